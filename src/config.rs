@@ -1,0 +1,5 @@
+//! Settings: loaded from three layers, checked whole.
+
+mod settings;
+
+pub use settings::*;

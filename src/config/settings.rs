@@ -1,0 +1,222 @@
+//! The settings as the components take them. What each means stands in `config/default.toml`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::domain::{Asset, Symbol};
+
+/// Milliseconds in a file, a duration in here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub Duration);
+
+impl Millis {
+    /// As milliseconds, for messages and scripts.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.as_millis())
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(|millis| Self(Duration::from_millis(millis)))
+    }
+}
+
+/// All settings of one process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "one field per section of config/default.toml")]
+pub struct Settings {
+    pub http: Listener,
+    pub ops: Listener,
+    pub auth: Auth,
+    pub memory: Memory,
+    pub redis: Redis,
+    pub source: Source,
+    pub scylla: Scylla,
+    pub embedded: Embedded,
+    pub settlement: Settlement,
+    pub stale: Stale,
+    pub limits: Limits,
+    pub telemetry: Telemetry,
+    pub assets: Vec<Asset>,
+    #[serde(default)]
+    pub symbols: Vec<Symbol>,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "each key is explained in config/default.toml")]
+        pub struct $name {
+            $(pub $field: $type,)*
+        }
+    };
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "each choice is explained in config/default.toml")]
+        pub enum $name {
+            $($variant,)*
+        }
+    };
+}
+
+section! {
+    /// A listening socket.
+    Listener { listen: SocketAddr, }
+}
+
+choice! {
+    /// Who may ask.
+    AuthMode { None, Network, Token, }
+}
+
+choice! {
+    /// What a token may be used for.
+    Scope { Read, Settle, Admin, }
+}
+
+section! {
+    /// A bearer token, kept as its digest.
+    Token { name: String, sha256: String, scopes: Vec<Scope>, }
+}
+
+/// Who may ask what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// How callers are told apart.
+    pub mode: AuthMode,
+    /// The tokens of `mode = "token"`.
+    #[serde(default)]
+    pub tokens: Vec<Token>,
+}
+
+section! {
+    /// The memory tier.
+    Memory { max_bytes: u64, ttl_ms: Millis, }
+}
+
+choice! {
+    /// One Redis or many.
+    RedisMode { Single, Cluster, }
+}
+
+section! {
+    /// The Redis tier.
+    Redis {
+        url: String,
+        mode: RedisMode,
+        namespace: String,
+        snapshot_ttl_ms: Millis,
+        timeout_ms: Millis,
+        connect_timeout_ms: Millis,
+        connections: usize,
+        breaker_failures: u32,
+        breaker_probe_ms: Millis,
+        lease_wait_ms: Millis,
+        ca_file: PathBuf,
+    }
+}
+
+choice! {
+    /// What kind of source.
+    SourceKind { Embedded, Scylla, }
+}
+
+choice! {
+    /// Which table a load reads.
+    ReadFrom { View, Table, Ledger, }
+}
+
+section! {
+    /// Any source.
+    Source { kind: SourceKind, read_from: ReadFrom, timeout_ms: Millis, }
+}
+
+choice! {
+    /// What a view that is not built means.
+    ViewCheck { Required, Warn, Off, }
+}
+
+choice! {
+    /// How many replicas must agree.
+    Consistency { One, LocalOne, Two, Three, Quorum, LocalQuorum, All, }
+}
+
+section! {
+    /// `ScyllaDB` or Cassandra.
+    Scylla {
+        nodes: Vec<String>,
+        keyspace: String,
+        view_check: ViewCheck,
+        username: String,
+        password: String,
+        datacenter: String,
+        rack: String,
+        consistency: Consistency,
+        replication_factor: u32,
+        connect_timeout_ms: Millis,
+        tls_ca_file: PathBuf,
+        tls_cert_file: PathBuf,
+        tls_key_file: PathBuf,
+    }
+}
+
+section! {
+    /// The ledger in a file.
+    Embedded { path: PathBuf, sample_data: bool, }
+}
+
+section! {
+    /// Settlement notifications and their times.
+    Settlement {
+        stream: String,
+        max_staleness_ms: Millis,
+        floor_ttl_ms: Millis,
+        lag_budget_ms: Millis,
+        claim_idle_ms: Millis,
+    }
+}
+
+section! {
+    /// Answers while the source is down.
+    Stale { enabled: bool, max_age_ms: Millis, }
+}
+
+section! {
+    /// Bounds.
+    Limits {
+        deadline_ms: Millis,
+        body_bytes: usize,
+        connections: usize,
+        header_timeout_ms: Millis,
+        source_loads: usize,
+        drain_ms: Millis,
+    }
+}
+
+choice! {
+    /// The form of log lines.
+    LogFormat { Text, Json, }
+}
+
+section! {
+    /// What the process says of itself.
+    Telemetry { log: String, format: LogFormat, }
+}

@@ -1,0 +1,168 @@
+//! One balance with its seq, and all balances of one user.
+
+use crate::domain::{Amount, AssetId, Seq, UnixMillis};
+
+/// What one user has in one asset, as of `seq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// The asset.
+    pub asset: AssetId,
+    /// The version of this balance.
+    pub seq: Seq,
+    /// What may be spent.
+    pub avail: Amount,
+    /// What is held back by orders.
+    pub frozen: Amount,
+    /// The `created_at` of that seq; none where nobody said it.
+    pub updated_at: Option<UnixMillis>,
+    /// When the source, or a notification's values, said so, by the wall clock of the instance that heard it.
+    pub said_at: UnixMillis,
+}
+
+impl Balance {
+    /// The newer of two balances of the same asset. Of two with one seq the one that knows more is taken, then the one
+    /// said later, so that the choice does not depend on the order of arrival.
+    #[must_use]
+    fn newer(self, other: Self) -> Self {
+        let rank = |balance: &Self| {
+            (
+                balance.seq,
+                balance.updated_at,
+                balance.said_at,
+                balance.avail,
+                balance.frozen,
+            )
+        };
+        if rank(&other) > rank(&self) {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// All balances that are known of one user, one per asset, by asset id.
+///
+/// Invariant: sorted by asset, no asset twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot(Vec<Balance>);
+
+impl Snapshot {
+    /// The newest of what is given for each asset, in any order.
+    #[must_use]
+    pub fn new(balances: Vec<Balance>) -> Self {
+        let mut balances = balances;
+        balances.sort_by_key(|balance| balance.asset);
+        balances.dedup_by(|next, kept| {
+            let same = next.asset == kept.asset;
+            if same {
+                *kept = kept.newer(*next);
+            }
+            same
+        });
+        Self(balances)
+    }
+
+    /// Both, the higher seq of each asset: idempotent, commutative, associative.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        Self::new(self.0.iter().chain(&other.0).copied().collect())
+    }
+
+    /// The balances, by asset id.
+    #[must_use]
+    pub fn balances(&self) -> &[Balance] {
+        &self.0
+    }
+
+    /// The balance in one asset; none where the user never had any.
+    #[must_use]
+    pub fn get(&self, asset: AssetId) -> Option<&Balance> {
+        self.0
+            .binary_search_by_key(&asset, |balance| balance.asset)
+            .ok()
+            .and_then(|at| self.0.get(at))
+    }
+
+    /// Only that asset.
+    #[must_use]
+    pub fn only(&self, asset: AssetId) -> Self {
+        Self(self.get(asset).copied().into_iter().collect())
+    }
+
+    /// The assets, ascending.
+    pub fn assets(&self) -> impl Iterator<Item = AssetId> + '_ {
+        self.0.iter().map(|balance| balance.asset)
+    }
+
+    /// The oldest moment at which one of these balances was said; none for a user with nothing.
+    #[must_use]
+    pub fn oldest_said_at(&self) -> Option<UnixMillis> {
+        self.0.iter().map(|balance| balance.said_at).min()
+    }
+}
+
+#[cfg(test)]
+pub mod strategies {
+    //! Balances and snapshots for the property tests.
+
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    pub fn balance() -> impl Strategy<Value = Balance> {
+        (
+            1..5_i32,
+            1..5_i64,
+            -3..3_i64,
+            0..2_i64,
+            option::of(0..2_i64),
+            0..2_i64,
+        )
+            .prop_map(|(asset, seq, avail, frozen, updated_at, said_at)| Balance {
+                asset: AssetId::new(asset).unwrap(),
+                seq: Seq::new(seq).unwrap(),
+                avail: Amount::from_raw(avail),
+                frozen: Amount::from_raw(frozen),
+                updated_at: updated_at.map(UnixMillis),
+                said_at: UnixMillis(said_at),
+            })
+    }
+
+    pub fn snapshot() -> impl Strategy<Value = Snapshot> {
+        vec(balance(), 0..8).prop_map(Snapshot::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::strategies::snapshot;
+
+    proptest! {
+        #[test]
+        fn merge_is_idempotent(a in snapshot()) {
+            prop_assert_eq!(a.merge(&a), a);
+        }
+
+        #[test]
+        fn merge_is_commutative(a in snapshot(), b in snapshot()) {
+            prop_assert_eq!(a.merge(&b), b.merge(&a));
+        }
+
+        #[test]
+        fn merge_is_associative(a in snapshot(), b in snapshot(), c in snapshot()) {
+            prop_assert_eq!(a.merge(&b).merge(&c), a.merge(&b.merge(&c)));
+        }
+
+        #[test]
+        fn merge_never_loses_an_asset_and_never_goes_back(a in snapshot(), b in snapshot()) {
+            let merged = a.merge(&b);
+            for balance in a.balances().iter().chain(b.balances()) {
+                prop_assert!(merged.get(balance.asset).is_some_and(|kept| kept.seq >= balance.seq));
+            }
+            prop_assert!(merged.balances().is_sorted_by(|x, y| x.asset < y.asset));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One row of the ledger, as it is written.
+
+use serde::Deserialize;
+
+use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
+
+/// An entry of the append-only ledger: the running balance *after* the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose balance.
+    pub user: UserId,
+    /// In what.
+    pub asset: AssetId,
+    /// Which version of it.
+    pub seq: Seq,
+    /// Running balance after the event.
+    pub avail: Amount,
+    /// Running hold after the event.
+    pub frozen: Amount,
+    /// The change of `avail`, where the writer says it.
+    pub delta_avail: Option<Amount>,
+    /// The change of `frozen`, where the writer says it.
+    pub delta_frozen: Option<Amount>,
+    /// What happened (`deposit`, `trade`, …), where the writer says it.
+    pub event_type: Option<String>,
+    /// What it refers to, where the writer says it.
+    pub ref_id: Option<i64>,
+    /// When it happened, where the writer says it.
+    pub created_at: Option<UnixMillis>,
+}
+
+/// [`Entry`] as JSON, before it is checked. Fields that we do not know are an error: this is our own form.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    user_id: i64,
+    asset_id: i64,
+    seq: i64,
+    avail: i64,
+    frozen: i64,
+    delta_avail: Option<i64>,
+    delta_frozen: Option<i64>,
+    event_type: Option<String>,
+    ref_id: Option<i64>,
+    created_at: Option<i64>,
+}
+
+impl Entry {
+    /// The entry, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller to read.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let wire: Wire = serde_json::from_str(json).map_err(|error| plain(&error))?;
+        let read = || -> Result<_, super::Malformed> {
+            Ok((
+                UserId::try_from(wire.user_id)?,
+                AssetId::try_from(wire.asset_id)?,
+                Seq::try_from(wire.seq)?,
+            ))
+        };
+        let (user, asset, seq) = read().map_err(|malformed| malformed.to_string())?;
+        Ok(Self {
+            user,
+            asset,
+            seq,
+            avail: Amount::from_raw(wire.avail),
+            frozen: Amount::from_raw(wire.frozen),
+            delta_avail: wire.delta_avail.map(Amount::from_raw),
+            delta_frozen: wire.delta_frozen.map(Amount::from_raw),
+            event_type: wire.event_type,
+            ref_id: wire.ref_id,
+            created_at: wire.created_at.map(UnixMillis),
+        })
+    }
+}
+
+/// What serde says, without the place in a text that the caller never sees as we do.
+pub(super) fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_needs_its_key_and_both_amounts() {
+        let good = r#"{"user_id":1,"asset_id":2,"seq":3,"avail":-4,"frozen":5,"event_type":null}"#;
+        let entry = Entry::parse(good).unwrap();
+        assert_eq!(
+            (entry.avail.raw(), entry.frozen.raw(), entry.event_type),
+            (-4, 5, None)
+        );
+        for bad in [
+            r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4}"#,
+            r#"{"user_id":0,"asset_id":2,"seq":3,"avail":4,"frozen":5}"#,
+            r#"{"user_id":1,"asset_id":2147483648,"seq":3,"avail":4,"frozen":5}"#,
+            r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4.5,"frozen":5}"#,
+            r#"{"user_id":1,"asset_id":2,"seq":3,"avail":9223372036854775808,"frozen":5}"#,
+            r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5,"typo":1}"#,
+            "[]",
+        ] {
+            assert!(Entry::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

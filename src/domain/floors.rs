@@ -1,0 +1,111 @@
+//! The lowest seqs that may still be shown.
+
+use crate::domain::{AssetId, Seq, Snapshot};
+
+/// A floor per asset: the lowest seq of one user's balance that may be served. Sorted by asset, no asset twice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Floors(Vec<(AssetId, Seq)>);
+
+impl Floors {
+    /// No floor at all.
+    pub const NONE: Self = Self(Vec::new());
+
+    /// The higher floor counts, whichever came first. True if it rose.
+    pub fn raise(&mut self, asset: AssetId, seq: Seq) -> bool {
+        match self.0.binary_search_by_key(&asset, |floor| floor.0) {
+            Err(at) => {
+                self.0.insert(at, (asset, seq));
+                true
+            }
+            Ok(at) => self.0.get_mut(at).is_some_and(|floor| {
+                let rises = seq > floor.1;
+                if rises {
+                    floor.1 = seq;
+                }
+                rises
+            }),
+        }
+    }
+
+    /// All of the other's floors too.
+    pub fn raise_all(&mut self, other: &Self) {
+        for (asset, seq) in other.iter() {
+            self.raise(asset, seq);
+        }
+    }
+
+    /// What this snapshot shows may not be undercut from now on.
+    pub fn raise_to(&mut self, shown: &Snapshot) {
+        for balance in shown.balances() {
+            self.raise(balance.asset, balance.seq);
+        }
+    }
+
+    /// No floor.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each asset with its floor, by asset id.
+    pub fn iter(&self) -> impl Iterator<Item = (AssetId, Seq)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The floor of one asset.
+    #[must_use]
+    pub fn get(&self, asset: AssetId) -> Option<Seq> {
+        self.0
+            .binary_search_by_key(&asset, |floor| floor.0)
+            .ok()
+            .and_then(|at| self.0.get(at))
+            .map(|floor| floor.1)
+    }
+
+    /// The assets in which the snapshot is below its floor, or absent though it has one.
+    pub fn unmet_by<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = AssetId> + 'a {
+        self.iter()
+            .filter(|(asset, seq)| {
+                snapshot
+                    .get(*asset)
+                    .is_none_or(|balance| balance.seq < *seq)
+            })
+            .map(|(asset, _)| asset)
+    }
+
+    /// The snapshot undercuts no floor.
+    #[must_use]
+    pub fn met_by(&self, snapshot: &Snapshot) -> bool {
+        self.unmet_by(snapshot).next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::balance::strategies::snapshot;
+
+    proptest! {
+        #[test]
+        fn what_was_shown_is_met_by_itself_and_by_whatever_it_is_merged_with(a in snapshot(), b in snapshot()) {
+            let mut floors = Floors::NONE;
+            floors.raise_to(&a);
+            prop_assert!(floors.met_by(&a));
+            prop_assert!(floors.met_by(&a.merge(&b)));
+        }
+
+        #[test]
+        fn a_floor_never_sinks(pairs in proptest::collection::vec((1..4_i32, 1..9_i64), 0..12)) {
+            let mut floors = Floors::NONE;
+            for (asset, seq) in pairs {
+                let (asset, seq) = (AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
+                let before = floors.get(asset);
+                let rose = floors.raise(asset, seq);
+                prop_assert_eq!(floors.get(asset), before.max(Some(seq)));
+                prop_assert_eq!(rose, before < Some(seq));
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A settlement telling that a balance changed.
+
+use serde::Deserialize;
+
+use super::entry::plain;
+use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis, UserId};
+
+/// What a notification says beyond naming the user. The more it says, the cheaper it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Everything: what is held may be moved forward in place.
+    Values {
+        /// The asset.
+        asset: AssetId,
+        /// Its new version.
+        seq: Seq,
+        /// Its new balance.
+        avail: Amount,
+        /// Its new hold.
+        frozen: Amount,
+    },
+    /// The version only: the floor rises.
+    Seq {
+        /// The asset.
+        asset: AssetId,
+        /// Its new version.
+        seq: Seq,
+    },
+    /// The asset only: it is read again from the ledger.
+    Asset {
+        /// The asset.
+        asset: AssetId,
+    },
+    /// Nothing: all of the user's assets are read again from the ledger.
+    User,
+}
+
+/// One settlement notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification {
+    /// Whose balance changed.
+    pub user: UserId,
+    /// What is known of it.
+    pub said: Said,
+    /// When it was settled, where somebody says it.
+    pub created_at: Option<UnixMillis>,
+}
+
+/// [`Notification`] as JSON or stream fields, before it is checked. Unknown fields are ignored, null is absent.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+pub struct Wire {
+    /// Required.
+    pub user_id: Option<i64>,
+    /// Optional.
+    pub asset_id: Option<i64>,
+    /// Optional; needs the asset.
+    pub seq: Option<i64>,
+    /// Optional; needs seq and `frozen`.
+    pub avail: Option<i64>,
+    /// Optional; needs seq and `avail`.
+    pub frozen: Option<i64>,
+    /// Optional.
+    pub created_at: Option<i64>,
+}
+
+impl Notification {
+    /// The notification in one JSON object.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller to read.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        serde_json::from_str::<Wire>(json)
+            .map_err(|error| plain(&error))?
+            .check()
+    }
+
+    /// The seq and asset that it raises a floor to, if it does.
+    #[must_use]
+    pub const fn floor(&self) -> Option<(AssetId, Seq)> {
+        match self.said {
+            Said::Values { asset, seq, .. } | Said::Seq { asset, seq } => Some((asset, seq)),
+            Said::Asset { .. } | Said::User => None,
+        }
+    }
+
+    /// The balance that it carries, if it does.
+    #[must_use]
+    pub const fn balance(&self, heard_at: UnixMillis) -> Option<Balance> {
+        match self.said {
+            Said::Values {
+                asset,
+                seq,
+                avail,
+                frozen,
+            } => Some(Balance {
+                asset,
+                seq,
+                avail,
+                frozen,
+                updated_at: self.created_at,
+                said_at: heard_at,
+            }),
+            Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
+        }
+    }
+}
+
+impl From<&Entry> for Notification {
+    fn from(entry: &Entry) -> Self {
+        let Entry {
+            user,
+            asset,
+            seq,
+            avail,
+            frozen,
+            created_at,
+            ..
+        } = *entry;
+        Self {
+            user,
+            said: Said::Values {
+                asset,
+                seq,
+                avail,
+                frozen,
+            },
+            created_at,
+        }
+    }
+}
+
+impl Wire {
+    /// The notification, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller to read.
+    pub fn check(self) -> Result<Notification, String> {
+        let text = |malformed: Malformed| malformed.to_string();
+        let user = UserId::try_from(self.user_id.ok_or("user_id is missing")?).map_err(text)?;
+        let asset = self
+            .asset_id
+            .map(AssetId::try_from)
+            .transpose()
+            .map_err(text)?;
+        let seq = self.seq.map(Seq::try_from).transpose().map_err(text)?;
+        let amounts = match (self.avail, self.frozen) {
+            (Some(avail), Some(frozen)) => {
+                Some((Amount::from_raw(avail), Amount::from_raw(frozen)))
+            }
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err("avail and frozen go together".to_owned());
+            }
+        };
+        let said = match (asset, seq, amounts) {
+            (Some(asset), Some(seq), Some((avail, frozen))) => Said::Values {
+                asset,
+                seq,
+                avail,
+                frozen,
+            },
+            (Some(asset), Some(seq), None) => Said::Seq { asset, seq },
+            (Some(asset), None, None) => Said::Asset { asset },
+            (None, None, None) => Said::User,
+            (_, None, Some(_)) => return Err("avail and frozen need seq".to_owned()),
+            (None, Some(_), _) => return Err("seq needs asset_id".to_owned()),
+        };
+        Ok(Notification {
+            user,
+            said,
+            created_at: self.created_at.map(UnixMillis),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_the_contract_is_read() {
+        let said = |json: &str| Notification::parse(json).map(|notification| notification.said);
+        let (asset, seq) = (AssetId::new(1).unwrap(), Seq::new(18).unwrap());
+        assert_eq!(
+            said(
+                r#"{"user_id":1001,"asset_id":1,"seq":18,"avail":910000000000,"frozen":0,"ref_id":9,"x":[1]}"#
+            ),
+            Ok(Said::Values {
+                asset,
+                seq,
+                avail: Amount::from_raw(910_000_000_000),
+                frozen: Amount::from_raw(0)
+            })
+        );
+        assert_eq!(
+            said(r#"{"user_id":1,"asset_id":1,"seq":18,"avail":null,"frozen":null}"#),
+            Ok(Said::Seq { asset, seq })
+        );
+        assert_eq!(
+            said(r#"{"user_id":1,"asset_id":1,"seq":null}"#),
+            Ok(Said::Asset { asset })
+        );
+        assert_eq!(said(r#"{"user_id":1}"#), Ok(Said::User));
+    }
+
+    #[test]
+    fn half_said_things_are_malformed() {
+        for bad in [
+            r#"{"asset_id":1,"seq":18}"#,
+            r#"{"user_id":1,"seq":18}"#,
+            r#"{"user_id":1,"asset_id":1,"avail":1,"frozen":1}"#,
+            r#"{"user_id":1,"asset_id":1,"seq":18,"avail":1}"#,
+            r#"{"user_id":1,"asset_id":1,"seq":18,"frozen":1}"#,
+            r#"{"user_id":1,"asset_id":1,"seq":0}"#,
+            r#"{"user_id":1,"asset_id":0}"#,
+            r#"{"user_id":"1"}"#,
+            r#"{"user_id":1.5}"#,
+            "null",
+        ] {
+            assert!(Notification::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

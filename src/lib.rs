@@ -1,0 +1,15 @@
+//! balance-cache: a read-through caching proxy for user balances. The modules in reading order.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::float_arithmetic
+    )
+)]
+
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod source;

@@ -1,0 +1,2 @@
+//! The balance-cache program.
+fn main() {}

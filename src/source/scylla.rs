@@ -1,0 +1,1 @@
+//! ScyllaDB and Cassandra.
