@@ -12,4 +12,7 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod read;
+pub mod render;
 pub mod source;
+pub mod tiers;
