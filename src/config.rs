@@ -1,5 +1,112 @@
-//! Settings: loaded from three layers, checked whole.
+//! Settings: three layers, merged by key, checked whole before anything starts.
+//!
+//! `config/default.toml` (compiled in, the only place where a default is written) → the file of `--config` → the
+//! environment. The interface to the `config` crate and the reading of the environment are localized here.
+//!
+//! **Invariants.** Whoever has [`Settings`] from [`load`] has settings that can work together. Every mistake of every
+//! layer is in the one [`Errors`], each with its key and where it came from; a mistake never hides another. No message,
+//! no `Debug` and nothing that [`shown`] says contains a secret.
+//!
+//! **Cancellation.** Nothing here waits.
+//!
+//! **Limits.** A file of at most [`FILE_BYTES_MAX`] bytes. Lists of tables (`assets`, `symbols`, `auth.tokens`) are set
+//! by a file only.
+//!
+//! **Deliberately absent**: reloading, and looking at what settings point to. Whether a certificate file can be read or
+//! a host be reached is found out by the component that needs it, so that a file can be checked on another machine.
 
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+mod check;
+mod errors;
+mod layers;
+mod redis_url;
 mod settings;
+mod shown;
+pub mod token;
 
+pub use check::advice;
+pub use errors::{Errors, Mistake, Origin};
 pub use settings::*;
+pub use shown::shown;
+
+use layers::Layers;
+
+/// Every setting with its default and what it means.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// What a variable that sets a key starts with. Two underscores: `BALANCE_CACHE_PORT` and the like are set by
+/// Kubernetes for a service of that name, and are none of ours.
+pub const PREFIX: &str = "BALANCE_CACHE__";
+
+/// The largest file that is read.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The settings of this process: defaults, overridden by `file`, overridden by `env` (see [`environment`]).
+///
+/// # Errors
+/// Everything that is wrong with any layer and with what they come to together.
+pub fn load<N, V>(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (N, V)>,
+) -> Result<Settings, Errors>
+where
+    N: Into<OsString>,
+    V: Into<OsString>,
+{
+    let mut layers = Layers::new()?;
+    if let Some(path) = file {
+        match read(path) {
+            Ok(text) => layers.add_file(path, &text),
+            Err(reason) => layers.refuse_file(path, reason),
+        }
+    }
+    layers.add_environment(
+        env.into_iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    );
+    let (settings, told) = layers.merge()?;
+    check::check(&settings, told)?;
+    Ok(settings)
+}
+
+/// The settings without a file and an environment.
+///
+/// # Errors
+/// None, as long as `config/default.toml` passes its tests.
+pub fn defaults() -> Result<Settings, Errors> {
+    load(None, std::iter::empty::<(OsString, OsString)>())
+}
+
+/// The environment of this process, for [`load`].
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+pub fn environment() -> std::env::VarsOs {
+    std::env::vars_os()
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+
+    let read = || -> std::io::Result<Vec<u8>> {
+        let file = std::fs::File::open(PathBuf::from(path))?;
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX.saturating_add(1))
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| format!("cannot be read: {error}"))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

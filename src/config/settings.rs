@@ -1,6 +1,6 @@
 //! The settings as the components take them. What each means stands in `config/default.toml`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Millis {
 }
 
 /// All settings of one process.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "one field per section of config/default.toml")]
 pub struct Settings {
@@ -55,7 +55,7 @@ pub struct Settings {
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "each key is explained in config/default.toml")]
         pub struct $name {
@@ -78,6 +78,7 @@ macro_rules! choice {
 
 section! {
     /// A listening socket.
+    #[derive(Debug)]
     Listener { listen: SocketAddr, }
 }
 
@@ -91,13 +92,35 @@ choice! {
     Scope { Read, Settle, Admin, }
 }
 
+impl Scope {
+    /// As in a file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Settle => "settle",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 section! {
     /// A bearer token, kept as its digest.
     Token { name: String, sha256: String, scopes: Vec<Scope>, }
 }
 
+/// Without the digest: settings may be logged whole.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("name", &self.name)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Who may ask what.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// How callers are told apart.
@@ -109,6 +132,7 @@ pub struct Auth {
 
 section! {
     /// The memory tier.
+    #[derive(Debug)]
     Memory { max_bytes: u64, ttl_ms: Millis, }
 }
 
@@ -134,6 +158,27 @@ section! {
     }
 }
 
+impl Redis {
+    /// The addresses in `url`: none without a Redis, one, or the nodes of a cluster.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.url
+            .split(',')
+            .map(str::trim)
+            .filter(|node| !node.is_empty())
+    }
+}
+
+/// With the password in `url` hidden: settings may be logged whole.
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("url", &super::redis_url::hidden(self))
+            .field("mode", &self.mode)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
 choice! {
     /// What kind of source.
     SourceKind { Embedded, Scylla, }
@@ -146,6 +191,7 @@ choice! {
 
 section! {
     /// Any source.
+    #[derive(Debug)]
     Source { kind: SourceKind, read_from: ReadFrom, timeout_ms: Millis, }
 }
 
@@ -178,13 +224,26 @@ section! {
     }
 }
 
+/// Without the password: settings may be logged whole.
+impl fmt::Debug for Scylla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scylla")
+            .field("nodes", &self.nodes)
+            .field("keyspace", &self.keyspace)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
 section! {
     /// The ledger in a file.
+    #[derive(Debug)]
     Embedded { path: PathBuf, sample_data: bool, }
 }
 
 section! {
     /// Settlement notifications and their times.
+    #[derive(Debug)]
     Settlement {
         stream: String,
         max_staleness_ms: Millis,
@@ -196,11 +255,13 @@ section! {
 
 section! {
     /// Answers while the source is down.
+    #[derive(Debug)]
     Stale { enabled: bool, max_age_ms: Millis, }
 }
 
 section! {
     /// Bounds.
+    #[derive(Debug)]
     Limits {
         deadline_ms: Millis,
         body_bytes: usize,
@@ -218,5 +279,6 @@ choice! {
 
 section! {
     /// What the process says of itself.
+    #[derive(Debug)]
     Telemetry { log: String, format: LogFormat, }
 }

@@ -1,0 +1,75 @@
+//! Redis, and the names of its keys.
+
+use super::{Check, plain};
+use crate::config::{RedisMode, redis_url};
+
+impl Check<'_> {
+    pub(super) fn redis(&mut self) {
+        let redis = &self.settings.redis;
+        let nodes: Vec<_> = redis.nodes().collect();
+        // One address may have another's fault, and a key is told about once.
+        let mut faults: Vec<_> = nodes
+            .iter()
+            .filter_map(|node| redis_url::fault(node, redis.mode))
+            .collect();
+        if redis.mode == RedisMode::Single && nodes.len() > 1 {
+            faults.push("a list of nodes needs redis.mode = \"cluster\"");
+        }
+        faults.sort_unstable();
+        faults.dedup();
+        self.require(
+            &["redis.url", "redis.mode"],
+            faults.is_empty(),
+            &faults.join("; "),
+        );
+        let blank = !redis.url.is_empty() && (nodes.is_empty() || redis.url.trim() != redis.url);
+        self.require(
+            &["redis.url"],
+            !blank,
+            "must not begin or end with blanks, or be blank",
+        );
+        let tls = nodes
+            .iter()
+            .filter(|node| node.starts_with("rediss:"))
+            .count();
+        self.require(
+            &["redis.url"],
+            tls == 0 || tls == nodes.len(),
+            "all nodes need rediss://, or none",
+        );
+        self.require(
+            &["redis.ca_file", "redis.url"],
+            tls == 0 || !redis.ca_file.as_os_str().is_empty(),
+            "rediss:// needs it: no authorities are built in",
+        );
+        self.require(
+            &["redis.namespace"],
+            plain(&redis.namespace, 0, 64),
+            "may have up to 64 ASCII letters, digits, '-', '_' and '.'",
+        );
+    }
+
+    pub(super) fn settlement(&mut self) {
+        let stream = &self.settings.settlement.stream;
+        let readable = (1..=512).contains(&stream.len()) && !stream.contains(char::is_control);
+        self.require(
+            &["settlement.stream"],
+            readable,
+            "must be the name of a stream: 1 to 512 bytes, no control characters",
+        );
+        let namespace = &self.settings.redis.namespace;
+        let prefix = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}:")
+        };
+        let own = stream
+            .strip_prefix(&prefix)
+            .is_some_and(|rest| rest.starts_with("balance:") || rest == "settlement:events:dead");
+        self.require(
+            &["settlement.stream", "redis.namespace"],
+            !own,
+            "is the name of a key of our own",
+        );
+    }
+}

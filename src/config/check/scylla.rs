@@ -1,0 +1,87 @@
+//! `ScyllaDB` and Cassandra.
+
+use super::{Check, plain};
+use crate::config::{SourceKind, redis_url};
+
+impl Check<'_> {
+    pub(super) fn scylla(&mut self) {
+        let scylla = &self.settings.scylla;
+        self.require(
+            &["scylla.nodes", "source.kind"],
+            self.settings.source.kind != SourceKind::Scylla || !scylla.nodes.is_empty(),
+            "source.kind = \"scylla\" needs at least one host:port",
+        );
+        for (at, node) in scylla.nodes.iter().enumerate() {
+            self.require(
+                &[&format!("scylla.nodes[{at}]")],
+                is_node(node),
+                "must be host:port; an IPv6 address in brackets",
+            );
+        }
+        self.require(
+            &["scylla.keyspace"],
+            is_identifier(&scylla.keyspace),
+            "must be a name of 1 to 48 characters: a lower-case letter, then such letters, digits and '_'",
+        );
+        self.require(
+            &["scylla.rack", "scylla.datacenter"],
+            scylla.rack.is_empty() || !scylla.datacenter.is_empty(),
+            "needs scylla.datacenter",
+        );
+        let (name, password) = (&scylla.username, &scylla.password);
+        self.require(
+            &["scylla.password", "scylla.username"],
+            name.is_empty() == password.is_empty(),
+            "scylla.username and scylla.password need each other",
+        );
+        self.require(
+            &["scylla.password"],
+            password != redis_url::HIDDEN,
+            "is hidden (***): put the real one back",
+        );
+        let set = |path: &std::path::Path| !path.as_os_str().is_empty();
+        let (ca, cert, key) = (
+            set(&scylla.tls_ca_file),
+            set(&scylla.tls_cert_file),
+            set(&scylla.tls_key_file),
+        );
+        self.require(
+            &["scylla.tls_cert_file", "scylla.tls_key_file"],
+            cert == key,
+            "scylla.tls_cert_file and scylla.tls_key_file need each other",
+        );
+        self.require(
+            &[
+                "scylla.tls_ca_file",
+                "scylla.tls_cert_file",
+                "scylla.tls_key_file",
+            ],
+            ca || !(cert || key),
+            "a certificate needs it: it switches TLS on",
+        );
+    }
+}
+
+/// A CQL name that needs no quotes.
+fn is_identifier(text: &str) -> bool {
+    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    plain(text, 1, 48)
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(tail)
+}
+
+/// `host:port`, `1.2.3.4:port` or `[::1]:port`.
+fn is_node(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => plain(host, 1, 253),
+    };
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    host_is_good && digits && port.parse::<u16>().is_ok_and(|port| port != 0)
+}

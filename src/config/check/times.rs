@@ -1,0 +1,117 @@
+//! Times are part of the protocol (rule 15): each in its range, and in their order.
+
+use std::time::Duration;
+
+use super::Check;
+use crate::config::{Millis, Settings};
+
+/// Nothing here waits or remembers longer.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Below this a proof of freshness would have to be made more often than Redis can be asked.
+const STALENESS_MIN: Duration = Duration::from_millis(50);
+
+/// How many times `max_staleness` fits into what it must be small against.
+const STALENESS_PARTS: u32 = 4;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    let settings = check.settings;
+    for (key, Millis(time), min) in every(settings) {
+        check.require(
+            &[key],
+            (min..=LONGEST).contains(&time),
+            &format!(
+                "must be from {} to {} milliseconds",
+                min.as_millis(),
+                LONGEST.as_millis()
+            ),
+        );
+    }
+    floors(check, settings);
+    staleness(check, settings);
+    check.require(
+        &["source.timeout_ms", "limits.deadline_ms"],
+        settings.source.timeout_ms <= settings.limits.deadline_ms,
+        "must not be longer than limits.deadline_ms",
+    );
+}
+
+/// Every time with the least that it may be.
+fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 16] {
+    let Settings {
+        memory,
+        redis,
+        source,
+        scylla,
+        settlement,
+        stale,
+        limits,
+        ..
+    } = settings;
+    let (one, none) = (Duration::from_millis(1), Duration::ZERO);
+    [
+        ("memory.ttl_ms", memory.ttl_ms, one),
+        ("redis.snapshot_ttl_ms", redis.snapshot_ttl_ms, one),
+        ("redis.timeout_ms", redis.timeout_ms, one),
+        ("redis.connect_timeout_ms", redis.connect_timeout_ms, one),
+        ("redis.breaker_probe_ms", redis.breaker_probe_ms, one),
+        ("redis.lease_wait_ms", redis.lease_wait_ms, none),
+        ("source.timeout_ms", source.timeout_ms, one),
+        ("scylla.connect_timeout_ms", scylla.connect_timeout_ms, one),
+        (
+            "settlement.max_staleness_ms",
+            settlement.max_staleness_ms,
+            STALENESS_MIN,
+        ),
+        ("settlement.floor_ttl_ms", settlement.floor_ttl_ms, one),
+        ("settlement.lag_budget_ms", settlement.lag_budget_ms, none),
+        ("settlement.claim_idle_ms", settlement.claim_idle_ms, one),
+        ("stale.max_age_ms", stale.max_age_ms, one),
+        ("limits.deadline_ms", limits.deadline_ms, one),
+        ("limits.header_timeout_ms", limits.header_timeout_ms, one),
+        ("limits.drain_ms", limits.drain_ms, none),
+    ]
+}
+
+/// A floor that is forgotten while a value from before it is held, or a load from before it runs, brings the old
+/// balance back.
+fn floors(check: &mut Check<'_>, settings: &Settings) {
+    let held = [
+        settings.redis.snapshot_ttl_ms,
+        settings.memory.ttl_ms,
+        settings.limits.deadline_ms,
+        settings.settlement.lag_budget_ms,
+    ];
+    let held = held
+        .iter()
+        .fold(Duration::ZERO, |sum, time| sum.saturating_add(time.0));
+    check.require(
+        &[
+            "settlement.floor_ttl_ms",
+            "redis.snapshot_ttl_ms",
+            "memory.ttl_ms",
+            "limits.deadline_ms",
+            "settlement.lag_budget_ms",
+        ],
+        settings.settlement.floor_ttl_ms.0 > held,
+        &format!(
+            "must be longer than {} milliseconds: redis.snapshot_ttl_ms + memory.ttl_ms + limits.deadline_ms + \
+             settlement.lag_budget_ms",
+            held.as_millis()
+        ),
+    );
+}
+
+fn staleness(check: &mut Check<'_>, settings: &Settings) {
+    let staleness = settings.settlement.max_staleness_ms.0;
+    for (key, Millis(long)) in [
+        ("redis.snapshot_ttl_ms", settings.redis.snapshot_ttl_ms),
+        ("settlement.floor_ttl_ms", settings.settlement.floor_ttl_ms),
+    ] {
+        check.require(
+            &["settlement.max_staleness_ms", key],
+            staleness.saturating_mul(STALENESS_PARTS) <= long,
+            &format!("must be at most a quarter of {key}"),
+        );
+    }
+}

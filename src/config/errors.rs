@@ -1,0 +1,88 @@
+//! Everything that is wrong with a configuration, in one message.
+
+use std::{fmt, path::PathBuf};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The file of `--config`.
+    File(PathBuf),
+    /// A variable of the environment, by its name.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Variable(name) => write!(f, "variable {name}"),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key as in a file, `assets[1].name`; empty for a mistake of the file as a whole.
+    pub key: String,
+    /// What is wrong with it. Never a secret.
+    pub reason: String,
+    /// Who set it; of a combination, the first of its keys that somebody set.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        write!(f, "{} ({})", self.reason, self.origin)
+    }
+}
+
+/// All mistakes of a configuration; at least one. Shown one on a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors(Vec<Mistake>);
+
+impl Errors {
+    /// The mistakes, if there are any.
+    pub(super) fn unless_empty(mistakes: Vec<Mistake>) -> Result<(), Self> {
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(mistakes))
+        }
+    }
+
+    /// A fault of the defaults that are compiled in.
+    pub(super) fn of_defaults(error: impl fmt::Display) -> Self {
+        Self(vec![Mistake {
+            key: String::new(),
+            reason: error.to_string(),
+            origin: Origin::Default,
+        }])
+    }
+
+    /// One after the other: files before variables, then what does not fit together.
+    #[must_use]
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            mistake.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}

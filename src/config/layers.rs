@@ -1,0 +1,361 @@
+//! The layers: each key of each layer is judged alone, then the good ones are merged.
+//!
+//! The defaults are the schema: which keys there are and of what kind each is. A value is tried by putting it, alone,
+//! into the defaults; what serde says then is about that key and no other.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, ConfigError, File, FileFormat, Map, Source};
+use serde::Deserialize as _;
+use toml::{Table, Value};
+
+use super::{DEFAULT, Errors, Mistake, Origin, PREFIX, Settings};
+
+/// An element of each list of tables that the defaults do not have; never a value in force.
+const SAMPLES: &str = r#"[[auth.tokens]]
+name = "sample"
+sha256 = ""
+scopes = ["read"]
+"#;
+
+/// What is known of the keys that were set, for the check of the whole.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Who set which key.
+    pub origins: HashMap<String, Origin>,
+    /// What is wrong already.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Keys and values of one layer, all of them good by themselves.
+#[derive(Debug, Clone, Default)]
+struct Layer(Map<String, config::Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// The layers above the defaults.
+#[derive(Debug)]
+pub(super) struct Layers {
+    schema: Table,
+    file: Layer,
+    environment: Layer,
+    told: Told,
+}
+
+impl Layers {
+    /// No layer but the defaults.
+    pub(super) fn new() -> Result<Self, Errors> {
+        let mut schema: Table = DEFAULT.parse().map_err(Errors::of_defaults)?;
+        let samples: Table = SAMPLES.parse().map_err(Errors::of_defaults)?;
+        for (section, keys) in samples {
+            if let (Some(Value::Table(known)), Value::Table(keys)) =
+                (schema.get_mut(&section), keys)
+            {
+                known.extend(keys);
+            }
+        }
+        Ok(Self {
+            schema,
+            file: Layer::default(),
+            environment: Layer::default(),
+            told: Told::default(),
+        })
+    }
+
+    /// The file cannot be used at all.
+    pub(super) fn refuse_file(&mut self, path: &Path, reason: String) {
+        self.told.mistakes.push(Mistake {
+            key: String::new(),
+            reason,
+            origin: Origin::File(path.to_owned()),
+        });
+    }
+
+    /// The keys of the file.
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) {
+        match text.parse::<Table>() {
+            Ok(table) => {
+                let mut judge = self.judge(Origin::File(PathBuf::from(path)));
+                judge.table(&judge.schema.clone(), table, "");
+                let layer = judge.layer;
+                self.file = layer;
+            }
+            Err(error) => {
+                let line = error.span().map_or(1, |span| line_of(text, span.start));
+                // Without the text of the line: it may be the one with the password.
+                self.refuse_file(path, format!("line {line}: {}", one_line(error.message())));
+            }
+        }
+    }
+
+    /// The variables with our prefix.
+    pub(super) fn add_environment(&mut self, env: impl Iterator<Item = (OsString, OsString)>) {
+        let mut ours: Vec<_> = env
+            .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+            .collect();
+        ours.sort();
+        let mut all = Layer::default();
+        for (name, value) in ours {
+            let shown = name.to_string_lossy().into_owned();
+            let mut judge = self.judge(Origin::Variable(shown.clone()));
+            judge.variable(&shown, value.to_str());
+            all.0.extend(judge.layer.0);
+        }
+        self.environment = all;
+    }
+
+    /// The settings that all layers come to. A key whose value is bad keeps its default, and is among the mistakes.
+    pub(super) fn merge(self) -> Result<(Settings, Told), Errors> {
+        let listed = |key| self.told.origins.contains_key(key);
+        let only_assets = listed("assets") && !listed("symbols");
+        let mut settings: Settings = Config::builder()
+            .add_source(File::from_str(DEFAULT, FileFormat::Toml))
+            .add_source(self.file)
+            .add_source(self.environment)
+            .build()
+            .and_then(Config::try_deserialize)
+            .map_err(Errors::of_defaults)?;
+        if only_assets {
+            let known = |name: &String| settings.assets.iter().any(|asset| asset.name == *name);
+            settings
+                .symbols
+                .retain(|symbol| known(&symbol.base) && known(&symbol.quote));
+        }
+        Ok((settings, self.told))
+    }
+
+    fn judge(&mut self, origin: Origin) -> Judge<'_> {
+        Judge {
+            schema: &self.schema,
+            told: &mut self.told,
+            origin,
+            layer: Layer::default(),
+        }
+    }
+}
+
+/// Judges the keys of one origin.
+#[derive(Debug)]
+struct Judge<'a> {
+    schema: &'a Table,
+    told: &'a mut Told,
+    origin: Origin,
+    layer: Layer,
+}
+
+impl Judge<'_> {
+    fn wrong(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+        self.told.mistakes.push(Mistake {
+            key: key.into(),
+            reason: reason.into(),
+            origin: self.origin.clone(),
+        });
+    }
+
+    fn table(&mut self, known: &Table, table: Table, section: &str) {
+        for (name, value) in table {
+            let key = joined(section, &name);
+            match (known.get(&name), value) {
+                (None, _) => self.wrong(key, unknown(section, known)),
+                (Some(Value::Table(known)), Value::Table(table)) => self.table(known, table, &key),
+                (Some(Value::Table(_)), _) => self.wrong(key, "is a section: must be a table"),
+                (Some(Value::Array(known)), value) if element(known).is_some() => {
+                    self.tables(element(known).unwrap_or(&Table::new()), value, &key);
+                }
+                (Some(known), value) => {
+                    if self.fits(known, &value, &key, &key) {
+                        self.take(&key, value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A list of tables, each with all keys of `known`.
+    fn tables(&mut self, known: &Table, value: Value, key: &str) {
+        let before = self.told.mistakes.len();
+        let Value::Array(elements) = &value else {
+            return self.wrong(key, format!("must be a list of tables: [[{key}]]"));
+        };
+        for (at, element) in elements.iter().enumerate() {
+            let here = format!("{key}[{at}]");
+            let Value::Table(element) = element else {
+                self.wrong(here, format!("must be a table: [[{key}]]"));
+                continue;
+            };
+            for name in known.keys().filter(|name| !element.contains_key(*name)) {
+                self.wrong(joined(&here, name), "is missing");
+            }
+            for (name, value) in element {
+                match known.get(name) {
+                    None => self.wrong(joined(&here, name), unknown(key, known)),
+                    Some(known) => {
+                        self.fits(known, value, &joined(key, name), &joined(&here, name));
+                    }
+                }
+            }
+        }
+        if self.told.mistakes.len() == before {
+            self.take(key, value);
+        }
+    }
+
+    fn variable(&mut self, name: &str, value: Option<&str>) {
+        let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+        let key = rest.to_lowercase().replace("__", ".");
+        if rest != rest.to_uppercase() {
+            return self.wrong(key, "unknown key: variables are written in capitals");
+        }
+        let Some(value) = value else {
+            return self.wrong(key, "is not UTF-8 text");
+        };
+        let mut known = self.schema;
+        let mut section = String::new();
+        for name in key.split('.') {
+            match known.get(name) {
+                Some(Value::Table(inner)) => {
+                    known = inner;
+                    section = joined(&section, name);
+                }
+                Some(Value::Array(list)) if element(list).is_some() => {
+                    return self.wrong(key, "a list of tables can be set in a file only");
+                }
+                Some(kind) if joined(&section, name) == key => {
+                    match parsed(kind, value) {
+                        Some(value) if self.fits(kind, &value, &key, &key) => {
+                            self.take(&key, value);
+                        }
+                        Some(_) => {}
+                        None => self.wrong(key.clone(), format!("must be {}", kind_of(kind))),
+                    }
+                    return;
+                }
+                Some(_) | None => return self.wrong(key, unknown(&section, known)),
+            }
+        }
+        self.wrong(key, "is a section: set its keys one by one");
+    }
+
+    /// Whether `value` can stand at `key` (`shown` is its name in messages, with the place in the list).
+    fn fits(&mut self, known: &Value, value: &Value, key: &str, shown: &str) -> bool {
+        if !same_kind(known, value) {
+            self.wrong(shown, format!("must be {}", kind_of(known)));
+            return false;
+        }
+        let mut tried = Value::Table(self.schema.clone());
+        if let Some(place) = place(&mut tried, key) {
+            *place = value.clone();
+        }
+        match Settings::deserialize(tried) {
+            Ok(_) => true,
+            Err(error) => {
+                self.wrong(shown, one_line(error.message()));
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, key: &str, value: Value) {
+        match value.try_into::<config::Value>() {
+            Ok(value) => {
+                self.layer.0.insert(key.to_owned(), value);
+                self.told
+                    .origins
+                    .insert(key.to_owned(), self.origin.clone());
+            }
+            Err(error) => self.wrong(key, one_line(error.message())),
+        }
+    }
+}
+
+/// The value at `key`; in a list of tables that of its first element.
+fn place<'a>(root: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    key.split('.').try_fold(root, |value, name| match value {
+        Value::Array(list) => list.first_mut()?.get_mut(name),
+        table => table.get_mut(name),
+    })
+}
+
+fn element(list: &[Value]) -> Option<&Table> {
+    list.first().and_then(Value::as_table)
+}
+
+fn same_kind(known: &Value, value: &Value) -> bool {
+    match (known, value) {
+        (Value::Array(_), Value::Array(list)) => list.iter().all(Value::is_str),
+        (known, value) => known.same_type(value),
+    }
+}
+
+fn kind_of(known: &Value) -> &'static str {
+    match known {
+        Value::String(_) => "a text in quotes",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list of texts",
+        Value::Table(_) => "a table",
+    }
+}
+
+/// The text of a variable as the kind that its key has.
+fn parsed(known: &Value, text: &str) -> Option<Value> {
+    match known {
+        Value::String(_) => Some(Value::String(text.to_owned())),
+        Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
+        Value::Float(_) => text.trim().parse().ok().map(Value::Float),
+        Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
+        Value::Datetime(_) => text.trim().parse().ok().map(Value::Datetime),
+        Value::Array(_) if text.trim().is_empty() => Some(Value::Array(Vec::new())),
+        Value::Array(_) => Some(Value::Array(
+            text.split(',')
+                .map(|part| Value::String(part.trim().to_owned()))
+                .collect(),
+        )),
+        Value::Table(_) => None,
+    }
+}
+
+fn unknown(section: &str, known: &Table) -> String {
+    let names: Vec<_> = known.keys().map(String::as_str).collect();
+    let names = names.join(", ");
+    if section.is_empty() {
+        format!("unknown section; there are {names}")
+    } else {
+        format!("unknown key; {section} has {names}")
+    }
+}
+
+fn joined(section: &str, name: &str) -> String {
+    if section.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{section}.{name}")
+    }
+}
+
+/// Counted from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.bytes().take(offset);
+    before
+        .filter(|byte| *byte == b'\n')
+        .count()
+        .saturating_add(1)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

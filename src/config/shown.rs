@@ -1,0 +1,17 @@
+//! The settings in force, for people.
+
+use super::{Settings, redis_url};
+
+/// TOML of the settings, with every secret as `***`: it can be read back, and the check refuses a secret that is the mark.
+#[must_use]
+pub fn shown(settings: &Settings) -> String {
+    let mut settings = settings.clone();
+    settings.redis.url = redis_url::hidden(&settings.redis);
+    if !settings.scylla.password.is_empty() {
+        redis_url::HIDDEN.clone_into(&mut settings.scylla.password);
+    }
+    for token in &mut settings.auth.tokens {
+        redis_url::HIDDEN.clone_into(&mut token.sha256);
+    }
+    toml::to_string(&settings).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+}

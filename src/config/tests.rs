@@ -1,0 +1,492 @@
+use std::{collections::BTreeSet, ffi::OsString, io::Write as _};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TOKEN: &str = "[[auth.tokens]]\nname = \"wallet\"\nsha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\nscopes = [\"read\"]\n";
+
+fn loaded(text: &str, env: &[(&str, &str)]) -> Result<Settings, Errors> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    load(Some(file.path()), env.iter().copied())
+}
+
+/// The keys of all mistakes, in the order told.
+fn keys(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    match loaded(text, env) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .mistakes()
+            .iter()
+            .map(|mistake| mistake.key.clone())
+            .collect(),
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let settings = defaults().unwrap();
+    assert_eq!(settings.http.listen.to_string(), "127.0.0.1:3001");
+    assert_eq!(settings.ops.listen.to_string(), "127.0.0.1:3002");
+    assert_eq!(settings.memory.max_bytes, 268_435_456);
+    assert_eq!(settings.memory.ttl_ms.as_millis(), 10_000);
+    assert_eq!(settings.redis.url, "");
+    assert_eq!(settings.redis.snapshot_ttl_ms.as_millis(), 60_000);
+    assert_eq!(settings.source.timeout_ms.as_millis(), 1_000);
+    assert_eq!(settings.scylla.nodes, ["127.0.0.1:9042"]);
+    assert_eq!(settings.scylla.keyspace, "trading");
+    assert_eq!(settings.embedded.path, Path::new("data/ledger.redb"));
+    assert_eq!(settings.settlement.stream, "settlement:events");
+    assert_eq!(settings.settlement.floor_ttl_ms.as_millis(), 600_000);
+    assert_eq!(settings.limits.source_loads, 256);
+    let assets: Vec<_> = settings
+        .assets
+        .iter()
+        .map(|asset| (asset.id, asset.name.as_str(), asset.decimals))
+        .collect();
+    assert_eq!(assets, [(1, "BTC", 8), (2, "USDT", 8), (3, "ETH", 8)]);
+    assert!(advice(&settings).is_empty());
+}
+
+#[test]
+fn the_default_file_names_every_key_and_no_other() {
+    fn names(prefix: &str, table: &toml::Table, into: &mut BTreeSet<String>) {
+        for (name, value) in table {
+            match value {
+                toml::Value::Table(inner) => names(&format!("{prefix}{name}."), inner, into),
+                _ => drop(into.insert(format!("{prefix}{name}"))),
+            }
+        }
+    }
+    let (mut written, mut known) = (BTreeSet::new(), BTreeSet::new());
+    names("", &DEFAULT.parse().unwrap(), &mut written);
+    let settings = toml::Table::try_from(defaults().unwrap()).unwrap();
+    names("", &settings, &mut known);
+    assert!(DEFAULT.contains("# [[auth.tokens]]"), "shown as a comment");
+    written.insert("auth.tokens".to_owned());
+    assert_eq!(written, known);
+}
+
+#[test]
+fn the_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
+    let settings = loaded(
+        "[redis]\nurl = \"redis://file:1\"\nnamespace = \"file\"\n[scylla]\nnodes = [\"file:1\"]\n",
+        &[
+            ("BALANCE_CACHE__REDIS__URL", "redis://env:2"),
+            ("BALANCE_CACHE__SCYLLA__NODES", "a:1, b:2"),
+            ("BALANCE_CACHE__STALE__ENABLED", "true"),
+            ("BALANCE_CACHE__MEMORY__TTL_MS", "1500"),
+            ("BALANCE_CACHE__SETTLEMENT__STREAM", "17"),
+            ("BALANCE_CACHE_PORT", "tcp://10.0.0.1:80"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.redis.url, "redis://env:2");
+    assert_eq!(settings.redis.namespace, "file");
+    assert_eq!(settings.scylla.nodes, ["a:1", "b:2"]);
+    assert!(settings.stale.enabled);
+    assert_eq!(settings.memory.ttl_ms.as_millis(), 1_500);
+    assert_eq!(settings.settlement.stream, "17", "a text stays a text");
+}
+
+#[test]
+fn an_empty_variable_empties_a_text_and_a_list() {
+    let settings = loaded(
+        "[redis]\nurl = \"redis://file:1\"\n",
+        &[
+            ("BALANCE_CACHE__REDIS__URL", ""),
+            ("BALANCE_CACHE__SCYLLA__NODES", ""),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.redis.url, "");
+    assert!(settings.scylla.nodes.is_empty());
+}
+
+#[test]
+fn a_file_that_lists_assets_replaces_the_list_and_drops_default_symbols_that_do_not_fit() {
+    let gold = "[[assets]]\nid = 9\nname = \"GOLD\"\ndecimals = 2\n";
+    let settings = loaded(gold, &[]).unwrap();
+    assert_eq!(settings.assets.len(), 1);
+    assert!(settings.symbols.is_empty());
+    let symbol = "[[symbols]]\nid = 1\nname = \"GOLD_BTC\"\nbase = \"GOLD\"\nquote = \"BTC\"\n";
+    assert_eq!(keys(&format!("{gold}{symbol}"), &[]), ["symbols[0].quote"]);
+    assert!(loaded("assets = []\n", &[]).unwrap().symbols.is_empty());
+}
+
+#[test]
+fn small_times_that_keep_their_order_are_accepted() {
+    let small = "[settlement]\nmax_staleness_ms = 200\nfloor_ttl_ms = 5000\n[memory]\nttl_ms = 1000\n[redis]\nsnapshot_ttl_ms = 2000\n[limits]\ndeadline_ms = 1500\n";
+    loaded(small, &[]).unwrap();
+}
+
+#[test]
+fn the_examples_load() {
+    let local = include_str!("../../config/local.toml");
+    let production = include_str!("../../config/production.toml");
+    loaded(local, &[]).unwrap();
+    assert_eq!(keys(production, &[]), ["auth.tokens"], "no token is listed");
+    let settings = loaded(&format!("{production}\n{TOKEN}"), &[]).unwrap();
+    assert_eq!(settings.source.kind, SourceKind::Scylla);
+    let password = [
+        ("BALANCE_CACHE__SCYLLA__USERNAME", "u"),
+        ("BALANCE_CACHE__SCYLLA__PASSWORD", "p"),
+    ];
+    loaded(&format!("{production}\n{TOKEN}"), &password).unwrap();
+}
+
+/// What a file says, and the keys that it is refused for.
+const MISTAKES: &[(&str, &[&str])] = &[
+    // Unknown, and of the wrong kind.
+    ("typo = 1", &["typo"]),
+    ("\"redis.url\" = \"redis://h\"", &["redis.url"]),
+    ("redis = 1", &["redis"]),
+    ("[redis]\nurll = \"\"", &["redis.urll"]),
+    ("[redis.url]\nx = 1", &["redis.url"]),
+    ("[memory]\nttl_ms = \"10\"", &["memory.ttl_ms"]),
+    ("[memory]\nttl_ms = 10.5", &["memory.ttl_ms"]),
+    ("[memory]\nttl_ms = -1", &["memory.ttl_ms"]),
+    ("[stale]\nenabled = 1", &["stale.enabled"]),
+    ("[http]\nlisten = \"localhost\"", &["http.listen"]),
+    ("[redis]\nmode = \"many\"", &["redis.mode"]),
+    ("[scylla]\nnodes = \"h:1\"", &["scylla.nodes"]),
+    ("[scylla]\nnodes = [\"h:1\", 2]", &["scylla.nodes"]),
+    ("[scylla]\nconsistency = \"most\"", &["scylla.consistency"]),
+    (
+        "[source]\nkind = \"mysql\"\nread_from = \"x\"",
+        &["source.kind", "source.read_from"],
+    ),
+    ("assets = 1", &["assets"]),
+    ("assets = [1]", &["assets[0]"]),
+    ("[[assets]]\nid = 1\nname = \"A\"", &["assets[0].decimals"]),
+    (
+        "[[assets]]\nid = 1\nname = \"A\"\ndecimals = -1\nx = 1",
+        &["assets[0].decimals", "assets[0].x"],
+    ),
+    (
+        "[[assets]]\nid = 4294967296\nname = 5\ndecimals = 8",
+        &["assets[0].id", "assets[0].name"],
+    ),
+    (
+        "[[assets]]\nid = 1\nname = \"7\"\ndecimals = 19",
+        &["assets[0].name", "assets[0].decimals"],
+    ),
+    (
+        "[[symbols]]\nid = 1\nname = \"A_B\"\nbase = \"A\"\nquote = \"B\"",
+        &["symbols[0].base", "symbols[0].quote"],
+    ),
+    // Listeners and callers.
+    ("[http]\nlisten = \"0.0.0.0:3001\"", &["auth.mode"]),
+    ("[http]\nlisten = \"127.0.0.1:3002\"", &["ops.listen"]),
+    ("[ops]\nlisten = \"0.0.0.0:3001\"", &["ops.listen"]),
+    ("[auth]\nmode = \"token\"", &["auth.tokens"]),
+    (
+        "[[auth.tokens]]\nname = \"\"\nsha256 = \"ab\"\nscopes = []",
+        &[
+            "auth.tokens[0].name",
+            "auth.tokens[0].sha256",
+            "auth.tokens[0].scopes",
+        ],
+    ),
+    (
+        "[[auth.tokens]]\nname = \"a\"\nsha256 = \"***\"\nscopes = [\"root\"]",
+        &["auth.tokens[0].scopes"],
+    ),
+    (
+        "[[auth.tokens]]\nname = \"a\"\nscopes = [\"read\", \"read\"]",
+        &["auth.tokens[0].sha256"],
+    ),
+    // Redis.
+    ("[redis]\nurl = \"http://h\"", &["redis.url"]),
+    ("[redis]\nurl = \"h:6379\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://h:0\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://h:99999\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://h/x\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://u:***@h\"", &["redis.url"]),
+    ("[redis]\nurl = \" redis://h\"", &["redis.url"]),
+    ("[redis]\nurl = \",\"", &["redis.url"]),
+    ("[redis]\nurl = \"unix://tmp/sock\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://a,redis://b\"", &["redis.url"]),
+    (
+        "[redis]\nmode = \"cluster\"\nurl = \"redis://a/1,redis://b\"",
+        &["redis.url"],
+    ),
+    (
+        "[redis]\nmode = \"cluster\"\nurl = \"unix:///tmp/s\"",
+        &["redis.url"],
+    ),
+    (
+        "[redis]\nmode = \"cluster\"\nurl = \"redis://a,rediss://b\"\nca_file = \"x\"",
+        &["redis.url"],
+    ),
+    ("[redis]\nurl = \"rediss://h\"", &["redis.ca_file"]),
+    (
+        "[redis]\nurl = \"rediss://h#insecure\"\nca_file = \"x\"",
+        &["redis.url"],
+    ),
+    ("[redis]\nnamespace = \"a:b\"", &["redis.namespace"]),
+    (
+        "[redis]\nconnections = 0\nbreaker_failures = 0",
+        &["redis.connections", "redis.breaker_failures"],
+    ),
+    // Settlement.
+    ("[settlement]\nstream = \"\"", &["settlement.stream"]),
+    (
+        "[settlement]\nstream = \"balance:invalidations\"",
+        &["settlement.stream"],
+    ),
+    (
+        "[settlement]\nstream = \"settlement:events:dead\"",
+        &["settlement.stream"],
+    ),
+    (
+        "[settlement]\nstream = \"x:settlement:events:dead\"\n[redis]\nnamespace = \"x\"",
+        &["settlement.stream"],
+    ),
+    // The source.
+    (
+        "[source]\nkind = \"scylla\"\n[scylla]\nnodes = []",
+        &["scylla.nodes"],
+    ),
+    (
+        "[scylla]\nnodes = [\"h\", \"h:x\", \"::1:9042\", \"[::1]:9042\", \":1\", \"h:0\", \"h:1\"]",
+        &[
+            "scylla.nodes[0]",
+            "scylla.nodes[1]",
+            "scylla.nodes[2]",
+            "scylla.nodes[4]",
+            "scylla.nodes[5]",
+        ],
+    ),
+    ("[scylla]\nkeyspace = \"Trading\"", &["scylla.keyspace"]),
+    ("[scylla]\nkeyspace = \"a; DROP\"", &["scylla.keyspace"]),
+    ("[scylla]\nrack = \"r1\"", &["scylla.rack"]),
+    ("[scylla]\nusername = \"u\"", &["scylla.password"]),
+    (
+        "[scylla]\nusername = \"u\"\npassword = \"***\"",
+        &["scylla.password"],
+    ),
+    (
+        "[scylla]\ntls_ca_file = \"a\"\ntls_cert_file = \"c\"",
+        &["scylla.tls_cert_file"],
+    ),
+    (
+        "[scylla]\ntls_cert_file = \"c\"\ntls_key_file = \"k\"",
+        &["scylla.tls_ca_file"],
+    ),
+    (
+        "[scylla]\nreplication_factor = 0",
+        &["scylla.replication_factor"],
+    ),
+    ("[embedded]\npath = \"\"", &["embedded.path"]),
+    // Bounds and times.
+    ("[memory]\nmax_bytes = 1000", &["memory.max_bytes"]),
+    ("[memory]\nttl_ms = 0", &["memory.ttl_ms"]),
+    (
+        "[limits]\nbody_bytes = 0\nconnections = 0\nsource_loads = 0",
+        &[
+            "limits.body_bytes",
+            "limits.connections",
+            "limits.source_loads",
+        ],
+    ),
+    (
+        "[limits]\nheader_timeout_ms = 86400001",
+        &["limits.header_timeout_ms"],
+    ),
+    ("[stale]\nmax_age_ms = 0", &["stale.max_age_ms"]),
+    ("[source]\ntimeout_ms = 2001", &["source.timeout_ms"]),
+    (
+        "[settlement]\nfloor_ttl_ms = 72200",
+        &["settlement.floor_ttl_ms"],
+    ),
+    ("[memory]\nttl_ms = 600000", &["settlement.floor_ttl_ms"]),
+    (
+        "[settlement]\nmax_staleness_ms = 49",
+        &["settlement.max_staleness_ms"],
+    ),
+    (
+        "[settlement]\nmax_staleness_ms = 15001",
+        &["settlement.max_staleness_ms"],
+    ),
+    ("[telemetry]\nlog = \"info,x=nonsense\"", &["telemetry.log"]),
+];
+
+#[test]
+fn every_mistake_of_a_file_is_told_by_its_key() {
+    for (text, expected) in MISTAKES {
+        assert_eq!(
+            keys(text, &[]),
+            *expected,
+            "{text}\n{:?}",
+            loaded(text, &[])
+        );
+    }
+}
+
+#[test]
+fn every_mistake_of_the_environment_is_told_by_its_key() {
+    for (name, value, key) in [
+        ("BALANCE_CACHE__TYPO", "1", "typo"),
+        ("BALANCE_CACHE__", "1", ""),
+        ("BALANCE_CACHE__REDIS", "1", "redis"),
+        ("BALANCE_CACHE__REDIS__URLL", "1", "redis.urll"),
+        ("BALANCE_CACHE__REDIS__URL__X", "1", "redis.url.x"),
+        ("BALANCE_CACHE__Redis__Url", "", "redis.url"),
+        ("BALANCE_CACHE__MEMORY__TTL_MS", "10s", "memory.ttl_ms"),
+        ("BALANCE_CACHE__MEMORY__TTL_MS", "", "memory.ttl_ms"),
+        ("BALANCE_CACHE__STALE__ENABLED", "yes", "stale.enabled"),
+        ("BALANCE_CACHE__HTTP__LISTEN", "3001", "http.listen"),
+        ("BALANCE_CACHE__ASSETS", "BTC", "assets"),
+        ("BALANCE_CACHE__ASSETS__0__NAME", "X", "assets.0.name"),
+        ("BALANCE_CACHE__AUTH__TOKENS", "t", "auth.tokens"),
+        (
+            "BALANCE_CACHE__SCYLLA__NODES",
+            "a:1,,b:1",
+            "scylla.nodes[1]",
+        ),
+    ] {
+        let errors = loaded("", &[(name, value)]).unwrap_err();
+        let [mistake] = errors.mistakes() else {
+            panic!("{name}: {errors}")
+        };
+        assert_eq!(mistake.key, key, "{errors}");
+        let origin = Origin::Variable(name.to_owned());
+        assert_eq!(mistake.origin, origin, "{errors}");
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_layers_are_in_one_message_with_their_origins() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"typo = 1\n[http]\nlisten = \"0.0.0.0:1\"\n[memory]\nttl_ms = 0\n")
+        .unwrap();
+    let errors = load(
+        Some(file.path()),
+        [("BALANCE_CACHE__LIMITS__DEADLINE_MS", "soon")],
+    )
+    .unwrap_err();
+    let path = file.path().display();
+    let message = errors.to_string();
+    let lines: Vec<_> = message.lines().collect();
+    assert_eq!(lines.len(), 4, "{message}");
+    assert!(lines[0].starts_with("typo: unknown section"), "{message}");
+    assert!(lines[0].ends_with(&format!("(file {path})")), "{message}");
+    assert_eq!(
+        lines[1],
+        "limits.deadline_ms: must be a whole number (variable BALANCE_CACHE__LIMITS__DEADLINE_MS)"
+    );
+    assert!(lines[2].starts_with("auth.mode: "), "{message}");
+    assert!(lines[2].ends_with(&format!("(file {path})")), "{message}");
+    assert!(lines[3].starts_with("memory.ttl_ms: "), "{message}");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_a_mistake_beside_the_others() {
+    let env = [("BALANCE_CACHE__TYPO", "1")];
+    let missing = load(Some(Path::new("/nonexistent/file.toml")), env).unwrap_err();
+    assert_eq!(missing.mistakes().len(), 2, "{missing}");
+    assert!(missing.to_string().contains("cannot be read"), "{missing}");
+    let folder = load(Some(Path::new("/")), env).unwrap_err();
+    assert_eq!(folder.mistakes().len(), 2, "{folder}");
+    let secret = "[redis]\n\nurl = redis://u:secret@h\n";
+    let syntax = loaded(secret, &[]).unwrap_err().to_string();
+    assert!(syntax.starts_with("line 3: "), "{syntax}");
+    assert!(!syntax.contains("secret"), "{syntax}");
+    assert_eq!(syntax.lines().count(), 1, "{syntax}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_text_is_told_only_if_it_is_ours() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let odd = |text: &str| OsString::from_vec([text.as_bytes(), b"\xff"].concat());
+    let env = [
+        (odd("OTHER"), odd("x")),
+        (OsString::from("OTHER"), odd("x")),
+        (OsString::from("BALANCE_CACHE__REDIS__URL"), odd("redis://")),
+        (odd("BALANCE_CACHE__REDIS__"), OsString::from("x")),
+    ];
+    let errors = load(None, env).unwrap_err();
+    assert_eq!(errors.mistakes().len(), 2, "{errors}");
+    assert!(errors.to_string().contains("redis.url: is not UTF-8"));
+}
+
+#[test]
+fn allowed_but_worth_a_line() {
+    let text = format!(
+        "[http]\nlisten = \"0.0.0.0:1\"\n[ops]\nlisten = \"10.0.0.1:2\"\n[redis]\nurl = \"redis://h\"\n[auth]\nmode = \"network\"\n{TOKEN}"
+    );
+    assert_eq!(advice(&loaded(&text, &[]).unwrap()).len(), 4);
+}
+
+#[test]
+fn no_secret_is_shown_or_logged() {
+    let text = format!(
+        "[redis]\nmode = \"cluster\"\nurl = \"redis://u:pw1secret@h:1/0?pass=pw2secret&protocol=resp3,redis://:pw3secret@i\"\n[scylla]\nusername = \"u\"\npassword = \"pw4secret\"\n[auth]\nmode = \"token\"\n{TOKEN}"
+    );
+    let settings = loaded(&text, &[]).unwrap();
+    for said in [shown(&settings), format!("{settings:?}")] {
+        assert!(
+            !said.contains("secret") && !said.contains("ba7816bf"),
+            "{said}"
+        );
+        assert!(
+            said.contains("redis://u:***@h:1/0?pass=***&protocol=resp3"),
+            "{said}"
+        );
+        assert!(said.contains("redis://:***@i"), "{said}");
+    }
+    let refused = keys(&shown(&settings), &[]);
+    assert_eq!(
+        refused,
+        ["auth.tokens[0].sha256", "redis.url", "scylla.password"]
+    );
+}
+
+prop_compose! {
+    /// Files that are good.
+    fn good()(
+        ttl in 1_u64..9_000, floor in 100_000_u64..1_000_000, stale: bool, port in 4_000_u16..60_000,
+        name in "[A-Z]{1,8}", decimals in 0_u8..19, id in 1_i32.., path in "[ -~]{1,20}",
+        nodes in prop::collection::vec("[a-z]{1,9}:[1-9][0-9]{1,3}", 0..4),
+        mode in prop::sample::select(vec!["network", "none"]),
+        namespace in "[A-Za-z0-9_.-]{0,64}", redis: bool,
+    ) -> String {
+        let path = toml::Value::String(path);
+        let url = if redis { "redis://u@h:6379/3" } else { "" };
+        format!(
+            "[http]\nlisten = \"127.0.0.1:{port}\"\n[memory]\nttl_ms = {ttl}\n[stale]\nenabled = {stale}\n\
+             [settlement]\nfloor_ttl_ms = {floor}\n[embedded]\npath = {path}\n[scylla]\nnodes = {nodes:?}\n\
+             [auth]\nmode = \"{mode}\"\n[redis]\nurl = \"{url}\"\nnamespace = \"{namespace}\"\n\
+             [[assets]]\nid = {id}\nname = \"{name}\"\ndecimals = {decimals}\n"
+        )
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_shown_loads_to_the_same_settings(text in good()) {
+        let settings = loaded(&text, &[]).unwrap();
+        prop_assert_eq!(loaded(&shown(&settings), &[]).unwrap(), settings);
+    }
+
+    #[test]
+    fn what_is_shown_of_a_secret_is_read_back_as_its_mark(text in good()) {
+        let mut settings = loaded(&format!("{text}{TOKEN}"), &[]).unwrap();
+        let shown: Settings = toml::from_str(&shown(&settings)).unwrap();
+        "***".clone_into(&mut settings.auth.tokens[0].sha256);
+        prop_assert_eq!(shown, settings);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,60}", name in "[A-Z_]{0,20}") {
+        let _ = loaded(&text, &[(&format!("{PREFIX}{name}"), &text)]);
+    }
+}
