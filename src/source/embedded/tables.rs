@@ -1,0 +1,304 @@
+//! The tables in the file, and the transactions over them. Everything here blocks.
+
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{collections::HashMap, io::ErrorKind, path::Path};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
+};
+
+use super::OpenError;
+use crate::{
+    domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis, UserId},
+    source::{Error, WriteError, Written},
+};
+
+/// The layout of this file; another is refused.
+pub(super) const LAYOUT: &str = "1";
+
+/// Pages that are held in memory. The service has its own cache of what is asked often.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
+type LedgerKey = (i64, i32, i64);
+/// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
+type LedgerRow = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<&'static str>,
+    Option<i64>,
+    Option<i64>,
+);
+/// (user, asset)
+type BalanceKey = (i64, i32);
+/// avail, frozen, version, `updated_at`
+type BalanceRow = (i64, i64, i64, Option<i64>);
+
+const LEDGER: TableDefinition<LedgerKey, LedgerRow> = TableDefinition::new("balance_ledger");
+const BALANCES: TableDefinition<BalanceKey, BalanceRow> = TableDefinition::new("user_balances");
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// What both tables say of a balance: asset, seq, avail, frozen, `created_at`.
+type Row = (i32, i64, i64, i64, Option<i64>);
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Tables {
+    database: Database,
+    /// Rows that reads have looked at.
+    #[cfg(test)]
+    pub(super) rows_read: AtomicU64,
+}
+
+impl Tables {
+    /// The file and its id. What a new file needs is written in one transaction; `sample` goes into an empty ledger.
+    pub(super) fn open(
+        path: &Path,
+        fresh_id: u128,
+        sample: &[Entry],
+    ) -> Result<(Self, String), OpenError> {
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| refused(path, error))?;
+        let corrupt = |error: redb::Error| OpenError::Corrupt {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let (layout, id) = prepare(&database, fresh_id, sample).map_err(corrupt)?;
+        if layout != LAYOUT {
+            return Err(OpenError::Layout {
+                path: path.to_owned(),
+                found: layout,
+            });
+        }
+        let tables = Self {
+            database,
+            #[cfg(test)]
+            rows_read: AtomicU64::default(),
+        };
+        Ok((tables, id))
+    }
+
+    /// The current state of all assets of a user.
+    pub(super) fn balances(&self, user: UserId, said_at: UnixMillis) -> Result<Snapshot, Error> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(BALANCES)?;
+            let mut rows = Vec::new();
+            for row in table.range((user.get(), i32::MIN)..=(user.get(), i32::MAX))? {
+                #[cfg(test)]
+                self.rows_read.fetch_add(1, Relaxed);
+                let (key, row) = row?;
+                let ((_, asset), (avail, frozen, seq, at)) = (key.value(), row.value());
+                rows.push((asset, seq, avail, frozen, at));
+            }
+            Ok(rows)
+        };
+        snapshot(read().map_err(Error::unavailable)?, said_at)
+    }
+
+    /// The newest ledger row of each of these assets.
+    pub(super) fn latest(
+        &self,
+        user: UserId,
+        assets: &[AssetId],
+        said_at: UnixMillis,
+    ) -> Result<Snapshot, Error> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(LEDGER)?;
+            let mut rows = Vec::new();
+            for asset in assets {
+                let key = |seq| (user.get(), asset.get(), seq);
+                let newest = table.range(key(i64::MIN)..=key(i64::MAX))?.next_back();
+                if let Some((key, row)) = newest.transpose()? {
+                    #[cfg(test)]
+                    self.rows_read.fetch_add(1, Relaxed);
+                    let ((_, asset, seq), row) = (key.value(), row.value());
+                    rows.push((asset, seq, row.0, row.1, row.6));
+                }
+            }
+            Ok(rows)
+        };
+        snapshot(read().map_err(Error::unavailable)?, said_at)
+    }
+
+    /// Writes these requests in one transaction, each whole or not at all; the answers in their order.
+    pub(super) fn write(
+        &self,
+        requests: &[&[Entry]],
+    ) -> Result<Vec<Result<Written, WriteError>>, Error> {
+        let write = || -> Result<Vec<_>, redb::Error> {
+            let transaction = begin(&self.database)?;
+            let answers = requests
+                .iter()
+                .map(|entries| put(&transaction, entries))
+                .collect::<Result<Vec<_>, _>>()?;
+            if answers
+                .iter()
+                .any(|answer| matches!(answer, Ok(done) if done.written > 0))
+            {
+                transaction.commit()?;
+            } else {
+                transaction.abort()?;
+            }
+            Ok(answers)
+        };
+        write().map_err(Error::unavailable)
+    }
+}
+
+/// The rows as balances. An id below 1 is nothing that was ever written here.
+fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
+    let corrupt = |what| Error::Corrupt(format!("{what}").into());
+    let balance = |(asset, seq, avail, frozen, at): Row| {
+        Ok(Balance {
+            asset: AssetId::new(asset).map_err(corrupt)?,
+            seq: Seq::new(seq).map_err(corrupt)?,
+            avail: Amount::from_raw(avail),
+            frozen: Amount::from_raw(frozen),
+            updated_at: at.map(UnixMillis),
+            said_at,
+        })
+    };
+    let balances: Result<Vec<_>, Error> = rows.into_iter().map(balance).collect();
+    balances.map(Snapshot::new)
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    Ok(transaction)
+}
+
+/// Layout and id of the file, made where they are not there yet.
+fn prepare(
+    database: &Database,
+    fresh_id: u128,
+    sample: &[Entry],
+) -> Result<(String, String), redb::Error> {
+    let transaction = begin(database)?;
+    let found = {
+        let mut meta = transaction.open_table(META)?;
+        let mut or_new = |key, fresh: &str| -> Result<(String, bool), redb::Error> {
+            if let Some(found) = meta.get(key)? {
+                return Ok((found.value().to_owned(), false));
+            }
+            meta.insert(key, fresh)?;
+            Ok((fresh.to_owned(), true))
+        };
+        let (layout, _) = or_new("layout", LAYOUT)?;
+        let (id, _) = or_new("id", &format!("{fresh_id:032x}"))?;
+        (layout, id)
+    };
+    if found.0 != LAYOUT {
+        transaction.abort()?;
+        return Ok(found);
+    }
+    let empty = transaction.open_table(LEDGER)?.is_empty()?;
+    transaction.open_table(BALANCES)?;
+    if empty {
+        // Rows of one writer: they cannot conflict.
+        let _ = put(&transaction, sample)?;
+    }
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// One request: all of it is compared with what stands, then written. Amounts are compared, nothing else.
+fn put(
+    transaction: &WriteTransaction,
+    entries: &[Entry],
+) -> Result<Result<Written, WriteError>, redb::Error> {
+    let mut ledger = transaction.open_table(LEDGER)?;
+    let mut balances = transaction.open_table(BALANCES)?;
+    let mut fresh: HashMap<LedgerKey, &Entry> = HashMap::new();
+    let mut written = Written::default();
+    for (index, entry) in entries.iter().enumerate() {
+        let key = key_of(entry);
+        let stands = match fresh.get(&key) {
+            Some(entry) => Some((entry.avail.raw(), entry.frozen.raw())),
+            None => ledger.get(key)?.map(|row| {
+                let row = row.value();
+                (row.0, row.1)
+            }),
+        };
+        match stands {
+            None => {
+                fresh.insert(key, entry);
+                written.written = written.written.saturating_add(1);
+            }
+            Some(amounts) if amounts == (entry.avail.raw(), entry.frozen.raw()) => {
+                written.repeated = written.repeated.saturating_add(1);
+            }
+            Some(_) => return Ok(Err(WriteError::Conflict { index })),
+        }
+    }
+    for (key, entry) in fresh {
+        append(&mut ledger, key, entry)?;
+        forward(&mut balances, key, entry)?;
+    }
+    Ok(Ok(written))
+}
+
+fn key_of(entry: &Entry) -> LedgerKey {
+    (entry.user.get(), entry.asset.get(), entry.seq.get())
+}
+
+fn append(
+    ledger: &mut Table<'_, LedgerKey, LedgerRow>,
+    key: LedgerKey,
+    entry: &Entry,
+) -> Result<(), redb::Error> {
+    let row = (
+        entry.avail.raw(),
+        entry.frozen.raw(),
+        entry.delta_avail.map(Amount::raw),
+        entry.delta_frozen.map(Amount::raw),
+        entry.event_type.as_deref(),
+        entry.ref_id,
+        entry.created_at.map(|at| at.0),
+    );
+    ledger.insert(key, row)?;
+    Ok(())
+}
+
+/// The current state only moves forward: entries come in any order.
+fn forward(
+    balances: &mut Table<'_, BalanceKey, BalanceRow>,
+    (user, asset, seq): LedgerKey,
+    entry: &Entry,
+) -> Result<(), redb::Error> {
+    let held = balances.get((user, asset))?.map(|row| row.value().2);
+    if held.is_none_or(|held| held < seq) {
+        let at = entry.created_at.map(|at| at.0);
+        let row = (entry.avail.raw(), entry.frozen.raw(), seq, at);
+        balances.insert((user, asset), row)?;
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, error: DatabaseError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
+        DatabaseError::Storage(StorageError::Io(error))
+            if !matches!(
+                error.kind(),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+            ) =>
+        {
+            OpenError::Path {
+                path,
+                reason: error.to_string(),
+            }
+        }
+        error => OpenError::Corrupt {
+            path,
+            reason: error.to_string(),
+        },
+    }
+}
