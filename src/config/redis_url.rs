@@ -44,6 +44,11 @@ fn tcp_fault(url: &Url, mode: RedisMode) -> Option<&'static str> {
         .then_some("a cluster has database 0 only")
 }
 
+/// Whether the address asks for TLS; case does not count in a scheme.
+pub(super) fn is_tls(node: &str) -> bool {
+    Url::parse(node).is_ok_and(|url| url.scheme() == "rediss")
+}
+
 /// Whether the password is the mark of [`hidden`].
 fn is_hidden(url: &Url) -> bool {
     url.password() == Some(HIDDEN)

@@ -223,6 +223,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["redis.url"],
     ),
     ("[redis]\nurl = \"rediss://h\"", &["redis.ca_file"]),
+    ("[redis]\nurl = \"REDISS://h\"", &["redis.ca_file"]),
     (
         "[redis]\nurl = \"rediss://h#insecure\"\nca_file = \"x\"",
         &["redis.url"],

@@ -28,10 +28,7 @@ impl Check<'_> {
             !blank,
             "must not begin or end with blanks, or be blank",
         );
-        let tls = nodes
-            .iter()
-            .filter(|node| node.starts_with("rediss:"))
-            .count();
+        let tls = nodes.iter().filter(|node| redis_url::is_tls(node)).count();
         self.require(
             &["redis.url"],
             tls == 0 || tls == nodes.len(),
