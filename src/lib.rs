@@ -12,7 +12,9 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod floor;
 pub mod read;
 pub mod render;
 pub mod source;
+pub mod telemetry;
 pub mod tiers;

@@ -1,11 +1,48 @@
-//! Reading balances: the only place that knows the order of the tiers.
+//! Reading balances: memory, then one shared load of Redis and the source. The only place that knows the order of the tiers.
+//!
+//! **Invariants.** Memory is asked before any lock is taken and without a task. Who cannot prove freshness is not served from memory.
+//! A read shows nothing below what was notified or shown here before it began, or says so (`behind`). Only the source can
+//! fail a read. A client's `min_seq` concerns that client only.
+//!
+//! **Cancellation.** A reader may be dropped at any time; the load that it began goes on for those who follow.
+//!
+//! **Limits.** Each wait ends with the request's deadline; loads from the source have permits; a batch loads
+//! [`BATCH_LOADS`] users at a time.
 
-use std::sync::Arc;
+mod flight;
+mod load;
 
-use crate::{
-    domain::{Floors, Snapshot},
-    tiers::Trail,
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream};
+use rand::Rng;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
 };
+use tokio_util::task::TaskTracker;
+
+pub use crate::render::Held;
+use crate::{
+    clock,
+    config::{Settings, SourceKind},
+    domain::{Catalogue, Floors, UserId},
+    floor::{Freshness, Marks},
+    source::{self, Source},
+    telemetry::Meters,
+    tiers::{
+        Detail, Forward, Outcome, Tier, Trail,
+        memory::{Kept, Memory},
+        redis::Redis,
+    },
+};
+use flight::{Flight, Flights, Role, Start};
+use load::Landed;
+
+/// Users that one batch loads at a time.
+const BATCH_LOADS: usize = 32;
+/// How often a reader boards another flight because one landed below what it has to be shown.
+const BOARDINGS: usize = 3;
 
 /// What a reader asks for beside the user.
 #[derive(Debug, Clone, Default)]
@@ -25,21 +62,12 @@ pub struct Answer {
     pub trail: Trail,
 }
 
-/// A snapshot and everything that is prepared for showing it.
-#[derive(Debug)]
-pub struct Held {
-    /// All balances of the user.
-    pub snapshot: Snapshot,
-    /// The whole body of a single read, with its tag.
-    pub rendered: crate::render::Rendered,
-}
-
 /// Why a read was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The source cannot answer, and nothing that may be shown is held.
     #[error(transparent)]
-    Source(#[from] crate::source::Error),
+    Source(#[from] source::Error),
     /// `min_seq` was not reached in time.
     #[error("min_seq was not reached in time")]
     NotReached,
@@ -49,4 +77,482 @@ pub enum Error {
     /// The request's deadline, elsewhere than in the source.
     #[error("the request's deadline passed")]
     Deadline,
+}
+
+/// How long things may take or last.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    memory_ttl: Duration,
+    lag_budget: Duration,
+    lease_wait: Duration,
+    deadline: Duration,
+    stale: Option<Duration>,
+}
+
+impl Times {
+    /// With up to a tenth less, so that what was filled together does not end together.
+    fn memory_ttl(&self) -> Duration {
+        let tenth = u64::try_from(self.memory_ttl.as_millis())
+            .unwrap_or(u64::MAX)
+            .checked_div(10)
+            .unwrap_or(0);
+        self.memory_ttl
+            .saturating_sub(Duration::from_millis(rand::rng().random_range(0..=tenth)))
+    }
+}
+
+/// What reading is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Names and scales.
+    pub catalogue: Arc<Catalogue>,
+    /// The nearest tier.
+    pub memory: Arc<Memory>,
+    /// The tier between, if there is one.
+    pub redis: Option<Arc<Redis>>,
+    /// The truth.
+    pub source: Arc<dyn Source>,
+    /// What is known of changes.
+    pub marks: Arc<Marks>,
+    /// How fresh that is.
+    pub freshness: Arc<Freshness>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+    /// Where loads run.
+    pub tasks: TaskTracker,
+}
+
+/// Answers reads.
+#[derive(Debug)]
+pub struct Reader {
+    catalogue: Arc<Catalogue>,
+    memory: Arc<Memory>,
+    redis: Option<Arc<Redis>>,
+    source: Arc<dyn Source>,
+    source_lags: bool,
+    marks: Arc<Marks>,
+    freshness: Arc<Freshness>,
+    meters: Arc<Meters>,
+    tasks: TaskTracker,
+    flights: Flights,
+    permits: Semaphore,
+    times: Times,
+}
+
+impl Reader {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(parts: Parts, settings: &Settings) -> Arc<Self> {
+        let Parts {
+            catalogue,
+            memory,
+            redis,
+            source,
+            marks,
+            freshness,
+            meters,
+            tasks,
+        } = parts;
+        Arc::new(Self {
+            catalogue,
+            memory,
+            redis,
+            source,
+            source_lags: settings.source.kind == SourceKind::Scylla
+                && settings.source.read_from != crate::config::ReadFrom::Ledger,
+            marks,
+            freshness,
+            meters,
+            tasks,
+            flights: Flights::default(),
+            permits: Semaphore::new(settings.limits.source_loads),
+            times: Times {
+                memory_ttl: settings.memory.ttl_ms.0,
+                lag_budget: settings.settlement.lag_budget_ms.0,
+                lease_wait: settings.redis.lease_wait_ms.0,
+                deadline: settings.limits.deadline_ms.0,
+                stale: settings
+                    .stale
+                    .enabled
+                    .then_some(settings.stale.max_age_ms.0),
+            },
+        })
+    }
+
+    /// What memory may show now, without waiting.
+    #[must_use]
+    pub fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
+        let begun = Instant::now();
+        let answer = self.ask_memory(user, ask, begun).ok()?;
+        self.count(Ok(&answer), begun);
+        Some(answer)
+    }
+
+    /// One user's balances.
+    ///
+    /// # Errors
+    /// [`Error`]; never an empty answer for a failure.
+    pub async fn read(
+        self: &Arc<Self>,
+        user: UserId,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let begun = Instant::now();
+        let result = self.answer(user, &ask, begun, deadline).await;
+        self.count(result.as_ref(), begun);
+        result
+    }
+
+    /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
+    ///
+    /// # Errors
+    /// The first failure of any of them.
+    pub async fn read_many(
+        self: &Arc<Self>,
+        users: &[UserId],
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Error> {
+        let begun = Instant::now();
+        let ask = Ask::default();
+        let mut answers: HashMap<UserId, Answer> = HashMap::with_capacity(users.len());
+        let mut missing = HashMap::new();
+        let mut leading = Vec::new();
+        for user in users {
+            if answers.contains_key(user) || missing.contains_key(user) {
+                continue;
+            }
+            match self.ask_memory(*user, &ask, begun) {
+                Ok(answer) => {
+                    answers.insert(*user, answer);
+                }
+                Err(said) => {
+                    let (role, flight, floors) = self.board(*user, begun);
+                    if role {
+                        leading.push((*user, Arc::clone(&flight)));
+                    }
+                    missing.insert(*user, (flight, !role, said, floors));
+                }
+            }
+        }
+        self.lead_many(leading);
+        for (user, (flight, follows, said, floors)) in missing {
+            let result = match flight.wait(deadline).await {
+                Ok(landed) if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) => {
+                    Ok(answer_of(landed, said, follows))
+                }
+                Ok(_) => self.answer(user, &ask, Instant::now(), deadline).await,
+                Err(error) => self.stale_or(user, &ask, error),
+            };
+            answers.insert(
+                user,
+                result.inspect_err(|error| self.count(Err(error), begun))?,
+            );
+        }
+        let ordered: Vec<_> = users
+            .iter()
+            .filter_map(|user| answers.get(user).cloned())
+            .collect();
+        for answer in &ordered {
+            self.count(Ok(answer), begun);
+        }
+        Ok(ordered)
+    }
+
+    /// Loads users that are not held; returns how many are held then, and how many could not be loaded.
+    pub async fn warm(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
+        let ask = Ask::default();
+        let loads =
+            stream::iter(users).map(|user| self.answer(*user, &ask, Instant::now(), deadline));
+        let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;
+        let failed = results.iter().filter(|result| result.is_err()).count();
+        let loaded = results.len().saturating_sub(failed);
+        (
+            u64::try_from(loaded).unwrap_or(u64::MAX),
+            u64::try_from(failed).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// Loads under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.under_way()
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        user: UserId,
+        ask: &Ask,
+        begun: Instant,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let said = match self.ask_memory(user, ask, begun) {
+            Ok(answer) => return Ok(answer),
+            Err(said) => said,
+        };
+        if ask.no_cache {
+            return self.read_fresh(user, begun, said, deadline).await;
+        }
+        match self.fly(user, begun, said, deadline).await {
+            Ok(answer) => self.satisfy(user, ask, answer, deadline).await,
+            Err(error) => self.stale_or(user, ask, error),
+        }
+    }
+
+    /// Memory's answer, or why it has none.
+    fn ask_memory(&self, user: UserId, ask: &Ask, now: Instant) -> Result<Answer, Forward> {
+        if ask.no_cache {
+            return Err(Forward::Request);
+        }
+        let kept = self
+            .memory
+            .get(user, self.marks.generation())
+            .ok_or(Forward::Miss)?;
+        if kept.until <= now {
+            return Err(Forward::Miss);
+        }
+        let fresh = self.freshness.proven(now)
+            || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
+        if !fresh || !ask.min_seq.met_by(&kept.held.snapshot) {
+            return Err(Forward::Stale);
+        }
+        let ttl = kept.until.saturating_duration_since(now).as_secs();
+        Ok(Answer {
+            held: kept.held,
+            trail: Trail::memory(ttl),
+        })
+    }
+
+    /// Boards the user's flight: whether this reader leads it, the flight, and what it has to show.
+    fn board(&self, user: UserId, begun: Instant) -> (bool, Arc<Flight>, Floors) {
+        let mark = self.marks.of(user);
+        let start = Start::now(begun, &mark, &self.marks, &self.freshness);
+        match self.flights.board(user, start, &self.freshness) {
+            Role::Leader(flight) => (true, flight, mark.floors),
+            Role::Follower(flight) => (false, flight, mark.floors),
+        }
+    }
+
+    /// Leads or follows a load, until one lands that this reader may be shown.
+    async fn fly(
+        self: &Arc<Self>,
+        user: UserId,
+        begun: Instant,
+        said: Forward,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let mut begun = begun;
+        for _ in 0..BOARDINGS {
+            let (leads, flight, floors) = self.board(user, begun);
+            if leads {
+                self.lead_many(vec![(user, Arc::clone(&flight))]);
+            }
+            let landed = flight.wait(deadline).await?;
+            if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) {
+                return Ok(answer_of(landed, said, !leads));
+            }
+            begun = Instant::now();
+        }
+        self.meters.seq_regression();
+        Err(Error::Deadline)
+    }
+
+    /// Runs loads in a task of their own; for several, Redis is asked once.
+    fn lead_many(self: &Arc<Self>, flights: Vec<(UserId, Arc<Flight>)>) {
+        if flights.is_empty() {
+            return;
+        }
+        let reader = Arc::clone(self);
+        let run: BoxFuture<'static, ()> = Box::pin(async move {
+            let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
+            let looked = match &reader.redis {
+                Some(redis) => redis.get_many(&users).await.into_iter().map(Some).collect(),
+                None => vec![None; users.len()],
+            };
+            let loads = flights
+                .into_iter()
+                .zip(looked)
+                .map(|((user, flight), looked)| {
+                    let reader = &reader;
+                    async move {
+                        reader.meters.load_in_flight(true);
+                        let landed = reader.load(user, flight.start, looked, false).await;
+                        reader.meters.load_in_flight(false);
+                        reader.flights.land(user, &flight, landed);
+                    }
+                });
+            stream::iter(loads)
+                .for_each_concurrent(BATCH_LOADS, |load| load)
+                .await;
+        });
+        self.tasks.spawn(run);
+    }
+
+    /// A read that asked for the ledger: its own load, in its own task, that nobody follows.
+    async fn read_fresh(
+        self: &Arc<Self>,
+        user: UserId,
+        begun: Instant,
+        said: Forward,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let start = Start::now(begun, &self.marks.of(user), &self.marks, &self.freshness);
+        let reader = Arc::clone(self);
+        let load = self
+            .tasks
+            .spawn(async move { reader.load(user, start, None, true).await });
+        match tokio::time::timeout_at(deadline, load).await {
+            Ok(Ok(landed)) => Ok(answer_of(landed?, said, false)),
+            Ok(Err(_)) | Err(_) => Err(Error::Deadline),
+        }
+    }
+
+    /// If the answer is below the client's `min_seq`, the ledger is asked for what is missing.
+    async fn satisfy(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        answer: Answer,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        if ask.min_seq.met_by(&answer.held.snapshot) {
+            return Ok(answer);
+        }
+        let mark = self.marks.of(user);
+        let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
+        let end = start
+            .at
+            .checked_add(self.times.lag_budget)
+            .map_or(deadline, |end| end.min(deadline));
+        let before = answer.held.snapshot.clone();
+        let mut snapshot = before.clone();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let _permit = self.permit(start).await?;
+            snapshot = self.look_again(user, snapshot, &ask.min_seq).await?;
+            if ask.min_seq.met_by(&snapshot) {
+                break;
+            }
+            let next = Instant::now().checked_add(pause).unwrap_or(end);
+            if next >= end {
+                return Err(Error::NotReached);
+            }
+            tokio::time::sleep_until(next).await;
+            pause = pause.saturating_mul(2);
+        }
+        let newer: Vec<_> = snapshot
+            .balances()
+            .iter()
+            .filter(|balance| before.get(balance.asset) != Some(balance))
+            .copied()
+            .collect();
+        self.marks.shown(user, &snapshot);
+        for balance in &newer {
+            self.memory.forward(user, balance);
+        }
+        if let Some(redis) = &self.redis {
+            redis.observed(user, &newer).await;
+        }
+        let redis = if answer.trail.answered == Tier::Redis {
+            Some(Forward::Stale)
+        } else {
+            answer.trail.redis
+        };
+        let trail = Trail {
+            answered: Tier::Source,
+            ttl: None,
+            redis,
+            ..answer.trail
+        };
+        Ok(Answer {
+            held: Arc::new(Held::new(&self.catalogue, snapshot)),
+            trail,
+        })
+    }
+
+    /// The last known balances, where that is switched on and they may still be shown; else the error.
+    fn stale_or(&self, user: UserId, ask: &Ask, error: Error) -> Result<Answer, Error> {
+        let (Some(max_age), Error::Source(_), false) = (self.times.stale, &error, ask.no_cache)
+        else {
+            return Err(error);
+        };
+        let Some(Kept { held, loaded, .. }) = self.memory.last_known(user) else {
+            return Err(error);
+        };
+        if loaded.elapsed() > max_age || !self.marks.of(user).floors.met_by(&held.snapshot) {
+            return Err(error);
+        }
+        if !ask.min_seq.met_by(&held.snapshot) {
+            return Err(Error::NotReached);
+        }
+        let redis = self.redis.as_ref().map(|redis| match redis.link.session() {
+            Some(_) => Forward::Miss,
+            None => Forward::Bypass,
+        });
+        let trail = Trail {
+            ttl: None,
+            detail: Some(Detail::Stale),
+            source_failed: true,
+            redis,
+            ..Trail::memory(0)
+        };
+        Ok(Answer { held, trail })
+    }
+
+    /// A place among the loads from the source, had before half of the time is over.
+    async fn permit(&self, start: Start) -> Result<SemaphorePermit<'_>, Error> {
+        let half = self.times.deadline.checked_div(2).unwrap_or_default();
+        let end = start.at.checked_add(half).unwrap_or(start.at);
+        match tokio::time::timeout_at(end, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Error::Shed),
+        }
+    }
+
+    fn count(&self, result: Result<&Answer, &Error>, begun: Instant) {
+        let outcome = match result {
+            Ok(answer) => {
+                if answer.held.snapshot.balances().is_empty() {
+                    self.meters.absent_read();
+                }
+                answer.trail.outcome()
+            }
+            Err(Error::Shed) => Outcome::Shed,
+            Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
+        };
+        self.meters.read(outcome, begun.elapsed());
+    }
+}
+
+fn answer_of(landed: Landed, memory_said: Forward, collapsed: bool) -> Answer {
+    let Landed {
+        held,
+        tier,
+        ttl,
+        detail,
+        redis,
+    } = landed;
+    let ttl = ttl.map(|ttl| ttl.as_secs());
+    let trail = Trail {
+        answered: tier,
+        ttl,
+        detail,
+        redis,
+        memory: Some(memory_said),
+        collapsed,
+        source_failed: false,
+    };
+    Answer { held, trail }
+}
+
+impl Answer {
+    /// When the oldest of what is shown was said: what `Age` counts from.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        let now = clock::wall();
+        self.held
+            .snapshot
+            .oldest_said_at()
+            .map_or(0, |said| said.seconds_until(now))
+    }
 }

@@ -25,6 +25,26 @@ pub struct Rendered {
     pub etag: HeaderValue,
 }
 
+/// A snapshot and everything that is prepared for showing it.
+#[derive(Debug)]
+pub struct Held {
+    /// All balances of the user.
+    pub snapshot: Snapshot,
+    /// The whole body of a single read, with its tag.
+    pub rendered: Rendered,
+}
+
+impl Held {
+    /// The snapshot with its body.
+    #[must_use]
+    pub fn new(catalogue: &Catalogue, snapshot: Snapshot) -> Self {
+        Self {
+            rendered: Rendered::new(catalogue, &snapshot),
+            snapshot,
+        }
+    }
+}
+
 impl Rendered {
     /// The snapshot in the words of the catalogue.
     #[must_use]

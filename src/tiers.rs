@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+pub mod memory;
+pub mod redis;
+
 /// Where an answer can come from, nearest the reader first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {

@@ -1,0 +1,378 @@
+//! What this instance knows of changes: which users changed lately, the lowest seqs that may still be shown, and how fresh
+//! that knowledge is.
+//!
+//! **Invariants.** Whatever was notified or shown here in the last `floor_ttl` is remembered here, whatever Redis forgets. A mark
+//! is made before memory is told, and memory asks for the mark while it holds its own lock on the user: so either the fill sees
+//! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
+//! ([`Marks::blind`]). Who cannot prove freshness does not serve from memory ([`Freshness`]).
+//!
+//! **Limits.** At most [`MARKS_MAX`] users per generation, two generations; each lives for one to two `floor_ttl`.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::domain::{AssetId, Balance, Floors, Seq, Snapshot, UserId};
+
+/// Users per generation. About 100 bytes each.
+pub const MARKS_MAX: usize = 1_000_000;
+const SHARDS: usize = 16;
+/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
+const REREAD_MAX: usize = 64;
+
+/// What is known of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The lowest seqs that may still be shown.
+    pub floors: Floors,
+    /// The newest balances that notifications said. Not all that the user has: worth something beside a load only.
+    pub told: Snapshot,
+    /// A notification came in the last `floor_ttl`: the view may not have it yet.
+    pub changed: bool,
+    /// Counts notifications without a seq: a load from before the last one is worth nothing.
+    pub reread: u64,
+    /// The assets that those named.
+    pub reread_assets: Vec<AssetId>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    young: HashMap<UserId, Mark>,
+    old: HashMap<UserId, Mark>,
+    turned: Instant,
+}
+
+/// What is known of all users.
+#[derive(Debug)]
+pub struct Marks {
+    shards: Vec<Mutex<Shard>>,
+    ttl: Duration,
+    per_shard_max: usize,
+    base: Instant,
+    blind_until: AtomicU64,
+    generation: AtomicU64,
+    rereads: AtomicU64,
+}
+
+impl Marks {
+    /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; `users_max` users are remembered.
+    #[must_use]
+    pub fn new(ttl: Duration, users_max: usize) -> Self {
+        let now = Instant::now();
+        let shard = || {
+            Mutex::new(Shard {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                turned: now,
+            })
+        };
+        Self {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            ttl,
+            per_shard_max: users_max.checked_div(SHARDS).unwrap_or(0).max(1),
+            base: now,
+            blind_until: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
+            rereads: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of the user.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Mark {
+        self.with(user, |shard| {
+            shard
+                .young
+                .get(&user)
+                .or_else(|| shard.old.get(&user))
+                .cloned()
+        })
+        .unwrap_or_default()
+    }
+
+    /// A notification said that the user's balance in this asset is at `seq`, and maybe what it is. True if that is news.
+    pub fn changed(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Seq,
+        balance: Option<Balance>,
+    ) -> bool {
+        self.mark(user, true, |mark| {
+            if let Some(balance) = balance {
+                mark.told = mark.told.merge(&Snapshot::new(vec![balance]));
+            }
+            mark.floors.raise(asset, seq)
+        })
+    }
+
+    /// A notification said that this asset (or any) of the user changed, not to what.
+    pub fn reread(&self, user: UserId, asset: Option<AssetId>) {
+        let count = self
+            .rereads
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        self.mark(user, true, |mark| {
+            mark.reread = count;
+            if let Some(asset) = asset
+                && !mark.reread_assets.contains(&asset)
+                && mark.reread_assets.len() < REREAD_MAX
+            {
+                mark.reread_assets.push(asset);
+            }
+            true
+        });
+    }
+
+    /// The snapshot was shown, or is about to be: nothing older may be.
+    pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
+        if !snapshot.balances().is_empty() {
+            self.mark(user, false, |mark| {
+                mark.floors.raise_to(snapshot);
+                true
+            });
+        }
+    }
+
+    /// The user's floors are forgotten. What is under way is from before.
+    pub fn forget(&self, user: UserId) {
+        self.with(user, |shard| {
+            shard.old.remove(&user);
+            shard.young.remove(&user);
+        });
+        self.reread(user, None);
+    }
+
+    /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
+    /// trusted for `floor_ttl`.
+    pub fn missed(&self) {
+        self.blind_for(self.ttl);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The view is not trusted for this long.
+    pub fn blind_for(&self, time: Duration) {
+        let until = self.since_base(
+            Instant::now()
+                .checked_add(time)
+                .unwrap_or_else(Instant::now),
+        );
+        self.blind_until.fetch_max(until, Ordering::SeqCst);
+    }
+
+    /// Changes may be unknown here, so that nobody can be read from the view.
+    #[must_use]
+    pub fn blind(&self) -> bool {
+        self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)
+    }
+
+    /// Rises when everything held or under way counts for nothing.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Mark) -> bool) -> bool {
+        let (overflow, news) = self.with(user, |shard| {
+            let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
+            if full && !changed {
+                // What was shown is also kept by Redis and by quorum reads; giving up a change for it would be worse.
+                return (false, false);
+            }
+            if full {
+                shard.old = std::mem::take(&mut shard.young);
+            }
+            let mut mark = shard
+                .young
+                .remove(&user)
+                .or_else(|| shard.old.remove(&user))
+                .unwrap_or_default();
+            mark.changed |= changed;
+            let news = change(&mut mark);
+            shard.young.insert(user, mark);
+            (full, news)
+        });
+        if overflow {
+            self.blind_for(self.ttl);
+        }
+        news
+    }
+
+    fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
+        let at = user
+            .get()
+            .unsigned_abs()
+            .checked_rem(SHARDS.try_into().unwrap_or(1))
+            .unwrap_or(0);
+        let Some(shard) = usize::try_from(at).ok().and_then(|at| self.shards.get(at)) else {
+            return R::default();
+        };
+        let mut shard = shard.lock();
+        if shard.turned.elapsed() >= self.ttl {
+            // Nothing younger than `ttl` is in `old` by now.
+            shard.old = if shard.turned.elapsed() >= self.ttl.saturating_mul(2) {
+                HashMap::new()
+            } else {
+                std::mem::take(&mut shard.young)
+            };
+            shard.young.clear();
+            shard.turned = Instant::now();
+        }
+        then(&mut shard)
+    }
+
+    fn since_base(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// How fresh this instance's knowledge of changes is known to be.
+#[derive(Debug)]
+pub struct Freshness {
+    base: Instant,
+    /// Microseconds from `base` to the last proof, plus one; 0 as long as there is none.
+    proof: AtomicU64,
+    max_staleness: Option<Duration>,
+}
+
+impl Freshness {
+    /// With a feed: proofs are needed, and are good for `max_staleness`.
+    #[must_use]
+    pub fn by_proof(max_staleness: Duration) -> Self {
+        Self {
+            base: Instant::now(),
+            proof: AtomicU64::new(0),
+            max_staleness: Some(max_staleness),
+        }
+    }
+
+    /// Without a feed this instance is the only one and knows everything that it was told.
+    #[must_use]
+    pub fn always() -> Self {
+        Self {
+            base: Instant::now(),
+            proof: AtomicU64::new(0),
+            max_staleness: None,
+        }
+    }
+
+    /// Everything that was in the feed at `sent` has taken effect here.
+    pub fn prove(&self, sent: Instant) {
+        let micros = u64::try_from(sent.saturating_duration_since(self.base).as_micros())
+            .unwrap_or(u64::MAX);
+        self.proof
+            .fetch_max(micros.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// Nothing is proven any more.
+    pub fn revoke(&self) {
+        self.proof.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether a read that begins `now` may rely on what is held.
+    #[must_use]
+    pub fn proven(&self, now: Instant) -> bool {
+        let Some(max) = self.max_staleness else {
+            return true;
+        };
+        match self.proof.load(Ordering::SeqCst).checked_sub(1) {
+            None => false,
+            Some(micros) => {
+                let proof = self
+                    .base
+                    .checked_add(Duration::from_micros(micros))
+                    .unwrap_or(self.base);
+                now.saturating_duration_since(proof) <= max
+            }
+        }
+    }
+
+    /// Whether something that was read from the ledger at `loaded` may be shown to a read that begins `now`, whatever the feed
+    /// says.
+    #[must_use]
+    pub fn young_enough(&self, loaded: Instant, now: Instant) -> bool {
+        self.max_staleness
+            .is_none_or(|max| now.saturating_duration_since(loaded) <= max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    fn asset() -> AssetId {
+        AssetId::new(1).unwrap()
+    }
+
+    fn seq(number: i64) -> Seq {
+        Seq::new(number).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_lives_for_one_to_two_ttl() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        marks.changed(user(1), asset(), seq(5), None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(marks.of(user(1)).floors.get(asset()), Some(seq(5)));
+        marks.changed(user(17), asset(), seq(7), None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(
+            marks.of(user(17)).changed,
+            "nine seconds old, whatever turned in between"
+        );
+        tokio::time::advance(Duration::from_secs(21)).await;
+        assert_eq!(
+            (marks.of(user(1)), marks.of(user(17))),
+            (Mark::default(), Mark::default())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_changes_makes_blind_and_giving_up_what_was_shown_does_not() {
+        let marks = Marks::new(Duration::from_secs(10), SHARDS);
+        let shown = Snapshot::default();
+        marks.changed(user(16), asset(), seq(1), None);
+        marks.shown(user(32), &shown);
+        assert!(!marks.blind());
+        marks.changed(user(48), asset(), seq(1), None);
+        assert!(marks.blind());
+        assert!(
+            marks.of(user(16)).changed,
+            "the last generation is still there"
+        );
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(!marks.blind());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_is_good_for_max_staleness_from_when_it_was_asked_for() {
+        let freshness = Freshness::by_proof(Duration::from_millis(500));
+        assert!(!freshness.proven(Instant::now()), "nothing was proven yet");
+        let sent = Instant::now();
+        tokio::time::advance(Duration::from_millis(400)).await;
+        freshness.prove(sent);
+        assert!(freshness.proven(Instant::now()));
+        tokio::time::advance(Duration::from_millis(101)).await;
+        assert!(!freshness.proven(Instant::now()));
+        assert!(Freshness::always().proven(Instant::now()));
+    }
+
+    #[test]
+    fn every_notification_without_a_seq_is_another() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        marks.reread(user(1), Some(asset()));
+        let first = marks.of(user(1)).reread;
+        marks.reread(user(1), None);
+        assert!(marks.of(user(1)).reread > first);
+        assert_eq!(marks.of(user(1)).reread_assets, [asset()]);
+    }
+}

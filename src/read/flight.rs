@@ -1,0 +1,125 @@
+//! One load per user and instance: whoever comes first leads, the others follow.
+//!
+//! **Invariants.** A load runs in its own task, so that a reader that hangs up stops nobody. An entry is removed only by its own
+//! load. A reader never follows a load that may not know what the reader has to be shown ([`Start::may_be_followed`]).
+//!
+//! **Cancellation.** Followers may be dropped at any time; the load goes on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Error, load::Landed};
+use crate::{
+    domain::UserId,
+    floor::{Freshness, Mark, Marks},
+};
+
+/// What was known when a load began.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// When it began.
+    pub at: Instant,
+    /// Of all marks.
+    pub generation: u64,
+    /// Of this user's mark.
+    pub reread: u64,
+    /// Freshness was proven then. If not, nothing that lags was asked.
+    pub proven: bool,
+}
+
+/// A load under way.
+#[derive(Debug)]
+pub struct Flight {
+    /// What was known when it began.
+    pub start: Start,
+    landed: watch::Sender<Option<Result<Landed, Error>>>,
+}
+
+/// What a reader of a user becomes.
+#[derive(Debug)]
+pub enum Role {
+    /// It has to run the load.
+    Leader(Arc<Flight>),
+    /// It waits for somebody else's.
+    Follower(Arc<Flight>),
+}
+
+/// All loads under way.
+#[derive(Debug, Default)]
+pub struct Flights(Mutex<HashMap<UserId, Arc<Flight>>>);
+
+impl Start {
+    /// A load of this user that begins now.
+    #[must_use]
+    pub fn now(at: Instant, mark: &Mark, marks: &Marks, freshness: &Freshness) -> Self {
+        Self {
+            at,
+            generation: marks.generation(),
+            reread: mark.reread,
+            proven: freshness.proven(at),
+        }
+    }
+
+    /// Whether a reader that begins at `reader` may be shown what this load brings: it began after the last notification without
+    /// a seq, and either the reader's knowledge of changes is fresh (the load is compared with it at its end), or the load
+    /// itself is young and asked nothing that lags.
+    fn may_be_followed(&self, reader: &Self, freshness: &Freshness) -> bool {
+        self.generation == reader.generation
+            && self.reread == reader.reread
+            && (reader.proven || (!self.proven && freshness.young_enough(self.at, reader.at)))
+    }
+}
+
+impl Flights {
+    /// The user's load under way, or a new one that the caller has to run.
+    pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Role {
+        let mut flights = self.0.lock();
+        if let Some(flight) = flights.get(&user)
+            && flight.start.may_be_followed(&start, freshness)
+        {
+            return Role::Follower(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight {
+            start,
+            landed: watch::Sender::new(None),
+        });
+        flights.insert(user, Arc::clone(&flight));
+        Role::Leader(flight)
+    }
+
+    /// The load is over: nobody joins it any more, and all followers hear.
+    pub fn land(&self, user: UserId, flight: &Arc<Flight>, result: Result<Landed, Error>) {
+        let mut flights = self.0.lock();
+        if flights
+            .get(&user)
+            .is_some_and(|current| Arc::ptr_eq(current, flight))
+        {
+            flights.remove(&user);
+        }
+        drop(flights);
+        flight.landed.send_replace(Some(result));
+    }
+
+    /// Loads under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+impl Flight {
+    /// Waits for the landing.
+    ///
+    /// # Errors
+    /// The load's own, or [`Error::Deadline`].
+    pub async fn wait(&self, deadline: Instant) -> Result<Landed, Error> {
+        let mut landed = self.landed.subscribe();
+        let waited = tokio::time::timeout_at(deadline, landed.wait_for(Option::is_some)).await;
+        match waited {
+            Ok(Ok(result)) => result.clone().unwrap_or(Err(Error::Deadline)),
+            Ok(Err(_)) | Err(_) => Err(Error::Deadline),
+        }
+    }
+}

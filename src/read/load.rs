@@ -1,0 +1,380 @@
+//! One load: Redis, then the lease, then the source, then the floors, then the fill.
+//!
+//! **Invariants.** The view is asked only by who knows all changes of the last `floor_ttl` and knows of none of this user's; whoever
+//! cannot know asks the ledger. What Redis refused is answered, never kept. What is shown raises the floor of what memory may
+//! hold before it is kept or shown. What does not reach its floors is shown as behind and stored nowhere.
+//!
+//! **Cancellation.** Runs in a task of its own; if the task is dropped, the lease ends by itself.
+//!
+//! **Limits.** A permit for each load; `lag_budget` for reaching floors; the source's own timeout for each statement.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Error, Reader, flight::Start};
+use crate::{
+    domain::{AssetId, Floors, Snapshot, UserId},
+    floor::Mark,
+    render::Held,
+    source,
+    telemetry::{Fault, Op},
+    tiers::{
+        Detail, Forward, Tier,
+        memory::Kept,
+        redis::{Grant, Lease, Lookup, Redis},
+    },
+};
+
+/// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
+const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+
+/// What a load brought.
+#[derive(Debug, Clone)]
+pub struct Landed {
+    /// The balances.
+    pub held: Arc<Held>,
+    /// Who had them.
+    pub tier: Tier,
+    /// For how long Redis has them.
+    pub ttl: Option<Duration>,
+    /// What is wrong with them.
+    pub detail: Option<Detail>,
+    /// What Redis said, if it did not answer.
+    pub redis: Option<Forward>,
+}
+
+/// What Redis contributed.
+struct Asked {
+    /// What it said.
+    forward: Option<Forward>,
+    /// The right to fill, if it gave one.
+    grant: Option<Grant>,
+}
+
+/// What the source gave.
+struct Loaded {
+    snapshot: Snapshot,
+    from_ledger: bool,
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    let last = PAUSES_MS.last().copied().unwrap_or(1);
+    PAUSES_MS
+        .into_iter()
+        .chain(std::iter::repeat(last))
+        .map(Duration::from_millis)
+}
+
+impl Reader {
+    /// Loads a user. With `fresh` the ledger is read, whatever is held.
+    pub(super) async fn load(
+        &self,
+        user: UserId,
+        start: Start,
+        looked: Option<Lookup>,
+        fresh: bool,
+    ) -> Result<Landed, Error> {
+        let asked = match &self.redis {
+            None => Asked {
+                forward: None,
+                grant: None,
+            },
+            Some(redis) => match self.ask_redis(redis, user, start, looked, fresh).await {
+                Ok(landed) => return Ok(landed),
+                Err(asked) => asked,
+            },
+        };
+        let result = self.load_from_source(user, start, &asked, fresh).await;
+        if result.is_err()
+            && let (Some(redis), Some(grant)) = (&self.redis, &asked.grant)
+        {
+            redis.release(user, grant).await;
+        }
+        result
+    }
+
+    /// What Redis holds, or the right to fill it.
+    async fn ask_redis(
+        &self,
+        redis: &Redis,
+        user: UserId,
+        start: Start,
+        looked: Option<Lookup>,
+        fresh: bool,
+    ) -> Result<Landed, Asked> {
+        let refused = |forward, grant| {
+            Err(Asked {
+                forward: Some(forward),
+                grant,
+            })
+        };
+        let mut forward = if fresh {
+            Forward::Request
+        } else {
+            Forward::Miss
+        };
+        if !fresh {
+            let looked = match looked {
+                Some(looked) => looked,
+                None => redis.get(user).await,
+            };
+            match looked {
+                Lookup::Fault(_) => return refused(Forward::Bypass, None),
+                Lookup::Hit { snapshot, ttl } => match self.accept(user, start, snapshot, ttl) {
+                    Some(landed) => return Ok(landed),
+                    None => forward = Forward::Stale,
+                },
+                Lookup::Miss => {}
+            }
+        }
+        let patience = Instant::now().checked_add(self.times.lease_wait);
+        for pause in pauses() {
+            let late = patience.is_none_or(|patience| Instant::now() >= patience);
+            let force = fresh || forward == Forward::Stale || late;
+            match redis.lease(user, force).await {
+                Err(_) => return refused(Forward::Bypass, None),
+                Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
+                Ok(Lease::Hit { snapshot, ttl }) => match self.accept(user, start, snapshot, ttl) {
+                    Some(landed) => return Ok(landed),
+                    None => forward = Forward::Stale,
+                },
+                Ok(Lease::Busy) => tokio::time::sleep(pause).await,
+            }
+        }
+        refused(forward, None)
+    }
+
+    /// Takes what Redis holds, unless this instance knows better.
+    fn accept(
+        &self,
+        user: UserId,
+        start: Start,
+        snapshot: Snapshot,
+        ttl: Duration,
+    ) -> Option<Landed> {
+        let mark = self.marks.of(user);
+        let snapshot = snapshot.merge(&mark.told);
+        if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
+            return None;
+        }
+        let held = self.keep(user, start, snapshot, Some(ttl), false);
+        Some(Landed {
+            held,
+            tier: Tier::Redis,
+            ttl: Some(ttl),
+            detail: None,
+            redis: None,
+        })
+    }
+
+    async fn load_from_source(
+        &self,
+        user: UserId,
+        start: Start,
+        asked: &Asked,
+        fresh: bool,
+    ) -> Result<Landed, Error> {
+        let loaded = {
+            let _permit = self.permit(start).await?;
+            let begun = Instant::now();
+            let loaded = self.ask_source(user, start, asked, fresh).await;
+            let fault = match &loaded {
+                Ok(_) => None,
+                Err(source::Error::Timeout) => Some(Fault::Timeout),
+                Err(source::Error::Corrupt(_)) => Some(Fault::Corrupt),
+                Err(source::Error::Unavailable(_)) => Some(Fault::Error),
+            };
+            match fault {
+                None => self.meters.tier(Tier::Source, Op::Load, begun.elapsed()),
+                Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
+            }
+            loaded?
+        };
+        let negative = loaded
+            .snapshot
+            .balances()
+            .iter()
+            .flat_map(|balance| [balance.avail, balance.frozen]);
+        let negative = negative.filter(|amount| amount.is_negative()).count();
+        self.meters
+            .negative_amounts(u64::try_from(negative).unwrap_or(0));
+
+        let (mut snapshot, mut met) = self
+            .reach(user, loaded.snapshot, asked.grant.as_ref())
+            .await?;
+        let mut kept_for = None;
+        let mut refused = asked.grant.is_none() && asked.forward.is_some();
+        if let (true, Some(redis), Some(grant)) = (met, &self.redis, &asked.grant) {
+            match redis.fill(user, grant, &snapshot, loaded.from_ledger).await {
+                Ok(Ok(ttl)) => kept_for = Some(ttl),
+                Ok(Err(_)) | Err(_) => refused = true,
+            }
+            if refused {
+                // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
+                (snapshot, met) = self.reach(user, &snapshot, None).await?;
+            }
+        } else if let (false, Some(redis), Some(grant)) = (met, &self.redis, &asked.grant) {
+            redis.release(user, grant).await;
+        }
+        let detail = (!met).then_some(Detail::Behind);
+        // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
+        let keeps =
+            met && (!refused || (loaded.from_ledger && asked.forward == Some(Forward::Bypass)));
+        let held = if keeps {
+            self.keep(user, start, snapshot, kept_for, loaded.from_ledger)
+        } else {
+            self.marks.shown(user, &snapshot);
+            Arc::new(Held::new(&self.catalogue, snapshot))
+        };
+        Ok(Landed {
+            held,
+            tier: Tier::Source,
+            ttl: None,
+            detail,
+            redis: asked.forward,
+        })
+    }
+
+    /// Asks the view, or whatever is configured, alone where that is safe; else the ledger too.
+    async fn ask_source(
+        &self,
+        user: UserId,
+        start: Start,
+        asked: &Asked,
+        fresh: bool,
+    ) -> Result<Loaded, source::Error> {
+        let mark = self.marks.of(user);
+        let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
+        let known_fresh = start.proven && asked.forward != Some(Forward::Bypass);
+        let trusted =
+            known_fresh && !self.marks.blind() && !mark.changed && !told_by_redis && !fresh;
+        if trusted {
+            return Ok(Loaded {
+                snapshot: self.source.load(user).await?,
+                from_ledger: !self.source_lags,
+            });
+        }
+        let wanted = self.wanted(user, &mark, asked.grant.as_ref());
+        if !self.source_lags {
+            let beyond: Vec<_> = wanted
+                .iter()
+                .copied()
+                .filter(|asset| self.catalogue.get(*asset).is_none())
+                .collect();
+            let loaded = self.source.load(user);
+            let (loaded, more) = futures::try_join!(loaded, self.source.latest(user, &beyond))?;
+            return Ok(Loaded {
+                snapshot: loaded.merge(&more),
+                from_ledger: true,
+            });
+        }
+        let (viewed, ledger) =
+            futures::try_join!(self.source.load(user), self.source.latest(user, &wanted))?;
+        let more: Vec<_> = viewed
+            .assets()
+            .filter(|asset| wanted.binary_search(asset).is_err())
+            .collect();
+        let more = self.source.latest(user, &more).await?;
+        Ok(Loaded {
+            snapshot: viewed.merge(&ledger).merge(&more),
+            from_ledger: true,
+        })
+    }
+
+    /// The assets of the catalogue, of what is held and of the floors, ascending: a ledger cannot be listed by user.
+    fn wanted(&self, user: UserId, mark: &Mark, grant: Option<&Grant>) -> Vec<AssetId> {
+        let mut wanted: BTreeSet<_> = self.catalogue.ids().collect();
+        wanted.extend(mark.floors.iter().map(|(asset, _)| asset));
+        wanted.extend(mark.reread_assets.iter().copied());
+        if let Some(grant) = grant {
+            wanted.extend(grant.known.assets());
+            wanted.extend(grant.floors.iter().map(|(asset, _)| asset));
+            wanted.extend(grant.assets.iter().copied());
+        }
+        if let Some(kept) = self.memory.last_known(user) {
+            wanted.extend(kept.held.snapshot.assets());
+        }
+        wanted.into_iter().collect()
+    }
+
+    /// Reads assets that are below their floors again from the ledger, within `lag_budget`. False if it is not reached.
+    async fn reach(
+        &self,
+        user: UserId,
+        snapshot: &Snapshot,
+        grant: Option<&Grant>,
+    ) -> Result<(Snapshot, bool), Error> {
+        let mut snapshot =
+            grant.map_or_else(|| snapshot.clone(), |grant| snapshot.merge(&grant.known));
+        let end = Instant::now().checked_add(self.times.lag_budget);
+        for pause in pauses() {
+            let mark = self.marks.of(user);
+            snapshot = snapshot.merge(&mark.told);
+            let mut floors = mark.floors;
+            if let Some(grant) = grant {
+                floors.raise_all(&grant.floors);
+            }
+            if floors.met_by(&snapshot) {
+                return Ok((snapshot, true));
+            }
+            snapshot = self.look_again(user, snapshot, &floors).await?;
+            if floors.met_by(&snapshot) {
+                continue;
+            }
+            let late = end.is_none_or(|end| {
+                Instant::now()
+                    .checked_add(pause)
+                    .is_none_or(|next| next >= end)
+            });
+            if late {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Ok((snapshot, false))
+    }
+
+    /// The newest ledger rows of what is below its floor, merged in.
+    pub(super) async fn look_again(
+        &self,
+        user: UserId,
+        snapshot: Snapshot,
+        floors: &Floors,
+    ) -> Result<Snapshot, Error> {
+        let unmet: Vec<_> = floors.unmet_by(&snapshot).collect();
+        let rows = self.source.latest(user, &unmet).await?;
+        Ok(snapshot.merge(&rows))
+    }
+
+    /// Nothing older than this snapshot may be shown from now on; memory keeps it if nothing happened that it does not know.
+    pub(super) fn keep(
+        &self,
+        user: UserId,
+        start: Start,
+        snapshot: Snapshot,
+        redis_ttl: Option<Duration>,
+        from_ledger: bool,
+    ) -> Arc<Held> {
+        self.marks.shown(user, &snapshot);
+        let ttl = self.times.memory_ttl();
+        let ttl = redis_ttl.map_or(ttl, |redis| ttl.min(redis));
+        let held = Arc::new(Held::new(&self.catalogue, snapshot));
+        let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
+        let generation = start.generation;
+        let kept = Kept {
+            held: Arc::clone(&held),
+            until,
+            loaded: start.at,
+            from_ledger,
+            generation,
+        };
+        let guard = |snapshot: &Snapshot| {
+            let mark = self.marks.of(user);
+            self.marks.generation() == start.generation
+                && mark.reread == start.reread
+                && mark.floors.met_by(snapshot)
+        };
+        self.memory.keep(user, &kept, guard).unwrap_or(held)
+    }
+}

@@ -1,0 +1,499 @@
+//! The way to Redis: opened, checked, watched, given up and opened again by one keeper task.
+//!
+//! **Invariants.** Whoever has a [`Session`] talks to a Redis whose epoch, source and eviction policy were read on those very
+//! connections. Another run id, replication id or epoch ends the session. Without a session everything fails at once:
+//! no reader waits for a connection (that is the breaker, and the keeper is its probe).
+//!
+//! **Limits.** Each reply has `redis.timeout_ms` (readers) or [`WRITER_TIMEOUT`]; opening has `redis.connect_timeout_ms`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use redis::{RedisError, RedisResult, Value};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    conn::{Conn, Dialer, Tempers},
+    script::{self, Call},
+};
+use crate::{
+    config,
+    telemetry::{Fault, Meters, Op},
+    tiers::Tier,
+};
+
+/// How long the connection that applies notifications waits for a reply: longer than a reader would, shorter than a
+/// request's deadline.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often an open session is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How often the keeper looks whether the source has said who it is.
+const IDENTITY_EVERY: Duration = Duration::from_millis(50);
+
+/// An unbroken life of a Redis' data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Random.
+    pub id: String,
+    /// When it began, in ms of Redis' clock.
+    pub birth: i64,
+}
+
+/// The keys of one deployment.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+/// Where the source's identity comes from: none until it was reached.
+pub type Identity = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
+
+/// The way to Redis.
+pub struct Link {
+    dialer: Dialer,
+    options: config::Redis,
+    identity: Identity,
+    meters: Arc<Meters>,
+    /// The names of all keys.
+    pub keys: Keys,
+    session: ArcSwapOption<Session>,
+    lost: Notify,
+    trouble: Mutex<Option<Arc<str>>>,
+    refused: AtomicBool,
+}
+
+/// Checked connections.
+pub struct Session {
+    readers: Vec<Conn>,
+    next: AtomicUsize,
+    writer: Conn,
+    /// The life of Redis that they belong to.
+    pub epoch: Epoch,
+    /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
+    pub evicts: bool,
+    fingerprint: String,
+    clock: Clock,
+    failures: AtomicU32,
+    over: AtomicBool,
+}
+
+/// Redis' clock, by ours.
+struct Clock {
+    base: Instant,
+    offset: AtomicI64,
+}
+
+impl Keys {
+    /// With `redis.namespace` before each.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            prefix: if namespace.is_empty() {
+                String::new()
+            } else {
+                format!("{namespace}:")
+            },
+        }
+    }
+
+    /// A user's entry.
+    #[must_use]
+    pub fn user(&self, user: crate::domain::UserId) -> String {
+        format!("{}balance:user:{user}", self.prefix)
+    }
+
+    /// The feed of what changed.
+    #[must_use]
+    pub fn feed(&self) -> String {
+        format!("{}balance:invalidations", self.prefix)
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        format!("{}balance:epoch", self.prefix)
+    }
+
+    /// Whose balances these are.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("{}balance:source", self.prefix)
+    }
+
+    /// Notifications that could not be read.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        format!("{}settlement:events:dead", self.prefix)
+    }
+}
+
+impl Clock {
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn set(&self, redis_ms: i64) {
+        self.offset
+            .store(redis_ms.saturating_sub(self.elapsed()), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> i64 {
+        self.offset
+            .load(Ordering::Relaxed)
+            .saturating_add(self.elapsed())
+    }
+}
+
+impl Session {
+    /// Now, in ms of Redis' clock, as far as it is known (it is looked at four times a second).
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
+    #[must_use]
+    pub fn young_for(&self, ttl: Duration) -> Duration {
+        let age = u64::try_from(self.now().saturating_sub(self.epoch.birth)).unwrap_or(0);
+        ttl.saturating_sub(Duration::from_millis(age))
+    }
+
+    /// Readers fail fast; what applies does not give up early.
+    fn conn(&self, op: Op) -> &Conn {
+        match op {
+            Op::Apply => &self.writer,
+            Op::Get | Op::Fill | Op::Load => {
+                let turn = self.next.fetch_add(1, Ordering::Relaxed);
+                turn.checked_rem(self.readers.len())
+                    .and_then(|at| self.readers.get(at))
+                    .unwrap_or(&self.writer)
+            }
+        }
+    }
+}
+
+impl Link {
+    /// A way to the Redis of the settings; not opened yet.
+    ///
+    /// # Errors
+    /// A URL or certificate file that cannot be read, in words for the operator.
+    pub fn new(
+        options: &config::Redis,
+        identity: Identity,
+        meters: Arc<Meters>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            dialer: Dialer::new(options)?,
+            keys: Keys::new(&options.namespace),
+            options: options.clone(),
+            identity,
+            meters,
+            session: ArcSwapOption::empty(),
+            lost: Notify::new(),
+            trouble: Mutex::new(Some("not connected yet".into())),
+            refused: AtomicBool::new(false),
+        })
+    }
+
+    /// Checked connections, if there are any now.
+    #[must_use]
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.session.load_full()
+    }
+
+    /// What is the matter, if something is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.lock().clone()
+    }
+
+    /// This Redis and namespace hold another source's balances.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A connection of its own, for commands that block.
+    pub(super) async fn dedicated(&self) -> RedisResult<Conn> {
+        let tempers = Tempers {
+            connect: self.options.connect_timeout_ms.0,
+            reply: None,
+        };
+        self.dialer
+            .open(1, tempers)
+            .await?
+            .pop()
+            .ok_or_else(|| RedisError::from((redis::ErrorKind::Client, "none")))
+    }
+
+    /// Commands in one round trip, each with its reply.
+    ///
+    /// # Errors
+    /// The fault, counted; the session may have ended with it.
+    pub(super) async fn ask(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        commands: Vec<redis::Cmd>,
+    ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        let wait = match op {
+            Op::Get | Op::Fill | Op::Load => self.options.timeout_ms.0,
+            Op::Apply => WRITER_TIMEOUT,
+        };
+        let begun = Instant::now();
+        let asked = tokio::time::timeout(wait, session.conn(op).ask(commands)).await;
+        let (fault, gone) = match asked {
+            Ok(Ok(replies)) => {
+                session.failures.store(0, Ordering::Relaxed);
+                self.meters.tier(Tier::Redis, op, begun.elapsed());
+                return Ok(replies);
+            }
+            Ok(Err(error)) if error.is_timeout() => (Fault::Timeout, false),
+            Ok(Err(error)) => (
+                Fault::Error,
+                error.is_io_error() || error.is_unrecoverable_error(),
+            ),
+            Err(_) => (Fault::Timeout, false),
+        };
+        self.meters.tier_failure(Tier::Redis, op, fault);
+        let failures = session
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        if gone || failures >= self.options.breaker_failures {
+            self.end(session, "commands failed");
+        }
+        Err(fault)
+    }
+
+    /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub(super) async fn run_scripts(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        calls: &[Call],
+    ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        let mut replies = self
+            .ask(session, op, calls.iter().map(Call::by_digest).collect())
+            .await?;
+        let unknown = |reply: &RedisResult<Value>| matches!(reply, Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript));
+        if replies.iter().any(unknown) {
+            let again: Vec<_> = calls
+                .iter()
+                .zip(&replies)
+                .filter(|(_, reply)| unknown(reply))
+                .map(|(call, _)| call.by_code())
+                .collect();
+            let mut answers = self.ask(session, op, again).await?.into_iter();
+            for reply in replies.iter_mut().filter(|reply| unknown(reply)) {
+                if let Some(answer) = answers.next() {
+                    *reply = answer;
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    /// The session is over: what it was opened to may not be what is there now.
+    pub fn end(&self, session: &Arc<Session>, why: &'static str) {
+        if session.over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(reason = why, "redis session ended");
+        *self.trouble.lock() = Some(why.into());
+        self.session.store(None);
+        self.lost.notify_one();
+    }
+
+    /// Opens, checks, watches and opens again, until shutdown.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let keep = async {
+            loop {
+                let identity = self.wait_for_identity().await;
+                match self.open(&identity).await {
+                    Ok(session) => {
+                        self.refused.store(false, Ordering::Relaxed);
+                        *self.trouble.lock() = None;
+                        let session = Arc::new(session);
+                        self.session.store(Some(Arc::clone(&session)));
+                        tracing::info!(
+                            redis.epoch = session.epoch.id,
+                            redis.evicts = session.evicts,
+                            "redis session opened"
+                        );
+                        self.watch(&session).await;
+                    }
+                    Err(reason) => {
+                        let mut trouble = self.trouble.lock();
+                        if trouble.as_deref() != Some(reason.as_str()) {
+                            tracing::warn!(reason, "redis cannot be used");
+                            *trouble = Some(reason.into());
+                        }
+                    }
+                }
+                tokio::time::sleep(self.options.breaker_probe_ms.0).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = keep => {}
+        }
+    }
+
+    async fn wait_for_identity(&self) -> Arc<str> {
+        loop {
+            if let Some(identity) = (self.identity)() {
+                return identity;
+            }
+            *self.trouble.lock() = Some("waiting for the source to say who it is".into());
+            tokio::time::sleep(IDENTITY_EVERY).await;
+        }
+    }
+
+    /// Opens all connections of a session and checks what they lead to.
+    async fn open(&self, identity: &str) -> Result<Session, String> {
+        let told = |error: RedisError| error.category().to_owned();
+        let connect = self.options.connect_timeout_ms.0;
+        let reply = Some(self.options.timeout_ms.0);
+        let readers = self
+            .dialer
+            .open(self.options.connections.max(1), Tempers { connect, reply })
+            .await
+            .map_err(told)?;
+        let patient = Tempers {
+            connect,
+            reply: Some(WRITER_TIMEOUT),
+        };
+        let writer = self
+            .dialer
+            .open(1, patient)
+            .await
+            .map_err(told)?
+            .pop()
+            .ok_or("no connection")?;
+        let checked = tokio::time::timeout(connect, self.check_in(&writer, identity)).await;
+        let (epoch, now, fingerprint, evicts) = checked.map_err(|_| "silent".to_owned())??;
+        let clock = Clock {
+            base: Instant::now(),
+            offset: AtomicI64::new(0),
+        };
+        clock.set(now);
+        Ok(Session {
+            readers,
+            next: AtomicUsize::new(0),
+            writer,
+            epoch,
+            evicts,
+            fingerprint,
+            clock,
+            failures: AtomicU32::new(0),
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// Who is there, since when, and whose balances it holds.
+    async fn check_in(
+        &self,
+        conn: &Conn,
+        identity: &str,
+    ) -> Result<(Epoch, i64, String, bool), String> {
+        let told = |error: RedisError| error.category().to_owned();
+        let (fingerprint, evicts) = fingerprint(&conn.info().await.map_err(told)?);
+        let mut claim = redis::cmd("SET");
+        claim.arg(self.keys.source()).arg(identity).arg("NX");
+        conn.one::<Value>(claim).await.map_err(told)?;
+        let mut who = redis::cmd("GET");
+        who.arg(self.keys.source());
+        let owner: Option<String> = conn.one(who).await.map_err(told)?;
+        if owner.as_deref() != Some(identity) {
+            self.refused.store(true, Ordering::Relaxed);
+            return Err("this Redis and namespace hold the balances of another source; give this deployment a redis.namespace of its own".to_owned());
+        }
+        let call = Call::new(&script::EPOCH)
+            .key(self.keys.epoch())
+            .arg(fingerprint.as_str())
+            .arg(format!("{:032x}", rand::random::<u128>()));
+        let (id, birth, now, fresh): (String, i64, i64, i64) =
+            conn.one(call.by_code()).await.map_err(told)?;
+        if fresh == 1 {
+            let mark = Call::new(&script::ANNOUNCE)
+                .key(self.keys.feed())
+                .arg("e")
+                .arg(id.as_str());
+            conn.one::<Value>(mark.by_code()).await.map_err(told)?;
+        }
+        Ok((Epoch { id, birth }, now, fingerprint, evicts))
+    }
+
+    /// Returns when the session is over.
+    async fn watch(&self, session: &Arc<Session>) {
+        loop {
+            let lost = tokio::time::timeout(CHECK_EVERY, self.lost.notified())
+                .await
+                .is_ok();
+            if lost || session.over.load(Ordering::Relaxed) {
+                return;
+            }
+            let looked = tokio::time::timeout(WRITER_TIMEOUT, self.look(session)).await;
+            match looked {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => self.end(session, "another redis, or its data are gone"),
+                Ok(Err(_)) | Err(_) => self.end(session, "no answer"),
+            }
+        }
+    }
+
+    /// Whether it is still the same Redis with the same data.
+    async fn look(&self, session: &Arc<Session>) -> RedisResult<bool> {
+        let mut epoch = redis::cmd("HGET");
+        epoch.arg(self.keys.epoch()).arg("id");
+        let id: Option<String> = session.writer.one(epoch).await?;
+        let (fingerprint, _) = fingerprint(&session.writer.info().await?);
+        let (seconds, micros): (i64, i64) = session.writer.one(redis::cmd("TIME")).await?;
+        session.clock.set(
+            seconds
+                .saturating_mul(1000)
+                .saturating_add(micros.checked_div(1000).unwrap_or(0)),
+        );
+        Ok(id.as_deref() == Some(session.epoch.id.as_str()) && fingerprint == session.fingerprint)
+    }
+}
+
+/// Run and replication ids of all masters, and whether any of them may drop keys.
+fn fingerprint(infos: &[String]) -> (String, bool) {
+    let field = |info: &str, name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let mut ids: Vec<_> = infos
+        .iter()
+        .map(|info| format!("{}/{}", field(info, "run_id"), field(info, "master_replid")))
+        .collect();
+    ids.sort();
+    let evicts = infos
+        .iter()
+        .any(|info| field(info, "maxmemory_policy") != "noeviction");
+    (ids.join(" "), evicts)
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("open", &self.session.load().is_some())
+            .finish_non_exhaustive()
+    }
+}

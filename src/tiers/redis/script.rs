@@ -1,0 +1,97 @@
+//! The Lua scripts: each in a file of its own, called by digest, sent whole only where Redis does not know it.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// A script with its digest.
+#[derive(Debug)]
+pub struct Script {
+    code: &'static str,
+    digest: String,
+}
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(
+            #[doc = concat!("What it does, takes and gives stands at the top of `scripts/", $file, "`.")]
+            pub static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));
+        )*
+    };
+}
+
+scripts! {
+    LEASE = "lease.lua";
+    FILL = "fill.lua";
+    APPLY = "apply.lua";
+    DROP = "drop.lua";
+    RELEASE = "release.lua";
+    ANNOUNCE = "announce.lua";
+    ANNOUNCED = "announced.lua";
+    EPOCH = "epoch.lua";
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self {
+            code,
+            digest: redis::Script::new(code).get_hash().to_owned(),
+        }
+    }
+}
+
+/// One call of a script.
+#[derive(Debug, Clone)]
+pub struct Call {
+    script: &'static Script,
+    keys: Vec<String>,
+    args: Vec<String>,
+}
+
+impl Call {
+    /// A call without keys and arguments yet.
+    #[must_use]
+    pub const fn new(script: &'static Script) -> Self {
+        Self {
+            script,
+            keys: Vec::new(),
+            args: Vec::new(),
+        }
+    }
+
+    /// One more key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// By digest.
+    #[must_use]
+    pub fn by_digest(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.digest)
+    }
+
+    /// With the code.
+    #[must_use]
+    pub fn by_code(&self) -> Cmd {
+        self.command("EVAL", self.script.code)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command
+            .arg(script)
+            .arg(self.keys.len())
+            .arg(&self.keys)
+            .arg(&self.args);
+        command
+    }
+}

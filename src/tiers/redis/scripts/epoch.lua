@@ -1,0 +1,15 @@
+-- The epoch of this Redis: an unbroken life of its data. KEYS: the epoch.
+-- ARGV: fingerprint of the servers (their run ids), an id for a new epoch.
+-- Another fingerprint is another life: what it holds may be older than what was acknowledged.
+-- Returns {id, birth in ms, now in ms, "1" if it is new}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  local held = redis.call('HMGET', KEYS[1], 'id', 'birth', 'servers')
+  if held[1] and held[2] and held[3] == ARGV[1] then
+    return {held[1], held[2], string.format('%d', now), '0'}
+  end
+end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'id', ARGV[2], 'birth', string.format('%d', now), 'servers', ARGV[1])
+return {ARGV[2], string.format('%d', now), string.format('%d', now), '1'}

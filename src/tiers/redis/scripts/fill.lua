@@ -1,0 +1,69 @@
+-- What was loaded becomes the snapshot. KEYS: the user's entry.
+-- ARGV: layout version, epoch, token, snapshot TTL in ms, "1" if the ledger was read, then asset, seq, rest … of every balance
+-- (seq in 19 digits: Lua's numbers are doubles).
+-- Returns {"ok", now} or {reason, now}: "lease" (revoked, taken or expired with the key), "epoch", "floor" (below one, or read
+-- from the view where the ledger was asked for), "incomplete" (an asset with a floor is missing).
+local entry, version, epoch, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local ttl, ledger = tonumber(ARGV[4]), ARGV[5] == '1'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+if redis.call('TYPE', entry).ok ~= 'hash' then
+  return {'lease', now}
+end
+local all = redis.call('HGETALL', entry)
+local held = {}
+for at = 1, #all, 2 do
+  held[all[at]] = all[at + 1]
+end
+if held.v ~= version or not held.lease or string.match(held.lease, '^(%S+) ') ~= token then
+  return {'lease', now}
+end
+if held.epoch ~= epoch then
+  return {'epoch', now}
+end
+
+local fields = {'whole', '1', 'until', string.format('%d', now + ttl)}
+local seqs = {}
+for field, value in pairs(held) do
+  if string.sub(field, 1, 2) == 'b:' then
+    seqs[string.sub(field, 3)] = string.sub(value, 1, 19)
+  end
+end
+for at = 6, #ARGV, 3 do
+  local asset, seq = ARGV[at], ARGV[at + 1]
+  if not seqs[asset] or seqs[asset] < seq then
+    seqs[asset] = seq
+    fields[#fields + 1] = 'b:' .. asset
+    fields[#fields + 1] = seq .. ' ' .. ARGV[at + 2]
+  end
+end
+
+local over = {'lease'}
+local expires = now + ttl
+for field, value in pairs(held) do
+  local kind, asset = string.match(field, '^([fd]):(.+)$')
+  if kind then
+    local until_ms = tonumber(string.match(value, '(%d+)$')) or 0
+    if until_ms <= now then
+      over[#over + 1] = field
+    elseif kind == 'd' and not ledger then
+      return {'floor', now}
+    elseif kind == 'f' and not seqs[asset] then
+      return {'incomplete', now}
+    elseif kind == 'f' and seqs[asset] < string.sub(value, 1, 19) then
+      return {'floor', now}
+    end
+    expires = math.max(expires, until_ms)
+  end
+end
+
+-- Lua's stack takes some thousand values at once.
+for at = 1, #over, 1000 do
+  redis.call('HDEL', entry, unpack(over, at, math.min(at + 999, #over)))
+end
+for at = 1, #fields, 1000 do
+  redis.call('HSET', entry, unpack(fields, at, math.min(at + 999, #fields)))
+end
+redis.call('PEXPIREAT', entry, string.format('%d', expires))
+return {'ok', now}
