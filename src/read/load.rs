@@ -201,7 +201,7 @@ impl Reader {
             .negative_amounts(u64::try_from(negative).unwrap_or(0));
 
         let (mut snapshot, mut met) = self
-            .reach(user, loaded.snapshot, asked.grant.as_ref())
+            .reach(user, &loaded.snapshot, asked.grant.as_ref())
             .await?;
         let mut kept_for = None;
         let mut refused = asked.grant.is_none() && asked.forward.is_some();

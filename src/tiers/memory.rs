@@ -246,7 +246,8 @@ mod tests {
         Kept {
             held,
             until,
-            from_ledger: None,
+            loaded: Instant::now(),
+            from_ledger: false,
             generation,
         }
     }
