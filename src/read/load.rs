@@ -121,7 +121,7 @@ impl Reader {
             };
             match looked {
                 Lookup::Fault(_) => return refused(Forward::Bypass, None),
-                Lookup::Hit { snapshot, ttl } => match self.accept(user, start, snapshot, ttl) {
+                Lookup::Hit { snapshot, ttl } => match self.accept(user, start, &snapshot, ttl) {
                     Some(landed) => return Ok(landed),
                     None => forward = Forward::Stale,
                 },
@@ -135,10 +135,12 @@ impl Reader {
             match redis.lease(user, force).await {
                 Err(_) => return refused(Forward::Bypass, None),
                 Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
-                Ok(Lease::Hit { snapshot, ttl }) => match self.accept(user, start, snapshot, ttl) {
-                    Some(landed) => return Ok(landed),
-                    None => forward = Forward::Stale,
-                },
+                Ok(Lease::Hit { snapshot, ttl }) => {
+                    match self.accept(user, start, &snapshot, ttl) {
+                        Some(landed) => return Ok(landed),
+                        None => forward = Forward::Stale,
+                    }
+                }
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
         }
@@ -150,7 +152,7 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        snapshot: Snapshot,
+        snapshot: &Snapshot,
         ttl: Duration,
     ) -> Option<Landed> {
         let mark = self.marks.of(user);

@@ -1,0 +1,271 @@
+//! A notification takes effect: Redis first (floor, value, lease, feed), then this instance, then the acknowledgement.
+//! One path for every way in.
+//!
+//! **Invariants.** Idempotent and free of order: late, duplicate and replayed notifications are harmless. Nothing is acknowledged
+//! that did not take effect in Redis and here. A mark is made before memory is told.
+//!
+//! **Cancellation.** Dropped in the middle, Redis may have it and this instance not yet: the feed brings it here, and the
+//! sender, who has no acknowledgement, repeats it.
+//!
+//! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    clock,
+    domain::{Entry, Notification, Said, UserId},
+    floor::Marks,
+    source::{self, Source, Written},
+    telemetry::{self, Meters, Via},
+    tiers::{
+        memory::Memory,
+        redis::{Redis, stream::News},
+    },
+};
+
+/// Why a notification was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It cannot be given its promise now.
+    #[error("redis cannot take it now: {0}")]
+    Unavailable(Arc<str>),
+    /// The request's deadline passed first.
+    #[error("the deadline passed")]
+    Deadline,
+}
+
+/// Why ledger entries were not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The seq of the entry at `index` exists with other amounts; nothing was written.
+    #[error("the seq of entry {index} is taken by other amounts")]
+    Conflict {
+        /// Counted from 0.
+        index: usize,
+    },
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// The rows stand, but did not take effect here.
+    #[error(transparent)]
+    Apply(#[from] Error),
+}
+
+/// What a request of notifications did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Those that were news.
+    pub applied: u64,
+    /// Those that were known.
+    pub old: u64,
+}
+
+/// What a request to warm did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Warmed {
+    /// Users asked for.
+    pub users: u64,
+    /// Users that are held now.
+    pub loaded: u64,
+    /// Users that could not be loaded.
+    pub failed: u64,
+}
+
+/// Makes notifications take effect.
+#[derive(Debug)]
+pub struct Applier {
+    redis: Option<Arc<Redis>>,
+    source: Arc<dyn Source>,
+    memory: Arc<Memory>,
+    marks: Arc<Marks>,
+    meters: Arc<Meters>,
+}
+
+impl Applier {
+    /// Over these tiers.
+    #[must_use]
+    pub const fn new(
+        redis: Option<Arc<Redis>>,
+        source: Arc<dyn Source>,
+        memory: Arc<Memory>,
+        marks: Arc<Marks>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        Self {
+            redis,
+            source,
+            memory,
+            marks,
+            meters,
+        }
+    }
+
+    /// All of them take effect, or the error: then some may have, and all may be repeated.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn apply(
+        &self,
+        notifications: &[Notification],
+        via: Via,
+        deadline: Instant,
+    ) -> Result<Applied, Error> {
+        let heard_at = clock::wall();
+        let result = match &self.redis {
+            None => Ok(None),
+            Some(redis) => {
+                match tokio::time::timeout_at(deadline, redis.apply(notifications, heard_at)).await
+                {
+                    Ok(Ok(effects)) => Ok(Some(effects)),
+                    Ok(Err(fault)) => Err(Error::Unavailable(fault.word().into())),
+                    Err(_) => Err(Error::Deadline),
+                }
+            }
+        };
+        let effects = result.inspect_err(|_| {
+            let count = u64::try_from(notifications.len()).unwrap_or(u64::MAX);
+            self.meters
+                .notifications(via, telemetry::Applied::Failed, count);
+        })?;
+        let mut applied = Applied::default();
+        for (at, notification) in notifications.iter().enumerate() {
+            let news_here = self.take_news(&News::from_notification(notification, heard_at));
+            let old = match &effects {
+                Some(effects) => effects.get(at).is_some_and(|effect| effect.old),
+                None => !news_here,
+            };
+            let count = if old {
+                &mut applied.old
+            } else {
+                &mut applied.applied
+            };
+            *count = count.saturating_add(1);
+            if let (false, Some(created_at)) = (old, notification.created_at) {
+                let millis =
+                    u64::try_from(clock::wall().0.saturating_sub(created_at.0)).unwrap_or(0);
+                self.meters
+                    .notification_delay(Duration::from_millis(millis));
+            }
+        }
+        self.meters
+            .notifications(via, telemetry::Applied::News, applied.applied);
+        self.meters
+            .notifications(via, telemetry::Applied::Old, applied.old);
+        Ok(applied)
+    }
+
+    /// The effect on this instance alone: what the feed brings.
+    pub fn take(&self, news: &News) {
+        let _ = self.take_news(news);
+    }
+
+    /// As [`Applier::take`]; true if it was news here.
+    fn take_news(&self, news: &News) -> bool {
+        match *news {
+            News::Changed {
+                user,
+                asset,
+                seq,
+                balance,
+            } => {
+                let is_news = self.marks.changed(user, asset, seq, balance);
+                match &balance {
+                    Some(balance) => self.memory.forward(user, balance),
+                    None => self.memory.drop_below(user, asset, seq),
+                }
+                is_news
+            }
+            News::Reread { user, asset } => {
+                self.marks.reread(user, asset);
+                self.memory.forget(user);
+                true
+            }
+            News::Dropped { user, floors } => {
+                if floors {
+                    self.marks.forget(user);
+                } else {
+                    self.marks.reread(user, None);
+                }
+                self.memory.forget(user);
+                true
+            }
+        }
+    }
+
+    /// Changes may have been missed: everything held, and every load under way, counts for nothing.
+    pub fn missed(&self) {
+        self.marks.missed();
+        self.meters.bus_resync();
+    }
+
+    /// Writes entries to the ledger, then applies them as notifications.
+    ///
+    /// # Errors
+    /// [`WriteError`]; after [`WriteError::Apply`] the rows stand, and the same request completes it.
+    pub async fn write(&self, entries: &[Entry], deadline: Instant) -> Result<Written, WriteError> {
+        let written = match tokio::time::timeout_at(deadline, self.source.write(entries)).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(source::WriteError::Conflict { index })) => {
+                return Err(WriteError::Conflict { index });
+            }
+            Ok(Err(source::WriteError::Source(error))) => return Err(WriteError::Source(error)),
+            Err(_) => return Err(WriteError::Source(source::Error::Timeout)),
+        };
+        let notifications: Vec<_> = entries.iter().map(Notification::from).collect();
+        self.apply(&notifications, Via::Ledger, deadline).await?;
+        Ok(written)
+    }
+
+    /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.
+    ///
+    /// # Errors
+    /// [`Error`]: some may be dropped.
+    pub async fn invalidate(
+        &self,
+        users: &[UserId],
+        floors: bool,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        if let Some(redis) = &self.redis {
+            match tokio::time::timeout_at(deadline, redis.drop_users(users, floors)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => return Err(Error::Unavailable(fault.word().into())),
+                Err(_) => return Err(Error::Deadline),
+            }
+        }
+        for user in users {
+            self.take(&News::Dropped {
+                user: *user,
+                floors,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl News {
+    fn from_notification(notification: &Notification, heard_at: crate::domain::UnixMillis) -> Self {
+        let user = notification.user;
+        match notification.said {
+            Said::Values { asset, seq, .. } => Self::Changed {
+                user,
+                asset,
+                seq,
+                balance: notification.balance(heard_at),
+            },
+            Said::Seq { asset, seq } => Self::Changed {
+                user,
+                asset,
+                seq,
+                balance: None,
+            },
+            Said::Asset { asset } => Self::Reread {
+                user,
+                asset: Some(asset),
+            },
+            Said::User => Self::Reread { user, asset: None },
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Following `balance:invalidations` with a cursor of our own.
+//!
+//! **Invariants.** Lag, gap and reconnect mean "I know nothing": freshness is proven only by a read of the feed to its end,
+//! dated when it was asked for, and only while Redis is the one that it was. A break in the chain of entries, another epoch, or
+//! an epoch younger than `floor_ttl` puts the view out of use for `floor_ttl`. A short loss is replayed from the cursor.
+//!
+//! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::Applier,
+    clock,
+    floor::{Freshness, Marks},
+    telemetry::Meters,
+    tiers::redis::{
+        Redis, Session,
+        stream::{Page, StreamId, Tap},
+    },
+};
+
+/// How long to wait before another try to connect.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+/// How often the feed is trimmed.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
+
+/// Follows the feed.
+#[derive(Debug)]
+pub struct Follower {
+    redis: Arc<Redis>,
+    applier: Arc<Applier>,
+    marks: Arc<Marks>,
+    freshness: Arc<Freshness>,
+    meters: Arc<Meters>,
+    floor_ttl: Duration,
+    block: Duration,
+}
+
+/// Where it is.
+#[derive(Debug, Clone)]
+struct Position {
+    epoch: String,
+    cursor: StreamId,
+    /// The cursor is an entry that was seen, not only a moment in the past.
+    seen: bool,
+}
+
+/// Why a connection is given up.
+enum End {
+    /// It broke, or Redis is another.
+    Lost,
+    /// The chain broke: something was missed.
+    Gap,
+}
+
+impl Follower {
+    /// Not started yet. `max_staleness` decides how often freshness is proven.
+    #[must_use]
+    pub fn new(
+        redis: Arc<Redis>,
+        applier: Arc<Applier>,
+        marks: Arc<Marks>,
+        freshness: Arc<Freshness>,
+        meters: Arc<Meters>,
+        floor_ttl: Duration,
+        max_staleness: Duration,
+    ) -> Self {
+        let block = max_staleness
+            .checked_div(5)
+            .unwrap_or_default()
+            .max(Duration::from_millis(5));
+        Self {
+            redis,
+            applier,
+            marks,
+            freshness,
+            meters,
+            floor_ttl,
+            block,
+        }
+    }
+
+    /// Follows until shutdown.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let follow = async {
+            let mut position: Option<Position> = None;
+            loop {
+                if let Some(session) = self.redis.link.session()
+                    && let Ok(tap) = self.redis.tap().await
+                {
+                    let from = self.begin(position.take(), &session);
+                    position = Some(self.follow(&tap, &session, from).await);
+                }
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follow => {}
+        }
+    }
+
+    /// Goes on at the cursor where it is the same Redis; else reads the feed back over the last `floor_ttl`.
+    fn begin(&self, position: Option<Position>, session: &Session) -> Position {
+        self.marks.blind_for(session.young_for(self.floor_ttl));
+        match position {
+            Some(position) if position.epoch == session.epoch.id => position,
+            other => {
+                if other.is_some() {
+                    tracing::warn!(
+                        redis.epoch = session.epoch.id,
+                        "another redis: everything held counts for nothing"
+                    );
+                    self.freshness.revoke();
+                    self.applier.missed();
+                }
+                let back = i64::try_from(self.floor_ttl.as_millis()).unwrap_or(i64::MAX);
+                let cursor = StreamId::at_ms(session.now().saturating_sub(back));
+                Position {
+                    epoch: session.epoch.id.clone(),
+                    cursor,
+                    seen: false,
+                }
+            }
+        }
+    }
+
+    /// Reads on until the connection is lost; returns where it got to.
+    async fn follow(&self, tap: &Tap, session: &Arc<Session>, from: Position) -> Position {
+        let mut position = from;
+        let mut trimmed = Instant::now();
+        loop {
+            if self
+                .redis
+                .link
+                .session()
+                .is_none_or(|current| current.epoch != session.epoch)
+            {
+                return position;
+            }
+            match self.read_on(tap, session, &mut position).await {
+                Ok(()) => {}
+                Err(End::Lost) => return position,
+                Err(End::Gap) => {
+                    tracing::warn!("the feed has a gap: everything held counts for nothing");
+                    self.freshness.revoke();
+                    self.applier.missed();
+                }
+            }
+            if trimmed.elapsed() >= TRIM_EVERY {
+                trimmed = Instant::now();
+                let horizon = i64::try_from(self.floor_ttl.as_millis())
+                    .unwrap_or(i64::MAX)
+                    .saturating_mul(2);
+                let before = StreamId::at_ms(session.now().saturating_sub(horizon));
+                if tap
+                    .trim(&self.redis.link.keys.feed(), before)
+                    .await
+                    .is_err()
+                {
+                    return position;
+                }
+            }
+        }
+    }
+
+    /// One read: entries take effect, then freshness is proven if that was all and Redis is the one that it was.
+    async fn read_on(
+        &self,
+        tap: &Tap,
+        session: &Arc<Session>,
+        position: &mut Position,
+    ) -> Result<(), End> {
+        let keys = &self.redis.link.keys;
+        let page = tap
+            .feed(&keys.feed(), position.cursor, self.block)
+            .await
+            .map_err(|_| End::Lost)?;
+        let whole = self.take(&page, position);
+        let epoch = tap.epoch(&keys.epoch()).await.map_err(|_| End::Lost)?;
+        if epoch.as_deref() != Some(session.epoch.id.as_str()) {
+            self.redis.link.end(session, "its epoch is another");
+            return Err(End::Lost);
+        }
+        if !whole {
+            return Err(End::Gap);
+        }
+        if !page.full {
+            self.freshness.prove(page.sent);
+        }
+        Ok(())
+    }
+
+    /// Entries take effect, in order. False if one of them, or one that was there before, was missed.
+    fn take(&self, page: &Page, position: &mut Position) -> bool {
+        let mut whole = true;
+        for post in &page.posts {
+            let follows = if position.seen {
+                post.before == position.cursor
+            } else {
+                post.before <= position.cursor
+            };
+            whole &= follows;
+            position.cursor = post.id;
+            position.seen = true;
+            if let Some(news) = &post.news {
+                self.applier.take(news);
+            }
+            let sent_at = i64::try_from(post.id.ms).unwrap_or(i64::MAX);
+            let millis = u64::try_from(clock::wall().0.saturating_sub(sent_at)).unwrap_or(0);
+            self.meters.bus_delay(Duration::from_millis(millis));
+        }
+        // What was there before the read was asked for must have come with it.
+        whole &= page.full || page.last <= position.cursor;
+        if !whole {
+            position.cursor = position.cursor.max(page.last);
+            position.seen = false;
+        }
+        whole
+    }
+}
