@@ -9,14 +9,25 @@
     )
 )]
 
-pub mod apply;
+pub mod domain;
+
 pub mod clock;
 pub mod config;
-pub mod domain;
-pub mod feed;
-pub mod floor;
-pub mod read;
-pub mod render;
-pub mod source;
 pub mod telemetry;
+
+pub mod floor;
+pub mod render;
 pub mod tiers;
+
+pub mod source;
+
+pub mod read;
+
+pub mod apply;
+
+pub mod feed;
+
+pub mod http;
+pub mod ops;
+
+pub mod service;
