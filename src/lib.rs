@@ -9,9 +9,11 @@
     )
 )]
 
+pub mod apply;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod read;
 pub mod render;
 pub mod source;
