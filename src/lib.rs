@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod ops;
 pub mod read;
 pub mod render;
 pub mod source;
