@@ -30,4 +30,3 @@ pub mod feed;
 pub mod http;
 pub mod ops;
 
-pub mod service;

@@ -1,0 +1,138 @@
+//! Who may ask what: bearer tokens with scopes.
+//!
+//! **Invariants.** Tokens are known by their SHA-256 only. A digest is compared with all of them, each in constant time,
+//! so that the time taken tells nothing of which token came close.
+//!
+//! **Deliberately absent**: users. A token may read every user; telling users apart is its holder's business.
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use super::failure::Failure;
+use crate::config::{self, AuthMode, Scope};
+
+/// Bytes of a digest.
+const DIGEST_BYTES: usize = 32;
+
+/// The rules of one deployment.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// None: everybody may ask everything (`none` and `network`).
+    tokens: Option<Vec<Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    digest: [u8; DIGEST_BYTES],
+    scopes: u8,
+}
+
+impl Auth {
+    /// The rules that are configured.
+    ///
+    /// # Errors
+    /// The index of a token whose `sha256` is not 64 hexadecimal digits.
+    pub fn new(settings: &config::Auth) -> Result<Self, usize> {
+        match settings.mode {
+            AuthMode::None | AuthMode::Network => Ok(Self { tokens: None }),
+            AuthMode::Token => settings
+                .tokens
+                .iter()
+                .enumerate()
+                .map(|(at, token)| {
+                    Ok(Known {
+                        digest: digest_of_hex(&token.sha256).ok_or(at)?,
+                        scopes: token.scopes.iter().fold(0, |all, one| all | bit(*one)),
+                    })
+                })
+                .collect::<Result<_, _>>()
+                .map(|tokens| Self {
+                    tokens: Some(tokens),
+                }),
+        }
+    }
+
+    /// Whether the bearer of these headers may do this.
+    ///
+    /// # Errors
+    /// [`Failure::Unauthenticated`] or [`Failure::Forbidden`].
+    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Failure> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(());
+        };
+        let token = bearer(headers).ok_or(Failure::Unauthenticated)?;
+        let digest: [u8; DIGEST_BYTES] = Sha256::digest(token).into();
+        let (mut known, mut scopes) = (Choice::from(0), 0_u8);
+        for token in tokens {
+            let same = token.digest.ct_eq(&digest);
+            known |= same;
+            scopes |= u8::conditional_select(&0, &token.scopes, same);
+        }
+        if !bool::from(known) {
+            Err(Failure::Unauthenticated)
+        } else if scopes & bit(scope) == 0 {
+            Err(Failure::Forbidden(scope))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const fn bit(scope: Scope) -> u8 {
+    match scope {
+        Scope::Read => 1,
+        Scope::Settle => 2,
+        Scope::Admin => 4,
+    }
+}
+
+/// The token of the one `Authorization` header; two of them are none.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then(|| token.trim_ascii())
+}
+
+/// The digest that 64 hexadecimal digits of either case spell.
+#[must_use]
+pub fn digest_of_hex(hex: &str) -> Option<[u8; DIGEST_BYTES]> {
+    let (pairs, []) = hex.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    if pairs.len() != DIGEST_BYTES {
+        return None;
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        let text = str::from_utf8(pair).ok()?;
+        if !pair.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        *byte = u8::from_str_radix(text, 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits() {
+        assert_eq!(digest_of_hex(&"aB".repeat(32)), Some([0xab; 32]));
+        for bad in [
+            "",
+            "ab",
+            &"a".repeat(63),
+            &"ab".repeat(33),
+            &"+a".repeat(32),
+            &"ä".repeat(32),
+        ] {
+            assert_eq!(digest_of_hex(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the routes need of the rest of the service: the seam between the wire and the work.
+
+use tokio::time::Instant;
+
+use crate::{
+    apply::{self, Applied, Warmed},
+    domain::{Entry, Notification, UserId},
+    read::{self, Answer, Ask},
+    source::Written,
+};
+
+/// Reads and changes, as the routes ask for them. Implemented over read and apply; a fake in the tests.
+///
+/// **Cancellation.** Every future may be dropped at any point: clients hang up. Whatever must not stop half-way runs in
+/// a task of its own behind this seam.
+///
+/// **Deadlines.** `deadline` is when the answer has to be there. The routes cut a little later
+/// ([`super::Options::deadline`]), so that this side can say in its own words what was waited for.
+pub trait Backend: Send + Sync + 'static {
+    /// Memory only, without waiting: the answer if memory may give it now. None says nothing and counts nothing:
+    /// [`Backend::read`] follows.
+    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer>;
+
+    /// One user's balances, from wherever they may come.
+    fn read(
+        &self,
+        user: UserId,
+        ask: Ask,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Answer, read::Error>> + Send;
+
+    /// Many users' balances, one answer for each, in the order asked; a user asked twice is answered twice.
+    fn read_many(
+        &self,
+        users: Vec<UserId>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Answer>, read::Error>> + Send;
+
+    /// Makes notifications take effect; `Ok` is the promise of contract §4 for all of them.
+    fn settle(
+        &self,
+        notifications: Vec<Notification>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Applied, apply::Error>> + Send;
+
+    /// Writes ledger entries and applies them.
+    fn write_entries(
+        &self,
+        entries: Vec<Entry>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Written, apply::WriteError>> + Send;
+
+    /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
+    fn invalidate(
+        &self,
+        users: Vec<UserId>,
+        floors: bool,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<u64, apply::Error>> + Send;
+
+    /// Loads users ahead of their readers. A source that is down is counted, not an error.
+    fn warm(&self, users: Vec<UserId>, deadline: Instant) -> impl Future<Output = Warmed> + Send;
+}

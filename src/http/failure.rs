@@ -1,0 +1,225 @@
+//! Everything that can go wrong with a request, and what the client is told: status codes live here and nowhere else.
+//!
+//! **Invariants.** A failure is never an empty balance. What a driver, Redis or a file said goes to the log, never into a
+//! body: the variants that carry such a text do not show it. No `_` in the table: a new failure must choose its code.
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use http_body_util::Full;
+
+use crate::{apply, config::Scope, read, source};
+
+/// Seconds after which a client that was sent away may come back.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Characters of a message: parsers quote what the client sent, and that can be long.
+const MSG_MAX_CHARS: usize = 256;
+
+/// Why a request was not answered as asked.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// The client's mistake, in words for the client.
+    Malformed(Cow<'static, str>),
+    /// No token, or one that we do not know.
+    Unauthenticated,
+    /// A token without this scope.
+    Forbidden(Scope),
+    /// No such route.
+    NoRoute,
+    /// The route takes other methods.
+    Method {
+        /// Those that it takes.
+        allow: &'static str,
+    },
+    /// The seq of this element is taken by other amounts.
+    Conflict {
+        /// Counted from 0.
+        index: usize,
+    },
+    /// The body is longer than `limits.body_bytes`.
+    TooLarge {
+        /// That many bytes.
+        max: usize,
+    },
+    /// The body says that it is not JSON.
+    NotJson,
+    /// Too much in flight.
+    Shed,
+    /// The source cannot answer; its words are for the log.
+    Source(source::Error),
+    /// `min_seq` was not reached in time.
+    NotReached,
+    /// A notification cannot be given its promise now; the words are for the log.
+    Promise(Arc<str>),
+    /// The request's deadline, elsewhere than in the source.
+    Deadline,
+    /// A bug, in words for the log.
+    Bug(&'static str),
+}
+
+impl Failure {
+    /// The client's mistake.
+    pub fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed(what.into())
+    }
+
+    /// The table of contract §2: HTTP status, `status` of the envelope, `msg`.
+    #[must_use]
+    pub fn told(&self, request_id: &str) -> (StatusCode, u16, Cow<'static, str>) {
+        let fixed = |status, code, msg| (status, code, Cow::Borrowed(msg));
+        match self {
+            Self::Malformed(what) => (StatusCode::BAD_REQUEST, 1001, shortened(what)),
+            Self::Unauthenticated => fixed(
+                StatusCode::UNAUTHORIZED,
+                2001,
+                "a bearer token is needed, and this is none that is known",
+            ),
+            Self::Forbidden(scope) => (
+                StatusCode::FORBIDDEN,
+                2003,
+                format!("the token lacks the scope {}", scope_word(*scope)).into(),
+            ),
+            Self::NoRoute => fixed(StatusCode::NOT_FOUND, 4041, "no such route"),
+            Self::Method { allow } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                4051,
+                format!("the route takes {allow}").into(),
+            ),
+            Self::Conflict { index } => (
+                StatusCode::CONFLICT,
+                4091,
+                format!("element {index}: its seq is taken by other amounts").into(),
+            ),
+            Self::TooLarge { max } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                4131,
+                format!("the body is longer than {max} bytes").into(),
+            ),
+            Self::NotJson => fixed(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                4151,
+                "the body must be JSON",
+            ),
+            Self::Shed => fixed(
+                StatusCode::TOO_MANY_REQUESTS,
+                4291,
+                "too much work in flight",
+            ),
+            Self::Source(_) => fixed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                5031,
+                "the source of balances cannot answer now",
+            ),
+            Self::NotReached => fixed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                5032,
+                "min_seq was not reached in time",
+            ),
+            Self::Promise(_) => fixed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                5033,
+                "the change cannot be given its promise now; send it again",
+            ),
+            Self::Deadline => fixed(
+                StatusCode::GATEWAY_TIMEOUT,
+                5041,
+                "the request's deadline passed",
+            ),
+            Self::Bug(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                5000,
+                format!("internal error, request id {request_id}").into(),
+            ),
+        }
+    }
+
+    /// The whole response but for the request id's header.
+    #[must_use]
+    pub fn response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
+        let (status, code, msg) = self.told(request_id.to_str().unwrap_or_default());
+        let msg = serde_json::Value::from(msg.as_ref());
+        let body = format!(r#"{{"status":{code},"msg":{msg},"data":null}}"#);
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, super::answer::JSON);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if let Self::Method { allow } = self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// On its way through the router a failure is an empty response that carries it; the service outside knows the request
+/// id, writes the log and fills it in.
+impl IntoResponse for Failure {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = axum::response::Response::default();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+// === Other layers' errors, by name ===
+
+impl From<read::Error> for Failure {
+    fn from(error: read::Error) -> Self {
+        match error {
+            read::Error::Source(error) => Self::Source(error),
+            read::Error::NotReached => Self::NotReached,
+            read::Error::Shed => Self::Shed,
+            read::Error::Deadline => Self::Deadline,
+        }
+    }
+}
+
+impl From<apply::Error> for Failure {
+    fn from(error: apply::Error) -> Self {
+        match error {
+            apply::Error::Unavailable(reason) => Self::Promise(reason),
+            apply::Error::Deadline => Self::Deadline,
+        }
+    }
+}
+
+impl From<apply::WriteError> for Failure {
+    fn from(error: apply::WriteError) -> Self {
+        match error {
+            apply::WriteError::Conflict { index } => Self::Conflict { index },
+            apply::WriteError::Source(error) => Self::Source(error),
+            apply::WriteError::Apply(error) => error.into(),
+        }
+    }
+}
+
+const fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Settle => "settle",
+        Scope::Admin => "admin",
+    }
+}
+
+fn shortened(what: &str) -> Cow<'static, str> {
+    if what.chars().nth(MSG_MAX_CHARS).is_none() {
+        return what.to_owned().into();
+    }
+    let mut short: String = what.chars().take(MSG_MAX_CHARS).collect();
+    short.push('…');
+    short.into()
+}

@@ -1,0 +1,196 @@
+//! The bodies that clients send: users, notifications, entries.
+//!
+//! **Invariants.** A list is checked whole before anything of it is handed on; the first bad element is named by its
+//! index, counted from 0. One seq has one pair of amounts within a request. Nothing here panics on any bytes.
+//!
+//! **Limits.** Lists are cut off while they are read, not afterwards; depth is `serde_json`'s 128.
+
+use std::{collections::HashMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::domain::{Amount, AssetId, Entry, Notification, Said, Seq, UserId};
+
+/// Users in one batch read.
+pub const BATCH_MAX: usize = 1_000;
+/// Users in one request to invalidate or to warm.
+pub const USERS_MAX: usize = 10_000;
+/// Notifications in one request.
+pub const NOTIFICATIONS_MAX: usize = 10_000;
+/// Ledger entries in one request.
+pub const ENTRIES_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Users<'a, const MAX: usize> {
+    #[serde(borrow)]
+    user_ids: Raws<'a, MAX>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invalidation<'a> {
+    #[serde(borrow)]
+    user_ids: Raws<'a, USERS_MAX>,
+    #[serde(default)]
+    floors: bool,
+}
+
+/// At most `MAX` elements, each as it stands in the body.
+struct Raws<'a, const MAX: usize>(Vec<&'a RawValue>);
+
+/// The users of `{"user_ids":[…]}`, at most `MAX`.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
+    ids(&object::<Users<'_, MAX>>(body)?.user_ids)
+}
+
+/// The users of `{"user_ids":[…],"floors":true}`, and whether floors are forgotten too.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
+    let Invalidation { user_ids, floors } = object(body)?;
+    Ok((ids(&user_ids)?, floors))
+}
+
+/// One notification or an array of them.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
+    let amounts = |notification: &Notification| match notification.said {
+        Said::Values {
+            asset,
+            seq,
+            avail,
+            frozen,
+        } => Some(((notification.user, asset, seq), (avail, frozen))),
+        Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
+    };
+    one_or_many::<_, NOTIFICATIONS_MAX>(body, Notification::parse, amounts)
+}
+
+/// One ledger entry or an array of them.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn entries(body: &[u8]) -> Result<Vec<Entry>, String> {
+    let amounts = |entry: &Entry| {
+        Some((
+            (entry.user, entry.asset, entry.seq),
+            (entry.avail, entry.frozen),
+        ))
+    };
+    one_or_many::<_, ENTRIES_MAX>(body, Entry::parse, amounts)
+}
+
+type Key = (UserId, AssetId, Seq);
+
+fn one_or_many<T, const MAX: usize>(
+    body: &[u8],
+    parse: impl Fn(&str) -> Result<T, String>,
+    amounts: impl Fn(&T) -> Option<(Key, (Amount, Amount))>,
+) -> Result<Vec<T>, String> {
+    if first_byte(body) != Some(b'[') {
+        let text = str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
+        return Ok(vec![parsed(text.trim_ascii_start(), &parse)?]);
+    }
+    let raws = serde_json::from_slice::<Raws<'_, MAX>>(body).map_err(|error| plain(&error))?;
+    let mut said: HashMap<Key, (Amount, Amount)> = HashMap::new();
+    let mut all = Vec::with_capacity(raws.0.len());
+    for (index, raw) in raws.0.into_iter().enumerate() {
+        let element =
+            parsed(raw.get(), &parse).map_err(|what| format!("element {index}: {what}"))?;
+        if let Some((key, now)) = amounts(&element)
+            && said.insert(key, now).is_some_and(|before| before != now)
+        {
+            return Err(format!(
+                "element {index}: its seq has other amounts earlier in this request"
+            ));
+        }
+        all.push(element);
+    }
+    Ok(all)
+}
+
+/// Derived forms take an array of their fields too; ours are objects only.
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    if !text.starts_with('{') {
+        return Err("must be a JSON object".to_owned());
+    }
+    parse(text)
+}
+
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    if first_byte(body) != Some(b'{') {
+        return Err("the body must be a JSON object".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| plain(&error))
+}
+
+fn first_byte(body: &[u8]) -> Option<u8> {
+    body.trim_ascii_start().first().copied()
+}
+
+fn ids<const MAX: usize>(raws: &Raws<'_, MAX>) -> Result<Vec<UserId>, String> {
+    raws.0
+        .iter()
+        .enumerate()
+        .map(|(index, raw)| {
+            raw.get()
+                .parse()
+                .map_err(|malformed| format!("user_ids[{index}]: {malformed}"))
+        })
+        .collect()
+}
+
+/// What serde says, without the place in the text: elements are named by their index.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+// === impl Raws ===
+
+impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Raws<'a, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<const MAX: usize>;
+
+        impl<'de, const MAX: usize> Visitor<'de> for Elements<MAX> {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an array of at most {MAX} elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut raws = Vec::new();
+                loop {
+                    let index = raws.len();
+                    let next = seq.next_element::<&'de RawValue>().map_err(|error| {
+                        A::Error::custom(format_args!("element {index}: {error}"))
+                    })?;
+                    match next {
+                        None => return Ok(raws),
+                        Some(_) if index >= MAX => {
+                            return Err(A::Error::custom(format_args!("more than {MAX} elements")));
+                        }
+                        Some(raw) => raws.push(raw),
+                    }
+                }
+            }
+        }
+
+        deserializer.deserialize_seq(Elements::<MAX>).map(Self)
+    }
+}

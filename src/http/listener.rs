@@ -1,0 +1,238 @@
+//! Accepting connections and speaking HTTP/1 on them, for every listener of this process.
+//!
+//! The interface to hyper's server is localised here.
+//!
+//! **Invariants.** At most `connections` are open; more wait in the backlog. Running out of file descriptors stops
+//! nothing for longer than [`ACCEPT_PAUSE`]. After shutdown no request that was begun is cut before `drain` is over.
+//!
+//! **Cancellation.** [`Listening::serve`] ends by its token only; dropped, it stops accepting and leaves its connections
+//! to the tracker.
+//!
+//! **Limits.** Headers have `header_timeout` from the first wait for them (an idle connection is closed by it too),
+//! [`HEAD_BYTES`] and hyper's 100 fields. Garbage gets hyper's own bare 400 or 431, without a request id.
+//!
+//! **Deliberately absent**: TLS, HTTP/2, a timeout for clients that do not read their answer (a connection is all they take).
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Body, Sparing};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Request line and headers.
+const HEAD_BYTES: usize = 64 * 1024;
+/// After an accept that failed for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whoever answers requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Bounds of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `limits.connections`.
+    pub connections: usize,
+    /// `limits.header_timeout_ms`.
+    pub header_timeout: Duration,
+    /// `limits.drain_ms`.
+    pub drain: Duration,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct Error {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// A socket that listens; nobody is accepted yet.
+#[derive(Debug)]
+pub struct Listening {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens on `address`; port 0 lets the system choose. To be called on a runtime.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or not allowed.
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let bound = || -> io::Result<Self> {
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )?;
+            // A restart does not wait for the connections of the life before.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            let socket = TcpListener::from_std(socket.into())?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address })
+        };
+        bound().map_err(|source| Error { address, source })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts and serves until `shutdown`; then lets requests in flight finish, at most `limits.drain`, and cuts the rest.
+    pub async fn serve(
+        self,
+        service: impl Answers,
+        limits: Limits,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
+    ) {
+        let all = u32::try_from(limits.connections).unwrap_or(u32::MAX).max(1);
+        let room = Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX)));
+        let (builder, cut, log) = (
+            builder(limits.header_timeout),
+            CancellationToken::new(),
+            Sparing::default(),
+        );
+        while let Some((stream, permit)) = self.next(&room, &shutdown, &log).await {
+            let connection = Connection {
+                builder: builder.clone(),
+                // Children: what a connection looks at with every wake-up is its own.
+                shutdown: shutdown.child_token(),
+                cut: cut.child_token(),
+                _permit: permit,
+            };
+            tracker.spawn(connection.run(stream, service.clone()));
+        }
+        drop(self.socket);
+        if timeout(limits.drain, room.acquire_many(all)).await.is_err() {
+            let open = limits.connections.saturating_sub(room.available_permits());
+            tracing::warn!(
+                listener.address = %self.address,
+                listener.open = open,
+                "drain took too long, cutting connections"
+            );
+            cut.cancel();
+            let _ = room.acquire_many(all).await;
+        }
+    }
+
+    /// The next connection with its place; none after shutdown.
+    async fn next(
+        &self,
+        room: &Arc<Semaphore>,
+        shutdown: &CancellationToken,
+        log: &Sparing,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let accepted = async {
+            let permit = Arc::clone(room).acquire_owned().await.ok()?;
+            loop {
+                match self.socket.accept().await {
+                    Ok((stream, _)) => return Some((stream, permit)),
+                    Err(error) => {
+                        if let Some(left_out) = log.line() {
+                            tracing::warn!(%error, log.left_out = left_out, "accept failed");
+                        }
+                        if let Some(pause) = pause_after(&error) {
+                            sleep(pause).await;
+                        }
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => None,
+            next = accepted => next,
+        }
+    }
+}
+
+fn builder(header_timeout: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_BYTES)
+        .pipeline_flush(true);
+    builder
+}
+
+/// A connection that broke while it waited costs nothing; everything else (no descriptors, no memory) needs time.
+fn pause_after(error: &io::Error) -> Option<Duration> {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::Interrupted => None,
+        _ => Some(ACCEPT_PAUSE),
+    }
+}
+
+/// One connection's surroundings.
+struct Connection {
+    builder: http1::Builder,
+    shutdown: CancellationToken,
+    cut: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, service: impl Answers) {
+        // Answers are written whole: waiting for more to send only delays them.
+        let _ = stream.set_nodelay(true);
+        let answer = service_fn(move |request| {
+            let service = service.clone();
+            async move { Ok::<_, Infallible>(service.answer(request).await) }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), answer));
+        // How a connection ends is the client's affair; what was wrong with a request was said in its answer.
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_descriptors_pauses_and_a_broken_connection_does_not() {
+        // EMFILE and ENFILE
+        for code in [24, 23] {
+            assert_eq!(
+                pause_after(&io::Error::from_raw_os_error(code)),
+                Some(ACCEPT_PAUSE)
+            );
+        }
+        assert_eq!(pause_after(&io::ErrorKind::ConnectionAborted.into()), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! The query string of a balance read.
+//!
+//! **Invariants.** A parameter that we do not know, or that comes twice, is an error and not ignored: a misspelled
+//! `min_seq` would silently lose its promise. Nothing here panics on any text.
+//!
+//! **Limits.** [`MIN_SEQ_MAX`] pairs; the length of the whole is the listener's business.
+
+use std::borrow::Cow;
+
+use crate::domain::{AssetId, Catalogue, Floors, Seq, UserId};
+
+/// Pairs in one `min_seq`.
+pub const MIN_SEQ_MAX: usize = 1_000;
+
+/// What one balance read asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Whose balances.
+    pub user: UserId,
+    /// That asset only.
+    pub asset: Option<AssetId>,
+    /// Not older than that, whatever is shown.
+    pub min_seq: Floors,
+}
+
+impl Question {
+    /// The question in a query string.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller to read.
+    pub fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
+        let (mut user, mut asset, mut min_seq) = (None, None, None);
+        for (name, value) in pairs(query) {
+            let (name, value) = (decoded(name)?, decoded(value)?);
+            let repeated = match name.as_ref() {
+                "user_id" => {
+                    let id = value
+                        .parse::<UserId>()
+                        .map_err(|malformed| malformed.to_string())?;
+                    user.replace(id).is_some()
+                }
+                "asset" => asset.replace(resolved(&value, catalogue)?).is_some(),
+                "min_seq" => min_seq.replace(floors(&value, catalogue)?).is_some(),
+                _ => return Err(format!("unknown parameter: {name}")),
+            };
+            if repeated {
+                return Err(format!("repeated parameter: {name}"));
+            }
+        }
+        Ok(Self {
+            user: user.ok_or("user_id is missing")?,
+            asset,
+            min_seq: min_seq.unwrap_or(Floors::NONE),
+        })
+    }
+}
+
+/// Routes without parameters take none.
+///
+/// # Errors
+/// The first parameter there is.
+pub fn none(query: Option<&str>) -> Result<(), String> {
+    match pairs(query).next() {
+        None => Ok(()),
+        Some((name, _)) => Err(format!("unknown parameter: {name}")),
+    }
+}
+
+/// Names and values as they stand there; `&&` separates nothing.
+fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// `BTC:17,USDT:9`; of an asset named twice the higher seq counts.
+fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
+    let mut floors = Floors::NONE;
+    for (at, pair) in text.split(',').enumerate() {
+        if at >= MIN_SEQ_MAX {
+            return Err(format!("min_seq has more than {MIN_SEQ_MAX} elements"));
+        }
+        let (asset, seq) = pair
+            .split_once(':')
+            .ok_or("min_seq must be asset:seq, separated by commas")?;
+        let seq = seq
+            .parse::<Seq>()
+            .map_err(|malformed| format!("min_seq: {malformed}"))?;
+        floors.raise(resolved(asset, catalogue)?, seq);
+    }
+    Ok(floors)
+}
+
+fn resolved(text: &str, catalogue: &Catalogue) -> Result<AssetId, String> {
+    catalogue.resolve(text).ok_or_else(|| {
+        format!("unknown asset: {text}: neither a name nor the number of an unnamed asset")
+    })
+}
+
+/// `+` is a space, `%41` an `A`; what is not UTF-8 afterwards is an error.
+fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = (rest.next(), rest.next());
+                escaped(digits).ok_or("a % is not followed by two hexadecimal digits")?
+            }
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes)
+        .map(Cow::Owned)
+        .map_err(|_| "the query string is not UTF-8".to_owned())
+}
+
+fn escaped(digits: (Option<u8>, Option<u8>)) -> Option<u8> {
+    let value = |digit: Option<u8>| char::from(digit?).to_digit(16);
+    let both = value(digits.0)?
+        .checked_mul(16)?
+        .checked_add(value(digits.1)?)?;
+    u8::try_from(both).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_and_plus_are_decoded_and_nothing_else() {
+        assert_eq!(decoded("a%42+%2b%C3%A4").unwrap(), "aB +ä");
+        for bad in ["%", "%4", "%4g", "%+1", "%ff", "%C3", "%%41"] {
+            assert!(decoded(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Log lines that cannot become a flood: so many a second, and how many were left out.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Lines in one [`WINDOW`].
+const LINES_MAX: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A gate in front of one kind of line.
+#[derive(Debug, Default)]
+pub struct Sparing(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Sparing {
+    /// Some if a line may be written now, with how many were left out since the last.
+    pub fn line(&self) -> Option<u64> {
+        let now = Instant::now();
+        let mut window = self.0.lock();
+        if window
+            .began
+            .is_none_or(|began| now.duration_since(began) >= WINDOW)
+        {
+            window.began = Some(now);
+            window.lines = 0;
+        }
+        if window.lines >= LINES_MAX {
+            window.left_out = window.left_out.saturating_add(1);
+            return None;
+        }
+        window.lines = window.lines.saturating_add(1);
+        Some(std::mem::take(&mut window.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_cut_and_what_was_left_out_is_said() {
+        let sparing = Sparing::default();
+        let written = (0..25).filter(|_| sparing.line() == Some(0)).count();
+        assert_eq!(written, 10);
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(sparing.line(), Some(15));
+        assert_eq!(sparing.line(), Some(0));
+    }
+}

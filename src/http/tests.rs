@@ -1,0 +1,137 @@
+//! The API over a fake backend: every row of the contract's tables.
+
+mod auth;
+mod balance;
+mod bodies;
+mod failures;
+mod fake;
+mod fuzz;
+mod sockets;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
+
+use self::fake::{Fake, Trouble, catalogue};
+use super::*;
+use crate::{
+    apply,
+    config::{self, AuthMode},
+    domain::UnixMillis,
+    read, source,
+    tiers::Detail,
+};
+
+/// Now, for every test.
+const NOW: i64 = 1_765_352_450_000;
+
+/// The API, its fake, and a way to ask it.
+struct Asked {
+    pub fake: Arc<Fake>,
+    pub service: Service<Arc<Fake>>,
+}
+
+/// An answer, whole.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Told {
+    pub fn code(&self) -> u64 {
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        if self.status >= 400 {
+            assert!(body["data"].is_null());
+            assert_ne!(body["msg"], "");
+            assert_eq!(self.headers["cache-control"], "no-store");
+            assert_eq!(body.as_object().unwrap().len(), 3);
+        }
+        body["status"].as_u64().unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+fn settings(mode: AuthMode, tokens: Vec<config::Token>) -> config::Auth {
+    config::Auth { mode, tokens }
+}
+
+impl Asked {
+    pub fn new() -> Self {
+        Self::with(&settings(AuthMode::None, vec![]), 8_388_608)
+    }
+
+    pub fn with(auth: &config::Auth, body_bytes: usize) -> Self {
+        let fake = Arc::new(Fake::new());
+        let options = Options {
+            auth: Auth::new(auth).unwrap(),
+            catalogue: catalogue(),
+            deadline: Duration::from_secs(2),
+            body_bytes,
+            body_wait: Duration::from_millis(200),
+            id_prefix: 0xabc,
+            wall: || UnixMillis(NOW),
+        };
+        let service = Service::new(Arc::clone(&fake), options);
+        Self { fake, service }
+    }
+
+    /// The same API, without the short way.
+    pub fn routed(&self) -> Self {
+        Self {
+            fake: Arc::clone(&self.fake),
+            service: self.service.clone().through_the_router(),
+        }
+    }
+
+    pub fn troubled(trouble: Trouble) -> Self {
+        let asked = Self::new();
+        *asked.fake.trouble.lock() = Some(trouble);
+        asked
+    }
+
+    pub async fn call(&self, request: Request<Full<Bytes>>) -> Told {
+        let (head, body) = self.service.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Told {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Told {
+        self.call(request("GET", path, &[], "")).await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Told {
+        self.call(request(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body,
+        ))
+        .await
+    }
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::from(body.to_owned())).unwrap()
+}
+
+fn source_down(words: &str) -> read::Error {
+    read::Error::Source(source::Error::unavailable(words))
+}

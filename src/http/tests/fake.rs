@@ -1,0 +1,207 @@
+//! A backend that holds three balances and fails on demand.
+
+use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::NOW;
+use crate::{
+    apply::{self, Applied, Warmed},
+    domain::{
+        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Seq, Snapshot, UnixMillis,
+        UserId,
+    },
+    http::Backend,
+    read::{self, Answer, Ask, Held},
+    render::Rendered,
+    source::Written,
+    tiers::{Detail, Trail},
+};
+
+/// What the fake does instead of answering.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    Read(read::Error),
+    Apply(apply::Error),
+    Write(apply::WriteError),
+    Silence,
+    FewerAnswers,
+}
+
+/// User 1001 has BTC, ETH and the raw asset 9; everybody else has nothing.
+pub(super) struct Fake {
+    catalogue: Arc<Catalogue>,
+    pub trouble: Mutex<Option<Trouble>>,
+    pub detail: Mutex<Option<Detail>>,
+    /// Every change that was asked for, in words.
+    pub asked: Mutex<Vec<String>>,
+    pub last: Mutex<Option<Ask>>,
+    pub memory: AtomicBool,
+    /// Reads of user 7 wait for it, and say that they do.
+    pub gate: Notify,
+    pub entered: Notify,
+}
+
+pub(super) fn catalogue() -> Arc<Catalogue> {
+    let asset = |id, name: &str| Asset {
+        id,
+        name: name.to_owned(),
+        decimals: 8,
+    };
+    Arc::new(Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT"), asset(3, "ETH")], &[]).unwrap())
+}
+
+fn snapshot() -> Snapshot {
+    let balance = |asset, seq, avail, said_before| Balance {
+        asset: AssetId::new(asset).unwrap(),
+        seq: Seq::new(seq).unwrap(),
+        avail: Amount::from_raw(avail),
+        frozen: Amount::from_raw(0),
+        updated_at: Some(UnixMillis(1_765_352_441_955)),
+        said_at: UnixMillis(NOW - said_before),
+    };
+    Snapshot::new(vec![
+        balance(1, 17, 910_000_000_000, 4_999),
+        balance(3, 5, -1, 1_000),
+        balance(9, 2, 77, 12_000),
+    ])
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        Self {
+            catalogue: catalogue(),
+            trouble: Mutex::new(None),
+            detail: Mutex::new(None),
+            asked: Mutex::new(vec![]),
+            last: Mutex::new(None),
+            memory: AtomicBool::new(true),
+            gate: Notify::new(),
+            entered: Notify::new(),
+        }
+    }
+
+    fn answer(&self, user: UserId) -> Answer {
+        let snapshot = if user.get() == 1001 {
+            snapshot()
+        } else {
+            Snapshot::default()
+        };
+        Answer {
+            held: Arc::new(Held {
+                rendered: Rendered::new(&self.catalogue, &snapshot),
+                snapshot,
+            }),
+            trail: Trail {
+                detail: *self.detail.lock(),
+                ..Trail::memory(9)
+            },
+        }
+    }
+
+    async fn troubled<T, E>(&self, pick: impl Fn(&Trouble) -> Option<E>, good: T) -> Result<T, E> {
+        let trouble = self.trouble.lock().clone();
+        if matches!(trouble, Some(Trouble::Silence)) {
+            std::future::pending::<()>().await;
+        }
+        trouble.as_ref().and_then(pick).map_or(Ok(good), Err)
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().push(what);
+    }
+}
+
+fn read_trouble(trouble: &Trouble) -> Option<read::Error> {
+    match trouble {
+        Trouble::Read(error) => Some(error.clone()),
+        _ => None,
+    }
+}
+
+fn apply_trouble(trouble: &Trouble) -> Option<apply::Error> {
+    match trouble {
+        Trouble::Apply(error) => Some(error.clone()),
+        _ => None,
+    }
+}
+
+fn counted(all: usize) -> u64 {
+    u64::try_from(all).unwrap()
+}
+
+impl Backend for Arc<Fake> {
+    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
+        let answer = self.answer(user);
+        (self.memory.load(Ordering::Relaxed)
+            && self.trouble.lock().is_none()
+            && ask.min_seq.met_by(&answer.held.snapshot))
+        .then_some(answer)
+    }
+
+    async fn read(&self, user: UserId, ask: Ask, _: Instant) -> Result<Answer, read::Error> {
+        *self.last.lock() = Some(ask.clone());
+        let answer = self.troubled(read_trouble, self.answer(user)).await?;
+        if user.get() == 7 {
+            self.entered.notify_one();
+            self.gate.notified().await;
+        }
+        if !ask.min_seq.met_by(&answer.held.snapshot) {
+            return Err(read::Error::NotReached);
+        }
+        Ok(answer)
+    }
+
+    async fn read_many(&self, users: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
+        if matches!(*self.trouble.lock(), Some(Trouble::FewerAnswers)) {
+            return Ok(vec![]);
+        }
+        let answers = users.into_iter().map(|user| self.answer(user)).collect();
+        self.troubled(read_trouble, answers).await
+    }
+
+    async fn settle(&self, all: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
+        self.note(format!("settle {}", all.len()));
+        let applied = counted(all.len());
+        self.troubled(apply_trouble, Applied { applied, old: 0 })
+            .await
+    }
+
+    async fn write_entries(
+        &self,
+        all: Vec<Entry>,
+        _: Instant,
+    ) -> Result<Written, apply::WriteError> {
+        self.note(format!("write {}", all.len()));
+        let written = Written {
+            written: counted(all.len()),
+            repeated: 0,
+        };
+        let pick = |trouble: &Trouble| match trouble {
+            Trouble::Write(error) => Some(error.clone()),
+            _ => None,
+        };
+        self.troubled(pick, written).await
+    }
+
+    async fn invalidate(
+        &self,
+        users: Vec<UserId>,
+        floors: bool,
+        _: Instant,
+    ) -> Result<u64, apply::Error> {
+        self.note(format!("invalidate {} {floors}", users.len()));
+        self.troubled(apply_trouble, counted(users.len())).await
+    }
+
+    async fn warm(&self, all: Vec<UserId>, _: Instant) -> Warmed {
+        self.note(format!("warm {}", all.len()));
+        let users = counted(all.len());
+        Warmed {
+            users,
+            loaded: users,
+            failed: 0,
+        }
+    }
+}

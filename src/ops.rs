@@ -1,0 +1,212 @@
+//! The operators' listener: whether the process lives, whether it can answer, and its metrics.
+//!
+//! **Invariants.** Live means that the process turns; ready means that it can answer. Nothing here waits for another
+//! system: what it shows was found out elsewhere.
+//!
+//! **Deliberately absent**: tokens (keep the address private), and the envelope of the API.
+
+mod health;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use http::{
+    HeaderValue, Request, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+pub use self::health::Readiness;
+use crate::http::{Body, REQUEST_ID, RequestIds, listener::Answers};
+
+/// What the operators' listener shows. Both are asked for at once, without waiting.
+pub trait Facts: Send + Sync + 'static {
+    /// Whether the service can answer, and what is wrong.
+    fn readiness(&self) -> Readiness;
+
+    /// All metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// The operators' listener as [`crate::http::listener`] calls it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    router: Router,
+    ids: Arc<RequestIds>,
+}
+
+impl Service {
+    /// Over these facts; `id_prefix` is random.
+    #[must_use]
+    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64) -> Self {
+        let router = Router::new()
+            .route("/livez", shown(get(live)))
+            .route("/readyz", shown(get(ready)))
+            .route("/metrics", shown(get(metrics)))
+            .fallback(async || plain(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
+            .with_state(facts);
+        Self {
+            router,
+            ids: Arc::new(RequestIds::new(id_prefix)),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
+        let id = self.ids.of(request.headers());
+        let Ok(mut response): Result<_, Infallible> = self.router.clone().oneshot(request).await;
+        response.headers_mut().insert(REQUEST_ID, id);
+        response.map(Either::Right)
+    }
+}
+
+impl Answers for Service {
+    async fn answer(&self, request: Request<Incoming>) -> http::Response<Body> {
+        Self::answer(self, request.map(axum::body::Body::new)).await
+    }
+}
+
+type Shared = State<Arc<dyn Facts>>;
+
+/// The router says which methods there are (`Allow`).
+fn shown(route: MethodRouter<Arc<dyn Facts>>) -> MethodRouter<Arc<dyn Facts>> {
+    route.fallback(async || {
+        let mut response = plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            r#"{"status":"method_not_allowed"}"#,
+        );
+        response
+            .headers_mut()
+            .insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+    })
+}
+
+async fn live() -> Response {
+    plain(StatusCode::OK, r#"{"status":"alive"}"#)
+}
+
+async fn ready(State(facts): Shared) -> Response {
+    let (status, body) = facts.readiness().shown();
+    plain(status, body)
+}
+
+async fn metrics(State(facts): Shared) -> Response {
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4");
+    ([(CONTENT_TYPE, kind)], facts.metrics()).into_response()
+}
+
+fn plain(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body.into()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    struct Fake(Readiness);
+
+    impl Facts for Fake {
+        fn readiness(&self) -> Readiness {
+            self.0.clone()
+        }
+
+        fn metrics(&self) -> String {
+            "balance_cache_up 1\n".to_owned()
+        }
+    }
+
+    async fn asked(
+        method: &str,
+        path: &str,
+        readiness: Readiness,
+    ) -> (u16, String, http::HeaderMap) {
+        let service = Service::new(Arc::new(Fake(readiness)), 7);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let (head, body) = service.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (
+            head.status.as_u16(),
+            String::from_utf8(body.to_vec()).unwrap(),
+            head.headers,
+        )
+    }
+
+    #[tokio::test]
+    async fn ready_degraded_and_not_ready_are_told_apart() {
+        let words = |text: &str| vec![text.to_owned()];
+        let table = [
+            (vec![], vec![], 200, r#"{"status":"ready"}"#),
+            (
+                vec![],
+                words("redis is down"),
+                200,
+                r#"{"status":"degraded","reasons":["redis is down"]}"#,
+            ),
+            (
+                words("the view is \"not\" built"),
+                words("redis is down"),
+                503,
+                r#"{"status":"not_ready","reasons":["the view is \"not\" built","redis is down"]}"#,
+            ),
+        ];
+        for (not_ready, degraded, status, body) in table {
+            let readiness = Readiness {
+                not_ready,
+                degraded,
+            };
+            let told = asked("GET", "/readyz", readiness).await;
+            assert_eq!((told.0, told.1.as_str()), (status, body));
+            assert_eq!(told.2[CONTENT_TYPE], "application/json");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_ready_lives() {
+        let readiness = Readiness {
+            not_ready: vec!["no database".to_owned()],
+            degraded: vec![],
+        };
+        let told = asked("GET", "/livez", readiness).await;
+        assert_eq!((told.0, told.1.as_str()), (200, r#"{"status":"alive"}"#));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_prometheus_text() {
+        let told = asked("GET", "/metrics", Readiness::default()).await;
+        assert_eq!((told.0, told.1.as_str()), (200, "balance_cache_up 1\n"));
+        assert_eq!(told.2[CONTENT_TYPE], "text/plain; version=0.0.4");
+        assert!(told.2.contains_key(REQUEST_ID));
+    }
+
+    #[tokio::test]
+    async fn other_routes_and_methods_are_refused() {
+        for (method, path, status) in [
+            ("GET", "/", 404),
+            ("GET", "/api/user/balance", 404),
+            ("POST", "/livez", 405),
+            ("HEAD", "/livez", 200),
+        ] {
+            let told = asked(method, path, Readiness::default()).await;
+            assert_eq!(told.0, status, "{method} {path}");
+            assert_eq!(told.2.contains_key("allow"), status == 405);
+        }
+    }
+}

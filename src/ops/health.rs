@@ -1,0 +1,34 @@
+//! Readiness, as probes read it.
+
+use http::StatusCode;
+
+/// What keeps the service from answering, and what it answers in spite of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// Reasons why it cannot answer: send nobody here.
+    pub not_ready: Vec<String>,
+    /// Reasons why it answers less well than it could.
+    pub degraded: Vec<String>,
+}
+
+impl Readiness {
+    /// Status and body. One that is not ready names what is degraded too: whoever looks wants all of it.
+    #[must_use]
+    pub fn shown(&self) -> (StatusCode, String) {
+        let (status, word) = match (self.not_ready.as_slice(), self.degraded.as_slice()) {
+            ([], []) => return (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
+            ([], _) => (StatusCode::OK, "degraded"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        };
+        let reasons: serde_json::Value = self
+            .not_ready
+            .iter()
+            .chain(&self.degraded)
+            .map(String::as_str)
+            .collect();
+        (
+            status,
+            format!(r#"{{"status":"{word}","reasons":{reasons}}}"#),
+        )
+    }
+}
