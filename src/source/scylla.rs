@@ -1,1 +1,213 @@
-//! ScyllaDB and Cassandra.
+//! `ScyllaDB` and Cassandra: the ledger, its view and the current state, by the scylla driver. The interface to that
+//! crate is localized here and below.
+//!
+//! [`Scylla`] is made without touching the network; [`Scylla::run`] connects, and keeps looking. A load reads one of
+//! three places (`source.read_from`): the view (`view.rs`), `user_balances`, or the ledger (`ledger.rs`), all with the
+//! same answer. `write.rs` is the writing side, `schema.rs` makes and shows the tables.
+//!
+//! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot
+//! (seed fault 8). `said_at` is taken before the first statement is sent. Amounts stay signed; a missing one is 0.
+//!
+//! **Cancellation.** Every future may be dropped. The server may finish what it was asked.
+//!
+//! **Limits.** `source.timeout_ms` for each statement; a load from the view is at most two waves of statements for
+//! assets that can be guessed. How many loads run at once is the caller's business.
+//!
+//! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; silence costs one timeout),
+//! caching, retries of our own.
+
+mod connect;
+mod inspect;
+mod ledger;
+pub mod schema;
+mod statements;
+mod view;
+mod watch;
+mod write;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connect::Connector,
+    statements::{Live, Load, balances},
+};
+use crate::{
+    clock,
+    config::{self, ReadFrom, ViewCheck},
+    domain::{AssetId, Catalogue, Entry, Snapshot, UserId},
+    source::{Error, Readiness, Source, WriteError, Written},
+};
+
+pub use connect::BadSetting;
+
+/// The CQL source.
+pub struct Scylla {
+    connector: Connector,
+    read_from: ReadFrom,
+    view_check: ViewCheck,
+    catalogue: Arc<Catalogue>,
+    /// The catalogue's assets, as a load from the ledger names them.
+    assets: Vec<AssetId>,
+    state: ArcSwap<State>,
+    identity: OnceLock<Arc<str>>,
+    remembered: view::Remembered,
+    /// A statement failed: look what is the matter, now.
+    nudge: Notify,
+    warned: Mutex<String>,
+    sent: Arc<AtomicU64>,
+}
+
+/// What can be done at the moment.
+#[derive(Debug)]
+struct State {
+    live: Option<Arc<Live>>,
+    readiness: Readiness,
+}
+
+impl fmt::Debug for Scylla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scylla")
+            .field("identity", &self.identity.get())
+            .field("read_from", &self.read_from)
+            .field("readiness", &self.state.load().readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scylla {
+    /// A source that is not connected yet; see [`Scylla::run`].
+    ///
+    /// # Errors
+    /// A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
+    pub fn new(
+        settings: &config::Scylla,
+        source: &config::Source,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<Self, BadSetting> {
+        Ok(Self {
+            connector: Connector::new(settings, source)?,
+            read_from: source.read_from,
+            view_check: settings.view_check,
+            assets: catalogue.ids().collect(),
+            catalogue,
+            state: ArcSwap::from_pointee(State {
+                live: None,
+                readiness: Readiness::NotReady("not connected yet".into()),
+            }),
+            identity: OnceLock::new(),
+            remembered: view::Remembered::default(),
+            nudge: Notify::new(),
+            warned: Mutex::default(),
+            sent: Arc::default(),
+        })
+    }
+
+    /// Connects and keeps checking, until told to stop. The service lives meanwhile.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        watch::run(&self, &shutdown).await;
+    }
+
+    /// Statements that loads and writes sent since the start, without the checks' own.
+    #[must_use]
+    pub fn statements_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The connection, or why there is none.
+    fn live(&self) -> Result<Arc<Live>, Error> {
+        let state = self.state.load();
+        match (&state.live, &state.readiness) {
+            (Some(live), _) => Ok(Arc::clone(live)),
+            (None, Readiness::NotReady(reason) | Readiness::Failing(reason)) => {
+                Err(Error::Unavailable(Arc::clone(reason)))
+            }
+            (None, Readiness::Ready) => Err(Error::unavailable("no connection")),
+        }
+    }
+
+    async fn load_balances(&self, user: UserId) -> Result<Snapshot, Error> {
+        let live = self.live()?;
+        if let Readiness::NotReady(reason) = &self.state.load().readiness {
+            return Err(Error::Unavailable(Arc::clone(reason)));
+        }
+        let said_at = clock::wall();
+        match &live.load {
+            Load::View { page, jump } => {
+                let guesses = (&self.remembered, &*self.catalogue);
+                view::load(&live, (page, jump), user, guesses, said_at).await
+            }
+            Load::Table(statement) => {
+                let rows = live.rows(statement, (user.get(),)).await?;
+                balances(&rows, said_at).map(Snapshot::new)
+            }
+            Load::Ledger => ledger::latest(&live, user, &self.assets).await,
+        }
+    }
+
+    /// Asks for a check where the database did not answer.
+    fn noticed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Unavailable(_) | Error::Timeout) = &result {
+            self.nudge.notify_one();
+        }
+        result
+    }
+
+    /// A warning that is repeated by every check is logged when its text changes.
+    fn warn_once(&self, reason: &str) {
+        let mut warned = self.warned.lock();
+        if *warned != reason {
+            tracing::warn!(source.reason = %reason, "reading all the same");
+            reason.clone_into(&mut warned);
+        }
+    }
+}
+
+// === impl Source for Scylla ===
+
+impl Source for Scylla {
+    fn identity(&self) -> Option<Arc<str>> {
+        self.identity.get().cloned()
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.state.load().readiness.clone()
+    }
+
+    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        Box::pin(async move { self.noticed(self.load_balances(user).await) })
+    }
+
+    fn latest<'a>(
+        &'a self,
+        user: UserId,
+        assets: &'a [AssetId],
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            self.noticed(ledger::latest(&live, user, assets).await)
+        })
+    }
+
+    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let result = write::write(&live, entries).await;
+            if let Err(WriteError::Source(Error::Unavailable(_) | Error::Timeout)) = &result {
+                self.nudge.notify_one();
+            }
+            result
+        })
+    }
+}

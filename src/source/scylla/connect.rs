@@ -1,0 +1,243 @@
+//! How a session is made: nodes, consistency, timeouts, preferred datacenter, password, TLS.
+//!
+//! **Invariants.** A statement ends within `source.timeout_ms`, however often the driver tries another node for it: the
+//! timeout covers all tries. Another datacenter is never asked instead of the preferred one: its `LOCAL_QUORUM` does
+//! not meet the quorum of the writes here, so its answer may be old.
+//!
+//! **Limits.** The driver checks a node's certificate against the address it dials, not against a name: certificates
+//! need the node's IP address among their subject alternative names.
+//!
+//! Deliberately absent: speculative execution (a cold read would cost twice), own retries (the driver's policy goes to
+//! the next node for idempotent statements when a node is overloaded or its connection broke, and stops at the timeout).
+
+use std::{fs::File, io::BufReader, path::Path, sync::Arc, time::Duration};
+
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use scylla::{
+    client::{
+        execution_profile::{ExecutionProfile, ExecutionProfileHandle},
+        session::Session,
+        session_builder::SessionBuilder,
+    },
+    policies::load_balancing::DefaultPolicy,
+    statement::Consistency,
+};
+
+use crate::{config, source::Error};
+
+/// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
+/// word costs timeouts for no longer than both.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct BadSetting {
+    /// `scylla.keyspace`
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl BadSetting {
+    fn new(key: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self {
+            key,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A keyspace name that can stand in a statement: a letter, then letters, digits and underscores, 48 at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Keyspace(String);
+
+impl Keyspace {
+    fn new(name: &str) -> Result<Self, BadSetting> {
+        let letters = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if letters && name.len() <= 48 {
+            Ok(Self(name.to_owned()))
+        } else {
+            let reason = "a letter, then letters, digits and underscores, 48 at most";
+            Err(BadSetting::new("scylla.keyspace", reason))
+        }
+    }
+
+    /// As the schema tables spell it.
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The statement with `{ks}` replaced by the quoted name: quoted, so that capitals count and no word is reserved.
+    pub(super) fn fill(&self, statement: &str) -> String {
+        statement.replace("{ks}", &format!("\"{}\"", self.0))
+    }
+}
+
+/// Everything that a session needs, checked.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) keyspace: Keyspace,
+    nodes: Vec<String>,
+    password: Option<(String, String)>,
+    tls: Option<Arc<ClientConfig>>,
+    profile: ExecutionProfileHandle,
+    connect_timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(
+        settings: &config::Scylla,
+        source: &config::Source,
+    ) -> Result<Self, BadSetting> {
+        if settings.nodes.is_empty() {
+            return Err(BadSetting::new("scylla.nodes", "names no node"));
+        }
+        if settings.datacenter.is_empty() && !settings.rack.is_empty() {
+            return Err(BadSetting::new(
+                "scylla.rack",
+                "needs scylla.datacenter beside it",
+            ));
+        }
+        let password = (!settings.username.is_empty())
+            .then(|| (settings.username.clone(), settings.password.clone()));
+        Ok(Self {
+            keyspace: Keyspace::new(&settings.keyspace)?,
+            nodes: settings.nodes.clone(),
+            password,
+            tls: tls(settings)?,
+            profile: profile(settings, source.timeout_ms.0),
+            connect_timeout: settings.connect_timeout_ms.0,
+        })
+    }
+
+    /// A new session. Ends within a few times `scylla.connect_timeout_ms`.
+    pub(super) async fn session(&self) -> Result<Session, Error> {
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&self.nodes)
+            .connection_timeout(self.connect_timeout)
+            .metadata_request_clientside_timeout(self.connect_timeout)
+            .default_execution_profile_handle(self.profile.clone())
+            .keyspaces_to_fetch([self.keyspace.name()])
+            .fetch_full_schema_metadata(false)
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE)
+            .tls_context(self.tls.clone());
+        if let Some((user, password)) = &self.password {
+            builder = builder.user(user, password);
+        }
+        let all = self.connect_timeout.saturating_mul(3);
+        tokio::time::timeout(all, builder.build())
+            .await
+            .map_err(|_| Error::unavailable("connecting took too long"))?
+            .map_err(|error| Error::unavailable(format_args!("cannot connect: {error}")))
+    }
+}
+
+fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHandle {
+    let mut policy = DefaultPolicy::builder()
+        .token_aware(true)
+        .permit_dc_failover(false);
+    if !settings.datacenter.is_empty() {
+        let datacenter = settings.datacenter.clone();
+        policy = if settings.rack.is_empty() {
+            policy.prefer_datacenter(datacenter)
+        } else {
+            policy.prefer_datacenter_and_rack(datacenter, settings.rack.clone())
+        };
+    }
+    ExecutionProfile::builder()
+        .consistency(consistency(settings.consistency))
+        .request_timeout(Some(timeout))
+        .load_balancing_policy(policy.build())
+        .build()
+        .into_handle()
+}
+
+fn consistency(chosen: config::Consistency) -> Consistency {
+    match chosen {
+        config::Consistency::One => Consistency::One,
+        config::Consistency::LocalOne => Consistency::LocalOne,
+        config::Consistency::Two => Consistency::Two,
+        config::Consistency::Three => Consistency::Three,
+        config::Consistency::Quorum => Consistency::Quorum,
+        config::Consistency::LocalQuorum => Consistency::LocalQuorum,
+        config::Consistency::All => Consistency::All,
+    }
+}
+
+/// TLS where an authority is named. The provider is named too: with two of them built in, rustls would not choose.
+fn tls(settings: &config::Scylla) -> Result<Option<Arc<ClientConfig>>, BadSetting> {
+    let none = |path: &Path| path.as_os_str().is_empty();
+    let (cert, key) = (&settings.tls_cert_file, &settings.tls_key_file);
+    if none(cert) != none(key) {
+        let reason = "certificate and key come together";
+        return Err(BadSetting::new("scylla.tls_cert_file", reason));
+    }
+    if none(&settings.tls_ca_file) {
+        return if none(cert) {
+            Ok(None)
+        } else {
+            let reason = "is needed beside scylla.tls_cert_file";
+            Err(BadSetting::new("scylla.tls_ca_file", reason))
+        };
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("scylla.tls_ca_file", &settings.tls_ca_file)? {
+        roots
+            .add(authority)
+            .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?
+        .with_root_certificates(roots);
+    let config = if none(cert) {
+        builder.with_no_client_auth()
+    } else {
+        let chain = certificates("scylla.tls_cert_file", cert)?;
+        let key = rustls_pemfile::private_key(&mut open("scylla.tls_key_file", key)?)
+            .map_err(|error| BadSetting::new("scylla.tls_key_file", error))?
+            .ok_or_else(|| BadSetting::new("scylla.tls_key_file", "holds no private key"))?;
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))?
+    };
+    Ok(Some(Arc::new(config)))
+}
+
+fn open(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
+    File::open(path).map(BufReader::new).map_err(|error| {
+        BadSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
+    })
+}
+
+fn certificates(
+    key: &'static str,
+    path: &Path,
+) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, BadSetting> {
+    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(key, path)?).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(BadSetting::new(key, "holds no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(BadSetting::new(key, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyspace_name_cannot_carry_cql() {
+        for bad in ["", "1a", "a-b", "a\"; DROP", "a b", &"a".repeat(49), "é"] {
+            assert!(Keyspace::new(bad).is_err(), "{bad:?}");
+        }
+        let keyspace = Keyspace::new("Trading_2").unwrap();
+        assert_eq!(
+            keyspace.fill("SELECT a FROM {ks}.t"),
+            "SELECT a FROM \"Trading_2\".t"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! A session with its prepared statements: the only way from here to the database.
+//!
+//! **Invariants.** Every statement is prepared once, is idempotent (reads, and writes of absolute values) and names its
+//! columns. Every statement that is sent is counted.
+//!
+//! **Cancellation.** A dropped future leaves the server's work to run out by itself.
+//!
+//! **Limits.** A result is one page: each statement has a LIMIT or reads one row per asset.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use scylla::{
+    DeserializeRow,
+    client::session::Session,
+    errors::{DbError, ExecutionError, PrepareError, RequestAttemptError},
+    response::query_result::{QueryResult, QueryRowsResult},
+    serialize::row::SerializeRow,
+    statement::prepared::PreparedStatement,
+};
+
+use super::connect::Keyspace;
+use crate::{
+    config::ReadFrom,
+    domain::{Amount, AssetId, Balance, Seq, UnixMillis},
+    source::Error,
+};
+
+/// Rows of the view that the first statement of a load asks for. A user whose whole history is shorter costs one
+/// statement; a longer one is not read. Measured: `benches/results/view_read.md`.
+pub(super) const PAGE: usize = 64;
+
+/// The statements of a load.
+#[derive(Debug)]
+pub(super) enum Load {
+    View {
+        /// The first rows of the user's history.
+        page: PreparedStatement,
+        /// The newest row of the first asset from some id on.
+        jump: PreparedStatement,
+    },
+    Table(PreparedStatement),
+    /// By `ledger_many`.
+    Ledger,
+}
+
+/// A session that can be used.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) session: Session,
+    pub(super) load: Load,
+    pub(super) ledger_many: PreparedStatement,
+    pub(super) ledger_one: PreparedStatement,
+    pub(super) ledger_row: PreparedStatement,
+    pub(super) insert_ledger: PreparedStatement,
+    pub(super) insert_table: PreparedStatement,
+    sent: Arc<AtomicU64>,
+}
+
+impl Live {
+    pub(super) async fn prepare(
+        session: Session,
+        keyspace: &Keyspace,
+        from: ReadFrom,
+        sent: Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
+        let prepare = async |text: &str| {
+            let mut statement = session
+                .prepare(keyspace.fill(text))
+                .await
+                .map_err(|error| prepare_failed(&error))?;
+            statement.set_is_idempotent(true);
+            Ok::<_, Error>(statement)
+        };
+        let load = match from {
+            ReadFrom::View => Load::View {
+                page: prepare(&format!(
+                    "SELECT asset_id, seq, avail, frozen, created_at \
+                     FROM {{ks}}.user_balances_by_user WHERE user_id = ? LIMIT {PAGE}"
+                ))
+                .await?,
+                jump: prepare(
+                    "SELECT asset_id, seq, avail, frozen, created_at \
+                     FROM {ks}.user_balances_by_user WHERE user_id = ? AND asset_id >= ? LIMIT 1",
+                )
+                .await?,
+            },
+            ReadFrom::Table => Load::Table(
+                prepare(
+                    "SELECT asset_id, version, avail, frozen, updated_at \
+                     FROM {ks}.user_balances WHERE user_id = ?",
+                )
+                .await?,
+            ),
+            ReadFrom::Ledger => Load::Ledger,
+        };
+        let ledger_many = prepare(
+            "SELECT asset_id, seq, avail, frozen, created_at FROM {ks}.balance_ledger \
+             WHERE user_id = ? AND asset_id IN ? PER PARTITION LIMIT 1",
+        )
+        .await?;
+        let ledger_one = prepare(
+            "SELECT asset_id, seq, avail, frozen, created_at FROM {ks}.balance_ledger \
+             WHERE user_id = ? AND asset_id = ? LIMIT 1",
+        )
+        .await?;
+        let ledger_row = prepare(
+            "SELECT avail, frozen, created_at FROM {ks}.balance_ledger \
+             WHERE user_id = ? AND asset_id = ? AND seq = ?",
+        )
+        .await?;
+        let insert_ledger = prepare(
+            "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, \
+             avail, frozen, event_type, ref_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .await?;
+        let insert_table = prepare(
+            "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version, updated_at) \
+             VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+        )
+        .await?;
+        Ok(Self {
+            session,
+            load,
+            ledger_many,
+            ledger_one,
+            ledger_row,
+            insert_ledger,
+            insert_table,
+            sent,
+        })
+    }
+
+    /// Whether a read is answered, not counted.
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        self.session
+            .execute_unpaged(&self.ledger_one, (i64::MAX, i32::MAX))
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error))
+    }
+
+    /// Runs a statement that returns rows.
+    pub(super) async fn rows(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, Error> {
+        rows_of(self.run(statement, values).await?)
+    }
+
+    /// Runs a statement.
+    pub(super) async fn run(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.session
+            .execute_unpaged(statement, values)
+            .await
+            .map_err(|error| failed(&error))
+    }
+}
+
+/// One balance as a statement of a load returns it.
+#[derive(Debug, DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+pub(super) struct Row {
+    asset_id: i32,
+    seq: Option<i64>,
+    avail: Option<i64>,
+    frozen: Option<i64>,
+    created_at: Option<i64>,
+}
+
+impl Row {
+    /// The balance; a missing amount is 0 (some writers leave it out).
+    pub(super) fn balance(&self, said_at: UnixMillis) -> Result<Balance, Error> {
+        let seq = self.seq.unwrap_or_default();
+        let (Ok(asset), Ok(seq)) = (AssetId::new(self.asset_id), Seq::new(seq)) else {
+            let what = format!("asset_id {} seq {seq}", self.asset_id);
+            return Err(Error::Corrupt(what.into()));
+        };
+        Ok(Balance {
+            asset,
+            seq,
+            avail: Amount::from_raw(self.avail.unwrap_or_default()),
+            frozen: Amount::from_raw(self.frozen.unwrap_or_default()),
+            updated_at: self.created_at.map(UnixMillis),
+            said_at,
+        })
+    }
+}
+
+/// The balances of a result.
+pub(super) fn balances(rows: &QueryRowsResult, said_at: UnixMillis) -> Result<Vec<Balance>, Error> {
+    rows.rows::<Row>()
+        .map_err(unreadable)?
+        .map(|row| row.map_err(unreadable)?.balance(said_at))
+        .collect()
+}
+
+/// The rows of a result that must have some kind of rows.
+pub(super) fn rows_of(result: QueryResult) -> Result<QueryRowsResult, Error> {
+    result.into_rows_result().map_err(unreadable)
+}
+
+/// A row that is not of the types that the schema says.
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Corrupt(error.to_string().into())
+}
+
+/// What a failed statement means.
+pub(super) fn failed(error: &ExecutionError) -> Error {
+    match error {
+        ExecutionError::RequestTimeout(_)
+        | ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::ReadTimeout { .. } | DbError::WriteTimeout { .. },
+            _,
+        )) => Error::Timeout,
+        other => Error::unavailable(other),
+    }
+}
+
+fn prepare_failed(error: &PrepareError) -> Error {
+    Error::unavailable(format_args!("cannot prepare a statement: {error}"))
+}

@@ -1,0 +1,176 @@
+//! The life of the connection: made in the background, checked for ever, its state shown by `readiness`.
+//!
+//! **Invariants.** The service never waits for the database: until the first good check every question is refused at
+//! once, with the reason. After a good start an outage makes the state *failing* and questions are still tried, so the
+//! first that succeeds is answered, before the next check says so. A view that is not built, or a table that must not
+//! be read, refuses loads (P6), also when that happens late. Another database behind the same addresses is refused.
+//!
+//! **Cancellation.** The token ends [`run`] at any of its waits.
+//!
+//! **Limits.** One probe a second, of one row that need not be there; the schema is looked at every [`INSPECT_EVERY`].
+
+use std::{sync::Arc, time::Duration};
+
+use scylla::client::session::Session;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Scylla, State,
+    inspect::{Found, Problem, inspect},
+    statements::Live,
+};
+use crate::{
+    config::{ReadFrom, ViewCheck},
+    source::{Error, Readiness},
+};
+
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_MIN: Duration = Duration::from_millis(100);
+const INSPECT_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(scylla: &Scylla, shutdown: &CancellationToken) {
+    if scylla.read_from == ReadFrom::Ledger {
+        tracing::warn!(
+            source.read_from = "ledger",
+            "assets outside the catalogue are not seen"
+        );
+    }
+    let whole_life = async {
+        let live = start(scylla).await;
+        keep(scylla, &live).await;
+    };
+    shutdown.run_until_cancelled(whole_life).await;
+}
+
+/// Tries until there is a session with which balances can be read.
+async fn start(scylla: &Scylla) -> Arc<Live> {
+    let mut held = None;
+    let mut wait = RETRY_MIN;
+    loop {
+        match attempt(scylla, &mut held).await {
+            Ok(live) => {
+                let live = Arc::new(live);
+                show(scylla, Some(&live), Readiness::Ready);
+                return live;
+            }
+            Err(reason) => show(scylla, None, Readiness::NotReady(reason)),
+        }
+        sleep(wait).await;
+        wait = wait.saturating_mul(2).min(RETRY_MAX);
+    }
+}
+
+async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Arc<str>> {
+    let session = match held.take() {
+        Some(session) => session,
+        None => scylla.connector.session().await.map_err(text)?,
+    };
+    let session = held.insert(session);
+    look(scylla, session).await.map_err(text)??;
+    let Some(session) = held.take() else {
+        return Err("no session".into());
+    };
+    let sent = Arc::clone(&scylla.sent);
+    Live::prepare(session, &scylla.connector.keyspace, scylla.read_from, sent)
+        .await
+        .map_err(text)
+}
+
+fn text(error: Error) -> Arc<str> {
+    match error {
+        Error::Unavailable(reason) | Error::Corrupt(reason) => reason,
+        Error::Timeout => "it does not answer in source.timeout_ms".into(),
+    }
+}
+
+/// Whether what stands there may be used; the outer error is a database that does not tell.
+async fn look(scylla: &Scylla, session: &Session) -> Result<Result<(), Arc<str>>, Error> {
+    let found = inspect(session, &scylla.connector.keyspace, scylla.read_from).await?;
+    Ok(judge(scylla, &found))
+}
+
+fn judge(scylla: &Scylla, found: &Found) -> Result<(), Arc<str>> {
+    match (
+        found.problem(scylla.read_from, scylla.view_check),
+        scylla.view_check,
+    ) {
+        (Some(Problem::Blocking(reason)), _)
+        | (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Required | ViewCheck::Off) => {
+            return Err(reason.into());
+        }
+        (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Warn) => {
+            scylla.warn_once(&reason);
+        }
+        (None, _) => {}
+    }
+    let Some(identity) = found.identity.as_deref() else {
+        return Err("the ledger has no id".into());
+    };
+    let known = scylla.identity.get_or_init(|| identity.into());
+    if **known == *identity {
+        Ok(())
+    } else {
+        let reason = format!(
+            "this is another database than at the start ({identity}, was {known}): restart"
+        );
+        Err(reason.into())
+    }
+}
+
+/// Checks for ever.
+async fn keep(scylla: &Scylla, live: &Arc<Live>) {
+    let mut inspected = Instant::now();
+    loop {
+        let _ = tokio::time::timeout(PROBE_EVERY, scylla.nudge.notified()).await;
+        let good = matches!(scylla.state.load().readiness, Readiness::Ready);
+        let due = !good || inspected.elapsed() >= INSPECT_EVERY;
+        let readiness = match check(scylla, live, due).await {
+            Ok(Ok(())) => Readiness::Ready,
+            Ok(Err(reason)) => Readiness::NotReady(reason),
+            Err(error) => Readiness::Failing(text(error)),
+        };
+        if due {
+            inspected = Instant::now();
+        }
+        show(scylla, Some(live), readiness);
+        // Failing reads ask for a check; not more often than this.
+        sleep(PROBE_MIN).await;
+    }
+}
+
+/// Reads a row with the consistency of every read, and looks at the schema where that is due.
+async fn check(
+    scylla: &Scylla,
+    live: &Live,
+    inspection: bool,
+) -> Result<Result<(), Arc<str>>, Error> {
+    live.probe().await?;
+    if inspection {
+        look(scylla, &live.session).await
+    } else {
+        Ok(Ok(()))
+    }
+}
+
+/// Publishes a state, and says so once when it changes.
+fn show(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: Readiness) {
+    let before = scylla.state.load();
+    let unchanged = before.readiness == readiness && before.live.is_some() == live.is_some();
+    if unchanged {
+        return;
+    }
+    match &readiness {
+        Readiness::Ready => tracing::info!("source is ready"),
+        Readiness::Failing(reason) => tracing::warn!(source.reason = %reason, "source is failing"),
+        Readiness::NotReady(reason) => {
+            tracing::warn!(source.reason = %reason, "source is not ready");
+        }
+    }
+    scylla.state.store(Arc::new(State {
+        live: live.map(Arc::clone),
+        readiness,
+    }));
+}

@@ -1,0 +1,164 @@
+//! The CQL source when its database is away, silent, secured, or without views. Each test has a node of its own.
+
+use std::{fs, net::Ipv4Addr};
+
+use balance_cache::{
+    config::{Millis, ReadFrom},
+    source::{
+        Error, Readiness, Source, WriteError,
+        scylla::{Scylla, schema},
+    },
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::support::{
+    cassandra::{Cassandra, Options},
+    cql::{Place, asset, catalogue, entry, until, user},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_an_empty_balance() {
+    let mut node = Cassandra::start(&Options {
+        durable: true,
+        ..Options::default()
+    });
+    let place = Place::new(&node).applied().await;
+    let known = catalogue([1]);
+    let before = place.open(ReadFrom::View, &known).await;
+    before.scylla.write(&[entry(1, 1, 1, 10)]).await.unwrap();
+    before.shows(1, &[(1, 1, 10)]).await;
+    let identity = before.scylla.identity().unwrap();
+    drop(before);
+
+    // Away at start: it lives, says so at once, and comes by itself.
+    node.stop();
+    let mut impatient = place.clone();
+    impatient.timeout = Duration::from_millis(500);
+    let source = impatient.begin(ReadFrom::View, &known);
+    source.not_ready("cannot connect").await;
+    let asked = Instant::now();
+    assert!(matches!(
+        source.scylla.load(user(1)).await,
+        Err(Error::Unavailable(_))
+    ));
+    let latest = source.scylla.latest(user(1), &[asset(1)]).await;
+    assert!(matches!(latest, Err(Error::Unavailable(_))));
+    let written = source.scylla.write(&[entry(1, 1, 2, 2)]).await;
+    assert!(matches!(
+        written,
+        Err(WriteError::Source(Error::Unavailable(_)))
+    ));
+    assert!(asked.elapsed() < Duration::from_millis(100), "at once");
+    assert_eq!(source.scylla.identity(), None);
+    node.start_again();
+    source.ready().await;
+    assert_eq!(source.scylla.identity().unwrap(), identity);
+    source.shows(1, &[(1, 1, 10)]).await;
+
+    // Silent: the statement's own time, not more.
+    node.pause();
+    let asked = Instant::now();
+    assert!(matches!(
+        source.scylla.load(user(1)).await,
+        Err(Error::Timeout)
+    ));
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        asked.elapsed()
+    );
+    failing(&source.scylla).await;
+    node.resume();
+    source.ready().await;
+    source.shows(1, &[(1, 1, 10)]).await;
+
+    // Killed: fails fast, and comes back by itself.
+    node.stop();
+    until("a load fails", async || {
+        source.scylla.load(user(1)).await.is_err()
+    })
+    .await;
+    failing(&source.scylla).await;
+    let asked = Instant::now();
+    assert!(source.scylla.load(user(1)).await.is_err());
+    assert!(
+        asked.elapsed() < Duration::from_millis(600),
+        "{:?}",
+        asked.elapsed()
+    );
+    node.start_again();
+    source.ready().await;
+    source.shows(1, &[(1, 1, 10)]).await;
+    assert_eq!(source.scylla.identity().unwrap(), identity);
+}
+
+async fn failing(scylla: &Scylla) {
+    until("failing", async || {
+        matches!(scylla.readiness(), Readiness::Failing(_))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::generate_simple_self_signed(own_names()).unwrap();
+    let (keystore, authority) = (folder.path().join("node.pem"), folder.path().join("ca.pem"));
+    fs::write(&keystore, key.signing_key.serialize_pem() + &key.cert.pem()).unwrap();
+    fs::write(&authority, key.cert.pem()).unwrap();
+    let node = Cassandra::start(&Options {
+        without_views: true,
+        password: true,
+        tls: Some(keystore),
+        ..Options::default()
+    });
+    let place = Place::new(&node).with(|s| {
+        s.tls_ca_file = authority;
+        s.username = "cassandra".to_owned();
+        s.password = "cassandra".to_owned();
+        s.connect_timeout_ms = Millis(Duration::from_secs(5));
+    });
+
+    let refused = schema::apply(&place.settings, &place.source(ReadFrom::View))
+        .await
+        .unwrap_err();
+    let source = place.begin(ReadFrom::View, &catalogue([1]));
+    let reason = source.not_ready("materialized_views_enabled").await;
+    for text in [refused.to_string(), reason] {
+        assert!(text.contains("materialized_views_enabled: true"), "{text}");
+        assert!(text.contains("source.read_from = \"table\""), "{text}");
+    }
+
+    // The way out that the text names.
+    let applied = schema::apply(&place.settings, &place.source(ReadFrom::Table))
+        .await
+        .unwrap();
+    assert!(applied.to_string().contains("left out"), "{applied}");
+    let status = schema::status(&place.settings, &place.source(ReadFrom::Table))
+        .await
+        .unwrap();
+    assert!(status.is_ready(), "{status}");
+    let table = place.open(ReadFrom::Table, &catalogue([1])).await;
+    table.scylla.write(&[entry(1, 1, 4, 40)]).await.unwrap();
+    table.shows(1, &[(1, 4, 40)]).await;
+
+    // Neither without the password nor without the authority.
+    let without = place.clone().with(|s| s.password = "wrong".to_owned());
+    without
+        .begin(ReadFrom::Table, &catalogue([1]))
+        .not_ready("cannot connect")
+        .await;
+    let without = place.with(|s| s.tls_ca_file = "".into());
+    let plain = without.begin(ReadFrom::Table, &catalogue([1]));
+    plain.not_ready("connect").await;
+    assert!(plain.scylla.load(user(1)).await.is_err());
+}
+
+/// Every address that a node of these tests may have.
+fn own_names() -> Vec<String> {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    (1..=u8::MAX)
+        .map(|last| Ipv4Addr::new(127, high.max(1), low, last).to_string())
+        .collect()
+}

@@ -1,0 +1,207 @@
+//! The CQL source in a test: settings, a keyspace of its own, a source that runs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use balance_cache::{
+    config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
+    domain::{Amount, Asset, AssetId, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId},
+    source::{
+        Readiness, Source,
+        scylla::{Scylla, schema},
+    },
+};
+use scylla::client::session::Session;
+use tokio::time::{Instant, sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::cassandra::Cassandra;
+
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Waits until something holds; fails with its name when it does not in [`WAIT_MAX`].
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + WAIT_MAX;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub fn user(id: i64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+pub fn asset(id: i32) -> AssetId {
+    AssetId::new(id).unwrap()
+}
+
+pub fn entry(user_id: i64, asset_id: i32, seq: i64, avail: i64) -> Entry {
+    Entry {
+        user: user(user_id),
+        asset: asset(asset_id),
+        seq: Seq::new(seq).unwrap(),
+        avail: Amount::from_raw(avail),
+        frozen: Amount::from_raw(seq),
+        delta_avail: None,
+        delta_frozen: None,
+        event_type: None,
+        ref_id: None,
+        created_at: Some(UnixMillis(1_765_352_441_000)),
+    }
+}
+
+/// asset, seq, avail: what most tests look at.
+pub fn told(snapshot: &Snapshot) -> Vec<(i32, i64, i64)> {
+    snapshot
+        .balances()
+        .iter()
+        .map(|b| (b.asset.get(), b.seq.get(), b.avail.raw()))
+        .collect()
+}
+
+pub fn catalogue(ids: impl IntoIterator<Item = i32>) -> Arc<Catalogue> {
+    let assets: Vec<_> = ids
+        .into_iter()
+        .map(|id| Asset {
+            id,
+            name: format!("A{id}"),
+            decimals: 8,
+        })
+        .collect();
+    Arc::new(Catalogue::new(&assets, &[]).unwrap())
+}
+
+/// A keyspace of a test's own on some node.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub settings: config::Scylla,
+    pub timeout: Duration,
+}
+
+impl Place {
+    pub fn new(node: &Cassandra) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let keyspace = format!("Test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self {
+            settings: config::Scylla {
+                nodes: vec![node.node()],
+                keyspace,
+                view_check: ViewCheck::Required,
+                username: String::new(),
+                password: String::new(),
+                datacenter: String::new(),
+                rack: String::new(),
+                consistency: Consistency::LocalQuorum,
+                replication_factor: 1,
+                connect_timeout_ms: Millis(Duration::from_secs(5)),
+                tls_ca_file: "".into(),
+                tls_cert_file: "".into(),
+                tls_key_file: "".into(),
+            },
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut config::Scylla)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    pub fn source(&self, read_from: ReadFrom) -> config::Source {
+        config::Source {
+            kind: SourceKind::Scylla,
+            read_from,
+            timeout_ms: Millis(self.timeout),
+        }
+    }
+
+    /// `schema apply`.
+    pub async fn applied(self) -> Self {
+        schema::apply(&self.settings, &self.source(ReadFrom::View))
+            .await
+            .unwrap();
+        self
+    }
+
+    /// A statement of the test's own; `{ks}` is the keyspace.
+    pub async fn cql(&self, session: &Session, text: &str) {
+        let text = text.replace("{ks}", &format!("\"{}\"", self.settings.keyspace));
+        session.query_unpaged(text, ()).await.unwrap();
+    }
+
+    /// A source that runs, ready or not.
+    pub fn begin(&self, read_from: ReadFrom, catalogue: &Arc<Catalogue>) -> Running {
+        let source = self.source(read_from);
+        let scylla = Scylla::new(&self.settings, &source, Arc::clone(catalogue)).unwrap();
+        let scylla = Arc::new(scylla);
+        let shutdown = CancellationToken::new();
+        TaskTracker::new().spawn(Arc::clone(&scylla).run(shutdown.clone()));
+        Running { scylla, shutdown }
+    }
+
+    /// A source that is ready.
+    pub async fn open(&self, read_from: ReadFrom, catalogue: &Arc<Catalogue>) -> Running {
+        let running = self.begin(read_from, catalogue);
+        running.ready().await;
+        running
+    }
+}
+
+/// A source whose loop ends with the test.
+pub struct Running {
+    pub scylla: Arc<Scylla>,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    pub async fn ready(&self) {
+        until("the source is ready", async || {
+            self.scylla.readiness() == Readiness::Ready
+        })
+        .await;
+    }
+
+    /// The reason for which it is not ready, when it contains this.
+    pub async fn not_ready(&self, part: &str) -> String {
+        let mut said = String::new();
+        until(&format!("not ready: {part}"), async || {
+            if let Readiness::NotReady(reason) = self.scylla.readiness() {
+                said = reason.to_string();
+            }
+            said.contains(part)
+        })
+        .await;
+        said
+    }
+
+    /// Loads until the view shows as many rows as the ledger acknowledged: it is filled a moment later.
+    pub async fn shows(&self, user_id: i64, expected: &[(i32, i64, i64)]) {
+        let mut last = Vec::new();
+        let deadline = Instant::now() + WAIT_MAX;
+        while last != expected {
+            assert!(Instant::now() < deadline, "{last:?} is not {expected:?}");
+            last = told(&self.scylla.load(user(user_id)).await.unwrap());
+        }
+    }
+
+    /// Statements that one load sends.
+    pub async fn statements(&self, user_id: i64) -> u64 {
+        let before = self.scylla.statements_sent();
+        self.scylla.load(user(user_id)).await.unwrap();
+        self.scylla.statements_sent() - before
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
