@@ -1,5 +1,7 @@
 //! docker-compose.yml says what the compose specification allows, and what this service needs.
 
+#![cfg(test)]
+
 use std::fs;
 
 use serde_json::Value;

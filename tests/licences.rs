@@ -2,6 +2,8 @@
 //!
 //! `cargo deny` says more (advisories, texts that differ from what is declared); this needs no tool but cargo.
 
+#![cfg(test)]
+
 use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::Value;

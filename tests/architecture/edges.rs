@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 
-use crate::scan::{files, local_names, paths, split, tokens};
+use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
 const EDGES: [(&str, &[&str]); 15] = [
@@ -204,7 +204,7 @@ fn every_module_names_only_what_is_below_it() {
     for file in files("src") {
         let short = file.strip_prefix("src/").unwrap();
         let of_tests = short.ends_with("/tests.rs") || short.contains("/tests/");
-        if short.ends_with(".rs") && !of_tests {
+        if ending(short) == "rs" && !of_tests {
             found.extend(faults(short, tokens(&file)));
         }
     }

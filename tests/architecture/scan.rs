@@ -45,6 +45,12 @@ pub fn files(folder: &str) -> Vec<String> {
     found
 }
 
+/// How a file's name ends; empty where it has no dot.
+pub fn ending(file: &str) -> &str {
+    let ending = Path::new(file).extension();
+    ending.map_or("", |ending| ending.to_str().unwrap())
+}
+
 /// The text of a file; none where it is not text.
 pub fn text(file: &str) -> Option<String> {
     fs::read_to_string(root().join(file)).ok()
@@ -63,15 +69,12 @@ pub fn split(stream: TokenStream) -> (TokenStream, TokenStream) {
     let all: Vec<TokenTree> = stream.into_iter().collect();
     let mut at = 0;
     while at < all.len() {
-        match test_module(&all[at..]) {
-            Some((length, body)) => {
-                tests.extend(body);
-                at += length;
-            }
-            None => {
-                production.push(all[at].clone());
-                at += 1;
-            }
+        if let Some((length, body)) = test_module(&all[at..]) {
+            tests.extend(body);
+            at += length;
+        } else {
+            production.push(all[at].clone());
+            at += 1;
         }
     }
     (

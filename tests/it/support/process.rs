@@ -94,8 +94,9 @@ impl Process {
     /// Sends a signal by name (`STOP`, `CONT`, `TERM`, …). A process that has ended gets none: its id may be another's.
     pub fn signal(&mut self, name: &str) {
         assert_eq!(self.exited(), None, "{} has ended", self.name);
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid.to_string()])
+        // The shell's own kill: the program is not everywhere.
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.pid)])
             .status()
             .unwrap();
         assert!(sent.success(), "kill -{name} {} of {}", self.pid, self.name);
