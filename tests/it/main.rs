@@ -1,6 +1,15 @@
-//! Integration tests, on real servers.
+//! Integration tests: the real binary, real servers, and a proxy that breaks the wire between them.
+//!
+//! One binary for all of them, so that they are linked once. What they stand on is in `support`; `harness` proves that
+//! it stands.
 
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod source_cql;
+#[cfg(test)]
 mod source_cql_outages;
+#[cfg(test)]
 mod source_cql_schema;
+#[cfg(test)]
 mod support;

@@ -1,4 +1,15 @@
-//! What the tests share.
+//! What the tests stand on: real servers, a proxy that breaks the wire, and the one way to wait.
+//!
+//! **Invariants.** A server that a test started ends with the test, whatever happens to the test. A port is ours from
+//! its reservation on. Nothing waits without a bound, and nothing waits but [`eventually`].
 
 pub mod cassandra;
 pub mod cql;
+pub mod eventually;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod redis_cluster;
+#[expect(dead_code, reason = "more ways to ask than are asked yet")]
+pub mod service;

@@ -1,0 +1,24 @@
+# Two stages: the compiler stays behind.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --release --locked --bin balance-cache \
+    && cp target/release/balance-cache /balance-cache
+
+FROM debian:bookworm-slim
+COPY --from=build /balance-cache /usr/local/bin/balance-cache
+COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/balance-cache/
+RUN useradd --system --uid 10001 --home-dir /var/lib/balance-cache --create-home balance-cache
+USER 10001
+# The embedded ledger's default is data/ledger.redb, below here.
+WORKDIR /var/lib/balance-cache
+VOLUME /var/lib/balance-cache
+EXPOSE 3001 3002
+# Live, not ready: a database that is away is no reason to restart the cache. bash speaks TCP itself, so the image needs
+# no client.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/3002 && printf 'GET /livez HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && read -r line <&3 && [[ $line == *' 200 '* ]]"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["balance-cache"]
