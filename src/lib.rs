@@ -30,3 +30,4 @@ pub mod feed;
 pub mod http;
 pub mod ops;
 
+pub mod service;

@@ -261,11 +261,17 @@ impl Reader {
 
     /// Loads users that are not held; returns how many are held then, and how many could not be loaded.
     pub async fn warm(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
-        let ask = Ask::default();
-        let loads =
-            stream::iter(users).map(|user| self.answer(*user, &ask, Instant::now(), deadline));
+        let loads = stream::iter(users.to_vec()).map(|user| {
+            let reader = Arc::clone(self);
+            async move {
+                reader
+                    .answer(user, &Ask::default(), Instant::now(), deadline)
+                    .await
+                    .is_err()
+            }
+        });
         let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;
-        let failed = results.iter().filter(|result| result.is_err()).count();
+        let failed = results.iter().filter(|failed| **failed).count();
         let loaded = results.len().saturating_sub(failed);
         (
             u64::try_from(loaded).unwrap_or(u64::MAX),

@@ -51,7 +51,7 @@ impl Entry {
     /// # Errors
     /// What is wrong with it, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let wire: Wire = serde_json::from_str(json).map_err(|error| plain(&error))?;
+        let wire: Wire = super::notification::object(json)?;
         let read = || -> Result<_, super::Malformed> {
             Ok((
                 UserId::try_from(wire.user_id)?,
@@ -73,15 +73,6 @@ impl Entry {
             created_at: wire.created_at.map(UnixMillis),
         })
     }
-}
-
-/// What serde says, without the place in a text that the caller never sees as we do.
-pub(super) fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! A settlement telling that a balance changed.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::entry::plain;
 use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis, UserId};
 
 /// What a notification says beyond naming the user. The more it says, the cheaper it is.
@@ -69,9 +68,7 @@ impl Notification {
     /// # Errors
     /// What is wrong with it, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
-        serde_json::from_str::<Wire>(json)
-            .map_err(|error| plain(&error))?
-            .check()
+        object::<Wire>(json)?.check()
     }
 
     /// The seq and asset that it raises a floor to, if it does.
@@ -103,6 +100,21 @@ impl Notification {
             Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
         }
     }
+}
+
+/// One JSON object (serde would take an array of the fields' values too), or what is wrong with it, without the place in a text
+/// that the caller never sees as we do.
+pub(super) fn object<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    if !json.trim_start().starts_with('{') {
+        return Err("must be an object".to_owned());
+    }
+    serde_json::from_str(json).map_err(|error| {
+        let text = error.to_string();
+        text.split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    })
 }
 
 impl From<&Entry> for Notification {
@@ -216,6 +228,7 @@ mod tests {
             r#"{"user_id":"1"}"#,
             r#"{"user_id":1.5}"#,
             "null",
+            "[1001,1,18,5,5,null]",
         ] {
             assert!(Notification::parse(bad).is_err(), "{bad}");
         }
