@@ -503,6 +503,7 @@ pub fn start_log(settings: &Telemetry) -> Result<(), String> {
         .map_err(|error| format!("telemetry.log: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Text => builder.try_init(),
