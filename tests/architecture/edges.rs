@@ -111,7 +111,7 @@ const VOCABULARY: [(&str, &str, &[&str]); 1] = [(
 )];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 9] = [
+const PLACES: [(&str, &[&str]); 10] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis", "feed"]),
     ("deadpool_redis", &["tiers/redis", "feed"]),
@@ -121,6 +121,7 @@ const PLACES: [(&str, &[&str]); 9] = [
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
     ("hyper", &["http", "ops"]),
+    ("hyper_util", &["http", "ops"]),
 ];
 
 /// What a file does that it may not. `file` is a path below `src/`.
