@@ -20,10 +20,10 @@ use crate::{
     source,
     telemetry::{Fault, Op},
     tiers::{
-        Detail, Forward, Tier,
         memory::Kept,
         redis::{Grant, Lease, Lookup, Redis},
     },
+    trail::{Detail, Forward, Tier},
 };
 
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.

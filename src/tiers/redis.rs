@@ -7,33 +7,37 @@
 //!
 //! **Cancellation.** A command whose future is dropped may still run; every script may run twice.
 //!
-//! **Limits.** [`BATCH`] commands in one pipeline.
+//! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod conn;
 mod entry;
+mod keys;
 mod link;
 mod script;
+mod session;
 pub mod stream;
+mod take;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::try_join_all;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
-pub use self::link::{Epoch, Identity, Keys, Link, Session};
 use self::{
     entry::{Corrupt, Entry},
     script::Call,
 };
+pub use self::{
+    keys::Keys,
+    link::{Identity, Link},
+    session::{Epoch, Session},
+    take::Effect,
+};
 use crate::{
     config::{self, RedisMode},
-    domain::{AssetId, Balance, Floors, Notification, Said, Snapshot, UnixMillis, UserId},
+    domain::{AssetId, Floors, Snapshot, UserId},
     telemetry::{Fault, Meters, Op, Refused},
-    tiers::Tier,
+    trail::Tier,
 };
-
-/// Commands per pipeline.
-const BATCH: usize = 512;
 
 /// What Redis says of one user.
 #[derive(Debug, Clone)]
@@ -90,13 +94,6 @@ impl std::fmt::Debug for SessionRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("SessionRef").field(&self.0.epoch.id).finish()
     }
-}
-
-/// What applying one notification did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effect {
-    /// It was known already.
-    pub old: bool,
 }
 
 /// The Redis tier.
@@ -279,161 +276,6 @@ impl Redis {
         let _ = self.one(&grant.session.0, Op::Fill, call).await;
     }
 
-    /// Notifications take effect, in their order: floors rise, what is held moves or may not be shown any more, leases are
-    /// revoked, the feed tells the others. Each notification is atomic (in a cluster: entry first, feed second).
-    ///
-    /// # Errors
-    /// The fault: some of them may have taken effect, and all of them may be repeated.
-    pub async fn apply(
-        &self,
-        notifications: &[Notification],
-        heard_at: UnixMillis,
-    ) -> Result<Vec<Effect>, Fault> {
-        let session = self.session(Op::Apply)?;
-        let mut effects = Vec::with_capacity(notifications.len());
-        for batch in notifications.chunks(BATCH) {
-            let calls: Vec<_> = batch
-                .iter()
-                .map(|notification| self.apply_call(&session, notification, heard_at))
-                .collect();
-            let replies = self.link.run_scripts(&session, Op::Apply, &calls).await?;
-            let mut untold = Vec::new();
-            for (reply, notification) in replies.into_iter().zip(batch) {
-                let (old, announce): (i64, i64) = read(reply, &self.meters, Op::Apply)?;
-                effects.push(Effect { old: old == 1 });
-                if announce == 1 {
-                    untold.push(self.announce(&session, notification, heard_at));
-                }
-            }
-            try_join_all(untold).await?;
-        }
-        Ok(effects)
-    }
-
-    fn apply_call(
-        &self,
-        session: &Session,
-        notification: &Notification,
-        heard_at: UnixMillis,
-    ) -> Call {
-        let call = Call::new(&script::APPLY).key(self.link.keys.user(notification.user));
-        let call = if self.cluster {
-            call
-        } else {
-            call.key(self.link.keys.feed())
-        };
-        let (asset, seq, rest) = told(notification, heard_at);
-        call.arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(self.floor_ttl.as_millis().to_string())
-            .arg(notification.user.to_string())
-            .arg(asset)
-            .arg(seq)
-            .arg(rest)
-            .arg("0")
-    }
-
-    /// The feed and the user's entry are apart: entry first, feed second, and last that it was told.
-    async fn announce(
-        &self,
-        session: &Arc<Session>,
-        notification: &Notification,
-        heard_at: UnixMillis,
-    ) -> Result<(), Fault> {
-        let (asset, seq, rest) = told(notification, heard_at);
-        let user = notification.user.to_string();
-        let mut tell = Call::new(&script::ANNOUNCE).key(self.link.keys.feed());
-        for (field, value) in [
-            ("u", user.as_str()),
-            ("a", &asset),
-            ("s", &seq),
-            ("r", &rest),
-        ] {
-            tell = tell.arg(field).arg(value);
-        }
-        let _: String = read(
-            self.one(session, Op::Apply, tell).await?,
-            &self.meters,
-            Op::Apply,
-        )?;
-        if !seq.is_empty() {
-            let done = Call::new(&script::ANNOUNCED)
-                .key(self.link.keys.user(notification.user))
-                .arg(asset)
-                .arg(seq);
-            let _: i64 = read(
-                self.one(session, Op::Apply, done).await?,
-                &self.meters,
-                Op::Apply,
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Balances that a reader found in the ledger: what is held moves forward. Nothing else happens, and a fault is only
-    /// counted.
-    pub async fn observed(&self, user: UserId, balances: &[Balance]) {
-        let Ok(session) = self.session(Op::Fill) else {
-            return;
-        };
-        let calls: Vec<_> = balances
-            .iter()
-            .map(|balance| {
-                Call::new(&script::APPLY)
-                    .key(self.link.keys.user(user))
-                    .arg(entry::VERSION)
-                    .arg(session.epoch.id.as_str())
-                    .arg("0")
-                    .arg(user.to_string())
-                    .arg(balance.asset.to_string())
-                    .arg(entry::seq_text(balance.seq))
-                    .arg(entry::rest_text(balance))
-                    .arg("1")
-            })
-            .collect();
-        let _ = self.link.run_scripts(&session, Op::Fill, &calls).await;
-    }
-
-    /// Snapshots are dropped, here and by the feed everywhere; floors too if they are to be forgotten.
-    ///
-    /// # Errors
-    /// The fault: some may be dropped.
-    pub async fn drop_users(&self, users: &[UserId], floors: bool) -> Result<(), Fault> {
-        let session = self.session(Op::Apply)?;
-        for batch in users.chunks(BATCH) {
-            let calls: Vec<_> = batch
-                .iter()
-                .map(|user| {
-                    let call = Call::new(&script::DROP).key(self.link.keys.user(*user));
-                    let call = if self.cluster {
-                        call
-                    } else {
-                        call.key(self.link.keys.feed())
-                    };
-                    call.arg(entry::VERSION)
-                        .arg(user.to_string())
-                        .arg(if floors { "1" } else { "0" })
-                })
-                .collect();
-            for reply in self.link.run_scripts(&session, Op::Apply, &calls).await? {
-                let _: i64 = read(reply, &self.meters, Op::Apply)?;
-            }
-            if self.cluster {
-                let tell = batch.iter().map(|user| {
-                    let call = Call::new(&script::ANNOUNCE)
-                        .key(self.link.keys.feed())
-                        .arg("u")
-                        .arg(user.to_string())
-                        .arg("k")
-                        .arg(if floors { "forget" } else { "drop" });
-                    self.one(&session, Op::Apply, call)
-                });
-                try_join_all(tell).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn one(
         &self,
         session: &Arc<Session>,
@@ -445,22 +287,6 @@ impl Redis {
             .run_scripts(session, op, std::slice::from_ref(&call))
             .await?;
         replies.pop().ok_or(Fault::Error)
-    }
-}
-
-/// Asset, seq and the rest of a notification, as the scripts and the feed have them.
-fn told(notification: &Notification, heard_at: UnixMillis) -> (String, String, String) {
-    match notification.said {
-        Said::Values { asset, seq, .. } => {
-            let rest = notification
-                .balance(heard_at)
-                .map(|balance| entry::rest_text(&balance))
-                .unwrap_or_default();
-            (asset.to_string(), entry::seq_text(seq), rest)
-        }
-        Said::Seq { asset, seq } => (asset.to_string(), entry::seq_text(seq), String::new()),
-        Said::Asset { asset } => (asset.to_string(), String::new(), String::new()),
-        Said::User => ("*".to_owned(), String::new(), String::new()),
     }
 }
 

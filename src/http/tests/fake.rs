@@ -16,7 +16,7 @@ use crate::{
     read::{self, Answer, Ask, Held},
     render::Rendered,
     source::Written,
-    tiers::{Detail, Trail},
+    trail::{Detail, Trail},
 };
 
 /// What the fake does instead of answering.
