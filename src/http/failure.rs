@@ -13,7 +13,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::{apply, config::Scope, read, source};
+use crate::{apply, config::Scope, read, source::Error as SourceError};
 
 /// Seconds after which a client that was sent away may come back.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -51,7 +51,7 @@ pub enum Failure {
     /// Too much in flight.
     Shed,
     /// The source cannot answer; its words are for the log.
-    Source(source::Error),
+    Source(SourceError),
     /// `min_seq` was not reached in time.
     NotReached,
     /// A notification cannot be given its promise now; the words are for the log.

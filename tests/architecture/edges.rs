@@ -246,7 +246,7 @@ fn what_is_allowed_is_not_found() {
             "source/scylla.rs",
             "use super::Error; use crate::source::Source;",
         ),
-        ("http.rs", "use crate::tiers::{Trail, Outcome};"),
+        ("http.rs", "use crate::source::{Error, Written};"),
         ("tiers.rs", "pub mod redis; fn f() { redis::start() }"),
         (
             "read.rs",
@@ -263,14 +263,14 @@ fn what_is_allowed_is_not_found() {
 }
 
 #[test]
-fn only_words_go_from_the_tiers_to_http() {
+fn only_words_go_from_the_source_to_http() {
     let found = faults(
         "http/head.rs",
-        "use crate::tiers::{Trail, memory::Memory};"
+        "use crate::source::{Error, scylla::Scylla};"
             .parse()
             .unwrap(),
     );
-    assert_eq!(found, ["http/head.rs: http -> tiers::memory"]);
+    assert_eq!(found, ["http/head.rs: http -> source::scylla"]);
 }
 
 #[test]
