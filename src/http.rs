@@ -24,7 +24,6 @@ pub mod listener;
 mod query;
 mod request_id;
 mod routes;
-mod sparing;
 
 #[cfg(test)]
 mod tests;
@@ -43,12 +42,12 @@ pub use self::{
     backend::Backend,
     failure::Failure,
     request_id::{REQUEST_ID, RequestIds},
-    sparing::Sparing,
 };
 use crate::{
     config::Scope,
     domain::{Catalogue, UnixMillis},
     read::{Answer, Ask},
+    telemetry::Sparing,
 };
 
 /// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was

@@ -183,6 +183,7 @@ fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened
 fn open_redis(
     settings: &Settings,
     source: &Arc<dyn Source>,
+    freshness: &Arc<Freshness>,
     meters: &Arc<Meters>,
 ) -> Result<Option<Arc<Redis>>, Error> {
     if settings.redis.url.is_empty() {
@@ -192,7 +193,13 @@ fn open_redis(
         let source = Arc::clone(source);
         Arc::new(move || source.identity())
     };
-    let link = Link::new(&settings.redis, identity, Arc::clone(meters)).map_err(Error)?;
+    let link = Link::new(
+        &settings.redis,
+        identity,
+        Arc::clone(freshness),
+        Arc::clone(meters),
+    )
+    .map_err(Error)?;
     let lease = settings
         .source
         .timeout_ms
@@ -271,14 +278,14 @@ impl Assembled {
         let (source, scylla) = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
         let marks = Arc::new(Marks::new(floor_ttl, MARKS_MAX));
-        let redis = open_redis(settings, &source, &meters)?;
-        let freshness = Arc::new(if redis.is_some() {
-            Freshness::by_proof(settings.settlement.max_staleness_ms.0)
-        } else {
+        let freshness = Arc::new(if settings.redis.url.is_empty() {
             // What was notified in the life before is in the ledger, and may not be in the view yet.
             marks.blind_for(floor_ttl);
             Freshness::always()
+        } else {
+            Freshness::by_proof(settings.settlement.max_staleness_ms.0)
         });
+        let redis = open_redis(settings, &source, &freshness, &meters)?;
         let stale_for = if settings.stale.enabled {
             settings.stale.max_age_ms.0
         } else {

@@ -5,6 +5,7 @@
 
 mod labels;
 pub mod log;
+mod sparing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use crate::trail::{Outcome, Tier};
 
 pub use labels::{Applied, Evicted, Fault, Op, Refused, Via, Window};
+pub use sparing::Sparing;
 
 /// Upper bounds of all latency histograms, in seconds: from 50 µs to 10 s.
 const SECONDS: [f64; 17] = [

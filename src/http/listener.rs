@@ -26,7 +26,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Body, Sparing};
+use super::Body;
+use crate::telemetry::Sparing;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;

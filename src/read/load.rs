@@ -248,7 +248,10 @@ impl Reader {
     ) -> Result<Loaded, source::Error> {
         let mark = self.marks.of(user);
         let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
-        let known_fresh = start.proven && asked.forward != Some(Forward::Bypass);
+        // Proven when it began, and since then not revoked: the lease may be of another Redis than the proof.
+        let known_fresh = start.proven
+            && self.freshness.proven(Instant::now())
+            && asked.forward != Some(Forward::Bypass);
         let trusted =
             known_fresh && !self.marks.blind() && !mark.changed && !told_by_redis && !fresh;
         if trusted {

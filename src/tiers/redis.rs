@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     config::{self, RedisMode},
     domain::{AssetId, Floors, Snapshot, UserId},
-    telemetry::{Fault, Meters, Op, Refused},
+    telemetry::{Fault, Meters, Op, Refused, Sparing},
     trail::Tier,
 };
 
@@ -106,6 +106,7 @@ pub struct Redis {
     floor_ttl: Duration,
     lease: Duration,
     cluster: bool,
+    log: Sparing,
 }
 
 impl Redis {
@@ -125,6 +126,7 @@ impl Redis {
             floor_ttl,
             lease,
             cluster: options.mode == RedisMode::Cluster,
+            log: Sparing::default(),
         }
     }
 
@@ -197,7 +199,7 @@ impl Redis {
             .arg(self.lease.as_millis().to_string())
             .arg(if force { "1" } else { "0" });
         let reply = self.one(&session, Op::Get, call).await?;
-        let (what, now, fields): (String, i64, Value) = read(reply, &self.meters, Op::Get)?;
+        let (what, now, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
@@ -256,7 +258,7 @@ impl Redis {
                 .arg(entry::rest_text(balance));
         }
         let reply = self.one(&current, Op::Fill, call).await?;
-        let (what, _): (String, i64) = read(reply, &self.meters, Op::Fill)?;
+        let (what, _): (String, i64) = self.read(reply, Op::Fill)?;
         let refused = match what.as_str() {
             "ok" => return Ok(Ok(self.snapshot_ttl)),
             "floor" => Refused::Floor,
@@ -274,6 +276,27 @@ impl Redis {
             .key(self.link.keys.user(user))
             .arg(grant.token.as_str());
         let _ = self.one(&grant.session.0, Op::Fill, call).await;
+    }
+
+    /// A reply as what it should be; an error that the command got is a fault of Redis.
+    fn read<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
+        let read = reply.and_then(|value| T::from_redis_value(value).map_err(RedisError::from));
+        read.map_err(|error| self.refused(&error, op))
+    }
+
+    /// An error that one command got, counted and logged.
+    fn refused(&self, error: &RedisError, op: Op) -> Fault {
+        self.meters.tier_failure(Tier::Redis, op, Fault::Error);
+        if let Some(left_out) = self.log.line() {
+            let (reason, code) = (error.category(), error.code());
+            tracing::warn!(
+                reason,
+                code,
+                log.left_out = left_out,
+                "redis refused a command"
+            );
+        }
+        Fault::Error
     }
 
     async fn one(
@@ -296,21 +319,6 @@ fn hit(entry: Entry, now: i64) -> Lookup {
         snapshot: entry.snapshot,
         ttl: Duration::from_millis(left),
     }
-}
-
-/// A reply as what it should be; an error that the command got is a fault of Redis.
-fn read<T: FromRedisValue>(reply: RedisResult<Value>, meters: &Meters, op: Op) -> Result<T, Fault> {
-    reply
-        .and_then(|value| T::from_redis_value(value).map_err(RedisError::from))
-        .map_err(|error| {
-            tracing::warn!(
-                reason = error.category(),
-                code = error.code(),
-                "redis refused a command"
-            );
-            meters.tier_failure(Tier::Redis, op, Fault::Error);
-            Fault::Error
-        })
 }
 
 /// The fields of a hash, from an array or a map.

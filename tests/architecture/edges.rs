@@ -15,7 +15,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("floor", &["domain", "clock"]),
     (
         "tiers",
-        &["domain", "config", "render", "telemetry", "trail"],
+        &["domain", "config", "floor", "render", "telemetry", "trail"],
     ),
     ("source", &["domain", "clock", "config", "telemetry"]),
     (

@@ -20,6 +20,9 @@ use redis::{
 
 use crate::config::{self, RedisMode};
 
+/// A cluster's client wants a bound on replies; for a connection that blocks, the caller has its own.
+const UNBOUNDED: Duration = Duration::from_hours(1);
+
 /// A connection that many may use at once; a clone is the same connection.
 #[derive(Clone)]
 pub(super) enum Conn {
@@ -93,7 +96,7 @@ impl Dialer {
                 let mut builder = ClusterClient::builder(self.nodes.clone())
                     .retries(0)
                     .connection_timeout(tempers.connect)
-                    .response_timeout(tempers.reply.unwrap_or(Duration::MAX));
+                    .response_timeout(tempers.reply.unwrap_or(UNBOUNDED));
                 if let Some(authorities) = &self.authorities {
                     builder = builder.certs(TlsCertificates {
                         client_tls: None,

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config,
+    floor::Freshness,
     telemetry::{Fault, Meters, Op},
     trail::Tier,
 };
@@ -48,6 +49,7 @@ pub struct Link {
     dialer: Dialer,
     options: config::Redis,
     identity: Identity,
+    freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     /// The names of all keys.
     pub keys: Keys,
@@ -65,6 +67,7 @@ impl Link {
     pub fn new(
         options: &config::Redis,
         identity: Identity,
+        freshness: Arc<Freshness>,
         meters: Arc<Meters>,
     ) -> Result<Self, String> {
         Ok(Self {
@@ -72,6 +75,7 @@ impl Link {
             keys: Keys::new(&options.namespace),
             options: options.clone(),
             identity,
+            freshness,
             meters,
             session: ArcSwapOption::empty(),
             lost: Notify::new(),
@@ -186,6 +190,8 @@ impl Link {
         tracing::warn!(reason = why, "redis session ended");
         *self.trouble.lock() = Some(why.into());
         self.session.store(None);
+        // Before there can be another session: what was proven belongs to this one.
+        self.freshness.revoke();
         self.lost.notify_one();
     }
 

@@ -16,7 +16,11 @@ use tokio::time::{Instant, timeout};
 
 pub use self::events::Event;
 use self::wire::{entries, last_id, post};
-use super::{Redis, conn::Conn};
+use super::{
+    Redis,
+    conn::Conn,
+    script::{self, Call},
+};
 use crate::domain::{AssetId, Balance, Seq, UserId};
 
 /// Entries per read of a stream.
@@ -85,8 +89,8 @@ pub struct Page {
     pub posts: Vec<Post>,
     /// There may be more.
     pub full: bool,
-    /// The last entry that there ever was, before this read.
-    pub last: StreamId,
+    /// The last entry that there ever was, before this read; none where there is no stream.
+    pub last: Option<StreamId>,
 }
 
 /// A connection of its own.
@@ -153,8 +157,8 @@ impl Tap {
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(feed);
         let last = match self.one::<Value>(info, GRACE).await {
-            Ok(info) => last_id(&info),
-            Err(error) if error.code() == Some("ERR") => StreamId::default(),
+            Ok(info) => Some(last_id(&info)),
+            Err(error) if error.code() == Some("ERR") => None,
             Err(error) => return Err(error),
         };
         let sent = Instant::now();
@@ -174,6 +178,15 @@ impl Tap {
             posts,
             last,
         })
+    }
+
+    /// Makes a feed that is gone, with an entry that says nothing.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
+        let begin = Call::new(&script::ANNOUNCE).key(feed).arg("e").arg(epoch);
+        self.one::<Value>(begin.by_code(), GRACE).await.map(drop)
     }
 
     /// The id of the current epoch; none where it is gone.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 
 use super::{
-    Redis, Session, entry, read,
+    Redis, Session, entry,
     script::{self, Call},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Redis {
             let replies = self.link.run_scripts(&session, Op::Apply, &calls).await?;
             let mut untold = Vec::new();
             for (reply, notification) in replies.into_iter().zip(batch) {
-                let (old, announce): (i64, i64) = read(reply, &self.meters, Op::Apply)?;
+                let (old, announce): (i64, i64) = self.read(reply, Op::Apply)?;
                 effects.push(Effect { old: old == 1 });
                 if announce == 1 {
                     untold.push(self.announce(&session, notification, heard_at));
@@ -101,21 +101,13 @@ impl Redis {
         ] {
             tell = tell.arg(field).arg(value);
         }
-        let _: String = read(
-            self.one(session, Op::Apply, tell).await?,
-            &self.meters,
-            Op::Apply,
-        )?;
+        let _: String = self.read(self.one(session, Op::Apply, tell).await?, Op::Apply)?;
         if !seq.is_empty() {
             let done = Call::new(&script::ANNOUNCED)
                 .key(self.link.keys.user(notification.user))
                 .arg(asset)
                 .arg(seq);
-            let _: i64 = read(
-                self.one(session, Op::Apply, done).await?,
-                &self.meters,
-                Op::Apply,
-            )?;
+            let _: i64 = self.read(self.one(session, Op::Apply, done).await?, Op::Apply)?;
         }
         Ok(())
     }
@@ -166,7 +158,7 @@ impl Redis {
                 })
                 .collect();
             for reply in self.link.run_scripts(&session, Op::Apply, &calls).await? {
-                let _: i64 = read(reply, &self.meters, Op::Apply)?;
+                let _: i64 = self.read(reply, Op::Apply)?;
             }
             if self.cluster {
                 let tell = batch.iter().map(|user| {
