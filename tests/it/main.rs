@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod read_tiers;
+#[cfg(test)]
 mod source_cql;
 #[cfg(test)]
 mod source_cql_outages;

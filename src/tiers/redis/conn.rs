@@ -175,10 +175,10 @@ impl Conn {
     }
 }
 
-/// An error that the server gave for this command stays with the command.
+/// An error that the server gave for this command stays with the command. The driver may hand it out as a value.
 fn split(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
     match reply {
-        Ok(value) => Ok(Ok(value)),
+        Ok(value) => Ok(value.extract_error()),
         Err(error)
             if matches!(
                 error.kind(),

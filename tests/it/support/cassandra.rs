@@ -69,9 +69,14 @@ struct Running {
 }
 
 impl Running {
-    /// A process that ended and was not waited for yet has no command line any more.
+    /// A process that ended and was not waited for yet is a zombie. (Its command line says nothing: that is empty for a
+    /// moment in the middle of `exec`, too.)
     fn alive(&self) -> bool {
-        fs::read(format!("/proc/{}/cmdline", self.jvm)).is_ok_and(|line| !line.is_empty())
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.jvm)).unwrap_or_default();
+        let state = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with(['Z', 'X']));
+        state == Some(false)
     }
 }
 
