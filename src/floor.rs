@@ -152,7 +152,29 @@ impl Marks {
     /// trusted for `floor_ttl`.
     pub fn missed(&self) {
         self.blind_for(self.ttl);
+        self.start_over();
+    }
+
+    /// Whatever is held or under way from before now counts for nothing.
+    pub fn start_over(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
+        let mut changes = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let marks = shard
+                .young
+                .iter()
+                .chain(&shard.old)
+                .filter(|(_, mark)| mark.changed);
+            changes
+                .extend(marks.map(|(user, mark)| (*user, mark.floors.clone(), mark.told.clone())));
+        }
+        changes
     }
 
     /// The view is not trusted for this long.

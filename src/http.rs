@@ -192,6 +192,11 @@ impl<B: Backend> listener::Answers for Arc<Service<B>> {
     async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
         Service::answer(self, request).await
     }
+
+    fn refusal(&self) -> Vec<u8> {
+        let id = self.api.ids.new_id();
+        Failure::malformed("this is no HTTP/1.1 request that can be read").on_the_wire(&id)
+    }
 }
 
 // === impl Api ===

@@ -25,7 +25,6 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::render::Held;
 use crate::{
-    clock,
     config::{Settings, SourceKind},
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
@@ -82,6 +81,7 @@ pub enum Error {
 #[derive(Debug, Clone, Copy)]
 struct Times {
     memory_ttl: Duration,
+    snapshot_ttl: Duration,
     lag_budget: Duration,
     lease_wait: Duration,
     deadline: Duration,
@@ -167,6 +167,7 @@ impl Reader {
             permits: Semaphore::new(settings.limits.source_loads),
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
+                snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
                 lag_budget: settings.settlement.lag_budget_ms.0,
                 lease_wait: settings.redis.lease_wait_ms.0,
                 deadline: settings.limits.deadline_ms.0,
@@ -243,7 +244,7 @@ impl Reader {
         }
         let fresh = self.freshness.proven(now)
             || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
-        if !fresh || !ask.min_seq.met_by(&kept.held.snapshot) {
+        if !fresh || kept.doubted || !ask.min_seq.met_by(&kept.held.snapshot) {
             return Err(Forward::Stale);
         }
         let ttl = kept.until.saturating_duration_since(now).as_secs();
@@ -386,16 +387,4 @@ fn answer_of(landed: Landed, memory_said: Forward, collapsed: bool) -> Answer {
         source_failed: false,
     };
     Answer { held, trail }
-}
-
-impl Answer {
-    /// When the oldest of what is shown was said: what `Age` counts from.
-    #[must_use]
-    pub fn age(&self) -> u64 {
-        let now = clock::wall();
-        self.held
-            .snapshot
-            .oldest_said_at()
-            .map_or(0, |said| said.seconds_until(now))
-    }
 }

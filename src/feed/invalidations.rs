@@ -6,7 +6,13 @@
 //!
 //! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +43,8 @@ pub struct Follower {
     meters: Arc<Meters>,
     floor_ttl: Duration,
     block: Duration,
+    /// Redis lost its data, and was not told again yet.
+    redis_is_new: AtomicBool,
 }
 
 /// Where it is.
@@ -80,6 +88,7 @@ impl Follower {
             meters,
             floor_ttl,
             block,
+            redis_is_new: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +103,11 @@ impl Follower {
                     && let Ok(tap) = self.redis.tap().await
                 {
                     let from = self.begin(position.take(), &session);
+                    if self.redis_is_new.load(Ordering::Relaxed)
+                        && self.applier.tell_again().await.is_ok()
+                    {
+                        self.redis_is_new.store(false, Ordering::Relaxed);
+                    }
                     position = Some(self.follow(&tap, &session, term, from).await);
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -117,6 +131,9 @@ impl Follower {
                         "another redis: everything held counts for nothing"
                     );
                     self.applier.missed();
+                    self.redis_is_new.store(true, Ordering::Relaxed);
+                } else {
+                    self.applier.start_over();
                 }
                 let back = i64::try_from(self.floor_ttl.as_millis()).unwrap_or(i64::MAX);
                 let cursor = StreamId::at_ms(session.now().saturating_sub(back));

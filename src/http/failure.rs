@@ -138,12 +138,32 @@ impl Failure {
         }
     }
 
+    /// The envelope.
+    fn body(&self, request_id: &str) -> (StatusCode, String) {
+        let (status, code, msg) = self.told(request_id);
+        let msg = serde_json::Value::from(msg.as_ref());
+        (
+            status,
+            format!(r#"{{"status":{code},"msg":{msg},"data":null}}"#),
+        )
+    }
+
+    /// The whole answer as bytes, for a connection that is closed after it.
+    pub fn on_the_wire(&self, request_id: &HeaderValue) -> Vec<u8> {
+        let id = request_id.to_str().unwrap_or_default();
+        let (status, body) = self.body(id);
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-request-id: {id}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+
     /// The whole response but for the request id's header.
     #[must_use]
     pub fn response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
-        let (status, code, msg) = self.told(request_id.to_str().unwrap_or_default());
-        let msg = serde_json::Value::from(msg.as_ref());
-        let body = format!(r#"{{"status":{code},"msg":{msg},"data":null}}"#);
+        let (status, body) = self.body(request_id.to_str().unwrap_or_default());
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

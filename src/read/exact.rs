@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Ask, Error, Reader, flight::Start};
 use crate::{
+    clock,
     domain::UserId,
     render::Held,
     trail::{Forward, Tier, Trail},
@@ -72,7 +73,7 @@ impl Reader {
             ..answer.trail
         };
         Ok(Answer {
-            held: Arc::new(Held::new(&self.catalogue, snapshot)),
+            held: Arc::new(Held::new(&self.catalogue, snapshot, clock::wall())),
             trail,
         })
     }

@@ -49,8 +49,10 @@ pub enum Lookup {
         /// What is left of its life.
         ttl: Duration,
     },
-    /// Nothing, or nothing that may be shown.
+    /// Nothing that lasts still.
     Miss,
+    /// Something that may not be shown any more: below a floor, or to be read from the ledger.
+    Stale,
     /// It could not be asked.
     Fault(Fault),
 }
@@ -175,6 +177,7 @@ impl Redis {
             .and_then(|value| decode(&value, now))
         {
             Ok(Some(entry)) if entry.servable(&session.epoch.id, now) => hit(entry, now),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => Lookup::Stale,
             Ok(_) => Lookup::Miss,
             Err(Corrupt) => {
                 self.meters
@@ -213,7 +216,7 @@ impl Redis {
         Ok(match what.as_str() {
             "hit" if entry.servable(&session.epoch.id, now) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
-                Lookup::Miss | Lookup::Fault(_) => Lease::Busy,
+                Lookup::Miss | Lookup::Stale | Lookup::Fault(_) => Lease::Busy,
             },
             "busy" | "hit" => Lease::Busy,
             _ => Lease::Granted(Grant {

@@ -145,7 +145,8 @@ impl Link {
             Err(_) => (Fault::Timeout, false),
         };
         self.meters.tier_failure(Tier::Redis, op, fault);
-        if session.failed() >= self.options.breaker_failures || gone {
+        let open = session.failed(self.options.breaker_failures, self.options.timeout_ms.0);
+        if open || gone {
             self.end(session, "commands failed");
         }
         Err(fault)
@@ -321,9 +322,12 @@ impl Link {
 
     /// Whether it is still the same Redis with the same data.
     async fn look(&self, session: &Arc<Session>) -> RedisResult<bool> {
-        let mut epoch = redis::cmd("HGET");
+        let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
         epoch.arg(self.keys.epoch()).arg("id");
+        source.arg(self.keys.source());
         let id: Option<String> = session.writer.one(epoch).await?;
+        let owner: Option<String> = session.writer.one(source).await?;
+        let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
         let (fingerprint, _) = fingerprint(&session.writer.info().await?);
         let (seconds, micros): (i64, i64) = session.writer.one(redis::cmd("TIME")).await?;
         session.set_clock(
@@ -331,7 +335,9 @@ impl Link {
                 .saturating_mul(1000)
                 .saturating_add(micros.checked_div(1000).unwrap_or(0)),
         );
-        Ok(id.as_deref() == Some(session.epoch.id.as_str()) && fingerprint == session.fingerprint)
+        Ok(ours
+            && id.as_deref() == Some(session.epoch.id.as_str())
+            && fingerprint == session.fingerprint)
     }
 }
 

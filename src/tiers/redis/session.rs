@@ -44,6 +44,8 @@ pub struct Session {
     pub(super) fingerprint: String,
     clock: Clock,
     failures: AtomicU32,
+    /// When the streak of failures began, on the clock's base, in ms.
+    failing_since: AtomicI64,
     over: AtomicBool,
 }
 
@@ -86,6 +88,7 @@ impl Session {
             fingerprint: found.fingerprint,
             clock,
             failures: AtomicU32::new(0),
+            failing_since: AtomicI64::new(0),
             over: AtomicBool::new(false),
         }
     }
@@ -100,11 +103,17 @@ impl Session {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// A command was not answered; returns how many in a row.
-    pub(super) fn failed(&self) -> u32 {
-        self.failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+    /// A command was not answered. True if that makes `most` in a row, over at least `time`: many commands that fail in one
+    /// moment may be this process' own stutter.
+    pub(super) fn failed(&self, most: u32, time: Duration) -> bool {
+        let now = self.clock.elapsed();
+        let before = self.failures.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.failing_since.store(now, Ordering::Relaxed);
+        }
+        let since = now.saturating_sub(self.failing_since.load(Ordering::Relaxed));
+        before.saturating_add(1) >= most
+            && u128::try_from(since).is_ok_and(|since| since >= time.as_millis())
     }
 
     /// It is over; false if it was already.

@@ -158,7 +158,7 @@ impl Tap {
         info.arg("STREAM").arg(feed);
         let last = match self.one::<Value>(info, GRACE).await {
             Ok(info) => Some(last_id(&info)),
-            Err(error) if error.code() == Some("ERR") => None,
+            Err(error) if matches!(error.code(), Some("ERR" | "WRONGTYPE")) => None,
             Err(error) => return Err(error),
         };
         let sent = Instant::now();

@@ -1,6 +1,6 @@
 //! The settlement stream: its consumer group, and the stream of what could not be read.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use redis::{FromRedisValue, RedisResult, Value};
 
@@ -31,32 +31,56 @@ impl Event {
     /// In words for whoever looks into the dead stream.
     pub fn read(&self) -> Result<Notification, String> {
         let mut wire = Wire::default();
+        let mut event = None;
+        let mut seen = BTreeSet::new();
         for (field, value) in &self.fields {
             let slot = match field.as_slice() {
-                b"event" => {
-                    let json = std::str::from_utf8(value).map_err(|_| "event is not UTF-8")?;
-                    return Notification::parse(json);
-                }
-                b"user_id" => &mut wire.user_id,
-                b"asset_id" => &mut wire.asset_id,
-                b"seq" => &mut wire.seq,
-                b"avail" => &mut wire.avail,
-                b"frozen" => &mut wire.frozen,
-                b"created_at" => &mut wire.created_at,
+                b"event" => None,
+                b"user_id" => Some(&mut wire.user_id),
+                b"asset_id" => Some(&mut wire.asset_id),
+                b"seq" => Some(&mut wire.seq),
+                b"avail" => Some(&mut wire.avail),
+                b"frozen" => Some(&mut wire.frozen),
+                b"created_at" => Some(&mut wire.created_at),
                 _ => continue,
             };
-            let text = std::str::from_utf8(value).unwrap_or_default();
             let name = String::from_utf8_lossy(field);
-            *slot = match text {
-                "" | "null" => None,
-                text => Some(
-                    text.parse()
-                        .map_err(|_| format!("{name} is not a whole number"))?,
-                ),
+            if !seen.insert(field) {
+                return Err(format!("{name} stands twice"));
+            }
+            let text = std::str::from_utf8(value).map_err(|_| format!("{name} is not UTF-8"))?;
+            match slot {
+                None => event = Some(text),
+                Some(slot) => {
+                    *slot = whole_number(text).map_err(|reason| format!("{name} {reason}"))?;
+                }
+            }
+        }
+        if let Some(json) = event {
+            return if seen.len() == 1 {
+                Notification::parse(json)
+            } else {
+                Err("event stands beside other fields of a notification".to_owned())
             };
         }
         wire.check()
     }
+}
+
+/// Digits as JSON would have them: no plus, no leading zero. Empty and `null` are absent.
+fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
+    if matches!(text, "" | "null") {
+        return Ok(None);
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let canonical = digits == "0"
+        || (!digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if !canonical || text == "-0" {
+        return Err("is not a whole number");
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| "is not a whole number of 64 bits")
 }
 
 impl Tap {
