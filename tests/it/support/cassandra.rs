@@ -70,9 +70,12 @@ struct Running {
 }
 
 impl Running {
-    /// A process that ended and was not waited for yet has no command line any more.
+    /// A process that ended and was not waited for yet is a zombie. (Its command line would not do: it is empty for a
+    /// moment at every exec, too.)
     fn alive(&self) -> bool {
-        fs::read(format!("/proc/{}/cmdline", self.jvm)).is_ok_and(|line| !line.is_empty())
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.jvm)).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        !state.is_empty() && !state.starts_with(['Z', 'X'])
     }
 }
 
