@@ -261,5 +261,7 @@ async fn each_keyspace_and_each_ledger_is_another_source_and_a_restart_is_none()
     let one = one.applied().await;
     assert_ne!(first, identity(&one).await);
     running.not_ready("another database").await;
+    assert!(running.scylla.write(&[entry(1, 1, 1, 1)]).await.is_err());
+    assert!(running.scylla.latest(user(1), &[asset(1)]).await.is_err());
     assert!(!matches!(running.scylla.readiness(), Readiness::Ready));
 }
