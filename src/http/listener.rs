@@ -13,10 +13,18 @@
 //!
 //! **Deliberately absent**: TLS, HTTP/2, a timeout for clients that do not read their answer (a connection is all they take).
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, rt, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -216,13 +224,15 @@ impl Connection {
             let service = answering.clone();
             async move { Ok::<_, Infallible>(service.answer(request).await) }
         });
-        let mut connection = self.builder.serve_connection(TokioIo::new(stream), answer);
+        let mut connection = self
+            .builder
+            .serve_connection(KeptOpen(TokioIo::new(stream)), answer);
         // How a connection ends is the client's affair; what was wrong with a request was said in its answer.
         let ended = tokio::select! {
             biased;
             ended = &mut connection => ended,
             () = self.shutdown.cancelled() => {
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
                 tokio::select! {
                     biased;
                     ended = &mut connection => ended,
@@ -230,14 +240,56 @@ impl Connection {
                 }
             }
         };
+        let mut stream = connection.into_parts().io.0.into_inner();
         if ended.is_err_and(|error| error.is_parse()) {
-            // hyper's own answer would stay in its buffer: with pipelining it waits for the rest of what cannot be read.
-            let _ = timeout(
-                LINGER,
-                refuse(connection.into_parts().io.into_inner(), &service.refusal()),
-            )
-            .await;
+            // hyper's own answer stays in its buffer: with pipelining it waits for the rest of what cannot be read.
+            let _ = timeout(LINGER, refuse(stream, &service.refusal())).await;
+        } else {
+            let _ = stream.shutdown().await;
         }
+    }
+}
+
+/// A stream that hyper does not shut down, so that there may be a last word after hyper's.
+struct KeptOpen(TokioIo<TcpStream>);
+
+impl rt::Read for KeptOpen {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl rt::Write for KeptOpen {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, buffers)
     }
 }
 

@@ -1,11 +1,5 @@
 //! The schema commands and the check at start, on a real Cassandra.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot be set up fails"
-)]
-
 use balance_cache::{
     config::{ReadFrom, ViewCheck},
     source::{

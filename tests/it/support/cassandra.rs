@@ -4,12 +4,6 @@
 //! its standard input, which is a pipe from here, and kills the JVM and removes its folder when the pipe closes.
 //! Missing jars are a failure, never a skip.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot have its server fails"
-)]
-
 use std::{
     env, fs,
     io::{BufRead, BufReader},

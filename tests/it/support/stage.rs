@@ -1,7 +1,5 @@
 //! What most tests of reading start with: a keyspace with balances, the settings that lead there, and what is counted.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use std::{net::SocketAddr, time::Duration};
 
 use balance_cache::{config::ReadFrom, source::Source};
