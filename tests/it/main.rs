@@ -6,7 +6,13 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod read_redis_outages;
+#[cfg(test)]
 mod read_tiers;
+#[cfg(test)]
+mod redis_scripts;
+#[cfg(test)]
+mod redis_scripts_fill;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]
