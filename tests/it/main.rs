@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod read_flight;
+#[cfg(test)]
 mod read_redis_outages;
+#[cfg(test)]
+mod read_source_outages;
 #[cfg(test)]
 mod read_tiers;
 #[cfg(test)]
