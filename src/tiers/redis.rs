@@ -10,7 +10,7 @@
 //! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod conn;
-mod entry;
+pub mod entry;
 mod keys;
 mod link;
 mod script;
