@@ -6,9 +6,13 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod read_batch;
+#[cfg(test)]
 mod read_flight;
 #[cfg(test)]
 mod read_redis_outages;
+#[cfg(test)]
+mod read_redis_ways;
 #[cfg(test)]
 mod read_source_outages;
 #[cfg(test)]
