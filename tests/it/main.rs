@@ -4,6 +4,8 @@
 //! it stands.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod read_batch;
