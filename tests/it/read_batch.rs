@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::support::{
     cassandra::shared,
-    proxy::{Mode, Proxy},
     redis::Redis,
     service::{Answer, Service},
     stage::{Stage, are, balances, counted, in_order, is_failure, loads, shown, way},
@@ -93,10 +92,8 @@ async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip() {
     // Absence is held like balances are.
     assert_eq!(whose(&batch(&filler, &users).await).len(), 1_000);
 
-    let setup = stage
-        .setup()
-        .with("redis.url", format!("redis://{}", proxy.address()));
-    let reader = Service::start_ready(setup.with("redis.timeout_ms", 1_900)).await;
+    let reader = stage.setup().and(&redis).with("redis.timeout_ms", 1_900);
+    let reader = Service::start_ready(reader).await;
     in_order(&reader).await;
     assert_eq!(
         way(&reader.balances(5).await),
@@ -107,13 +104,13 @@ async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip() {
         counted(&reader, "tier_seconds_count", &["redis", r#"op="get""#]).await,
     );
     let answer = batch(&reader, &users).await;
+    assert_eq!(whose(&answer)[4], (5, 1));
     let asked = calls(&redis, "hgetall") - before.0;
     assert_eq!(asked, 999, "each that memory lacks, once");
     let trips = counted(&reader, "tier_seconds_count", &["redis", r#"op="get""#]).await - before.1;
     assert_eq!(trips, 1.0);
     assert_eq!(loads(&reader).await, 0.0);
     assert_eq!(way(&reader.balances(1_000).await), "memory; hit");
-    proxy.set(Mode::Cut);
 }
 
 #[tokio::test(flavor = "multi_thread")]

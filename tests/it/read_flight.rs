@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use crate::support::{
     proxy::{Mode, Proxy},
     redis::Redis,
     service::{Answer, Service, Setup},
-    stage::{SOON, Stage, are, counted, in_order, loads, shown},
+    stage::{SOON, Stage, are, counted, in_order, is_failure, loads, shown},
 };
 
 const CLIENTS: usize = 200;
@@ -173,4 +174,28 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
         (200, true)
     );
     let _ = client.read(&mut [0; 64]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads() {
+    let stage = Stage::new(shared()).await;
+    stage.has(1, &[(1, 300_000_000)]).await;
+    let setup = stage.setup().with("limits.source_loads", 1);
+    let service = Service::start_ready(setup.with("settlement.lag_budget_ms", 900)).await;
+    shown(&service.balances(1).await);
+    let waiting = AtomicBool::new(true);
+    let forged = async {
+        let forged = (0..30).map(|_| service.get("/api/user/balance?user_id=1&min_seq=BTC:99"));
+        join_all(forged)
+            .await
+            .iter()
+            .for_each(|answer| is_failure(answer, 503, 5032));
+        waiting.store(false, SeqCst);
+    };
+    let cold = async {
+        for user in (2..).take_while(|_| waiting.load(SeqCst)) {
+            assert!(shown(&service.balances(user).await).is_empty());
+        }
+    };
+    tokio::join!(forged, cold);
 }
