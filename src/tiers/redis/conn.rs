@@ -172,9 +172,9 @@ impl Conn {
     }
 }
 
-/// An error that the server gave for this command stays with the command.
+/// An error that the server gave for this command stays with the command. The client hands it over as a value.
 fn split(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
-    match reply {
+    match reply.and_then(Value::extract_error) {
         Ok(value) => Ok(Ok(value)),
         Err(error)
             if matches!(
