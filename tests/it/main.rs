@@ -6,6 +6,12 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod settlement_forms;
+#[cfg(test)]
+mod settlement_instances;
+#[cfg(test)]
+mod settlement_support;
+#[cfg(test)]
 mod source_cql;
 #[cfg(test)]
 mod source_cql_outages;
