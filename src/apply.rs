@@ -18,11 +18,12 @@ use crate::{
     domain::{Entry, Notification, Said, UserId},
     floor::Marks,
     source::{self, Source, Written},
-    telemetry::{self, Meters, Via},
+    telemetry::{self, Meters, Op, Via},
     tiers::{
         memory::Memory,
         redis::{Redis, stream::News},
     },
+    trail::Tier,
 };
 
 /// Why a notification was not acknowledged.
@@ -173,13 +174,13 @@ impl Applier {
                 let is_news = self.marks.changed(user, asset, seq, balance);
                 match &balance {
                     Some(balance) => self.memory.forward(user, balance),
-                    None => self.memory.drop_below(user, asset, seq),
+                    None => self.memory.doubt_below(user, asset, seq),
                 }
                 is_news
             }
             News::Reread { user, asset } => {
                 self.marks.reread(user, asset);
-                self.memory.forget(user);
+                self.memory.doubt_all(user);
                 true
             }
             News::Dropped { user, floors } => {
@@ -200,13 +201,64 @@ impl Applier {
         self.meters.bus_resync();
     }
 
+    /// Whatever was held before there was a feed counts for nothing: nobody knows what it missed.
+    pub fn start_over(&self) {
+        self.marks.start_over();
+    }
+
+    /// Tells a Redis that lost its data what this instance still knows: floors, and balances that may be ahead of the ledger.
+    ///
+    /// # Errors
+    /// [`Error`]: it may be repeated.
+    pub async fn tell_again(&self) -> Result<(), Error> {
+        let Some(redis) = &self.redis else {
+            return Ok(());
+        };
+        let heard_at = clock::wall();
+        let known = self.marks.changes();
+        let notifications: Vec<_> = known
+            .iter()
+            .flat_map(|(user, floors, told)| {
+                floors.iter().map(|(asset, seq)| match told.get(asset) {
+                    Some(balance) if balance.seq >= seq => Notification {
+                        user: *user,
+                        said: Said::Values {
+                            asset,
+                            seq: balance.seq,
+                            avail: balance.avail,
+                            frozen: balance.frozen,
+                        },
+                        created_at: balance.updated_at,
+                    },
+                    Some(_) | None => Notification {
+                        user: *user,
+                        said: Said::Seq { asset, seq },
+                        created_at: None,
+                    },
+                })
+            })
+            .collect();
+        tracing::info!(
+            users = known.len(),
+            "telling redis again what changed lately"
+        );
+        match redis.apply(&notifications, heard_at).await {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(Error::Unavailable(fault.word().into())),
+        }
+    }
+
     /// Writes entries to the ledger, then applies them as notifications.
     ///
     /// # Errors
     /// [`WriteError`]; after [`WriteError::Apply`] the rows stand, and the same request completes it.
     pub async fn write(&self, entries: &[Entry], deadline: Instant) -> Result<Written, WriteError> {
+        let begun = Instant::now();
         let written = match tokio::time::timeout_at(deadline, self.source.write(entries)).await {
-            Ok(Ok(written)) => written,
+            Ok(Ok(written)) => {
+                self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
+                written
+            }
             Ok(Err(source::WriteError::Conflict { index })) => {
                 return Err(WriteError::Conflict { index });
             }

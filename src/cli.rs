@@ -177,7 +177,7 @@ fn run_schema(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
 }
 
 fn serve(settings: Settings) -> Result<()> {
-    telemetry::start_log(&settings.telemetry).map_err(anyhow::Error::msg)?;
+    telemetry::log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
     for advice in config::advice(&settings) {
         tracing::warn!("{advice}");
     }

@@ -152,7 +152,29 @@ impl Marks {
     /// trusted for `floor_ttl`.
     pub fn missed(&self) {
         self.blind_for(self.ttl);
+        self.start_over();
+    }
+
+    /// Whatever is held or under way from before now counts for nothing.
+    pub fn start_over(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
+        let mut changes = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let marks = shard
+                .young
+                .iter()
+                .chain(&shard.old)
+                .filter(|(_, mark)| mark.changed);
+            changes
+                .extend(marks.map(|(user, mark)| (*user, mark.floors.clone(), mark.told.clone())));
+        }
+        changes
     }
 
     /// The view is not trusted for this long.
@@ -232,46 +254,71 @@ impl Marks {
 }
 
 /// How fresh this instance's knowledge of changes is known to be.
+///
+/// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke`]). So nothing that was
+/// proven with one Redis counts with the next.
 #[derive(Debug)]
 pub struct Freshness {
+    proof: Mutex<Proof>,
+    /// A copy of the proof for readers: microseconds from `base`, plus one; 0 where there is none.
+    shown: AtomicU64,
     base: Instant,
-    /// Microseconds from `base` to the last proof, plus one; 0 as long as there is none.
-    proof: AtomicU64,
     max_staleness: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Proof {
+    term: u64,
+    micros: u64,
 }
 
 impl Freshness {
     /// With a feed: proofs are needed, and are good for `max_staleness`.
     #[must_use]
     pub fn by_proof(max_staleness: Duration) -> Self {
-        Self {
-            base: Instant::now(),
-            proof: AtomicU64::new(0),
-            max_staleness: Some(max_staleness),
-        }
+        Self::new(Some(max_staleness))
     }
 
     /// Without a feed this instance is the only one and knows everything that it was told.
     #[must_use]
     pub fn always() -> Self {
+        Self::new(None)
+    }
+
+    fn new(max_staleness: Option<Duration>) -> Self {
         Self {
+            proof: Mutex::default(),
+            shown: AtomicU64::new(0),
             base: Instant::now(),
-            proof: AtomicU64::new(0),
-            max_staleness: None,
+            max_staleness,
         }
     }
 
-    /// Everything that was in the feed at `sent` has taken effect here.
-    pub fn prove(&self, sent: Instant) {
-        let micros = u64::try_from(sent.saturating_duration_since(self.base).as_micros())
-            .unwrap_or(u64::MAX);
-        self.proof
-            .fetch_max(micros.saturating_add(1), Ordering::SeqCst);
+    /// The term that proofs are given in now.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.proof.lock().term
     }
 
-    /// Nothing is proven any more.
+    /// Everything that was in the feed at `sent` has taken effect here. Nothing is proven if the term is over.
+    pub fn prove(&self, term: u64, sent: Instant) {
+        let micros = u64::try_from(sent.saturating_duration_since(self.base).as_micros())
+            .unwrap_or(u64::MAX);
+        let mut proof = self.proof.lock();
+        if proof.term == term {
+            proof.micros = proof.micros.max(micros.saturating_add(1));
+            self.shown.store(proof.micros, Ordering::SeqCst);
+        }
+    }
+
+    /// Nothing is proven any more, and a new term begins.
     pub fn revoke(&self) {
-        self.proof.store(0, Ordering::SeqCst);
+        let mut proof = self.proof.lock();
+        *proof = Proof {
+            term: proof.term.saturating_add(1),
+            micros: 0,
+        };
+        self.shown.store(0, Ordering::SeqCst);
     }
 
     /// Whether a read that begins `now` may rely on what is held.
@@ -280,7 +327,7 @@ impl Freshness {
         let Some(max) = self.max_staleness else {
             return true;
         };
-        match self.proof.load(Ordering::SeqCst).checked_sub(1) {
+        match self.shown.load(Ordering::SeqCst).checked_sub(1) {
             None => false,
             Some(micros) => {
                 let proof = self
@@ -357,13 +404,30 @@ mod tests {
     async fn a_proof_is_good_for_max_staleness_from_when_it_was_asked_for() {
         let freshness = Freshness::by_proof(Duration::from_millis(500));
         assert!(!freshness.proven(Instant::now()), "nothing was proven yet");
-        let sent = Instant::now();
+        let (term, sent) = (freshness.term(), Instant::now());
         tokio::time::advance(Duration::from_millis(400)).await;
-        freshness.prove(sent);
+        freshness.prove(term, sent);
         assert!(freshness.proven(Instant::now()));
         tokio::time::advance(Duration::from_millis(101)).await;
         assert!(!freshness.proven(Instant::now()));
         assert!(Freshness::always().proven(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_proven_with_one_redis_does_not_count_with_the_next() {
+        let freshness = Freshness::by_proof(Duration::from_millis(500));
+        let (term, now) = (freshness.term(), Instant::now());
+        freshness.prove(term, now);
+        assert!(freshness.proven(now));
+        freshness.revoke();
+        assert!(!freshness.proven(now));
+        freshness.prove(term, now);
+        assert!(
+            !freshness.proven(now),
+            "a read that was under way proves nothing"
+        );
+        freshness.prove(freshness.term(), now);
+        assert!(freshness.proven(now));
     }
 
     #[test]

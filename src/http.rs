@@ -24,7 +24,6 @@ pub mod listener;
 mod query;
 mod request_id;
 mod routes;
-mod sparing;
 
 #[cfg(test)]
 mod tests;
@@ -43,12 +42,12 @@ pub use self::{
     backend::Backend,
     failure::Failure,
     request_id::{REQUEST_ID, RequestIds},
-    sparing::Sparing,
 };
 use crate::{
     config::Scope,
     domain::{Catalogue, UnixMillis},
     read::{Answer, Ask},
+    telemetry::Sparing,
 };
 
 /// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was
@@ -192,6 +191,11 @@ impl<B> Clone for Service<B> {
 impl<B: Backend> listener::Answers for Arc<Service<B>> {
     async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
         Service::answer(self, request).await
+    }
+
+    fn refusal(&self) -> Vec<u8> {
+        let id = self.api.ids.new_id();
+        Failure::malformed("this is no HTTP/1.1 request that can be read").on_the_wire(&id)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod telemetry;
+pub mod trail;
 
 pub mod floor;
 pub mod render;

@@ -7,14 +7,15 @@
 //! **Cancellation.** A reader may be dropped at any time; the load that it began goes on for those who follow.
 //!
 //! **Limits.** Each wait ends with the request's deadline; loads from the source have permits; a batch loads
-//! [`BATCH_LOADS`] users at a time.
+//! [`batch::LOADS`] users at a time.
 
+mod batch;
+mod exact;
 mod flight;
 mod load;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture, stream};
 use rand::Rng;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -24,25 +25,22 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::render::Held;
 use crate::{
-    clock,
     config::{Settings, SourceKind},
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
     telemetry::Meters,
     tiers::{
-        Detail, Forward, Outcome, Tier, Trail,
         memory::{Kept, Memory},
         redis::Redis,
     },
+    trail::{Detail, Forward, Outcome, Trail},
 };
 use flight::{Flight, Flights, Role, Start};
 use load::Landed;
 
-/// Users that one batch loads at a time.
-const BATCH_LOADS: usize = 32;
 /// How often a reader boards another flight because one landed below what it has to be shown.
-const BOARDINGS: usize = 3;
+const BOARDINGS: usize = 2;
 
 /// What a reader asks for beside the user.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +81,7 @@ pub enum Error {
 #[derive(Debug, Clone, Copy)]
 struct Times {
     memory_ttl: Duration,
+    snapshot_ttl: Duration,
     lag_budget: Duration,
     lease_wait: Duration,
     deadline: Duration,
@@ -168,6 +167,7 @@ impl Reader {
             permits: Semaphore::new(settings.limits.source_loads),
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
+                snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
                 lag_budget: settings.settlement.lag_budget_ms.0,
                 lease_wait: settings.redis.lease_wait_ms.0,
                 deadline: settings.limits.deadline_ms.0,
@@ -204,81 +204,6 @@ impl Reader {
         result
     }
 
-    /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
-    ///
-    /// # Errors
-    /// The first failure of any of them.
-    pub async fn read_many(
-        self: &Arc<Self>,
-        users: &[UserId],
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, Error> {
-        let begun = Instant::now();
-        let ask = Ask::default();
-        let mut answers: HashMap<UserId, Answer> = HashMap::with_capacity(users.len());
-        let mut missing = HashMap::new();
-        let mut leading = Vec::new();
-        for user in users {
-            if answers.contains_key(user) || missing.contains_key(user) {
-                continue;
-            }
-            match self.ask_memory(*user, &ask, begun) {
-                Ok(answer) => {
-                    answers.insert(*user, answer);
-                }
-                Err(said) => {
-                    let (role, flight, floors) = self.board(*user, begun);
-                    if role {
-                        leading.push((*user, Arc::clone(&flight)));
-                    }
-                    missing.insert(*user, (flight, !role, said, floors));
-                }
-            }
-        }
-        self.lead_many(leading);
-        for (user, (flight, follows, said, floors)) in missing {
-            let result = match flight.wait(deadline).await {
-                Ok(landed) if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) => {
-                    Ok(answer_of(landed, said, follows))
-                }
-                Ok(_) => self.answer(user, &ask, Instant::now(), deadline).await,
-                Err(error) => self.stale_or(user, &ask, error),
-            };
-            answers.insert(
-                user,
-                result.inspect_err(|error| self.count(Err(error), begun))?,
-            );
-        }
-        let ordered: Vec<_> = users
-            .iter()
-            .filter_map(|user| answers.get(user).cloned())
-            .collect();
-        for answer in &ordered {
-            self.count(Ok(answer), begun);
-        }
-        Ok(ordered)
-    }
-
-    /// Loads users that are not held; returns how many are held then, and how many could not be loaded.
-    pub async fn warm(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
-        let loads = stream::iter(users.to_vec()).map(|user| {
-            let reader = Arc::clone(self);
-            async move {
-                reader
-                    .answer(user, &Ask::default(), Instant::now(), deadline)
-                    .await
-                    .is_err()
-            }
-        });
-        let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;
-        let failed = results.iter().filter(|failed| **failed).count();
-        let loaded = results.len().saturating_sub(failed);
-        (
-            u64::try_from(loaded).unwrap_or(u64::MAX),
-            u64::try_from(failed).unwrap_or(u64::MAX),
-        )
-    }
-
     /// Loads under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -297,7 +222,7 @@ impl Reader {
             Err(said) => said,
         };
         if ask.no_cache {
-            return self.read_fresh(user, begun, said, deadline).await;
+            return self.fly_alone(user, ask, said, deadline).await;
         }
         match self.fly(user, begun, said, deadline).await {
             Ok(answer) => self.satisfy(user, ask, answer, deadline).await,
@@ -319,7 +244,7 @@ impl Reader {
         }
         let fresh = self.freshness.proven(now)
             || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
-        if !fresh || !ask.min_seq.met_by(&kept.held.snapshot) {
+        if !fresh || kept.doubted || !ask.min_seq.met_by(&kept.held.snapshot) {
             return Err(Forward::Stale);
         }
         let ttl = kept.until.saturating_duration_since(now).as_secs();
@@ -359,121 +284,34 @@ impl Reader {
             }
             begun = Instant::now();
         }
-        self.meters.seq_regression();
-        Err(Error::Deadline)
+        // The flights that it followed were too old each time: one of its own.
+        self.fly_alone(user, &Ask::default(), said, deadline).await
     }
 
-    /// Runs loads in a task of their own; for several, Redis is asked once.
-    fn lead_many(self: &Arc<Self>, flights: Vec<(UserId, Arc<Flight>)>) {
-        if flights.is_empty() {
-            return;
-        }
-        let reader = Arc::clone(self);
-        let run: BoxFuture<'static, ()> = Box::pin(async move {
-            let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
-            let looked = match &reader.redis {
-                Some(redis) => redis.get_many(&users).await.into_iter().map(Some).collect(),
-                None => vec![None; users.len()],
-            };
-            let loads = flights
-                .into_iter()
-                .zip(looked)
-                .map(|((user, flight), looked)| {
-                    let reader = &reader;
-                    async move {
-                        reader.meters.load_in_flight(true);
-                        let landed = reader.load(user, flight.start, looked, false).await;
-                        reader.meters.load_in_flight(false);
-                        reader.flights.land(user, &flight, landed);
-                    }
-                });
-            stream::iter(loads)
-                .for_each_concurrent(BATCH_LOADS, |load| load)
-                .await;
-        });
-        self.tasks.spawn(run);
-    }
-
-    /// A read that asked for the ledger: its own load, in its own task, that nobody follows.
-    async fn read_fresh(
+    /// A load of its own, in its own task, that nobody follows: for who asked for the ledger, or found no flight young enough.
+    async fn fly_alone(
         self: &Arc<Self>,
         user: UserId,
-        begun: Instant,
+        ask: &Ask,
         said: Forward,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let start = Start::now(begun, &self.marks.of(user), &self.marks, &self.freshness);
-        let reader = Arc::clone(self);
-        let load = self
-            .tasks
-            .spawn(async move { reader.load(user, start, None, true).await });
-        match tokio::time::timeout_at(deadline, load).await {
-            Ok(Ok(landed)) => Ok(answer_of(landed?, said, false)),
-            Ok(Err(_)) | Err(_) => Err(Error::Deadline),
-        }
-    }
-
-    /// If the answer is below the client's `min_seq`, the ledger is asked for what is missing.
-    async fn satisfy(
-        &self,
-        user: UserId,
-        ask: &Ask,
-        answer: Answer,
-        deadline: Instant,
-    ) -> Result<Answer, Error> {
-        if ask.min_seq.met_by(&answer.held.snapshot) {
-            return Ok(answer);
-        }
         let mark = self.marks.of(user);
         let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
-        let end = start
-            .at
-            .checked_add(self.times.lag_budget)
-            .map_or(deadline, |end| end.min(deadline));
-        let before = answer.held.snapshot.clone();
-        let mut snapshot = before.clone();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            let _permit = self.permit(start).await?;
-            snapshot = self.look_again(user, snapshot, &ask.min_seq).await?;
-            if ask.min_seq.met_by(&snapshot) {
-                break;
-            }
-            let next = Instant::now().checked_add(pause).unwrap_or(end);
-            if next >= end {
-                return Err(Error::NotReached);
-            }
-            tokio::time::sleep_until(next).await;
-            pause = pause.saturating_mul(2);
-        }
-        let newer: Vec<_> = snapshot
-            .balances()
-            .iter()
-            .filter(|balance| before.get(balance.asset) != Some(balance))
-            .copied()
-            .collect();
-        self.marks.shown(user, &snapshot);
-        for balance in &newer {
-            self.memory.forward(user, balance);
-        }
-        if let Some(redis) = &self.redis {
-            redis.observed(user, &newer).await;
-        }
-        let redis = if answer.trail.answered == Tier::Redis {
-            Some(Forward::Stale)
-        } else {
-            answer.trail.redis
+        let (reader, fresh) = (Arc::clone(self), ask.no_cache);
+        let load = self
+            .tasks
+            .spawn(async move { reader.load(user, start, None, fresh).await });
+        let landed = match tokio::time::timeout_at(deadline, load).await {
+            Ok(Ok(landed)) => landed?,
+            Ok(Err(_)) | Err(_) => return Err(Error::Deadline),
         };
-        let trail = Trail {
-            answered: Tier::Source,
-            ttl: None,
-            redis,
-            ..answer.trail
-        };
-        Ok(Answer {
-            held: Arc::new(Held::new(&self.catalogue, snapshot)),
-            trail,
-        })
+        if landed.detail.is_none() && !mark.floors.met_by(&landed.held.snapshot) {
+            // The load compares its result with the marks: this cannot be.
+            self.meters.seq_regression();
+            return Err(Error::Deadline);
+        }
+        Ok(answer_of(landed, said, false))
     }
 
     /// The last known balances, where that is switched on and they may still be shown; else the error.
@@ -549,16 +387,4 @@ fn answer_of(landed: Landed, memory_said: Forward, collapsed: bool) -> Answer {
         source_failed: false,
     };
     Answer { held, trail }
-}
-
-impl Answer {
-    /// When the oldest of what is shown was said: what `Age` counts from.
-    #[must_use]
-    pub fn age(&self) -> u64 {
-        let now = clock::wall();
-        self.held
-            .snapshot
-            .oldest_said_at()
-            .map_or(0, |said| said.seconds_until(now))
-    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Balance, Catalogue, Snapshot};
+use crate::domain::{Balance, Catalogue, Snapshot, UnixMillis};
 
 const HEAD: &str = r#"{"status":0,"msg":"ok","data":"#;
 const TAIL: &str = "}";
@@ -32,15 +32,18 @@ pub struct Held {
     pub snapshot: Snapshot,
     /// The whole body of a single read, with its tag.
     pub rendered: Rendered,
+    /// When the source said so, where no balance says when it was said: of a user, or an asset, with nothing.
+    pub heard_at: UnixMillis,
 }
 
 impl Held {
     /// The snapshot with its body.
     #[must_use]
-    pub fn new(catalogue: &Catalogue, snapshot: Snapshot) -> Self {
+    pub fn new(catalogue: &Catalogue, snapshot: Snapshot, heard_at: UnixMillis) -> Self {
         Self {
             rendered: Rendered::new(catalogue, &snapshot),
             snapshot,
+            heard_at,
         }
     }
 }

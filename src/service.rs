@@ -3,37 +3,28 @@
 //! **Invariants.** Nobody spawns but here and by the trackers handed out here. Shutdown: stop accepting, finish what is in flight
 //! (at most `limits.drain_ms`), then stop the loops; a second signal ends the process at once.
 
+mod assembled;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::assembled::Assembled;
 use crate::{
-    apply::{self, Applied, Applier, Warmed, WriteError},
     clock,
-    config::{Settings, SourceKind},
-    domain::{Catalogue, Entry, Notification, UserId},
-    feed::{invalidations::Follower, settlements::Consumer},
-    floor::{Freshness, MARKS_MAX, Marks},
+    config::Settings,
+    feed::invalidations::Follower,
     http::{
-        self, Backend, Options,
+        self, Options,
         auth::Auth,
         listener::{Limits, Listening},
     },
     ops,
-    read::{self, Answer, Ask, Parts, Reader},
-    source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    telemetry::{Meters, Via},
-    tiers::{
-        memory::Memory,
-        redis::{Link, Redis},
-    },
+    source::scylla::Scylla,
 };
 
 /// How often buffered samples are counted and gauges are set.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
-/// A lease lasts for a load's statements and this.
-const LEASE_SLACK: Duration = Duration::from_millis(250);
 
 /// A process that cannot start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -54,21 +45,6 @@ pub struct Service {
     work: TaskTracker,
 }
 
-/// What answers requests.
-#[derive(Debug)]
-struct Assembled {
-    reader: Arc<Reader>,
-    applier: Arc<Applier>,
-    memory: Arc<Memory>,
-    marks: Arc<Marks>,
-    freshness: Arc<Freshness>,
-    redis: Option<Arc<Redis>>,
-    source: Arc<dyn Source>,
-    meters: Arc<Meters>,
-    catalogue: Arc<Catalogue>,
-    tasks: TaskTracker,
-}
-
 impl Service {
     /// Opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
     ///
@@ -81,7 +57,7 @@ impl Service {
             ))
         })?;
         let work = TaskTracker::new();
-        let (parts, scylla) = Assembled::new(&settings, work.clone())?;
+        let (parts, scylla) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
         Ok(Self {
             api: Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?,
             operators: Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?,
@@ -159,57 +135,6 @@ fn told(error: Option<impl fmt::Display>) -> Error {
     Error(error.map_or_else(String::new, |error| error.to_string()))
 }
 
-type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
-
-fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
-    match settings.source.kind {
-        SourceKind::Embedded => {
-            let opened = Embedded::open(
-                &settings.embedded,
-                settings.source.timeout_ms.0,
-                rand::random(),
-            );
-            Ok((Arc::new(opened.map_err(|error| told(Some(error)))?), None))
-        }
-        SourceKind::Scylla => {
-            let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
-            let scylla = Arc::new(opened.map_err(|error| told(Some(error)))?);
-            let source: Arc<dyn Source> = scylla.clone();
-            Ok((source, Some(scylla)))
-        }
-    }
-}
-
-fn open_redis(
-    settings: &Settings,
-    source: &Arc<dyn Source>,
-    meters: &Arc<Meters>,
-) -> Result<Option<Arc<Redis>>, Error> {
-    if settings.redis.url.is_empty() {
-        return Ok(None);
-    }
-    let identity = {
-        let source = Arc::clone(source);
-        Arc::new(move || source.identity())
-    };
-    let link = Link::new(&settings.redis, identity, Arc::clone(meters)).map_err(Error)?;
-    let lease = settings
-        .source
-        .timeout_ms
-        .0
-        .saturating_mul(2)
-        .saturating_add(LEASE_SLACK);
-    let lease = lease.saturating_add(settings.settlement.lag_budget_ms.0);
-    let redis = Redis::new(
-        link,
-        &settings.redis,
-        settings.settlement.floor_ttl_ms.0,
-        lease,
-        Arc::clone(meters),
-    );
-    Ok(Some(Arc::new(redis)))
-}
-
 fn start_loops(
     settings: &Settings,
     parts: &Arc<Assembled>,
@@ -234,15 +159,9 @@ fn start_loops(
         );
         let token = stop.clone();
         loops.spawn(async move { follower.run(token).await });
-        let consumer = Consumer::new(
-            Arc::clone(redis),
-            Arc::clone(&parts.applier),
-            Arc::clone(&parts.meters),
-            settings.settlement.stream.clone(),
-            format!("{:016x}", rand::random::<u64>()),
-            settings.settlement.claim_idle_ms.0,
-        );
-        let token = stop.clone();
+    }
+    if let Some(consumer) = &parts.consumer {
+        let (consumer, token) = (Arc::clone(consumer), stop.clone());
         loops.spawn(async move { consumer.run(token).await });
     }
     let (parts, token) = (Arc::clone(parts), stop.clone());
@@ -258,186 +177,4 @@ fn start_loops(
             () = upkeep => {}
         }
     });
-}
-
-// === impl Assembled ===
-
-impl Assembled {
-    fn new(settings: &Settings, tasks: TaskTracker) -> Result<(Self, Option<Arc<Scylla>>), Error> {
-        let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
-            .map_err(|errors| told(errors.first()))?;
-        let catalogue = Arc::new(catalogue);
-        let meters = Meters::new();
-        let (source, scylla) = open_source(settings, &catalogue)?;
-        let floor_ttl = settings.settlement.floor_ttl_ms.0;
-        let marks = Arc::new(Marks::new(floor_ttl, MARKS_MAX));
-        let redis = open_redis(settings, &source, &meters)?;
-        let freshness = Arc::new(if redis.is_some() {
-            Freshness::by_proof(settings.settlement.max_staleness_ms.0)
-        } else {
-            // What was notified in the life before is in the ledger, and may not be in the view yet.
-            marks.blind_for(floor_ttl);
-            Freshness::always()
-        });
-        let stale_for = if settings.stale.enabled {
-            settings.stale.max_age_ms.0
-        } else {
-            Duration::ZERO
-        };
-        let max_bytes = settings.memory.max_bytes;
-        let memory = Arc::new(Memory::new(
-            max_bytes,
-            stale_for,
-            Arc::clone(&catalogue),
-            Arc::clone(&meters),
-        ));
-        let reader = Reader::new(
-            Parts {
-                catalogue: Arc::clone(&catalogue),
-                memory: Arc::clone(&memory),
-                redis: redis.clone(),
-                source: Arc::clone(&source),
-                marks: Arc::clone(&marks),
-                freshness: Arc::clone(&freshness),
-                meters: Arc::clone(&meters),
-                tasks: tasks.clone(),
-            },
-            settings,
-        );
-        let applier = Arc::new(Applier::new(
-            redis.clone(),
-            Arc::clone(&source),
-            Arc::clone(&memory),
-            Arc::clone(&marks),
-            Arc::clone(&meters),
-        ));
-        let assembled = Self {
-            reader,
-            applier,
-            memory,
-            marks,
-            freshness,
-            redis,
-            source,
-            meters,
-            catalogue,
-            tasks,
-        };
-        Ok((assembled, scylla))
-    }
-
-    fn keep_up(&self) {
-        let (entries, bytes) = self.memory.size();
-        self.meters.memory(entries, bytes);
-        self.meters.upkeep();
-    }
-
-    /// Runs it to its end even if the client hangs up: a change must not stop half-way.
-    async fn finish<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        self.tasks.spawn(change).await.ok()
-    }
-}
-
-impl Backend for Arc<Assembled> {
-    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
-        self.reader.held(user, ask)
-    }
-
-    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        self.reader.read(user, ask, deadline).await
-    }
-
-    async fn read_many(
-        &self,
-        users: Vec<UserId>,
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, read::Error> {
-        self.reader.read_many(&users, deadline).await
-    }
-
-    async fn settle(
-        &self,
-        notifications: Vec<Notification>,
-        deadline: Instant,
-    ) -> Result<Applied, apply::Error> {
-        let applier = Arc::clone(&self.applier);
-        let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
-        self.finish(change)
-            .await
-            .unwrap_or(Err(apply::Error::Deadline))
-    }
-
-    async fn write_entries(
-        &self,
-        entries: Vec<Entry>,
-        deadline: Instant,
-    ) -> Result<Written, WriteError> {
-        let applier = Arc::clone(&self.applier);
-        let change = async move { applier.write(&entries, deadline).await };
-        self.finish(change)
-            .await
-            .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
-    }
-
-    async fn invalidate(
-        &self,
-        users: Vec<UserId>,
-        floors: bool,
-        deadline: Instant,
-    ) -> Result<u64, apply::Error> {
-        let applier = Arc::clone(&self.applier);
-        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let change = async move { applier.invalidate(&users, floors, deadline).await };
-        self.finish(change)
-            .await
-            .unwrap_or(Err(apply::Error::Deadline))
-            .map(|()| count)
-    }
-
-    async fn warm(&self, users: Vec<UserId>, deadline: Instant) -> Warmed {
-        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let (loaded, failed) = self.reader.warm(&users, deadline).await;
-        Warmed {
-            users: count,
-            loaded,
-            failed,
-        }
-    }
-}
-
-impl ops::Facts for Assembled {
-    fn readiness(&self) -> ops::Readiness {
-        let mut readiness = ops::Readiness::default();
-        match self.source.readiness() {
-            source::Readiness::Ready => {}
-            source::Readiness::Failing(reason) => {
-                readiness.degraded.push(format!("source: {reason}"));
-            }
-            source::Readiness::NotReady(reason) => {
-                readiness.not_ready.push(format!("source: {reason}"));
-            }
-        }
-        if let Some(redis) = &self.redis {
-            match (redis.link.trouble(), redis.link.session()) {
-                (Some(reason), _) if redis.link.refused() => readiness.not_ready.push(format!("redis: {reason}")),
-                (Some(reason), _) => readiness.degraded.push(format!("redis: {reason}")),
-                (None, Some(session)) if session.evicts => readiness.degraded.push(
-                    "redis: maxmemory-policy is not noeviction: what it may have dropped is read from the ledger".to_owned(),
-                ),
-                (None, Some(_) | None) => {}
-            }
-            if !self.freshness.proven(Instant::now()) {
-                readiness.degraded.push("feed: freshness is not proven: memory answers only what was just read from the ledger".to_owned());
-            }
-        }
-        readiness
-    }
-
-    fn metrics(&self) -> String {
-        self.keep_up();
-        self.meters.page()
-    }
 }

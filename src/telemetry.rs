@@ -3,132 +3,25 @@
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
 //! text. Handles are held, so that counting costs no look-up.
 
+mod labels;
+pub mod log;
+mod sparing;
+
 use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Label};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::{
-    config::{LogFormat, Telemetry},
-    tiers::{Outcome, Tier},
-};
+use crate::trail::{Outcome, Tier};
+
+pub use labels::{Applied, Evicted, Fault, Op, Refused, Via, Window};
+pub use sparing::Sparing;
 
 /// Upper bounds of all latency histograms, in seconds: from 50 µs to 10 s.
 const SECONDS: [f64; 17] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_5, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1,
     0.25, 0.5, 1.0, 2.5, 10.0,
 ];
-
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The label's value.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-    };
-}
-
-label! {
-    /// What a tier was asked for.
-    Op {
-        /// To answer.
-        Get = "get",
-        /// To keep what was loaded.
-        Fill = "fill",
-        /// To take a notification.
-        Apply = "apply",
-        /// To load from the source.
-        Load = "load",
-    }
-}
-
-label! {
-    /// How a tier failed.
-    Fault {
-        /// Silence.
-        Timeout = "timeout",
-        /// It said no, or the connection broke.
-        Error = "error",
-        /// It held something that cannot be ours.
-        Corrupt = "corrupt",
-        /// It was not asked: the breaker is open.
-        Open = "open",
-    }
-}
-
-label! {
-    /// How a notification came.
-    Via {
-        /// `POST /api/v1/settlements`.
-        Http = "http",
-        /// The stream.
-        Stream = "stream",
-        /// Our own ledger entries.
-        Ledger = "ledger",
-    }
-}
-
-label! {
-    /// What a notification did.
-    Applied {
-        /// It was news.
-        News = "applied",
-        /// It was known.
-        Old = "old",
-        /// It could not be read.
-        Invalid = "invalid",
-        /// It could not be given its promise.
-        Failed = "failed",
-    }
-}
-
-label! {
-    /// Why what was loaded was not kept.
-    Refused {
-        /// The right to fill was gone.
-        Lease = "lease",
-        /// Below a floor.
-        Floor = "floor",
-        /// Redis is not the one that it was.
-        Epoch = "epoch",
-        /// An asset with a floor is missing.
-        Incomplete = "incomplete",
-    }
-}
-
-label! {
-    /// Why memory let go of something.
-    Evicted {
-        /// The bytes are limited.
-        Size = "size",
-        /// Its time was over.
-        Expired = "expired",
-    }
-}
-
-label! {
-    /// How long after an answer it is compared with the ledger.
-    Window {
-        /// 0.1 s.
-        Tenth = "0.1",
-        /// 1 s.
-        One = "1",
-        /// 10 s.
-        Ten = "10",
-        /// 300 s.
-        FiveMinutes = "300",
-    }
-}
 
 /// One handle per label value, in the order of `ALL`.
 struct Each<L, H>(Vec<(L, H)>);
@@ -492,24 +385,6 @@ fn describe() {
     ] {
         metrics::describe_gauge!(named(name), what);
     }
-}
-
-/// Log lines go to standard error from here on, in the form of the settings.
-///
-/// # Errors
-/// A filter that cannot be read, or a process that has a logger already.
-pub fn start_log(settings: &Telemetry) -> Result<(), String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log)
-        .map_err(|error| format!("telemetry.log: {error}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    let started = match settings.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

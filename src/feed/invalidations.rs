@@ -6,7 +6,13 @@
 //!
 //! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +43,8 @@ pub struct Follower {
     meters: Arc<Meters>,
     floor_ttl: Duration,
     block: Duration,
+    /// Redis lost its data, and was not told again yet.
+    redis_is_new: AtomicBool,
 }
 
 /// Where it is.
@@ -80,6 +88,7 @@ impl Follower {
             meters,
             floor_ttl,
             block,
+            redis_is_new: AtomicBool::new(false),
         }
     }
 
@@ -88,11 +97,18 @@ impl Follower {
         let follow = async {
             let mut position: Option<Position> = None;
             loop {
+                // The term first: a session that ends after this ends the term too.
+                let term = self.freshness.term();
                 if let Some(session) = self.redis.link.session()
                     && let Ok(tap) = self.redis.tap().await
                 {
                     let from = self.begin(position.take(), &session);
-                    position = Some(self.follow(&tap, &session, from).await);
+                    if self.redis_is_new.load(Ordering::Relaxed)
+                        && self.applier.tell_again().await.is_ok()
+                    {
+                        self.redis_is_new.store(false, Ordering::Relaxed);
+                    }
+                    position = Some(self.follow(&tap, &session, term, from).await);
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
             }
@@ -114,8 +130,10 @@ impl Follower {
                         redis.epoch = session.epoch.id,
                         "another redis: everything held counts for nothing"
                     );
-                    self.freshness.revoke();
                     self.applier.missed();
+                    self.redis_is_new.store(true, Ordering::Relaxed);
+                } else {
+                    self.applier.start_over();
                 }
                 let back = i64::try_from(self.floor_ttl.as_millis()).unwrap_or(i64::MAX);
                 let cursor = StreamId::at_ms(session.now().saturating_sub(back));
@@ -129,24 +147,24 @@ impl Follower {
     }
 
     /// Reads on until the connection is lost; returns where it got to.
-    async fn follow(&self, tap: &Tap, session: &Arc<Session>, from: Position) -> Position {
+    async fn follow(
+        &self,
+        tap: &Tap,
+        session: &Arc<Session>,
+        term: u64,
+        from: Position,
+    ) -> Position {
         let mut position = from;
         let mut trimmed = Instant::now();
         loop {
-            if self
-                .redis
-                .link
-                .session()
-                .is_none_or(|current| current.epoch != session.epoch)
-            {
+            if self.freshness.term() != term {
                 return position;
             }
-            match self.read_on(tap, session, &mut position).await {
+            match self.read_on(tap, session, term, &mut position).await {
                 Ok(()) => {}
                 Err(End::Lost) => return position,
                 Err(End::Gap) => {
                     tracing::warn!("the feed has a gap: everything held counts for nothing");
-                    self.freshness.revoke();
                     self.applier.missed();
                 }
             }
@@ -172,6 +190,7 @@ impl Follower {
         &self,
         tap: &Tap,
         session: &Arc<Session>,
+        term: u64,
         position: &mut Position,
     ) -> Result<(), End> {
         let keys = &self.redis.link.keys;
@@ -179,7 +198,15 @@ impl Follower {
             .feed(&keys.feed(), position.cursor, self.block)
             .await
             .map_err(|_| End::Lost)?;
-        let whole = self.take(&page, position);
+        let whole = if let Some(last) = page.last {
+            self.take(&page, last, position)
+        } else {
+            // It was there when the epoch began. Whatever it told since the last read is lost.
+            tap.begin_feed(&keys.feed(), &session.epoch.id)
+                .await
+                .map_err(|_| End::Lost)?;
+            false
+        };
         let epoch = tap.epoch(&keys.epoch()).await.map_err(|_| End::Lost)?;
         if epoch.as_deref() != Some(session.epoch.id.as_str()) {
             self.redis.link.end(session, "its epoch is another");
@@ -189,14 +216,15 @@ impl Follower {
             return Err(End::Gap);
         }
         if !page.full {
-            self.freshness.prove(page.sent);
+            self.freshness.prove(term, page.sent);
         }
         Ok(())
     }
 
     /// Entries take effect, in order. False if one of them, or one that was there before, was missed.
-    fn take(&self, page: &Page, position: &mut Position) -> bool {
-        let mut whole = true;
+    fn take(&self, page: &Page, last: StreamId, position: &mut Position) -> bool {
+        // A stream whose last entry is before one that was seen is another stream.
+        let mut whole = !position.seen || last >= position.cursor;
         for post in &page.posts {
             let follows = if position.seen {
                 post.before == position.cursor
@@ -214,9 +242,9 @@ impl Follower {
             self.meters.bus_delay(Duration::from_millis(millis));
         }
         // What was there before the read was asked for must have come with it.
-        whole &= page.full || page.last <= position.cursor;
+        whole &= page.full || last <= position.cursor;
         if !whole {
-            position.cursor = position.cursor.max(page.last);
+            position.cursor = position.cursor.max(last);
             position.seen = false;
         }
         whole

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,7 @@ pub struct Consumer {
     stream: String,
     name: String,
     claim_idle: Duration,
+    trouble: Mutex<Option<&'static str>>,
 }
 
 impl Consumer {
@@ -61,6 +63,7 @@ impl Consumer {
             stream,
             name,
             claim_idle,
+            trouble: Mutex::new(None),
         }
     }
 
@@ -88,14 +91,33 @@ impl Consumer {
         }
     }
 
+    /// What is the matter with the stream, if something is beside Redis itself.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        *self.trouble.lock()
+    }
+
     fn idle_max(&self) -> Duration {
         self.claim_idle.saturating_mul(FORGET_AFTER)
     }
 
     async fn take_all(&self, tap: &Tap) -> Lost {
-        let Ok(()) = tap.make_group(&self.stream).await else {
+        let made = tap.make_group(&self.stream).await;
+        let trouble = made.err().map(|error| match error.code() {
+            Some("WRONGTYPE") => "its key holds something that is no stream",
+            Some(_) | None => "it cannot be read",
+        });
+        let before = std::mem::replace(&mut *self.trouble.lock(), trouble);
+        if let Some(reason) = trouble {
+            if before != trouble {
+                tracing::warn!(
+                    stream.name = self.stream,
+                    reason,
+                    "the settlement stream cannot be followed"
+                );
+            }
             return Lost;
-        };
+        }
         // What this consumer had taken when a connection was lost is its own still.
         loop {
             let Ok(events) = tap.events(&self.stream, &self.name, false, BLOCK).await else {

@@ -55,10 +55,8 @@ pub fn balances(
     }
     out.insert(ETAG, rendered.etag);
     out.insert(CACHE_CONTROL, PRIVATE);
-    // Nothing shown has no age: nobody said when the user had nothing.
-    if let Some(oldest) = oldest {
-        out.insert(AGE, HeaderValue::from(oldest.seconds_until(now)));
-    }
+    let said_at = oldest.unwrap_or(held.heard_at);
+    out.insert(AGE, HeaderValue::from(said_at.seconds_until(now)));
     if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
         out.insert(CACHE_STATUS, trail);
     }

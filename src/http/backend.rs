@@ -7,6 +7,7 @@ use crate::{
     domain::{Entry, Notification, UserId},
     read::{self, Answer, Ask},
     source::Written,
+    telemetry::Via,
 };
 
 /// Reads and changes, as the routes ask for them. Implemented over read and apply; a fake in the tests.
@@ -42,6 +43,9 @@ pub trait Backend: Send + Sync + 'static {
         notifications: Vec<Notification>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Applied, apply::Error>> + Send;
+
+    /// A request of notifications (or ledger entries) could not be read: to be counted.
+    fn malformed(&self, via: Via);
 
     /// Writes ledger entries and applies them.
     fn write_entries(

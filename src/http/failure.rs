@@ -13,7 +13,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use crate::{apply, config::Scope, read, source};
+use crate::{apply, config::Scope, read, source::Error as SourceError};
 
 /// Seconds after which a client that was sent away may come back.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -51,7 +51,7 @@ pub enum Failure {
     /// Too much in flight.
     Shed,
     /// The source cannot answer; its words are for the log.
-    Source(source::Error),
+    Source(SourceError),
     /// `min_seq` was not reached in time.
     NotReached,
     /// A notification cannot be given its promise now; the words are for the log.
@@ -138,12 +138,32 @@ impl Failure {
         }
     }
 
+    /// The envelope.
+    fn body(&self, request_id: &str) -> (StatusCode, String) {
+        let (status, code, msg) = self.told(request_id);
+        let msg = serde_json::Value::from(msg.as_ref());
+        (
+            status,
+            format!(r#"{{"status":{code},"msg":{msg},"data":null}}"#),
+        )
+    }
+
+    /// The whole answer as bytes, for a connection that is closed after it.
+    pub fn on_the_wire(&self, request_id: &HeaderValue) -> Vec<u8> {
+        let id = request_id.to_str().unwrap_or_default();
+        let (status, body) = self.body(id);
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-request-id: {id}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+
     /// The whole response but for the request id's header.
     #[must_use]
     pub fn response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
-        let (status, code, msg) = self.told(request_id.to_str().unwrap_or_default());
-        let msg = serde_json::Value::from(msg.as_ref());
-        let body = format!(r#"{{"status":{code},"msg":{msg},"data":null}}"#);
+        let (status, body) = self.body(request_id.to_str().unwrap_or_default());
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

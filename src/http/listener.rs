@@ -9,29 +9,42 @@
 //! to the tracker.
 //!
 //! **Limits.** Headers have `header_timeout` from the first wait for them (an idle connection is closed by it too),
-//! [`HEAD_BYTES`] and hyper's 100 fields. Garbage gets hyper's own bare 400 or 431, without a request id.
+//! [`HEAD_BYTES`] and hyper's 100 fields.
 //!
 //! **Deliberately absent**: TLS, HTTP/2, a timeout for clients that do not read their answer (a connection is all they take).
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, rt, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Body, Sparing};
+use super::Body;
+use crate::telemetry::Sparing;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// Request line and headers.
 const HEAD_BYTES: usize = 64 * 1024;
+/// How long, and for how many bytes, a client is listened to whose request could not be read.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: u64 = 1024 * 1024;
 /// After an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,6 +52,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Answers: Clone + Send + Sync + 'static {
     /// Answers one.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// The bytes of an answer to what cannot be read as a request; the connection is closed after it.
+    fn refusal(&self) -> Vec<u8> {
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec()
+    }
 }
 
 /// Bounds of one listener.
@@ -201,23 +219,88 @@ impl Connection {
     async fn run(self, stream: TcpStream, service: impl Answers) {
         // Answers are written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
+        let answering = service.clone();
         let answer = service_fn(move |request| {
-            let service = service.clone();
+            let service = answering.clone();
             async move { Ok::<_, Infallible>(service.answer(request).await) }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), answer));
+        let mut connection = self
+            .builder
+            .serve_connection(KeptOpen(TokioIo::new(stream)), answer);
         // How a connection ends is the client's affair; what was wrong with a request was said in its answer.
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        tokio::select! {
-            biased;
-            _ = connection.as_mut() => {}
-            () = self.cut.cancelled() => {}
+            ended = &mut connection => ended,
+            () = self.shutdown.cancelled() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    ended = &mut connection => ended,
+                    () = self.cut.cancelled() => return,
+                }
+            }
+        };
+        let mut stream = connection.into_parts().io.0.into_inner();
+        if ended.is_err_and(|error| error.is_parse()) {
+            // hyper's own answer stays in its buffer: with pipelining it waits for the rest of what cannot be read.
+            let _ = timeout(LINGER, refuse(stream, &service.refusal())).await;
+        } else {
+            let _ = stream.shutdown().await;
         }
     }
+}
+
+/// A stream that hyper does not shut down, so that there may be a last word after hyper's.
+struct KeptOpen(TokioIo<TcpStream>);
+
+impl rt::Read for KeptOpen {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl rt::Write for KeptOpen {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, buffers)
+    }
+}
+
+/// Answers, and reads on for a while: a client that is still sending would lose the answer to a reset.
+async fn refuse(mut stream: TcpStream, refusal: &[u8]) -> io::Result<()> {
+    stream.write_all(refusal).await?;
+    stream.shutdown().await?;
+    let mut rest = tokio::io::AsyncReadExt::take(stream, LINGER_BYTES);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink())
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

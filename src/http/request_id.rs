@@ -39,7 +39,8 @@ impl RequestIds {
             .unwrap_or_else(|| self.new_id())
     }
 
-    fn new_id(&self) -> HeaderValue {
+    /// A new one.
+    pub fn new_id(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         HeaderValue::try_from(format!("{:016x}{number:016x}", self.prefix))
             .unwrap_or_else(|_| HeaderValue::from_static("none"))

@@ -20,7 +20,7 @@ use super::{
     json::{self, BATCH_MAX, USERS_MAX},
     query,
 };
-use crate::config::Scope;
+use crate::{config::Scope, telemetry::Via};
 
 /// The paths of a balance read.
 pub const BALANCE: [&str; 2] = ["/api/user/balance", "/api/v1/user/balance"];
@@ -84,7 +84,9 @@ async fn batch<B: Backend>(State(api): State<Shared<B>>, request: Request) -> To
 
 async fn settle<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
     let body = whole(&api, request, Scope::Settle).await?;
-    let notifications = json::notifications(&body).map_err(Failure::malformed)?;
+    let notifications = json::notifications(&body)
+        .inspect_err(|_| api.backend.malformed(Via::Http))
+        .map_err(Failure::malformed)?;
     let done = if notifications.is_empty() {
         crate::apply::Applied::default()
     } else {
@@ -99,7 +101,9 @@ async fn settle<B: Backend>(State(api): State<Shared<B>>, request: Request) -> T
 
 async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
     let body = whole(&api, request, Scope::Settle).await?;
-    let entries = json::entries(&body).map_err(Failure::malformed)?;
+    let entries = json::entries(&body)
+        .inspect_err(|_| api.backend.malformed(Via::Ledger))
+        .map_err(Failure::malformed)?;
     let done = if entries.is_empty() {
         crate::source::Written::default()
     } else {

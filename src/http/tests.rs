@@ -22,7 +22,7 @@ use crate::{
     config::{self, AuthMode},
     domain::UnixMillis,
     read, source,
-    tiers::Detail,
+    trail::Detail,
 };
 
 /// Now, for every test.

@@ -14,16 +14,17 @@ use tokio::time::Instant;
 
 use super::{Error, Reader, flight::Start};
 use crate::{
-    domain::{AssetId, Floors, Snapshot, UserId},
+    clock,
+    domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
     floor::Mark,
     render::Held,
     source,
     telemetry::{Fault, Op},
     tiers::{
-        Detail, Forward, Tier,
         memory::Kept,
         redis::{Grant, Lease, Lookup, Redis},
     },
+    trail::{Detail, Forward, Tier},
 };
 
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
@@ -114,6 +115,8 @@ impl Reader {
         } else {
             Forward::Miss
         };
+        // What is held there is good by its own floors, and this instance knows better.
+        let mut outdone = false;
         if !fresh {
             let looked = match looked {
                 Some(looked) => looked,
@@ -121,25 +124,28 @@ impl Reader {
             };
             match looked {
                 Lookup::Fault(_) => return refused(Forward::Bypass, None),
-                Lookup::Hit { snapshot, ttl } => match self.accept(user, start, &snapshot, ttl) {
-                    Some(landed) => return Ok(landed),
-                    None => forward = Forward::Stale,
-                },
+                Lookup::Hit { snapshot, ttl } => {
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                        return Ok(landed);
+                    }
+                    (forward, outdone) = (Forward::Stale, true);
+                }
                 Lookup::Miss => {}
+                Lookup::Stale => forward = Forward::Stale,
             }
         }
         let patience = Instant::now().checked_add(self.times.lease_wait);
         for pause in pauses() {
             let late = patience.is_none_or(|patience| Instant::now() >= patience);
-            let force = fresh || forward == Forward::Stale || late;
+            let force = fresh || outdone || late;
             match redis.lease(user, force).await {
                 Err(_) => return refused(Forward::Bypass, None),
                 Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
                 Ok(Lease::Hit { snapshot, ttl }) => {
-                    match self.accept(user, start, &snapshot, ttl) {
-                        Some(landed) => return Ok(landed),
-                        None => forward = Forward::Stale,
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                        return Ok(landed);
                     }
+                    (forward, outdone) = (Forward::Stale, true);
                 }
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
@@ -156,11 +162,14 @@ impl Reader {
         ttl: Duration,
     ) -> Option<Landed> {
         let mark = self.marks.of(user);
+        let age = self.times.snapshot_ttl.saturating_sub(ttl);
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let heard_at = UnixMillis(clock::wall().0.saturating_sub(age));
         let snapshot = snapshot.merge(&mark.told);
         if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
             return None;
         }
-        let held = self.keep(user, start, snapshot, Some(ttl), false);
+        let held = self.keep(user, start, snapshot, Some(ttl), false, heard_at);
         Some(Landed {
             held,
             tier: Tier::Redis,
@@ -177,6 +186,7 @@ impl Reader {
         asked: &Asked,
         fresh: bool,
     ) -> Result<Landed, Error> {
+        let heard_at = clock::wall();
         let loaded = {
             let _permit = self.permit(start).await?;
             let begun = Instant::now();
@@ -224,10 +234,17 @@ impl Reader {
         let keeps =
             met && (!refused || (loaded.from_ledger && asked.forward == Some(Forward::Bypass)));
         let held = if keeps {
-            self.keep(user, start, snapshot, kept_for, loaded.from_ledger)
+            self.keep(
+                user,
+                start,
+                snapshot,
+                kept_for,
+                loaded.from_ledger,
+                heard_at,
+            )
         } else {
             self.marks.shown(user, &snapshot);
-            Arc::new(Held::new(&self.catalogue, snapshot))
+            Arc::new(Held::new(&self.catalogue, snapshot, heard_at))
         };
         Ok(Landed {
             held,
@@ -248,7 +265,10 @@ impl Reader {
     ) -> Result<Loaded, source::Error> {
         let mark = self.marks.of(user);
         let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
-        let known_fresh = start.proven && asked.forward != Some(Forward::Bypass);
+        // Proven when it began, and since then not revoked: the lease may be of another Redis than the proof.
+        let known_fresh = start.proven
+            && self.freshness.proven(Instant::now())
+            && asked.forward != Some(Forward::Bypass);
         let trusted =
             known_fresh && !self.marks.blind() && !mark.changed && !told_by_redis && !fresh;
         if trusted {
@@ -357,11 +377,12 @@ impl Reader {
         snapshot: Snapshot,
         redis_ttl: Option<Duration>,
         from_ledger: bool,
+        heard_at: UnixMillis,
     ) -> Arc<Held> {
         self.marks.shown(user, &snapshot);
         let ttl = self.times.memory_ttl();
         let ttl = redis_ttl.map_or(ttl, |redis| ttl.min(redis));
-        let held = Arc::new(Held::new(&self.catalogue, snapshot));
+        let held = Arc::new(Held::new(&self.catalogue, snapshot, heard_at));
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {
@@ -370,6 +391,7 @@ impl Reader {
             loaded: start.at,
             from_ledger,
             generation,
+            doubted: false,
         };
         let guard = |snapshot: &Snapshot| {
             let mark = self.marks.of(user);

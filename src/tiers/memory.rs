@@ -36,6 +36,8 @@ pub struct Kept {
     pub from_ledger: bool,
     /// See [`crate::floor::Marks::generation`].
     pub generation: u64,
+    /// Below what was notified: it may not be shown as good, only be merged with.
+    pub doubted: bool,
 }
 
 /// The memory tier.
@@ -139,7 +141,7 @@ impl Memory {
                 .map(|there| there.held.snapshot.merge(&new.held.snapshot));
             let held = match merged {
                 Some(merged) if merged != new.held.snapshot => {
-                    Arc::new(Held::new(&self.catalogue, merged))
+                    Arc::new(Held::new(&self.catalogue, merged, new.held.heard_at))
                 }
                 Some(_) | None => Arc::clone(&new.held),
             };
@@ -163,8 +165,9 @@ impl Memory {
             .and_compute_with(|there| match there.map(moka::Entry::into_value) {
                 Some(there) if is_below(&there, balance.asset, balance.seq) => {
                     let snapshot = there.held.snapshot.merge(&Snapshot::new(vec![*balance]));
+                    let heard_at = there.held.heard_at;
                     Compute::Put(Kept {
-                        held: Arc::new(Held::new(&self.catalogue, snapshot)),
+                        held: Arc::new(Held::new(&self.catalogue, snapshot, heard_at)),
                         ..there
                     })
                 }
@@ -172,12 +175,24 @@ impl Memory {
             });
     }
 
-    /// Drops what is held if it is below that seq.
-    pub fn drop_below(&self, user: UserId, asset: AssetId, seq: Seq) {
+    /// What is held is not shown any more if it is below that seq.
+    pub fn doubt_below(&self, user: UserId, asset: AssetId, seq: Seq) {
+        self.doubt(user, |kept| is_below(kept, asset, seq));
+    }
+
+    /// What is held is not shown any more. A fill that is being decided is waited for, and doubted.
+    pub fn doubt_all(&self, user: UserId) {
+        self.doubt(user, |_| true);
+    }
+
+    fn doubt(&self, user: UserId, when: impl FnOnce(&Kept) -> bool) {
         self.cache
             .entry(user)
-            .and_compute_with(|there| match there {
-                Some(there) if is_below(there.value(), asset, seq) => Compute::Remove,
+            .and_compute_with(|there| match there.map(moka::Entry::into_value) {
+                Some(there) if !there.doubted && when(&there) => Compute::Put(Kept {
+                    doubted: true,
+                    ..there
+                }),
                 Some(_) | None => Compute::Nop,
             });
     }
@@ -241,7 +256,11 @@ mod tests {
     }
 
     fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
-        let held = Arc::new(Held::new(&Catalogue::default(), Snapshot::new(balances)));
+        let held = Arc::new(Held::new(
+            &Catalogue::default(),
+            Snapshot::new(balances),
+            UnixMillis(0),
+        ));
         let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
         Kept {
             held,
@@ -249,6 +268,7 @@ mod tests {
             loaded: Instant::now(),
             from_ledger: false,
             generation,
+            doubted: false,
         }
     }
 
@@ -297,13 +317,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_floor_is_dropped_and_what_is_not_stays() {
+    fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
+        let (asset, other) = (AssetId::new(1).unwrap(), AssetId::new(2).unwrap());
+        let seq = |number| Seq::new(number).unwrap();
+        let doubted = |memory: &Memory| memory.get(user(), 1).map(|kept| kept.doubted);
         let memory = memory();
         memory.keep(user(), &kept(1, vec![balance(1, 5)]), |_| true);
-        memory.drop_below(user(), AssetId::new(1).unwrap(), Seq::new(5).unwrap());
-        assert!(seqs(&memory, 1).is_some());
-        memory.drop_below(user(), AssetId::new(2).unwrap(), Seq::new(1).unwrap());
-        assert_eq!(seqs(&memory, 1), None, "an asset with a floor is missing");
+        memory.doubt_below(user(), asset, seq(5));
+        assert_eq!(doubted(&memory), Some(false));
+        memory.doubt_below(user(), other, seq(1));
+        assert_eq!(
+            doubted(&memory),
+            Some(true),
+            "an asset with a floor is missing"
+        );
+        memory.keep(user(), &kept(1, vec![balance(2, 1)]), |_| true);
+        assert_eq!(
+            (doubted(&memory), seqs(&memory, 1)),
+            (Some(false), Some(vec![5, 1]))
+        );
+        memory.doubt_all(user());
+        assert_eq!(doubted(&memory), Some(true));
     }
 
     #[test]

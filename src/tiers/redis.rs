@@ -7,33 +7,37 @@
 //!
 //! **Cancellation.** A command whose future is dropped may still run; every script may run twice.
 //!
-//! **Limits.** [`BATCH`] commands in one pipeline.
+//! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod conn;
 mod entry;
+mod keys;
 mod link;
 mod script;
+mod session;
 pub mod stream;
+mod take;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::try_join_all;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
-pub use self::link::{Epoch, Identity, Keys, Link, Session};
 use self::{
     entry::{Corrupt, Entry},
     script::Call,
 };
+pub use self::{
+    keys::Keys,
+    link::{Identity, Link},
+    session::{Epoch, Session},
+    take::Effect,
+};
 use crate::{
     config::{self, RedisMode},
-    domain::{AssetId, Balance, Floors, Notification, Said, Snapshot, UnixMillis, UserId},
-    telemetry::{Fault, Meters, Op, Refused},
-    tiers::Tier,
+    domain::{AssetId, Floors, Snapshot, UserId},
+    telemetry::{Fault, Meters, Op, Refused, Sparing},
+    trail::Tier,
 };
-
-/// Commands per pipeline.
-const BATCH: usize = 512;
 
 /// What Redis says of one user.
 #[derive(Debug, Clone)]
@@ -45,8 +49,10 @@ pub enum Lookup {
         /// What is left of its life.
         ttl: Duration,
     },
-    /// Nothing, or nothing that may be shown.
+    /// Nothing that lasts still.
     Miss,
+    /// Something that may not be shown any more: below a floor, or to be read from the ledger.
+    Stale,
     /// It could not be asked.
     Fault(Fault),
 }
@@ -92,13 +98,6 @@ impl std::fmt::Debug for SessionRef {
     }
 }
 
-/// What applying one notification did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effect {
-    /// It was known already.
-    pub old: bool,
-}
-
 /// The Redis tier.
 #[derive(Debug)]
 pub struct Redis {
@@ -109,6 +108,7 @@ pub struct Redis {
     floor_ttl: Duration,
     lease: Duration,
     cluster: bool,
+    log: Sparing,
 }
 
 impl Redis {
@@ -128,6 +128,7 @@ impl Redis {
             floor_ttl,
             lease,
             cluster: options.mode == RedisMode::Cluster,
+            log: Sparing::default(),
         }
     }
 
@@ -176,6 +177,7 @@ impl Redis {
             .and_then(|value| decode(&value, now))
         {
             Ok(Some(entry)) if entry.servable(&session.epoch.id, now) => hit(entry, now),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => Lookup::Stale,
             Ok(_) => Lookup::Miss,
             Err(Corrupt) => {
                 self.meters
@@ -200,7 +202,7 @@ impl Redis {
             .arg(self.lease.as_millis().to_string())
             .arg(if force { "1" } else { "0" });
         let reply = self.one(&session, Op::Get, call).await?;
-        let (what, now, fields): (String, i64, Value) = read(reply, &self.meters, Op::Get)?;
+        let (what, now, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
@@ -214,7 +216,7 @@ impl Redis {
         Ok(match what.as_str() {
             "hit" if entry.servable(&session.epoch.id, now) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
-                Lookup::Miss | Lookup::Fault(_) => Lease::Busy,
+                Lookup::Miss | Lookup::Stale | Lookup::Fault(_) => Lease::Busy,
             },
             "busy" | "hit" => Lease::Busy,
             _ => Lease::Granted(Grant {
@@ -259,7 +261,7 @@ impl Redis {
                 .arg(entry::rest_text(balance));
         }
         let reply = self.one(&current, Op::Fill, call).await?;
-        let (what, _): (String, i64) = read(reply, &self.meters, Op::Fill)?;
+        let (what, _): (String, i64) = self.read(reply, Op::Fill)?;
         let refused = match what.as_str() {
             "ok" => return Ok(Ok(self.snapshot_ttl)),
             "floor" => Refused::Floor,
@@ -279,159 +281,25 @@ impl Redis {
         let _ = self.one(&grant.session.0, Op::Fill, call).await;
     }
 
-    /// Notifications take effect, in their order: floors rise, what is held moves or may not be shown any more, leases are
-    /// revoked, the feed tells the others. Each notification is atomic (in a cluster: entry first, feed second).
-    ///
-    /// # Errors
-    /// The fault: some of them may have taken effect, and all of them may be repeated.
-    pub async fn apply(
-        &self,
-        notifications: &[Notification],
-        heard_at: UnixMillis,
-    ) -> Result<Vec<Effect>, Fault> {
-        let session = self.session(Op::Apply)?;
-        let mut effects = Vec::with_capacity(notifications.len());
-        for batch in notifications.chunks(BATCH) {
-            let calls: Vec<_> = batch
-                .iter()
-                .map(|notification| self.apply_call(&session, notification, heard_at))
-                .collect();
-            let replies = self.link.run_scripts(&session, Op::Apply, &calls).await?;
-            let mut untold = Vec::new();
-            for (reply, notification) in replies.into_iter().zip(batch) {
-                let (old, announce): (i64, i64) = read(reply, &self.meters, Op::Apply)?;
-                effects.push(Effect { old: old == 1 });
-                if announce == 1 {
-                    untold.push(self.announce(&session, notification, heard_at));
-                }
-            }
-            try_join_all(untold).await?;
-        }
-        Ok(effects)
+    /// A reply as what it should be; an error that the command got is a fault of Redis.
+    fn read<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
+        let read = reply.and_then(|value| T::from_redis_value(value).map_err(RedisError::from));
+        read.map_err(|error| self.refused(&error, op))
     }
 
-    fn apply_call(
-        &self,
-        session: &Session,
-        notification: &Notification,
-        heard_at: UnixMillis,
-    ) -> Call {
-        let call = Call::new(&script::APPLY).key(self.link.keys.user(notification.user));
-        let call = if self.cluster {
-            call
-        } else {
-            call.key(self.link.keys.feed())
-        };
-        let (asset, seq, rest) = told(notification, heard_at);
-        call.arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(self.floor_ttl.as_millis().to_string())
-            .arg(notification.user.to_string())
-            .arg(asset)
-            .arg(seq)
-            .arg(rest)
-            .arg("0")
-    }
-
-    /// The feed and the user's entry are apart: entry first, feed second, and last that it was told.
-    async fn announce(
-        &self,
-        session: &Arc<Session>,
-        notification: &Notification,
-        heard_at: UnixMillis,
-    ) -> Result<(), Fault> {
-        let (asset, seq, rest) = told(notification, heard_at);
-        let user = notification.user.to_string();
-        let mut tell = Call::new(&script::ANNOUNCE).key(self.link.keys.feed());
-        for (field, value) in [
-            ("u", user.as_str()),
-            ("a", &asset),
-            ("s", &seq),
-            ("r", &rest),
-        ] {
-            tell = tell.arg(field).arg(value);
+    /// An error that one command got, counted and logged.
+    fn refused(&self, error: &RedisError, op: Op) -> Fault {
+        self.meters.tier_failure(Tier::Redis, op, Fault::Error);
+        if let Some(left_out) = self.log.line() {
+            let (reason, code) = (error.category(), error.code());
+            tracing::warn!(
+                reason,
+                code,
+                log.left_out = left_out,
+                "redis refused a command"
+            );
         }
-        let _: String = read(
-            self.one(session, Op::Apply, tell).await?,
-            &self.meters,
-            Op::Apply,
-        )?;
-        if !seq.is_empty() {
-            let done = Call::new(&script::ANNOUNCED)
-                .key(self.link.keys.user(notification.user))
-                .arg(asset)
-                .arg(seq);
-            let _: i64 = read(
-                self.one(session, Op::Apply, done).await?,
-                &self.meters,
-                Op::Apply,
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Balances that a reader found in the ledger: what is held moves forward. Nothing else happens, and a fault is only
-    /// counted.
-    pub async fn observed(&self, user: UserId, balances: &[Balance]) {
-        let Ok(session) = self.session(Op::Fill) else {
-            return;
-        };
-        let calls: Vec<_> = balances
-            .iter()
-            .map(|balance| {
-                Call::new(&script::APPLY)
-                    .key(self.link.keys.user(user))
-                    .arg(entry::VERSION)
-                    .arg(session.epoch.id.as_str())
-                    .arg("0")
-                    .arg(user.to_string())
-                    .arg(balance.asset.to_string())
-                    .arg(entry::seq_text(balance.seq))
-                    .arg(entry::rest_text(balance))
-                    .arg("1")
-            })
-            .collect();
-        let _ = self.link.run_scripts(&session, Op::Fill, &calls).await;
-    }
-
-    /// Snapshots are dropped, here and by the feed everywhere; floors too if they are to be forgotten.
-    ///
-    /// # Errors
-    /// The fault: some may be dropped.
-    pub async fn drop_users(&self, users: &[UserId], floors: bool) -> Result<(), Fault> {
-        let session = self.session(Op::Apply)?;
-        for batch in users.chunks(BATCH) {
-            let calls: Vec<_> = batch
-                .iter()
-                .map(|user| {
-                    let call = Call::new(&script::DROP).key(self.link.keys.user(*user));
-                    let call = if self.cluster {
-                        call
-                    } else {
-                        call.key(self.link.keys.feed())
-                    };
-                    call.arg(entry::VERSION)
-                        .arg(user.to_string())
-                        .arg(if floors { "1" } else { "0" })
-                })
-                .collect();
-            for reply in self.link.run_scripts(&session, Op::Apply, &calls).await? {
-                let _: i64 = read(reply, &self.meters, Op::Apply)?;
-            }
-            if self.cluster {
-                let tell = batch.iter().map(|user| {
-                    let call = Call::new(&script::ANNOUNCE)
-                        .key(self.link.keys.feed())
-                        .arg("u")
-                        .arg(user.to_string())
-                        .arg("k")
-                        .arg(if floors { "forget" } else { "drop" });
-                    self.one(&session, Op::Apply, call)
-                });
-                try_join_all(tell).await?;
-            }
-        }
-        Ok(())
+        Fault::Error
     }
 
     async fn one(
@@ -448,43 +316,12 @@ impl Redis {
     }
 }
 
-/// Asset, seq and the rest of a notification, as the scripts and the feed have them.
-fn told(notification: &Notification, heard_at: UnixMillis) -> (String, String, String) {
-    match notification.said {
-        Said::Values { asset, seq, .. } => {
-            let rest = notification
-                .balance(heard_at)
-                .map(|balance| entry::rest_text(&balance))
-                .unwrap_or_default();
-            (asset.to_string(), entry::seq_text(seq), rest)
-        }
-        Said::Seq { asset, seq } => (asset.to_string(), entry::seq_text(seq), String::new()),
-        Said::Asset { asset } => (asset.to_string(), String::new(), String::new()),
-        Said::User => ("*".to_owned(), String::new(), String::new()),
-    }
-}
-
 fn hit(entry: Entry, now: i64) -> Lookup {
     let left = u64::try_from(entry.until.saturating_sub(now)).unwrap_or(0);
     Lookup::Hit {
         snapshot: entry.snapshot,
         ttl: Duration::from_millis(left),
     }
-}
-
-/// A reply as what it should be; an error that the command got is a fault of Redis.
-fn read<T: FromRedisValue>(reply: RedisResult<Value>, meters: &Meters, op: Op) -> Result<T, Fault> {
-    reply
-        .and_then(|value| T::from_redis_value(value).map_err(RedisError::from))
-        .map_err(|error| {
-            tracing::warn!(
-                reason = error.category(),
-                code = error.code(),
-                "redis refused a command"
-            );
-            meters.tier_failure(Tier::Redis, op, Fault::Error);
-            Fault::Error
-        })
 }
 
 /// The fields of a hash, from an array or a map.

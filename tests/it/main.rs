@@ -11,6 +11,7 @@ mod settlement_forms;
 mod settlement_instances;
 #[cfg(test)]
 mod settlement_support;
+mod read_tiers;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]

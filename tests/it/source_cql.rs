@@ -1,7 +1,5 @@
 //! The CQL source on a real Cassandra: what a load shows, what it costs, what a write does.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use balance_cache::{
     config::ReadFrom,
     domain::{Amount, Seq},

@@ -1,11 +1,5 @@
 //! The schema commands and the check at start, on a real Cassandra.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot be set up fails"
-)]
-
 use balance_cache::{
     config::{ReadFrom, ViewCheck},
     source::{
@@ -261,5 +255,7 @@ async fn each_keyspace_and_each_ledger_is_another_source_and_a_restart_is_none()
     let one = one.applied().await;
     assert_ne!(first, identity(&one).await);
     running.not_ready("another database").await;
+    assert!(running.scylla.write(&[entry(1, 1, 1, 1)]).await.is_err());
+    assert!(running.scylla.latest(user(1), &[asset(1)]).await.is_err());
     assert!(!matches!(running.scylla.readiness(), Readiness::Ready));
 }

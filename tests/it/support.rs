@@ -11,5 +11,5 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
-#[expect(dead_code, reason = "more ways to ask than are asked yet")]
 pub mod service;
+pub mod stage;

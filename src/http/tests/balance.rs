@@ -175,7 +175,11 @@ async fn a_read_has_the_headers_of_the_contract() {
         request("GET", "/api/user/balance?user_id=5", &[], "")
     })
     .await;
-    assert!(!nobody.headers.contains_key("age"));
+    assert_eq!(
+        nobody.header("age"),
+        "7",
+        "when the source said that there is nothing"
+    );
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use crate::{
     },
     http::Backend,
     read::{self, Answer, Ask, Held},
-    render::Rendered,
     source::Written,
-    tiers::{Detail, Trail},
+    telemetry::Via,
+    trail::{Detail, Trail},
 };
 
 /// What the fake does instead of answering.
@@ -89,10 +89,11 @@ impl Fake {
             Snapshot::default()
         };
         Answer {
-            held: Arc::new(Held {
-                rendered: Rendered::new(&self.catalogue, &snapshot),
+            held: Arc::new(Held::new(
+                &self.catalogue,
                 snapshot,
-            }),
+                UnixMillis(NOW - 7_000),
+            )),
             trail: Trail {
                 detail: *self.detail.lock(),
                 ..Trail::memory(9)
@@ -132,6 +133,8 @@ fn counted(all: usize) -> u64 {
 }
 
 impl Backend for Arc<Fake> {
+    fn malformed(&self, _: Via) {}
+
     fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
         let answer = self.answer(user);
         (self.memory.load(Ordering::Relaxed)

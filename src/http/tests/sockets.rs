@@ -251,7 +251,16 @@ async fn garbage_is_refused_and_the_listener_goes_on() {
         let _ = timeout(PATIENCE, stream.read_to_end(&mut all))
             .await
             .unwrap();
-        assert!(all.is_empty() || all.starts_with(b"HTTP/1.1 4"), "{all:?}");
+        let all = String::from_utf8(all).unwrap();
+        assert!(all.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{all:?}");
+        assert!(
+            all.contains("\r\nx-request-id: ") && all.contains("\r\ncache-control: no-store\r\n"),
+            "{all}"
+        );
+        assert!(
+            all.ends_with(r#""data":null}"#) && all.contains(r#"{"status":1001,"#),
+            "{all}"
+        );
     }
     let mut stream = running.connect().await;
     send(&mut stream, GET).await;

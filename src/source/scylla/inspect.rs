@@ -125,7 +125,7 @@ pub struct Found {
     pub view_is_view: bool,
     /// The view's build on every node; empty where there is no view.
     pub builds: Vec<Build>,
-    /// Cassandra's `materialized_views_enabled`; none where the database does not say.
+    /// Cassandra's `materialized_views_enabled`; none where the database does not say, or the view is there.
     pub views_enabled: Option<bool>,
     /// `user_balances` is empty and the ledger is not. Looked at with `read_from = "table"` only.
     pub table_is_empty: bool,
@@ -273,9 +273,23 @@ pub(super) async fn inspect(
         view: standing(VIEW, VIEW_COLUMNS),
         view_is_view: is_view(VIEW),
         builds: Vec::new(),
-        views_enabled: views_enabled(session).await,
+        views_enabled: None,
         table_is_empty: false,
     };
+    complete(session, keyspace, from, &mut found).await?;
+    Ok(found)
+}
+
+/// Asks what is asked only where the answer matters.
+async fn complete(
+    session: &Session,
+    keyspace: &Keyspace,
+    from: ReadFrom,
+    found: &mut Found,
+) -> Result<(), Error> {
+    if found.view == Standing::Missing {
+        found.views_enabled = views_enabled(session).await;
+    }
     if found.view == Standing::View {
         found.builds = builds(session, keyspace).await?;
     }
@@ -284,7 +298,7 @@ pub(super) async fn inspect(
         found.table_is_empty = is_empty(session, keyspace, TABLE).await?
             && !is_empty(session, keyspace, LEDGER).await?;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// table, column, type, kind, position, order

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use scylla::client::session::Session;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,7 +29,25 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_MIN: Duration = Duration::from_millis(100);
-const INSPECT_EVERY: Duration = Duration::from_secs(10);
+const INSPECT_EVERY: Duration = Duration::from_secs(5);
+/// The same after a statement that failed.
+const INSPECT_AFTER: Duration = Duration::from_secs(1);
+
+/// Why the database must not be used.
+struct Refusal {
+    reason: Arc<str>,
+    /// For nothing at all; else only loads are refused.
+    entirely: bool,
+}
+
+impl Refusal {
+    fn of_loads(reason: impl Into<Arc<str>>) -> Self {
+        Self {
+            reason: reason.into(),
+            entirely: false,
+        }
+    }
+}
 
 pub(super) async fn run(scylla: &Scylla, shutdown: &CancellationToken) {
     if scylla.read_from == ReadFrom::Ledger {
@@ -69,7 +87,10 @@ async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Ar
         None => scylla.connector.session().await.map_err(text)?,
     };
     let session = held.insert(session);
-    look(scylla, session).await.map_err(text)??;
+    look(scylla, session)
+        .await
+        .map_err(text)?
+        .map_err(|refusal| refusal.reason)?;
     let Some(session) = held.take() else {
         return Err("no session".into());
     };
@@ -87,19 +108,19 @@ fn text(error: Error) -> Arc<str> {
 }
 
 /// Whether what stands there may be used; the outer error is a database that does not tell.
-async fn look(scylla: &Scylla, session: &Session) -> Result<Result<(), Arc<str>>, Error> {
+async fn look(scylla: &Scylla, session: &Session) -> Result<Result<(), Refusal>, Error> {
     let found = inspect(session, &scylla.connector.keyspace, scylla.read_from).await?;
     Ok(judge(scylla, &found))
 }
 
-fn judge(scylla: &Scylla, found: &Found) -> Result<(), Arc<str>> {
+fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
     match (
         found.problem(scylla.read_from, scylla.view_check),
         scylla.view_check,
     ) {
         (Some(Problem::Blocking(reason)), _)
         | (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Required | ViewCheck::Off) => {
-            return Err(reason.into());
+            return Err(Refusal::of_loads(reason));
         }
         (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Warn) => {
             scylla.warn_once(&reason);
@@ -107,7 +128,7 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Arc<str>> {
         (None, _) => {}
     }
     let Some(identity) = found.identity.as_deref() else {
-        return Err("the ledger has no id".into());
+        return Err(Refusal::of_loads("the ledger has no id"));
     };
     let known = scylla.identity.get_or_init(|| identity.into());
     if **known == *identity {
@@ -116,7 +137,10 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Arc<str>> {
         let reason = format!(
             "this is another database than at the start ({identity}, was {known}): restart"
         );
-        Err(reason.into())
+        Err(Refusal {
+            reason: reason.into(),
+            entirely: true,
+        })
     }
 }
 
@@ -124,18 +148,25 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Arc<str>> {
 async fn keep(scylla: &Scylla, live: &Arc<Live>) {
     let mut inspected = Instant::now();
     loop {
-        let _ = tokio::time::timeout(PROBE_EVERY, scylla.nudge.notified()).await;
-        let good = matches!(scylla.state.load().readiness, Readiness::Ready);
-        let due = !good || inspected.elapsed() >= INSPECT_EVERY;
-        let readiness = match check(scylla, live, due).await {
-            Ok(Ok(())) => Readiness::Ready,
-            Ok(Err(reason)) => Readiness::NotReady(reason),
-            Err(error) => Readiness::Failing(text(error)),
+        let nudged = timeout(PROBE_EVERY, scylla.nudge.notified()).await.is_ok();
+        let before = scylla.state.load_full();
+        let good = before.readiness == Readiness::Ready;
+        let refused = matches!(before.readiness, Readiness::NotReady(_));
+        let pause = if nudged { INSPECT_AFTER } else { INSPECT_EVERY };
+        let due = !good || inspected.elapsed() >= pause;
+        let (usable, readiness) = match check(scylla, live, due).await {
+            Ok(Ok(())) => (Some(live), Readiness::Ready),
+            Ok(Err(Refusal { reason, entirely })) => {
+                ((!entirely).then_some(live), Readiness::NotReady(reason))
+            }
+            // What was refused for a reason is refused until that reason is known to be gone.
+            Err(error) if refused => (before.live.as_ref(), Readiness::NotReady(text(error))),
+            Err(error) => (Some(live), Readiness::Failing(text(error))),
         };
         if due {
             inspected = Instant::now();
         }
-        show(scylla, Some(live), readiness);
+        show(scylla, usable, readiness);
         // Failing reads ask for a check; not more often than this.
         sleep(PROBE_MIN).await;
     }
@@ -146,7 +177,7 @@ async fn check(
     scylla: &Scylla,
     live: &Live,
     inspection: bool,
-) -> Result<Result<(), Arc<str>>, Error> {
+) -> Result<Result<(), Refusal>, Error> {
     live.probe().await?;
     if inspection {
         look(scylla, &live.session).await

@@ -20,6 +20,9 @@ use redis::{
 
 use crate::config::{self, RedisMode};
 
+/// A cluster's client wants a bound on replies; for a connection that blocks, the caller has its own.
+const UNBOUNDED: Duration = Duration::from_hours(1);
+
 /// A connection that many may use at once; a clone is the same connection.
 #[derive(Clone)]
 pub(super) enum Conn {
@@ -93,7 +96,7 @@ impl Dialer {
                 let mut builder = ClusterClient::builder(self.nodes.clone())
                     .retries(0)
                     .connection_timeout(tempers.connect)
-                    .response_timeout(tempers.reply.unwrap_or(Duration::MAX));
+                    .response_timeout(tempers.reply.unwrap_or(UNBOUNDED));
                 if let Some(authorities) = &self.authorities {
                     builder = builder.certs(TlsCertificates {
                         client_tls: None,
@@ -172,10 +175,10 @@ impl Conn {
     }
 }
 
-/// An error that the server gave for this command stays with the command. The client hands it over as a value.
+/// An error that the server gave for this command stays with the command. The driver may hand it out as a value.
 fn split(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
-    match reply.and_then(Value::extract_error) {
-        Ok(value) => Ok(Ok(value)),
+    match reply {
+        Ok(value) => Ok(value.extract_error()),
         Err(error)
             if matches!(
                 error.kind(),

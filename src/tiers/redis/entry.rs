@@ -93,6 +93,14 @@ impl Entry {
         Ok(any.then_some(entry))
     }
 
+    /// Holds a snapshot whose time is not over, and which may not be shown any more.
+    #[must_use]
+    pub fn is_outdated(&self, epoch: &str, now: i64) -> bool {
+        let current =
+            self.epoch == epoch && self.until > now && !self.snapshot.balances().is_empty();
+        current && !self.servable(epoch, now)
+    }
+
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
     #[must_use]
     pub fn servable(&self, epoch: &str, now: i64) -> bool {

@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -22,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     conn::{Conn, Dialer, Tempers},
+    keys::Keys,
     script::{self, Call},
+    session::{Epoch, Findings, Session},
 };
 use crate::{
     config,
+    floor::Freshness,
     telemetry::{Fault, Meters, Op},
-    tiers::Tier,
+    trail::Tier,
 };
 
 /// How long the connection that applies notifications waits for a reply: longer than a reader would, shorter than a
@@ -38,21 +41,6 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How often the keeper looks whether the source has said who it is.
 const IDENTITY_EVERY: Duration = Duration::from_millis(50);
 
-/// An unbroken life of a Redis' data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch {
-    /// Random.
-    pub id: String,
-    /// When it began, in ms of Redis' clock.
-    pub birth: i64,
-}
-
-/// The keys of one deployment.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    prefix: String,
-}
-
 /// Where the source's identity comes from: none until it was reached.
 pub type Identity = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
 
@@ -61,6 +49,7 @@ pub struct Link {
     dialer: Dialer,
     options: config::Redis,
     identity: Identity,
+    freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     /// The names of all keys.
     pub keys: Keys,
@@ -68,116 +57,6 @@ pub struct Link {
     lost: Notify,
     trouble: Mutex<Option<Arc<str>>>,
     refused: AtomicBool,
-}
-
-/// Checked connections.
-pub struct Session {
-    readers: Vec<Conn>,
-    next: AtomicUsize,
-    writer: Conn,
-    /// The life of Redis that they belong to.
-    pub epoch: Epoch,
-    /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
-    pub evicts: bool,
-    fingerprint: String,
-    clock: Clock,
-    failures: AtomicU32,
-    over: AtomicBool,
-}
-
-/// Redis' clock, by ours.
-struct Clock {
-    base: Instant,
-    offset: AtomicI64,
-}
-
-impl Keys {
-    /// With `redis.namespace` before each.
-    #[must_use]
-    pub fn new(namespace: &str) -> Self {
-        Self {
-            prefix: if namespace.is_empty() {
-                String::new()
-            } else {
-                format!("{namespace}:")
-            },
-        }
-    }
-
-    /// A user's entry.
-    #[must_use]
-    pub fn user(&self, user: crate::domain::UserId) -> String {
-        format!("{}balance:user:{user}", self.prefix)
-    }
-
-    /// The feed of what changed.
-    #[must_use]
-    pub fn feed(&self) -> String {
-        format!("{}balance:invalidations", self.prefix)
-    }
-
-    /// The epoch.
-    #[must_use]
-    pub fn epoch(&self) -> String {
-        format!("{}balance:epoch", self.prefix)
-    }
-
-    /// Whose balances these are.
-    #[must_use]
-    pub fn source(&self) -> String {
-        format!("{}balance:source", self.prefix)
-    }
-
-    /// Notifications that could not be read.
-    #[must_use]
-    pub fn dead(&self) -> String {
-        format!("{}settlement:events:dead", self.prefix)
-    }
-}
-
-impl Clock {
-    fn elapsed(&self) -> i64 {
-        i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-
-    fn set(&self, redis_ms: i64) {
-        self.offset
-            .store(redis_ms.saturating_sub(self.elapsed()), Ordering::Relaxed);
-    }
-
-    fn now(&self) -> i64 {
-        self.offset
-            .load(Ordering::Relaxed)
-            .saturating_add(self.elapsed())
-    }
-}
-
-impl Session {
-    /// Now, in ms of Redis' clock, as far as it is known (it is looked at four times a second).
-    #[must_use]
-    pub fn now(&self) -> i64 {
-        self.clock.now()
-    }
-
-    /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
-    #[must_use]
-    pub fn young_for(&self, ttl: Duration) -> Duration {
-        let age = u64::try_from(self.now().saturating_sub(self.epoch.birth)).unwrap_or(0);
-        ttl.saturating_sub(Duration::from_millis(age))
-    }
-
-    /// Readers fail fast; what applies does not give up early.
-    fn conn(&self, op: Op) -> &Conn {
-        match op {
-            Op::Apply => &self.writer,
-            Op::Get | Op::Fill | Op::Load => {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                turn.checked_rem(self.readers.len())
-                    .and_then(|at| self.readers.get(at))
-                    .unwrap_or(&self.writer)
-            }
-        }
-    }
 }
 
 impl Link {
@@ -188,6 +67,7 @@ impl Link {
     pub fn new(
         options: &config::Redis,
         identity: Identity,
+        freshness: Arc<Freshness>,
         meters: Arc<Meters>,
     ) -> Result<Self, String> {
         Ok(Self {
@@ -195,6 +75,7 @@ impl Link {
             keys: Keys::new(&options.namespace),
             options: options.clone(),
             identity,
+            freshness,
             meters,
             session: ArcSwapOption::empty(),
             lost: Notify::new(),
@@ -252,7 +133,7 @@ impl Link {
         let asked = tokio::time::timeout(wait, session.conn(op).ask(commands)).await;
         let (fault, gone) = match asked {
             Ok(Ok(replies)) => {
-                session.failures.store(0, Ordering::Relaxed);
+                session.answered();
                 self.meters.tier(Tier::Redis, op, begun.elapsed());
                 return Ok(replies);
             }
@@ -264,11 +145,8 @@ impl Link {
             Err(_) => (Fault::Timeout, false),
         };
         self.meters.tier_failure(Tier::Redis, op, fault);
-        let failures = session
-            .failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1);
-        if gone || failures >= self.options.breaker_failures {
+        let open = session.failed(self.options.breaker_failures, self.options.timeout_ms.0);
+        if open || gone {
             self.end(session, "commands failed");
         }
         Err(fault)
@@ -307,12 +185,14 @@ impl Link {
 
     /// The session is over: what it was opened to may not be what is there now.
     pub fn end(&self, session: &Arc<Session>, why: &'static str) {
-        if session.over.swap(true, Ordering::Relaxed) {
+        if !session.end() {
             return;
         }
         tracing::warn!(reason = why, "redis session ended");
         *self.trouble.lock() = Some(why.into());
         self.session.store(None);
+        // Before there can be another session: what was proven belongs to this one.
+        self.freshness.revoke();
         self.lost.notify_one();
     }
 
@@ -383,31 +263,12 @@ impl Link {
             .pop()
             .ok_or("no connection")?;
         let checked = tokio::time::timeout(connect, self.check_in(&writer, identity)).await;
-        let (epoch, now, fingerprint, evicts) = checked.map_err(|_| "silent".to_owned())??;
-        let clock = Clock {
-            base: Instant::now(),
-            offset: AtomicI64::new(0),
-        };
-        clock.set(now);
-        Ok(Session {
-            readers,
-            next: AtomicUsize::new(0),
-            writer,
-            epoch,
-            evicts,
-            fingerprint,
-            clock,
-            failures: AtomicU32::new(0),
-            over: AtomicBool::new(false),
-        })
+        let found = checked.map_err(|_| "silent".to_owned())??;
+        Ok(Session::new(readers, writer, found))
     }
 
     /// Who is there, since when, and whose balances it holds.
-    async fn check_in(
-        &self,
-        conn: &Conn,
-        identity: &str,
-    ) -> Result<(Epoch, i64, String, bool), String> {
+    async fn check_in(&self, conn: &Conn, identity: &str) -> Result<Findings, String> {
         let told = |error: RedisError| error.category().to_owned();
         let (fingerprint, evicts) = fingerprint(&conn.info().await.map_err(told)?);
         let mut claim = redis::cmd("SET");
@@ -433,7 +294,12 @@ impl Link {
                 .arg(id.as_str());
             conn.one::<Value>(mark.by_code()).await.map_err(told)?;
         }
-        Ok((Epoch { id, birth }, now, fingerprint, evicts))
+        Ok(Findings {
+            epoch: Epoch { id, birth },
+            now,
+            fingerprint,
+            evicts,
+        })
     }
 
     /// Returns when the session is over.
@@ -442,7 +308,7 @@ impl Link {
             let lost = tokio::time::timeout(CHECK_EVERY, self.lost.notified())
                 .await
                 .is_ok();
-            if lost || session.over.load(Ordering::Relaxed) {
+            if lost || session.is_over() {
                 return;
             }
             let looked = tokio::time::timeout(WRITER_TIMEOUT, self.look(session)).await;
@@ -456,17 +322,22 @@ impl Link {
 
     /// Whether it is still the same Redis with the same data.
     async fn look(&self, session: &Arc<Session>) -> RedisResult<bool> {
-        let mut epoch = redis::cmd("HGET");
+        let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
         epoch.arg(self.keys.epoch()).arg("id");
+        source.arg(self.keys.source());
         let id: Option<String> = session.writer.one(epoch).await?;
+        let owner: Option<String> = session.writer.one(source).await?;
+        let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
         let (fingerprint, _) = fingerprint(&session.writer.info().await?);
         let (seconds, micros): (i64, i64) = session.writer.one(redis::cmd("TIME")).await?;
-        session.clock.set(
+        session.set_clock(
             seconds
                 .saturating_mul(1000)
                 .saturating_add(micros.checked_div(1000).unwrap_or(0)),
         );
-        Ok(id.as_deref() == Some(session.epoch.id.as_str()) && fingerprint == session.fingerprint)
+        Ok(ours
+            && id.as_deref() == Some(session.epoch.id.as_str())
+            && fingerprint == session.fingerprint)
     }
 }
 

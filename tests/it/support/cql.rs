@@ -1,7 +1,5 @@
 //! The CQL source in a test: settings, a keyspace of its own, a source that runs.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use std::{
     sync::{
         Arc,

@@ -63,6 +63,10 @@ if redis.call('PTTL', entry) < floor_ttl then
 end
 
 if announce == 1 and feed then
+  local form = redis.call('TYPE', feed).ok
+  if form ~= 'stream' and form ~= 'none' then
+    redis.call('DEL', feed)
+  end
   local last = redis.call('XREVRANGE', feed, '+', '-', 'COUNT', 1)
   local before = last[1] and last[1][1] or '0-0'
   redis.call('XADD', feed, '*', 'p', before, 'u', user, 'a', asset, 's', seq, 'r', rest)

@@ -1,0 +1,275 @@
+//! What a cold read costs at the source, by length of history and by the three ways of reading, beside the bare driver
+//! statements that it uses, in one run, on a real one-node Cassandra (see `tests/it/support/cassandra.rs`).
+//!
+//!     cargo bench --bench view_read
+//!
+//! prints a table (p50 of a sequential client; source and bare statements alternate, so that both see the same
+//! machine) and then runs the same under criterion. `BALANCE_CACHE_BENCH_ROWS=100000` adds that history.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench that cannot be set up fails; its table goes to the terminal"
+)]
+
+#[path = "../tests/it/support/cassandra.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+mod cassandra;
+
+use std::{
+    hint::black_box,
+    num::NonZeroU64,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use balance_cache::{
+    config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
+    domain::{Asset, Catalogue, UserId},
+    source::{
+        Readiness, Source,
+        scylla::{Scylla, schema},
+    },
+};
+use criterion::{BenchmarkId, Criterion};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use scylla::{
+    client::session::Session,
+    serialize::row::SerializeRow,
+    statement::{batch::Batch, batch::BatchType, prepared::PreparedStatement},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const ASSETS: i32 = 10;
+const ROUNDS: usize = 1_500;
+const WAYS: [ReadFrom; 3] = [ReadFrom::View, ReadFrom::Table, ReadFrom::Ledger];
+type Row = (i32, i64, Option<i64>, Option<i64>, Option<i64>);
+
+/// The driver alone, with the statements of a load.
+struct Bare {
+    session: Session,
+    jump: PreparedStatement,
+    table: PreparedStatement,
+    ledger: PreparedStatement,
+}
+
+impl Bare {
+    async fn new(session: Session) -> Self {
+        let prepare = async |text: &str| {
+            let mut statement = session.prepare(text).await.unwrap();
+            statement.set_is_idempotent(true);
+            statement
+        };
+        Self {
+            jump: prepare("SELECT asset_id, seq, avail, frozen, created_at FROM bench.user_balances_by_user WHERE user_id = ? AND asset_id >= ? LIMIT 1").await,
+            table: prepare("SELECT asset_id, version, avail, frozen, updated_at FROM bench.user_balances WHERE user_id = ?").await,
+            ledger: prepare("SELECT asset_id, seq, avail, frozen, created_at FROM bench.balance_ledger WHERE user_id = ? AND asset_id IN ? PER PARTITION LIMIT 1").await,
+            session,
+        }
+    }
+
+    async fn read(&self, way: ReadFrom, user: i64) -> usize {
+        match way {
+            ReadFrom::View => {
+                let starts = std::iter::once(i32::MIN).chain((1..=ASSETS).map(|asset| asset + 1));
+                let jumps = starts.map(|start| self.rows(&self.jump, (user, start)));
+                try_join_all(jumps.map(async |rows| Ok::<_, ()>(rows.await)))
+                    .await
+                    .unwrap()
+                    .into_iter()
+                    .sum()
+            }
+            ReadFrom::Table => self.rows(&self.table, (user,)).await,
+            ReadFrom::Ledger => {
+                let assets: Vec<i32> = (1..=ASSETS).collect();
+                self.rows(&self.ledger, (user, assets)).await
+            }
+        }
+    }
+
+    async fn rows(&self, statement: &PreparedStatement, values: impl SerializeRow) -> usize {
+        let result = self
+            .session
+            .execute_unpaged(statement, values)
+            .await
+            .unwrap();
+        let rows = result.into_rows_result().unwrap();
+        rows.rows::<Row>()
+            .unwrap()
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
+            .len()
+    }
+}
+
+/// `rows` per asset, in batches of one partition; the current state beside them.
+async fn history(session: &Session, user: i64, rows: i64) {
+    const BATCH: usize = 50;
+    let insert = session.prepare("INSERT INTO bench.balance_ledger (user_id, asset_id, seq, avail, frozen, created_at) VALUES (?, ?, ?, ?, 0, 0)").await.unwrap();
+    let current = session.prepare("INSERT INTO bench.user_balances (user_id, asset_id, avail, frozen, version, updated_at) VALUES (?, ?, ?, 0, ?, 0) USING TIMESTAMP ?").await.unwrap();
+    let mut batches = Vec::new();
+    for asset in 1..=ASSETS {
+        session
+            .execute_unpaged(&current, (user, asset, rows, rows, rows))
+            .await
+            .unwrap();
+        let seqs: Vec<i64> = (1..=rows).collect();
+        for seqs in seqs.chunks(BATCH) {
+            let values: Vec<_> = seqs.iter().map(|seq| (user, asset, *seq, *seq)).collect();
+            batches.push(values);
+        }
+    }
+    let writes = batches.into_iter().map(|values| {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        for _ in &values {
+            batch.append_statement(insert.clone());
+        }
+        async move { session.batch(&batch, values).await.map(drop) }
+    });
+    let writes: Vec<_> = writes.collect();
+    stream::iter(writes)
+        .buffer_unordered(16)
+        .try_collect::<()>()
+        .await
+        .unwrap();
+}
+
+fn settings(node: &cassandra::Cassandra) -> config::Scylla {
+    config::Scylla {
+        nodes: vec![node.node()],
+        keyspace: "bench".to_owned(),
+        view_check: ViewCheck::Required,
+        username: String::new(),
+        password: String::new(),
+        datacenter: String::new(),
+        rack: String::new(),
+        consistency: Consistency::LocalQuorum,
+        replication_factor: 1,
+        connect_timeout_ms: Millis(Duration::from_secs(5)),
+        tls_ca_file: "".into(),
+        tls_cert_file: "".into(),
+        tls_key_file: "".into(),
+    }
+}
+
+fn source(read_from: ReadFrom) -> config::Source {
+    config::Source {
+        kind: SourceKind::Scylla,
+        read_from,
+        timeout_ms: Millis(Duration::from_secs(30)),
+    }
+}
+
+async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
+    let assets: Vec<_> = (1..=ASSETS)
+        .map(|id| Asset {
+            id,
+            name: format!("A{id}"),
+            decimals: 8,
+        })
+        .collect();
+    let catalogue = Arc::new(Catalogue::new(&assets, &[]).unwrap());
+    let scylla = Arc::new(Scylla::new(settings, &source(way), catalogue).unwrap());
+    TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
+    while scylla.readiness() != Readiness::Ready {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    scylla
+}
+
+async fn timed<T>(work: impl Future<Output = T>) -> Duration {
+    let start = Instant::now();
+    black_box(work.await);
+    start.elapsed()
+}
+
+fn p50(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times.get(times.len() / 2).unwrap().as_secs_f64() * 1_000.0
+}
+
+/// One line of the table: p50 of the source and of the bare statements, alternating.
+async fn line(bare: &Bare, scylla: &Scylla, way: ReadFrom, rows: i64) {
+    let user = UserId::new(rows).unwrap();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS + 200 {
+        let load = timed(scylla.load(user)).await;
+        let driver = timed(bare.read(way, rows)).await;
+        if round >= 200 {
+            ours.push(load);
+            theirs.push(driver);
+        }
+    }
+    let (ours, theirs) = (p50(ours), p50(theirs));
+    let ratio = ours / theirs;
+    println!("| {way:?} | {rows} | {ours:.3} | {theirs:.3} | {ratio:.2} |");
+}
+
+/// First loads of users that were never seen: page and jumps, or the page alone.
+async fn unseen(settings: &config::Scylla, histories: &[i64]) {
+    let mut times = vec![Vec::new(); histories.len()];
+    for _ in 0..30 {
+        let scylla = open(settings, ReadFrom::View).await;
+        scylla.load(UserId::MAX).await.unwrap();
+        for (rows, times) in histories.iter().zip(&mut times) {
+            times.push(timed(scylla.load(UserId::new(*rows).unwrap())).await);
+        }
+    }
+    for (rows, times) in histories.iter().zip(times) {
+        println!("| View, never seen | {rows} | {:.3} | | |", p50(times));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a longer history is asked for by the environment"
+)]
+fn histories() -> Vec<i64> {
+    let longer = std::env::var("BALANCE_CACHE_BENCH_ROWS").ok();
+    let longer =
+        longer.map(|rows| i64::try_from(rows.parse::<NonZeroU64>().unwrap().get()).unwrap());
+    [10, 1_000, 20_000].into_iter().chain(longer).collect()
+}
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = cassandra::Cassandra::start(&cassandra::Options::default());
+    let settings = settings(&node);
+    let histories = histories();
+    let (bare, sources) = runtime.block_on(async {
+        schema::apply(&settings, &source(ReadFrom::View))
+            .await
+            .unwrap();
+        let bare = Bare::new(node.session().await).await;
+        for rows in &histories {
+            history(&bare.session, *rows, *rows).await;
+        }
+        let mut sources = Vec::new();
+        for way in WAYS {
+            sources.push((way, open(&settings, way).await));
+        }
+        println!("| read | rows per asset | source, p50 ms | bare driver, p50 ms | ratio |");
+        println!("|---|---|---|---|---|");
+        for (way, scylla) in &sources {
+            for rows in &histories {
+                line(&bare, scylla, *way, *rows).await;
+            }
+        }
+        unseen(&settings, &histories).await;
+        (bare, sources)
+    });
+    let mut criterion = Criterion::default().configure_from_args();
+    for (way, scylla) in &sources {
+        let mut group = criterion.benchmark_group(format!("{way:?}"));
+        for rows in &histories {
+            let user = UserId::new(*rows).unwrap();
+            group.bench_function(BenchmarkId::new("source", rows), |b| {
+                b.to_async(&runtime).iter(|| scylla.load(user));
+            });
+            group.bench_function(BenchmarkId::new("bare driver", rows), |b| {
+                b.to_async(&runtime).iter(|| bare.read(*way, *rows));
+            });
+        }
+    }
+    criterion.final_summary();
+}

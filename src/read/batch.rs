@@ -1,0 +1,129 @@
+//! Many users at once: one question to Redis for all that memory lacks, and a bounded number of loads.
+//!
+//! **Cancellation.** As for one user: loads that were begun go on.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream};
+use tokio::time::Instant;
+
+use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight};
+use crate::domain::UserId;
+
+/// Users that one batch loads at a time.
+pub(super) const LOADS: usize = 32;
+
+/// How long before the deadline no more users are warmed.
+const WARM_MARGIN: Duration = Duration::from_millis(200);
+
+impl Reader {
+    /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
+    ///
+    /// # Errors
+    /// The first failure of any of them.
+    pub async fn read_many(
+        self: &Arc<Self>,
+        users: &[UserId],
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Error> {
+        let begun = Instant::now();
+        let ask = Ask::default();
+        let mut answers: HashMap<UserId, Answer> = HashMap::with_capacity(users.len());
+        let mut missing = HashMap::new();
+        let mut leading = Vec::new();
+        for user in users {
+            if answers.contains_key(user) || missing.contains_key(user) {
+                continue;
+            }
+            match self.ask_memory(*user, &ask, begun) {
+                Ok(answer) => {
+                    answers.insert(*user, answer);
+                }
+                Err(said) => {
+                    let (role, flight, floors) = self.board(*user, begun);
+                    if role {
+                        leading.push((*user, Arc::clone(&flight)));
+                    }
+                    missing.insert(*user, (flight, !role, said, floors));
+                }
+            }
+        }
+        self.lead_many(leading);
+        for (user, (flight, follows, said, floors)) in missing {
+            let result = match flight.wait(deadline).await {
+                Ok(landed) if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) => {
+                    Ok(answer_of(landed, said, follows))
+                }
+                Ok(_) => self.answer(user, &ask, Instant::now(), deadline).await,
+                Err(error) => self.stale_or(user, &ask, error),
+            };
+            answers.insert(
+                user,
+                result.inspect_err(|error| self.count(Err(error), begun))?,
+            );
+        }
+        let ordered: Vec<_> = users
+            .iter()
+            .filter_map(|user| answers.get(user).cloned())
+            .collect();
+        for answer in &ordered {
+            self.count(Ok(answer), begun);
+        }
+        Ok(ordered)
+    }
+
+    /// Loads users that are not held; returns how many are held then, and how many could not be loaded.
+    pub async fn warm(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
+        // Who is not begun by then is not begun at all, so that the answer with its counts comes in time.
+        let end = deadline.checked_sub(WARM_MARGIN).unwrap_or(deadline);
+        let loads = stream::iter(users.to_vec()).map(|user| {
+            let reader = Arc::clone(self);
+            async move {
+                let now = Instant::now();
+                now >= end
+                    || reader
+                        .answer(user, &Ask::default(), now, deadline)
+                        .await
+                        .is_err()
+            }
+        });
+        let results: Vec<_> = loads.buffer_unordered(LOADS).collect().await;
+        let failed = results.iter().filter(|failed| **failed).count();
+        let loaded = results.len().saturating_sub(failed);
+        (
+            u64::try_from(loaded).unwrap_or(u64::MAX),
+            u64::try_from(failed).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// Runs loads in a task of their own; for several, Redis is asked once.
+    pub(super) fn lead_many(self: &Arc<Self>, flights: Vec<(UserId, Arc<Flight>)>) {
+        if flights.is_empty() {
+            return;
+        }
+        let reader = Arc::clone(self);
+        let run: BoxFuture<'static, ()> = Box::pin(async move {
+            let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
+            let looked = match &reader.redis {
+                Some(redis) => redis.get_many(&users).await.into_iter().map(Some).collect(),
+                None => vec![None; users.len()],
+            };
+            let loads = flights
+                .into_iter()
+                .zip(looked)
+                .map(|((user, flight), looked)| {
+                    let reader = &reader;
+                    async move {
+                        reader.meters.load_in_flight(true);
+                        let landed = reader.load(user, flight.start, looked, false).await;
+                        reader.meters.load_in_flight(false);
+                        reader.flights.land(user, &flight, landed);
+                    }
+                });
+            stream::iter(loads)
+                .for_each_concurrent(LOADS, |load| load)
+                .await;
+        });
+        self.tasks.spawn(run);
+    }
+}

@@ -1,0 +1,80 @@
+//! Readers that name the seq that they must see: what is missing is looked up in the ledger, for that reader.
+//!
+//! **Invariants.** A client's `min_seq` raises no floor. What the ledger gave is real, so the tiers move forward with it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Answer, Ask, Error, Reader, flight::Start};
+use crate::{
+    clock,
+    domain::UserId,
+    render::Held,
+    trail::{Forward, Tier, Trail},
+};
+
+impl Reader {
+    /// If the answer is below the client's `min_seq`, the ledger is asked for what is missing.
+    pub(super) async fn satisfy(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        answer: Answer,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        if ask.min_seq.met_by(&answer.held.snapshot) {
+            return Ok(answer);
+        }
+        let mark = self.marks.of(user);
+        let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
+        let end = start
+            .at
+            .checked_add(self.times.lag_budget)
+            .map_or(deadline, |end| end.min(deadline));
+        let before = answer.held.snapshot.clone();
+        let mut snapshot = before.clone();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let _permit = self.permit(start).await?;
+            snapshot = self.look_again(user, snapshot, &ask.min_seq).await?;
+            if ask.min_seq.met_by(&snapshot) {
+                break;
+            }
+            let next = Instant::now().checked_add(pause).unwrap_or(end);
+            if next >= end {
+                return Err(Error::NotReached);
+            }
+            tokio::time::sleep_until(next).await;
+            pause = pause.saturating_mul(2);
+        }
+        let newer: Vec<_> = snapshot
+            .balances()
+            .iter()
+            .filter(|balance| before.get(balance.asset) != Some(balance))
+            .copied()
+            .collect();
+        self.marks.shown(user, &snapshot);
+        for balance in &newer {
+            self.memory.forward(user, balance);
+        }
+        if let Some(redis) = &self.redis {
+            redis.observed(user, &newer).await;
+        }
+        let redis = if answer.trail.answered == Tier::Redis {
+            Some(Forward::Stale)
+        } else {
+            answer.trail.redis
+        };
+        let trail = Trail {
+            answered: Tier::Source,
+            ttl: None,
+            redis,
+            ..answer.trail
+        };
+        Ok(Answer {
+            held: Arc::new(Held::new(&self.catalogue, snapshot, clock::wall())),
+            trail,
+        })
+    }
+}

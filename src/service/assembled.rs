@@ -1,0 +1,326 @@
+//! The parts that answer requests, and how they hang together.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Error, told};
+use crate::{
+    apply::{self, Applied, Applier, Warmed, WriteError},
+    config::{Settings, SourceKind},
+    domain::{Catalogue, Entry, Notification, UserId},
+    feed::settlements::Consumer,
+    floor::{Freshness, MARKS_MAX, Marks},
+    http::Backend,
+    ops,
+    read::{self, Answer, Ask, Parts, Reader},
+    source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
+    telemetry::{self, Meters, Via},
+    tiers::{
+        memory::Memory,
+        redis::{Link, Redis},
+    },
+};
+
+/// A lease lasts for a load's statements and this.
+const LEASE_SLACK: Duration = Duration::from_millis(250);
+
+/// What answers requests.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    pub(super) reader: Arc<Reader>,
+    pub(super) applier: Arc<Applier>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) marks: Arc<Marks>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) redis: Option<Arc<Redis>>,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) catalogue: Arc<Catalogue>,
+    tasks: TaskTracker,
+    pub(super) consumer: Option<Arc<Consumer>>,
+    shutdown: CancellationToken,
+}
+
+type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
+
+fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
+    match settings.source.kind {
+        SourceKind::Embedded => {
+            let opened = Embedded::open(
+                &settings.embedded,
+                settings.source.timeout_ms.0,
+                rand::random(),
+            );
+            Ok((Arc::new(opened.map_err(|error| told(Some(error)))?), None))
+        }
+        SourceKind::Scylla => {
+            let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
+            let scylla = Arc::new(opened.map_err(|error| told(Some(error)))?);
+            let source: Arc<dyn Source> = scylla.clone();
+            Ok((source, Some(scylla)))
+        }
+    }
+}
+
+fn open_redis(
+    settings: &Settings,
+    source: &Arc<dyn Source>,
+    freshness: &Arc<Freshness>,
+    meters: &Arc<Meters>,
+) -> Result<Option<Arc<Redis>>, Error> {
+    if settings.redis.url.is_empty() {
+        return Ok(None);
+    }
+    let identity = {
+        let source = Arc::clone(source);
+        Arc::new(move || source.identity())
+    };
+    let link = Link::new(
+        &settings.redis,
+        identity,
+        Arc::clone(freshness),
+        Arc::clone(meters),
+    )
+    .map_err(Error)?;
+    let lease = settings
+        .source
+        .timeout_ms
+        .0
+        .saturating_mul(2)
+        .saturating_add(LEASE_SLACK);
+    let lease = lease.saturating_add(settings.settlement.lag_budget_ms.0);
+    let redis = Redis::new(
+        link,
+        &settings.redis,
+        settings.settlement.floor_ttl_ms.0,
+        lease,
+        Arc::clone(meters),
+    );
+    Ok(Some(Arc::new(redis)))
+}
+
+fn consumer(
+    settings: &Settings,
+    redis: &Arc<Redis>,
+    applier: &Arc<Applier>,
+    meters: &Arc<Meters>,
+) -> Arc<Consumer> {
+    Arc::new(Consumer::new(
+        Arc::clone(redis),
+        Arc::clone(applier),
+        Arc::clone(meters),
+        settings.settlement.stream.clone(),
+        format!("{:016x}", rand::random::<u64>()),
+        settings.settlement.claim_idle_ms.0,
+    ))
+}
+
+// === impl Assembled ===
+
+impl Assembled {
+    pub(super) fn new(
+        settings: &Settings,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<(Self, Option<Arc<Scylla>>), Error> {
+        let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
+            .map_err(|errors| told(errors.first()))?;
+        let catalogue = Arc::new(catalogue);
+        let meters = Meters::new();
+        let (source, scylla) = open_source(settings, &catalogue)?;
+        let floor_ttl = settings.settlement.floor_ttl_ms.0;
+        let marks = Arc::new(Marks::new(floor_ttl, MARKS_MAX));
+        let freshness = Arc::new(if settings.redis.url.is_empty() {
+            // What was notified in the life before is in the ledger, and may not be in the view yet.
+            marks.blind_for(floor_ttl);
+            Freshness::always()
+        } else {
+            Freshness::by_proof(settings.settlement.max_staleness_ms.0)
+        });
+        let redis = open_redis(settings, &source, &freshness, &meters)?;
+        let stale_for = if settings.stale.enabled {
+            settings.stale.max_age_ms.0
+        } else {
+            Duration::ZERO
+        };
+        let max_bytes = settings.memory.max_bytes;
+        let memory = Arc::new(Memory::new(
+            max_bytes,
+            stale_for,
+            Arc::clone(&catalogue),
+            Arc::clone(&meters),
+        ));
+        let reader = Reader::new(
+            Parts {
+                catalogue: Arc::clone(&catalogue),
+                memory: Arc::clone(&memory),
+                redis: redis.clone(),
+                source: Arc::clone(&source),
+                marks: Arc::clone(&marks),
+                freshness: Arc::clone(&freshness),
+                meters: Arc::clone(&meters),
+                tasks: tasks.clone(),
+            },
+            settings,
+        );
+        let applier = Arc::new(Applier::new(
+            redis.clone(),
+            Arc::clone(&source),
+            Arc::clone(&memory),
+            Arc::clone(&marks),
+            Arc::clone(&meters),
+        ));
+        let consumer = redis
+            .as_ref()
+            .map(|redis| consumer(settings, redis, &applier, &meters));
+        let assembled = Self {
+            reader,
+            applier,
+            memory,
+            marks,
+            freshness,
+            redis,
+            source,
+            meters,
+            catalogue,
+            tasks,
+            consumer,
+            shutdown,
+        };
+        Ok((assembled, scylla))
+    }
+
+    pub(super) fn keep_up(&self) {
+        let (entries, bytes) = self.memory.size();
+        self.meters.memory(entries, bytes);
+        self.meters.upkeep();
+    }
+
+    /// Runs it to its end even if the client hangs up: a change must not stop half-way.
+    async fn finish<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.tasks.spawn(change).await.ok()
+    }
+}
+
+impl Backend for Arc<Assembled> {
+    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
+        self.reader.held(user, ask)
+    }
+
+    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
+        self.reader.read(user, ask, deadline).await
+    }
+
+    async fn read_many(
+        &self,
+        users: Vec<UserId>,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, read::Error> {
+        self.reader.read_many(&users, deadline).await
+    }
+
+    async fn settle(
+        &self,
+        notifications: Vec<Notification>,
+        deadline: Instant,
+    ) -> Result<Applied, apply::Error> {
+        let applier = Arc::clone(&self.applier);
+        let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
+        self.finish(change)
+            .await
+            .unwrap_or(Err(apply::Error::Deadline))
+    }
+
+    fn malformed(&self, via: Via) {
+        self.meters
+            .notifications(via, telemetry::Applied::Invalid, 1);
+    }
+
+    async fn write_entries(
+        &self,
+        entries: Vec<Entry>,
+        deadline: Instant,
+    ) -> Result<Written, WriteError> {
+        let applier = Arc::clone(&self.applier);
+        let change = async move { applier.write(&entries, deadline).await };
+        self.finish(change)
+            .await
+            .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
+    }
+
+    async fn invalidate(
+        &self,
+        users: Vec<UserId>,
+        floors: bool,
+        deadline: Instant,
+    ) -> Result<u64, apply::Error> {
+        let applier = Arc::clone(&self.applier);
+        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        let change = async move { applier.invalidate(&users, floors, deadline).await };
+        self.finish(change)
+            .await
+            .unwrap_or(Err(apply::Error::Deadline))
+            .map(|()| count)
+    }
+
+    async fn warm(&self, users: Vec<UserId>, deadline: Instant) -> Warmed {
+        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        let (loaded, failed) = self.reader.warm(&users, deadline).await;
+        Warmed {
+            users: count,
+            loaded,
+            failed,
+        }
+    }
+}
+
+impl ops::Facts for Assembled {
+    fn readiness(&self) -> ops::Readiness {
+        let mut readiness = ops::Readiness::default();
+        if self.shutdown.is_cancelled() {
+            readiness.not_ready.push("stopping".to_owned());
+        }
+        if let Some(reason) = self
+            .consumer
+            .as_ref()
+            .and_then(|consumer| consumer.trouble())
+        {
+            readiness
+                .degraded
+                .push(format!("settlement stream: {reason}"));
+        }
+        match self.source.readiness() {
+            source::Readiness::Ready => {}
+            source::Readiness::Failing(reason) => {
+                readiness.degraded.push(format!("source: {reason}"));
+            }
+            source::Readiness::NotReady(reason) => {
+                readiness.not_ready.push(format!("source: {reason}"));
+            }
+        }
+        if let Some(redis) = &self.redis {
+            match (redis.link.trouble(), redis.link.session()) {
+                (Some(reason), _) if redis.link.refused() => readiness.not_ready.push(format!("redis: {reason}")),
+                (Some(reason), _) => readiness.degraded.push(format!("redis: {reason}")),
+                (None, Some(session)) if session.evicts => readiness.degraded.push(
+                    "redis: maxmemory-policy is not noeviction: what it may have dropped is read from the ledger".to_owned(),
+                ),
+                (None, Some(_) | None) => {}
+            }
+            if !self.freshness.proven(Instant::now()) {
+                readiness.degraded.push("feed: freshness is not proven: memory answers only what was just read from the ledger".to_owned());
+            }
+        }
+        readiness
+    }
+
+    fn metrics(&self) -> String {
+        self.keep_up();
+        self.meters.page()
+    }
+}

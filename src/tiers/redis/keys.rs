@@ -1,0 +1,53 @@
+//! The names of our keys in Redis.
+
+use crate::domain::UserId;
+
+/// The keys of one deployment.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// With `redis.namespace` before each.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            prefix: if namespace.is_empty() {
+                String::new()
+            } else {
+                format!("{namespace}:")
+            },
+        }
+    }
+
+    /// A user's entry.
+    #[must_use]
+    pub fn user(&self, user: UserId) -> String {
+        format!("{}balance:user:{user}", self.prefix)
+    }
+
+    /// The feed of what changed.
+    #[must_use]
+    pub fn feed(&self) -> String {
+        format!("{}balance:invalidations", self.prefix)
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        format!("{}balance:epoch", self.prefix)
+    }
+
+    /// Whose balances these are.
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("{}balance:source", self.prefix)
+    }
+
+    /// Notifications that could not be read.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        format!("{}settlement:events:dead", self.prefix)
+    }
+}

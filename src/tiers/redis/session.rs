@@ -1,0 +1,154 @@
+//! Connections that were checked: to which life of which Redis they lead.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::conn::Conn;
+use crate::telemetry::Op;
+
+/// An unbroken life of a Redis' data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Random.
+    pub id: String,
+    /// When it began, in ms of Redis' clock.
+    pub birth: i64,
+}
+
+/// What was found out about the Redis behind some connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// The life of its data.
+    pub(super) epoch: Epoch,
+    /// Its clock, in ms.
+    pub(super) now: i64,
+    /// Run and replication ids of all its masters.
+    pub(super) fingerprint: String,
+    /// It may drop keys that have not ended.
+    pub(super) evicts: bool,
+}
+
+/// Checked connections.
+pub struct Session {
+    readers: Vec<Conn>,
+    next: AtomicUsize,
+    pub(super) writer: Conn,
+    /// The life of Redis that they belong to.
+    pub epoch: Epoch,
+    /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
+    pub evicts: bool,
+    pub(super) fingerprint: String,
+    clock: Clock,
+    failures: AtomicU32,
+    /// When the streak of failures began, on the clock's base, in ms.
+    failing_since: AtomicI64,
+    over: AtomicBool,
+}
+
+/// Redis' clock, by ours.
+struct Clock {
+    base: Instant,
+    offset: AtomicI64,
+}
+
+impl Clock {
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn set(&self, redis_ms: i64) {
+        self.offset
+            .store(redis_ms.saturating_sub(self.elapsed()), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> i64 {
+        self.offset
+            .load(Ordering::Relaxed)
+            .saturating_add(self.elapsed())
+    }
+}
+
+impl Session {
+    pub(super) fn new(readers: Vec<Conn>, writer: Conn, found: Findings) -> Self {
+        let clock = Clock {
+            base: Instant::now(),
+            offset: AtomicI64::new(0),
+        };
+        clock.set(found.now);
+        Self {
+            readers,
+            next: AtomicUsize::new(0),
+            writer,
+            epoch: found.epoch,
+            evicts: found.evicts,
+            fingerprint: found.fingerprint,
+            clock,
+            failures: AtomicU32::new(0),
+            failing_since: AtomicI64::new(0),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Redis' clock was read.
+    pub(super) fn set_clock(&self, redis_ms: i64) {
+        self.clock.set(redis_ms);
+    }
+
+    /// A command was answered.
+    pub(super) fn answered(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// A command was not answered. True if that makes `most` in a row, over at least `time`: many commands that fail in one
+    /// moment may be this process' own stutter.
+    pub(super) fn failed(&self, most: u32, time: Duration) -> bool {
+        let now = self.clock.elapsed();
+        let before = self.failures.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.failing_since.store(now, Ordering::Relaxed);
+        }
+        let since = now.saturating_sub(self.failing_since.load(Ordering::Relaxed));
+        before.saturating_add(1) >= most
+            && u128::try_from(since).is_ok_and(|since| since >= time.as_millis())
+    }
+
+    /// It is over; false if it was already.
+    pub(super) fn end(&self) -> bool {
+        !self.over.swap(true, Ordering::Relaxed)
+    }
+
+    /// Somebody ended it.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Now, in ms of Redis' clock, as far as it is known (it is looked at four times a second).
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
+    #[must_use]
+    pub fn young_for(&self, ttl: Duration) -> Duration {
+        let age = u64::try_from(self.now().saturating_sub(self.epoch.birth)).unwrap_or(0);
+        ttl.saturating_sub(Duration::from_millis(age))
+    }
+
+    /// Readers fail fast; what applies does not give up early.
+    pub(super) fn conn(&self, op: Op) -> &Conn {
+        match op {
+            Op::Apply => &self.writer,
+            Op::Get | Op::Fill | Op::Load => {
+                let turn = self.next.fetch_add(1, Ordering::Relaxed);
+                turn.checked_rem(self.readers.len())
+                    .and_then(|at| self.readers.get(at))
+                    .unwrap_or(&self.writer)
+            }
+        }
+    }
+}

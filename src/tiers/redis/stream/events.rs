@@ -1,0 +1,216 @@
+//! The settlement stream: its consumer group, and the stream of what could not be read.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use redis::{FromRedisValue, RedisResult, Value};
+
+use super::{
+    GRACE, PAGE, Tap, millis,
+    wire::{entries, stream_entries},
+};
+use crate::domain::{Notification, Wire};
+
+/// The consumer group of all instances.
+const GROUP: &str = "balance-cache";
+/// Entries of the dead stream, at most, about.
+const DEAD_MAX: usize = 100_000;
+
+/// An entry of the settlement stream.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its place, as text.
+    pub id: String,
+    /// Its fields and values.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Event {
+    /// The notification's fields, or its JSON; else why it cannot be read.
+    ///
+    /// # Errors
+    /// In words for whoever looks into the dead stream.
+    pub fn read(&self) -> Result<Notification, String> {
+        let mut wire = Wire::default();
+        let mut event = None;
+        let mut seen = BTreeSet::new();
+        for (field, value) in &self.fields {
+            let slot = match field.as_slice() {
+                b"event" => None,
+                b"user_id" => Some(&mut wire.user_id),
+                b"asset_id" => Some(&mut wire.asset_id),
+                b"seq" => Some(&mut wire.seq),
+                b"avail" => Some(&mut wire.avail),
+                b"frozen" => Some(&mut wire.frozen),
+                b"created_at" => Some(&mut wire.created_at),
+                _ => continue,
+            };
+            let name = String::from_utf8_lossy(field);
+            if !seen.insert(field) {
+                return Err(format!("{name} stands twice"));
+            }
+            let text = std::str::from_utf8(value).map_err(|_| format!("{name} is not UTF-8"))?;
+            match slot {
+                None => event = Some(text),
+                Some(slot) => {
+                    *slot = whole_number(text).map_err(|reason| format!("{name} {reason}"))?;
+                }
+            }
+        }
+        if let Some(json) = event {
+            return if seen.len() == 1 {
+                Notification::parse(json)
+            } else {
+                Err("event stands beside other fields of a notification".to_owned())
+            };
+        }
+        wire.check()
+    }
+}
+
+/// Digits as JSON would have them: no plus, no leading zero. Empty and `null` are absent.
+fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
+    if matches!(text, "" | "null") {
+        return Ok(None);
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let canonical = digits == "0"
+        || (!digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if !canonical || text == "-0" {
+        return Err("is not a whole number");
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| "is not a whole number of 64 bits")
+}
+
+impl Tap {
+    /// Makes the consumer group, from the stream's beginning, where there is none.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn make_group(&self, stream: &str) -> RedisResult<()> {
+        let mut make = redis::cmd("XGROUP");
+        make.arg("CREATE")
+            .arg(stream)
+            .arg(GROUP)
+            .arg("0")
+            .arg("MKSTREAM");
+        match self.one::<Value>(make, GRACE).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// New events for this consumer, or those that it took and did not acknowledge; waits for `block` at most.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
+    pub async fn events(
+        &self,
+        stream: &str,
+        consumer: &str,
+        new: bool,
+        block: Duration,
+    ) -> RedisResult<Vec<Event>> {
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP")
+            .arg(GROUP)
+            .arg(consumer)
+            .arg("COUNT")
+            .arg(PAGE)
+            .arg("BLOCK")
+            .arg(millis(block));
+        read.arg("STREAMS")
+            .arg(stream)
+            .arg(if new { ">" } else { "0" });
+        let reply = self.one::<Value>(read, block.saturating_add(GRACE)).await?;
+        Ok(entries(reply)?
+            .into_iter()
+            .map(|(id, fields)| Event { id, fields })
+            .collect())
+    }
+
+    /// Events that a consumer took and did not acknowledge for `idle`: now ours.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn claim(
+        &self,
+        stream: &str,
+        consumer: &str,
+        idle: Duration,
+    ) -> RedisResult<Vec<Event>> {
+        let mut claim = redis::cmd("XAUTOCLAIM");
+        claim
+            .arg(stream)
+            .arg(GROUP)
+            .arg(consumer)
+            .arg(millis(idle))
+            .arg("0-0")
+            .arg("COUNT")
+            .arg(PAGE);
+        let reply = self.one::<Value>(claim, GRACE).await?;
+        let Value::Array(parts) = reply else {
+            return Ok(Vec::new());
+        };
+        let claimed = parts.into_iter().nth(1).unwrap_or(Value::Nil);
+        Ok(stream_entries(claimed)?
+            .into_iter()
+            .map(|(id, fields)| Event { id, fields })
+            .collect())
+    }
+
+    /// These events took effect.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn acknowledge(&self, stream: &str, ids: &[String]) -> RedisResult<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut acknowledge = redis::cmd("XACK");
+        acknowledge.arg(stream).arg(GROUP).arg(ids);
+        self.one::<i64>(acknowledge, GRACE).await.map(drop)
+    }
+
+    /// Puts an event that could not be read aside, with its id and the reason.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn bury(&self, dead: &str, event: &Event, reason: &str) -> RedisResult<()> {
+        let mut bury = redis::cmd("XADD");
+        bury.arg(dead).arg("MAXLEN").arg("~").arg(DEAD_MAX).arg("*");
+        for (field, value) in &event.fields {
+            bury.arg(field).arg(value);
+        }
+        bury.arg("id").arg(&event.id).arg("reason").arg(reason);
+        self.one::<String>(bury, GRACE).await.map(drop)
+    }
+
+    /// Removes this consumer, if nothing is left with it, and others that have had nothing for `idle`.
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn tidy(&self, stream: &str, me: Option<&str>, idle: Duration) -> RedisResult<()> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("CONSUMERS").arg(stream).arg(GROUP);
+        let consumers: Vec<std::collections::HashMap<String, Value>> =
+            self.one(info, GRACE).await?;
+        for consumer in consumers {
+            let number = |name: &str| match consumer.get(name) {
+                Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+                Some(_) | None => 0,
+            };
+            let name = consumer.get("name").cloned().map(String::from_redis_value);
+            let Some(Ok(name)) = name else { continue };
+            let over = me == Some(name.as_str()) || number("idle") >= millis(idle);
+            if over && number("pending") == 0 {
+                let mut remove = redis::cmd("XGROUP");
+                remove.arg("DELCONSUMER").arg(stream).arg(GROUP).arg(&name);
+                self.one::<i64>(remove, GRACE).await?;
+            }
+        }
+        Ok(())
+    }
+}

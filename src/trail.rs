@@ -1,0 +1,250 @@
+//! The tiers' common words: who answered, and what each tier that was asked before it had to say.
+
+use std::fmt;
+
+/// Where an answer can come from, nearest the reader first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// This process.
+    Memory,
+    /// Redis.
+    Redis,
+    /// The ledger, or what is derived from it.
+    Source,
+}
+
+/// Why a tier sent the reader on, in the words of RFC 9211.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forward {
+    /// It holds nothing.
+    Miss,
+    /// It holds something that may not be shown: unproven, below a floor or below the reader's `min_seq`.
+    Stale,
+    /// The reader asked for the ledger.
+    Request,
+    /// It could not be asked.
+    Bypass,
+}
+
+/// What a reader has to know about an answer that is not as good as promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Detail {
+    /// A floor is known that not even the ledger reaches yet.
+    Behind,
+    /// The source is down; this is what was known last.
+    Stale,
+}
+
+impl Detail {
+    /// The word in headers, bodies and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// How an answer came about: the `Cache-Status` of RFC 9211, the tier nearest the source first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trail {
+    /// Who answered.
+    pub answered: Tier,
+    /// Whole seconds for which a tier that answered may go on to do so.
+    pub ttl: Option<u64>,
+    /// What is wrong with the answer.
+    pub detail: Option<Detail>,
+    /// What Redis said, if it was asked and did not answer. None where no Redis is configured too.
+    pub redis: Option<Forward>,
+    /// What memory said, if it did not answer.
+    pub memory: Option<Forward>,
+    /// Another reader's load was joined.
+    pub collapsed: bool,
+    /// The source was asked, and failed, before a tier answered with something stale.
+    pub source_failed: bool,
+}
+
+impl Trail {
+    /// A hit in memory that lasts for `ttl` more whole seconds.
+    #[must_use]
+    pub const fn memory(ttl: u64) -> Self {
+        Self {
+            answered: Tier::Memory,
+            ttl: Some(ttl),
+            detail: None,
+            redis: None,
+            memory: None,
+            collapsed: false,
+            source_failed: false,
+        }
+    }
+
+    /// The word of metrics and logs for this answer.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match (self.detail, self.collapsed, self.answered) {
+            (Some(Detail::Stale), _, _) => Outcome::Stale,
+            (Some(Detail::Behind), _, _) => Outcome::Behind,
+            (None, true, _) => Outcome::Joined,
+            (None, false, Tier::Memory) => Outcome::Memory,
+            (None, false, Tier::Redis) => Outcome::Redis,
+            (None, false, Tier::Source) => Outcome::Source,
+        }
+    }
+}
+
+/// Who answered a read: one word for header, metric, log and dashboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Memory.
+    Memory,
+    /// Redis.
+    Redis,
+    /// The source.
+    Source,
+    /// Another reader's load.
+    Joined,
+    /// Something old, marked so.
+    Stale,
+    /// Something below a known floor, marked so.
+    Behind,
+    /// Nobody: too much in flight.
+    Shed,
+    /// Nobody: a failure.
+    Failed,
+}
+
+impl Outcome {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::Redis,
+        Self::Source,
+        Self::Joined,
+        Self::Stale,
+        Self::Behind,
+        Self::Shed,
+        Self::Failed,
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Source => "source",
+            Self::Joined => "joined",
+            Self::Stale => "stale",
+            Self::Behind => "behind",
+            Self::Shed => "shed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Tier {
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Source => "source",
+        }
+    }
+}
+
+impl Forward {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Request => "request",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+impl fmt::Display for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; hit", self.answered.word())?;
+        if let Some(ttl) = self.ttl {
+            write!(f, "; ttl={ttl}")?;
+        }
+        if let Some(detail) = self.detail {
+            write!(f, "; detail={}", detail.word())?;
+        }
+        if self.source_failed {
+            f.write_str(", source; fwd=stale")?;
+        }
+        for (tier, forward) in [(Tier::Redis, self.redis), (Tier::Memory, self.memory)] {
+            if let Some(forward) = forward {
+                write!(f, ", {}; fwd={}", tier.word(), forward.word())?;
+            }
+        }
+        if self.collapsed {
+            f.write_str("; collapsed")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_status_reads_as_the_contract_writes_it() {
+        let cold = Trail {
+            answered: Tier::Source,
+            ttl: None,
+            redis: Some(Forward::Miss),
+            memory: Some(Forward::Miss),
+            ..Trail::memory(0)
+        };
+        assert_eq!(Trail::memory(9).to_string(), "memory; hit; ttl=9");
+        assert_eq!(
+            Trail {
+                answered: Tier::Redis,
+                memory: Some(Forward::Miss),
+                ..Trail::memory(52)
+            }
+            .to_string(),
+            "redis; hit; ttl=52, memory; fwd=miss"
+        );
+        assert_eq!(
+            cold.to_string(),
+            "source; hit, redis; fwd=miss, memory; fwd=miss"
+        );
+        assert_eq!(
+            Trail {
+                collapsed: true,
+                ..cold
+            }
+            .to_string(),
+            "source; hit, redis; fwd=miss, memory; fwd=miss; collapsed"
+        );
+        let bypassed = Trail {
+            redis: Some(Forward::Bypass),
+            memory: Some(Forward::Stale),
+            ..cold
+        };
+        assert_eq!(
+            bypassed.to_string(),
+            "source; hit, redis; fwd=bypass, memory; fwd=stale"
+        );
+        let stale = Trail {
+            detail: Some(Detail::Stale),
+            ttl: None,
+            source_failed: true,
+            redis: Some(Forward::Bypass),
+            ..Trail::memory(0)
+        };
+        assert_eq!(
+            stale.to_string(),
+            "memory; hit; detail=stale, source; fwd=stale, redis; fwd=bypass"
+        );
+    }
+}
