@@ -156,6 +156,14 @@ impl Follower {
     ) -> Position {
         let mut position = from;
         let mut trimmed = Instant::now();
+        match tap.is_of(session).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.redis.link.end(session, "another redis");
+                return position;
+            }
+            Err(_) => return position,
+        }
         loop {
             if self.freshness.term() != term {
                 return position;

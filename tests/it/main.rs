@@ -5,13 +5,13 @@
 
 #[cfg(test)]
 mod harness;
+mod read_tiers;
 #[cfg(test)]
 mod settlement_forms;
 #[cfg(test)]
 mod settlement_instances;
 #[cfg(test)]
 mod settlement_support;
-mod read_tiers;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]

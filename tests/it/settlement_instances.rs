@@ -388,3 +388,38 @@ async fn seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance() {
     assert_eq!(btc(one, 10).await, 1);
     assert_eq!(btc(one, 9).await, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_shown_and_not_kept_is_not_undercut_by_memory() {
+    let node = Cassandra::start(&Options::default());
+    let pair = Pair::start_on(&node).await;
+    let (one, _) = pair.both();
+    for seq in 2..8 {
+        whole(one).await;
+        btc(one, 11).await;
+        assert!(
+            one.balances(11)
+                .await
+                .cache_status()
+                .starts_with("memory; hit")
+        );
+        // The ledger's answer waits until the right to fill is gone: it is shown, and kept nowhere.
+        pair.ledger(11, 1, seq).await;
+        node.pause();
+        let request = one.request(Method::GET, "/api/user/balance?user_id=11");
+        let fresh = one.send(request.header("cache-control", "no-cache"));
+        let revoke = async {
+            eventually_async(SOON, "the lease is taken", async || {
+                let lease: bool = pair.redis.ask(&["HEXISTS", "balance:user:11", "lease"]);
+                lease.then_some(())
+            })
+            .await;
+            pair.redis.ask::<i64>(&["HDEL", "balance:user:11", "lease"]);
+            node.resume();
+        };
+        let (read, ()) = tokio::join!(fresh, revoke);
+        assert_eq!(seq_of(&read, "BTC"), seq);
+        let next = one.balances(11).await;
+        assert_eq!(seq_of(&next, "BTC"), seq, "{}", next.cache_status());
+    }
+}
