@@ -40,10 +40,24 @@ pub struct Mark {
     pub reread_assets: Vec<AssetId>,
 }
 
+/// What is remembered of one user. What was notified ends by itself, however often the user is read: a forged seq must not
+/// stay, and a user is to be read from the view again.
+#[derive(Debug, Clone, Default)]
+struct Memo {
+    /// Floors by notifications, and when each was told.
+    notified: Vec<(AssetId, Seq, Instant)>,
+    /// Floors by answers: real, and remembered as long as the user is.
+    shown: Floors,
+    told: Snapshot,
+    changed: Option<Instant>,
+    reread: u64,
+    reread_assets: Vec<AssetId>,
+}
+
 #[derive(Debug)]
 struct Shard {
-    young: HashMap<UserId, Mark>,
-    old: HashMap<UserId, Mark>,
+    young: HashMap<UserId, Memo>,
+    old: HashMap<UserId, Memo>,
     turned: Instant,
 }
 
@@ -86,11 +100,8 @@ impl Marks {
     #[must_use]
     pub fn of(&self, user: UserId) -> Mark {
         self.with(user, |shard| {
-            shard
-                .young
-                .get(&user)
-                .or_else(|| shard.old.get(&user))
-                .cloned()
+            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
+            memo.map(|memo| memo.mark(self.ttl))
         })
         .unwrap_or_default()
     }
@@ -103,11 +114,11 @@ impl Marks {
         seq: Seq,
         balance: Option<Balance>,
     ) -> bool {
-        self.mark(user, true, |mark| {
+        self.mark(user, true, |memo| {
             if let Some(balance) = balance {
-                mark.told = mark.told.merge(&Snapshot::new(vec![balance]));
+                memo.told = memo.told.merge(&Snapshot::new(vec![balance]));
             }
-            mark.floors.raise(asset, seq)
+            memo.notify(asset, seq, self.ttl)
         })
     }
 
@@ -133,7 +144,7 @@ impl Marks {
     pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
             self.mark(user, false, |mark| {
-                mark.floors.raise_to(snapshot);
+                mark.shown.raise_to(snapshot);
                 true
             });
         }
@@ -166,13 +177,10 @@ impl Marks {
         let mut changes = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let marks = shard
-                .young
-                .iter()
-                .chain(&shard.old)
-                .filter(|(_, mark)| mark.changed);
-            changes
-                .extend(marks.map(|(user, mark)| (*user, mark.floors.clone(), mark.told.clone())));
+            let memos = shard.young.iter().chain(&shard.old);
+            let marks = memos.map(|(user, memo)| (*user, memo.mark(self.ttl)));
+            let marks = marks.filter(|(_, mark)| mark.changed);
+            changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
         }
         changes
     }
@@ -199,7 +207,7 @@ impl Marks {
         self.generation.load(Ordering::SeqCst)
     }
 
-    fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Mark) -> bool) -> bool {
+    fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Memo) -> bool) -> bool {
         let (overflow, news) = self.with(user, |shard| {
             let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
             if full && !changed {
@@ -214,7 +222,9 @@ impl Marks {
                 .remove(&user)
                 .or_else(|| shard.old.remove(&user))
                 .unwrap_or_default();
-            mark.changed |= changed;
+            if changed {
+                mark.changed = Some(Instant::now());
+            }
             let news = change(&mut mark);
             shard.young.insert(user, mark);
             (full, news)
@@ -253,6 +263,45 @@ impl Marks {
     }
 }
 
+impl Memo {
+    /// A notification's floor. True if it rose.
+    fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration) -> bool {
+        let now = Instant::now();
+        self.notified.retain(|(_, _, told)| told.elapsed() < ttl);
+        let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
+        match self.notified.iter_mut().find(|floor| floor.0 == asset) {
+            Some((_, floor, told)) => {
+                let rises = *floor < seq;
+                if *floor <= seq {
+                    (*floor, *told) = (seq, now);
+                }
+                rises && is_news
+            }
+            None => {
+                self.notified.push((asset, seq, now));
+                is_news
+            }
+        }
+    }
+
+    /// What of it still counts.
+    fn mark(&self, ttl: Duration) -> Mark {
+        let mut floors = self.shown.clone();
+        for (asset, seq, told) in &self.notified {
+            if told.elapsed() < ttl {
+                floors.raise(*asset, *seq);
+            }
+        }
+        Mark {
+            floors,
+            told: self.told.clone(),
+            changed: self.changed.is_some_and(|at| at.elapsed() < ttl),
+            reread: self.reread,
+            reread_assets: self.reread_assets.clone(),
+        }
+    }
+}
+
 /// How fresh this instance's knowledge of changes is known to be.
 ///
 /// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke`]). So nothing that was
@@ -270,6 +319,7 @@ pub struct Freshness {
 struct Proof {
     term: u64,
     micros: u64,
+    ever: bool,
 }
 
 impl Freshness {
@@ -307,8 +357,15 @@ impl Freshness {
         let mut proof = self.proof.lock();
         if proof.term == term {
             proof.micros = proof.micros.max(micros.saturating_add(1));
+            proof.ever = true;
             self.shown.store(proof.micros, Ordering::SeqCst);
         }
+    }
+
+    /// There was a proof once, in whatever term; without a feed none is needed.
+    #[must_use]
+    pub fn ever_proven(&self) -> bool {
+        self.max_staleness.is_none() || self.proof.lock().ever
     }
 
     /// Nothing is proven any more, and a new term begins.
@@ -317,6 +374,7 @@ impl Freshness {
         *proof = Proof {
             term: proof.term.saturating_add(1),
             micros: 0,
+            ever: proof.ever,
         };
         self.shown.store(0, Ordering::SeqCst);
     }
@@ -365,7 +423,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mark_lives_for_one_to_two_ttl() {
+    async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        let real = Balance {
+            asset: asset(),
+            seq: seq(5),
+            avail: crate::domain::Amount::from_raw(1),
+            frozen: crate::domain::Amount::from_raw(0),
+            updated_at: None,
+            said_at: crate::domain::UnixMillis(0),
+        };
+        marks.changed(user(1), asset(), seq(i64::MAX), None);
+        for second in 0..12 {
+            let mark = marks.of(user(1));
+            assert_eq!(mark.changed, second < 10, "{second}");
+            let floor = if second < 10 { seq(i64::MAX) } else { seq(5) };
+            if second > 0 {
+                assert_eq!(mark.floors.get(asset()), Some(floor), "{second}");
+            }
+            marks.shown(user(1), &Snapshot::new(vec![real]));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_lives_for_a_ttl() {
         let marks = Marks::new(Duration::from_secs(10), 100);
         marks.changed(user(1), asset(), seq(5), None);
         tokio::time::advance(Duration::from_secs(9)).await;

@@ -279,7 +279,7 @@ impl Reader {
                 self.lead_many(vec![(user, Arc::clone(&flight))]);
             }
             let landed = flight.wait(deadline).await?;
-            if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) {
+            if landed.suits(&floors) {
                 return Ok(answer_of(landed, said, !leads));
             }
             begun = Instant::now();
@@ -306,8 +306,8 @@ impl Reader {
             Ok(Ok(landed)) => landed?,
             Ok(Err(_)) | Err(_) => return Err(Error::Deadline),
         };
-        if landed.detail.is_none() && !mark.floors.met_by(&landed.held.snapshot) {
-            // The load compares its result with the marks: this cannot be.
+        if !landed.suits(&mark.floors) && !landed.suits(&self.marks.of(user).floors) {
+            // The load compares its result with the marks, and floors that ended meanwhile do not count: this cannot be.
             self.meters.seq_regression();
             return Err(Error::Deadline);
         }
@@ -375,6 +375,7 @@ fn answer_of(landed: Landed, memory_said: Forward, collapsed: bool) -> Answer {
         ttl,
         detail,
         redis,
+        unmet: _,
     } = landed;
     let ttl = ttl.map(|ttl| ttl.as_secs());
     let trail = Trail {

@@ -51,9 +51,7 @@ impl Reader {
         self.lead_many(leading);
         for (user, (flight, follows, said, floors)) in missing {
             let result = match flight.wait(deadline).await {
-                Ok(landed) if landed.detail.is_some() || floors.met_by(&landed.held.snapshot) => {
-                    Ok(answer_of(landed, said, follows))
-                }
+                Ok(landed) if landed.suits(&floors) => Ok(answer_of(landed, said, follows)),
                 Ok(_) => self.answer(user, &ask, Instant::now(), deadline).await,
                 Err(error) => self.stale_or(user, &ask, error),
             };

@@ -41,8 +41,18 @@ pub struct Landed {
     pub ttl: Option<Duration>,
     /// What is wrong with them.
     pub detail: Option<Detail>,
+    /// The floors that were looked for in vain, where they are behind.
+    pub unmet: Floors,
     /// What Redis said, if it did not answer.
     pub redis: Option<Forward>,
+}
+
+impl Landed {
+    /// A reader with these floors may be shown it: it reaches them, or looked for just these in vain.
+    pub fn suits(&self, floors: &Floors) -> bool {
+        let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
+        floors.unmet_by(&self.held.snapshot).all(in_vain)
+    }
 }
 
 /// What Redis contributed.
@@ -124,6 +134,11 @@ impl Reader {
             };
             match looked {
                 Lookup::Fault(_) => return refused(Forward::Bypass, None),
+                // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
+                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
+                Lookup::Hit { .. } | Lookup::Miss | Lookup::Stale if !start.proven => {
+                    return refused(Forward::Stale, None);
+                }
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(landed);
@@ -175,6 +190,7 @@ impl Reader {
             tier: Tier::Redis,
             ttl: Some(ttl),
             detail: None,
+            unmet: Floors::NONE,
             redis: None,
         })
     }
@@ -212,27 +228,28 @@ impl Reader {
         self.meters
             .negative_amounts(u64::try_from(negative).unwrap_or(0));
 
-        let (mut snapshot, mut met) = self
+        let (mut snapshot, mut unmet) = self
             .reach(user, &loaded.snapshot, asked.grant.as_ref())
             .await?;
         let mut kept_for = None;
         let mut refused = asked.grant.is_none() && asked.forward.is_some();
-        if let (true, Some(redis), Some(grant)) = (met, &self.redis, &asked.grant) {
+        if let (true, Some(redis), Some(grant)) = (unmet.is_empty(), &self.redis, &asked.grant) {
             match redis.fill(user, grant, &snapshot, loaded.from_ledger).await {
                 Ok(Ok(ttl)) => kept_for = Some(ttl),
                 Ok(Err(_)) | Err(_) => refused = true,
             }
             if refused {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
-                (snapshot, met) = self.reach(user, &snapshot, None).await?;
+                (snapshot, unmet) = self.reach(user, &snapshot, None).await?;
             }
-        } else if let (false, Some(redis), Some(grant)) = (met, &self.redis, &asked.grant) {
+        } else if let (false, Some(redis), Some(grant)) =
+            (unmet.is_empty(), &self.redis, &asked.grant)
+        {
             redis.release(user, grant).await;
         }
-        let detail = (!met).then_some(Detail::Behind);
+        let met = unmet.is_empty();
         // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
-        let keeps =
-            met && (!refused || (loaded.from_ledger && asked.forward == Some(Forward::Bypass)));
+        let keeps = met && (!refused || (loaded.from_ledger && asked.grant.is_none()));
         let held = if keeps {
             self.keep(
                 user,
@@ -244,13 +261,15 @@ impl Reader {
             )
         } else {
             self.marks.shown(user, &snapshot);
+            self.memory.raise(user, &snapshot);
             Arc::new(Held::new(&self.catalogue, snapshot, heard_at))
         };
         Ok(Landed {
             held,
             tier: Tier::Source,
             ttl: None,
-            detail,
+            detail: (!met).then_some(Detail::Behind),
+            unmet,
             redis: asked.forward,
         })
     }
@@ -320,25 +339,27 @@ impl Reader {
         wanted.into_iter().collect()
     }
 
-    /// Reads assets that are below their floors again from the ledger, within `lag_budget`. False if it is not reached.
+    /// Reads assets that are below their floors again from the ledger, within `lag_budget`. Returns the floors that are
+    /// not reached, too.
     async fn reach(
         &self,
         user: UserId,
         snapshot: &Snapshot,
         grant: Option<&Grant>,
-    ) -> Result<(Snapshot, bool), Error> {
+    ) -> Result<(Snapshot, Floors), Error> {
         let mut snapshot =
             grant.map_or_else(|| snapshot.clone(), |grant| snapshot.merge(&grant.known));
         let end = Instant::now().checked_add(self.times.lag_budget);
+        let mut floors = Floors::NONE;
         for pause in pauses() {
             let mark = self.marks.of(user);
             snapshot = snapshot.merge(&mark.told);
-            let mut floors = mark.floors;
+            floors = mark.floors;
             if let Some(grant) = grant {
                 floors.raise_all(&grant.floors);
             }
             if floors.met_by(&snapshot) {
-                return Ok((snapshot, true));
+                return Ok((snapshot, Floors::NONE));
             }
             snapshot = self.look_again(user, snapshot, &floors).await?;
             if floors.met_by(&snapshot) {
@@ -354,7 +375,7 @@ impl Reader {
             }
             tokio::time::sleep(pause).await;
         }
-        Ok((snapshot, false))
+        Ok((snapshot, floors))
     }
 
     /// The newest ledger rows of what is below its floor, merged in.
@@ -399,6 +420,10 @@ impl Reader {
                 && mark.reread == start.reread
                 && mark.floors.met_by(snapshot)
         };
-        self.memory.keep(user, &kept, guard).unwrap_or(held)
+        let kept = self.memory.keep(user, &kept, guard);
+        kept.unwrap_or_else(|| {
+            self.memory.raise(user, &held.snapshot);
+            held
+        })
     }
 }

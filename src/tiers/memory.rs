@@ -175,6 +175,24 @@ impl Memory {
             });
     }
 
+    /// Newer balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
+    pub fn raise(&self, user: UserId, shown: &Snapshot) {
+        self.cache.entry(user).and_compute_with(|there| {
+            let Some(there) = there.map(moka::Entry::into_value) else {
+                return Compute::Nop;
+            };
+            let merged = there.held.snapshot.merge(shown);
+            if merged == there.held.snapshot {
+                return Compute::Nop;
+            }
+            let held = Held::new(&self.catalogue, merged, there.held.heard_at);
+            Compute::Put(Kept {
+                held: Arc::new(held),
+                ..there
+            })
+        });
+    }
+
     /// What is held is not shown any more if it is below that seq.
     pub fn doubt_below(&self, user: UserId, asset: AssetId, seq: Seq) {
         self.doubt(user, |kept| is_below(kept, asset, seq));
@@ -307,6 +325,18 @@ mod tests {
             std::str::from_utf8(&body).unwrap().contains(r#""seq":9"#),
             "the body moves with it"
         );
+    }
+
+    #[test]
+    fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
+        let memory = memory();
+        memory.raise(user(), &Snapshot::new(vec![balance(1, 9)]));
+        assert_eq!(seqs(&memory, 1), None);
+        memory.keep(user(), &kept(1, vec![balance(1, 5), balance(2, 5)]), |_| {
+            true
+        });
+        memory.raise(user(), &Snapshot::new(vec![balance(1, 9), balance(2, 3)]));
+        assert_eq!(seqs(&memory, 1), Some(vec![9, 5]));
     }
 
     #[test]

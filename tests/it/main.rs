@@ -24,6 +24,12 @@ mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
 #[cfg(test)]
+mod settlement_forms;
+#[cfg(test)]
+mod settlement_instances;
+#[cfg(test)]
+mod settlement_support;
+#[cfg(test)]
 mod source_cql;
 #[cfg(test)]
 mod source_cql_outages;

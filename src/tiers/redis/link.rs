@@ -277,6 +277,9 @@ impl Link {
         let mut who = redis::cmd("GET");
         who.arg(self.keys.source());
         let owner: Option<String> = conn.one(who).await.map_err(told)?;
+        if owner.is_none() {
+            return Err("what is written is gone at once".to_owned());
+        }
         if owner.as_deref() != Some(identity) {
             self.refused.store(true, Ordering::Relaxed);
             return Err("this Redis and namespace hold the balances of another source; give this deployment a redis.namespace of its own".to_owned());
@@ -314,13 +317,16 @@ impl Link {
             let looked = tokio::time::timeout(WRITER_TIMEOUT, self.look(session)).await;
             match looked {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false)) => self.end(session, "another redis, or its data are gone"),
+                Ok(Ok(false)) => self.end(
+                    session,
+                    "another redis, its data are gone, or its eviction policy is another",
+                ),
                 Ok(Err(_)) | Err(_) => self.end(session, "no answer"),
             }
         }
     }
 
-    /// Whether it is still the same Redis with the same data.
+    /// Whether it is still the same Redis with the same data and the same policy of dropping them.
     async fn look(&self, session: &Arc<Session>) -> RedisResult<bool> {
         let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
         epoch.arg(self.keys.epoch()).arg("id");
@@ -328,7 +334,7 @@ impl Link {
         let id: Option<String> = session.writer.one(epoch).await?;
         let owner: Option<String> = session.writer.one(source).await?;
         let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
-        let (fingerprint, _) = fingerprint(&session.writer.info().await?);
+        let (fingerprint, evicts) = fingerprint(&session.writer.info().await?);
         let (seconds, micros): (i64, i64) = session.writer.one(redis::cmd("TIME")).await?;
         session.set_clock(
             seconds
@@ -337,12 +343,13 @@ impl Link {
         );
         Ok(ours
             && id.as_deref() == Some(session.epoch.id.as_str())
-            && fingerprint == session.fingerprint)
+            && fingerprint == session.fingerprint
+            && evicts == session.evicts)
     }
 }
 
 /// Run and replication ids of all masters, and whether any of them may drop keys.
-fn fingerprint(infos: &[String]) -> (String, bool) {
+pub(super) fn fingerprint(infos: &[String]) -> (String, bool) {
     let field = |info: &str, name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

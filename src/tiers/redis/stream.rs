@@ -17,8 +17,9 @@ use tokio::time::{Instant, timeout};
 pub use self::events::Event;
 use self::wire::{entries, last_id, post};
 use super::{
-    Redis,
+    Redis, Session,
     conn::Conn,
+    link,
     script::{self, Call},
 };
 use crate::domain::{AssetId, Balance, Seq, UserId};
@@ -187,6 +188,20 @@ impl Tap {
     pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
         let begin = Call::new(&script::ANNOUNCE).key(feed).arg("e").arg(epoch);
         self.one::<Value>(begin.by_code(), GRACE).await.map(drop)
+    }
+
+    /// Leads to the servers that the session was opened to, and not to what came after them: an older copy of the data has
+    /// the same epoch.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn is_of(&self, session: &Session) -> RedisResult<bool> {
+        let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let info = timeout(GRACE, self.conn.info())
+            .await
+            .map_err(|_| gone())??;
+        let (fingerprint, _) = link::fingerprint(&info);
+        Ok(fingerprint == session.fingerprint)
     }
 
     /// The id of the current epoch; none where it is gone.

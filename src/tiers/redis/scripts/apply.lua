@@ -54,7 +54,8 @@ else
     redis.call('HDEL', entry, 'whole')
   end
   redis.call('HDEL', entry, 'lease')
-  if told and told >= seq then
+  -- Only what was announced last: a forged seq far ahead must not silence what is real.
+  if told == seq then
     announce = 0
   end
 end

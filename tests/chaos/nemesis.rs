@@ -1,0 +1,191 @@
+//! What goes wrong: one fault after another, by a seed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use tokio::time::sleep;
+
+use crate::{
+    support::{
+        cassandra::Cassandra,
+        proxy::{Mode, Proxy, Way},
+        redis::Redis,
+        service::Service,
+    },
+    world::{INSTANCES, World},
+};
+
+/// All that can be done to the servers.
+#[derive(Debug)]
+pub struct Nemesis {
+    pub redis: Redis,
+    pub cassandra: &'static Cassandra,
+    pub services: Vec<Service>,
+    pub proxies: Vec<Proxy>,
+    pub injected: BTreeMap<Fault, u64>,
+    pub users: u64,
+}
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    RedisPaused,
+    RedisRestartedEmpty,
+    RedisRestartedOlder,
+    RedisSaved,
+    Flushall,
+    KeysDeleted,
+    FeedDeleted,
+    Evicting,
+    InstanceCutOff,
+    InstanceBlackHoled,
+    InstanceDelayed,
+    ConnectionsKilled,
+    CassandraPaused,
+    InstanceKilled,
+    InstancePaused,
+    Invalidated,
+}
+
+const ALL: [Fault; 16] = [
+    Fault::RedisPaused,
+    Fault::RedisRestartedEmpty,
+    Fault::RedisRestartedOlder,
+    Fault::RedisSaved,
+    Fault::Flushall,
+    Fault::KeysDeleted,
+    Fault::FeedDeleted,
+    Fault::Evicting,
+    Fault::InstanceCutOff,
+    Fault::InstanceBlackHoled,
+    Fault::InstanceDelayed,
+    Fault::ConnectionsKilled,
+    Fault::CassandraPaused,
+    Fault::InstanceKilled,
+    Fault::InstancePaused,
+    Fault::Invalidated,
+];
+
+impl Nemesis {
+    /// Until the time is over; every kind once before any comes twice. All is healed when it returns.
+    pub async fn run(&mut self, world: &Arc<World>, time: Duration, seed: u64) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let end = world.now() + time;
+        let mut round = Vec::new();
+        while world.now() < end {
+            if round.is_empty() {
+                round = ALL.to_vec();
+                rand::seq::SliceRandom::shuffle(round.as_mut_slice(), &mut rng);
+            }
+            let Some(fault) = round.pop() else { continue };
+            *self.injected.entry(fault).or_default() += 1;
+            eprintln!("{:>9.3?} {fault:?}", world.now());
+            self.inject(fault, world, &mut rng).await;
+            sleep(Duration::from_millis(rng.random_range(100..2_500))).await;
+        }
+    }
+
+    async fn inject(&mut self, fault: Fault, world: &Arc<World>, rng: &mut StdRng) {
+        let time = Duration::from_millis(rng.random_range(50..2_000));
+        let one = rng.random_range(0..INSTANCES);
+        match fault {
+            Fault::RedisPaused => {
+                self.redis.pause();
+                sleep(time).await;
+                self.redis.resume();
+            }
+            Fault::RedisRestartedEmpty => {
+                self.redis.kill9();
+                sleep(time / 4).await;
+                self.redis.restart_empty();
+            }
+            Fault::RedisRestartedOlder => {
+                self.redis.kill9();
+                sleep(time / 4).await;
+                self.redis.launch();
+            }
+            Fault::RedisSaved => self.redis.ask::<()>(&["SAVE"]),
+            Fault::Flushall => self.redis.ask::<()>(&["FLUSHALL"]),
+            Fault::KeysDeleted => {
+                for _ in 0..self.users / 2 {
+                    let key = format!("balance:user:{}", rng.random_range(1..=self.users));
+                    self.redis.ask::<i64>(&["DEL", &key]);
+                }
+            }
+            Fault::FeedDeleted => {
+                self.redis.ask::<i64>(&["DEL", "balance:invalidations"]);
+            }
+            Fault::Evicting => self.evict(time, rng).await,
+            Fault::InstanceCutOff => self.wire(one, Mode::Cut, time).await,
+            Fault::InstanceBlackHoled => {
+                let way = *[Way::Both, Way::ToServer, Way::ToClient]
+                    .choose(rng)
+                    .unwrap();
+                let modes = [Mode::Swallow(way), Mode::Stall(way)];
+                self.wire(one, *modes.choose(rng).unwrap(), time).await;
+            }
+            Fault::InstanceDelayed => {
+                let delay = Duration::from_millis(rng.random_range(1..150));
+                self.wire(one, Mode::Delay(delay), time).await;
+            }
+            Fault::ConnectionsKilled => {
+                self.redis
+                    .ask::<i64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            }
+            Fault::CassandraPaused => {
+                self.cassandra.pause();
+                sleep(time).await;
+                self.cassandra.resume();
+            }
+            Fault::InstanceKilled => {
+                world.lives[one].fetch_add(1, SeqCst);
+                self.services[one].kill9();
+                sleep(time / 2).await;
+                self.services[one].restart().await;
+                world.lives[one].fetch_add(1, SeqCst);
+            }
+            Fault::InstancePaused => {
+                self.services[one].process().signal("STOP");
+                sleep(time).await;
+                self.services[one].process().signal("CONT");
+            }
+            Fault::Invalidated => {
+                let users: Vec<u64> = (0..20).map(|_| rng.random_range(1..=self.users)).collect();
+                let body = serde_json::json!({"user_ids": users});
+                let _ = world.post(one, "/api/v1/cache/invalidate", &body).await;
+            }
+        }
+    }
+
+    async fn wire(&self, one: usize, mode: Mode, time: Duration) {
+        self.proxies[one].set(mode);
+        sleep(time).await;
+        self.proxies[one].set(Mode::Pass);
+    }
+
+    /// Redis gets less memory than it uses, and takes whatever key it likes.
+    async fn evict(&self, time: Duration, rng: &mut StdRng) {
+        let policy = *["allkeys-lru", "allkeys-random"].choose(rng).unwrap();
+        self.redis
+            .ask::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        // The instances look at the policy now and then (protocol rule 13).
+        sleep(Duration::from_millis(600)).await;
+        let info: String = self.redis.ask(&["INFO", "memory"]);
+        let used = info
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
+        let used: u64 = used.unwrap().trim().parse().unwrap();
+        let less = used
+            .saturating_sub(rng.random_range(10_000..60_000))
+            .to_string();
+        self.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", &less]);
+        sleep(time).await;
+        self.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+        self.redis
+            .ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    }
+}

@@ -1,0 +1,266 @@
+//! The runs: the service under faults, and the wrong service without any.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Mutex, task::JoinSet, time::sleep};
+
+use crate::{
+    clients::{self, ASSETS, LATE_ASSET, Workload},
+    history::{Kind, Rules, Violation},
+    nemesis::{Fault, Nemesis},
+    support::{
+        cassandra::{Cassandra, shared},
+        eventually::eventually_async,
+        proxy::Proxy,
+        redis::Redis,
+        service::{Service, Setup},
+    },
+    world::{self, INSTANCES, LAG_MAX, World},
+    wrong,
+};
+
+const MAX_STALENESS: Duration = Duration::from_millis(350);
+/// How long the view may take to catch up when all is healed.
+const CATCH_UP: Duration = Duration::from_mins(2);
+/// Violations that are told at length.
+const STORIES: usize = 20;
+
+/// Runs share the machine and the database: one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+fn rules() -> Rules {
+    Rules {
+        max_staleness: MAX_STALENESS,
+        assets: ASSETS.to_vec(),
+        catalogue: (1..=LATE_ASSET).collect(),
+    }
+}
+
+/// A number from the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is told by the environment"
+)]
+fn told(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn setup(node: &Cassandra, keyspace: &str, redis: &Proxy) -> Setup {
+    let mut file = "symbols = []\n".to_owned();
+    for asset in 1..=LATE_ASSET {
+        file += &format!("[[assets]]\nid = {asset}\nname = \"A{asset}\"\ndecimals = 0\n");
+    }
+    let setup = Setup {
+        file,
+        ..Setup::default()
+    };
+    setup
+        .with("source.kind", "scylla")
+        .with("scylla.nodes", node.node())
+        .with("scylla.keyspace", keyspace)
+        .with("scylla.view_check", "off")
+        .with("redis.url", format!("redis://{}", redis.address()))
+        .with("redis.snapshot_ttl_ms", 1_500)
+        .with("memory.ttl_ms", 1_000)
+        .with("limits.deadline_ms", 1_500)
+        .with("settlement.max_staleness_ms", MAX_STALENESS.as_millis())
+        .with("settlement.claim_idle_ms", 1_000)
+        // Above snapshot, memory, deadline and budget by more than the view lags, Cassandra's pauses included.
+        .with("settlement.floor_ttl_ms", 20_000)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_promises_hold_whatever_fails() {
+    let _turn = TURN.lock().await;
+    let (seconds, seed) = (
+        told("BALANCE_CACHE_CHAOS_SECONDS", 60),
+        told("BALANCE_CACHE_CHAOS_SEED", 1),
+    );
+    eprintln!("chaos for {seconds} s, seed {seed}");
+    let load = Workload {
+        users: 60,
+        writers: 4,
+        readers: 12,
+        think: Duration::from_millis(25),
+        all_ways: true,
+    };
+    let (node, redis) = (shared(), Redis::start());
+    world::make_tables(node, "chaos").await;
+    let proxies: Vec<_> = (0..INSTANCES)
+        .map(|_| Proxy::start(redis.address()))
+        .collect();
+    let mut services = Vec::new();
+    for proxy in &proxies {
+        services.push(Service::start_ready(setup(node, "chaos", proxy)).await);
+    }
+    let instances = [services[0].http(), services[1].http()];
+    let mut background = JoinSet::new();
+    let world = World::new(node, "chaos", redis.url(), instances, &mut background).await;
+    let mut nemesis = Nemesis {
+        redis,
+        cassandra: node,
+        services,
+        proxies,
+        injected: BTreeMap::new(),
+        users: load.users,
+    };
+    let clients = start(&world, load, seed).await;
+    nemesis
+        .run(&world, Duration::from_secs(seconds), seed)
+        .await;
+    let mut found = rest(&world, clients).await;
+    for instance in 0..INSTANCES {
+        nemesis.services[instance].ready().await;
+    }
+    // All tiers agree with the ledger; memory and Redis answer the second time at the latest.
+    let mut tiers: BTreeMap<String, u64> = BTreeMap::new();
+    for user in 1..=load.users {
+        for instance in [0, 1, 0, 1] {
+            for read in clients::ask(&world, instance, Kind::Single, &[user]).await {
+                let tier = read.status.split(';').next().unwrap_or_default().to_owned();
+                *tiers.entry(tier).or_default() += 1;
+                found.extend(world.history.lock().check_at_rest(&read));
+            }
+        }
+    }
+    report(&world, &found, &nemesis.injected);
+    eprintln!("at rest: {tiers:?}");
+    assert!(found.is_empty(), "{} violations", found.len());
+    assert!(
+        tiers.contains_key("memory") && tiers.len() > 1,
+        "every tier was asked"
+    );
+    for service in &mut nemesis.services {
+        assert_eq!(service.terminate(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wrong_service_is_found_out() {
+    let _turn = TURN.lock().await;
+    let load = Workload {
+        users: 20,
+        writers: 2,
+        readers: 4,
+        think: Duration::from_millis(20),
+        all_ways: false,
+    };
+    let (node, redis) = (shared(), Redis::start());
+    world::make_tables(node, "wrong").await;
+    let mut background = JoinSet::new();
+    let mut instances = Vec::new();
+    for _ in 0..INSTANCES {
+        let session = node.session().await;
+        instances.push(wrong::start(&redis.url(), session, "wrong", &mut background).await);
+    }
+    let instances = instances.try_into().unwrap();
+    let world = World::new(node, "wrong", redis.url(), instances, &mut background).await;
+    let clients = start(&world, load, 1).await;
+    let history = &world.history;
+    let kinds = ["P1", "P2"];
+    eventually_async(
+        Duration::from_secs(60),
+        "both promises are seen broken",
+        async || {
+            let found = history.lock().check(&rules());
+            kinds
+                .iter()
+                .all(|kind| found.iter().any(|one| one.promise == *kind))
+                .then_some(())
+        },
+    )
+    .await;
+    let found = rest(&world, clients).await;
+    report(&world, &found, &BTreeMap::new());
+    assert!(!found.is_empty());
+}
+
+/// Starts writers and readers.
+async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()> {
+    let seqs = clients::first_rows(world, load).await;
+    eventually_async(CATCH_UP, "the view has the first rows", async || {
+        (world.unfilled.load(SeqCst) == 0).then_some(())
+    })
+    .await;
+    let mut clients = JoinSet::new();
+    for me in 0..load.writers {
+        clients.spawn(clients::write(
+            Arc::clone(world),
+            load,
+            me,
+            seqs.clone(),
+            seed ^ (me << 8),
+        ));
+    }
+    for me in 0..load.readers {
+        clients.spawn(clients::read(
+            Arc::clone(world),
+            load,
+            seed ^ (me << 16) ^ 1,
+        ));
+    }
+    clients
+}
+
+/// No more is written, the view catches up, and all that was seen is checked.
+async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
+    world.over.store(true, Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    eventually_async(LAG_MAX + CATCH_UP, "the view has all rows", async || {
+        (world.unfilled.load(SeqCst) == 0).then_some(())
+    })
+    .await;
+    sleep(MAX_STALENESS).await;
+    world.history.lock().check(&rules())
+}
+
+fn report(world: &World, found: &[Violation], injected: &BTreeMap<Fault, u64>) {
+    let history = world.history.lock();
+    let failures = world.failures.lock();
+    let unread: u64 = failures
+        .iter()
+        .filter(|(what, _)| what.starts_with("read"))
+        .map(|(_, count)| count)
+        .sum();
+    let reads = u64::try_from(history.reads.len()).unwrap();
+    let mut answered: BTreeMap<String, u64> = BTreeMap::new();
+    for read in &history.reads {
+        let tier = read.status.split(';').next().unwrap_or_default();
+        let word = if read.kind == Kind::Batch {
+            "batch"
+        } else {
+            read.detail.as_deref().unwrap_or(tier)
+        };
+        *answered.entry(word.to_owned()).or_default() += 1;
+    }
+    eprintln!("reads checked: {reads} {answered:?}");
+    eprintln!(
+        "rows: {}, notifications: {:?}",
+        history.rows.len(),
+        world.notifications.lock()
+    );
+    eprintln!("faults: {injected:?}");
+    let permille = (reads * 1000).checked_div(reads + unread).unwrap_or(0);
+    eprintln!(
+        "availability of reads: {}.{} %, not answered: {failures:?}",
+        permille / 10,
+        permille % 10
+    );
+    let mut by_promise: BTreeMap<&str, u64> = BTreeMap::new();
+    for violation in found {
+        *by_promise.entry(violation.promise).or_default() += 1;
+    }
+    eprintln!("violations: {} {by_promise:?}", found.len());
+    for violation in found.iter().take(STORIES) {
+        eprintln!("  {violation}");
+    }
+}

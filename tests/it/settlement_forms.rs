@@ -1,0 +1,404 @@
+//! Notifications on one instance, on a real Redis: every form and every way in (P1), and what must do no harm.
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    settlement_support::{
+        ENTRIES, FLOOR_TTL, INVALIDATE, SETTLEMENTS, SOON, add, add_event, btc, embedded, seq_of,
+        settled, values,
+    },
+    support::{eventually::eventually_async, redis::Redis},
+};
+
+/// A sample user: each has BTC, USDT and ETH.
+const USER: u64 = 1002;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_03_a_read_after_values_shows_them_from_memory_without_waiting_for_the_ledger() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let before = btc(&service, USER).await;
+    let answer = service
+        .post(SETTLEMENTS, &values(USER, 1, before + 7, 42))
+        .await;
+    assert_eq!(settled(&answer), (1, 0));
+    let read = service.balances(USER).await;
+    assert_eq!(seq_of(&read, "BTC"), before + 7);
+    assert!(
+        read.cache_status().starts_with("memory; hit"),
+        "{}",
+        read.cache_status()
+    );
+    assert_eq!(read.data()[0]["avail"], "0.00000042");
+    assert_eq!(
+        read.data().as_array().unwrap().len(),
+        3,
+        "the other assets are still there"
+    );
+    // The same again, and an older one: known.
+    let again = json!([
+        values(USER, 1, before + 7, 42),
+        values(USER, 1, before + 1, 1)
+    ]);
+    assert_eq!(settled(&service.post(SETTLEMENTS, &again).await), (0, 2));
+    assert_eq!(btc(&service, USER).await, before + 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_that_nobody_reaches_is_behind_and_forgetting_it_heals() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let before = btc(&service, USER).await;
+    let forged = json!({"user_id": USER, "asset_id": 1, "seq": 1_i64 << 62});
+    settled(&service.post(SETTLEMENTS, &forged).await);
+    let begun = Instant::now();
+    let read = service.balances(USER).await;
+    assert!(
+        begun.elapsed() < FLOOR_TTL / 5,
+        "within lag_budget: {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        read.cache_status()
+            .starts_with("source; hit; detail=behind"),
+        "{}",
+        read.cache_status()
+    );
+    assert_eq!(seq_of(&read, "BTC"), before);
+    // What is real is shown meanwhile.
+    settled(
+        &service
+            .post(SETTLEMENTS, &values(USER, 1, before + 1, 5))
+            .await,
+    );
+    assert_eq!(btc(&service, USER).await, before + 1);
+    let batch = service
+        .post("/api/v1/user/balances", &json!({"user_ids": [USER, 1003]}))
+        .await;
+    assert_eq!(batch.data()[0]["detail"], "behind");
+    assert_eq!(batch.data()[1]["detail"], serde_json::Value::Null);
+    // Floors are kept, unless they are to be forgotten.
+    let users = json!({"user_ids": [USER]});
+    assert_eq!(service.post(INVALIDATE, &users).await.data()["users"], 1);
+    assert!(
+        service
+            .balances(USER)
+            .await
+            .cache_status()
+            .contains("detail=behind")
+    );
+    let all = json!({"user_ids": [USER], "floors": true});
+    assert_eq!(service.post(INVALIDATE, &all).await.status, 200);
+    let read = service.balances(USER).await;
+    assert!(
+        !read.cache_status().contains("detail"),
+        "{}",
+        read.cache_status()
+    );
+    settled(
+        &service
+            .post(SETTLEMENTS, &values(USER, 1, before + 2, 6))
+            .await,
+    );
+    assert_eq!(btc(&service, USER).await, before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_floor_ends_by_itself_though_the_user_is_read_all_the_time() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let forged = json!({"user_id": USER, "asset_id": 1, "seq": 1_i64 << 62});
+    settled(&service.post(SETTLEMENTS, &forged).await);
+    let begun = Instant::now();
+    // Two generations of marks at most.
+    eventually_async(FLOOR_TTL * 3, "the floor ends", async || {
+        let read = service.balances(USER).await;
+        (!read.cache_status().contains("behind")).then_some(())
+    })
+    .await;
+    assert!(
+        begun.elapsed() >= FLOOR_TTL,
+        "not before its time: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_without_values_take_what_the_ledger_had() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let mut seq = btc(&service, USER).await;
+    for form in [
+        json!({"user_id": USER, "asset_id": 1, "avail": null, "whatever": {"a": [1]}}),
+        json!({"user_id": USER}),
+        json!({"user_id": USER, "asset_id": 1, "seq": null}),
+    ] {
+        seq += 1;
+        let entry = json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0});
+        let written = service.post(ENTRIES, &entry).await;
+        assert_eq!(written.data(), json!({"written": 1, "repeated": 0}));
+        settled(&service.post(SETTLEMENTS, &form).await);
+        assert_eq!(btc(&service, USER).await, seq, "{form}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ledger_entries_are_written_once_and_a_conflict_writes_nothing() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let seq = btc(&service, USER).await + 1;
+    let entry = |asset: u32, seq: i64, avail: i64| json!({"user_id": USER, "asset_id": asset, "seq": seq, "avail": avail, "frozen": 0, "event_type": "deposit"});
+    let both = json!([entry(1, seq, 10), entry(2, 900, 20)]);
+    assert_eq!(
+        service.post(ENTRIES, &both).await.data(),
+        json!({"written": 2, "repeated": 0})
+    );
+    assert_eq!(
+        service.post(ENTRIES, &both).await.data(),
+        json!({"written": 0, "repeated": 2})
+    );
+    let conflict = json!([entry(3, 900, 1), entry(1, seq, 11)]);
+    let refused = service.post(ENTRIES, &conflict).await;
+    assert_eq!(
+        (refused.status, refused.json()["status"].as_i64()),
+        (409, Some(4091))
+    );
+    let read = service.balances(USER).await;
+    assert_eq!((seq_of(&read, "BTC"), seq_of(&read, "USDT")), (seq, 900));
+    assert_ne!(
+        seq_of(&read, "ETH"),
+        900,
+        "nothing of the request is written"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_deposit_comes_into_a_snapshot_that_is_held_and_into_none_that_is_not() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let (held, not_held) = (7_001, 7_002);
+    assert_eq!(service.balances(held).await.data(), json!([]));
+    for user in [held, not_held] {
+        settled(&service.post(SETTLEMENTS, &values(user, 77, 3, -5)).await);
+        let read = service.balances(user).await;
+        assert_eq!(seq_of(&read, "77"), 3, "{}", read.body);
+        assert_eq!(read.data()[0]["avail"], "-5");
+        assert_eq!(read.data()[0]["unit"], "raw");
+    }
+    // A sample user that is not held: one asset is no snapshot.
+    settled(&service.post(SETTLEMENTS, &values(1_009, 77, 1, 1)).await);
+    assert_eq!(
+        service
+            .balances(1_009)
+            .await
+            .data()
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seqs_beyond_2_to_the_53_are_told_apart() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let top = (1_i64 << 53) + 1;
+    for seq in [top - 1, top, top + 1] {
+        assert_eq!(
+            settled(&service.post(SETTLEMENTS, &values(USER, 1, seq, seq)).await),
+            (1, 0)
+        );
+        assert_eq!(btc(&service, USER).await, seq);
+        redis.ask::<i64>(&["HDEL", &format!("balance:user:{USER}"), "whole"]);
+    }
+    assert_eq!(
+        settled(&service.post(SETTLEMENTS, &values(USER, 1, top, 1)).await),
+        (0, 1)
+    );
+    assert_eq!(btc(&service, USER).await, top + 1);
+    let most = i64::MAX;
+    settled(
+        &service
+            .post(SETTLEMENTS, &values(USER, 2, most, most))
+            .await,
+    );
+    assert_eq!(seq_of(&service.balances(USER).await, "USDT"), most);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_20_a_late_duplicate_after_the_key_is_gone_brings_nothing_old_back() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let before = btc(&service, USER).await;
+    let notification =
+        |seq: i64| json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0});
+    for seq in [before + 1, before + 2] {
+        assert_eq!(service.post(ENTRIES, &notification(seq)).await.status, 200);
+    }
+    for _ in 0..3 {
+        redis.ask::<i64>(&["DEL", &format!("balance:user:{USER}")]);
+        settled(&service.post(SETTLEMENTS, &notification(before + 1)).await);
+        assert_eq!(btc(&service, USER).await, before + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_04_reordered_notifications_end_at_the_highest_seq() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let before = btc(&service, USER).await;
+    let mut highest = before;
+    for step in [3, 9, 1, 7, 9, 2] {
+        settled(
+            &service
+                .post(SETTLEMENTS, &values(USER, 1, before + step, 100 + step))
+                .await,
+        );
+        highest = highest.max(before + step);
+        let read = service.balances(USER).await;
+        assert_eq!(seq_of(&read, "BTC"), highest);
+        let amount = format!("0.00000{}", 100 + highest - before);
+        assert_eq!(read.data()[0]["avail"], amount);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_19_one_key_holds_all_assets_so_that_none_is_forgotten() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let one = format!("/api/user/balance?user_id={USER}&asset=BTC");
+    let before = seq_of(&service.get(&one).await, "BTC");
+    settled(
+        &service
+            .post(SETTLEMENTS, &values(USER, 1, before + 1, 1))
+            .await,
+    );
+    assert_eq!(seq_of(&service.get(&one).await, "BTC"), before + 1);
+    assert_eq!(btc(&service, USER).await, before + 1);
+    let keys: Vec<String> = redis.ask(&["KEYS", &format!("*{USER}*")]);
+    assert_eq!(keys, [format!("balance:user:{USER}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_down_nothing_is_acknowledged_and_afterwards_it_takes_effect() {
+    let mut redis = Redis::start();
+    let service = embedded(&redis).await;
+    let seq = btc(&service, USER).await + 1;
+    redis.kill9();
+    let notification = values(USER, 1, seq, 1);
+    let refused = service.post(SETTLEMENTS, &notification).await;
+    assert_eq!(
+        (refused.status, refused.json()["status"].as_i64()),
+        (503, Some(5033))
+    );
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(
+        service.balances(USER).await.status,
+        200,
+        "reads go to the ledger"
+    );
+    redis.launch();
+    eventually_async(SOON, "it is taken", async || {
+        let answer = service.post(SETTLEMENTS, &notification).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(btc(&service, USER).await, seq);
+    // The group, the scripts and the feed are gone with the old Redis, and made again.
+    add(&redis, &values(USER, 1, seq + 1, 1));
+    eventually_async(SOON, "the stream goes on", async || {
+        (btc(&service, USER).await == seq + 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warm_loads_what_is_not_held() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let users = json!({"user_ids": [1_001, 1_002, 1_003]});
+    let warmed = service.post("/api/v1/cache/warm", &users).await;
+    assert_eq!(warmed.data(), json!({"users": 3, "loaded": 3, "failed": 0}));
+    let read = service.balances(1_002).await;
+    assert!(
+        read.cache_status().starts_with("memory; hit"),
+        "{}",
+        read.cache_status()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_comes_in_by_the_stream_too_and_what_cannot_be_read_is_put_aside() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let mut seq = btc(&service, USER).await;
+    seq += 5;
+    add(
+        &redis,
+        &json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": 1, "frozen": 2, "event_type": "x", "ref_id": null}),
+    );
+    eventually_async(SOON, "fields", async || {
+        (btc(&service, USER).await == seq).then_some(())
+    })
+    .await;
+    seq += 5;
+    let bad = add_event(&redis, r#"{"user_id":1002,"asset_id":1,"avail":1}"#);
+    let worse = add_event(&redis, "not json");
+    add_event(&redis, &values(USER, 1, seq, 9).to_string());
+    eventually_async(SOON, "event", async || {
+        (btc(&service, USER).await == seq).then_some(())
+    })
+    .await;
+    let dead: Vec<(String, Vec<String>)> =
+        redis.ask(&["XRANGE", "settlement:events:dead", "-", "+"]);
+    assert_eq!(dead.len(), 2);
+    for ((_, fields), id) in dead.iter().zip([bad, worse]) {
+        let value = |name: &str| {
+            fields
+                .chunks(2)
+                .find(|pair| pair[0] == name)
+                .map(|pair| pair[1].clone())
+        };
+        assert_eq!(value("id"), Some(id));
+        assert!(
+            value("reason").is_some_and(|reason| !reason.is_empty()),
+            "{fields:?}"
+        );
+        assert!(value("event").is_some(), "{fields:?}");
+    }
+    eventually_async(SOON, "all is acknowledged", async || {
+        let pending: Vec<redis::Value> =
+            redis.ask(&["XPENDING", "settlement:events", "balance-cache"]);
+        (pending[0] == redis::Value::Int(0)).then_some(())
+    })
+    .await;
+    // The stream is its producer's: its end, its deletion and FLUSHALL are survived.
+    for command in ["DEL settlement:events", "FLUSHALL"] {
+        seq += 1;
+        redis.ask::<redis::Value>(&command.split(' ').collect::<Vec<_>>());
+        add_event(&redis, &values(USER, 1, seq, 9).to_string());
+        eventually_async(SOON, command, async || {
+            (btc(&service, USER).await == seq).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_notifications_in_one_request_take_effect_together() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let all: Vec<_> = (0..10_000_u64)
+        .map(|n| values(1 + n % 2_500, 1, 1_000_000 + i64::try_from(n).unwrap(), 1))
+        .collect();
+    let begun = Instant::now();
+    let answer = service.post(SETTLEMENTS, &json!(all)).await;
+    let took = begun.elapsed();
+    eprintln!("10,000 notifications: {took:?}");
+    assert_eq!(settled(&answer), (10_000, 0));
+    for user in [1, 1_001, 2_500] {
+        assert!(btc(&service, user).await >= 1_000_000);
+    }
+}

@@ -1,0 +1,425 @@
+//! Two instances on one Redis and one Cassandra, each with its own wire to Redis: P2, P8, P9, restarts, and a view that
+//! somebody else fills late.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use http::Method;
+use scylla::client::session::Session;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    settlement_support::{
+        ENTRIES, MAX_STALENESS, SETTLEMENTS, SOON, add, btc, seq_of, settled, short, values, whole,
+    },
+    support::{
+        cassandra::{Cassandra, Options, shared},
+        eventually::eventually_async,
+        proxy::{Mode, Proxy, Way},
+        redis::Redis,
+        service::Service,
+    },
+};
+
+/// Tables of the service's shape; what should be a view is a table, and ours to fill.
+const TABLES: [&str; 4] = [
+    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
+     avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
+     PRIMARY KEY ((user_id, asset_id), seq)) WITH CLUSTERING ORDER BY (seq DESC)",
+    "CREATE TABLE ks.user_balances (user_id bigint, asset_id int, avail bigint, frozen bigint, version bigint, \
+     updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
+    "CREATE TABLE ks.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, frozen bigint, \
+     created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
+];
+
+struct Pair {
+    redis: Redis,
+    session: Session,
+    keyspace: String,
+    wires: Vec<Proxy>,
+    services: Vec<Service>,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        Self::start_on(shared()).await
+    }
+
+    async fn start_on(node: &Cassandra) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let keyspace = format!("pair_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let session = node.session().await;
+        for text in TABLES {
+            let text = text.replace("KEYSPACE ks", &format!("KEYSPACE {keyspace}"));
+            let text = text.replace(" ks.", &format!(" {keyspace}."));
+            session.query_unpaged(text, ()).await.unwrap();
+        }
+        let redis = Redis::start();
+        let mut pair = Self {
+            redis,
+            session,
+            keyspace,
+            wires: Vec::new(),
+            services: Vec::new(),
+        };
+        for user in 1..=20 {
+            for asset in 1..=2 {
+                pair.insert("balance_ledger", user, asset, 1).await;
+                pair.insert("user_balances_by_user", user, asset, 1).await;
+            }
+        }
+        for _ in 0..2 {
+            let wire = Proxy::start(pair.redis.address());
+            let setup = short(&format!("redis://{}", wire.address()))
+                .with("source.kind", "scylla")
+                .with("scylla.nodes", node.node())
+                .with("scylla.keyspace", &pair.keyspace)
+                .with("scylla.view_check", "off");
+            let service = Service::start_ready(setup).await;
+            whole(&service).await;
+            pair.wires.push(wire);
+            pair.services.push(service);
+        }
+        pair
+    }
+
+    async fn insert(&self, table: &str, user: i64, asset: i32, seq: i64) {
+        let text = format!(
+            "INSERT INTO {}.{table} (user_id, asset_id, seq, avail, frozen) VALUES ({user}, {asset}, {seq}, {seq}, 0)",
+            self.keyspace
+        );
+        self.session.query_unpaged(text, ()).await.unwrap();
+    }
+
+    /// A row that the view does not get.
+    async fn ledger(&self, user: i64, asset: i32, seq: i64) {
+        self.insert("balance_ledger", user, asset, seq).await;
+    }
+
+    fn both(&self) -> (&Service, &Service) {
+        (&self.services[0], &self.services[1])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_reaches_the_other_instance_in_milliseconds() {
+    let pair = Pair::start().await;
+    let (one, other) = pair.both();
+    let mut times = Vec::new();
+    for seq in 2..=60 {
+        btc(other, 1).await;
+        settled(&one.post(SETTLEMENTS, &values(1, 1, seq, seq)).await);
+        let begun = Instant::now();
+        eventually_async(SOON, "it is there", async || {
+            (btc(other, 1).await == seq).then_some(())
+        })
+        .await;
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    eprintln!(
+        "notification to visible elsewhere: p50 {:?}, most {:?}",
+        times[30], times[58]
+    );
+    assert!(times[30] < MAX_STALENESS / 4, "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_staleness() {
+    let pair = Pair::start().await;
+    let (one, other) = pair.both();
+    let holes = [
+        Mode::Swallow(Way::Both),
+        Mode::Swallow(Way::ToClient),
+        Mode::Stall(Way::Both),
+        Mode::Cut,
+    ];
+    for (seq, hole) in (2..).zip(holes) {
+        whole(other).await;
+        // Held in memory, and served from there.
+        btc(other, 2).await;
+        assert!(
+            other
+                .balances(2)
+                .await
+                .cache_status()
+                .starts_with("memory; hit")
+        );
+        pair.wires[1].set(hole);
+        pair.ledger(2, 1, seq).await;
+        settled(&one.post(SETTLEMENTS, &values(2, 1, seq, seq)).await);
+        let acknowledged = Instant::now();
+        assert_eq!(btc(one, 2).await, seq);
+        while acknowledged.elapsed() < MAX_STALENESS * 4 {
+            let begun = acknowledged.elapsed();
+            let read = other.balances(2).await;
+            if begun >= MAX_STALENESS {
+                assert_eq!(
+                    seq_of(&read, "BTC"),
+                    seq,
+                    "{hole:?} {begun:?} {}",
+                    read.cache_status()
+                );
+            }
+        }
+        pair.wires[1].set(Mode::Pass);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_long_before_and_long_after_its_row_is_shown_on_both() {
+    let pair = Pair::start().await;
+    let (one, other) = pair.both();
+    let tell = |seq: i64| json!({"user_id": 3, "asset_id": 1, "seq": seq});
+    // Values ahead of the row; then the version only, with the row in the ledger and not in the view.
+    settled(&one.post(SETTLEMENTS, &values(3, 1, 5, 5)).await);
+    assert_eq!(btc(one, 3).await, 5);
+    pair.ledger(3, 1, 6).await;
+    settled(&other.post(SETTLEMENTS, &tell(6)).await);
+    assert_eq!(btc(other, 3).await, 6);
+    eventually_async(MAX_STALENESS * 2, "the other has it", async || {
+        (btc(one, 3).await == 6).then_some(())
+    })
+    .await;
+    // The version only, ahead of the row: behind, until the row is there.
+    settled(&one.post(SETTLEMENTS, &tell(7)).await);
+    let read = one.balances(3).await;
+    assert!(
+        read.cache_status().contains("detail=behind"),
+        "{}",
+        read.cache_status()
+    );
+    assert_eq!(seq_of(&read, "BTC"), 6);
+    pair.ledger(3, 1, 7).await;
+    for service in [one, other] {
+        assert_eq!(btc(service, 3).await, 7);
+    }
+    // Nothing but the floors keeps the old view out.
+    for _ in 0..3 {
+        pair.redis.ask::<i64>(&["DEL", "balance:user:3"]);
+        for service in [one, other] {
+            assert_eq!(btc(service, 3).await, 7);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn min_seq_and_no_cache_read_what_another_instance_wrote_at_once() {
+    let pair = Pair::start().await;
+    let (one, other) = pair.both();
+    for seq in 2..30 {
+        btc(other, 4).await;
+        let entry = json!({"user_id": 4, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0});
+        assert_eq!(one.post(ENTRIES, &entry).await.status, 200);
+        let read = if seq % 2 == 0 {
+            other
+                .get(&format!("/api/user/balance?user_id=4&min_seq=BTC:{seq}"))
+                .await
+        } else {
+            let request = other.request(Method::GET, "/api/user/balance?user_id=4");
+            other
+                .send(request.header("cache-control", "no-cache"))
+                .await
+        };
+        assert_eq!(seq_of(&read, "BTC"), seq, "{}", read.cache_status());
+    }
+    let forged = other
+        .get("/api/user/balance?user_id=4&min_seq=BTC:4611686018427387904")
+        .await;
+    assert_eq!(
+        (forged.status, forged.json()["status"].as_i64()),
+        (503, Some(5032))
+    );
+    let read = other.balances(4).await;
+    assert!(
+        !read.cache_status().contains("behind"),
+        "a client's min_seq is its own"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_instance_reads_the_feed_back_before_it_trusts_the_view() {
+    let mut pair = Pair::start().await;
+    for seq in 2..5 {
+        pair.ledger(5, 1, seq).await;
+        settled(
+            &pair.services[0]
+                .post(
+                    SETTLEMENTS,
+                    &json!({"user_id": 5, "asset_id": 1, "seq": seq}),
+                )
+                .await,
+        );
+        pair.redis.ask::<i64>(&["DEL", "balance:user:5"]);
+        pair.services[1].restart().await;
+        let other = &pair.services[1];
+        other.ready().await;
+        eventually_async(SOON, "it answers", async || {
+            let read = other.balances(5).await;
+            (read.status == 200)
+                .then(|| assert_eq!(seq_of(&read, "BTC"), seq, "{}", read.cache_status()))
+        })
+        .await;
+        whole(other).await;
+        assert_eq!(btc(other, 5).await, seq);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_feed_is_noticed_though_nothing_follows_it() {
+    let pair = Pair::start().await;
+    let (one, other) = pair.both();
+    for seq in 2..12 {
+        btc(other, 6).await;
+        pair.ledger(6, 1, seq).await;
+        // It is in no feed any more when the other comes to read it: its wire is stopped for a moment.
+        pair.wires[1].set(Mode::Stall(Way::Both));
+        settled(&one.post(SETTLEMENTS, &values(6, 1, seq, seq)).await);
+        let acknowledged = Instant::now();
+        pair.redis
+            .ask::<i64>(&["DEL", "balance:invalidations", "balance:user:6"]);
+        pair.wires[1].set(Mode::Pass);
+        tokio::time::sleep_until(acknowledged + MAX_STALENESS).await;
+        let read = other.balances(6).await;
+        assert_eq!(seq_of(&read, "BTC"), seq, "{}", read.cache_status());
+    }
+    whole(one).await;
+    whole(other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_instance_had_taken_is_claimed_by_the_other() {
+    let mut pair = Pair::start().await;
+    for round in 0..3 {
+        // It takes the entry and cannot acknowledge it: its answers are lost.
+        pair.wires[1].set(Mode::Swallow(Way::ToClient));
+        let first = 100 * (round + 1);
+        for seq in first..first + 20 {
+            add(&pair.redis, &values(7, 1, seq, seq));
+        }
+        pair.services[1].kill9();
+        pair.wires[1].set(Mode::Pass);
+        let one = &pair.services[0];
+        eventually_async(SOON, "all took effect", async || {
+            (btc(one, 7).await == first + 19).then_some(())
+        })
+        .await;
+        eventually_async(SOON, "all is acknowledged", async || {
+            let pending: Vec<redis::Value> =
+                pair.redis
+                    .ask(&["XPENDING", "settlement:events", "balance-cache"]);
+            (pending[0] == redis::Value::Int(0)).then_some(())
+        })
+        .await;
+        pair.services[1].restart().await;
+        whole(&pair.services[1]).await;
+        assert_eq!(btc(&pair.services[1], 7).await, first + 19);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushall_and_an_empty_redis_bring_nothing_old_back() {
+    let mut pair = Pair::start().await;
+    for seq in 2..8 {
+        pair.ledger(8, 1, seq).await;
+        settled(
+            &pair.services[0]
+                .post(
+                    SETTLEMENTS,
+                    &json!({"user_id": 8, "asset_id": 1, "seq": seq}),
+                )
+                .await,
+        );
+        let acknowledged = Instant::now();
+        if seq % 2 == 0 {
+            pair.redis.ask::<()>(&["FLUSHALL"]);
+        } else {
+            pair.redis.restart_empty();
+        }
+        while acknowledged.elapsed() < MAX_STALENESS * 6 {
+            let begun = acknowledged.elapsed();
+            for (at, service) in pair.services.iter().enumerate() {
+                let read = service.balances(8).await;
+                if at == 0 || begun >= MAX_STALENESS {
+                    assert_eq!(
+                        seq_of(&read, "BTC"),
+                        seq,
+                        "{at} {begun:?} {}",
+                        read.cache_status()
+                    );
+                }
+            }
+        }
+        for service in &pair.services {
+            whole(service).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance() {
+    let node = Cassandra::start(&Options::default());
+    let pair = Pair::start_on(&node).await;
+    let (one, _) = pair.both();
+    assert_eq!(btc(one, 9).await, 1);
+    node.pause();
+    let read = one.balances(10).await;
+    assert_eq!(
+        (read.status, read.json()["status"].as_i64()),
+        (503, Some(5031)),
+        "{}",
+        read.body
+    );
+    assert!(!read.header("retry-after").is_empty());
+    assert_eq!(read.json()["data"], serde_json::Value::Null);
+    // A notification does not wait for the ledger.
+    let begun = Instant::now();
+    settled(&one.post(SETTLEMENTS, &values(9, 1, 2, 2)).await);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    node.resume();
+    eventually_async(SOON, "it is back", async || {
+        (one.balances(10).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(btc(one, 10).await, 1);
+    assert_eq!(btc(one, 9).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_shown_and_not_kept_is_not_undercut_by_memory() {
+    let node = Cassandra::start(&Options::default());
+    let pair = Pair::start_on(&node).await;
+    let (one, _) = pair.both();
+    for seq in 2..8 {
+        whole(one).await;
+        btc(one, 11).await;
+        assert!(
+            one.balances(11)
+                .await
+                .cache_status()
+                .starts_with("memory; hit")
+        );
+        // The ledger's answer waits until the right to fill is gone: it is shown, and kept nowhere.
+        pair.ledger(11, 1, seq).await;
+        node.pause();
+        let request = one.request(Method::GET, "/api/user/balance?user_id=11");
+        let fresh = one.send(request.header("cache-control", "no-cache"));
+        let revoke = async {
+            eventually_async(SOON, "the lease is taken", async || {
+                let lease: bool = pair.redis.ask(&["HEXISTS", "balance:user:11", "lease"]);
+                lease.then_some(())
+            })
+            .await;
+            pair.redis.ask::<i64>(&["HDEL", "balance:user:11", "lease"]);
+            node.resume();
+        };
+        let (read, ()) = tokio::join!(fresh, revoke);
+        assert_eq!(seq_of(&read, "BTC"), seq);
+        let next = one.balances(11).await;
+        assert_eq!(seq_of(&next, "BTC"), seq, "{}", next.cache_status());
+    }
+}
