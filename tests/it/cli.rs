@@ -159,7 +159,7 @@ async fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones() {
     let in_flight = service.balances(1);
     let stop = async {
         eventually_async(SOON, "the load is under way", async || {
-            (counted(&service, "loads_in_flight", &[]).await > 0.0).then_some(())
+            (counted(&service, "loads_in_flight", &[]).await > 0).then_some(())
         })
         .await;
         assert!(

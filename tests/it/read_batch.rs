@@ -64,10 +64,10 @@ async fn a_batch_keeps_order_and_duplicates_and_each_user_is_a_read() {
             );
             assert!(first.get("detail").is_none());
         }
-        assert_eq!(counted(&service, "reads_total", &[]).await - before, 10.0);
+        assert_eq!(counted(&service, "reads_total", &[]).await - before, 10);
         assert_eq!(
             loads(&service).await,
-            3.0,
+            3,
             "a user who is named twice is loaded once"
         );
         assert_eq!(way(&service.balances(7).await), "memory; hit");
@@ -108,8 +108,8 @@ async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip() {
     let asked = calls(&redis, "hgetall") - before.0;
     assert_eq!(asked, 999, "each that memory lacks, once");
     let trips = counted(&reader, "tier_seconds_count", &["redis", r#"op="get""#]).await - before.1;
-    assert_eq!(trips, 1.0);
-    assert_eq!(loads(&reader).await, 0.0);
+    assert_eq!(trips, 1);
+    assert_eq!(loads(&reader).await, 0);
     assert_eq!(way(&reader.balances(1_000).await), "memory; hit");
 }
 

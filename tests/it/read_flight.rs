@@ -36,7 +36,7 @@ fn collapsed(answers: &[Answer]) -> usize {
 
 async fn in_flight(service: &Service) {
     eventually_async(SOON, "a load is under way", async || {
-        (counted(service, "loads_in_flight", &[]).await > 0.0).then_some(())
+        (counted(service, "loads_in_flight", &[]).await > 0).then_some(())
     })
     .await;
 }
@@ -50,7 +50,7 @@ async fn one_load(setup: Setup, proxy: &Proxy, cold: &str) {
     proxy.set(Mode::Pass);
     let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
     assert!(answers.iter().all(|answer| shown(answer) == expected));
-    assert_eq!(loads(&service).await - before, 1.0, "one load for all");
+    assert_eq!(loads(&service).await - before, 1, "one load for all");
     let leaders = answers
         .iter()
         .filter(|answer| answer.cache_status() == cold)
@@ -66,7 +66,7 @@ async fn one_load(setup: Setup, proxy: &Proxy, cold: &str) {
         answers.iter().any(|answer| answer.cache_status() == joined),
         "{joined}"
     );
-    assert!(counted(&service, "reads_total", &["joined"]).await > 0.0);
+    assert!(counted(&service, "reads_total", &["joined"]).await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +100,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
     let answers = join_all((1..CLIENTS).map(|_| service.balances(1))).await;
     let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
     assert!(answers.iter().all(|answer| shown(answer) == expected));
-    assert_eq!(loads(&service).await - before, 1.0);
+    assert_eq!(loads(&service).await - before, 1);
     assert!(
         collapsed(&answers) > 0,
         "they joined the load of the one that left"
@@ -141,7 +141,7 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     assert_eq!(shown(&first), shown(&second));
     assert_eq!(
         loads(&one).await + loads(&other).await,
-        1.0,
+        1,
         "{} | {}",
         first.cache_status(),
         second.cache_status()

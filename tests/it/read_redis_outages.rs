@@ -243,7 +243,7 @@ async fn without_redis_memory_answers_for_max_staleness_only_and_concurrent_read
     if begun.elapsed() < Duration::from_millis(300) {
         assert_eq!(
             (way(&held).as_str(), loads(&service).await - before),
-            ("memory; hit", 0.0)
+            ("memory; hit", 0)
         );
     }
     // A row that nobody was told of is seen when max_staleness is over.

@@ -1,183 +1,11 @@
 //! The Lua scripts one by one, on a real Redis: lease, apply, drop, release, epoch and the announcements.
 //! What a fill takes and refuses is in `redis_scripts_fill`.
 
-use std::collections::HashMap;
-
-use redis::{Connection, FromRedisValue, RedisResult, Script};
-
-use crate::support::{eventually::eventually, redis::Redis, stage::SOON};
-
-pub const KEY: &str = "balance:user:7";
-pub const FEED: &str = "balance:invalidations";
-pub const MINUTE: i64 = 60_000;
-
-/// Texts of a hash.
-pub type Fields = HashMap<String, String>;
-
-macro_rules! script {
-    ($name:literal) => {
-        include_str!(concat!("../../src/tiers/redis/scripts/", $name, ".lua"))
-    };
-}
-
-/// A Redis with one user's entry.
-pub struct Desk {
-    pub redis: Redis,
-    connection: Connection,
-}
-
-pub fn seq(number: i64) -> String {
-    format!("{number:019}")
-}
-
-impl Desk {
-    pub fn new() -> Self {
-        let redis = Redis::start();
-        let connection = redis.connection();
-        Self { redis, connection }
-    }
-
-    fn try_run<T: FromRedisValue>(
-        &mut self,
-        code: &str,
-        keys: &[&str],
-        args: &[&str],
-    ) -> RedisResult<T> {
-        let script = Script::new(code);
-        let mut call = script.prepare_invoke();
-        keys.iter().for_each(|key| drop(call.key(*key)));
-        args.iter().for_each(|arg| drop(call.arg(*arg)));
-        call.invoke(&mut self.connection)
-    }
-
-    #[track_caller]
-    fn run<T: FromRedisValue>(&mut self, code: &str, keys: &[&str], args: &[&str]) -> T {
-        self.try_run(code, keys, args).unwrap()
-    }
-
-    pub fn lease_of(&mut self, epoch: &str, token: &str, ms: i64, force: &str) -> (String, Fields) {
-        let args = ["1", epoch, token, &ms.to_string(), force];
-        let (what, now, fields): (String, i64, Fields) = self.run(script!("lease"), &[KEY], &args);
-        assert!(now > 1_700_000_000_000, "ms of Redis' clock: {now}");
-        (what, fields)
-    }
-
-    pub fn lease(&mut self, token: &str) -> String {
-        self.lease_of("e1", token, MINUTE, "0").0
-    }
-
-    /// Balances are asset, seq and amount.
-    pub fn fill_of(
-        &mut self,
-        epoch: &str,
-        token: &str,
-        ttl: i64,
-        ledger: &str,
-        balances: &[(i32, i64, i64)],
-    ) -> String {
-        let mut args = vec![
-            "1".to_owned(),
-            epoch.to_owned(),
-            token.to_owned(),
-            ttl.to_string(),
-            ledger.to_owned(),
-        ];
-        for (asset, number, avail) in balances {
-            args.extend([asset.to_string(), seq(*number), format!("{avail} 0 - 5")]);
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let (what, _): (String, i64) = self.run(script!("fill"), &[KEY], &args);
-        what
-    }
-
-    pub fn fill(&mut self, token: &str, balances: &[(i32, i64, i64)]) -> String {
-        self.fill_of("e1", token, MINUTE, "0", balances)
-    }
-
-    /// Leased and filled.
-    pub fn filled(&mut self, balances: &[(i32, i64, i64)]) {
-        self.lease_of("e1", "t", MINUTE, "1");
-        assert_eq!(self.fill("t", balances), "ok");
-    }
-
-    fn apply_in(
-        &mut self,
-        keys: &[&str],
-        epoch: &str,
-        asset: &str,
-        seq: &str,
-        rest: &str,
-        observed: &str,
-    ) -> (i64, i64) {
-        let args = ["1", epoch, "600000", "7", asset, seq, rest, observed];
-        self.run(script!("apply"), keys, &args)
-    }
-
-    /// With values where there is an amount.
-    pub fn apply(&mut self, asset: &str, number: i64, avail: Option<i64>) -> (i64, i64) {
-        let rest = avail.map_or(String::new(), |avail| format!("{avail} 0 - 5"));
-        let number = if number == 0 {
-            String::new()
-        } else {
-            seq(number)
-        };
-        self.apply_in(&[KEY, FEED], "e1", asset, &number, &rest, "0")
-    }
-
-    pub fn fields(&self) -> Fields {
-        self.redis.ask(&["HGETALL", KEY])
-    }
-
-    pub fn has(&self, field: &str) -> bool {
-        self.redis.ask(&["HEXISTS", KEY, field])
-    }
-
-    pub fn ttl(&self) -> i64 {
-        self.redis.ask(&["PTTL", KEY])
-    }
-
-    fn news(&self) -> u64 {
-        self.redis.ask(&["XLEN", FEED])
-    }
-
-    /// What other programs may have put there.
-    pub fn foreign(&self, kind: usize) {
-        let () = self.redis.ask(&["DEL", KEY]);
-        let words: &[&str] = match kind {
-            0 => &["SET", KEY, "{\"BTC\":\"9\"}"],
-            1 => &["RPUSH", KEY, "a", "b"],
-            2 => &[
-                "HSET",
-                KEY,
-                "BTC",
-                "9",
-                "lease",
-                "t 99999999999999",
-                "whole",
-                "1",
-                "until",
-                "99999999999999",
-            ],
-            _ => &[
-                "HSET",
-                KEY,
-                "v",
-                "0",
-                "epoch",
-                "e1",
-                "whole",
-                "1",
-                "until",
-                "99999999999999",
-                "b:1",
-                "5",
-            ],
-        };
-        let _: redis::Value = self.redis.ask(words);
-    }
-}
-
-pub const FOREIGN: usize = 4;
+use crate::support::{
+    desk::{Desk, FEED, FOREIGN, Fields, KEY, MINUTE, script, seq},
+    eventually::eventually,
+    stage::SOON,
+};
 
 #[test]
 fn a_lease_is_given_once_until_it_ends_or_is_taken() {
@@ -273,8 +101,7 @@ fn a_notification_with_values_moves_what_is_held_and_is_told_once() {
     assert_eq!(desk.apply("3", 1, Some(7)), (0, 0));
     assert!(desk.has("whole"));
     assert_eq!(desk.lease("t"), "hit");
-    type News = Vec<(String, HashMap<String, String>)>;
-    let news: News = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
     assert_eq!((news.len(), news[0].1["p"].as_str()), (2, "0-0"));
     assert_eq!(news[1].1["p"], news[0].0, "each names the one before");
     let words = ["u", "a", "s", "r"].map(|name| news[1].1[name].as_str());
@@ -373,7 +200,7 @@ fn a_drop_keeps_floors_and_what_they_were_raised_with_unless_told_to_forget() {
     }
     let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &["1", "7", "1"]);
     assert!(desk.fields().is_empty());
-    let news: Vec<(String, HashMap<String, String>)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
     let kinds: Vec<_> = news.iter().filter_map(|(_, post)| post.get("k")).collect();
     assert_eq!(kinds, ["drop", "forget"]);
     for kind in 0..FOREIGN {
@@ -407,8 +234,7 @@ fn in_a_cluster_the_news_goes_out_in_steps_and_is_remembered_last() {
     );
     let first: String = desk.run(script!("announce"), &[FEED], &["u", "7"]);
     let second: String = desk.run(script!("announce"), &[FEED], &["u", "7"]);
-    let last: Vec<(String, HashMap<String, String>)> =
-        desk.redis.ask(&["XRANGE", FEED, &second, &second]);
+    let last: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, &second, &second]);
     assert_eq!(last[0].1["p"], first);
     for (told, stands) in [(6, 6), (4, 6), (8, 8)] {
         let _: i64 = desk.run(script!("announced"), &[KEY], &["1", &seq(told)]);

@@ -1,8 +1,9 @@
 //! `fill.lua` on a real Redis: what it takes, what it refuses, and how long it lasts.
 
-use crate::{
-    redis_scripts::{Desk, FOREIGN, KEY, MINUTE, seq},
-    support::{eventually::eventually, stage::SOON},
+use crate::support::{
+    desk::{Desk, FOREIGN, KEY, MINUTE, seq},
+    eventually::eventually,
+    stage::SOON,
 };
 
 #[test]
