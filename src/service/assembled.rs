@@ -317,7 +317,9 @@ impl ops::Facts for Assembled {
                 (None, Some(_) | None) => {}
             }
             if !self.freshness.ever_proven() && self.started.elapsed() < STARTING {
-                readiness.not_ready.push("starting: the feed is read back".to_owned());
+                readiness
+                    .not_ready
+                    .push("starting: the feed is read back".to_owned());
             } else if !self.freshness.proven(Instant::now()) {
                 readiness.degraded.push("feed: freshness is not proven: memory answers only what was just read from the ledger".to_owned());
             }
