@@ -69,6 +69,19 @@ struct Loaded {
     from_ledger: bool,
 }
 
+/// Where a snapshot comes from that memory may keep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// How long Redis has it, if it has.
+    redis_ttl: Option<Duration>,
+    /// When it was loaded.
+    loaded: Instant,
+    /// From the ledger itself.
+    from_ledger: bool,
+    /// The same moment by the wall clock.
+    heard_at: UnixMillis,
+}
+
 fn pauses() -> impl Iterator<Item = Duration> {
     let last = PAUSES_MS.last().copied().unwrap_or(1);
     PAUSES_MS
@@ -177,14 +190,26 @@ impl Reader {
         ttl: Duration,
     ) -> Option<Landed> {
         let mark = self.marks.of(user);
+        // It was loaded when its life in Redis began.
         let age = self.times.snapshot_ttl.saturating_sub(ttl);
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let heard_at = UnixMillis(clock::wall().0.saturating_sub(age));
+        let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
+        let loaded = start.at.checked_sub(age).unwrap_or(start.at);
         let snapshot = snapshot.merge(&mark.told);
         if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
             return None;
         }
-        let held = self.keep(user, start, snapshot, Some(ttl), false, heard_at);
+        let held = self.keep(
+            user,
+            start,
+            snapshot,
+            Origin {
+                redis_ttl: Some(ttl),
+                loaded,
+                from_ledger: false,
+                heard_at,
+            },
+        );
         Some(Landed {
             held,
             tier: Tier::Redis,
@@ -255,9 +280,12 @@ impl Reader {
                 user,
                 start,
                 snapshot,
-                kept_for,
-                loaded.from_ledger,
-                heard_at,
+                Origin {
+                    redis_ttl: kept_for,
+                    loaded: start.at,
+                    from_ledger: loaded.from_ledger,
+                    heard_at,
+                },
             )
         } else {
             self.marks.shown(user, &snapshot);
@@ -396,21 +424,19 @@ impl Reader {
         user: UserId,
         start: Start,
         snapshot: Snapshot,
-        redis_ttl: Option<Duration>,
-        from_ledger: bool,
-        heard_at: UnixMillis,
+        origin: Origin,
     ) -> Arc<Held> {
         self.marks.shown(user, &snapshot);
         let ttl = self.times.memory_ttl();
-        let ttl = redis_ttl.map_or(ttl, |redis| ttl.min(redis));
-        let held = Arc::new(Held::new(&self.catalogue, snapshot, heard_at));
+        let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
+        let held = Arc::new(Held::new(&self.catalogue, snapshot, origin.heard_at));
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {
             held: Arc::clone(&held),
             until,
-            loaded: start.at,
-            from_ledger,
+            loaded: origin.loaded,
+            from_ledger: origin.from_ledger,
             generation,
             doubted: false,
         };

@@ -39,6 +39,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "clock",
             "config",
             "telemetry",
+            "trail",
             "tiers",
             "floor",
             "source",
