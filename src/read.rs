@@ -13,6 +13,7 @@ mod batch;
 mod exact;
 mod flight;
 mod load;
+mod lookup;
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,7 +22,7 @@ use crate::{
     telemetry::{Fault, Op},
     tiers::{
         memory::Kept,
-        redis::{Grant, Lease, Lookup, Redis},
+        redis::{Grant, Lookup},
     },
     trail::{Detail, Forward, Tier},
 };
@@ -56,11 +56,11 @@ impl Landed {
 }
 
 /// What Redis contributed.
-struct Asked {
+pub(super) struct Asked {
     /// What it said.
-    forward: Option<Forward>,
+    pub(super) forward: Option<Forward>,
     /// The right to fill, if it gave one.
-    grant: Option<Grant>,
+    pub(super) grant: Option<Grant>,
 }
 
 /// What the source gave.
@@ -73,16 +73,16 @@ struct Loaded {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
     /// How long Redis has it, if it has.
-    redis_ttl: Option<Duration>,
+    pub(super) redis_ttl: Option<Duration>,
     /// When it was loaded.
-    loaded: Instant,
+    pub(super) loaded: Instant,
     /// From the ledger itself.
-    from_ledger: bool,
+    pub(super) from_ledger: bool,
     /// The same moment by the wall clock.
-    heard_at: UnixMillis,
+    pub(super) heard_at: UnixMillis,
 }
 
-fn pauses() -> impl Iterator<Item = Duration> {
+pub(super) fn pauses() -> impl Iterator<Item = Duration> {
     let last = PAUSES_MS.last().copied().unwrap_or(1);
     PAUSES_MS
         .into_iter()
@@ -118,108 +118,6 @@ impl Reader {
         result
     }
 
-    /// What Redis holds, or the right to fill it.
-    async fn ask_redis(
-        &self,
-        redis: &Redis,
-        user: UserId,
-        start: Start,
-        looked: Option<Lookup>,
-        fresh: bool,
-    ) -> Result<Landed, Asked> {
-        let refused = |forward, grant| {
-            Err(Asked {
-                forward: Some(forward),
-                grant,
-            })
-        };
-        let mut forward = if fresh {
-            Forward::Request
-        } else {
-            Forward::Miss
-        };
-        // What is held there is good by its own floors, and this instance knows better.
-        let mut outdone = false;
-        if !fresh {
-            let looked = match looked {
-                Some(looked) => looked,
-                None => redis.get(user).await,
-            };
-            match looked {
-                Lookup::Fault(_) => return refused(Forward::Bypass, None),
-                // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
-                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
-                Lookup::Hit { .. } | Lookup::Miss | Lookup::Stale if !start.proven => {
-                    return refused(Forward::Stale, None);
-                }
-                Lookup::Hit { snapshot, ttl } => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
-                        return Ok(landed);
-                    }
-                    (forward, outdone) = (Forward::Stale, true);
-                }
-                Lookup::Miss => {}
-                Lookup::Stale => forward = Forward::Stale,
-            }
-        }
-        let patience = Instant::now().checked_add(self.times.lease_wait);
-        for pause in pauses() {
-            let late = patience.is_none_or(|patience| Instant::now() >= patience);
-            let force = fresh || outdone || late;
-            match redis.lease(user, force).await {
-                Err(_) => return refused(Forward::Bypass, None),
-                Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
-                Ok(Lease::Hit { snapshot, ttl }) => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
-                        return Ok(landed);
-                    }
-                    (forward, outdone) = (Forward::Stale, true);
-                }
-                Ok(Lease::Busy) => tokio::time::sleep(pause).await,
-            }
-        }
-        refused(forward, None)
-    }
-
-    /// Takes what Redis holds, unless this instance knows better.
-    fn accept(
-        &self,
-        user: UserId,
-        start: Start,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Option<Landed> {
-        let mark = self.marks.of(user);
-        // It was loaded when its life in Redis began.
-        let age = self.times.snapshot_ttl.saturating_sub(ttl);
-        let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
-        let loaded = start.at.checked_sub(age).unwrap_or(start.at);
-        let snapshot = snapshot.merge(&mark.told);
-        if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
-            return None;
-        }
-        let held = self.keep(
-            user,
-            start,
-            snapshot,
-            Origin {
-                redis_ttl: Some(ttl),
-                loaded,
-                from_ledger: false,
-                heard_at,
-            },
-        );
-        Some(Landed {
-            held,
-            tier: Tier::Redis,
-            ttl: Some(ttl),
-            detail: None,
-            unmet: Floors::NONE,
-            redis: None,
-        })
-    }
-
     async fn load_from_source(
         &self,
         user: UserId,
@@ -228,22 +126,7 @@ impl Reader {
         fresh: bool,
     ) -> Result<Landed, Error> {
         let heard_at = clock::wall();
-        let loaded = {
-            let _permit = self.permit(start).await?;
-            let begun = Instant::now();
-            let loaded = self.ask_source(user, start, asked, fresh).await;
-            let fault = match &loaded {
-                Ok(_) => None,
-                Err(source::Error::Timeout) => Some(Fault::Timeout),
-                Err(source::Error::Corrupt(_)) => Some(Fault::Corrupt),
-                Err(source::Error::Unavailable(_)) => Some(Fault::Error),
-            };
-            match fault {
-                None => self.meters.tier(Tier::Source, Op::Load, begun.elapsed()),
-                Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
-            }
-            loaded?
-        };
+        let loaded = self.ask_source_in_turn(user, start, asked, fresh).await?;
         let negative = loaded
             .snapshot
             .balances()
@@ -300,6 +183,30 @@ impl Reader {
             unmet,
             redis: asked.forward,
         })
+    }
+
+    /// As [`Reader::ask_source`], with a permit and a look at the clock.
+    async fn ask_source_in_turn(
+        &self,
+        user: UserId,
+        start: Start,
+        asked: &Asked,
+        fresh: bool,
+    ) -> Result<Loaded, Error> {
+        let _permit = self.permit(start).await?;
+        let begun = Instant::now();
+        let loaded = self.ask_source(user, start, asked, fresh).await;
+        let fault = match &loaded {
+            Ok(_) => None,
+            Err(source::Error::Timeout) => Some(Fault::Timeout),
+            Err(source::Error::Corrupt(_)) => Some(Fault::Corrupt),
+            Err(source::Error::Unavailable(_)) => Some(Fault::Error),
+        };
+        match fault {
+            None => self.meters.tier(Tier::Source, Op::Load, begun.elapsed()),
+            Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
+        }
+        Ok(loaded?)
     }
 
     /// Asks the view, or whatever is configured, alone where that is safe; else the ledger too.

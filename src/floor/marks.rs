@@ -1,0 +1,379 @@
+//! What is known of changes, by user.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::domain::{AssetId, Balance, Floors, Seq, Snapshot, UserId};
+
+/// Users per generation. About 100 bytes each.
+pub const MARKS_MAX: usize = 1_000_000;
+const SHARDS: usize = 16;
+/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
+const REREAD_MAX: usize = 64;
+
+/// What is known of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The lowest seqs that may still be shown.
+    pub floors: Floors,
+    /// The newest balances that notifications said. Not all that the user has: worth something beside a load only.
+    pub told: Snapshot,
+    /// A notification came in the last `floor_ttl`: the view may not have it yet.
+    pub changed: bool,
+    /// Counts notifications without a seq: a load from before the last one is worth nothing.
+    pub reread: u64,
+    /// The assets that those named.
+    pub reread_assets: Vec<AssetId>,
+}
+
+/// What is remembered of one user. What was notified ends by itself, however often the user is read: a forged seq must not
+/// stay, and a user is to be read from the view again.
+#[derive(Debug, Clone, Default)]
+struct Memo {
+    /// Floors by notifications, and when each was told.
+    notified: Vec<(AssetId, Seq, Instant)>,
+    /// Floors by answers: real, and remembered as long as the user is.
+    shown: Floors,
+    told: Snapshot,
+    changed: Option<Instant>,
+    reread: u64,
+    reread_assets: Vec<AssetId>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    young: HashMap<UserId, Memo>,
+    old: HashMap<UserId, Memo>,
+    turned: Instant,
+}
+
+/// What is known of all users.
+#[derive(Debug)]
+pub struct Marks {
+    shards: Vec<Mutex<Shard>>,
+    ttl: Duration,
+    per_shard_max: usize,
+    base: Instant,
+    blind_until: AtomicU64,
+    generation: AtomicU64,
+    rereads: AtomicU64,
+}
+
+impl Marks {
+    /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; `users_max` users are remembered.
+    #[must_use]
+    pub fn new(ttl: Duration, users_max: usize) -> Self {
+        let now = Instant::now();
+        let shard = || {
+            Mutex::new(Shard {
+                young: HashMap::new(),
+                old: HashMap::new(),
+                turned: now,
+            })
+        };
+        Self {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            ttl,
+            per_shard_max: users_max.checked_div(SHARDS).unwrap_or(0).max(1),
+            base: now,
+            blind_until: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
+            rereads: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of the user.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Mark {
+        self.with(user, |shard| {
+            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
+            memo.map(|memo| memo.mark(self.ttl))
+        })
+        .unwrap_or_default()
+    }
+
+    /// A notification said that the user's balance in this asset is at `seq`, and maybe what it is. True if that is news.
+    pub fn changed(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Seq,
+        balance: Option<Balance>,
+    ) -> bool {
+        self.mark(user, true, |memo| {
+            if let Some(balance) = balance {
+                memo.told = memo.told.merge(&Snapshot::new(vec![balance]));
+            }
+            memo.notify(asset, seq, self.ttl)
+        })
+    }
+
+    /// A notification said that this asset (or any) of the user changed, not to what.
+    pub fn reread(&self, user: UserId, asset: Option<AssetId>) {
+        let count = self
+            .rereads
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
+        self.mark(user, true, |mark| {
+            mark.reread = count;
+            if let Some(asset) = asset
+                && !mark.reread_assets.contains(&asset)
+                && mark.reread_assets.len() < REREAD_MAX
+            {
+                mark.reread_assets.push(asset);
+            }
+            true
+        });
+    }
+
+    /// The snapshot was shown, or is about to be: nothing older may be.
+    pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
+        if !snapshot.balances().is_empty() {
+            self.mark(user, false, |mark| {
+                mark.shown.raise_to(snapshot);
+                true
+            });
+        }
+    }
+
+    /// The user's floors are forgotten. What is under way is from before.
+    pub fn forget(&self, user: UserId) {
+        self.with(user, |shard| {
+            shard.old.remove(&user);
+            shard.young.remove(&user);
+        });
+        self.reread(user, None);
+    }
+
+    /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
+    /// trusted for `floor_ttl`.
+    pub fn missed(&self) {
+        self.blind_for(self.ttl);
+        self.start_over();
+    }
+
+    /// Whatever is held or under way from before now counts for nothing.
+    pub fn start_over(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
+        let mut changes = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let memos = shard.young.iter().chain(&shard.old);
+            let marks = memos.map(|(user, memo)| (*user, memo.mark(self.ttl)));
+            let marks = marks.filter(|(_, mark)| mark.changed);
+            changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
+        }
+        changes
+    }
+
+    /// The view is not trusted for this long.
+    pub fn blind_for(&self, time: Duration) {
+        let until = self.since_base(
+            Instant::now()
+                .checked_add(time)
+                .unwrap_or_else(Instant::now),
+        );
+        self.blind_until.fetch_max(until, Ordering::SeqCst);
+    }
+
+    /// Changes may be unknown here, so that nobody can be read from the view.
+    #[must_use]
+    pub fn blind(&self) -> bool {
+        self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)
+    }
+
+    /// Rises when everything held or under way counts for nothing.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Memo) -> bool) -> bool {
+        let (overflow, news) = self.with(user, |shard| {
+            let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
+            if full && !changed {
+                // What was shown is also kept by Redis and by quorum reads; giving up a change for it would be worse.
+                return (false, false);
+            }
+            if full {
+                shard.old = std::mem::take(&mut shard.young);
+            }
+            let mut mark = shard
+                .young
+                .remove(&user)
+                .or_else(|| shard.old.remove(&user))
+                .unwrap_or_default();
+            if changed {
+                mark.changed = Some(Instant::now());
+            }
+            let news = change(&mut mark);
+            shard.young.insert(user, mark);
+            (full, news)
+        });
+        if overflow {
+            self.blind_for(self.ttl);
+        }
+        news
+    }
+
+    fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
+        let at = user
+            .get()
+            .unsigned_abs()
+            .checked_rem(SHARDS.try_into().unwrap_or(1))
+            .unwrap_or(0);
+        let Some(shard) = usize::try_from(at).ok().and_then(|at| self.shards.get(at)) else {
+            return R::default();
+        };
+        let mut shard = shard.lock();
+        if shard.turned.elapsed() >= self.ttl {
+            // Nothing younger than `ttl` is in `old` by now.
+            shard.old = if shard.turned.elapsed() >= self.ttl.saturating_mul(2) {
+                HashMap::new()
+            } else {
+                std::mem::take(&mut shard.young)
+            };
+            shard.young.clear();
+            shard.turned = Instant::now();
+        }
+        then(&mut shard)
+    }
+
+    fn since_base(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Memo {
+    /// A notification's floor. True if it rose.
+    fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration) -> bool {
+        let now = Instant::now();
+        self.notified.retain(|(_, _, told)| told.elapsed() < ttl);
+        let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
+        if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
+            let rises = *floor < seq;
+            if *floor <= seq {
+                (*floor, *told) = (seq, now);
+            }
+            rises && is_news
+        } else {
+            self.notified.push((asset, seq, now));
+            is_news
+        }
+    }
+
+    /// What of it still counts.
+    fn mark(&self, ttl: Duration) -> Mark {
+        let mut floors = self.shown.clone();
+        for (asset, seq, told) in &self.notified {
+            if told.elapsed() < ttl {
+                floors.raise(*asset, *seq);
+            }
+        }
+        Mark {
+            floors,
+            told: self.told.clone(),
+            changed: self.changed.is_some_and(|at| at.elapsed() < ttl),
+            reread: self.reread,
+            reread_assets: self.reread_assets.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    fn asset() -> AssetId {
+        AssetId::new(1).unwrap()
+    }
+
+    fn seq(number: i64) -> Seq {
+        Seq::new(number).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        let real = Balance {
+            asset: asset(),
+            seq: seq(5),
+            avail: crate::domain::Amount::from_raw(1),
+            frozen: crate::domain::Amount::from_raw(0),
+            updated_at: None,
+            said_at: crate::domain::UnixMillis(0),
+        };
+        marks.changed(user(1), asset(), seq(i64::MAX), None);
+        for second in 0..12 {
+            let mark = marks.of(user(1));
+            assert_eq!(mark.changed, second < 10, "{second}");
+            let floor = if second < 10 { seq(i64::MAX) } else { seq(5) };
+            if second > 0 {
+                assert_eq!(mark.floors.get(asset()), Some(floor), "{second}");
+            }
+            marks.shown(user(1), &Snapshot::new(vec![real]));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_lives_for_a_ttl() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        marks.changed(user(1), asset(), seq(5), None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(marks.of(user(1)).floors.get(asset()), Some(seq(5)));
+        marks.changed(user(17), asset(), seq(7), None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(
+            marks.of(user(17)).changed,
+            "nine seconds old, whatever turned in between"
+        );
+        tokio::time::advance(Duration::from_secs(21)).await;
+        assert_eq!(
+            (marks.of(user(1)), marks.of(user(17))),
+            (Mark::default(), Mark::default())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_changes_makes_blind_and_giving_up_what_was_shown_does_not() {
+        let marks = Marks::new(Duration::from_secs(10), SHARDS);
+        let shown = Snapshot::default();
+        marks.changed(user(16), asset(), seq(1), None);
+        marks.shown(user(32), &shown);
+        assert!(!marks.blind());
+        marks.changed(user(48), asset(), seq(1), None);
+        assert!(marks.blind());
+        assert!(
+            marks.of(user(16)).changed,
+            "the last generation is still there"
+        );
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(!marks.blind());
+    }
+
+    #[test]
+    fn every_notification_without_a_seq_is_another() {
+        let marks = Marks::new(Duration::from_secs(10), 100);
+        marks.reread(user(1), Some(asset()));
+        let first = marks.of(user(1)).reread;
+        marks.reread(user(1), None);
+        assert!(marks.of(user(1)).reread > first);
+        assert_eq!(marks.of(user(1)).reread_assets, [asset()]);
+    }
+}

@@ -1,0 +1,125 @@
+//! What Redis holds of a user, or the right to fill it.
+//!
+//! **Invariants.** Taken only by who is sure of all changes, and only if this instance knows nothing better.
+//!
+//! **Limits.** `redis.lease_wait_ms` for the instance that has the lease; then it is taken.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Reader,
+    flight::Start,
+    load::{Asked, Landed, Origin, pauses},
+};
+use crate::{
+    clock,
+    domain::{Floors, Snapshot, UnixMillis, UserId},
+    tiers::redis::{Lease, Lookup, Redis},
+    trail::{Forward, Tier},
+};
+
+impl Reader {
+    /// What Redis holds, or the right to fill it.
+    pub(super) async fn ask_redis(
+        &self,
+        redis: &Redis,
+        user: UserId,
+        start: Start,
+        looked: Option<Lookup>,
+        fresh: bool,
+    ) -> Result<Landed, Asked> {
+        let refused = |forward, grant| {
+            Err(Asked {
+                forward: Some(forward),
+                grant,
+            })
+        };
+        let mut forward = if fresh {
+            Forward::Request
+        } else {
+            Forward::Miss
+        };
+        // What is held there is good by its own floors, and this instance knows better.
+        let mut outdone = false;
+        if !fresh {
+            let looked = match looked {
+                Some(looked) => looked,
+                None => redis.get(user).await,
+            };
+            match looked {
+                Lookup::Fault(_) => return refused(Forward::Bypass, None),
+                // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
+                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
+                Lookup::Hit { .. } | Lookup::Miss | Lookup::Stale if !start.proven => {
+                    return refused(Forward::Stale, None);
+                }
+                Lookup::Hit { snapshot, ttl } => {
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                        return Ok(landed);
+                    }
+                    (forward, outdone) = (Forward::Stale, true);
+                }
+                Lookup::Miss => {}
+                Lookup::Stale => forward = Forward::Stale,
+            }
+        }
+        let patience = Instant::now().checked_add(self.times.lease_wait);
+        for pause in pauses() {
+            let late = patience.is_none_or(|patience| Instant::now() >= patience);
+            let force = fresh || outdone || late;
+            match redis.lease(user, force).await {
+                Err(_) => return refused(Forward::Bypass, None),
+                Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
+                Ok(Lease::Hit { snapshot, ttl }) => {
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                        return Ok(landed);
+                    }
+                    (forward, outdone) = (Forward::Stale, true);
+                }
+                Ok(Lease::Busy) => tokio::time::sleep(pause).await,
+            }
+        }
+        refused(forward, None)
+    }
+
+    /// Takes what Redis holds, unless this instance knows better.
+    fn accept(
+        &self,
+        user: UserId,
+        start: Start,
+        snapshot: &Snapshot,
+        ttl: Duration,
+    ) -> Option<Landed> {
+        let mark = self.marks.of(user);
+        // It was loaded when its life in Redis began.
+        let age = self.times.snapshot_ttl.saturating_sub(ttl);
+        let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
+        let loaded = start.at.checked_sub(age).unwrap_or(start.at);
+        let snapshot = snapshot.merge(&mark.told);
+        if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
+            return None;
+        }
+        let held = self.keep(
+            user,
+            start,
+            snapshot,
+            Origin {
+                redis_ttl: Some(ttl),
+                loaded,
+                from_ledger: false,
+                heard_at,
+            },
+        );
+        Some(Landed {
+            held,
+            tier: Tier::Redis,
+            ttl: Some(ttl),
+            detail: None,
+            unmet: Floors::NONE,
+            redis: None,
+        })
+    }
+}
