@@ -2,6 +2,7 @@ use redb::{ReadableDatabase as _, TableDefinition};
 
 use super::*;
 
+#[rustfmt::skip]
 type LedgerRow = (
     i64,
     i64,
@@ -11,10 +12,9 @@ type LedgerRow = (
     Option<i64>,
     Option<i64>,
 );
-const LEDGER: TableDefinition<'_, (i64, i32, i64), LedgerRow> =
-    TableDefinition::new("balance_ledger");
-const BALANCES: TableDefinition<'_, (i64, i32), (i64, i64, i64, Option<i64>)> =
-    TableDefinition::new("user_balances");
+const LEDGER: TableDefinition<(i64, i32, i64), LedgerRow> = TableDefinition::new("balance_ledger");
+type BalanceRow = (i64, i64, i64, Option<i64>);
+const BALANCES: TableDefinition<(i64, i32), BalanceRow> = TableDefinition::new("user_balances");
 
 /// The same amounts under the same seq, everything else another.
 fn otherwise(entry: &Entry) -> Entry {
