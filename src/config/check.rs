@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashSet,
+    hash::Hash,
     net::{IpAddr, SocketAddr},
 };
 
 use super::{AuthMode, Errors, Mistake, Origin, Settings, SourceKind, layers::Told};
-use crate::domain::{Asset, Catalogue};
 
+mod auth;
+mod catalogue;
 mod redis;
 mod scylla;
 mod times;
@@ -17,7 +19,12 @@ const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Checks everything, and tells what was told before and what is wrong beyond it.
 pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
-    let mut check = Check { settings, told };
+    let told_before = told.mistakes.iter().map(|mistake| mistake.key.clone());
+    let mut check = Check {
+        settings,
+        unusable: told_before.filter(|key| !key.is_empty()).collect(),
+        told,
+    };
     check.listeners();
     check.auth();
     check.bounds();
@@ -58,16 +65,22 @@ pub fn advice(settings: &Settings) -> Vec<&'static str> {
 #[derive(Debug)]
 struct Check<'a> {
     settings: &'a Settings,
+    /// Keys that are wrong by themselves. A key that only does not fit to another is not among them: it may be wrong
+    /// beside a third one too.
+    unusable: Vec<String>,
     told: Told,
 }
 
 impl Check<'_> {
-    /// A mistake in the first of `keys` together with the others. Silent where one of them is known to be bad: the
-    /// settings hold its default then, and what does not fit to that is no news.
+    /// A mistake in the first of `keys` together with the others. Silent where one of them is unusable: the settings
+    /// hold its default then, or what nobody can want, and what does not fit to that is no news.
     fn wrong(&mut self, keys: &[&str], reason: impl Into<String>) {
         let Some(key) = keys.first() else { return };
         if keys.iter().any(|key| self.is_bad(key)) {
             return;
+        }
+        if let [only] = keys {
+            self.unusable.push((*only).to_owned());
         }
         let origins = &self.told.origins;
         let origin = keys.iter().find_map(|key| origins.get(list_of(key)));
@@ -79,15 +92,29 @@ impl Check<'_> {
         });
     }
 
-    /// Whether the layers told that `key`, or a part of it, is wrong.
+    /// Whether `key`, a part of it, or what it is a part of is wrong by itself.
     fn is_bad(&self, key: &str) -> bool {
-        let mistakes = self.told.mistakes.iter();
-        mistakes
-            .filter(|mistake| !mistake.key.is_empty())
-            .any(|mistake| {
-                let rest = mistake.key.strip_prefix(key);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
-            })
+        let mut unusable = self.unusable.iter();
+        unusable.any(|bad| is_in(bad, key) || is_in(key, bad))
+    }
+
+    /// That no two elements of `list` have the same in `field`, among those where it is usable.
+    fn unique<T: Eq + Hash>(
+        &mut self,
+        list: &str,
+        field: &str,
+        values: impl IntoIterator<Item = T>,
+        reason: impl Fn(&T) -> String,
+    ) {
+        let mut seen = HashSet::new();
+        for (at, value) in values.into_iter().enumerate() {
+            let key = format!("{list}[{at}].{field}");
+            if self.is_bad(&key) {
+                continue;
+            }
+            let taken = reason(&value);
+            self.require(&[&key], seen.insert(value), &taken);
+        }
     }
 
     fn require(&mut self, keys: &[&str], good: bool, reason: &str) {
@@ -103,47 +130,6 @@ impl Check<'_> {
             !overlap(http, ops),
             "is http.listen too: operators need their own port",
         );
-    }
-
-    fn auth(&mut self) {
-        let auth = &self.settings.auth;
-        let loopback = self.settings.http.listen.ip().is_loopback();
-        self.require(
-            &["auth.mode", "http.listen"],
-            auth.mode != AuthMode::None || loopback,
-            "none needs http.listen on loopback: choose token, or network if everybody who reaches it is trusted",
-        );
-        self.require(
-            &["auth.tokens", "auth.mode"],
-            auth.mode != AuthMode::Token || !auth.tokens.is_empty(),
-            "auth.mode = \"token\" needs at least one: balance-cache auth token makes it",
-        );
-        let (mut names, mut digests) = (HashSet::new(), HashSet::new());
-        for (at, token) in auth.tokens.iter().enumerate() {
-            let key = |name: &str| format!("auth.tokens[{at}].{name}");
-            let scopes: HashSet<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
-            let name_is_new = names.insert(token.name.as_str());
-            self.require(
-                &[&key("name")],
-                plain(&token.name, 1, 64),
-                "must have 1 to 64 ASCII letters, digits, '-', '_' and '.'",
-            );
-            self.require(&[&key("name")], name_is_new, "is taken by another token");
-            let digest = token.digest();
-            self.require(
-                &[&key("sha256")],
-                digest.is_some(),
-                "must be the 64 hex digits of the token's SHA-256",
-            );
-            let digest_is_new = digest.is_none_or(|digest| digests.insert(digest));
-            self.require(&[&key("sha256")], digest_is_new, "is that of another token");
-            let scopes_are_good = !scopes.is_empty() && scopes.len() == token.scopes.len();
-            self.require(
-                &[&key("scopes")],
-                scopes_are_good,
-                "must name at least one of read, settle, admin, and none twice",
-            );
-        }
     }
 
     fn bounds(&mut self) {
@@ -208,28 +194,6 @@ impl Check<'_> {
         );
     }
 
-    /// Assets by themselves, then symbols over assets of these names: a bad asset does not make its symbols bad.
-    fn catalogue(&mut self) {
-        let Settings {
-            assets, symbols, ..
-        } = self.settings;
-        let wrong = |result: Result<_, Vec<_>>| result.err().unwrap_or_default();
-        for error in wrong(Catalogue::new(assets, &[])) {
-            self.wrong(&[&error.key], error.reason);
-        }
-        let stand_ins = stand_ins(self.settings);
-        for error in wrong(Catalogue::new(&stand_ins, symbols)) {
-            if error.key.starts_with("symbols") && !self.layers_refused_assets() {
-                self.wrong(&[&error.key], error.reason);
-            }
-        }
-    }
-
-    /// Whether the list in force is not the one that was meant: what symbols name may be in that.
-    fn layers_refused_assets(&self) -> bool {
-        !self.told.origins.contains_key("assets") && self.is_bad("assets")
-    }
-
     fn telemetry(&mut self) {
         let log = &self.settings.telemetry.log;
         let good = tracing_subscriber::EnvFilter::try_new(log).is_ok();
@@ -246,19 +210,10 @@ fn list_of(key: &str) -> &str {
     key.split('[').next().unwrap_or(key)
 }
 
-/// One asset for each name that some asset has, good in everything else.
-fn stand_ins(settings: &Settings) -> Vec<Asset> {
-    let mut names: Vec<_> = settings.assets.iter().map(|asset| &asset.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    (1..)
-        .zip(names)
-        .map(|(id, name)| Asset {
-            id,
-            name: name.clone(),
-            decimals: 0,
-        })
-        .collect()
+/// Whether `part` is `whole` or stands in it.
+fn is_in(part: &str, whole: &str) -> bool {
+    let rest = part.strip_prefix(whole);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
 }
 
 /// Whether both cannot listen, on any platform.

@@ -116,7 +116,8 @@ impl Layers {
         self.environment = all;
     }
 
-    /// The settings that all layers come to. A key whose value is bad keeps its default, and is among the mistakes.
+    /// The settings that all layers come to. A key whose value is bad keeps its default (in an element of a
+    /// list: has some value that is good), and is among the mistakes.
     pub(super) fn merge(self) -> Result<(Settings, Told), Errors> {
         let listed = |key| self.told.origins.contains_key(key);
         let only_assets = listed("assets") && !listed("symbols");
@@ -183,33 +184,44 @@ impl Judge<'_> {
         }
     }
 
-    /// A list of tables, each with all keys of `known`.
+    /// A list of tables, each with all keys of `known`. What is good of it is taken, with that of `known` for the rest,
+    /// so that the check finds what is wrong with the good.
     fn tables(&mut self, known: &Table, value: Value, key: &str) {
-        let before = self.told.mistakes.len();
-        let Value::Array(elements) = &value else {
+        let Value::Array(elements) = value else {
             return self.wrong(key, format!("must be a list of tables: [[{key}]]"));
         };
-        for (at, element) in elements.iter().enumerate() {
+        let mut usable = Vec::new();
+        for (at, element) in elements.into_iter().enumerate() {
             let here = format!("{key}[{at}]");
-            let Value::Table(element) = element else {
+            let element = if let Value::Table(element) = element {
+                self.element(known, element, key, &here)
+            } else {
                 self.wrong(here, format!("must be a table: [[{key}]]"));
-                continue;
+                known.clone()
             };
-            for name in known.keys().filter(|name| !element.contains_key(*name)) {
-                self.wrong(joined(&here, name), "is missing");
-            }
-            for (name, value) in element {
-                match known.get(name) {
-                    None => self.wrong(joined(&here, name), unknown(key, known)),
-                    Some(known) => {
-                        self.fits(known, value, &joined(key, name), &joined(&here, name));
+            usable.push(Value::Table(element));
+        }
+        self.take(key, Value::Array(usable));
+    }
+
+    /// What is good of one table of the list at `key`, and of `known` the rest.
+    fn element(&mut self, known: &Table, element: Table, key: &str, here: &str) -> Table {
+        let mut usable = known.clone();
+        for name in known.keys().filter(|name| !element.contains_key(*name)) {
+            self.wrong(joined(here, name), "is missing");
+        }
+        for (name, value) in element {
+            let shown = joined(here, &name);
+            match known.get(&name) {
+                None => self.wrong(shown, unknown(key, known)),
+                Some(known) => {
+                    if self.fits(known, &value, &joined(key, &name), &shown) {
+                        usable.insert(name, value);
                     }
                 }
             }
         }
-        if self.told.mistakes.len() == before {
-            self.take(key, value);
-        }
+        usable
     }
 
     fn variable(&mut self, name: &str, value: Option<&str>) {

@@ -1,4 +1,4 @@
-//! `redis.url`: what it may be, and how it looks without its password.
+//! `redis.url`: what it may be, and how it looks without its user and password.
 
 use url::Url;
 
@@ -16,10 +16,14 @@ pub(super) fn fault(node: &str, mode: RedisMode) -> Option<&'static str> {
         return Some("must not have a #fragment: no certificate goes unchecked");
     }
     if is_hidden(&url) {
-        return Some("has a hidden password (***): put the real one back");
+        return Some("has a hidden user or password (***): put the real one back");
     }
+    query_fault(&url).or_else(|| address_fault(&url, mode))
+}
+
+fn address_fault(url: &Url, mode: RedisMode) -> Option<&'static str> {
     match (url.scheme(), mode) {
-        ("redis" | "rediss", mode) => tcp_fault(&url, mode),
+        ("redis" | "rediss", mode) => tcp_fault(url, mode),
         ("unix", RedisMode::Cluster) => Some("a cluster is not reached through unix://"),
         ("unix", RedisMode::Single) => (url.host().is_some() || url.path().len() < 2)
             .then_some("needs an absolute path: unix:///run/redis.sock"),
@@ -37,7 +41,7 @@ fn tcp_fault(url: &Url, mode: RedisMode) -> Option<&'static str> {
     if url.port() == Some(0) {
         return Some("port 0 cannot be connected to");
     }
-    if !database.is_empty() && !database.parse::<u32>().is_ok_and(|number| number < 1 << 16) {
+    if !database.is_empty() && !is_database(database) {
         return Some("the path must be the number of a database");
     }
     (mode == RedisMode::Cluster && !matches!(database, "" | "0"))
@@ -49,40 +53,80 @@ pub(super) fn is_tls(node: &str) -> bool {
     Url::parse(node).is_ok_and(|url| url.scheme() == "rediss")
 }
 
-/// Whether the password is the mark of [`hidden`].
-fn is_hidden(url: &Url) -> bool {
-    url.password() == Some(HIDDEN)
-        || url
-            .query_pairs()
-            .any(|(key, value)| key == "pass" && value == HIDDEN)
+/// What is wrong with what stands behind the '?'. The driver passes over what it does not know, a password too.
+fn query_fault(url: &Url) -> Option<&'static str> {
+    let over_tcp = url.scheme() != "unix";
+    url.query_pairs()
+        .find_map(|(key, value)| match (key.as_ref(), value.as_ref()) {
+            ("protocol", "2" | "resp2" | "3" | "resp3") => None,
+            ("protocol", _) => Some("protocol must be resp2 or resp3"),
+            ("user" | "pass" | "db", _) if over_tcp => Some(
+                "user, password and database stand before and behind the host: redis://user:password@host:port/0",
+            ),
+            ("user" | "pass", _) => None,
+            ("db", number) if is_database(number) => None,
+            ("db", _) => Some("db must be the number of a database"),
+            _ => Some("has a parameter behind '?' that is not known"),
+        })
 }
 
-/// All addresses, each with its password as `***`. What cannot be understood is hidden whole.
+fn is_database(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse::<u32>().is_ok_and(|number| number < 1 << 16)
+}
+
+/// Whether user or password is the mark of [`hidden`].
+fn is_hidden(url: &Url) -> bool {
+    url.username() == HIDDEN
+        || url.password() == Some(HIDDEN)
+        || url
+            .query_pairs()
+            .any(|(key, value)| is_secret(&key) && value == HIDDEN)
+}
+
+/// Whether the parameter's value is nobody's business.
+fn is_secret(key: &str) -> bool {
+    matches!(key, "user" | "pass")
+}
+
+/// All addresses, each with user and password as `***`. What [`fault`] refuses is hidden whole: nobody knows where in it
+/// a secret stands.
 pub(super) fn hidden(redis: &Redis) -> String {
-    let nodes: Vec<_> = redis.nodes().map(hidden_node).collect();
+    let nodes: Vec<_> = redis
+        .nodes()
+        .map(|node| hidden_node(node, redis.mode).unwrap_or_else(|| HIDDEN.to_owned()))
+        .collect();
     nodes.join(",")
 }
 
-fn hidden_node(node: &str) -> String {
-    let Ok(mut url) = Url::parse(node) else {
-        return HIDDEN.to_owned();
-    };
-    let has_pass = url.query_pairs().any(|(key, _)| key == "pass");
-    if url.password().is_none() && !has_pass {
-        return node.to_owned();
+fn hidden_node(node: &str, mode: RedisMode) -> Option<String> {
+    if fault(node, mode).is_some() {
+        return None;
     }
-    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
-        return HIDDEN.to_owned();
+    let mut url = Url::parse(node).ok()?;
+    let in_query = url.query_pairs().any(|(key, _)| is_secret(&key));
+    if url.username().is_empty() && url.password().is_none() && !in_query {
+        return Some(node.to_owned());
     }
-    if has_pass {
+    if !url.username().is_empty() {
+        url.set_username(HIDDEN).ok()?;
+    }
+    if url.password().is_some() {
+        url.set_password(Some(HIDDEN)).ok()?;
+    }
+    if in_query {
         let pairs: Vec<(String, String)> = url
             .query_pairs()
             .map(|(key, value)| {
-                let value = if key == "pass" { HIDDEN.into() } else { value };
+                let value = if is_secret(&key) {
+                    HIDDEN.into()
+                } else {
+                    value
+                };
                 (key.into_owned(), value.into_owned())
             })
             .collect();
         url.query_pairs_mut().clear().extend_pairs(pairs);
     }
-    url.into()
+    Some(url.into())
 }

@@ -168,7 +168,7 @@ impl Redis {
     }
 }
 
-/// With the password in `url` hidden: settings may be logged whole.
+/// With user and password in `url` hidden: settings may be logged whole.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")

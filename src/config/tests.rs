@@ -239,7 +239,7 @@ fn allowed_but_worth_a_line() {
 #[test]
 fn no_secret_is_shown_or_logged() {
     let text = format!(
-        "[redis]\nmode = \"cluster\"\nurl = \"redis://u:pw1secret@h:1/0?pass=pw2secret&protocol=resp3,redis://:pw3secret@i\"\n[scylla]\nusername = \"u\"\npassword = \"pw4secret\"\n[auth]\nmode = \"token\"\n{TOKEN}"
+        "[redis]\nmode = \"cluster\"\nurl = \"redis://secret1:pw1secret@h:1/0?protocol=resp3,redis://:pw3secret@i,redis://secret2@j\"\n[scylla]\nusername = \"u\"\npassword = \"pw4secret\"\n[auth]\nmode = \"token\"\n{TOKEN}"
     );
     let settings = loaded(&text, &[]).unwrap();
     for said in [shown(&settings), format!("{settings:?}")] {
@@ -248,16 +248,58 @@ fn no_secret_is_shown_or_logged() {
             "{said}"
         );
         assert!(
-            said.contains("redis://u:***@h:1/0?pass=***&protocol=resp3"),
+            said.contains("redis://***:***@h:1/0?protocol=resp3"),
             "{said}"
         );
-        assert!(said.contains("redis://:***@i"), "{said}");
+        assert!(said.contains("redis://:***@i,redis://***@j"), "{said}");
     }
     let refused = keys(&shown(&settings), &[]);
     assert_eq!(
         refused,
         ["auth.tokens[0].sha256", "redis.url", "scylla.password"]
     );
+}
+
+#[test]
+fn no_part_of_a_socket_address_or_of_an_address_that_is_refused_tells_a_secret() {
+    let socket = "[redis]\nurl = \"unix:///run/s?user=secret&pass=secret&db=2\"";
+    let settings = loaded(socket, &[]).unwrap();
+    for said in [shown(&settings), format!("{settings:?}")] {
+        assert!(
+            said.contains("unix:///run/s?user=***&pass=***&db=2"),
+            "{said}"
+        );
+    }
+    for url in [
+        "redis://h:1/3?password=secret",
+        "redis://h:1/3?pass=secret",
+        "redis://h?secret",
+        "redis://h/secret",
+        "redis://h#secret",
+        "redis://u:sec,secret@h",
+        "http://secret@h",
+        "secret",
+    ] {
+        let mut settings = defaults().unwrap();
+        url.clone_into(&mut settings.redis.url);
+        for said in [shown(&settings), format!("{settings:?}")] {
+            assert!(!said.contains("sec,") && !said.contains("secret"), "{said}");
+        }
+        let refused = loaded("", &[("BALANCE_CACHE__REDIS__URL", url)]).unwrap_err();
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+}
+
+#[test]
+fn the_settings_of_the_compose_file_load() {
+    let compose = include_str!("../../docker-compose.yml");
+    let env: Vec<_> = compose
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
+    assert!(env.contains(&("BALANCE_CACHE__AUTH__MODE", "network")));
+    loaded("", &env).unwrap();
 }
 
 prop_compose! {
@@ -270,7 +312,7 @@ prop_compose! {
         namespace in "[A-Za-z0-9_.-]{0,64}", redis: bool,
     ) -> String {
         let path = toml::Value::String(path);
-        let url = if redis { "redis://u@h:6379/3" } else { "" };
+        let url = if redis { "redis://h:6379/3?protocol=resp3" } else { "" };
         format!(
             "[http]\nlisten = \"127.0.0.1:{port}\"\n[memory]\nttl_ms = {ttl}\n[stale]\nenabled = {stale}\n\
              [settlement]\nfloor_ttl_ms = {floor}\n[embedded]\npath = {path}\n[scylla]\nnodes = {nodes:?}\n\

@@ -7,43 +7,53 @@ impl Check<'_> {
     pub(super) fn redis(&mut self) {
         let redis = &self.settings.redis;
         let nodes: Vec<_> = redis.nodes().collect();
-        // One address may have another's fault, and a key is told about once.
-        let mut faults: Vec<_> = nodes
-            .iter()
-            .filter_map(|node| redis_url::fault(node, redis.mode))
-            .collect();
-        if redis.mode == RedisMode::Single && nodes.len() > 1 {
-            faults.push("a list of nodes needs redis.mode = \"cluster\"");
-        }
-        faults.sort_unstable();
-        faults.dedup();
+        let tls = nodes.iter().filter(|node| redis_url::is_tls(node)).count();
+        // Before the address is judged: it needs the file, whatever else is wrong with it.
         self.require(
-            &["redis.url", "redis.mode"],
-            faults.is_empty(),
-            &faults.join("; "),
+            &["redis.ca_file", "redis.url"],
+            tls == 0 || !redis.ca_file.as_os_str().is_empty(),
+            "rediss:// needs it: no authorities are built in",
         );
+        self.addresses(&nodes);
         let blank = !redis.url.is_empty() && (nodes.is_empty() || redis.url.trim() != redis.url);
         self.require(
             &["redis.url"],
             !blank,
             "must not begin or end with blanks, or be blank",
         );
-        let tls = nodes.iter().filter(|node| redis_url::is_tls(node)).count();
         self.require(
             &["redis.url"],
             tls == 0 || tls == nodes.len(),
             "all nodes need rediss://, or none",
         );
         self.require(
-            &["redis.ca_file", "redis.url"],
-            tls == 0 || !redis.ca_file.as_os_str().is_empty(),
-            "rediss:// needs it: no authorities are built in",
-        );
-        self.require(
             &["redis.namespace"],
             plain(&redis.namespace, 0, 64),
             "may have up to 64 ASCII letters, digits, '-', '_' and '.'",
         );
+    }
+
+    /// What is wrong with the addresses one by one. Of a mode that is not known: what is wrong in either.
+    fn addresses(&mut self, nodes: &[&str]) {
+        let mode = self.settings.redis.mode;
+        let fault = |node: &&str| redis_url::fault(node, mode);
+        let in_both = |node: &&str| {
+            let _ = redis_url::fault(node, RedisMode::Cluster)?;
+            redis_url::fault(node, RedisMode::Single)
+        };
+        let mode_is_known = !self.is_bad("redis.mode");
+        // One address may have another's fault, and a key is told about once.
+        let mut faults: Vec<_> = if mode_is_known {
+            nodes.iter().filter_map(fault).collect()
+        } else {
+            nodes.iter().filter_map(in_both).collect()
+        };
+        if mode_is_known && mode == RedisMode::Single && nodes.len() > 1 {
+            faults.push("a list of nodes needs redis.mode = \"cluster\"");
+        }
+        faults.sort_unstable();
+        faults.dedup();
+        self.require(&["redis.url"], faults.is_empty(), &faults.join("; "));
     }
 
     pub(super) fn settlement(&mut self) {

@@ -14,6 +14,9 @@ const STALENESS_MIN: Duration = Duration::from_millis(50);
 /// How many times `max_staleness` fits into what it must be small against.
 const STALENESS_PARTS: u32 = 4;
 
+/// How many times the wait for a row fits into the time of the request that waits.
+const LAG_PARTS: u32 = 2;
+
 pub(super) fn check(check: &mut Check<'_>) {
     let settings = check.settings;
     for (key, Millis(time), min) in every(settings) {
@@ -33,6 +36,12 @@ pub(super) fn check(check: &mut Check<'_>) {
         &["source.timeout_ms", "limits.deadline_ms"],
         settings.source.timeout_ms <= settings.limits.deadline_ms,
         "must not be longer than limits.deadline_ms",
+    );
+    let budget = settings.settlement.lag_budget_ms.0;
+    check.require(
+        &["settlement.lag_budget_ms", "limits.deadline_ms"],
+        budget.saturating_mul(LAG_PARTS) <= settings.limits.deadline_ms.0,
+        "must be at most half of limits.deadline_ms: a read that is behind has to answer in time",
     );
 }
 
@@ -74,30 +83,34 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 16] {
 }
 
 /// A floor that is forgotten while a value from before it is held, or a load from before it runs, brings the old
-/// balance back.
+/// balance back. Of times that are wrong themselves the rest is compared: more can only be worse.
 fn floors(check: &mut Check<'_>, settings: &Settings) {
-    let held = [
-        settings.redis.snapshot_ttl_ms,
-        settings.memory.ttl_ms,
-        settings.limits.deadline_ms,
-        settings.settlement.lag_budget_ms,
-    ];
-    let held = held
-        .iter()
-        .fold(Duration::ZERO, |sum, time| sum.saturating_add(time.0));
-    check.require(
-        &[
-            "settlement.floor_ttl_ms",
-            "redis.snapshot_ttl_ms",
-            "memory.ttl_ms",
-            "limits.deadline_ms",
+    let held: Vec<_> = [
+        ("redis.snapshot_ttl_ms", settings.redis.snapshot_ttl_ms),
+        ("memory.ttl_ms", settings.memory.ttl_ms),
+        ("limits.deadline_ms", settings.limits.deadline_ms),
+        (
             "settlement.lag_budget_ms",
-        ],
-        settings.settlement.floor_ttl_ms.0 > held,
+            settings.settlement.lag_budget_ms,
+        ),
+    ]
+    .into_iter()
+    .filter(|(key, _)| !check.is_bad(key))
+    .collect();
+    let sum = held
+        .iter()
+        .fold(Duration::ZERO, |sum, (_, time)| sum.saturating_add(time.0));
+    let parts: Vec<_> = held.iter().map(|(key, _)| *key).collect();
+    let keys: Vec<_> = std::iter::once("settlement.floor_ttl_ms")
+        .chain(parts.iter().copied())
+        .collect();
+    check.require(
+        &keys,
+        settings.settlement.floor_ttl_ms.0 > sum,
         &format!(
-            "must be longer than {} milliseconds: redis.snapshot_ttl_ms + memory.ttl_ms + limits.deadline_ms + \
-             settlement.lag_budget_ms",
-            held.as_millis()
+            "must be longer than {} milliseconds: {}",
+            sum.as_millis(),
+            parts.join(" + ")
         ),
     );
 }

@@ -43,7 +43,15 @@ const MISTAKES: &[(&str, &[&str])] = &[
     // Listeners and callers.
     ("[http]\nlisten = \"0.0.0.0:3001\"", &["auth.mode"]),
     ("[http]\nlisten = \"127.0.0.1:3002\"", &["ops.listen"]),
-    ("[ops]\nlisten = \"0.0.0.0:3001\"", &["ops.listen"]),
+    (
+        "[ops]\nlisten = \"0.0.0.0:3001\"",
+        &["ops.listen", "auth.mode"],
+    ),
+    ("[ops]\nlisten = \"10.0.0.1:3002\"", &["auth.mode"]),
+    (
+        "[http]\nlisten = \"[::]:3001\"\n[ops]\nlisten = \"10.0.0.1:3002\"",
+        &["auth.mode", "auth.mode"],
+    ),
     ("[auth]\nmode = \"token\"", &["auth.tokens"]),
     (
         "[[auth.tokens]]\nname = \"\"\nsha256 = \"ab\"\nscopes = []",
@@ -55,11 +63,11 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "[[auth.tokens]]\nname = \"a\"\nsha256 = \"***\"\nscopes = [\"root\"]",
-        &["auth.tokens[0].scopes"],
+        &["auth.tokens[0].scopes", "auth.tokens[0].sha256"],
     ),
     (
         "[[auth.tokens]]\nname = \"a\"\nscopes = [\"read\", \"read\"]",
-        &["auth.tokens[0].sha256"],
+        &["auth.tokens[0].sha256", "auth.tokens[0].scopes"],
     ),
     // Redis.
     ("[redis]\nurl = \"http://h\"", &["redis.url"]),
@@ -69,6 +77,20 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("[redis]\nurl = \"redis://h:99999\"", &["redis.url"]),
     ("[redis]\nurl = \"redis://h/x\"", &["redis.url"]),
     ("[redis]\nurl = \"redis://u:***@h\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://***@h\"", &["redis.url"]),
+    (
+        "[redis]\nurl = \"redis://h:1/3?password=secret\"",
+        &["redis.url"],
+    ),
+    ("[redis]\nurl = \"redis://h?pass=secret\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://h?secret\"", &["redis.url"]),
+    ("[redis]\nurl = \"redis://h?protocol=4\"", &["redis.url"]),
+    (
+        "[redis]\nurl = \"unix:///tmp/s?auth=secret\"",
+        &["redis.url"],
+    ),
+    ("[redis]\nurl = \"unix:///tmp/s?db=x\"", &["redis.url"]),
+    ("[redis]\nurl = \"unix:///tmp/s?pass=***\"", &["redis.url"]),
     ("[redis]\nurl = \" redis://h\"", &["redis.url"]),
     ("[redis]\nurl = \",\"", &["redis.url"]),
     ("[redis]\nurl = \"unix://tmp/sock\"", &["redis.url"]),
@@ -176,8 +198,112 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[settlement]\nmax_staleness_ms = 15001",
         &["settlement.max_staleness_ms"],
     ),
+    (
+        "[settlement]\nlag_budget_ms = 1001",
+        &["settlement.lag_budget_ms"],
+    ),
     ("[telemetry]\nlog = \"info,x=nonsense\"", &["telemetry.log"]),
 ];
+
+/// One mistake beside another, which must not hide it.
+const BESIDE: &[(&str, &[&str])] = &[
+    // A field of the wrong kind, beside a range and duplicates in the same list.
+    (
+        "[[assets]]\nid = \"x\"\nname = \"A\"\ndecimals = 99\n[[assets]]\nid = 2\nname = \"A\"\ndecimals = 8\n\
+         [[assets]]\nid = 2\nname = 7\ndecimals = 8\n",
+        &[
+            "assets[0].id",
+            "assets[2].name",
+            "assets[0].decimals",
+            "assets[2].id",
+            "assets[1].name",
+        ],
+    ),
+    (
+        "assets = [1, {id = 0, name = \"BTC\", decimals = 8}, {id = 1, name = \"BTC\", decimals = 8}]",
+        &["assets[0]", "assets[1].id", "assets[2].name"],
+    ),
+    // A range beside duplicates of the same element.
+    (
+        "[[assets]]\nid = 1\nname = \"A\"\ndecimals = 99\n[[assets]]\nid = 1\nname = \"A\"\ndecimals = 8\n",
+        &["assets[0].decimals", "assets[1].id", "assets[1].name"],
+    ),
+    (
+        "[[symbols]]\nid = 0\nname = \"M\"\nbase = \"BTC\"\nquote = \"XAU\"\n[[symbols]]\nid = 1\nname = \"M\"\n\
+         base = \"BTC\"\nquote = \"BTC\"\n[[symbols]]\nid = 1\nname = 2\nbase = \"X\"\nquote = \"X\"\n",
+        &[
+            "symbols[2].name",
+            "symbols[0].id",
+            "symbols[0].quote",
+            "symbols[1].quote",
+            "symbols[2].base",
+            "symbols[2].quote",
+            "symbols[2].id",
+            "symbols[1].name",
+        ],
+    ),
+    // A symbol of an asset whose name is wrong, or not known, is not wrong for it.
+    (
+        "[[assets]]\nid = 1\nname = \"A B\"\ndecimals = 8\n[[symbols]]\nid = 1\nname = \"M\"\nbase = \"A B\"\nquote = \"Q\"",
+        &["assets[0].name", "symbols[0].quote"],
+    ),
+    (
+        "[[assets]]\nid = 1\ndecimals = 8\n[[symbols]]\nid = 0\nname = \"M\"\nbase = \"A\"\nquote = \"Q\"",
+        &["assets[0].name", "symbols[0].id"],
+    ),
+    (
+        "[[auth.tokens]]\nname = \"a\"\nsha256 = 1\nscopes = []\n[[auth.tokens]]\nname = \"a\"\nsha256 = \"ab\"\n\
+         scopes = [\"read\"]\n",
+        &[
+            "auth.tokens[0].sha256",
+            "auth.tokens[0].scopes",
+            "auth.tokens[1].sha256",
+            "auth.tokens[1].name",
+        ],
+    ),
+    // A range beside combinations, and combinations beside each other.
+    (
+        "[limits]\ndeadline_ms = 1\n[settlement]\nlag_budget_ms = 999999\n[memory]\nttl_ms = 0\n",
+        &[
+            "memory.ttl_ms",
+            "settlement.floor_ttl_ms",
+            "source.timeout_ms",
+            "settlement.lag_budget_ms",
+        ],
+    ),
+    (
+        "[settlement]\nmax_staleness_ms = 1000\nfloor_ttl_ms = 3999\n[redis]\nsnapshot_ttl_ms = 3999\n",
+        &[
+            "settlement.floor_ttl_ms",
+            "settlement.max_staleness_ms",
+            "settlement.max_staleness_ms",
+        ],
+    ),
+    (
+        "[redis]\nmode = \"many\"\nurl = \"rediss://h:0\"",
+        &["redis.mode", "redis.ca_file", "redis.url"],
+    ),
+];
+
+#[test]
+fn no_mistake_hides_another() {
+    for (text, expected) in BESIDE {
+        let errors = loaded(text, &[]);
+        assert_eq!(keys(text, &[]), *expected, "{text}\n{errors:?}");
+    }
+}
+
+#[test]
+fn a_refusal_of_two_keys_names_both() {
+    let message = |text| loaded(text, &[]).unwrap_err().to_string();
+    let both = message("[http]\nlisten = \"0.0.0.0:1\"\n[ops]\nlisten = \"0.0.0.0:2\"");
+    let lines: Vec<_> = both.lines().collect();
+    assert!(lines[0].contains("http.listen"), "{both}");
+    assert!(lines[1].contains("ops.listen"), "{both}");
+    let late = message("[settlement]\nlag_budget_ms = 1001");
+    assert!(late.starts_with("settlement.lag_budget_ms: "), "{late}");
+    assert!(late.contains("limits.deadline_ms"), "{late}");
+}
 
 #[test]
 fn every_mistake_of_a_file_is_told_by_its_key() {

@@ -139,13 +139,14 @@ impl Tables {
                 .collect::<Result<Vec<_>, _>>()?;
             if answers
                 .iter()
-                .any(|answer| matches!(answer, Ok(done) if done.written > 0))
+                .any(|answer| matches!(answer, Ok(done) if done.changed))
             {
                 transaction.commit()?;
             } else {
                 transaction.abort()?;
             }
-            Ok(answers)
+            let written = |answer: Result<Done, _>| answer.map(|done| done.written);
+            Ok(answers.into_iter().map(written).collect())
         };
         write().map_err(Error::unavailable)
     }
@@ -208,40 +209,60 @@ fn prepare(
     Ok(found)
 }
 
-/// One request: all of it is compared with what stands, then written. Amounts are compared, nothing else.
+/// What a request did.
+#[derive(Debug, Default)]
+struct Done {
+    written: Written,
+    /// Whether there is anything to commit.
+    changed: bool,
+}
+
+/// One request: all of it is compared with what stands, then written. Amounts are compared, nothing else. A row that
+/// stands is never touched, whatever else the repeat says; the current state is completed from it.
 fn put(
     transaction: &WriteTransaction,
     entries: &[Entry],
-) -> Result<Result<Written, WriteError>, redb::Error> {
+) -> Result<Result<Done, WriteError>, redb::Error> {
     let mut ledger = transaction.open_table(LEDGER)?;
     let mut balances = transaction.open_table(BALANCES)?;
     let mut fresh: HashMap<LedgerKey, &Entry> = HashMap::new();
-    let mut written = Written::default();
+    let mut stored: Vec<(LedgerKey, BalanceRow)> = Vec::new();
+    let mut done = Done::default();
     for (index, entry) in entries.iter().enumerate() {
         let key = key_of(entry);
         let stands = match fresh.get(&key) {
             Some(entry) => Some((entry.avail.raw(), entry.frozen.raw())),
             None => ledger.get(key)?.map(|row| {
                 let row = row.value();
+                stored.push((key, (row.0, row.1, key.2, row.6)));
                 (row.0, row.1)
             }),
         };
         match stands {
             None => {
                 fresh.insert(key, entry);
-                written.written = written.written.saturating_add(1);
+                done.written.written = done.written.written.saturating_add(1);
             }
             Some(amounts) if amounts == (entry.avail.raw(), entry.frozen.raw()) => {
-                written.repeated = written.repeated.saturating_add(1);
+                done.written.repeated = done.written.repeated.saturating_add(1);
             }
             Some(_) => return Ok(Err(WriteError::Conflict { index })),
         }
     }
     for (key, entry) in fresh {
         append(&mut ledger, key, entry)?;
-        forward(&mut balances, key, entry)?;
+        let at = entry.created_at.map(|at| at.0);
+        forward(
+            &mut balances,
+            key,
+            (entry.avail.raw(), entry.frozen.raw(), key.2, at),
+        )?;
+        done.changed = true;
     }
-    Ok(Ok(written))
+    for (key, row) in stored {
+        done.changed |= forward(&mut balances, key, row)?;
+    }
+    Ok(Ok(done))
 }
 
 fn key_of(entry: &Entry) -> LedgerKey {
@@ -266,19 +287,18 @@ fn append(
     Ok(())
 }
 
-/// The current state only moves forward: entries come in any order.
+/// The current state only moves forward: entries come in any order. Whether it did.
 fn forward(
     balances: &mut Table<'_, BalanceKey, BalanceRow>,
     (user, asset, seq): LedgerKey,
-    entry: &Entry,
-) -> Result<(), redb::Error> {
+    row: BalanceRow,
+) -> Result<bool, redb::Error> {
     let held = balances.get((user, asset))?.map(|row| row.value().2);
-    if held.is_none_or(|held| held < seq) {
-        let at = entry.created_at.map(|at| at.0);
-        let row = (entry.avail.raw(), entry.frozen.raw(), seq, at);
+    let moves = held.is_none_or(|held| held < seq);
+    if moves {
         balances.insert((user, asset), row)?;
     }
-    Ok(())
+    Ok(moves)
 }
 
 fn refused(path: &Path, error: DatabaseError) -> OpenError {

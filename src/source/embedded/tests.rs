@@ -6,6 +6,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::{Amount, Seq, UnixMillis};
 
+mod repeats;
+
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn settings(path: PathBuf, sample_data: bool) -> config::Embedded {
