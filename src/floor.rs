@@ -269,18 +269,16 @@ impl Memo {
         let now = Instant::now();
         self.notified.retain(|(_, _, told)| told.elapsed() < ttl);
         let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
-        match self.notified.iter_mut().find(|floor| floor.0 == asset) {
-            Some((_, floor, told)) => {
-                let rises = *floor < seq;
-                if *floor <= seq {
-                    (*floor, *told) = (seq, now);
-                }
-                rises && is_news
+        let known = self.notified.iter_mut().find(|floor| floor.0 == asset);
+        if let Some((_, floor, told)) = known {
+            let rises = *floor < seq;
+            if *floor <= seq {
+                (*floor, *told) = (seq, now);
             }
-            None => {
-                self.notified.push((asset, seq, now));
-                is_news
-            }
+            rises && is_news
+        } else {
+            self.notified.push((asset, seq, now));
+            is_news
         }
     }
 
