@@ -1,0 +1,142 @@
+//! How fresh the knowledge of changes is known to be.
+//!
+//! **Invariants.** What counts is when a read of the feed was asked for, on the monotonic clock. Nothing that was proven with one
+//! Redis counts with the next.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How fresh this instance's knowledge of changes is known to be.
+///
+/// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke`]). So nothing that was
+/// proven with one Redis counts with the next.
+#[derive(Debug)]
+pub struct Freshness {
+    proof: Mutex<Proof>,
+    /// A copy of the proof for readers: microseconds from `base`, plus one; 0 where there is none.
+    shown: AtomicU64,
+    base: Instant,
+    max_staleness: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Proof {
+    term: u64,
+    micros: u64,
+}
+
+impl Freshness {
+    /// With a feed: proofs are needed, and are good for `max_staleness`.
+    #[must_use]
+    pub fn by_proof(max_staleness: Duration) -> Self {
+        Self::new(Some(max_staleness))
+    }
+
+    /// Without a feed this instance is the only one and knows everything that it was told.
+    #[must_use]
+    pub fn always() -> Self {
+        Self::new(None)
+    }
+
+    fn new(max_staleness: Option<Duration>) -> Self {
+        Self {
+            proof: Mutex::default(),
+            shown: AtomicU64::new(0),
+            base: Instant::now(),
+            max_staleness,
+        }
+    }
+
+    /// The term that proofs are given in now.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.proof.lock().term
+    }
+
+    /// Everything that was in the feed at `sent` has taken effect here. Nothing is proven if the term is over.
+    pub fn prove(&self, term: u64, sent: Instant) {
+        let micros = u64::try_from(sent.saturating_duration_since(self.base).as_micros())
+            .unwrap_or(u64::MAX);
+        let mut proof = self.proof.lock();
+        if proof.term == term {
+            proof.micros = proof.micros.max(micros.saturating_add(1));
+            self.shown.store(proof.micros, Ordering::SeqCst);
+        }
+    }
+
+    /// Nothing is proven any more, and a new term begins.
+    pub fn revoke(&self) {
+        let mut proof = self.proof.lock();
+        *proof = Proof {
+            term: proof.term.saturating_add(1),
+            micros: 0,
+        };
+        self.shown.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether a read that begins `now` may rely on what is held.
+    #[must_use]
+    pub fn proven(&self, now: Instant) -> bool {
+        let Some(max) = self.max_staleness else {
+            return true;
+        };
+        match self.shown.load(Ordering::SeqCst).checked_sub(1) {
+            None => false,
+            Some(micros) => {
+                let proof = self
+                    .base
+                    .checked_add(Duration::from_micros(micros))
+                    .unwrap_or(self.base);
+                now.saturating_duration_since(proof) <= max
+            }
+        }
+    }
+
+    /// Whether something that was read from the ledger at `loaded` may be shown to a read that begins `now`, whatever the feed
+    /// says.
+    #[must_use]
+    pub fn young_enough(&self, loaded: Instant, now: Instant) -> bool {
+        self.max_staleness
+            .is_none_or(|max| now.saturating_duration_since(loaded) <= max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proof_is_good_for_max_staleness_from_when_it_was_asked_for() {
+        let freshness = Freshness::by_proof(Duration::from_millis(500));
+        assert!(!freshness.proven(Instant::now()), "nothing was proven yet");
+        let (term, sent) = (freshness.term(), Instant::now());
+        tokio::time::advance(Duration::from_millis(400)).await;
+        freshness.prove(term, sent);
+        assert!(freshness.proven(Instant::now()));
+        tokio::time::advance(Duration::from_millis(101)).await;
+        assert!(!freshness.proven(Instant::now()));
+        assert!(Freshness::always().proven(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_proven_with_one_redis_does_not_count_with_the_next() {
+        let freshness = Freshness::by_proof(Duration::from_millis(500));
+        let (term, now) = (freshness.term(), Instant::now());
+        freshness.prove(term, now);
+        assert!(freshness.proven(now));
+        freshness.revoke();
+        assert!(!freshness.proven(now));
+        freshness.prove(term, now);
+        assert!(
+            !freshness.proven(now),
+            "a read that was under way proves nothing"
+        );
+        freshness.prove(freshness.term(), now);
+        assert!(freshness.proven(now));
+    }
+}
