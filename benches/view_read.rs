@@ -13,7 +13,11 @@
 )]
 
 #[path = "../tests/it/support/cassandra.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    reason = "shared with the tests, which use more of it"
+)]
 mod cassandra;
 
 use std::{

@@ -274,8 +274,7 @@ impl Memo {
         let now = Instant::now();
         self.notified.retain(|(_, _, told)| told.elapsed() < ttl);
         let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
-        let known = self.notified.iter_mut().find(|floor| floor.0 == asset);
-        if let Some((_, floor, told)) = known {
+        if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
             let rises = *floor < seq;
             if *floor <= seq {
                 (*floor, *told) = (seq, now);

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long to wait before another try to connect.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
+/// How long a read waits for entries before freshness is proven.
+const SHORTEST: Duration = Duration::from_millis(1);
 /// How often the feed is trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 
@@ -202,26 +204,28 @@ impl Follower {
         position: &mut Position,
     ) -> Result<(), End> {
         let keys = &self.redis.link.keys;
+        // The first proof of a term is waited for by readers: what is there is read at once.
+        let proven = self.freshness.proven(Instant::now());
+        let block = if proven { self.block } else { SHORTEST };
         let page = tap
-            .feed(&keys.feed(), position.cursor, self.block)
+            .feed(&keys.feed(), position.cursor, block)
             .await
             .map_err(|_| End::Lost)?;
-        let whole = if let Some(last) = page.last {
-            self.take(&page, last, position)
-        } else {
-            // It was there when the epoch began. Whatever it told since the last read is lost.
-            tap.begin_feed(&keys.feed(), &session.epoch.id)
-                .await
-                .map_err(|_| End::Lost)?;
-            false
-        };
+        // A gap counts before anything else may fail: the cursor has passed it.
+        match page.last {
+            Some(last) if self.take(&page, last, position) => {}
+            Some(_) => return Err(End::Gap),
+            None => {
+                // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
+                // again now, the next read finds that it is gone.
+                let _ = tap.begin_feed(&keys.feed(), &session.epoch.id).await;
+                return Err(End::Gap);
+            }
+        }
         let epoch = tap.epoch(&keys.epoch()).await.map_err(|_| End::Lost)?;
         if epoch.as_deref() != Some(session.epoch.id.as_str()) {
             self.redis.link.end(session, "its epoch is another");
             return Err(End::Lost);
-        }
-        if !whole {
-            return Err(End::Gap);
         }
         if !page.full {
             self.freshness.prove(term, page.sent);

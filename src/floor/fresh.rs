@@ -28,6 +28,7 @@ pub struct Freshness {
 struct Proof {
     term: u64,
     micros: u64,
+    ever: bool,
 }
 
 impl Freshness {
@@ -65,8 +66,15 @@ impl Freshness {
         let mut proof = self.proof.lock();
         if proof.term == term {
             proof.micros = proof.micros.max(micros.saturating_add(1));
+            proof.ever = true;
             self.shown.store(proof.micros, Ordering::SeqCst);
         }
+    }
+
+    /// There was a proof once, in whatever term; without a feed none is needed.
+    #[must_use]
+    pub fn ever_proven(&self) -> bool {
+        self.max_staleness.is_none() || self.proof.lock().ever
     }
 
     /// Nothing is proven any more, and a new term begins.
@@ -75,6 +83,7 @@ impl Freshness {
         *proof = Proof {
             term: proof.term.saturating_add(1),
             micros: 0,
+            ever: proof.ever,
         };
         self.shown.store(0, Ordering::SeqCst);
     }

@@ -5,7 +5,6 @@ mod balance;
 mod bodies;
 mod failures;
 mod fake;
-mod fuzz;
 mod sockets;
 mod wire;
 

@@ -36,8 +36,10 @@ impl Reader {
         let mut snapshot = before.clone();
         let mut pause = Duration::from_millis(1);
         loop {
-            let _permit = self.permit(start).await?;
+            let permit = self.permit(start).await?;
             snapshot = self.look_again(user, snapshot, &ask.min_seq).await?;
+            // Who only waits keeps no place among the loads.
+            drop(permit);
             if ask.min_seq.met_by(&snapshot) {
                 break;
             }

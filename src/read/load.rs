@@ -134,6 +134,11 @@ impl Reader {
             };
             match looked {
                 Lookup::Fault(_) => return refused(Forward::Bypass, None),
+                // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
+                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
+                Lookup::Hit { .. } | Lookup::Miss | Lookup::Stale if !start.proven => {
+                    return refused(Forward::Stale, None);
+                }
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(landed);
@@ -244,8 +249,7 @@ impl Reader {
         }
         let met = unmet.is_empty();
         // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
-        let keeps =
-            met && (!refused || (loaded.from_ledger && asked.forward == Some(Forward::Bypass)));
+        let keeps = met && (!refused || (loaded.from_ledger && asked.grant.is_none()));
         let held = if keeps {
             self.keep(
                 user,

@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+/// How long an instance waits with its readiness for Redis. Without Redis it is ready, and degraded, after that.
+const STARTING: Duration = Duration::from_secs(2);
 /// A lease lasts for a load's statements and this.
 const LEASE_SLACK: Duration = Duration::from_millis(250);
 
@@ -41,6 +43,7 @@ pub(super) struct Assembled {
     tasks: TaskTracker,
     pub(super) consumer: Option<Arc<Consumer>>,
     shutdown: CancellationToken,
+    started: Instant,
 }
 
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
@@ -188,6 +191,7 @@ impl Assembled {
             tasks,
             consumer,
             shutdown,
+            started: Instant::now(),
         };
         Ok((assembled, scylla))
     }
@@ -312,7 +316,11 @@ impl ops::Facts for Assembled {
                 ),
                 (None, Some(_) | None) => {}
             }
-            if !self.freshness.proven(Instant::now()) {
+            if !self.freshness.ever_proven() && self.started.elapsed() < STARTING {
+                readiness
+                    .not_ready
+                    .push("starting: the feed is read back".to_owned());
+            } else if !self.freshness.proven(Instant::now()) {
                 readiness.degraded.push("feed: freshness is not proven: memory answers only what was just read from the ledger".to_owned());
             }
         }

@@ -10,7 +10,7 @@
 //! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod conn;
-mod entry;
+pub mod entry;
 mod keys;
 mod link;
 mod script;
@@ -193,6 +193,21 @@ impl Redis {
     /// The fault, counted.
     pub async fn lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
         let session = self.session(Op::Get)?;
+        let how = if force { "1" } else { "0" };
+        if let Ok(lease) = self.lease_in(&session, user, how).await? {
+            return Ok(lease);
+        }
+        // No fill would mend what cannot be read: it compares with what it finds.
+        let replaced = self.lease_in(&session, user, "2").await?;
+        replaced.map_err(|Corrupt| Fault::Corrupt)
+    }
+
+    async fn lease_in(
+        &self,
+        session: &Arc<Session>,
+        user: UserId,
+        how: &str,
+    ) -> Result<Result<Lease, Corrupt>, Fault> {
         let token = format!("{:032x}", rand::random::<u128>());
         let call = Call::new(&script::LEASE)
             .key(self.link.keys.user(user))
@@ -200,20 +215,18 @@ impl Redis {
             .arg(session.epoch.id.as_str())
             .arg(token.as_str())
             .arg(self.lease.as_millis().to_string())
-            .arg(if force { "1" } else { "0" });
-        let reply = self.one(&session, Op::Get, call).await?;
+            .arg(how);
+        let reply = self.one(session, Op::Get, call).await?;
         let (what, now, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
         }
-        let entry = decode(&fields, now).unwrap_or_else(|Corrupt| {
-            self.meters
-                .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
-            None
-        });
+        let Ok(entry) = decode(&fields, now) else {
+            return Ok(Err(Corrupt));
+        };
         let entry = entry.unwrap_or_default();
-        Ok(match what.as_str() {
+        Ok(Ok(match what.as_str() {
             "hit" if entry.servable(&session.epoch.id, now) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
                 Lookup::Miss | Lookup::Stale | Lookup::Fault(_) => Lease::Busy,
@@ -223,11 +236,12 @@ impl Redis {
                 token,
                 known: entry.snapshot,
                 floors: entry.floors,
-                ledger: entry.reread || (what == "absent" && session.evicts),
+                // The floors went with whatever was dropped or replaced.
+                ledger: entry.reread || what == "foreign" || (what == "absent" && session.evicts),
                 assets: entry.reread_assets,
-                session: SessionRef(session),
+                session: SessionRef(Arc::clone(session)),
             }),
-        })
+        }))
     }
 
     /// Offers what was loaded; returns for how long it is kept, or why it was refused (counted).

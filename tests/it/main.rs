@@ -4,8 +4,25 @@
 //! it stands.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod read_batch;
+#[cfg(test)]
+mod read_flight;
+#[cfg(test)]
+mod read_redis_outages;
+#[cfg(test)]
+mod read_redis_ways;
+#[cfg(test)]
+mod read_source_outages;
+#[cfg(test)]
 mod read_tiers;
+#[cfg(test)]
+mod redis_scripts;
+#[cfg(test)]
+mod redis_scripts_fill;
 #[cfg(test)]
 mod settlement_forms;
 #[cfg(test)]

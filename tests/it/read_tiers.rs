@@ -66,7 +66,7 @@ async fn seed_fault_21_cold_then_redis_then_memory_by_every_way_of_reading() {
             assert!(ttl(&again) <= 10, "{}", again.cache_status());
             assert_eq!(again.body, cold.body);
         }
-        assert_eq!((loads(&first).await, loads(&second).await), (1.0, 0.0));
+        assert_eq!((loads(&first).await, loads(&second).await), (1, 0));
     }
 }
 

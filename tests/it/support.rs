@@ -5,6 +5,7 @@
 
 pub mod cassandra;
 pub mod cql;
+pub mod desk;
 pub mod eventually;
 pub mod port;
 pub mod process;

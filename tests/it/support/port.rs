@@ -4,11 +4,11 @@
 //! a socket stays bound to it, with `SO_REUSEADDR` and without listening: the kernel gives the port to nobody else,
 //! refuses connections to it, and still lets a server bind it that sets the same option, as servers do.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1, ours until it is dropped.
+/// A port of this machine, ours until it is dropped.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
@@ -18,11 +18,14 @@ pub struct Port {
 impl Port {
     /// One that the kernel chose.
     pub fn reserve() -> Self {
+        Self::reserve_on(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same of another address of this machine.
+    pub fn reserve_on(ip: IpAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
-        socket
-            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-            .unwrap();
+        socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
         let address = socket.local_addr().unwrap().as_socket().unwrap();
         Self {
             address,

@@ -134,9 +134,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to `server`, which need not be there yet.
+    /// Forwards to `server`, which need not be there yet. Listens on the same address with another port: a CQL driver goes on
+    /// to the address that the node names, by the port that it was given.
     pub fn start(server: SocketAddr) -> Self {
-        let port = Port::reserve();
+        let port = Port::reserve_on(server.ip());
         let address = port.address();
         let (orders, receiver) = mpsc::channel(1);
         let counts = Arc::new(Counts::default());

@@ -99,22 +99,22 @@ pub async fn readiness(service: &Service, status: &str, part: &str) -> Answer {
 }
 
 /// What all series of this name with all of these labels count together.
-pub async fn counted(service: &Service, name: &str, labels: &[&str]) -> f64 {
+pub async fn counted(service: &Service, name: &str, labels: &[&str]) -> u64 {
     let page = service.get_ops("/metrics").await.body;
     let name = format!("balance_cache_{name}");
     let of = |line: &str| {
         let (series, value) = line.rsplit_once(' ')?;
         let named = series == name || series.starts_with(&format!("{name}{{"));
         (named && labels.iter().all(|label| series.contains(label)))
-            .then(|| value.parse::<f64>().unwrap())
+            .then(|| value.parse::<u64>().unwrap())
     };
-    let found: Vec<f64> = page.lines().filter_map(of).collect();
+    let found: Vec<u64> = page.lines().filter_map(of).collect();
     assert!(!found.is_empty(), "no series {name} {labels:?}\n{page}");
     found.iter().sum()
 }
 
 /// Loads from the source so far.
-pub async fn loads(service: &Service) -> f64 {
+pub async fn loads(service: &Service) -> u64 {
     counted(
         service,
         "tier_seconds_count",

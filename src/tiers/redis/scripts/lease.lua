@@ -1,10 +1,11 @@
 -- A miss asks for the right to fill. KEYS: the user's entry.
--- ARGV: layout version, epoch, token, lease in ms, "1" to take the lease from whoever has it and to ignore what is held.
+-- ARGV: layout version, epoch, token, lease in ms, "1" to take the lease from whoever has it and to ignore what is held, "2" to
+-- replace what is held, because it cannot be read.
 -- Returns {what, now, {field, value, …}}: "hit" (whole and good: it was filled meanwhile), "busy" (another has the lease),
 -- "lease" (ours now; the fields are what is known), "absent" (ours now; there was no key at all), "foreign" (ours now; what
 -- stood there was not ours and is gone). Times are ms of this Redis' clock.
 local entry, version, epoch, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local lease_ms, force = tonumber(ARGV[4]), ARGV[5] == '1'
+local lease_ms, force, unreadable = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[5] == '2'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local what = 'lease'
@@ -12,7 +13,7 @@ local what = 'lease'
 local kind = redis.call('TYPE', entry).ok
 if kind == 'none' then
   what = 'absent'
-elseif kind ~= 'hash' or redis.call('HGET', entry, 'v') ~= version then
+elseif unreadable or kind ~= 'hash' or redis.call('HGET', entry, 'v') ~= version then
   redis.call('DEL', entry)
   what = 'foreign'
 else

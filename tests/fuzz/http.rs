@@ -1,0 +1,204 @@
+//! Whatever a client sends: no panic, and an answer that blames the client or nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use balance_cache::{
+    apply::{self, Applied, Warmed},
+    config::{Auth as AuthSettings, AuthMode},
+    domain::{Asset, Catalogue, Entry, Notification, Snapshot, UnixMillis, UserId},
+    http::{Backend, Options, Service, auth::Auth},
+    read::{self, Answer, Ask, Held},
+    source::Written,
+    telemetry::Via,
+    trail::Trail,
+};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use proptest::prelude::*;
+use serde_json::Value;
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
+
+use crate::runner::fuzz;
+
+/// Nobody has anything, and every change is done.
+struct Nobody;
+
+fn nothing() -> Answer {
+    let held = Held::new(&Catalogue::default(), Snapshot::default(), UnixMillis(0));
+    Answer {
+        held: Arc::new(held),
+        trail: Trail::memory(1),
+    }
+}
+
+impl Backend for Nobody {
+    fn held(&self, _: UserId, _: &Ask) -> Option<Answer> {
+        Some(nothing())
+    }
+
+    async fn read(&self, _: UserId, _: Ask, _: Instant) -> Result<Answer, read::Error> {
+        Ok(nothing())
+    }
+
+    async fn read_many(&self, users: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
+        Ok(users.iter().map(|_| nothing()).collect())
+    }
+
+    async fn settle(&self, _: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
+        Ok(Applied::default())
+    }
+
+    fn malformed(&self, _: Via) {}
+
+    async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, apply::WriteError> {
+        Ok(Written::default())
+    }
+
+    async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {
+        Ok(0)
+    }
+
+    async fn warm(&self, _: Vec<UserId>, _: Instant) -> Warmed {
+        Warmed::default()
+    }
+}
+
+/// The API, and a runtime to ask it on.
+struct Asked {
+    service: Service<Nobody>,
+    runtime: Runtime,
+}
+
+impl Asked {
+    fn new() -> Self {
+        let asset = |id, name: &str| Asset {
+            id,
+            name: name.to_owned(),
+            decimals: 8,
+        };
+        let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(3, "ETH")], &[]).unwrap();
+        let open = AuthSettings {
+            mode: AuthMode::None,
+            tokens: vec![],
+        };
+        let options = Options {
+            auth: Auth::new(&open).unwrap(),
+            catalogue: Arc::new(catalogue),
+            deadline: Duration::from_secs(2),
+            body_bytes: 1 << 20,
+            body_wait: Duration::from_secs(1),
+            id_prefix: 1,
+            wall: || UnixMillis(0),
+        };
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        Self {
+            service: Service::new(Nobody, options),
+            runtime,
+        }
+    }
+
+    /// The status, after a look at the envelope.
+    fn ask(&self, request: Request<Full<bytes::Bytes>>) -> Result<u16, TestCaseError> {
+        let (status, body) = self.runtime.block_on(async {
+            let response = self.service.answer(request).await;
+            let status = response.status().as_u16();
+            (
+                status,
+                response.into_body().collect().await.unwrap().to_bytes(),
+            )
+        });
+        let envelope: Value = serde_json::from_slice(&body).unwrap();
+        prop_assert_eq!(envelope["status"] == 0, status == 200);
+        prop_assert_eq!(envelope["data"].is_null(), status != 200);
+        prop_assert!(matches!(status, 200 | 400), "{status}");
+        Ok(status)
+    }
+
+    fn post(&self, path: &str, body: Vec<u8>) -> Result<u16, TestCaseError> {
+        self.ask(Request::post(path).body(Full::from(body)).unwrap())
+    }
+}
+
+#[test]
+fn fuzz_query_string() {
+    let asked = Asked::new();
+    let pair = "(user_id|asset|min_seq|us%65r_id|x|)=?(1001|[0-9+%:,A-Za-z-]{0,12}|BTC:17(,ETH:[0-9]{1,20}){0,3}|%[0-9a-fA-F]{1,2}|\\PC{0,6})";
+    let inputs = prop_oneof![
+        prop::collection::vec(pair, 0..4).prop_map(|pairs| pairs.join("&")),
+        prop::string::string_regex(".*").unwrap(),
+    ];
+    fuzz("fuzz_query_string", &inputs, |query| {
+        match Request::get(format!("/api/user/balance?{query}")).body(Full::default()) {
+            Ok(request) => asked.ask(request).map(drop),
+            Err(_) => Ok(()),
+        }
+    });
+}
+
+/// Nearly right bodies: pieces of JSON in any order, and a good one with a byte changed.
+fn bodies(good: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let pieces = "{ } [ ] , : \" null true 1 0 -1 1e9 1.0 9223372036854775807 9223372036854775808 \"user_ids\" \"floors\" \"user_id\" \"asset_id\" \"seq\" \"avail\" \"frozen\" \"\\u0000\" \\";
+    let piece = prop_oneof![
+        prop::sample::select(pieces.split(' ').collect::<Vec<_>>())
+            .prop_map(|text| text.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop_oneof![
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat()),
+        (any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(
+            move |(at, byte, insert)| {
+                let mut body = good.as_bytes().to_vec();
+                let at = at.index(body.len());
+                if insert {
+                    body.insert(at, byte);
+                } else {
+                    body[at] = byte;
+                }
+                body
+            }
+        ),
+        prop::collection::vec(any::<u8>(), 0..64),
+    ]
+}
+
+#[test]
+fn fuzz_batch_body() {
+    let asked = Asked::new();
+    fuzz(
+        "fuzz_batch_body",
+        &bodies(r#"{"user_ids":[1001,2,9223372036854775807]}"#),
+        |body| asked.post("/api/v1/user/balances", body).map(drop),
+    );
+}
+
+#[test]
+fn fuzz_invalidate_body() {
+    let asked = Asked::new();
+    fuzz(
+        "fuzz_invalidate_body",
+        &bodies(r#"{"user_ids":[1001,2],"floors":true}"#),
+        |body| asked.post("/api/v1/cache/invalidate", body).map(drop),
+    );
+}
+
+#[test]
+fn fuzz_settlement_body() {
+    let asked = Asked::new();
+    let good = r#"[{"user_id":1001,"asset_id":1,"seq":18,"avail":9,"frozen":0,"created_at":null},{"user_id":1}]"#;
+    fuzz("fuzz_settlement_body", &bodies(good), |body| {
+        asked.post("/api/v1/settlements", body).map(drop)
+    });
+}
+
+#[test]
+fn fuzz_entries_body() {
+    let asked = Asked::new();
+    let good =
+        r#"[{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5,"event_type":"x","ref_id":1}]"#;
+    fuzz("fuzz_entries_body", &bodies(good), |body| {
+        asked.post("/api/v1/ledger/entries", body).map(drop)
+    });
+}

@@ -1,0 +1,253 @@
+//! Reads while Redis is stopped, paused, cut off, black-holed, or full of what others wrote: right, fast, and back by themselves.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    cassandra::shared,
+    eventually::eventually_async,
+    proxy::{Mode, Proxy, Way},
+    redis::Redis,
+    service::{Service, Setup},
+    stage::{SOON, Stage, are, counted, in_order, is_failure, loads, readiness, shown, way},
+};
+
+/// Reads per measurement, each of another user, so that none is served from memory.
+const READS: u64 = 200;
+/// Two shared cores and a debug build: what a measurement may be off by.
+const NOISE: Duration = Duration::from_millis(25);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_other_programs_are_misses_counted_and_replaced() {
+    let stage = Stage::new(shared()).await;
+    let redis = Redis::start();
+    let first = Service::start_ready(stage.setup().and(&redis)).await;
+    let second = Service::start_ready(stage.setup().and(&redis)).await;
+    in_order(&first).await;
+    in_order(&second).await;
+    let epoch: String = redis.ask(&["HGET", "balance:epoch", "id"]);
+    let ours = [
+        "v",
+        "1",
+        "epoch",
+        epoch.as_str(),
+        "whole",
+        "1",
+        "until",
+        "99999999999999",
+    ];
+    let seq = "0000000000000000009 9 9 - 9";
+    let strange: [(&str, Vec<&str>); 11] = [
+        ("SET", vec!["{\"BTC\":\"1\"}"]),
+        ("RPUSH", vec!["a", "b"]),
+        ("SADD", vec!["a"]),
+        ("ZADD", vec!["1", "a"]),
+        ("XADD", vec!["*", "a", "b"]),
+        ("HSET", vec!["BTC", "1"]),
+        ("HSET", [&["v", "0", "b:1", seq], &ours[2..]].concat()),
+        ("HSET", [&ours[..], &["b:1", "zzzz"]].concat()),
+        ("HSET", [&ours[..], &["b:1", seq, "b:0", seq]].concat()),
+        ("HSET", [&ours[..], &["b:1", seq, "balance", "5"]].concat()),
+        ("HSET", [&ours[..], &["b:1", seq, "f:x", "y"]].concat()),
+    ];
+    for (user, (command, words)) in (1..).zip(strange) {
+        stage.has(user, &[(1, 300_000_000)]).await;
+        let key = format!("balance:user:{user}");
+        let before = counted(&first, "tier_failures_total", &["redis", "corrupt"]).await;
+        let _: redis::Value = redis.ask(&[&[command, key.as_str()], &words[..]].concat());
+        let number = u64::try_from(user).unwrap();
+        let cold = first.balances(number).await;
+        assert_eq!(shown(&cold), are(&[("BTC", "3", 3)]), "{command} {words:?}");
+        assert_eq!(
+            way(&cold),
+            "source; hit, redis; fwd=miss, memory; fwd=miss",
+            "{command} {words:?}"
+        );
+        let after = counted(&first, "tier_failures_total", &["redis", "corrupt"]).await;
+        assert!(after > before, "{command} {words:?}: not counted");
+        let other = second.balances(number).await;
+        assert_eq!(shown(&other), are(&[("BTC", "3", 3)]));
+        assert_eq!(
+            way(&other),
+            "redis; hit, memory; fwd=miss",
+            "{command} {words:?}: not replaced"
+        );
+    }
+}
+
+/// The 99th percentile of reads of users that nobody holds.
+async fn p99(service: &Service, from: u64) -> Duration {
+    let mut times = Vec::new();
+    for user in from..from + READS {
+        let begun = Instant::now();
+        let answer = service.balances(user).await;
+        times.push(begun.elapsed());
+        assert!(
+            shown(&answer).is_empty() && answer.cache_status().starts_with("source; hit"),
+            "{}",
+            answer.cache_status()
+        );
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+async fn open_breaker(service: &Service) {
+    readiness(service, "degraded", "redis: ").await;
+    eventually_async(SOON, "the breaker is open", async || {
+        let before = counted(service, "tier_failures_total", &["redis", "open"]).await;
+        shown(&service.balances(1).await);
+        (counted(service, "tier_failures_total", &["redis", "open"]).await > before).then_some(())
+    })
+    .await;
+}
+
+/// What every outage must show: right at once, fast soon, degraded with a reason, and back.
+async fn survives(stage: &Stage, setup: Setup, begin: impl FnOnce(), end: impl FnOnce()) {
+    let alone = Service::start_ready(stage.setup()).await;
+    let service = Service::start_ready(setup).await;
+    in_order(&service).await;
+    let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
+    assert_eq!(shown(&service.balances(1).await), expected);
+    assert_eq!(way(&service.balances(1).await), "memory; hit");
+
+    begin();
+    for _ in 0..20 {
+        assert_eq!(shown(&service.balances(1).await), expected);
+        assert_eq!(shown(&service.balances(2).await), are(&[]));
+    }
+    // Reads, not the keeper alone, must not wait for it: some of them open the breaker.
+    open_breaker(&service).await;
+    assert_eq!(service.get_ops("/livez").await.status, 200);
+    assert_eq!(service.get_ops("/readyz").await.status, 200);
+    let own = p99(&alone, 1_000_000).await;
+    let without = p99(&service, 2_000_000).await;
+    assert!(
+        without < own * 2 + NOISE,
+        "{without:?} without redis, {own:?} of the source"
+    );
+    let answer = service.balances(1).await;
+    assert_eq!(shown(&answer), expected);
+    let notification =
+        serde_json::json!({"user_id": 1, "asset_id": 1, "seq": 9, "avail": 9, "frozen": 0});
+    is_failure(
+        &service.post("/api/v1/settlements", &notification).await,
+        503,
+        5033,
+    );
+
+    end();
+    in_order(&service).await;
+    eventually_async(SOON, "redis answers or is filled again", async || {
+        let asked = service.balances(1).await;
+        assert_eq!(shown(&asked), expected);
+        (way(&asked) == "memory; hit" && service.balances(3).await.status == 200).then_some(())
+    })
+    .await;
+    let unseen = service.balances(3_000_000).await;
+    assert!(
+        !unseen.cache_status().contains("bypass"),
+        "{}",
+        unseen.cache_status()
+    );
+}
+
+async fn stage() -> Stage {
+    let stage = Stage::new(shared()).await;
+    stage.has(1, &[(1, 300_000_000), (2, 600_000_000)]).await;
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_right_and_fast_while_redis_is_killed() {
+    let redis = std::cell::RefCell::new(Redis::start());
+    let setup = |stage: &Stage| stage.setup().and(&redis.borrow());
+    let stage = stage().await;
+    survives(
+        &stage,
+        setup(&stage),
+        || redis.borrow_mut().kill9(),
+        || redis.borrow_mut().restart_empty(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_right_and_fast_while_redis_is_paused() {
+    let redis = std::cell::RefCell::new(Redis::start());
+    let setup = |stage: &Stage| stage.setup().and(&redis.borrow());
+    let stage = stage().await;
+    survives(
+        &stage,
+        setup(&stage),
+        || redis.borrow_mut().pause(),
+        || redis.borrow_mut().resume(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_right_and_fast_while_redis_is_cut_off_or_black_holed() {
+    let redis = Redis::start();
+    let stage = stage().await;
+    for mode in [
+        Mode::Cut,
+        Mode::Swallow(Way::Both),
+        Mode::Swallow(Way::ToClient),
+        Mode::Stall(Way::Both),
+    ] {
+        let proxy = Proxy::start(redis.address());
+        let setup = stage
+            .setup()
+            .with("redis.url", format!("redis://{}", proxy.address()));
+        survives(&stage, setup, || proxy.set(mode), || proxy.set(Mode::Pass)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_away_at_start_is_degraded_and_comes_by_itself() {
+    let stage = stage().await;
+    let mut redis = Redis::prepare(crate::support::redis::Options::default());
+    let service = Service::start_ready(stage.setup().and(&redis)).await;
+    readiness(&service, "degraded", "redis: ").await;
+    let cold = service.balances(1).await;
+    assert_eq!(shown(&cold).len(), 2);
+    assert_eq!(
+        cold.cache_status(),
+        "source; hit, redis; fwd=bypass, memory; fwd=miss"
+    );
+    redis.launch();
+    in_order(&service).await;
+    assert_eq!(
+        way(&service.balances(2).await),
+        "source; hit, redis; fwd=miss, memory; fwd=miss"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_memory_answers_for_max_staleness_only_and_concurrent_reads_share_a_load() {
+    let stage = stage().await;
+    let mut redis = Redis::start();
+    let service = Service::start_ready(stage.setup().and(&redis)).await;
+    in_order(&service).await;
+    redis.kill9();
+    open_breaker(&service).await;
+    eventually_async(SOON, "memory is not believed", async || {
+        let answer = service.balances(1).await;
+        (answer.cache_status() == "source; hit, redis; fwd=bypass, memory; fwd=stale").then_some(())
+    })
+    .await;
+    let (begun, before) = (Instant::now(), loads(&service).await);
+    let held = service.balances(1).await;
+    if begun.elapsed() < Duration::from_millis(300) {
+        assert_eq!(
+            (way(&held).as_str(), loads(&service).await - before),
+            ("memory; hit", 0)
+        );
+    }
+    // A row that nobody was told of is seen when max_staleness is over.
+    stage.row(1, 1, 4, 400_000_000).await;
+    eventually_async(Duration::from_secs(1), "P2", async || {
+        (shown(&service.balances(1).await)[0].2 == 4).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,258 @@
+//! The ways to a Redis: a cluster of six nodes, TLS, a Unix socket, a namespace, and whose balances it holds.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    cassandra::shared,
+    eventually::eventually_async,
+    redis::{Options, Redis},
+    redis_cluster::RedisCluster,
+    service::{Service, Setup},
+    stage::{SOON, Stage, are, in_order, readiness, shown, way},
+};
+
+const COLD: &str = "source; hit, redis; fwd=miss, memory; fwd=miss";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_serves_reads_batches_and_settlements_and_survives_the_loss_of_a_master() {
+    let stage = Stage::new(shared()).await;
+    for user in 1..=3 {
+        stage.has(user, &[(1, 300_000_000 * user)]).await;
+    }
+    let mut cluster = RedisCluster::start();
+    let setup = stage
+        .setup()
+        .with("redis.mode", "cluster")
+        .with("redis.url", cluster.url());
+    let one = Service::start_ready(setup.clone()).await;
+    let other = Service::start_ready(setup).await;
+    in_order(&one).await;
+    in_order(&other).await;
+    // Users of all slots.
+    for user in 1..=20 {
+        assert_eq!(one.balances(user).await.cache_status(), COLD, "{user}");
+        assert_eq!(
+            way(&other.balances(user).await),
+            "redis; hit, memory; fwd=miss",
+            "{user}"
+        );
+        assert_eq!(way(&other.balances(user).await), "memory; hit");
+    }
+    let users: Vec<u64> = (1..=60).collect();
+    let answer = one
+        .post("/api/v1/user/balances", &json!({ "user_ids": users }))
+        .await;
+    let list = answer.data();
+    assert_eq!(
+        (
+            list.as_array().unwrap().len(),
+            &list[1]["balances"][0]["avail"]
+        ),
+        (60, &json!("6"))
+    );
+
+    let settled: Vec<_> = (1..=30).map(|user| json!({"user_id": user, "asset_id": 1, "seq": 4, "avail": 400_000_000, "frozen": 0})).collect();
+    let told = one.post("/api/v1/settlements", &json!(settled)).await;
+    assert_eq!(
+        told.data(),
+        json!({"applied": 30, "old": 0}),
+        "{}",
+        told.body
+    );
+    let seen = one.balances(30).await;
+    assert_eq!(
+        (shown(&seen), way(&seen).as_str()),
+        (are(&[("BTC", "4", 4)]), "memory; hit")
+    );
+    eventually_async(
+        SOON,
+        "the feed brings it to the other instance",
+        async || {
+            let seen = other.balances(1).await;
+            (shown(&seen) == are(&[("BTC", "4", 4)])).then_some(())
+        },
+    )
+    .await;
+
+    let master = cluster.masters()[0];
+    cluster.nodes()[master].kill9();
+    fails_over(&one, &other).await;
+}
+
+/// Right while the slots of the lost master are nobody's, and whole when a replica has them.
+async fn fails_over(one: &Service, other: &Service) {
+    for user in 1..=40 {
+        for service in [one, other] {
+            let answer = service.balances(user).await;
+            let least = if user <= 30 { 4 } else { 0 };
+            assert!(
+                shown(&answer).first().map_or(0, |balance| balance.2) >= least,
+                "{user}: {}",
+                answer.body
+            );
+        }
+    }
+    eventually_async(Duration::from_mins(1), "a replica took over", async || {
+        let told = one
+            .post(
+                "/api/v1/settlements",
+                &json!({"user_id": 1, "asset_id": 1, "seq": 5, "avail": 500_000_000, "frozen": 0}),
+            )
+            .await;
+        assert_eq!(shown(&other.balances(2).await), are(&[("BTC", "4", 4)]));
+        (told.status == 200).then_some(())
+    })
+    .await;
+    in_order(one).await;
+    in_order(other).await;
+    for user in 101..=120 {
+        assert_eq!(one.balances(user).await.cache_status(), COLD, "{user}");
+        assert_eq!(
+            way(&other.balances(user).await),
+            "redis; hit, memory; fwd=miss",
+            "{user}"
+        );
+    }
+    assert_eq!(shown(&other.balances(1).await), are(&[("BTC", "5", 5)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_works_with_the_right_authority_and_degrades_with_a_wrong_one() {
+    let stage = Stage::new(shared()).await;
+    stage.has(1, &[(1, 300_000_000)]).await;
+    let tls = || {
+        Redis::start_with(Options {
+            tls: true,
+            ..Options::default()
+        })
+    };
+    let (redis, stranger) = (tls(), tls());
+    let with = |ca: &Redis| {
+        stage
+            .setup()
+            .and(&redis)
+            .with("redis.ca_file", ca.ca_file().display())
+    };
+    let right = Service::start_ready(with(&redis)).await;
+    in_order(&right).await;
+    assert_eq!(right.balances(1).await.cache_status(), COLD);
+
+    let wrong = Service::start_ready(with(&stranger)).await;
+    readiness(&wrong, "degraded", "redis: ").await;
+    let answer = wrong.balances(1).await;
+    assert_eq!(shown(&answer), are(&[("BTC", "3", 3)]));
+    assert_eq!(
+        answer.cache_status(),
+        "source; hit, redis; fwd=bypass, memory; fwd=miss"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_is_as_good() {
+    let stage = Stage::new(shared()).await;
+    let redis = Redis::start();
+    let service = Service::start_ready(stage.setup().with("redis.url", redis.unix_url())).await;
+    in_order(&service).await;
+    assert_eq!(service.balances(1).await.cache_status(), COLD);
+    assert!(redis.ask::<bool>(&["EXISTS", "balance:user:1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_holds_another_sources_balances_is_refused_until_it_has_a_namespace() {
+    let (mine, others) = (Stage::new(shared()).await, Stage::new(shared()).await);
+    mine.has(1, &[(1, 300_000_000)]).await;
+    others.has(1, &[(1, 600_000_000)]).await;
+    let redis = Redis::start();
+    let first = Service::start_ready(mine.setup().and(&redis)).await;
+    in_order(&first).await;
+    assert_eq!(shown(&first.balances(1).await), are(&[("BTC", "3", 3)]));
+
+    for setup in [others.setup(), Setup::default()] {
+        let refused = Service::start(setup.and(&redis)).await;
+        let said = readiness(&refused, "not_ready", "redis.namespace").await;
+        assert_eq!(
+            (said.status, refused.get_ops("/livez").await.status),
+            (503, 200)
+        );
+        let answer = refused.balances(1).await;
+        assert_ne!(answer.cache_status(), "redis; hit, memory; fwd=miss");
+        assert!(
+            answer.status != 200 || shown(&answer) != are(&[("BTC", "3", 3)]),
+            "another source's money"
+        );
+        assert_ne!(
+            refused
+                .post(
+                    "/api/v1/settlements",
+                    &json!({"user_id": 1, "asset_id": 1, "seq": 9, "avail": 9, "frozen": 0})
+                )
+                .await
+                .status,
+            200
+        );
+    }
+    assert_eq!(shown(&first.balances(1).await), are(&[("BTC", "3", 3)]));
+
+    a_namespace_of_its_own(&others, &redis).await;
+    assert_eq!(
+        shown(&first.balances(2).await),
+        are(&[]),
+        "namespaces share nothing"
+    );
+}
+
+/// Every key but the stream of settlements has the prefix.
+async fn a_namespace_of_its_own(others: &Stage, redis: &Redis) {
+    let named = others
+        .setup()
+        .and(redis)
+        .with("redis.namespace", "x")
+        .with("settlement.stream", "other:events");
+    let second = Service::start_ready(named).await;
+    in_order(&second).await;
+    assert_eq!(shown(&second.balances(1).await), are(&[("BTC", "6", 3)]));
+    second
+        .post(
+            "/api/v1/settlements",
+            &json!({"user_id": 2, "asset_id": 1, "seq": 9, "avail": 9, "frozen": 0}),
+        )
+        .await;
+    let _: String = redis.ask(&["XADD", "other:events", "*", "event", "nonsense"]);
+    eventually_async(SOON, "the dead stream is ours", async || {
+        redis
+            .ask::<bool>(&["EXISTS", "x:settlement:events:dead"])
+            .then_some(())
+    })
+    .await;
+    let mut keys: Vec<String> = redis.ask(&["KEYS", "*"]);
+    keys.retain(|key| !key.starts_with("x:"));
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "balance:epoch",
+            "balance:invalidations",
+            "balance:source",
+            "balance:user:1",
+            "other:events",
+            "settlement:events"
+        ]
+    );
+    let dead: u64 = redis.ask(&["XLEN", "x:settlement:events:dead"]);
+    assert_eq!(dead, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_evicts_is_used_and_said_to_be_degraded() {
+    let settings = vec![("maxmemory-policy", "allkeys-lru".to_owned())];
+    let redis = Redis::start_with(Options {
+        settings,
+        ..Options::default()
+    });
+    let service = Service::start_ready(Setup::default().and(&redis)).await;
+    readiness(&service, "degraded", "noeviction").await;
+    assert_eq!(service.balances(1001).await.cache_status(), COLD);
+    assert_eq!(way(&service.balances(1001).await), "memory; hit");
+}

@@ -1,0 +1,248 @@
+//! Reads while Cassandra is stopped or silent: 503, never an empty balance; what is held is answered; back by itself.
+
+use serde_json::json;
+
+use crate::support::{
+    cassandra::{Cassandra, Options, shared},
+    eventually::eventually_async,
+    proxy::{Mode, Proxy, Way},
+    redis::Redis,
+    service::{Answer, Service, Setup},
+    stage::{SOON, Stage, are, in_order, is_failure, readiness, shown, way},
+};
+
+async fn behind_a_proxy() -> (Stage, Proxy) {
+    let stage = Stage::new(shared()).await;
+    stage.has(1, &[(1, 300_000_000), (2, 600_000_000)]).await;
+    (stage, Proxy::start(shared().node().parse().unwrap()))
+}
+
+async fn back(service: &Service, user: u64) -> Answer {
+    let what = "the source answers again";
+    eventually_async(SOON, what, async || {
+        let answer = service.balances(user).await;
+        if answer.status != 200 {
+            is_failure(&answer, 503, 5031);
+        }
+        (answer.status == 200).then_some(answer)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seed_fault_08_a_source_that_is_away_at_start_is_503_and_never_poverty_and_comes_by_itself()
+{
+    let mut node = Cassandra::start(&Options {
+        durable: true,
+        ..Options::default()
+    });
+    let stage = Stage::new(&node).await;
+    stage.has(1, &[(1, 300_000_000)]).await;
+    node.stop();
+    let redis = Redis::start();
+    let service = Service::start(stage.setup().and(&redis)).await;
+    assert_eq!(service.get_ops("/livez").await.status, 200);
+    let not_ready = readiness(&service, "not_ready", "source: ").await;
+    assert_eq!(not_ready.status, 503);
+    is_failure(&service.balances(1).await, 503, 5031);
+    is_failure(&service.balances(999_999).await, 503, 5031);
+    let batch = service
+        .post("/api/v1/user/balances", &json!({"user_ids": [1, 2]}))
+        .await;
+    is_failure(&batch, 503, 5031);
+    assert!(!not_ready.body.contains("panicked"));
+    node.start_again();
+    in_order(&service).await;
+    assert_eq!(shown(&service.balances(1).await), are(&[("BTC", "3", 3)]));
+    assert!(shown(&service.balances(999_999).await).is_empty());
+
+    // And when it goes away later: killed, not the wire.
+    node.stop();
+    readiness(&service, "degraded", "source: ").await;
+    is_failure(&service.balances(2).await, 503, 5031);
+    node.start_again();
+    in_order(&service).await;
+    assert!(shown(&back(&service, 2).await).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_nothing_else() {
+    let (stage, proxy) = behind_a_proxy().await;
+    let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
+    for mode in [
+        Mode::Cut,
+        Mode::Swallow(Way::Both),
+        Mode::Stall(Way::ToClient),
+    ] {
+        let redis = Redis::start();
+        let setup = stage
+            .setup_at(proxy.address())
+            .and(&redis)
+            .with("source.timeout_ms", 300);
+        let (one, other) = (
+            Service::start_ready(setup.clone()).await,
+            Service::start_ready(setup).await,
+        );
+        in_order(&one).await;
+        in_order(&other).await;
+        assert_eq!(shown(&one.balances(1).await), expected);
+        proxy.set(mode);
+        for _ in 0..3 {
+            is_failure(&one.balances(2).await, 503, 5031);
+        }
+        assert_eq!(way(&one.balances(1).await), "memory; hit");
+        let from_redis = other.balances(1).await;
+        assert_eq!(
+            (shown(&from_redis), way(&from_redis).as_str()),
+            (expected.clone(), "redis; hit, memory; fwd=miss")
+        );
+        let fresh = one.request(reqwest::Method::GET, "/api/user/balance?user_id=1");
+        is_failure(
+            &one.send(fresh.header("cache-control", "no-cache")).await,
+            503,
+            5031,
+        );
+        is_failure(
+            &one.get("/api/user/balance?user_id=1&min_seq=BTC:9").await,
+            503,
+            5031,
+        );
+        let batch = one
+            .post("/api/v1/user/balances", &json!({"user_ids": [1, 2]}))
+            .await;
+        is_failure(&batch, 503, 5031);
+        let batch = one
+            .post("/api/v1/user/balances", &json!({"user_ids": [1]}))
+            .await;
+        assert_eq!(batch.status, 200);
+        let warm = one
+            .post("/api/v1/cache/warm", &json!({"user_ids": [1, 2, 3]}))
+            .await;
+        assert_eq!(warm.data(), json!({"users": 3, "loaded": 1, "failed": 2}));
+        assert_eq!(readiness(&one, "degraded", "source: ").await.status, 200);
+        let marks: Vec<String> = redis.ask(&["HKEYS", "balance:user:2"]);
+        assert!(
+            !marks.contains(&"whole".to_owned()),
+            "nothing of a failure is kept"
+        );
+        proxy.set(Mode::Pass);
+        assert!(shown(&back(&one, 2).await).is_empty());
+        in_order(&one).await;
+        in_order(&other).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_answers_are_off_by_default() {
+    let (stage, proxy) = behind_a_proxy().await;
+    let setup = stage
+        .setup_at(proxy.address())
+        .with("memory.ttl_ms", 200)
+        .with("source.timeout_ms", 300);
+    let service = Service::start_ready(setup).await;
+    shown(&service.balances(1).await);
+    proxy.set(Mode::Cut);
+    eventually_async(SOON, "memory's time is over", async || {
+        let answer = service.balances(1).await;
+        (answer.status != 200).then(|| is_failure(&answer, 503, 5031))
+    })
+    .await;
+}
+
+async fn stale(service: &Service) -> Answer {
+    eventually_async(SOON, "a stale answer", async || {
+        let answer = service.balances(1).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer
+            .cache_status()
+            .contains("detail=stale")
+            .then_some(answer)
+    })
+    .await
+}
+
+fn stale_setup(stage: &Stage, proxy: &Proxy) -> Setup {
+    let setup = stage.setup_at(proxy.address()).with("stale.enabled", true);
+    setup
+        .with("memory.ttl_ms", 200)
+        .with("source.timeout_ms", 300)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor() {
+    let (stage, proxy) = behind_a_proxy().await;
+    let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
+    let service = Service::start_ready(stale_setup(&stage, &proxy)).await;
+    shown(&service.balances(1).await);
+    proxy.set(Mode::Cut);
+    let last = stale(&service).await;
+    assert_eq!(
+        (shown(&last), last.cache_status().as_str()),
+        (expected, "memory; hit; detail=stale, source; fwd=stale")
+    );
+    is_failure(&service.balances(2).await, 503, 5031);
+    let fresh = service.request(reqwest::Method::GET, "/api/user/balance?user_id=1");
+    is_failure(
+        &service
+            .send(fresh.header("cache-control", "no-cache"))
+            .await,
+        503,
+        5031,
+    );
+    is_failure(
+        &service
+            .get("/api/user/balance?user_id=1&min_seq=BTC:4")
+            .await,
+        503,
+        5032,
+    );
+    let reached = service
+        .get("/api/user/balance?user_id=1&min_seq=BTC:3")
+        .await;
+    assert_eq!(reached.status, 200);
+    let batch = service
+        .post("/api/v1/user/balances", &json!({"user_ids": [1, 1]}))
+        .await;
+    assert_eq!(batch.data()[1]["detail"], "stale");
+
+    // A floor that is known here holds, also for what is stale.
+    let told = service
+        .post(
+            "/api/v1/settlements",
+            &json!({"user_id": 1, "asset_id": 1, "seq": 4}),
+        )
+        .await;
+    assert_eq!(told.status, 200, "{}", told.body);
+    is_failure(&service.balances(1).await, 503, 5031);
+    proxy.set(Mode::Pass);
+    stage.row(1, 1, 4, 400_000_000).await;
+    eventually_async(SOON, "right again", async || {
+        let answer = service.balances(1).await;
+        (answer.status == 200 && !answer.cache_status().contains("detail"))
+            .then(|| assert_eq!(shown(&answer)[0].2, 4))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_answers_end_with_max_age() {
+    let (stage, proxy) = behind_a_proxy().await;
+    let redis = Redis::start();
+    let setup = stale_setup(&stage, &proxy)
+        .and(&redis)
+        .with("stale.max_age_ms", 3_000);
+    let service = Service::start_ready(setup.with("redis.snapshot_ttl_ms", 2_000)).await;
+    in_order(&service).await;
+    shown(&service.balances(1).await);
+    proxy.set(Mode::Cut);
+    let last = stale(&service).await;
+    assert_eq!(
+        last.cache_status(),
+        "memory; hit; detail=stale, source; fwd=stale, redis; fwd=miss"
+    );
+    eventually_async(SOON, "it is too old", async || {
+        let answer = service.balances(1).await;
+        (answer.status != 200).then(|| is_failure(&answer, 503, 5031))
+    })
+    .await;
+}

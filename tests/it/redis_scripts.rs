@@ -1,0 +1,275 @@
+//! The Lua scripts one by one, on a real Redis: lease, apply, drop, release, epoch and the announcements.
+//! What a fill takes and refuses is in `redis_scripts_fill`.
+
+use crate::support::{
+    desk::{Desk, FEED, FOREIGN, Fields, KEY, MINUTE, script, seq},
+    eventually::eventually,
+    stage::SOON,
+};
+
+#[test]
+fn a_lease_is_given_once_until_it_ends_or_is_taken() {
+    let mut desk = Desk::new();
+    let (what, fields) = desk.lease_of("e1", "t1", MINUTE, "0");
+    assert_eq!(
+        (
+            what.as_str(),
+            fields["v"].as_str(),
+            fields["epoch"].as_str()
+        ),
+        ("absent", "1", "e1")
+    );
+    assert!(
+        (1..=MINUTE).contains(&desk.ttl()),
+        "a lease alone goes with its time"
+    );
+    let (what, fields) = desk.lease_of("e1", "t2", MINUTE, "0");
+    assert_eq!((what.as_str(), fields.len()), ("busy", 0));
+    assert_eq!(desk.lease_of("e1", "t3", 1, "1").0, "lease", "by force");
+    eventually(SOON, "a lease of 1 ms ends", || {
+        (desk.lease("t4") != "busy").then_some(())
+    });
+    assert_eq!(desk.fill("t3", &[]), "lease", "whose lease was taken");
+    assert_eq!(desk.fill("t4", &[(1, 5, 50)]), "ok");
+    let (what, fields) = desk.lease_of("e1", "t5", MINUTE, "0");
+    assert_eq!(
+        (what.as_str(), fields["b:1"].as_str()),
+        ("hit", "0000000000000000005 50 0 - 5")
+    );
+    assert_eq!(
+        desk.lease_of("e1", "t6", MINUTE, "1").0,
+        "lease",
+        "by force, whatever is held"
+    );
+    assert!(desk.has("whole"), "and others go on being served meanwhile");
+}
+
+#[test]
+fn a_lease_in_another_epoch_serves_nothing_of_the_old_one_and_keeps_its_floors() {
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50)]);
+    desk.apply("1", 6, Some(60));
+    let (what, fields) = desk.lease_of("e2", "t2", MINUTE, "0");
+    assert_eq!((what.as_str(), fields["epoch"].as_str()), ("lease", "e2"));
+    assert!(!fields.contains_key("whole") && !fields.contains_key("until"));
+    assert!(fields["f:1"].starts_with(&seq(6)));
+}
+
+#[test]
+fn a_lease_replaces_what_is_not_ours() {
+    for kind in 0..FOREIGN {
+        let mut desk = Desk::new();
+        desk.foreign(kind);
+        let (what, fields) = desk.lease_of("e1", "t1", MINUTE, "0");
+        let mut names: Vec<_> = fields.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            (what.as_str(), names),
+            ("foreign", vec!["epoch", "lease", "v"]),
+            "{kind}"
+        );
+        assert!(desk.ttl() > 0);
+    }
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50)]);
+    let (what, fields) = desk.lease_of("e1", "t1", MINUTE, "2");
+    assert_eq!(
+        (what.as_str(), fields.contains_key("b:1")),
+        ("foreign", false),
+        "or what could not be read"
+    );
+}
+
+#[test]
+fn a_notification_with_values_moves_what_is_held_and_is_told_once() {
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50), (2, 9, 90)]);
+    assert_eq!(desk.apply("1", 6, Some(60)), (0, 0));
+    assert_eq!(desk.fields()["b:1"], "0000000000000000006 60 0 - 5");
+    assert!(desk.has("whole"), "no miss");
+    assert!(
+        desk.ttl() > 599_000,
+        "the floor has its time: {}",
+        desk.ttl()
+    );
+    assert_eq!(desk.apply("1", 6, Some(60)), (1, 0), "a duplicate");
+    assert_eq!(desk.apply("1", 4, Some(40)), (1, 0), "an older one");
+    assert_eq!(desk.news(), 1);
+    assert_eq!(desk.fields()["b:1"], "0000000000000000006 60 0 - 5");
+    assert!(desk.fields()["f:1"].starts_with(&seq(6)));
+    // A first deposit is a value over a known zero.
+    assert_eq!(desk.apply("3", 1, Some(7)), (0, 0));
+    assert!(desk.has("whole"));
+    assert_eq!(desk.lease("t"), "hit");
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
+    assert_eq!((news.len(), news[0].1["p"].as_str()), (2, "0-0"));
+    assert_eq!(news[1].1["p"], news[0].0, "each names the one before");
+    let words = ["u", "a", "s", "r"].map(|name| news[1].1[name].as_str());
+    assert_eq!(words, ["7", "3", "0000000000000000001", "7 0 - 5"]);
+}
+
+#[test]
+fn a_notification_without_values_makes_what_is_held_unservable() {
+    for (asset, number) in [("1", 6), ("1", 0), ("*", 0), ("2", 1)] {
+        let mut desk = Desk::new();
+        desk.filled(&[(1, 5, 50)]);
+        assert_eq!(desk.apply(asset, number, None), (0, 0));
+        assert!(!desk.has("whole") && !desk.has("lease"), "{asset} {number}");
+        let field = if number == 0 { "d:" } else { "f:" };
+        assert!(desk.has(&format!("{field}{asset}")));
+        assert_eq!((desk.lease("t").as_str(), desk.news()), ("lease", 1));
+    }
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50)]);
+    assert_eq!(desk.apply("1", 5, None), (1, 0), "held already");
+    assert_eq!(desk.lease("t"), "hit");
+}
+
+#[test]
+fn a_late_duplicate_after_a_deletion_is_no_snapshot() {
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50), (2, 9, 90)]);
+    desk.apply("1", 6, Some(60));
+    let () = desk.redis.ask(&["DEL", KEY]);
+    desk.apply("1", 5, Some(50));
+    assert!(!desk.has("whole"));
+    assert_eq!(desk.lease("t"), "lease");
+    assert!(desk.ttl() > 599_000, "the floor's time, not the lease's");
+}
+
+#[test]
+fn seqs_above_two_to_the_53_are_compared_exactly() {
+    let big = 1 << 53;
+    let mut desk = Desk::new();
+    desk.filled(&[(1, big, 1)]);
+    assert_eq!(
+        desk.apply("1", big + 1, Some(2)),
+        (0, 0),
+        "a double would say that they are equal"
+    );
+    assert_eq!(desk.apply("1", big, Some(1)), (1, 0));
+    assert!(desk.fields()["b:1"].starts_with(&seq(big + 1)));
+    desk.lease_of("e1", "t", MINUTE, "1");
+    let () = desk.redis.ask(&["HDEL", KEY, "b:1"]);
+    assert_eq!(desk.fill("t", &[(1, big, 1)]), "floor");
+    assert_eq!(desk.fill("t", &[(1, i64::MAX, 1)]), "ok");
+}
+
+#[test]
+fn a_notification_replaces_what_is_not_ours_and_serves_nothing_of_another_epoch() {
+    for kind in 0..FOREIGN {
+        let mut desk = Desk::new();
+        desk.foreign(kind);
+        assert_eq!(desk.apply("1", 6, Some(60)), (0, 0), "{kind}");
+        assert!(desk.has("f:1") && !desk.has("whole") && !desk.has("BTC"));
+    }
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50)]);
+    desk.apply_in(&[KEY, FEED], "e2", "1", &seq(6), "60 0 - 5", "0");
+    assert_eq!(desk.fields()["epoch"], "e2");
+    assert!(!desk.has("whole"));
+}
+
+#[test]
+fn what_a_reader_saw_moves_a_whole_entry_and_nothing_else() {
+    let mut desk = Desk::new();
+    let seen =
+        |desk: &mut Desk, epoch: &str| desk.apply_in(&[KEY], epoch, "1", &seq(6), "60 0 - 5", "1");
+    assert_eq!(seen(&mut desk, "e1"), (1, 0));
+    assert!(!desk.redis.ask::<bool>(&["EXISTS", KEY]));
+    desk.filled(&[(1, 5, 50)]);
+    let before = desk.ttl();
+    assert_eq!(seen(&mut desk, "e2"), (1, 0), "another epoch's");
+    assert_eq!(seen(&mut desk, "e1"), (0, 0));
+    assert_eq!(seen(&mut desk, "e1"), (1, 0));
+    assert!(desk.fields()["b:1"].starts_with(&seq(6)));
+    assert!(!desk.has("f:1") && desk.ttl() <= before && desk.news() == 0);
+}
+
+#[test]
+fn a_drop_keeps_floors_and_what_they_were_raised_with_unless_told_to_forget() {
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 5, 50), (2, 9, 90)]);
+    desk.apply("1", 6, Some(60));
+    desk.lease_of("e1", "t", MINUTE, "1");
+    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &["1", "7", "0"]);
+    let fields = desk.fields();
+    assert!(fields.contains_key("f:1") && fields.contains_key("b:1"));
+    for gone in ["whole", "until", "lease", "b:2"] {
+        assert!(!fields.contains_key(gone), "{gone}");
+    }
+    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &["1", "7", "1"]);
+    assert!(desk.fields().is_empty());
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
+    let kinds: Vec<_> = news.iter().filter_map(|(_, post)| post.get("k")).collect();
+    assert_eq!(kinds, ["drop", "forget"]);
+    for kind in 0..FOREIGN {
+        desk.foreign(kind);
+        let _: i64 = desk.run(script!("drop"), &[KEY], &["1", "7", "0"]);
+        assert!(!desk.redis.ask::<bool>(&["EXISTS", KEY]), "{kind}");
+    }
+}
+
+#[test]
+fn a_lease_is_given_back_by_its_owner_only() {
+    let mut desk = Desk::new();
+    desk.lease("t1");
+    assert_eq!(desk.run::<i64>(script!("release"), &[KEY], &["t2"]), 0);
+    assert_eq!(desk.run::<i64>(script!("release"), &[KEY], &["t1"]), 1);
+    assert_eq!(desk.run::<i64>(script!("release"), &[KEY], &["t1"]), 0);
+    assert_eq!(desk.lease("t2"), "lease");
+    desk.foreign(0);
+    assert_eq!(desk.run::<i64>(script!("release"), &[KEY], &["t2"]), 0);
+}
+
+#[test]
+fn in_a_cluster_the_news_goes_out_in_steps_and_is_remembered_last() {
+    let mut desk = Desk::new();
+    let apart = |desk: &mut Desk| desk.apply_in(&[KEY], "e1", "1", &seq(6), "60 0 - 5", "0");
+    assert_eq!(apart(&mut desk), (0, 1), "it is for the caller to tell");
+    assert_eq!(
+        apart(&mut desk),
+        (1, 1),
+        "and again, as long as nobody said that it was told"
+    );
+    let first: String = desk.run(script!("announce"), &[FEED], &["u", "7"]);
+    let second: String = desk.run(script!("announce"), &[FEED], &["u", "7"]);
+    let last: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, &second, &second]);
+    assert_eq!(last[0].1["p"], first);
+    for (told, stands) in [(6, 6), (4, 6), (8, 8)] {
+        let _: i64 = desk.run(script!("announced"), &[KEY], &["1", &seq(told)]);
+        assert_eq!(desk.fields()["n:1"], seq(stands));
+    }
+    assert_eq!(apart(&mut desk), (1, 0));
+    let () = desk.redis.ask(&["DEL", KEY]);
+    let _: i64 = desk.run(script!("announced"), &[KEY], &["1", &seq(9)]);
+    assert!(
+        desk.fields().is_empty(),
+        "an entry without an end is never made"
+    );
+    for kind in 0..FOREIGN {
+        desk.foreign(kind);
+        let _: i64 = desk.run(script!("announced"), &[KEY], &["1", &seq(9)]);
+    }
+}
+
+#[test]
+fn an_epoch_lasts_as_long_as_the_same_servers_keep_it() {
+    let mut desk = Desk::new();
+    let key = "balance:epoch";
+    let mut look = |servers: &str, id: &str| -> (String, i64, i64, i64) {
+        desk.run(script!("epoch"), &[key], &[servers, id])
+    };
+    let (id, birth, now, fresh) = look("run1/repl1", "a");
+    assert_eq!((id.as_str(), fresh), ("a", 1));
+    assert_eq!(birth, now);
+    let again = look("run1/repl1", "b");
+    assert_eq!((again.0.as_str(), again.1, again.3), ("a", birth, 0));
+    let other = look("run2/repl1", "c");
+    assert_eq!((other.0.as_str(), other.3), ("c", 1));
+    let _: redis::Value = desk.redis.ask(&["SET", key, "foreign"]);
+    let replaced: (String, i64, i64, i64) =
+        desk.run(script!("epoch"), &[key], &["run2/repl1", "d"]);
+    assert_eq!((replaced.0.as_str(), replaced.3), ("d", 1));
+    assert_eq!(desk.redis.ask::<i64>(&["PTTL", key]), -1);
+}

@@ -1,0 +1,187 @@
+//! One user's entry in a real Redis, and the Lua scripts that work on it.
+
+use std::collections::HashMap;
+
+use redis::{Connection, FromRedisValue, RedisResult, Script};
+
+use super::redis::Redis;
+
+pub const KEY: &str = "balance:user:7";
+pub const FEED: &str = "balance:invalidations";
+pub const MINUTE: i64 = 60_000;
+
+/// Texts of a hash.
+pub type Fields = HashMap<String, String>;
+
+/// The code of a script.
+macro_rules! script {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/tiers/redis/scripts/",
+            $name,
+            ".lua"
+        ))
+    };
+}
+
+pub(crate) use script;
+
+/// A Redis with one user's entry.
+pub struct Desk {
+    pub redis: Redis,
+    connection: Connection,
+}
+
+pub fn seq(number: i64) -> String {
+    format!("{number:019}")
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        let redis = Redis::start();
+        let connection = redis.connection();
+        Self { redis, connection }
+    }
+
+    pub fn try_run<T: FromRedisValue>(
+        &mut self,
+        code: &str,
+        keys: &[&str],
+        args: &[&str],
+    ) -> RedisResult<T> {
+        let script = Script::new(code);
+        let mut call = script.prepare_invoke();
+        call.key(keys);
+        call.arg(args);
+        call.invoke(&mut self.connection)
+    }
+
+    #[track_caller]
+    pub fn run<T: FromRedisValue>(&mut self, code: &str, keys: &[&str], args: &[&str]) -> T {
+        self.try_run(code, keys, args).unwrap()
+    }
+
+    pub fn lease_of(&mut self, epoch: &str, token: &str, ms: i64, force: &str) -> (String, Fields) {
+        let args = ["1", epoch, token, &ms.to_string(), force];
+        let (what, now, fields): (String, i64, Fields) = self.run(script!("lease"), &[KEY], &args);
+        assert!(now > 1_700_000_000_000, "ms of Redis' clock: {now}");
+        (what, fields)
+    }
+
+    pub fn lease(&mut self, token: &str) -> String {
+        self.lease_of("e1", token, MINUTE, "0").0
+    }
+
+    /// Balances are asset, seq and amount.
+    pub fn fill_of(
+        &mut self,
+        epoch: &str,
+        token: &str,
+        ttl: i64,
+        ledger: &str,
+        balances: &[(i32, i64, i64)],
+    ) -> String {
+        let mut args = vec![
+            "1".to_owned(),
+            epoch.to_owned(),
+            token.to_owned(),
+            ttl.to_string(),
+            ledger.to_owned(),
+        ];
+        for (asset, number, avail) in balances {
+            args.extend([asset.to_string(), seq(*number), format!("{avail} 0 - 5")]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (what, _): (String, i64) = self.run(script!("fill"), &[KEY], &args);
+        what
+    }
+
+    pub fn fill(&mut self, token: &str, balances: &[(i32, i64, i64)]) -> String {
+        self.fill_of("e1", token, MINUTE, "0", balances)
+    }
+
+    /// Leased and filled.
+    pub fn filled(&mut self, balances: &[(i32, i64, i64)]) {
+        self.lease_of("e1", "t", MINUTE, "1");
+        assert_eq!(self.fill("t", balances), "ok");
+    }
+
+    pub fn apply_in(
+        &mut self,
+        keys: &[&str],
+        epoch: &str,
+        asset: &str,
+        seq: &str,
+        rest: &str,
+        observed: &str,
+    ) -> (i64, i64) {
+        let args = ["1", epoch, "600000", "7", asset, seq, rest, observed];
+        self.run(script!("apply"), keys, &args)
+    }
+
+    /// With values where there is an amount.
+    pub fn apply(&mut self, asset: &str, number: i64, avail: Option<i64>) -> (i64, i64) {
+        let rest = avail.map_or(String::new(), |avail| format!("{avail} 0 - 5"));
+        let number = if number == 0 {
+            String::new()
+        } else {
+            seq(number)
+        };
+        self.apply_in(&[KEY, FEED], "e1", asset, &number, &rest, "0")
+    }
+
+    pub fn fields(&self) -> Fields {
+        self.redis.ask(&["HGETALL", KEY])
+    }
+
+    pub fn has(&self, field: &str) -> bool {
+        self.redis.ask(&["HEXISTS", KEY, field])
+    }
+
+    pub fn ttl(&self) -> i64 {
+        self.redis.ask(&["PTTL", KEY])
+    }
+
+    pub fn news(&self) -> u64 {
+        self.redis.ask(&["XLEN", FEED])
+    }
+
+    /// What other programs may have put there.
+    pub fn foreign(&self, kind: usize) {
+        let () = self.redis.ask(&["DEL", KEY]);
+        let words: &[&str] = match kind {
+            0 => &["SET", KEY, "{\"BTC\":\"9\"}"],
+            1 => &["RPUSH", KEY, "a", "b"],
+            2 => &[
+                "HSET",
+                KEY,
+                "BTC",
+                "9",
+                "lease",
+                "t 99999999999999",
+                "whole",
+                "1",
+                "until",
+                "99999999999999",
+            ],
+            _ => &[
+                "HSET",
+                KEY,
+                "v",
+                "0",
+                "epoch",
+                "e1",
+                "whole",
+                "1",
+                "until",
+                "99999999999999",
+                "b:1",
+                "5",
+            ],
+        };
+        let _: redis::Value = self.redis.ask(words);
+    }
+}
+
+pub const FOREIGN: usize = 4;
