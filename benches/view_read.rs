@@ -19,6 +19,13 @@
     reason = "shared with the tests, which use more of it"
 )]
 mod cassandra;
+#[path = "../tests/it/support/eventually.rs"]
+#[expect(
+    dead_code,
+    clippy::panic,
+    reason = "shared with the tests, which use more of it"
+)]
+mod eventually;
 
 use std::{
     hint::black_box,
@@ -176,7 +183,7 @@ async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
     let scylla = Arc::new(Scylla::new(settings, &source(way), catalogue).unwrap());
     TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
     while scylla.readiness() != Readiness::Ready {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        eventually::pause().await;
     }
     scylla
 }

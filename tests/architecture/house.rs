@@ -9,7 +9,8 @@ const LINES: usize = 450;
 const WAITING: [&str; 4] = ["sleep", "sleep_until", "sleep_ms", "park_timeout"];
 
 /// The files of tests that may: the one bounded way to wait, and the proxy, whose product is delay.
-const MAY_WAIT: [&str; 2] = [
+const MAY_WAIT: [&str; 3] = [
+    "tests/chaos/pace.rs",
     "tests/it/support/eventually.rs",
     "tests/it/support/proxy.rs",
 ];

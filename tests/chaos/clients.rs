@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::{
     history::{Key, Kind, Read, amount},
+    pace::pace,
     world::{INSTANCES, World, lag},
 };
 
@@ -75,12 +75,12 @@ pub async fn write(
             let end = world.now() + PATIENCE;
             while !world.write(key, seq).await {
                 assert!(world.now() < end, "the ledger takes no row");
-                sleep(LOOK).await;
+                pace(LOOK).await;
             }
             world.written(key, seq, lag(&mut rng));
             // The late and the reordered: sometimes the next row is there before this one is told.
             if rng.random_bool(0.1) {
-                sleep(pause(&mut rng, load.think)).await;
+                pace(pause(&mut rng, load.think)).await;
             }
             notify(&world, load, key, seq, &seqs, &mut rng, &mut past).await;
         }
@@ -94,7 +94,7 @@ pub async fn write(
                 )
                 .await;
         }
-        sleep(pause(&mut rng, load.think)).await;
+        pace(pause(&mut rng, load.think)).await;
     }
 }
 
@@ -115,7 +115,7 @@ async fn enter(world: &World, key: Key, seq: i64, rng: &mut StdRng) {
         assert!(code != 409 && code != 400, "{code} for {body}");
         world.failed(format!("POST entries {code}"));
         assert!(world.now() < end, "no entry is taken: {code}");
-        sleep(LOOK).await;
+        pace(LOOK).await;
     }
 }
 
@@ -179,7 +179,7 @@ async fn by_http(world: &World, body: &Value, rng: &mut StdRng) -> Option<(usize
         assert_ne!(code, 400, "{body}");
         world.failed(format!("POST settlements {code}"));
         assert!(world.now() < end, "no notification is taken: {code}");
-        sleep(LOOK).await;
+        pace(LOOK).await;
     }
 }
 
@@ -211,11 +211,11 @@ async fn by_stream(world: &Arc<World>, body: &Value, as_json: bool) {
                     Ok(false) => {}
                     Err(_) => world.failed("stream"),
                 }
-                sleep(LOOK).await;
+                pace(LOOK).await;
             }
         } else {
             world.failed("stream");
-            sleep(LOOK).await;
+            pace(LOOK).await;
         }
         assert!(world.now() < end, "no event is taken");
     }
@@ -290,7 +290,7 @@ pub async fn read(world: Arc<World>, load: Workload, seed: u64) {
         for read in ask(&world, instance, kind, &users).await {
             world.read(read);
         }
-        sleep(pause(&mut rng, load.think)).await;
+        pace(pause(&mut rng, load.think)).await;
     }
 }
 

@@ -158,7 +158,7 @@ impl History {
         }));
         let mut found = Vec::new();
         for read in &self.reads {
-            self.whole(read, rules, &mut found);
+            whole(read, rules, &mut found);
             for asset in rules.catalogue.iter().copied() {
                 let key = (read.user, asset);
                 let seq = read.shown.get(&asset).map_or(0, |(seq, _)| *seq);
@@ -204,45 +204,6 @@ impl History {
         found
     }
 
-    /// Every asset is there, no version has an amount that it never had, and `min_seq` was reached.
-    fn whole(&self, read: &Read, rules: &Rules, found: &mut Vec<Violation>) {
-        for asset in &rules.assets {
-            if !read.shown.contains_key(asset) {
-                let story = format!("{} lacks asset {asset}", told(read));
-                found.push(Violation {
-                    promise: "P6",
-                    story,
-                });
-            }
-        }
-        for (asset, (seq, avail)) in &read.shown {
-            let real = amount((read.user, *asset), *seq).to_string();
-            if *avail != real {
-                let story = format!(
-                    "{} shows asset {asset} at {seq} with {avail} instead of {real}",
-                    told(read)
-                );
-                found.push(Violation {
-                    promise: "P6",
-                    story,
-                });
-            }
-        }
-        if let Kind::MinSeq(asset, least) = read.kind {
-            let seq = read.shown.get(&asset).map_or(0, |(seq, _)| *seq);
-            if seq < least {
-                let story = format!(
-                    "{} shows asset {asset} at {seq}, {least} was asked for",
-                    told(read)
-                );
-                found.push(Violation {
-                    promise: "P9",
-                    story,
-                });
-            }
-        }
-    }
-
     /// What should be shown at rest: the newest row of each.
     pub fn newest(&self) -> BTreeMap<Key, i64> {
         let mut newest = BTreeMap::new();
@@ -281,6 +242,45 @@ impl History {
             });
         }
         found
+    }
+}
+
+/// Every asset is there, no version has an amount that it never had, and `min_seq` was reached.
+fn whole(read: &Read, rules: &Rules, found: &mut Vec<Violation>) {
+    for asset in &rules.assets {
+        if !read.shown.contains_key(asset) {
+            let story = format!("{} lacks asset {asset}", told(read));
+            found.push(Violation {
+                promise: "P6",
+                story,
+            });
+        }
+    }
+    for (asset, (seq, avail)) in &read.shown {
+        let right = amount((read.user, *asset), *seq).to_string();
+        if *avail != right {
+            let story = format!(
+                "{} shows asset {asset} at {seq} with {avail} instead of {right}",
+                told(read)
+            );
+            found.push(Violation {
+                promise: "P6",
+                story,
+            });
+        }
+    }
+    if let Kind::MinSeq(asset, least) = read.kind {
+        let seq = read.shown.get(&asset).map_or(0, |(seq, _)| *seq);
+        if seq < least {
+            let story = format!(
+                "{} shows asset {asset} at {seq}, {least} was asked for",
+                told(read)
+            );
+            found.push(Violation {
+                promise: "P9",
+                story,
+            });
+        }
     }
 }
 

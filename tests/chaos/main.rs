@@ -21,6 +21,8 @@ mod history_tests;
 #[cfg(test)]
 mod nemesis;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod support;

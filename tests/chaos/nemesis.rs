@@ -7,9 +7,9 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use tokio::time::sleep;
 
 use crate::{
+    pace::pace,
     support::{
         cassandra::Cassandra,
         proxy::{Mode, Proxy, Way},
@@ -85,7 +85,7 @@ impl Nemesis {
             *self.injected.entry(fault).or_default() += 1;
             eprintln!("{:>9.3?} {fault:?}", world.now());
             self.inject(fault, world, &mut rng).await;
-            sleep(Duration::from_millis(rng.random_range(100..2_500))).await;
+            pace(Duration::from_millis(rng.random_range(100..2_500))).await;
         }
     }
 
@@ -95,27 +95,22 @@ impl Nemesis {
         match fault {
             Fault::RedisPaused => {
                 self.redis.pause();
-                sleep(time).await;
+                pace(time).await;
                 self.redis.resume();
             }
             Fault::RedisRestartedEmpty => {
                 self.redis.kill9();
-                sleep(time / 4).await;
+                pace(time / 4).await;
                 self.redis.restart_empty();
             }
             Fault::RedisRestartedOlder => {
                 self.redis.kill9();
-                sleep(time / 4).await;
+                pace(time / 4).await;
                 self.redis.launch();
             }
             Fault::RedisSaved => self.redis.ask::<()>(&["SAVE"]),
             Fault::Flushall => self.redis.ask::<()>(&["FLUSHALL"]),
-            Fault::KeysDeleted => {
-                for _ in 0..self.users / 2 {
-                    let key = format!("balance:user:{}", rng.random_range(1..=self.users));
-                    self.redis.ask::<i64>(&["DEL", &key]);
-                }
-            }
+            Fault::KeysDeleted => self.delete_keys(rng),
             Fault::FeedDeleted => {
                 self.redis.ask::<i64>(&["DEL", "balance:invalidations"]);
             }
@@ -138,19 +133,19 @@ impl Nemesis {
             }
             Fault::CassandraPaused => {
                 self.cassandra.pause();
-                sleep(time).await;
+                pace(time).await;
                 self.cassandra.resume();
             }
             Fault::InstanceKilled => {
                 world.lives[one].fetch_add(1, SeqCst);
                 self.services[one].kill9();
-                sleep(time / 2).await;
+                pace(time / 2).await;
                 self.services[one].restart().await;
                 world.lives[one].fetch_add(1, SeqCst);
             }
             Fault::InstancePaused => {
                 self.services[one].process().signal("STOP");
-                sleep(time).await;
+                pace(time).await;
                 self.services[one].process().signal("CONT");
             }
             Fault::Invalidated => {
@@ -161,9 +156,16 @@ impl Nemesis {
         }
     }
 
+    fn delete_keys(&self, rng: &mut StdRng) {
+        for _ in 0..self.users / 2 {
+            let key = format!("balance:user:{}", rng.random_range(1..=self.users));
+            self.redis.ask::<i64>(&["DEL", &key]);
+        }
+    }
+
     async fn wire(&self, one: usize, mode: Mode, time: Duration) {
         self.proxies[one].set(mode);
-        sleep(time).await;
+        pace(time).await;
         self.proxies[one].set(Mode::Pass);
     }
 
@@ -173,7 +175,7 @@ impl Nemesis {
         self.redis
             .ask::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]);
         // The instances look at the policy now and then (protocol rule 13).
-        sleep(Duration::from_millis(600)).await;
+        pace(Duration::from_millis(600)).await;
         let info: String = self.redis.ask(&["INFO", "memory"]);
         let used = info
             .lines()
@@ -183,7 +185,7 @@ impl Nemesis {
             .saturating_sub(rng.random_range(10_000..60_000))
             .to_string();
         self.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", &less]);
-        sleep(time).await;
+        pace(time).await;
         self.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
         self.redis
             .ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);

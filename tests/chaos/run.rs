@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::{
         Arc,
         atomic::Ordering::{Relaxed, SeqCst},
@@ -9,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex, task::JoinSet, time::sleep};
+use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
     clients::{self, ASSETS, LATE_ASSET, Workload},
     history::{Kind, Rules, Violation},
     nemesis::{Fault, Nemesis},
+    pace::pace,
     support::{
         cassandra::{Cassandra, shared},
         eventually::eventually_async,
@@ -55,7 +57,11 @@ fn told(name: &str, default: u64) -> u64 {
 fn setup(node: &Cassandra, keyspace: &str, redis: &Proxy) -> Setup {
     let mut file = "symbols = []\n".to_owned();
     for asset in 1..=LATE_ASSET {
-        file += &format!("[[assets]]\nid = {asset}\nname = \"A{asset}\"\ndecimals = 0\n");
+        writeln!(
+            file,
+            "[[assets]]\nid = {asset}\nname = \"A{asset}\"\ndecimals = 0"
+        )
+        .unwrap();
     }
     let setup = Setup {
         file,
@@ -166,7 +172,7 @@ async fn a_wrong_service_is_found_out() {
     let history = &world.history;
     let kinds = ["P1", "P2"];
     eventually_async(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         "both promises are seen broken",
         async || {
             let found = history.lock().check(&rules());
@@ -219,7 +225,7 @@ async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
         (world.unfilled.load(SeqCst) == 0).then_some(())
     })
     .await;
-    sleep(MAX_STALENESS).await;
+    pace(MAX_STALENESS).await;
     world.history.lock().check(&rules())
 }
 
@@ -235,12 +241,12 @@ fn report(world: &World, found: &[Violation], injected: &BTreeMap<Fault, u64>) {
     let mut answered: BTreeMap<String, u64> = BTreeMap::new();
     for read in &history.reads {
         let tier = read.status.split(';').next().unwrap_or_default();
-        let word = if read.kind == Kind::Batch {
+        let outcome = if read.kind == Kind::Batch {
             "batch"
         } else {
             read.detail.as_deref().unwrap_or(tier)
         };
-        *answered.entry(word.to_owned()).or_default() += 1;
+        *answered.entry(outcome.to_owned()).or_default() += 1;
     }
     eprintln!("reads checked: {reads} {answered:?}");
     eprintln!(

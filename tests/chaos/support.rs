@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod cassandra;
 #[path = "../it/support/eventually.rs"]
+#[expect(dead_code, reason = "shared with tests that use more of it")]
 pub mod eventually;
 #[path = "../it/support/port.rs"]
 pub mod port;

@@ -13,10 +13,11 @@ use scylla::{
     client::session::Session,
     statement::{Consistency, prepared::PreparedStatement},
 };
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     history::{Ack, At, History, Key, Read, Row, amount},
+    pace::pace,
     support::cassandra::Cassandra,
 };
 
@@ -214,7 +215,7 @@ async fn fill(world: std::sync::Arc<World>, mut queue: mpsc::Receiver<Late>) {
                     tokio::time::sleep_until(due).await;
                     let _permit = permits.acquire().await.unwrap();
                     while !world.insert(&world.view, key, seq).await {
-                        sleep(Duration::from_millis(50)).await;
+                        pace(Duration::from_millis(50)).await;
                     }
                     world.unfilled.fetch_sub(1, SeqCst);
                 });

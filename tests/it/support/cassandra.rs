@@ -14,11 +14,12 @@ use std::{
         LazyLock,
         atomic::{AtomicU8, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use scylla::client::{session::Session, session_builder::SessionBuilder};
+
+use super::eventually::step;
 
 const START_MAX: Duration = Duration::from_mins(2);
 
@@ -146,7 +147,7 @@ impl Cassandra {
                 "Cassandra did not start (java 17 is needed):\n{}",
                 tail().into_iter().rev().collect::<String>()
             );
-            thread::park_timeout(Duration::from_millis(50));
+            step();
         }
     }
 
@@ -216,7 +217,7 @@ impl Cassandra {
             let deadline = Instant::now() + START_MAX;
             while running.alive() {
                 assert!(Instant::now() < deadline, "it does not end");
-                thread::park_timeout(Duration::from_millis(5));
+                step();
             }
             // The folder stays: the keeper is ended before it could remove it.
             running.keeper.kill().unwrap();

@@ -17,19 +17,19 @@ use balance_cache::{
     },
 };
 use scylla::client::session::Session;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::cassandra::Cassandra;
+use super::{cassandra::Cassandra, eventually::pause};
 
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until something holds; fails with its name when it does not in [`WAIT_MAX`].
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + WAIT_MAX;
+    let end = Instant::now() + WAIT_MAX;
     while !holds().await {
-        assert!(Instant::now() < deadline, "never: {what}");
-        sleep(Duration::from_millis(10)).await;
+        assert!(Instant::now() < end, "never: {what}");
+        pause().await;
     }
 }
 

@@ -21,6 +21,16 @@ pub fn eventually<T>(within: Duration, what: &str, mut ask: impl FnMut() -> Opti
     }
 }
 
+/// The same for who cannot wait for futures.
+pub fn step() {
+    thread::sleep(STEP);
+}
+
+/// The time between two questions, for who asks in a loop of its own, with a bound of its own.
+pub async fn pause() {
+    tokio::time::sleep(STEP).await;
+}
+
 /// The same for questions that are futures. A question that hangs ends with the time, too.
 pub async fn eventually_async<T, F>(within: Duration, what: &str, mut ask: impl FnMut() -> F) -> T
 where
