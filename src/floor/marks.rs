@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::{AssetId, Balance, Floors, Seq, Snapshot, UserId};
 
-/// Users per generation. About 100 bytes each.
+/// Users per generation.
 pub const MARKS_MAX: usize = 1_000_000;
 const SHARDS: usize = 16;
 /// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
