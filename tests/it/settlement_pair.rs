@@ -1,7 +1,5 @@
 //! Two instances on one Redis and one Cassandra, each with its own wire to Redis, and a view that nobody fills.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
-
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use scylla::client::session::Session;
