@@ -212,7 +212,7 @@ async fn fill(world: std::sync::Arc<World>, mut queue: mpsc::Receiver<Late>) {
                 let Some((due, key, seq)) = late else { return };
                 let (world, permits) = (std::sync::Arc::clone(&world), std::sync::Arc::clone(&permits));
                 waiting.spawn(async move {
-                    tokio::time::sleep_until(due).await;
+                    pace(due.saturating_duration_since(tokio::time::Instant::now())).await;
                     let _permit = permits.acquire().await.unwrap();
                     while !world.insert(&world.view, key, seq).await {
                         pace(Duration::from_millis(50)).await;

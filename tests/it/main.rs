@@ -28,6 +28,8 @@ mod settlement_forms;
 #[cfg(test)]
 mod settlement_instances;
 #[cfg(test)]
+mod settlement_pair;
+#[cfg(test)]
 mod settlement_support;
 #[cfg(test)]
 mod source_cql;

@@ -1,0 +1,97 @@
+//! Two instances on one Redis and one Cassandra, each with its own wire to Redis, and a view that nobody fills.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use scylla::client::session::Session;
+
+use crate::{
+    settlement_support::{short, whole},
+    support::{
+        cassandra::{Cassandra, shared},
+        proxy::Proxy,
+        redis::Redis,
+        service::Service,
+    },
+};
+
+/// Tables of the service's shape; what should be a view is a table, and ours to fill.
+const TABLES: [&str; 4] = [
+    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
+     avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
+     PRIMARY KEY ((user_id, asset_id), seq)) WITH CLUSTERING ORDER BY (seq DESC)",
+    "CREATE TABLE ks.user_balances (user_id bigint, asset_id int, avail bigint, frozen bigint, version bigint, \
+     updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
+    "CREATE TABLE ks.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, frozen bigint, \
+     created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
+];
+
+/// Both, with what they stand on.
+pub struct Pair {
+    pub redis: Redis,
+    session: Session,
+    keyspace: String,
+    pub wires: Vec<Proxy>,
+    pub services: Vec<Service>,
+}
+
+impl Pair {
+    pub async fn start() -> Self {
+        Self::start_on(shared()).await
+    }
+
+    pub async fn start_on(node: &Cassandra) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let keyspace = format!("pair_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let session = node.session().await;
+        for text in TABLES {
+            let text = text.replace("KEYSPACE ks", &format!("KEYSPACE {keyspace}"));
+            let text = text.replace(" ks.", &format!(" {keyspace}."));
+            session.query_unpaged(text, ()).await.unwrap();
+        }
+        let redis = Redis::start();
+        let mut pair = Self {
+            redis,
+            session,
+            keyspace,
+            wires: Vec::new(),
+            services: Vec::new(),
+        };
+        for user in 1..=20 {
+            for asset in 1..=2 {
+                pair.insert("balance_ledger", user, asset, 1).await;
+                pair.insert("user_balances_by_user", user, asset, 1).await;
+            }
+        }
+        for _ in 0..2 {
+            let wire = Proxy::start(pair.redis.address());
+            let setup = short(&format!("redis://{}", wire.address()))
+                .with("source.kind", "scylla")
+                .with("scylla.nodes", node.node())
+                .with("scylla.keyspace", &pair.keyspace)
+                .with("scylla.view_check", "off");
+            let service = Service::start_ready(setup).await;
+            whole(&service).await;
+            pair.wires.push(wire);
+            pair.services.push(service);
+        }
+        pair
+    }
+
+    async fn insert(&self, table: &str, user: i64, asset: i32, seq: i64) {
+        let text = format!(
+            "INSERT INTO {}.{table} (user_id, asset_id, seq, avail, frozen) VALUES ({user}, {asset}, {seq}, {seq}, 0)",
+            self.keyspace
+        );
+        self.session.query_unpaged(text, ()).await.unwrap();
+    }
+
+    /// A row that the view does not get.
+    pub async fn ledger(&self, user: i64, asset: i32, seq: i64) {
+        self.insert("balance_ledger", user, asset, seq).await;
+    }
+
+    pub fn both(&self) -> (&Service, &Service) {
+        (&self.services[0], &self.services[1])
+    }
+}
