@@ -201,6 +201,12 @@ impl Applier {
         self.meters.bus_resync();
     }
 
+    /// Redis lost its data: everything held, and every load under way, counts for nothing.
+    pub fn lost(&self) {
+        self.marks.lost();
+        self.meters.bus_resync();
+    }
+
     /// Whatever was held before there was a feed counts for nothing: nobody knows what it missed.
     pub fn start_over(&self) {
         self.marks.start_over();

@@ -132,7 +132,7 @@ impl Follower {
                         redis.epoch = session.epoch.id,
                         "another redis: everything held counts for nothing"
                     );
-                    self.applier.missed();
+                    self.applier.lost();
                     self.redis_is_new.store(true, Ordering::Relaxed);
                 } else {
                     self.applier.start_over();

@@ -30,6 +30,8 @@ pub struct Mark {
     pub reread: u64,
     /// The assets that those named.
     pub reread_assets: Vec<AssetId>,
+    /// Since the last of them nothing was read from the ledger here: whatever is held elsewhere may be from before it.
+    pub unread: bool,
 }
 
 /// What is remembered of one user. What was notified ends by itself, however often the user is read: a forged seq must not
@@ -43,6 +45,8 @@ struct Memo {
     told: Snapshot,
     changed: Option<Instant>,
     reread: u64,
+    /// The last of them that a load from the ledger knew of.
+    read: u64,
     reread_assets: Vec<AssetId>,
 }
 
@@ -61,6 +65,7 @@ pub struct Marks {
     per_shard_max: usize,
     base: Instant,
     blind_until: AtomicU64,
+    doubtful_until: AtomicU64,
     generation: AtomicU64,
     rereads: AtomicU64,
 }
@@ -83,6 +88,7 @@ impl Marks {
             per_shard_max: users_max.checked_div(SHARDS).unwrap_or(0).max(1),
             base: now,
             blind_until: AtomicU64::new(0),
+            doubtful_until: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             rereads: AtomicU64::new(0),
         }
@@ -132,6 +138,16 @@ impl Marks {
         });
     }
 
+    /// The user was read from the ledger by a load that began when this many notifications without a seq were known.
+    pub fn read(&self, user: UserId, rereads: u64) {
+        if rereads > 0 {
+            self.mark(user, false, |memo| {
+                memo.read = memo.read.max(rereads);
+                true
+            });
+        }
+    }
+
     /// The snapshot was shown, or is about to be: nothing older may be.
     pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
@@ -151,11 +167,29 @@ impl Marks {
         self.reread(user, None);
     }
 
-    /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
-    /// trusted for `floor_ttl`.
-    pub fn missed(&self) {
+    /// Redis lost its data: whatever is held or under way from before now counts for nothing, and the view is not trusted for
+    /// `floor_ttl`.
+    pub fn lost(&self) {
         self.blind_for(self.ttl);
         self.start_over();
+    }
+
+    /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by
+    /// somebody who missed them too).
+    #[must_use]
+    pub fn doubtful(&self) -> bool {
+        self.since_base(Instant::now()) < self.doubtful_until.load(Ordering::SeqCst)
+    }
+
+    /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
+    /// trusted for `floor_ttl`; nor is what Redis holds.
+    pub fn missed(&self) {
+        let until = Instant::now()
+            .checked_add(self.ttl)
+            .unwrap_or_else(Instant::now);
+        self.doubtful_until
+            .fetch_max(self.since_base(until), Ordering::SeqCst);
+        self.lost();
     }
 
     /// Whatever is held or under way from before now counts for nothing.
@@ -287,6 +321,7 @@ impl Memo {
             changed: self.changed.is_some_and(|at| at.elapsed() < ttl),
             reread: self.reread,
             reread_assets: self.reread_assets.clone(),
+            unread: self.reread > self.read,
         }
     }
 }

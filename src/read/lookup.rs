@@ -99,7 +99,9 @@ impl Reader {
         let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
         let loaded = start.at.checked_sub(age).unwrap_or(start.at);
         let snapshot = snapshot.merge(&mark.told);
-        if mark.reread != start.reread || !mark.floors.met_by(&snapshot) {
+        // After a notification without a seq, or after a gap, there is nothing to compare with: the ledger is read once.
+        let known = mark.reread == start.reread && !mark.unread && !self.marks.doubtful();
+        if !known || !mark.floors.met_by(&snapshot) {
             return None;
         }
         let held = self.keep(

@@ -237,7 +237,11 @@ impl Redis {
                 known: entry.snapshot,
                 floors: entry.floors,
                 // The floors went with whatever was dropped or replaced.
-                ledger: entry.reread || what == "foreign" || (what == "absent" && session.evicts),
+                ledger: entry.reread
+                    || what == "foreign"
+                    || (what == "absent" && session.evicts)
+                    // A young epoch has forgotten floors, whatever the follower of the feed has done about it yet.
+                    || !session.young_for(self.floor_ttl).is_zero(),
                 assets: entry.reread_assets,
                 session: SessionRef(Arc::clone(session)),
             }),

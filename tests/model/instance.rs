@@ -1,0 +1,414 @@
+//! One instance: what it knows, what it holds, and the feed that it follows.
+//!
+//! | here | in the code |
+//! |---|---|
+//! | [`Mark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `floor::Marks` |
+//! | [`Inst::proven`] | `floor::Freshness` |
+//! | [`Inst::get`], [`Inst::keep`], [`Inst::tell`] | `tiers::memory::Memory`, `Reader::keep` |
+//! | [`Inst::ask_memory`] | `Reader::ask_memory` |
+//! | [`Inst::begin`], [`Inst::take`] | `feed::invalidations::Follower` |
+
+use crate::{
+    load::{Load, Start},
+    redis::{Epoch, Feed, Form, Id, News, Post, at_tick},
+    rules::{Rule, Rules},
+    state::{FLOOR_TTL, MEMORY_TTL, Seqs, Tick, meets, merge},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Mark {
+    pub floors: Seqs,
+    pub told: Seqs,
+    pub changed: bool,
+    pub reread: u8,
+    /// Up to which of those the ledger was read here since.
+    pub read_since: u8,
+    pub touched: Tick,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kept {
+    pub snapshot: Seqs,
+    pub until: Tick,
+    pub loaded: Tick,
+    pub from_ledger: bool,
+    pub generation: u8,
+}
+
+/// Where the follower is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub epoch: u8,
+    pub cursor: Id,
+    pub seen: bool,
+}
+
+/// A session, and the run id of the server that its connections lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Session {
+    pub epoch: Epoch,
+    pub run: u8,
+}
+
+/// The dedicated connection of the feed, for one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tap {
+    pub run: u8,
+    pub epoch: u8,
+}
+
+/// The answer to one read of the feed, under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Page {
+    pub sent: Tick,
+    pub posts: Vec<Post>,
+    pub last: Id,
+    pub gone: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Inst {
+    /// The network between it and Redis.
+    pub cut: bool,
+    pub mark: Mark,
+    pub rereads: u8,
+    pub generation: u8,
+    pub blind_until: Tick,
+    /// `Marks::doubtful`
+    pub doubtful_until: Tick,
+    pub proof: Option<Tick>,
+    pub memory: Option<Kept>,
+    pub session: Option<Session>,
+    pub tap: Option<Tap>,
+    pub position: Option<Position>,
+    pub page: Option<Page>,
+    pub loads: Vec<Load>,
+    /// For the properties: what it acknowledged and what it showed in this life.
+    pub acknowledged: Seqs,
+    pub showed: Seqs,
+}
+
+impl Inst {
+    // === floor::Marks
+
+    pub fn mark(&self, rules: Rules, now: Tick) -> Mark {
+        let lives = now < self.mark.touched + floor_ttl(rules);
+        if lives && rules.holds(Rule::LocalMarks) {
+            self.mark
+        } else {
+            Mark::default()
+        }
+    }
+
+    fn touch(&mut self, rules: Rules, now: Tick) -> &mut Mark {
+        self.mark = Mark {
+            touched: now,
+            ..self.mark(rules, now)
+        };
+        &mut self.mark
+    }
+
+    /// `Marks::changed` and `Marks::reread`
+    pub fn changed(&mut self, rules: Rules, now: Tick, news: News) {
+        if news.form == Form::Asset {
+            self.rereads += 1;
+            let count = self.rereads;
+            let mark = self.touch(rules, now);
+            (mark.changed, mark.reread) = (true, count);
+            return;
+        }
+        let mark = self.touch(rules, now);
+        mark.changed = true;
+        mark.floors[news.asset] = mark.floors[news.asset].max(news.seq);
+        if news.form == Form::Values {
+            mark.told[news.asset] = mark.told[news.asset].max(news.seq);
+        }
+    }
+
+    /// `Marks::shown`
+    pub fn shown(&mut self, rules: Rules, now: Tick, snapshot: Seqs) {
+        if rules.holds(Rule::ShownRaises) && snapshot != [0, 0] {
+            let mark = self.touch(rules, now);
+            mark.floors = merge(mark.floors, snapshot);
+        }
+    }
+
+    /// The ledger was read by a load that began at `start`. See [`Rule::RereadForRedis`].
+    pub fn read_ledger(&mut self, start: &Start) {
+        self.mark.read_since = self.mark.read_since.max(start.reread);
+    }
+
+    /// What is shown and not kept raises the mark; what is held moves with it.
+    pub fn show_only(&mut self, rules: Rules, now: Tick, snapshot: Seqs) {
+        self.shown(rules, now, snapshot);
+        if rules.holds(Rule::ShownMovesMemory)
+            && let Some(kept) = &mut self.memory
+        {
+            kept.snapshot = merge(kept.snapshot, snapshot);
+        }
+    }
+
+    /// `Marks::missed`
+    pub fn missed(&mut self, rules: Rules, now: Tick) {
+        self.doubtful_until = self.doubtful_until.max(now + floor_ttl(rules));
+        self.lost(rules, now);
+    }
+
+    /// `Marks::lost`
+    pub fn lost(&mut self, rules: Rules, now: Tick) {
+        self.blind_until = self.blind_until.max(now + floor_ttl(rules));
+        self.turn(rules);
+    }
+
+    pub fn turn(&mut self, rules: Rules) {
+        if rules.holds(Rule::Generation) {
+            self.generation += 1;
+        } else {
+            self.memory = None;
+        }
+    }
+
+    pub fn blind(&self, now: Tick) -> bool {
+        now < self.blind_until
+    }
+
+    // === floor::Freshness: `max_staleness` is shorter than a tick, so that a proof is good within its own.
+
+    pub fn proven(&self, now: Tick) -> bool {
+        self.proof == Some(now)
+    }
+
+    // === Memory
+
+    pub fn get(&self, now: Tick) -> Option<Kept> {
+        let kept = self
+            .memory
+            .filter(|kept| kept.generation == self.generation)?;
+        (kept.until > now).then_some(kept)
+    }
+
+    pub fn ask_memory(&self, rules: Rules, now: Tick) -> Option<Seqs> {
+        let kept = self.get(now)?;
+        let fresh = self.proven(now) || (kept.from_ledger && kept.loaded == now);
+        (fresh || !rules.holds(Rule::ProofForMemory)).then_some(kept.snapshot)
+    }
+
+    /// `Reader::keep`: what is answered then.
+    pub fn keep(
+        &mut self,
+        rules: Rules,
+        now: Tick,
+        start: &Start,
+        snapshot: Seqs,
+        redis_until: Option<Tick>,
+        from_ledger: bool,
+    ) -> Seqs {
+        self.shown(rules, now, snapshot);
+        let until = redis_until.map_or(now + MEMORY_TTL, |until| until.min(now + MEMORY_TTL));
+        let there = self
+            .memory
+            .filter(|there| there.generation == start.generation);
+        let merged = there.map_or(snapshot, |there| merge(there.snapshot, snapshot));
+        let mark = self.mark(rules, now);
+        let reread = mark.reread == start.reread || !rules.holds(Rule::RereadCompared);
+        let allowed = self.generation == start.generation && reread && meets(merged, mark.floors);
+        if allowed || !rules.holds(Rule::GuardedKeep) {
+            let generation = start.generation;
+            self.memory = Some(Kept {
+                snapshot: merged,
+                until,
+                loaded: start.at,
+                from_ledger,
+                generation,
+            });
+            merged
+        } else {
+            self.show_only(rules, now, snapshot);
+            snapshot
+        }
+    }
+
+    /// `Memory::forward`, `Memory::drop_below`, `Memory::forget`
+    pub fn tell(&mut self, rules: Rules, now: Tick, news: News) {
+        let Some(kept) = &mut self.memory else {
+            if !rules.holds(Rule::ValuesAreNoSnapshot) && news.form == Form::Values {
+                let mut snapshot = [0, 0];
+                snapshot[news.asset] = news.seq;
+                let (until, generation) = (now + MEMORY_TTL, self.generation);
+                self.memory = Some(Kept {
+                    snapshot,
+                    until,
+                    loaded: now,
+                    from_ledger: false,
+                    generation,
+                });
+            }
+            return;
+        };
+        if news.form == Form::Asset {
+            self.memory = None;
+        } else if kept.snapshot[news.asset] < news.seq {
+            if news.form == Form::Values {
+                kept.snapshot[news.asset] = news.seq;
+            } else {
+                self.memory = None;
+            }
+        }
+    }
+
+    /// `Reader::accept`: what Redis holds, merged with what this instance was told, may be shown.
+    pub fn accepts(&self, rules: Rules, now: Tick, start: &Start, merged: Seqs) -> bool {
+        let mark = self.mark(rules, now);
+        let reread = mark.reread == start.reread || !rules.holds(Rule::RereadCompared);
+        (!rules.holds(Rule::AcceptCompares) || (reread && meets(merged, mark.floors)))
+            && (!rules.holds(Rule::ProofForRedis) || start.proven)
+            && !(rules.holds(Rule::SightForRedis) && now < self.doubtful_until)
+            && !(rules.holds(Rule::RereadForRedis) && mark.reread > mark.read_since)
+    }
+
+    /// What a load that begins now knows.
+    pub fn start(&self, rules: Rules, now: Tick) -> Start {
+        let (generation, reread) = (self.generation, self.mark(rules, now).reread);
+        Start {
+            at: now,
+            generation,
+            reread,
+            proven: self.proven(now),
+        }
+    }
+
+    // === Follower
+
+    /// `Follower::begin`, on a tap that was just opened.
+    pub fn begin(&mut self, rules: Rules, now: Tick, run: u8) {
+        let Some(session) = self.session else { return };
+        let epoch = session.epoch;
+        self.tap = Some(Tap {
+            run,
+            epoch: epoch.id,
+        });
+        self.page = None;
+        self.blind_until = self.blind_until.max(epoch.birth + floor_ttl(rules));
+        let compared = rules.holds(Rule::EpochCompared);
+        if self
+            .position
+            .is_some_and(|position| position.epoch == epoch.id || !compared)
+        {
+            return;
+        }
+        if self.position.is_some() {
+            self.proof = None;
+            self.lost(rules, now);
+        } else if rules.holds(Rule::FirstSessionTurns) {
+            self.turn(rules);
+        }
+        let cursor = at_tick(now.saturating_sub(floor_ttl(rules)));
+        self.position = Some(Position {
+            epoch: epoch.id,
+            cursor,
+            seen: false,
+        });
+    }
+
+    /// `Tap::feed`
+    pub fn read_feed(&mut self, now: Tick, feed: Option<&Feed>) {
+        let Some(position) = self.position else {
+            return;
+        };
+        let nothing = Feed::default();
+        let there = feed.unwrap_or(&nothing);
+        let posts = there
+            .posts
+            .iter()
+            .filter(|post| post.id > position.cursor)
+            .cloned()
+            .collect();
+        self.page = Some(Page {
+            sent: now,
+            posts,
+            last: there.last,
+            gone: feed.is_none(),
+        });
+    }
+
+    /// `Follower::read_on` after the answer; `epoch` is what the tap then says: none if it is broken.
+    pub fn take(&mut self, rules: Rules, now: Tick, epoch: Option<Option<u8>>) {
+        let (Some(page), Some(tap)) = (self.page.take(), self.tap) else {
+            return;
+        };
+        let whole = self.take_page(rules, now, &page);
+        let gap_first = rules.holds(Rule::GapFirst);
+        if !whole && gap_first {
+            self.proof = None;
+            self.missed(rules, now);
+        }
+        match epoch {
+            None => {
+                self.tap = None;
+                return;
+            }
+            Some(id) if id != Some(tap.epoch) && rules.holds(Rule::EpochCompared) => {
+                self.tap = None;
+                if self
+                    .session
+                    .is_some_and(|session| session.epoch.id == tap.epoch)
+                {
+                    self.session = None;
+                }
+                return;
+            }
+            Some(_) => {}
+        }
+        if whole {
+            let dated = if rules.holds(Rule::ProofDatedWhenSent) {
+                page.sent
+            } else {
+                now
+            };
+            self.proof = self.proof.max(Some(dated));
+        } else if !gap_first {
+            self.proof = None;
+            self.missed(rules, now);
+        }
+    }
+
+    /// `Follower::take`
+    fn take_page(&mut self, rules: Rules, now: Tick, page: &Page) -> bool {
+        let Some(mut position) = self.position else {
+            return true;
+        };
+        let mut whole = true;
+        if rules.holds(Rule::FeedGoneIsAGap) {
+            whole &= !page.gone && (!position.seen || page.last >= position.cursor);
+        }
+        for post in &page.posts {
+            let follows = if position.seen {
+                post.before == position.cursor
+            } else {
+                post.before <= position.cursor
+            };
+            whole &= follows;
+            (position.cursor, position.seen) = (post.id, true);
+            if let Some(news) = post.news {
+                self.changed(rules, now, news);
+                self.tell(rules, now, news);
+            }
+        }
+        whole &= page.last <= position.cursor;
+        if !whole {
+            position.cursor = position.cursor.max(page.last);
+            position.seen = false;
+        }
+        self.position = Some(position);
+        whole || !rules.holds(Rule::Chain)
+    }
+}
+
+/// Rule 15 broken: floors and marks end with the tick.
+pub fn floor_ttl(rules: Rules) -> Tick {
+    if rules.holds(Rule::FloorsOutlive) {
+        FLOOR_TTL
+    } else {
+        1
+    }
+}

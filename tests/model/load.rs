@@ -1,0 +1,344 @@
+//! One load, step by step: each step is what happens between two answers that are waited for.
+//!
+//! | here | in the code |
+//! |---|---|
+//! | [`Start`], [`Start::may_be_followed`] | `read::flight` |
+//! | [`Stage::Get`] … [`Stage::Leasing`] | `Reader::ask_redis`, `Reader::accept` |
+//! | [`Stage::Asking`] | `Reader::ask_source` |
+//! | [`Stage::Loaded`], [`reach`] | `Reader::load_from_source`, `Reader::reach` |
+//! | [`Stage::Filling`], [`Stage::Filled`] | `Redis::fill`, and what is done with its answer |
+//! | [`land`] | `Flights::land`, `Reader::fly` |
+
+use crate::{
+    redis::{Ask, Entry, Grant, Leased},
+    rules::Rule,
+    state::{Broken, FLOOR_TTL, SNAPSHOT_TTL, Seqs, State, Tick, meets, merge},
+    world::World,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Start {
+    pub at: Tick,
+    pub generation: u8,
+    pub reread: u8,
+    pub proven: bool,
+}
+
+/// A reader that waits, with what it has to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Waiting {
+    /// Of the mark at boarding.
+    pub floors: Seqs,
+    pub duty: Duty,
+}
+
+/// What the contract says that a read has to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Duty {
+    /// P1: acknowledged by this instance before the read began.
+    pub here: Seqs,
+    /// P2: acknowledged by anybody `max_staleness` before it began.
+    pub anywhere: Seqs,
+    /// P3: shown by this instance before it began.
+    pub showed: Seqs,
+}
+
+/// What Redis said in place of a hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forward {
+    Miss,
+    Stale,
+    Bypass,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stage {
+    Get,
+    /// A hit is under way back.
+    Got {
+        snapshot: Seqs,
+        until: Tick,
+    },
+    Leasing,
+    Asking(Option<Grant>),
+    Loaded {
+        snapshot: Seqs,
+        from_ledger: bool,
+        grant: Option<Grant>,
+    },
+    Filling {
+        snapshot: Seqs,
+        from_ledger: bool,
+        grant: Grant,
+    },
+    Filled {
+        snapshot: Seqs,
+        from_ledger: bool,
+        kept: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Load {
+    pub start: Start,
+    /// New readers may still find it.
+    pub current: bool,
+    pub forward: Forward,
+    pub stage: Stage,
+    pub readers: Vec<Waiting>,
+}
+
+impl Start {
+    pub fn may_be_followed(&self, world: &World, reader: &Self) -> bool {
+        (self.generation == reader.generation || !world.rules.holds(Rule::Generation))
+            && (self.reread == reader.reread || !world.rules.holds(Rule::RereadCompared))
+            && (reader.proven || (!self.proven && self.at == reader.at))
+    }
+}
+
+/// One step of a load. `force`: the wait for somebody else's lease is over. `caught_up`: the view has all by now.
+pub fn step(
+    world: &World,
+    state: &mut State,
+    at: usize,
+    index: usize,
+    force: bool,
+    caught_up: bool,
+) {
+    let (rules, now) = (world.rules, state.now);
+    let mut load = state.insts[at].loads[index].clone();
+    match load.stage.clone() {
+        Stage::Get => match state.reach_redis(at) {
+            None => bypass(&mut load),
+            Some(session) => {
+                let entry = state.redis.data.entry(now);
+                match entry.filter(|entry| entry.servable(rules, session.epoch.id, now)) {
+                    Some(Entry {
+                        balances, until, ..
+                    }) => {
+                        load.stage = Stage::Got {
+                            snapshot: balances,
+                            until,
+                        }
+                    }
+                    None => lease(world, state, at, &mut load, false),
+                }
+            }
+        },
+        Stage::Got { snapshot, until } => {
+            let inst = &mut state.insts[at];
+            let mark = inst.mark(rules, now);
+            let merged = merge(snapshot, mark.told);
+            let refused = !inst.accepts(rules, now, &load.start, merged);
+            if refused {
+                load.forward = Forward::Stale;
+                load.stage = Stage::Leasing;
+            } else {
+                let shown = inst.keep(rules, now, &load.start, merged, Some(until), false);
+                return land(world, state, at, index, shown, false);
+            }
+        }
+        Stage::Leasing => lease(world, state, at, &mut load, force),
+        Stage::Asking(grant) => {
+            let (snapshot, from_ledger) =
+                ask_source(world, state, at, &load, grant.as_ref(), caught_up);
+            let (reached, met) = reach(world, state, at, snapshot, grant.as_ref());
+            load.stage = match grant {
+                Some(grant) if met => Stage::Filling {
+                    snapshot: reached,
+                    from_ledger,
+                    grant,
+                },
+                grant => Stage::Loaded {
+                    snapshot,
+                    from_ledger,
+                    grant,
+                },
+            };
+        }
+        Stage::Loaded {
+            snapshot,
+            from_ledger,
+            grant,
+        } => {
+            let (snapshot, met) = reach(world, state, at, snapshot, grant.as_ref());
+            if let Some(grant) = grant
+                && state.reach_redis(at).is_some()
+            {
+                state.redis.data.release(grant.token);
+            }
+            let inst = &mut state.insts[at];
+            if from_ledger && rules.holds(Rule::RereadForRedis) {
+                inst.read_ledger(&load.start);
+            }
+            let shown = if met && from_ledger && load.forward == Forward::Bypass {
+                inst.keep(rules, now, &load.start, snapshot, None, true)
+            } else {
+                inst.show_only(rules, now, snapshot);
+                snapshot
+            };
+            return land(world, state, at, index, shown, !met);
+        }
+        Stage::Filling {
+            snapshot,
+            from_ledger,
+            grant,
+        } => {
+            let session = state.reach_redis(at).filter(|session| {
+                session.epoch.id == grant.epoch || !rules.holds(Rule::EpochCompared)
+            });
+            let kept = session.is_some()
+                && state
+                    .redis
+                    .data
+                    .fill(rules, now, &grant, snapshot, from_ledger);
+            load.stage = Stage::Filled {
+                snapshot,
+                from_ledger,
+                kept,
+            };
+        }
+        Stage::Filled {
+            snapshot,
+            from_ledger,
+            kept,
+        } => {
+            let (snapshot, met) = if kept {
+                (snapshot, true)
+            } else {
+                reach(world, state, at, snapshot, None)
+            };
+            let inst = &mut state.insts[at];
+            if from_ledger && rules.holds(Rule::RereadForRedis) {
+                inst.read_ledger(&load.start);
+            }
+            let shown = if kept || (met && !rules.holds(Rule::RefusedIsNotKept)) {
+                let until = kept.then_some(now + SNAPSHOT_TTL);
+                inst.keep(rules, now, &load.start, snapshot, until, from_ledger)
+            } else {
+                inst.show_only(rules, now, snapshot);
+                snapshot
+            };
+            return land(world, state, at, index, shown, !met);
+        }
+    }
+    state.insts[at].loads[index] = load;
+}
+
+/// `Redis::lease`, on this load's behalf.
+fn lease(world: &World, state: &mut State, at: usize, load: &mut Load, force: bool) {
+    let (rules, now) = (world.rules, state.now);
+    let Some(session) = state.reach_redis(at) else {
+        return bypass(load);
+    };
+    let force = force || load.forward == Forward::Stale;
+    let young = rules.holds(Rule::YoungSession) && now < session.epoch.birth + FLOOR_TTL;
+    let ask = Ask {
+        now,
+        epoch: session.epoch.id,
+        evicts: world.scope.evicts,
+        young,
+    };
+    let token = state.redis.tokens + 1;
+    load.stage = match state.redis.data.lease(rules, &ask, token, force) {
+        Leased::Hit { snapshot, until } => Stage::Got { snapshot, until },
+        Leased::Busy => Stage::Leasing,
+        Leased::Granted(grant) => {
+            state.redis.tokens = token;
+            Stage::Asking(Some(grant))
+        }
+    };
+}
+
+/// `Reader::ask_source`: what was read, and whether from the ledger. The view may have caught up by now.
+fn ask_source(
+    world: &World,
+    state: &mut State,
+    at: usize,
+    load: &Load,
+    grant: Option<&Grant>,
+    caught_up: bool,
+) -> (Seqs, bool) {
+    if trusts_view(world, state, at, load, grant) {
+        if caught_up {
+            state.view_catches_up();
+        }
+        (state.view, false)
+    } else {
+        (merge(state.view, state.ledger), true)
+    }
+}
+
+pub fn trusts_view(
+    world: &World,
+    state: &State,
+    at: usize,
+    load: &Load,
+    grant: Option<&Grant>,
+) -> bool {
+    let (rules, inst) = (world.rules, &state.insts[at]);
+    let proven = load.start.proven || !rules.holds(Rule::ProofForView);
+    let blind = inst.blind(state.now) && rules.holds(Rule::NotBlind);
+    let changed = inst.mark(rules, state.now).changed && rules.holds(Rule::NotChangedLately);
+    let told = grant.is_some_and(|grant| grant.ledger);
+    proven && load.forward != Forward::Bypass && !blind && !changed && !told
+}
+
+fn bypass(load: &mut Load) {
+    load.forward = Forward::Bypass;
+    load.stage = Stage::Asking(None);
+}
+
+/// Below its floors, a snapshot is read again from the ledger. False: not even there, and the lag budget is over.
+fn reach(
+    world: &World,
+    state: &State,
+    at: usize,
+    snapshot: Seqs,
+    grant: Option<&Grant>,
+) -> (Seqs, bool) {
+    let mark = state.insts[at].mark(world.rules, state.now);
+    let (known, floors) = grant.map_or(([0, 0], [0, 0]), |grant| (grant.known, grant.floors));
+    let snapshot = merge(merge(snapshot, known), mark.told);
+    let floors = merge(floors, mark.floors);
+    if meets(snapshot, floors) {
+        return (snapshot, true);
+    }
+    let mut again = snapshot;
+    for asset in 0..again.len() {
+        if again[asset] < floors[asset] {
+            again[asset] = again[asset].max(state.ledger[asset]);
+        }
+    }
+    (again, meets(again, floors))
+}
+
+/// The load is over: those who may be shown it are, the others begin again (which is a new read: left out).
+fn land(world: &World, state: &mut State, at: usize, index: usize, snapshot: Seqs, behind: bool) {
+    let load = state.insts[at].loads.remove(index);
+    for reader in load.readers {
+        let compared = world.rules.holds(Rule::FollowersCompare);
+        if behind || !compared || meets(snapshot, reader.floors) {
+            show(state, at, snapshot, reader.duty, behind);
+        }
+    }
+}
+
+/// An answer leaves.
+pub fn show(state: &mut State, at: usize, snapshot: Seqs, duty: Duty, behind: bool) {
+    if !behind && state.broken.is_none() {
+        state.broken = if snapshot.contains(&0) {
+            Some(Broken::Part)
+        } else if !meets(snapshot, duty.here) {
+            Some(Broken::SettledHere)
+        } else if !meets(snapshot, duty.anywhere) {
+            Some(Broken::SettledElsewhere)
+        } else if !meets(snapshot, duty.showed) {
+            Some(Broken::Backwards)
+        } else {
+            None
+        };
+    }
+    let showed = &mut state.insts[at].showed;
+    *showed = merge(*showed, snapshot);
+}
