@@ -5,7 +5,7 @@
 //!
 //! **Invariants.** Whoever has [`Settings`] from [`load`] has settings that can work together. Every mistake of every
 //! layer is in the one [`Errors`], each with its key and where it came from; a mistake never hides another. No message,
-//! no `Debug` and nothing that [`shown`] says contains a secret.
+//! no `Debug` and nothing that [`shown()`] says contains a secret.
 //!
 //! **Cancellation.** Nothing here waits.
 //!

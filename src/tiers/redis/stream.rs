@@ -155,6 +155,8 @@ impl Tap {
     /// # Errors
     /// A connection that is of no use any more, or a stream that is not one.
     pub async fn feed(&self, feed: &str, after: StreamId, block: Duration) -> RedisResult<Page> {
+        // Before the first question: what is deleted between the two is seen by neither.
+        let sent = Instant::now();
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(feed);
         let last = match self.one::<Value>(info, GRACE).await {
@@ -162,7 +164,6 @@ impl Tap {
             Err(error) if matches!(error.code(), Some("ERR" | "WRONGTYPE")) => None,
             Err(error) => return Err(error),
         };
-        let sent = Instant::now();
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT")
             .arg(PAGE)

@@ -24,7 +24,9 @@ if held[1] ~= epoch then
   is_whole = false
 end
 local balance_seq = balance and string.sub(balance, 1, 19) or ''
-local floor_seq = floor and string.sub(floor, 1, 19) or ''
+-- A floor that has ended is none.
+local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
+local floor_seq = floor_until > now and string.sub(floor, 1, 19) or ''
 
 if observed then
   if is_whole and balance_seq < seq then
@@ -54,8 +56,8 @@ else
     redis.call('HDEL', entry, 'whole')
   end
   redis.call('HDEL', entry, 'lease')
-  -- Only what was announced last: a forged seq far ahead must not silence what is real.
-  if told == seq then
+  -- A higher seq that was told counts as long as its floor lives: one that was a mistake must not silence what is real.
+  if told == seq or (told and told > seq and floor_seq >= told) then
     announce = 0
   end
 end
