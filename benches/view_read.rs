@@ -37,10 +37,15 @@ use std::{
 use balance_cache::{
     config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
     domain::{Asset, Catalogue, UserId},
+    floor::{Freshness, Marks},
+    read::{Ask, Parts, Reader},
     source::{
         Readiness, Source,
         scylla::{Scylla, schema},
     },
+    telemetry::Meters,
+    tiers::memory::Memory,
+    trail::Tier,
 };
 use criterion::{BenchmarkId, Criterion};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
@@ -171,7 +176,7 @@ fn source(read_from: ReadFrom) -> config::Source {
     }
 }
 
-async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
+fn catalogue() -> Arc<Catalogue> {
     let assets: Vec<_> = (1..=ASSETS)
         .map(|id| Asset {
             id,
@@ -179,8 +184,11 @@ async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
             decimals: 8,
         })
         .collect();
-    let catalogue = Arc::new(Catalogue::new(&assets, &[]).unwrap());
-    let scylla = Arc::new(Scylla::new(settings, &source(way), catalogue).unwrap());
+    Arc::new(Catalogue::new(&assets, &[]).unwrap())
+}
+
+async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
+    let scylla = Arc::new(Scylla::new(settings, &source(way), catalogue()).unwrap());
     TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
     while scylla.readiness() != Readiness::Ready {
         eventually::pause().await;
@@ -199,27 +207,80 @@ fn p50(mut times: Vec<Duration>) -> f64 {
     times.get(times.len() / 2).unwrap().as_secs_f64() * 1_000.0
 }
 
-/// One line of the table: p50 of the source and of the bare statements, alternating.
-async fn line(bare: &Bare, scylla: &Scylla, way: ReadFrom, rows: i64) {
+/// The whole cold read over a source: memory, the shared load, the source; without Redis and without HTTP.
+struct Cold {
+    reader: Arc<Reader>,
+    memory: Arc<Memory>,
+}
+
+impl Cold {
+    fn new(scylla: &Arc<Scylla>, way: ReadFrom) -> Self {
+        let mut settings = config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+        settings.source = source(way);
+        settings.limits.deadline_ms = Millis(Duration::from_secs(30));
+        let (catalogue, meters) = (catalogue(), Meters::new());
+        let memory = Arc::new(Memory::new(
+            1 << 24,
+            Duration::ZERO,
+            Arc::clone(&catalogue),
+            Arc::clone(&meters),
+        ));
+        let parts = Parts {
+            catalogue,
+            memory: Arc::clone(&memory),
+            redis: None,
+            source: scylla.clone(),
+            marks: Arc::new(Marks::new(Duration::from_mins(10), 1_000)),
+            freshness: Arc::new(Freshness::always()),
+            meters,
+            tasks: TaskTracker::new(),
+        };
+        Self {
+            reader: Reader::new(parts, &settings),
+            memory,
+        }
+    }
+
+    async fn read(&self, user: UserId) -> Duration {
+        self.memory.forget(user);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let start = Instant::now();
+        let answer = self
+            .reader
+            .read(user, Ask::default(), deadline)
+            .await
+            .unwrap();
+        assert_eq!(answer.trail.answered, Tier::Source);
+        start.elapsed()
+    }
+}
+
+/// One line of the table: p50 of the source, of the whole cold read and of the bare statements, in turn.
+async fn line(bare: &Bare, scylla: &Arc<Scylla>, way: ReadFrom, rows: i64) {
     let user = UserId::new(rows).unwrap();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let cold = Cold::new(scylla, way);
+    let (mut ours, mut whole, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 200 {
         let load = timed(scylla.load(user)).await;
+        let read = cold.read(user).await;
         let driver = timed(bare.read(way, rows)).await;
         if round >= 200 {
             ours.push(load);
+            whole.push(read);
             theirs.push(driver);
         }
     }
-    let (ours, theirs) = (p50(ours), p50(theirs));
-    let ratio = ours / theirs;
-    println!("| {way:?} | {rows} | {ours:.3} | {theirs:.3} | {ratio:.2} |");
+    let (ours, whole, theirs) = (p50(ours), p50(whole), p50(theirs));
+    let (ratio, cold) = (ours / theirs, whole / theirs);
+    println!(
+        "| {way:?} | {rows} | {theirs:.3} | {ours:.3} | {ratio:.2} | {whole:.3} | {cold:.2} |"
+    );
 }
 
 /// First loads of users that were never seen: page and jumps, or the page alone.
 async fn unseen(settings: &config::Scylla, histories: &[i64]) {
     let mut times = vec![Vec::new(); histories.len()];
-    for _ in 0..30 {
+    for _ in 0..100 {
         let scylla = open(settings, ReadFrom::View).await;
         scylla.load(UserId::MAX).await.unwrap();
         for (rows, times) in histories.iter().zip(&mut times) {
@@ -227,7 +288,7 @@ async fn unseen(settings: &config::Scylla, histories: &[i64]) {
         }
     }
     for (rows, times) in histories.iter().zip(times) {
-        println!("| View, never seen | {rows} | {:.3} | | |", p50(times));
+        println!("| View, never seen | {rows} | | {:.3} | | | |", p50(times));
     }
 }
 
@@ -259,8 +320,8 @@ fn main() {
         for way in WAYS {
             sources.push((way, open(&settings, way).await));
         }
-        println!("| read | rows per asset | source, p50 ms | bare driver, p50 ms | ratio |");
-        println!("|---|---|---|---|---|");
+        println!("| read | rows per asset | bare driver, p50 ms | source, p50 ms | ratio | cold read, p50 ms | ratio |");
+        println!("|---|---|---|---|---|---|---|");
         for (way, scylla) in &sources {
             for rows in &histories {
                 line(&bare, scylla, *way, *rows).await;

@@ -37,8 +37,7 @@ use crate::{
     },
     trail::{Detail, Forward, Outcome, Trail},
 };
-use flight::{Flight, Flights, Role, Start};
-use load::Landed;
+use flight::{Flight, Flights, Landed, Role, Start};
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;

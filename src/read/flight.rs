@@ -5,15 +5,17 @@
 //!
 //! **Cancellation.** Followers may be dropped at any time; the load goes on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Error, load::Landed};
+use super::Error;
 use crate::{
-    domain::UserId,
+    domain::{Floors, UserId},
     floor::{Freshness, Mark, Marks},
+    render::Held,
+    trail::{Detail, Forward, Tier},
 };
 
 /// What was known when a load began.
@@ -27,6 +29,31 @@ pub struct Start {
     pub reread: u64,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,
+}
+
+/// What a load brought.
+#[derive(Debug, Clone)]
+pub struct Landed {
+    /// The balances.
+    pub held: Arc<Held>,
+    /// Who had them.
+    pub tier: Tier,
+    /// For how long Redis has them.
+    pub ttl: Option<Duration>,
+    /// What is wrong with them.
+    pub detail: Option<Detail>,
+    /// The floors that were looked for in vain, where they are behind.
+    pub unmet: Floors,
+    /// What Redis said, if it did not answer.
+    pub redis: Option<Forward>,
+}
+
+impl Landed {
+    /// A reader with these floors may be shown it: it reaches them, or looked for just these in vain.
+    pub fn suits(&self, floors: &Floors) -> bool {
+        let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
+        floors.unmet_by(&self.held.snapshot).all(in_vain)
+    }
 }
 
 /// A load under way.

@@ -12,7 +12,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Error, Reader, flight::Start};
+use super::{
+    Error, Reader,
+    flight::{Landed, Start},
+};
 use crate::{
     clock,
     domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
@@ -29,31 +32,6 @@ use crate::{
 
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
-
-/// What a load brought.
-#[derive(Debug, Clone)]
-pub struct Landed {
-    /// The balances.
-    pub held: Arc<Held>,
-    /// Who had them.
-    pub tier: Tier,
-    /// For how long Redis has them.
-    pub ttl: Option<Duration>,
-    /// What is wrong with them.
-    pub detail: Option<Detail>,
-    /// The floors that were looked for in vain, where they are behind.
-    pub unmet: Floors,
-    /// What Redis said, if it did not answer.
-    pub redis: Option<Forward>,
-}
-
-impl Landed {
-    /// A reader with these floors may be shown it: it reaches them, or looked for just these in vain.
-    pub fn suits(&self, floors: &Floors) -> bool {
-        let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
-        floors.unmet_by(&self.held.snapshot).all(in_vain)
-    }
-}
 
 /// What Redis contributed.
 pub(super) struct Asked {

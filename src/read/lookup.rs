@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::{
     Reader,
-    flight::Start,
-    load::{Asked, Landed, Origin, pauses},
+    flight::{Landed, Start},
+    load::{Asked, Origin, pauses},
 };
 use crate::{
     clock,
