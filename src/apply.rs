@@ -130,6 +130,7 @@ impl Applier {
             self.meters
                 .notifications(via, telemetry::Applied::Failed, count);
         })?;
+        fail::fail_point!("redis-took");
         let mut applied = Applied::default();
         for (at, notification) in notifications.iter().enumerate() {
             let news_here = self.take_news(&News::from_notification(notification, heard_at));
@@ -150,6 +151,7 @@ impl Applier {
                     .notification_delay(Duration::from_millis(millis));
             }
         }
+        fail::fail_point!("took-effect");
         self.meters
             .notifications(via, telemetry::Applied::News, applied.applied);
         self.meters
@@ -262,6 +264,7 @@ impl Applier {
         let begun = Instant::now();
         let written = match tokio::time::timeout_at(deadline, self.source.write(entries)).await {
             Ok(Ok(written)) => {
+                fail::fail_point!("ledger-written");
                 self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
                 written
             }

@@ -177,6 +177,8 @@ fn run_schema(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
 }
 
 fn serve(settings: Settings) -> Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
     telemetry::log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
     for advice in config::advice(&settings) {
         tracing::warn!("{advice}");

@@ -219,6 +219,7 @@ impl Follower {
                 // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
                 // again now, the next read finds that it is gone.
                 let _ = tap.begin_feed(&keys.feed(), &session.epoch.id).await;
+                (position.cursor, position.seen) = (StreamId::default(), true);
                 return Err(End::Gap);
             }
         }
@@ -256,8 +257,9 @@ impl Follower {
         // What was there before the read was asked for must have come with it.
         whole &= page.full || last <= position.cursor;
         if !whole {
-            position.cursor = position.cursor.max(last);
-            position.seen = false;
+            // Whatever was missed counts for nothing from here on: what comes next follows what is last there now.
+            position.cursor = page.posts.last().map_or(last, |post| post.id.max(last));
+            position.seen = true;
         }
         whole
     }

@@ -196,6 +196,7 @@ impl Consumer {
                 Err(_) => tokio::time::sleep(RETRY_EVERY).await,
             }
         }
+        fail::fail_point!("not-acknowledged");
         tap.acknowledge(&self.stream, &ids).await.map_err(|_| Lost)
     }
 }

@@ -7,6 +7,8 @@
 mod cli;
 #[cfg(test)]
 mod harness;
+#[cfg(all(test, feature = "failpoints"))]
+mod kill_points;
 #[cfg(test)]
 mod read_batch;
 #[cfg(test)]

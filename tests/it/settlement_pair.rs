@@ -10,7 +10,7 @@ use crate::{
         cassandra::{Cassandra, shared},
         proxy::Proxy,
         redis::Redis,
-        service::Service,
+        service::{Service, Setup},
     },
 };
 
@@ -31,6 +31,7 @@ pub struct Pair {
     pub redis: Redis,
     session: Session,
     keyspace: String,
+    node: String,
     pub wires: Vec<Proxy>,
     pub services: Vec<Service>,
 }
@@ -54,6 +55,7 @@ impl Pair {
             redis,
             session,
             keyspace,
+            node: node.node(),
             wires: Vec::new(),
             services: Vec::new(),
         };
@@ -65,17 +67,41 @@ impl Pair {
         }
         for _ in 0..2 {
             let wire = Proxy::start(pair.redis.address());
-            let setup = short(&format!("redis://{}", wire.address()))
-                .with("source.kind", "scylla")
-                .with("scylla.nodes", node.node())
-                .with("scylla.keyspace", &pair.keyspace)
-                .with("scylla.view_check", "off");
-            let service = Service::start_ready(setup).await;
-            whole(&service).await;
             pair.wires.push(wire);
+            let service = Service::start_ready(pair.setup(pair.wires.len() - 1)).await;
+            whole(&service).await;
             pair.services.push(service);
         }
         pair
+    }
+
+    /// What an instance on this wire is given.
+    pub fn setup(&self, wire: usize) -> Setup {
+        short(&format!("redis://{}", self.wires[wire].address()))
+            .with("source.kind", "scylla")
+            .with("scylla.nodes", &self.node)
+            .with("scylla.keyspace", &self.keyspace)
+            .with("scylla.view_check", "off")
+    }
+
+    /// Whether the ledger has the row of a user's BTC.
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "only tests of fail points look")
+    )]
+    pub async fn row(&self, user: u64, seq: i64) -> bool {
+        let text = format!(
+            "SELECT seq FROM {}.balance_ledger WHERE user_id = {user} AND asset_id = 1 AND seq = {seq}",
+            self.keyspace
+        );
+        let rows = self
+            .session
+            .query_unpaged(text, ())
+            .await
+            .unwrap()
+            .into_rows_result()
+            .unwrap();
+        rows.rows_num() == 1
     }
 
     async fn insert(&self, table: &str, user: i64, asset: i32, seq: i64) {

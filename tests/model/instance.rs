@@ -396,8 +396,11 @@ impl Inst {
         }
         whole &= page.last <= position.cursor;
         if !whole {
-            position.cursor = position.cursor.max(page.last);
-            position.seen = false;
+            position.cursor = page
+                .posts
+                .last()
+                .map_or(page.last, |post| post.id.max(page.last));
+            position.seen = true;
         }
         self.position = Some(position);
         whole || !rules.holds(Rule::Chain)

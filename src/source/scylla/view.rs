@@ -1,28 +1,35 @@
 //! A load from the view, at a cost that follows the number of assets and not the length of the history.
 //!
 //! The view's partition is the user, sorted by asset and then newest first. The first [`PAGE`] rows are asked for; a
-//! user with less history is answered by that one statement. Of a longer one the rest is found by *jumps*:
-//! `asset_id >= ? LIMIT 1` is the newest row of the first asset from there on. One jump after the other would find
-//! every asset in assets + 1 round trips. Instead the ids are cut into stretches, each ending with an asset that the
-//! user probably has, and all stretches are walked at once: with good guesses each takes one jump.
+//! user with less history is answered by that one statement. A longer one would have to be crossed: what the view is
+//! for then is to say *which* assets there are. The newest row of an asset that is known by name is the first of its own
+//! partition in the ledger, at a cost that no history changes; the assets that nobody named are found in the view by
+//! *jumps* (`asset_id >= ? LIMIT 1`) into the gaps between the known ones. All of it goes out at once.
 //!
-//! The guesses are the assets that this user had at the last long load (an append-only history loses none; then the
-//! page is left out as well, and the load is assets + 1 statements in one wave), else the catalogue's.
+//! Known are the catalogue's assets and those that this user had at the last long load (an append-only history loses
+//! none; then the page is left out as well). With a catalogue without gaps that is three statements in one wave, one of them
+//! below the first id, where nothing may be.
 //!
-//! **Invariants.** The stretches cover every `asset_id` there is, so a bad guess costs a jump and never an asset (P6):
-//! assets outside the catalogue are found, and impossible ids are seen and refused.
+//! **Invariants.** Known assets and gaps cover every `asset_id` there is: assets outside the catalogue are found (P6), and impossible ids are
+//! seen and refused.
 //!
 //! **Cancellation.** Nothing is kept of a load that was dropped.
 //!
-//! **Limits.** [`STRETCHES_MAX`] statements at once; the assets of [`REMEMBERED_MAX`] users are remembered, twice over.
+//! **Limits.** [`STRETCHES_MAX`] jumps at once; the assets of [`REMEMBERED_MAX`] users are remembered, twice over.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use scylla::statement::prepared::PreparedStatement;
 
-use super::statements::{Live, PAGE, Row, balances, unreadable};
+use super::{
+    ledger,
+    statements::{Live, PAGE, Row, balances, unreadable},
+};
 use crate::{
     domain::{AssetId, Balance, Catalogue, Snapshot, UnixMillis, UserId},
     source::Error,
@@ -30,6 +37,9 @@ use crate::{
 
 /// Stretches that are walked at once.
 const STRETCHES_MAX: usize = 32;
+
+/// Assets of a catalogue that are asked for by name whoever the user is: what one statement takes.
+const NAMED_MAX: usize = 100;
 
 /// Users in one generation of [`Remembered`].
 const REMEMBERED_MAX: usize = 32_768;
@@ -88,27 +98,36 @@ pub(super) async fn load(
         said_at,
     };
     if let Some(assets) = remembered.get(user) {
-        let found = walk.all(i32::MIN, &assets).await?;
-        let snapshot = Snapshot::new(found);
+        let snapshot = walk.all(i32::MIN, &known(catalogue, &assets)).await?;
         remember(remembered, user, Some(&assets), &snapshot);
         return Ok(snapshot);
     }
     let rows = live.rows(page, (user.get(),)).await?;
-    let mut found = balances(&rows, said_at)?;
-    if found.len() < PAGE {
-        return Ok(Snapshot::new(found));
+    let first = Snapshot::new(balances(&rows, said_at)?);
+    if rows.rows_num() < PAGE {
+        return Ok(first);
     }
     // Sorted by asset: of the last one seen and of all before it the newest row is here.
-    if let Some(next) = found
-        .last()
-        .and_then(|last| last.asset.get().checked_add(1))
-    {
-        let guesses: Vec<_> = catalogue.ids().filter(|id| id.get() >= next).collect();
-        found.extend(walk.all(next, &guesses).await?);
-    }
-    let snapshot = Snapshot::new(found);
+    let last = first.assets().last().map_or(i32::MIN, AssetId::get);
+    let snapshot = match last.checked_add(1) {
+        Some(next) => {
+            let mut known = known(catalogue, &[]);
+            known.retain(|id| id.get() >= next);
+            first.merge(&walk.all(next, &known).await?)
+        }
+        None => first,
+    };
     remember(remembered, user, None, &snapshot);
     Ok(snapshot)
+}
+
+/// The assets to ask for by name, ascending. A catalogue that is far larger than any user is left out.
+fn known(catalogue: &Catalogue, had: &[AssetId]) -> Vec<AssetId> {
+    let mut known: BTreeSet<_> = had.iter().copied().collect();
+    if catalogue.len() <= NAMED_MAX {
+        known.extend(catalogue.ids());
+    }
+    known.into_iter().collect()
 }
 
 fn remember(remembered: &Remembered, user: UserId, known: Option<&[AssetId]>, found: &Snapshot) {
@@ -124,29 +143,31 @@ struct Stretch {
     last: i32,
 }
 
-/// Cuts all ids from `first` on into stretches that end with a guess, at most [`STRETCHES_MAX`], the last one open.
-/// `guesses` ascend.
-fn stretches(first: i32, guesses: &[AssetId]) -> Vec<Stretch> {
-    let each = guesses
-        .len()
-        .div_ceil(STRETCHES_MAX.saturating_sub(1))
-        .max(1);
+/// The stretches from `first` on between the known ids, at most [`STRETCHES_MAX`]: where there are more, neighbours are walked as one, over
+/// what is known between them. `known` ascends and begins at `first` or later. From `i32::MIN` on, impossible ids are seen too.
+fn gaps(first: i32, known: &[AssetId]) -> Vec<Stretch> {
+    let mut gaps = Vec::new();
     let mut first = Some(first);
-    let mut cut = Vec::with_capacity(STRETCHES_MAX);
-    for end in guesses.chunks(each).filter_map(|chunk| chunk.last()) {
-        if let Some(start) = first {
-            cut.push(Stretch {
-                first: start,
-                last: end.get(),
-            });
-            first = end.get().checked_add(1);
+    for id in known {
+        if let (Some(start), Some(last)) = (first, id.get().checked_sub(1))
+            && start <= last
+        {
+            gaps.push(Stretch { first: start, last });
         }
+        first = id.get().checked_add(1);
     }
-    cut.extend(first.map(|first| Stretch {
+    gaps.extend(first.map(|first| Stretch {
         first,
         last: i32::MAX,
     }));
-    cut
+    let each = gaps.len().div_ceil(STRETCHES_MAX).max(1);
+    let joined = gaps.chunks(each).filter_map(|some| {
+        Some(Stretch {
+            first: some.first()?.first,
+            last: some.last()?.last,
+        })
+    });
+    joined.collect()
 }
 
 struct Walk<'a> {
@@ -157,11 +178,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn all(&self, first: i32, guesses: &[AssetId]) -> Result<Vec<Balance>, Error> {
-        let walks = stretches(first, guesses)
+    /// The newest balance of every asset: of the known ones from the ledger, of all others from the view.
+    async fn all(&self, first: i32, known: &[AssetId]) -> Result<Snapshot, Error> {
+        let walks = gaps(first, known)
             .into_iter()
             .map(|stretch| self.stretch(stretch));
-        Ok(try_join_all(walks).await?.into_iter().flatten().collect())
+        let walks = try_join_all(walks);
+        let (named, found) =
+            futures::try_join!(ledger::latest(self.live, self.user, known), walks)?;
+        Ok(named.merge(&Snapshot::new(found.into_iter().flatten().collect())))
     }
 
     /// The newest balance of every asset in the stretch.
@@ -199,28 +224,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stretches_cover_every_id_once(first in i32::MIN..100, guesses in btree_set(100..i32::MAX, 0..200)) {
-            let cut = stretches(first, &ids(guesses));
+        fn known_ids_and_gaps_cover_every_id(known in btree_set(1..i32::MAX, 0..200)) {
+            let known = ids(known);
+            let cut = gaps(1, &known);
             prop_assert!(cut.len() <= STRETCHES_MAX);
-            prop_assert_eq!(cut[0].first, first);
-            prop_assert_eq!(cut.last().unwrap().last, i32::MAX);
             for pair in cut.windows(2) {
-                prop_assert!(pair[0].first <= pair[0].last);
-                prop_assert_eq!(pair[0].last.checked_add(1), Some(pair[1].first));
+                prop_assert!(pair[0].first <= pair[0].last && pair[0].last < pair[1].first);
             }
+            let mut next = Some(1);
+            for stretch in &cut {
+                while let Some(id) = next.filter(|id| *id < stretch.first) {
+                    prop_assert!(known.iter().any(|known| known.get() == id), "{id} is asked of nobody");
+                    next = id.checked_add(1);
+                }
+                next = stretch.last.checked_add(1);
+            }
+            prop_assert_eq!(next, None);
         }
     }
 
     #[test]
-    fn the_highest_asset_there_is_ends_the_last_stretch() {
-        let cut = stretches(5, &ids([7, i32::MAX]));
+    fn a_catalogue_without_gaps_leaves_one_jump() {
+        let rest = Stretch {
+            first: 4,
+            last: i32::MAX,
+        };
+        assert_eq!(gaps(1, &ids([1, 2, 3])), [rest]);
         assert_eq!(
-            cut,
+            gaps(1, &ids([2, i32::MAX])),
             [
-                Stretch { first: 5, last: 7 },
+                Stretch { first: 1, last: 1 },
                 Stretch {
-                    first: 8,
-                    last: i32::MAX
+                    first: 3,
+                    last: i32::MAX - 1
                 }
             ]
         );

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{cassandra::Cassandra, eventually::pause};
 
-pub const WAIT_MAX: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Waits until something holds; fails with its name when it does not in [`WAIT_MAX`].
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

@@ -35,6 +35,17 @@ impl Setup {
         self
     }
 
+    /// With a variable that is no setting.
+    #[must_use]
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "only tests of fail points set one")
+    )]
+    pub fn raw(mut self, name: &str, value: String) -> Self {
+        self.environment.push((name.to_owned(), value));
+        self
+    }
+
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_balance-cache"));
         command.current_dir(folder).args(arguments);
