@@ -52,9 +52,10 @@ impl Reader {
                 Lookup::Fault(_) => return refused(Forward::Bypass, None),
                 // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
                 // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
-                Lookup::Hit { .. } | Lookup::Miss | Lookup::Stale if !start.proven => {
+                Lookup::Hit { .. } | Lookup::Stale if !start.proven => {
                     return refused(Forward::Stale, None);
                 }
+                Lookup::Miss if !start.proven => return refused(Forward::Miss, None),
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(landed);
