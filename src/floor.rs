@@ -6,7 +6,8 @@
 //! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
 //! ([`Marks::blind`]). Who cannot prove freshness does not serve from memory ([`Freshness`]).
 //!
-//! **Limits.** At most [`MARKS_MAX`] users per generation, two generations; each lives for one to two `floor_ttl`.
+//! **Limits.** At most [`MARKS_MAX`] users per generation, two generations. What was notified
+//! counts for `floor_ttl`, what was shown for one to two.
 
 mod freshness;
 mod marks;

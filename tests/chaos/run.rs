@@ -23,8 +23,9 @@ use crate::{
         proxy::Proxy,
         redis::Redis,
         service::{Service, Setup},
+        tables::make_tables,
     },
-    world::{self, INSTANCES, LAG_MAX, World},
+    world::{INSTANCES, LAG_MAX, World},
     wrong,
 };
 
@@ -98,7 +99,7 @@ async fn the_promises_hold_whatever_fails() {
         all_ways: true,
     };
     let (node, redis) = (shared(), Redis::start());
-    world::make_tables(node, "chaos").await;
+    make_tables(&node.session().await, "chaos").await;
     let proxies: Vec<_> = (0..INSTANCES)
         .map(|_| Proxy::start(redis.address()))
         .collect();
@@ -159,7 +160,7 @@ async fn a_wrong_service_is_found_out() {
         all_ways: false,
     };
     let (node, redis) = (shared(), Redis::start());
-    world::make_tables(node, "wrong").await;
+    make_tables(&node.session().await, "wrong").await;
     let mut background = JoinSet::new();
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {

@@ -20,3 +20,5 @@ pub mod redis;
 #[path = "../it/support/service.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod service;
+#[path = "../it/support/tables.rs"]
+pub mod tables;

@@ -53,28 +53,6 @@ pub struct World {
     pub over: AtomicBool,
 }
 
-/// Tables of the service's shape; the view is one of them, and somebody else's to fill.
-const TABLES: [&str; 4] = [
-    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
-    "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
-     avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
-     PRIMARY KEY ((user_id, asset_id), seq)) WITH CLUSTERING ORDER BY (seq DESC)",
-    "CREATE TABLE ks.user_balances (user_id bigint, asset_id int, avail bigint, frozen bigint, version bigint, \
-     updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
-    "CREATE TABLE ks.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, frozen bigint, \
-     created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
-];
-
-/// Makes the tables.
-pub async fn make_tables(node: &Cassandra, keyspace: &str) {
-    let session = node.session().await;
-    for text in TABLES {
-        let text = text.replace("KEYSPACE ks", &format!("KEYSPACE {keyspace}"));
-        let text = text.replace(" ks.", &format!(" {keyspace}."));
-        session.query_unpaged(text, ()).await.unwrap();
-    }
-}
-
 impl World {
     pub async fn new(
         node: &Cassandra,

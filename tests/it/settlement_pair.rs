@@ -11,20 +11,9 @@ use crate::{
         proxy::Proxy,
         redis::Redis,
         service::{Service, Setup},
+        tables::make_tables,
     },
 };
-
-/// Tables of the service's shape; what should be a view is a table, and ours to fill.
-const TABLES: [&str; 4] = [
-    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
-    "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
-     avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
-     PRIMARY KEY ((user_id, asset_id), seq)) WITH CLUSTERING ORDER BY (seq DESC)",
-    "CREATE TABLE ks.user_balances (user_id bigint, asset_id int, avail bigint, frozen bigint, version bigint, \
-     updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
-    "CREATE TABLE ks.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, frozen bigint, \
-     created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
-];
 
 /// Both, with what they stand on.
 pub struct Pair {
@@ -45,11 +34,7 @@ impl Pair {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let keyspace = format!("pair_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let session = node.session().await;
-        for text in TABLES {
-            let text = text.replace("KEYSPACE ks", &format!("KEYSPACE {keyspace}"));
-            let text = text.replace(" ks.", &format!(" {keyspace}."));
-            session.query_unpaged(text, ()).await.unwrap();
-        }
+        make_tables(&session, &keyspace).await;
         let redis = Redis::start();
         let mut pair = Self {
             redis,

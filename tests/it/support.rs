@@ -14,3 +14,4 @@ pub mod redis;
 pub mod redis_cluster;
 pub mod service;
 pub mod stage;
+pub mod tables;

@@ -17,7 +17,7 @@ pub fn eventually<T>(within: Duration, what: &str, mut ask: impl FnMut() -> Opti
             return answer;
         }
         assert!(Instant::now() < end, "not within {within:?}: {what}");
-        thread::sleep(STEP);
+        step();
     }
 }
 
