@@ -239,15 +239,16 @@ impl Follower {
         // A stream whose last entry is before one that was seen is another stream.
         let mut whole = !position.seen || last >= position.cursor;
         for post in &page.posts {
-            let follows = if position.seen {
-                post.before == position.cursor
-            } else {
-                post.before <= position.cursor
-            };
-            whole &= follows;
+            whole &= post.before.is_some_and(|before| {
+                if position.seen {
+                    before == position.cursor
+                } else {
+                    before <= position.cursor
+                }
+            });
             position.cursor = post.id;
             position.seen = true;
-            if let Some(news) = &post.news {
+            for news in &post.news {
                 self.applier.take(news);
             }
             let sent_at = i64::try_from(post.id.ms).unwrap_or(i64::MAX);

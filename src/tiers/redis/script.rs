@@ -1,4 +1,5 @@
-//! The Lua scripts: each in a file of its own, called by digest, sent whole only where Redis does not know it.
+//! The Lua scripts: each in a file of its own, called by digest, sent whole only where Redis does not know it. Those that write
+//! to the feed stand behind `append.lua`.
 
 use std::sync::LazyLock;
 
@@ -12,10 +13,12 @@ pub struct Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
+    ($($name:ident = $($file:literal),+;)*) => {
         $(
-            #[doc = concat!("What it does, takes and gives stands at the top of `scripts/", $file, "`.")]
-            pub static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));
+            #[doc = concat!("Made of ", $("`scripts/", $file, "` ",)+ "in this order; what it does, takes and gives stands at their tops.")]
+            pub static $name: LazyLock<Script> = LazyLock::new(|| {
+                Script::new(concat!($(include_str!(concat!("scripts/", $file)),)+))
+            });
         )*
     };
 }
@@ -23,10 +26,10 @@ macro_rules! scripts {
 scripts! {
     LEASE = "lease.lua";
     FILL = "fill.lua";
-    APPLY = "apply.lua";
-    DROP = "drop.lua";
+    APPLY = "append.lua", "apply.lua";
+    DROP = "append.lua", "drop.lua";
     RELEASE = "release.lua";
-    ANNOUNCE = "announce.lua";
+    ANNOUNCE = "append.lua", "announce.lua";
     ANNOUNCED = "announced.lua";
     EPOCH = "epoch.lua";
 }

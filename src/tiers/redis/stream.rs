@@ -41,14 +41,14 @@ pub struct StreamId {
 }
 
 /// One entry of the feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Post {
     /// Its place.
     pub id: StreamId,
-    /// The entry before it.
-    pub before: StreamId,
-    /// What it says; none where it says nothing to us.
-    pub news: Option<News>,
+    /// The entry before it; none where it does not say, or says something that cannot be read.
+    pub before: Option<StreamId>,
+    /// What it says, in order; empty where it says nothing to us.
+    pub news: Vec<News>,
 }
 
 /// What the feed says.

@@ -16,12 +16,18 @@ pub type Fields = HashMap<String, String>;
 /// The code of a script.
 macro_rules! script {
     ($name:literal) => {
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/src/tiers/redis/scripts/",
-            $name,
-            ".lua"
-        ))
+        concat!(
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/tiers/redis/scripts/append.lua"
+            )),
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/tiers/redis/scripts/",
+                $name,
+                ".lua"
+            ))
+        )
     };
 }
 
@@ -107,6 +113,7 @@ impl Desk {
         assert_eq!(self.fill("t", balances), "ok");
     }
 
+    /// Whether nothing was news, and whether it is still to be told.
     pub fn apply_in(
         &mut self,
         keys: &[&str],
@@ -116,8 +123,9 @@ impl Desk {
         rest: &str,
         observed: &str,
     ) -> (i64, i64) {
-        let args = ["1", epoch, "600000", "7", asset, seq, rest, observed];
-        self.run(script!("apply"), keys, &args)
+        let args = ["1", epoch, "600000", observed, "7", asset, seq, rest];
+        let (done,): (i64,) = self.run(script!("apply"), keys, &args);
+        (done & 1, done >> 1)
     }
 
     /// With values where there is an amount.
@@ -128,7 +136,7 @@ impl Desk {
         } else {
             seq(number)
         };
-        self.apply_in(&[KEY, FEED], "e1", asset, &number, &rest, "0")
+        self.apply_in(&[FEED, KEY], "e1", asset, &number, &rest, "0")
     }
 
     pub fn fields(&self) -> Fields {

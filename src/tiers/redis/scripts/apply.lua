@@ -1,81 +1,97 @@
--- A notification takes effect: the floor rises, what is held moves forward or may not be shown any more, the lease is
--- revoked, the news goes out. KEYS: the user's entry; and the feed, where one script may touch both (not in a cluster).
--- ARGV: layout version, epoch, floor TTL in ms, user, asset or "*", seq in 19 digits or "", rest of the balance or "", "1" if
--- the values came from a reader's own look at the ledger: no floor, no news, only what is held moves.
--- Returns {old, announce}: old = 1 if nothing was news; announce = 1 if the news has to go out and did not go out here.
-local entry, feed = KEYS[1], KEYS[2]
-local version, epoch, floor_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local user, asset, seq, rest, observed = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+-- Notifications take effect, in their order: floors rise, what is held moves forward or may not be shown any more, leases are
+-- revoked, the news goes out in one entry of the feed. KEYS: the feed, where one script may touch all of them (not in a cluster);
+-- then the user's entry of each notification.
+-- ARGV: layout version, epoch, floor TTL in ms, "1" if the values came from a reader's own look at the ledger: no floor, no news,
+-- only what is held moves; then for each: user, asset or "*", seq in 19 digits or "", rest of the balance or "".
+-- Returns a number for each: 1 if nothing was news, and 2 more if it has to go out and did not go out here.
+local version, epoch, floor_ttl, observed = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local count = (#ARGV - 4) / 4
+local feed = #KEYS > count and KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expires = string.format('%d', now + floor_ttl)
 
-local kind = redis.call('TYPE', entry).ok
-if kind ~= 'none' and (kind ~= 'hash' or redis.call('HGET', entry, 'v') ~= version) then
-  redis.call('DEL', entry)
-end
-local held = redis.call('HMGET', entry, 'epoch', 'whole', 'f:' .. asset, 'b:' .. asset, 'n:' .. asset)
-local is_whole, floor, balance, told = held[2] == '1', held[3], held[4], held[5]
-if held[1] ~= epoch then
+-- What goes out, as fields and values, and what remembers that it did: entry, field.
+local news, told_in = {}, {}
+
+local function apply(entry, user, asset, seq, rest)
+  local held = redis.pcall('HMGET', entry, 'v', 'epoch', 'whole', 'lease', 'f:' .. asset, 'b:' .. asset, 'n:' .. asset)
+  if held.err or held[1] ~= version then
+    redis.call('DEL', entry)
+    held = {}
+  end
+  local is_whole, floor, balance, told = held[3] == '1', held[5], held[6], held[7]
+  local balance_seq = balance and string.sub(balance, 1, 19) or ''
   if observed then
-    return {1, 0}
+    if held[2] == epoch and is_whole and balance_seq < seq then
+      redis.call('HSET', entry, 'b:' .. asset, seq .. ' ' .. rest)
+      return 0
+    end
+    return 1
   end
-  redis.call('HDEL', entry, 'whole', 'until', 'lease')
-  redis.call('HSET', entry, 'v', version, 'epoch', epoch)
-  is_whole = false
-end
-local balance_seq = balance and string.sub(balance, 1, 19) or ''
--- A floor that has ended is none.
-local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
-local floor_seq = floor_until > now and string.sub(floor, 1, 19) or ''
+  -- A floor that has ended is none.
+  local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
+  local floor_seq = floor_until > now and string.sub(floor, 1, 19) or ''
 
-if observed then
-  if is_whole and balance_seq < seq then
-    redis.call('HSET', entry, 'b:' .. asset, seq .. ' ' .. rest)
-    return {0, 0}
+  local set, gone = {}, {}
+  if held[2] ~= epoch then
+    set = {'v', version, 'epoch', epoch}
+    gone = {'whole', 'until', 'lease'}
+  elseif held[4] then
+    gone = {'lease'}
   end
-  return {1, 0}
+  local old, announce = 0, true
+  if seq == '' then
+    gone[#gone + 1] = 'whole'
+    set[#set + 1], set[#set + 2] = 'd:' .. asset, expires
+  else
+    if floor_seq >= seq or balance_seq >= seq then
+      old = 1
+    end
+    if floor_seq <= seq then
+      set[#set + 1], set[#set + 2] = 'f:' .. asset, seq .. ' ' .. expires
+    end
+    if rest ~= '' and balance_seq < seq then
+      set[#set + 1], set[#set + 2] = 'b:' .. asset, seq .. ' ' .. rest
+    elseif balance_seq < seq then
+      gone[#gone + 1] = 'whole'
+    end
+    -- A higher seq that was told counts as long as its floor lives: one that was a mistake must not silence what is real.
+    announce = not (told == seq or (told and told > seq and floor_seq >= told))
+    if announce and feed then
+      set[#set + 1], set[#set + 2] = 'n:' .. asset, seq
+      told_in[#told_in + 1] = {entry, 'n:' .. asset}
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', entry, unpack(gone))
+  end
+  if #set > 0 then
+    redis.call('HSET', entry, unpack(set))
+  end
+  if redis.call('PTTL', entry) < floor_ttl then
+    redis.call('PEXPIREAT', entry, expires)
+  end
+  if announce and feed then
+    news[#news + 1], news[#news + 2] = 'c', user .. ' ' .. asset .. ' ' .. seq .. ' ' .. rest
+  end
+  return announce and not feed and old + 2 or old
 end
 
-local expires = now + floor_ttl
-local old, announce = 0, 1
-if seq == '' then
-  redis.call('HDEL', entry, 'whole', 'lease')
-  redis.call('HSET', entry, 'd:' .. asset, string.format('%d', expires))
-else
-  if floor_seq >= seq or balance_seq >= seq then
-    old = 1
-  end
-  if floor_seq <= seq then
-    redis.call('HSET', entry, 'f:' .. asset, seq .. ' ' .. string.format('%d', expires))
-  end
-  if rest ~= '' and balance_seq < seq then
-    redis.call('HSET', entry, 'b:' .. asset, seq .. ' ' .. rest)
-    balance_seq = seq
-  end
-  if balance_seq < seq then
-    redis.call('HDEL', entry, 'whole')
-  end
-  redis.call('HDEL', entry, 'lease')
-  -- A higher seq that was told counts as long as its floor lives: one that was a mistake must not silence what is real.
-  if told == seq or (told and told > seq and floor_seq >= told) then
-    announce = 0
+local done = {}
+for at = 1, count do
+  local arg = 4 * at
+  local entry = KEYS[feed and at + 1 or at]
+  done[at] = apply(entry, ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4])
+end
+if #news > 0 then
+  local added = {pcall(append, feed, unpack(news))}
+  if not added[1] then
+    -- Nobody was told: the repeated notification has to tell it.
+    for _, at in ipairs(told_in) do
+      redis.call('HDEL', at[1], at[2])
+    end
+    return redis.error_reply('ERR the feed cannot be written')
   end
 end
-if redis.call('PTTL', entry) < floor_ttl then
-  redis.call('PEXPIREAT', entry, string.format('%d', expires))
-end
-
-if announce == 1 and feed then
-  local form = redis.call('TYPE', feed).ok
-  if form ~= 'stream' and form ~= 'none' then
-    redis.call('DEL', feed)
-  end
-  local last = redis.call('XREVRANGE', feed, '+', '-', 'COUNT', 1)
-  local before = last[1] and last[1][1] or '0-0'
-  redis.call('XADD', feed, '*', 'p', before, 'u', user, 'a', asset, 's', seq, 'r', rest)
-  if seq ~= '' then
-    redis.call('HSET', entry, 'n:' .. asset, seq)
-  end
-  announce = 0
-end
-return {old, announce}
+return done

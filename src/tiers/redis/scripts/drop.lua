@@ -25,12 +25,6 @@ elseif kind == 'hash' then
   end
 end
 if feed then
-  local form = redis.call('TYPE', feed).ok
-  if form ~= 'stream' and form ~= 'none' then
-    redis.call('DEL', feed)
-  end
-  local last = redis.call('XREVRANGE', feed, '+', '-', 'COUNT', 1)
-  local before = last[1] and last[1][1] or '0-0'
-  redis.call('XADD', feed, '*', 'p', before, 'u', user, 'k', forget and 'forget' or 'drop')
+  append(feed, forget and 'x' or 'd', user)
 end
 return 1

@@ -1,6 +1,6 @@
 //! The settlement stream: its consumer group, and the stream of what could not be read.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, Value};
 
@@ -32,40 +32,40 @@ impl Event {
     pub fn read(&self) -> Result<Notification, String> {
         let mut wire = Wire::default();
         let mut event = None;
-        let mut seen = BTreeSet::new();
+        // One bit for each field of a notification, in the order of the arms.
+        let mut seen = 0_u8;
         for (field, value) in &self.fields {
-            let slot = match field.as_slice() {
-                b"event" => None,
-                b"user_id" => Some(&mut wire.user_id),
-                b"asset_id" => Some(&mut wire.asset_id),
-                b"seq" => Some(&mut wire.seq),
-                b"avail" => Some(&mut wire.avail),
-                b"frozen" => Some(&mut wire.frozen),
-                b"created_at" => Some(&mut wire.created_at),
+            let (bit, slot) = match field.as_slice() {
+                b"event" => (EVENT, None),
+                b"user_id" => (1 << 1, Some(&mut wire.user_id)),
+                b"asset_id" => (1 << 2, Some(&mut wire.asset_id)),
+                b"seq" => (1 << 3, Some(&mut wire.seq)),
+                b"avail" => (1 << 4, Some(&mut wire.avail)),
+                b"frozen" => (1 << 5, Some(&mut wire.frozen)),
+                b"created_at" => (1 << 6, Some(&mut wire.created_at)),
                 _ => continue,
             };
-            let name = String::from_utf8_lossy(field);
-            if !seen.insert(field) {
-                return Err(format!("{name} stands twice"));
+            let wrong = |what: &str| format!("{} {what}", String::from_utf8_lossy(field));
+            if seen & bit != 0 {
+                return Err(wrong("stands twice"));
             }
-            let text = std::str::from_utf8(value).map_err(|_| format!("{name} is not UTF-8"))?;
+            seen |= bit;
+            let text = std::str::from_utf8(value).map_err(|_| wrong("is not UTF-8"))?;
             match slot {
                 None => event = Some(text),
-                Some(slot) => {
-                    *slot = whole_number(text).map_err(|reason| format!("{name} {reason}"))?;
-                }
+                Some(slot) => *slot = whole_number(text).map_err(wrong)?,
             }
         }
-        if let Some(json) = event {
-            return if seen.len() == 1 {
-                Notification::parse(json)
-            } else {
-                Err("event stands beside other fields of a notification".to_owned())
-            };
+        match event {
+            Some(json) if seen == EVENT => Notification::parse(json),
+            Some(_) => Err("event stands beside other fields of a notification".to_owned()),
+            None => wire.check(),
         }
-        wire.check()
     }
 }
+
+/// The bit of the field that is a whole notification.
+const EVENT: u8 = 1;
 
 /// Digits as JSON would have them: no plus, no leading zero. Empty and `null` are absent.
 fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {

@@ -62,52 +62,59 @@ pub(super) fn last_id(info: &Value) -> StreamId {
     }
 }
 
-/// Reads an entry of the feed. One that is not ours still is a link of the chain, if it says which it follows.
+/// Reads an entry of the feed: `p`, the entry before it, then what it tells, piece by piece. One that says nothing that we know
+/// is a link of the chain still, if it names the entry before it; one that says what we cannot read is not.
 pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
-    let field = |name: &[u8]| {
-        let found = fields.iter().find(|(field, _)| field == name);
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-    };
     let id = StreamId::parse(&id)?;
-    let before = field(b"p").and_then(StreamId::parse).unwrap_or_default();
-    let news = || -> Option<News> {
-        let user: UserId = field(b"u")?.parse().ok()?;
-        match field(b"k") {
-            Some("drop") => {
-                return Some(News::Dropped {
-                    user,
-                    floors: false,
-                });
-            }
-            Some("forget") => return Some(News::Dropped { user, floors: true }),
-            Some(_) | None => {}
+    let mut before = None;
+    let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
+    for (field, value) in &fields {
+        let value = std::str::from_utf8(value).ok();
+        match field.as_slice() {
+            b"p" => before = value.and_then(StreamId::parse),
+            b"c" => news.push(value.and_then(changed)),
+            b"d" => news.push(value.and_then(|user| dropped(user, false))),
+            b"x" => news.push(value.and_then(|user| dropped(user, true))),
+            _ => {}
         }
-        let asset = field(b"a")?;
-        match (asset, field(b"s")?) {
-            ("*", _) => Some(News::Reread { user, asset: None }),
-            (asset, "") => Some(News::Reread {
-                user,
-                asset: Some(asset.parse().ok()?),
-            }),
-            (asset, seq) => {
-                let rest = field(b"r").unwrap_or_default();
-                let balance = if rest.is_empty() {
-                    None
-                } else {
-                    Some(entry::balance(asset, &format!("{seq} {rest}")).ok()?)
-                };
-                Some(News::Changed {
-                    user,
-                    asset: asset.parse().ok()?,
-                    seq: entry::seq_of(seq).ok()?,
-                    balance,
-                })
-            }
-        }
-    };
+    }
+    let read: Option<Vec<_>> = news.into_iter().collect();
     Some(Post {
         id,
-        before,
-        news: news(),
+        before: before.filter(|_| read.is_some()),
+        news: read.unwrap_or_default(),
     })
+}
+
+/// User, asset or `*`, seq or nothing, rest of the balance or nothing: as `apply.lua` tells it.
+fn changed(text: &str) -> Option<News> {
+    let (user, text) = text.split_once(' ')?;
+    let (asset, text) = text.split_once(' ')?;
+    let (seq, rest) = text.split_once(' ')?;
+    let user: UserId = user.parse().ok()?;
+    if asset == "*" {
+        return Some(News::Reread { user, asset: None });
+    }
+    let named = asset.parse().ok()?;
+    if seq.is_empty() {
+        return Some(News::Reread {
+            user,
+            asset: Some(named),
+        });
+    }
+    Some(News::Changed {
+        user,
+        asset: named,
+        seq: entry::seq_of(seq).ok()?,
+        balance: if rest.is_empty() {
+            None
+        } else {
+            Some(entry::balance(asset, text).ok()?)
+        },
+    })
+}
+
+fn dropped(user: &str, floors: bool) -> Option<News> {
+    let user = user.parse().ok()?;
+    Some(News::Dropped { user, floors })
 }
