@@ -174,6 +174,7 @@ impl Applier {
                 balance,
             } => {
                 let is_news = self.marks.changed(user, asset, seq, balance);
+                fail::fail_point!("marked");
                 match &balance {
                     Some(balance) => self.memory.forward(user, balance),
                     None => self.memory.doubt_below(user, asset, seq),

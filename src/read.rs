@@ -278,6 +278,7 @@ impl Reader {
             if leads {
                 self.lead_many(vec![(user, Arc::clone(&flight))]);
             }
+            fail::fail_point!("boarded");
             let landed = flight.wait(deadline).await?;
             if landed.suits(&floors) {
                 return Ok(answer_of(landed, said, !leads));

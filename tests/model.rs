@@ -21,7 +21,7 @@ const NEEDED: &[(Rule, &str)] = &[
     (Rule::FloorsOutlive, "floors end"),
     (Rule::LocalMarks, "one instance, two readers"),
     (Rule::ShownRaises, "no notification, three readers"),
-    (Rule::ShownMovesMemory, "cut off, feed trimmed"),
+    (Rule::ShownMovesMemory, "no notification, three readers"),
     (Rule::FollowersCompare, "one instance, two readers"),
     (Rule::RereadCompared, "asset only"),
     (Rule::Generation, "feed trimmed"),
@@ -52,7 +52,7 @@ const NEEDED: &[(Rule, &str)] = &[
 
 /// Rules that [`Rule::RereadForRedis`] stands behind: what each lets through is seen without both.
 const NEEDED_WITHOUT_REREAD: &[(Rule, &str)] = &[
-    (Rule::Lease, "asset only, row later"),
+    (Rule::Lease, "asset only twice, row between"),
     (Rule::AbsentIsUnknown, "Redis evicts, asset only"),
     (Rule::RedisFirst, "one instance, asset only, Redis warm"),
 ];

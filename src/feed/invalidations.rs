@@ -211,6 +211,7 @@ impl Follower {
             .feed(&keys.feed(), position.cursor, block)
             .await
             .map_err(|_| End::Lost)?;
+        fail::fail_point!("feed-read");
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
             Some(last) if self.take(&page, last, position) => {}

@@ -25,7 +25,7 @@ use crate::{
     telemetry::{Fault, Op},
     tiers::{
         memory::Kept,
-        redis::{Grant, Lookup},
+        redis::{Grant, Known, Lookup},
     },
     trail::{Detail, Forward, Tier},
 };
@@ -39,6 +39,8 @@ pub(super) struct Asked {
     pub(super) forward: Option<Forward>,
     /// The right to fill, if it gave one.
     pub(super) grant: Option<Grant>,
+    /// What it knows of the user.
+    pub(super) known: Known,
 }
 
 /// What the source gave.
@@ -81,6 +83,7 @@ impl Reader {
             None => Asked {
                 forward: None,
                 grant: None,
+                known: Known::default(),
             },
             Some(redis) => match self.ask_redis(redis, user, start, looked, fresh).await {
                 Ok(landed) => return Ok(landed),
@@ -114,9 +117,8 @@ impl Reader {
         self.meters
             .negative_amounts(u64::try_from(negative).unwrap_or(0));
 
-        let (mut snapshot, mut unmet) = self
-            .reach(user, &loaded.snapshot, asked.grant.as_ref())
-            .await?;
+        let (mut snapshot, mut unmet) = self.reach(user, &loaded.snapshot, &asked.known).await?;
+        fail::fail_point!("reached");
         let mut kept_for = None;
         let mut refused = asked.grant.is_none() && asked.forward.is_some();
         if let (true, Some(redis), Some(grant)) = (unmet.is_empty(), &self.redis, &asked.grant) {
@@ -126,12 +128,16 @@ impl Reader {
             }
             if refused {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
-                (snapshot, unmet) = self.reach(user, &snapshot, None).await?;
+                (snapshot, unmet) = self.reach(user, &snapshot, &asked.known).await?;
             }
         } else if let (false, Some(redis), Some(grant)) =
             (unmet.is_empty(), &self.redis, &asked.grant)
         {
             redis.release(user, grant).await;
+        }
+        fail::fail_point!("filled");
+        if loaded.from_ledger {
+            self.marks.read(user, start.reread);
         }
         let met = unmet.is_empty();
         // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
@@ -209,7 +215,7 @@ impl Reader {
                 from_ledger: !self.source_lags,
             });
         }
-        let wanted = self.wanted(user, &mark, asked.grant.as_ref());
+        let wanted = self.wanted(user, &mark, &asked.known);
         if !self.source_lags {
             let beyond: Vec<_> = wanted
                 .iter()
@@ -237,15 +243,13 @@ impl Reader {
     }
 
     /// The assets of the catalogue, of what is held and of the floors, ascending: a ledger cannot be listed by user.
-    fn wanted(&self, user: UserId, mark: &Mark, grant: Option<&Grant>) -> Vec<AssetId> {
+    fn wanted(&self, user: UserId, mark: &Mark, known: &Known) -> Vec<AssetId> {
         let mut wanted: BTreeSet<_> = self.catalogue.ids().collect();
         wanted.extend(mark.floors.iter().map(|(asset, _)| asset));
         wanted.extend(mark.reread_assets.iter().copied());
-        if let Some(grant) = grant {
-            wanted.extend(grant.known.assets());
-            wanted.extend(grant.floors.iter().map(|(asset, _)| asset));
-            wanted.extend(grant.assets.iter().copied());
-        }
+        wanted.extend(known.snapshot.assets());
+        wanted.extend(known.floors.iter().map(|(asset, _)| asset));
+        wanted.extend(known.assets.iter().copied());
         if let Some(kept) = self.memory.last_known(user) {
             wanted.extend(kept.held.snapshot.assets());
         }
@@ -258,19 +262,16 @@ impl Reader {
         &self,
         user: UserId,
         snapshot: &Snapshot,
-        grant: Option<&Grant>,
+        known: &Known,
     ) -> Result<(Snapshot, Floors), Error> {
-        let mut snapshot =
-            grant.map_or_else(|| snapshot.clone(), |grant| snapshot.merge(&grant.known));
+        let mut snapshot = snapshot.merge(&known.snapshot);
         let end = Instant::now().checked_add(self.times.lag_budget);
         let mut floors = Floors::NONE;
         for pause in pauses() {
             let mark = self.marks.of(user);
             snapshot = snapshot.merge(&mark.told);
             floors = mark.floors;
-            if let Some(grant) = grant {
-                floors.raise_all(&grant.floors);
-            }
+            floors.raise_all(&known.floors);
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock,
     domain::{Floors, Snapshot, UnixMillis, UserId},
-    tiers::redis::{Lease, Lookup, Redis},
+    tiers::redis::{Known, Lease, Lookup, Redis},
     trail::{Forward, Tier},
 };
 
@@ -30,12 +30,14 @@ impl Reader {
         looked: Option<Lookup>,
         fresh: bool,
     ) -> Result<Landed, Asked> {
-        let refused = |forward, grant| {
+        let refused = |forward, grant, known| {
             Err(Asked {
                 forward: Some(forward),
                 grant,
+                known,
             })
         };
+        let nothing = Known::default;
         let mut forward = if fresh {
             Forward::Request
         } else {
@@ -48,22 +50,33 @@ impl Reader {
                 Some(looked) => looked,
                 None => redis.get(user).await,
             };
+            fail::fail_point!("looked");
             match looked {
-                Lookup::Fault(_) => return refused(Forward::Bypass, None),
+                Lookup::Fault(_) => return refused(Forward::Bypass, None, nothing()),
                 // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
-                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either.
-                Lookup::Hit { .. } | Lookup::Stale if !start.proven => {
-                    return refused(Forward::Stale, None);
+                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either. Its floors and
+                // balances are real all the same: a notification that ran ahead of its row may stand nowhere else.
+                Lookup::Hit { snapshot, .. } if !start.proven => {
+                    let known = Known {
+                        snapshot,
+                        ..nothing()
+                    };
+                    return refused(Forward::Stale, None, known);
                 }
-                Lookup::Miss if !start.proven => return refused(Forward::Miss, None),
+                Lookup::Stale(known) if !start.proven => {
+                    return refused(Forward::Stale, None, known);
+                }
+                Lookup::Miss(known) if !start.proven => {
+                    return refused(Forward::Miss, None, known);
+                }
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(landed);
                     }
                     (forward, outdone) = (Forward::Stale, true);
                 }
-                Lookup::Miss => {}
-                Lookup::Stale => forward = Forward::Stale,
+                Lookup::Miss(_) => {}
+                Lookup::Stale(_) => forward = Forward::Stale,
             }
         }
         let patience = Instant::now().checked_add(self.times.lease_wait);
@@ -71,8 +84,10 @@ impl Reader {
             let late = patience.is_none_or(|patience| Instant::now() >= patience);
             let force = fresh || outdone || late;
             match redis.lease(user, force).await {
-                Err(_) => return refused(Forward::Bypass, None),
-                Ok(Lease::Granted(grant)) => return refused(forward, Some(grant)),
+                Err(_) => return refused(Forward::Bypass, None, nothing()),
+                Ok(Lease::Granted(grant, known)) => {
+                    return refused(forward, Some(grant), known);
+                }
                 Ok(Lease::Hit { snapshot, ttl }) => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(landed);
@@ -82,7 +97,7 @@ impl Reader {
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
         }
-        refused(forward, None)
+        refused(forward, None, nothing())
     }
 
     /// Takes what Redis holds, unless this instance knows better.

@@ -50,18 +50,29 @@ pub enum Lookup {
         ttl: Duration,
     },
     /// Nothing that lasts still.
-    Miss,
+    Miss(Known),
     /// Something that may not be shown any more: below a floor, or to be read from the ledger.
-    Stale,
+    Stale(Known),
     /// It could not be asked.
     Fault(Fault),
+}
+
+/// What is known of a user, though it may not be all.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Balances.
+    pub snapshot: Snapshot,
+    /// The lowest seqs that may be shown.
+    pub floors: Floors,
+    /// Assets to be read from the ledger by name.
+    pub assets: Vec<AssetId>,
 }
 
 /// What a miss gets.
 #[derive(Debug, Clone)]
 pub enum Lease {
-    /// The right to fill.
-    Granted(Grant),
+    /// The right to fill, with what is known of the user.
+    Granted(Grant, Known),
     /// Somebody filled meanwhile.
     Hit {
         /// All balances.
@@ -73,19 +84,13 @@ pub enum Lease {
     Busy,
 }
 
-/// The right to fill, with what is known of the user.
+/// The right to fill.
 #[derive(Debug, Clone)]
 pub struct Grant {
     token: String,
     session: SessionRef,
-    /// Balances that are known, though not all there are.
-    pub known: Snapshot,
-    /// The lowest seqs that may be shown.
-    pub floors: Floors,
     /// The ledger has to be read: a notification without a seq came, or Redis may have forgotten the floors.
     pub ledger: bool,
-    /// Assets to be read by name.
-    pub assets: Vec<AssetId>,
 }
 
 /// The session that a lease was given in.
@@ -177,12 +182,14 @@ impl Redis {
             .and_then(|value| decode(&value, now))
         {
             Ok(Some(entry)) if entry.servable(&session.epoch.id, now) => hit(entry, now),
-            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => Lookup::Stale,
-            Ok(_) => Lookup::Miss,
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => {
+                Lookup::Stale(known(entry))
+            }
+            Ok(entry) => Lookup::Miss(entry.map(known).unwrap_or_default()),
             Err(Corrupt) => {
                 self.meters
                     .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
-                Lookup::Miss
+                Lookup::Miss(Known::default())
             }
         }
     }
@@ -229,22 +236,22 @@ impl Redis {
         Ok(Ok(match what.as_str() {
             "hit" if entry.servable(&session.epoch.id, now) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
-                Lookup::Miss | Lookup::Stale | Lookup::Fault(_) => Lease::Busy,
+                Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
             },
             "busy" | "hit" => Lease::Busy,
-            _ => Lease::Granted(Grant {
-                token,
-                known: entry.snapshot,
-                floors: entry.floors,
-                // The floors went with whatever was dropped or replaced.
-                ledger: entry.reread
-                    || what == "foreign"
-                    || (what == "absent" && session.evicts)
-                    // A young epoch has forgotten floors, whatever the follower of the feed has done about it yet.
-                    || !session.young_for(self.floor_ttl).is_zero(),
-                assets: entry.reread_assets,
-                session: SessionRef(Arc::clone(session)),
-            }),
+            _ => {
+                let grant = Grant {
+                    token,
+                    // The floors went with whatever was dropped or replaced.
+                    ledger: entry.reread
+                        || what == "foreign"
+                        || (what == "absent" && session.evicts)
+                        // A young epoch has forgotten floors, whatever the follower of the feed has done about it yet.
+                        || !session.young_for(self.floor_ttl).is_zero(),
+                    session: SessionRef(Arc::clone(session)),
+                };
+                Lease::Granted(grant, known(entry))
+            }
         }))
     }
 
@@ -331,6 +338,14 @@ impl Redis {
             .run_scripts(session, op, std::slice::from_ref(&call))
             .await?;
         replies.pop().ok_or(Fault::Error)
+    }
+}
+
+fn known(entry: Entry) -> Known {
+    Known {
+        snapshot: entry.snapshot,
+        floors: entry.floors,
+        assets: entry.reread_assets,
     }
 }
 

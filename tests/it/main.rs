@@ -26,6 +26,21 @@ mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
 #[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod replay_feed;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod replay_gates;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod replay_loads;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod replay_redis;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
+mod replay_stage;
+#[cfg(test)]
 mod settlement_forms;
 #[cfg(test)]
 mod settlement_instances;

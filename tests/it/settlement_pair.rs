@@ -31,31 +31,36 @@ impl Pair {
     }
 
     pub async fn start_on(node: &Cassandra) -> Self {
+        let mut pair = Self::without_services(node, Redis::start(), 20).await;
+        for wire in 0..2 {
+            let service = Service::start_ready(pair.setup(wire)).await;
+            whole(&service).await;
+            pair.services.push(service);
+        }
+        pair
+    }
+
+    /// What they stand on, with this many users.
+    pub async fn without_services(node: &Cassandra, redis: Redis, users: i64) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let keyspace = format!("pair_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let session = node.session().await;
         make_tables(&session, &keyspace).await;
-        let redis = Redis::start();
-        let mut pair = Self {
+        let wire = || Proxy::start(redis.address());
+        let wires = vec![wire(), wire()];
+        let pair = Self {
             redis,
             session,
             keyspace,
             node: node.node(),
-            wires: Vec::new(),
+            wires,
             services: Vec::new(),
         };
-        for user in 1..=20 {
+        for user in 1..=users {
             for asset in 1..=2 {
                 pair.insert("balance_ledger", user, asset, 1).await;
                 pair.insert("user_balances_by_user", user, asset, 1).await;
             }
-        }
-        for _ in 0..2 {
-            let wire = Proxy::start(pair.redis.address());
-            pair.wires.push(wire);
-            let service = Service::start_ready(pair.setup(pair.wires.len() - 1)).await;
-            whole(&service).await;
-            pair.services.push(service);
         }
         pair
     }
@@ -100,6 +105,15 @@ impl Pair {
     /// A row that the view does not get.
     pub async fn ledger(&self, user: i64, asset: i32, seq: i64) {
         self.insert("balance_ledger", user, asset, seq).await;
+    }
+
+    /// A row that the view gets now.
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "only tests of fail points fill the view")
+    )]
+    pub async fn view(&self, user: i64, asset: i32, seq: i64) {
+        self.insert("user_balances_by_user", user, asset, seq).await;
     }
 
     pub fn both(&self) -> (&Service, &Service) {

@@ -43,6 +43,13 @@ pub struct Duty {
     pub showed: Seqs,
 }
 
+/// What Redis knows of the user, where it gave no right to fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Known {
+    pub snapshot: Seqs,
+    pub floors: Seqs,
+}
+
 /// What Redis said in place of a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forward {
@@ -84,6 +91,8 @@ pub struct Load {
     /// New readers may still find it.
     pub current: bool,
     pub forward: Forward,
+    /// What was learnt without a right to fill.
+    pub known: Known,
     pub stage: Stage,
     pub readers: Vec<Waiting>,
 }
@@ -112,6 +121,16 @@ pub fn step(
             None => bypass(&mut load),
             Some(session) => {
                 let entry = state.redis.data.entry(now);
+                if rules.holds(Rule::ProofForRedis) && !load.start.proven {
+                    // It takes no hit, and fills nothing.
+                    load.known = entry.map_or(Known::default(), |entry| Known {
+                        snapshot: entry.balances,
+                        floors: entry.live_floors(now),
+                    });
+                    load.stage = Stage::Asking(None);
+                    state.insts[at].loads[index] = load;
+                    return;
+                }
                 match entry.filter(|entry| entry.servable(rules, session.epoch.id, now)) {
                     Some(Entry {
                         balances, until, ..
@@ -142,7 +161,7 @@ pub fn step(
         Stage::Asking(grant) => {
             let (snapshot, from_ledger) =
                 ask_source(world, state, at, &load, grant.as_ref(), caught_up);
-            let (reached, met) = reach(world, state, at, snapshot, grant.as_ref());
+            let (reached, met) = reach(world, state, at, snapshot, grant.as_ref(), load.known);
             load.stage = match grant {
                 Some(grant) if met => Stage::Filling {
                     snapshot: reached,
@@ -161,7 +180,9 @@ pub fn step(
             from_ledger,
             grant,
         } => {
-            let (snapshot, met) = reach(world, state, at, snapshot, grant.as_ref());
+            let (snapshot, met) =
+                reach(world, state, at, snapshot, grant.as_ref(), load.known);
+            let granted = grant.is_some();
             if let Some(grant) = grant
                 && state.reach_redis(at).is_some()
             {
@@ -171,7 +192,7 @@ pub fn step(
             if from_ledger && rules.holds(Rule::RereadForRedis) {
                 inst.read_ledger(&load.start);
             }
-            let shown = if met && from_ledger && load.forward == Forward::Bypass {
+            let shown = if met && from_ledger && !granted {
                 inst.keep(rules, now, &load.start, snapshot, None, true)
             } else {
                 inst.show_only(rules, now, snapshot);
@@ -206,7 +227,7 @@ pub fn step(
             let (snapshot, met) = if kept {
                 (snapshot, true)
             } else {
-                reach(world, state, at, snapshot, None)
+                reach(world, state, at, snapshot, None, load.known)
             };
             let inst = &mut state.insts[at];
             if from_ledger && rules.holds(Rule::RereadForRedis) {
@@ -296,9 +317,11 @@ fn reach(
     at: usize,
     snapshot: Seqs,
     grant: Option<&Grant>,
+    learnt: Known,
 ) -> (Seqs, bool) {
     let mark = state.insts[at].mark(world.rules, state.now);
-    let (known, floors) = grant.map_or(([0, 0], [0, 0]), |grant| (grant.known, grant.floors));
+    let granted = |grant: &Grant| (grant.known, grant.floors);
+    let (known, floors) = grant.map_or((learnt.snapshot, learnt.floors), granted);
     let snapshot = merge(merge(snapshot, known), mark.told);
     let floors = merge(floors, mark.floors);
     if meets(snapshot, floors) {

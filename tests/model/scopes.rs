@@ -59,12 +59,12 @@ pub const SCOPES: &[Scope] = &[
         ..PLAIN
     },
     Scope {
-        name: "asset only, row later",
+        name: "asset only twice, row between",
         writes: &[(0, 2)],
         written: 0,
-        notes: &[ASSET],
+        notes: &[Note { times: 2, ..ASSET }],
+        ahead: true,
         reads: [2, 0],
-        proven: false,
         ..PLAIN
     },
     Scope {
@@ -122,9 +122,10 @@ pub const SCOPES: &[Scope] = &[
     Scope {
         name: "no notification, three readers",
         notes: &[],
+        written: 0,
         reads: [0, 3],
         ticks: 1,
-        faults: &[(Fault::LoseEntry, 1)],
+        faults: &[(Fault::LoseEntry, 1), (Fault::EvictMemory(1), 1)],
         ..PLAIN
     },
     Scope {

@@ -174,6 +174,7 @@ impl World {
             start,
             current: true,
             forward,
+            known: load::Known::default(),
             stage,
             readers,
         });

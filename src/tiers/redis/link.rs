@@ -314,6 +314,7 @@ impl Link {
             if lost || session.is_over() {
                 return;
             }
+            fail::fail_point!("keeper-looks");
             let looked = tokio::time::timeout(WRITER_TIMEOUT, self.look(session)).await;
             match looked {
                 Ok(Ok(true)) => {}

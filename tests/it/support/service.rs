@@ -262,7 +262,8 @@ impl Answer {
     }
 }
 
-async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
+/// Sends it.
+pub async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
     let response = request.send().await?;
     Ok(Answer {
         status: response.status().as_u16(),
