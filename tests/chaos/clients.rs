@@ -29,6 +29,8 @@ pub struct Workload {
     pub lag_max: Duration,
     /// Everything that the service knows; else single reads, rows by CQL, notifications by HTTP.
     pub all_ways: bool,
+    /// Events come by the stream, too.
+    pub stream: bool,
 }
 
 pub const ASSETS: [u32; 2] = [1, 2];
@@ -147,7 +149,7 @@ async fn notify(
     if past.len() > 50 {
         past.remove(0);
     }
-    let by = if load.all_ways && rng.random_bool(0.25) {
+    let by = if load.stream && rng.random_bool(0.25) {
         by_stream(world, &body, rng.random_bool(0.5)).await;
         None
     } else {

@@ -44,13 +44,14 @@ async fn one_database_of_three_may_be_killed() {
         think: Duration::from_millis(50),
         lag_max: Duration::from_secs(3),
         all_ways: true,
+        stream: true,
     };
     let mut cluster = block_in_place(CassandraCluster::start);
     let redis = Redis::start();
     let session = cluster.session().await;
     cluster.whole(&session).await;
     make_tables(&session, KEYSPACE, NODES).await;
-    let setup = setup(&cluster.nodes(), KEYSPACE, redis.address());
+    let setup = setup(&cluster.nodes(), KEYSPACE, &redis.url());
     let mut services = Vec::new();
     for _ in 0..INSTANCES {
         services.push(Service::start_ready(setup.clone()).await);
@@ -132,7 +133,9 @@ async fn kill_in_turn(
 /// An instance that finds the first of its nodes dead comes up by the others.
 async fn starts_without_the_first(world: &World, setup: &Setup) {
     let begun = world.now();
-    let mut late = Service::start_ready(setup.clone()).await;
+    // Less than it takes to give up a silent node.
+    let setup = setup.clone().with("scylla.connect_timeout_ms", 1_000);
+    let mut late = Service::start_ready(setup).await;
     let took = world.now().saturating_sub(begun);
     eprintln!("an instance was ready after {took:?}");
     eventually_async(ANSWERED, "it answers", async || {

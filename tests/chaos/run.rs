@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::Ordering::{Relaxed, SeqCst},
@@ -15,6 +14,7 @@ use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
     clients::{self, ASSETS, LATE_ASSET, Workload},
+    clustered,
     history::{Kind, Rules, Violation},
     nemesis::Nemesis,
     pace::pace,
@@ -32,7 +32,7 @@ use crate::{
 
 const MAX_STALENESS: Duration = Duration::from_millis(350);
 /// The latest that the view gets a row.
-const LAG_MAX: Duration = Duration::from_secs(10);
+pub const LAG_MAX: Duration = Duration::from_secs(10);
 /// How long the view may take to catch up when all is healed.
 const CATCH_UP: Duration = Duration::from_mins(2);
 /// Violations that are told at length.
@@ -58,7 +58,16 @@ pub fn told(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-pub fn setup(nodes: &str, keyspace: &str, redis: SocketAddr) -> Setup {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is told by the environment"
+)]
+fn clustered_redis() -> bool {
+    std::env::var("BALANCE_CACHE_CHAOS_REDIS").is_ok_and(|kind| kind == "cluster")
+}
+
+/// Settings of an instance with this database and this Redis.
+pub fn setup(nodes: &str, keyspace: &str, redis: &str) -> Setup {
     let mut file = "symbols = []\n".to_owned();
     for asset in 1..=LATE_ASSET {
         writeln!(
@@ -76,7 +85,7 @@ pub fn setup(nodes: &str, keyspace: &str, redis: SocketAddr) -> Setup {
         .with("scylla.nodes", nodes)
         .with("scylla.keyspace", keyspace)
         .with("scylla.view_check", "off")
-        .with("redis.url", format!("redis://{redis}"))
+        .with("redis.url", redis)
         .with("redis.snapshot_ttl_ms", 1_500)
         .with("memory.ttl_ms", 1_000)
         .with("limits.deadline_ms", 1_500)
@@ -93,6 +102,9 @@ async fn the_promises_hold_whatever_fails() {
         told("BALANCE_CACHE_CHAOS_SECONDS", 60),
         told("BALANCE_CACHE_CHAOS_SEED", 1),
     );
+    if clustered_redis() {
+        return clustered::run(seconds, seed).await;
+    }
     eprintln!("chaos for {seconds} s, seed {seed}");
     let load = Workload {
         users: 60,
@@ -101,6 +113,7 @@ async fn the_promises_hold_whatever_fails() {
         think: Duration::from_millis(25),
         lag_max: LAG_MAX,
         all_ways: true,
+        stream: true,
     };
     let (node, redis) = (shared(), Redis::start());
     make_tables(&node.session().await, "chaos", 1).await;
@@ -109,7 +122,14 @@ async fn the_promises_hold_whatever_fails() {
         .collect();
     let mut services = Vec::new();
     for proxy in &proxies {
-        services.push(Service::start_ready(setup(&node.node(), "chaos", proxy.address())).await);
+        services.push(
+            Service::start_ready(setup(
+                &node.node(),
+                "chaos",
+                &format!("redis://{}", proxy.address()),
+            ))
+            .await,
+        );
     }
     let instances = [services[0].http(), services[1].http()];
     let mut background = JoinSet::new();
@@ -153,6 +173,7 @@ async fn a_wrong_service_is_found_out() {
         think: Duration::from_millis(20),
         lag_max: LAG_MAX,
         all_ways: false,
+        stream: false,
     };
     let (node, redis) = (shared(), Redis::start());
     make_tables(&node.session().await, "wrong", 1).await;

@@ -19,6 +19,8 @@ pub mod proxy;
 #[path = "../it/support/redis.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod redis;
+#[path = "../it/support/redis_cluster.rs"]
+pub mod redis_cluster;
 #[path = "../it/support/service.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod service;
