@@ -58,7 +58,7 @@ impl CassandraCluster {
         &mut self.nodes[at]
     }
 
-    /// Waits until every node sees every other: each gets an answer from all three.
+    /// Waits until every node sees every other (each gets an answer from all three) and all have the same schema.
     pub async fn whole(&self, session: &Session) {
         for node in &self.nodes {
             let address = node.node().parse().unwrap();
@@ -75,6 +75,10 @@ impl CassandraCluster {
             })
             .await;
         }
+        eventually_async(WHOLE, "all nodes have the same schema", async || {
+            session.check_schema_agreement().await.ok().flatten()
+        })
+        .await;
     }
 
     /// A driver session that knows all of them.
