@@ -22,6 +22,9 @@ pub const NODES: u8 = 3;
 /// How long the nodes may take to see each other.
 const WHOLE: Duration = Duration::from_mins(1);
 
+/// How long they may take to agree on a change of the schema that one of them missed.
+const AGREED: Duration = Duration::from_mins(2);
+
 /// Of a table that has three replicas by itself; the row need not be there.
 const QUESTION: &str = "SELECT status FROM system_distributed.view_build_status WHERE keyspace_name = 'a' AND view_name = 'a'";
 
@@ -86,6 +89,7 @@ impl CassandraCluster {
         let nodes: Vec<_> = self.nodes.iter().map(Cassandra::node).collect();
         SessionBuilder::new()
             .known_nodes(nodes)
+            .schema_agreement_timeout(AGREED)
             .build()
             .await
             .expect("the nodes take sessions")

@@ -40,8 +40,9 @@ pub fn java_arguments(folder: &Path, options: &Options) -> Vec<String> {
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.ring_delay_ms=1",
         "-Dcassandra.superuser_setup_delay_ms=-1",
-        // Nodes that start together can miss each other's schema, and would ask again after a minute.
+        // A node that missed a change of the schema, as on a busy machine, would ask for it a minute later.
         "-Dcassandra.schema_pull_interval_ms=1000",
+        "-Dcassandra.migration_delay_ms=1000",
     ]
     .map(str::to_owned)
     .into();
