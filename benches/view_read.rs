@@ -308,7 +308,10 @@ fn histories() -> Vec<i64> {
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let node = cassandra::Cassandra::start(&cassandra::Options::default());
+    let node = cassandra::Cassandra::start(&cassandra::Options {
+        compiled: cassandra::Compiled::Well,
+        ..cassandra::Options::default()
+    });
     let settings = settings(&node);
     let histories = histories();
     let (bare, sources) = runtime.block_on(async {

@@ -13,8 +13,8 @@
 //! **Limits.** `source.timeout_ms` for each statement; a load from the view is at most two waves of statements for
 //! assets that can be guessed. How many loads run at once is the caller's business.
 //!
-//! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; silence costs one timeout),
-//! caching, retries of our own.
+//! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; where all are silent, each
+//! question costs one timeout), caching, retries of our own.
 
 mod connect;
 mod inspect;

@@ -25,8 +25,12 @@ pub struct Workload {
     pub writers: u64,
     pub readers: u64,
     pub think: Duration,
+    /// The latest that the view gets a row.
+    pub lag_max: Duration,
     /// Everything that the service knows; else single reads, rows by CQL, notifications by HTTP.
     pub all_ways: bool,
+    /// Events come by the stream, too.
+    pub stream: bool,
 }
 
 pub const ASSETS: [u32; 2] = [1, 2];
@@ -70,14 +74,14 @@ pub async fn write(
         let seq = seqs.get(&key).copied().unwrap_or(0) + rng.random_range(1..4);
         seqs.insert(key, seq);
         if load.all_ways && rng.random_bool(0.25) {
-            enter(&world, key, seq, &mut rng).await;
+            enter(&world, load, key, seq, &mut rng).await;
         } else {
             let end = world.now() + PATIENCE;
             while !world.write(key, seq).await {
                 assert!(world.now() < end, "the ledger takes no row");
                 pace(LOOK).await;
             }
-            world.written(key, seq, lag(&mut rng));
+            world.written(key, seq, lag(&mut rng, load.lag_max));
             // The late and the reordered: sometimes the next row is there before this one is told.
             if rng.random_bool(0.1) {
                 pace(pause(&mut rng, load.think)).await;
@@ -99,7 +103,7 @@ pub async fn write(
 }
 
 /// Through the service's own ledger route.
-async fn enter(world: &World, key: Key, seq: i64, rng: &mut StdRng) {
+async fn enter(world: &World, load: Workload, key: Key, seq: i64, rng: &mut StdRng) {
     let body = json!({"user_id": key.0, "asset_id": key.1, "seq": seq, "avail": amount(key, seq), "frozen": 0});
     let end = world.now() + PATIENCE;
     loop {
@@ -107,7 +111,7 @@ async fn enter(world: &World, key: Key, seq: i64, rng: &mut StdRng) {
         let life = world.life(instance);
         let code = world.post(instance, "/api/v1/ledger/entries", &body).await;
         if code == 200 {
-            world.written(key, seq, lag(rng));
+            world.written(key, seq, lag(rng, load.lag_max));
             world.acknowledged(key, seq, life.map(|life| (instance, life)), "entry");
             *world.notifications.lock().entry("entry").or_default() += 1;
             return;
@@ -145,7 +149,7 @@ async fn notify(
     if past.len() > 50 {
         past.remove(0);
     }
-    let by = if load.all_ways && rng.random_bool(0.25) {
+    let by = if load.stream && rng.random_bool(0.25) {
         by_stream(world, &body, rng.random_bool(0.5)).await;
         None
     } else {

@@ -9,17 +9,26 @@
 //! BALANCE_CACHE_CHAOS_SECONDS=3600 BALANCE_CACHE_CHAOS_SEED=7 cargo test --test chaos -- --nocapture the_promises
 //! ```
 //!
+//! The same with three databases at replication factor 3, of which one after the other is killed: `one_database` instead
+//! of `the_promises`, 20 seconds where nothing is said. There the availability of reads is asserted, too.
+//!
+//! With `BALANCE_CACHE_CHAOS_REDIS=cluster`, `the_promises` uses a Redis Cluster of six and kills its masters instead.
+//!
 //! A seed decides what is done and in which order, not what the machine makes of it: a violation may need some runs to
 //! be seen again. Each is printed with its story. What is kept is about 300 bytes for each read, 0.5 GB an hour.
 
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod clustered;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 mod nemesis;
+#[cfg(test)]
+mod nodes;
 #[cfg(test)]
 mod pace;
 #[cfg(test)]

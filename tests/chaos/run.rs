@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
+    fmt::{Debug, Write as _},
     sync::{
         Arc,
         atomic::Ordering::{Relaxed, SeqCst},
@@ -14,29 +14,32 @@ use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
     clients::{self, ASSETS, LATE_ASSET, Workload},
+    clustered,
     history::{Kind, Rules, Violation},
-    nemesis::{Fault, Nemesis},
+    nemesis::Nemesis,
     pace::pace,
     support::{
-        cassandra::{Cassandra, shared},
+        cassandra::shared,
         eventually::eventually_async,
         proxy::Proxy,
         redis::Redis,
         service::{Service, Setup},
         tables::make_tables,
     },
-    world::{INSTANCES, LAG_MAX, World},
+    world::{INSTANCES, World},
     wrong,
 };
 
 const MAX_STALENESS: Duration = Duration::from_millis(350);
+/// The latest that the view gets a row.
+pub const LAG_MAX: Duration = Duration::from_secs(10);
 /// How long the view may take to catch up when all is healed.
 const CATCH_UP: Duration = Duration::from_mins(2);
 /// Violations that are told at length.
 const STORIES: usize = 20;
 
 /// Runs share the machine and the database: one after the other.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub static TURN: Mutex<()> = Mutex::const_new(());
 
 fn rules() -> Rules {
     Rules {
@@ -51,11 +54,20 @@ fn rules() -> Rules {
     clippy::disallowed_methods,
     reason = "a long run is told by the environment"
 )]
-fn told(name: &str, default: u64) -> u64 {
+pub fn told(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-fn setup(node: &Cassandra, keyspace: &str, redis: &Proxy) -> Setup {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is told by the environment"
+)]
+fn clustered_redis() -> bool {
+    std::env::var("BALANCE_CACHE_CHAOS_REDIS").is_ok_and(|kind| kind == "cluster")
+}
+
+/// Settings of an instance with this database and this Redis.
+pub fn setup(nodes: &str, keyspace: &str, redis: &str) -> Setup {
     let mut file = "symbols = []\n".to_owned();
     for asset in 1..=LATE_ASSET {
         writeln!(
@@ -70,10 +82,10 @@ fn setup(node: &Cassandra, keyspace: &str, redis: &Proxy) -> Setup {
     };
     setup
         .with("source.kind", "scylla")
-        .with("scylla.nodes", node.node())
+        .with("scylla.nodes", nodes)
         .with("scylla.keyspace", keyspace)
         .with("scylla.view_check", "off")
-        .with("redis.url", format!("redis://{}", redis.address()))
+        .with("redis.url", redis)
         .with("redis.snapshot_ttl_ms", 1_500)
         .with("memory.ttl_ms", 1_000)
         .with("limits.deadline_ms", 1_500)
@@ -90,26 +102,39 @@ async fn the_promises_hold_whatever_fails() {
         told("BALANCE_CACHE_CHAOS_SECONDS", 60),
         told("BALANCE_CACHE_CHAOS_SEED", 1),
     );
+    if clustered_redis() {
+        return clustered::run(seconds, seed).await;
+    }
     eprintln!("chaos for {seconds} s, seed {seed}");
     let load = Workload {
         users: 60,
         writers: 4,
         readers: 12,
         think: Duration::from_millis(25),
+        lag_max: LAG_MAX,
         all_ways: true,
+        stream: true,
     };
     let (node, redis) = (shared(), Redis::start());
-    make_tables(&node.session().await, "chaos").await;
+    make_tables(&node.session().await, "chaos", 1).await;
     let proxies: Vec<_> = (0..INSTANCES)
         .map(|_| Proxy::start(redis.address()))
         .collect();
     let mut services = Vec::new();
     for proxy in &proxies {
-        services.push(Service::start_ready(setup(node, "chaos", proxy)).await);
+        services.push(
+            Service::start_ready(setup(
+                &node.node(),
+                "chaos",
+                &format!("redis://{}", proxy.address()),
+            ))
+            .await,
+        );
     }
     let instances = [services[0].http(), services[1].http()];
     let mut background = JoinSet::new();
-    let world = World::new(node, "chaos", redis.url(), instances, &mut background).await;
+    let session = node.session().await;
+    let world = World::new(session, "chaos", redis.url(), instances, &mut background).await;
     let mut nemesis = Nemesis {
         redis,
         cassandra: node,
@@ -126,19 +151,8 @@ async fn the_promises_hold_whatever_fails() {
     for instance in 0..INSTANCES {
         nemesis.services[instance].ready().await;
     }
-    // All tiers agree with the ledger; memory and Redis answer the second time at the latest.
-    let mut tiers: BTreeMap<String, u64> = BTreeMap::new();
-    for user in 1..=load.users {
-        for instance in [0, 1, 0, 1] {
-            for read in clients::ask(&world, instance, Kind::Single, &[user]).await {
-                let tier = read.status.split(';').next().unwrap_or_default().to_owned();
-                *tiers.entry(tier).or_default() += 1;
-                found.extend(world.history.lock().check_at_rest(&read));
-            }
-        }
-    }
+    let tiers = at_rest(&world, load, &mut found).await;
     report(&world, &found, &nemesis.injected);
-    eprintln!("at rest: {tiers:?}");
     assert!(found.is_empty(), "{} violations", found.len());
     assert!(
         tiers.contains_key("memory") && tiers.len() > 1,
@@ -157,10 +171,12 @@ async fn a_wrong_service_is_found_out() {
         writers: 2,
         readers: 4,
         think: Duration::from_millis(20),
+        lag_max: LAG_MAX,
         all_ways: false,
+        stream: false,
     };
     let (node, redis) = (shared(), Redis::start());
-    make_tables(&node.session().await, "wrong").await;
+    make_tables(&node.session().await, "wrong", 1).await;
     let mut background = JoinSet::new();
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
@@ -168,7 +184,8 @@ async fn a_wrong_service_is_found_out() {
         instances.push(wrong::start(&redis.url(), session, "wrong", &mut background).await);
     }
     let instances = instances.try_into().unwrap();
-    let world = World::new(node, "wrong", redis.url(), instances, &mut background).await;
+    let session = node.session().await;
+    let world = World::new(session, "wrong", redis.url(), instances, &mut background).await;
     let clients = start(&world, load, 1).await;
     let history = &world.history;
     let kinds = ["P1", "P2"];
@@ -185,12 +202,12 @@ async fn a_wrong_service_is_found_out() {
     )
     .await;
     let found = rest(&world, clients).await;
-    report(&world, &found, &BTreeMap::new());
+    report(&world, &found, &"none");
     assert!(!found.is_empty());
 }
 
 /// Starts writers and readers.
-async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()> {
+pub async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()> {
     let seqs = clients::first_rows(world, load).await;
     eventually_async(CATCH_UP, "the view has the first rows", async || {
         (world.unfilled.load(SeqCst) == 0).then_some(())
@@ -217,7 +234,7 @@ async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()> {
 }
 
 /// No more is written, the view catches up, and all that was seen is checked.
-async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
+pub async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
     world.over.store(true, Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
@@ -230,7 +247,28 @@ async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
     world.history.lock().check(&rules())
 }
 
-fn report(world: &World, found: &[Violation], injected: &BTreeMap<Fault, u64>) {
+/// All tiers agree with the ledger; memory and Redis answer the second time at the latest. Returns who answered how many.
+pub async fn at_rest(
+    world: &World,
+    load: Workload,
+    found: &mut Vec<Violation>,
+) -> BTreeMap<String, u64> {
+    let mut tiers: BTreeMap<String, u64> = BTreeMap::new();
+    for user in 1..=load.users {
+        for instance in [0, 1, 0, 1] {
+            for read in clients::ask(world, instance, Kind::Single, &[user]).await {
+                let tier = read.status.split(';').next().unwrap_or_default().to_owned();
+                *tiers.entry(tier).or_default() += 1;
+                found.extend(world.history.lock().check_at_rest(&read));
+            }
+        }
+    }
+    eprintln!("at rest: {tiers:?}");
+    tiers
+}
+
+/// Tells what was seen; returns how many of 1,000 reads were answered.
+pub fn report<T: Debug>(world: &World, found: &[Violation], faults: &T) -> u64 {
     let history = world.history.lock();
     let failures = world.failures.lock();
     let unread: u64 = failures
@@ -255,7 +293,7 @@ fn report(world: &World, found: &[Violation], injected: &BTreeMap<Fault, u64>) {
         history.rows.len(),
         world.notifications.lock()
     );
-    eprintln!("faults: {injected:?}");
+    eprintln!("faults: {faults:?}");
     let permille = (reads * 1000).checked_div(reads + unread).unwrap_or(0);
     eprintln!(
         "availability of reads: {}.{} %, not answered: {failures:?}",
@@ -270,4 +308,5 @@ fn report(world: &World, found: &[Violation], injected: &BTreeMap<Fault, u64>) {
     for violation in found.iter().take(STORIES) {
         eprintln!("  {violation}");
     }
+    permille
 }

@@ -1,8 +1,10 @@
 //! The servers of the integration tests, shared by path.
 
 #[path = "../it/support/cassandra.rs"]
-#[expect(dead_code, reason = "the integration tests use more of it")]
+#[expect(dead_code, reason = "a bench uses more of it")]
 pub mod cassandra;
+#[path = "../it/support/cassandra_cluster.rs"]
+pub mod cassandra_cluster;
 #[path = "../it/support/eventually.rs"]
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 pub mod eventually;
@@ -17,6 +19,8 @@ pub mod proxy;
 #[path = "../it/support/redis.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod redis;
+#[path = "../it/support/redis_cluster.rs"]
+pub mod redis_cluster;
 #[path = "../it/support/service.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod service;

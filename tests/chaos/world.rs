@@ -18,13 +18,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     history::{Ack, At, History, Key, Read, Row, amount},
     pace::pace,
-    support::cassandra::Cassandra,
 };
 
 /// Instances in every run.
 pub const INSTANCES: usize = 2;
-/// The latest that the view gets a row.
-pub const LAG_MAX: Duration = Duration::from_secs(10);
 /// How long one statement of a client may take.
 const STATEMENT: Duration = Duration::from_secs(1);
 /// Rows of the view that are inserted at the same time.
@@ -55,13 +52,12 @@ pub struct World {
 
 impl World {
     pub async fn new(
-        node: &Cassandra,
+        session: Session,
         keyspace: &str,
         redis_url: String,
         instances: [SocketAddr; INSTANCES],
         tasks: &mut JoinSet<()>,
     ) -> std::sync::Arc<Self> {
-        let session = node.session().await;
         let prepare = async |table: &str| {
             let text = format!(
                 "INSERT INTO {keyspace}.{table} (user_id, asset_id, seq, avail, frozen) VALUES (?, ?, ?, ?, 0)"
@@ -170,12 +166,8 @@ impl World {
 }
 
 /// How late the view gets a row: often soon, often very late.
-pub fn lag(rng: &mut StdRng) -> Duration {
-    let max = if rng.random_bool(0.5) {
-        LAG_MAX / 50
-    } else {
-        LAG_MAX
-    };
+pub fn lag(rng: &mut StdRng, max: Duration) -> Duration {
+    let max = if rng.random_bool(0.5) { max / 50 } else { max };
     Duration::from_millis(rng.random_range(0..=u64::try_from(max.as_millis()).unwrap()))
 }
 

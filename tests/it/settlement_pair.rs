@@ -45,7 +45,7 @@ impl Pair {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let keyspace = format!("pair_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let session = node.session().await;
-        make_tables(&session, &keyspace).await;
+        make_tables(&session, &keyspace, 1).await;
         let wire = || Proxy::start(redis.address());
         let wires = vec![wire(), wire()];
         let pair = Self {

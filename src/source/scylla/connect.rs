@@ -1,14 +1,20 @@
 //! How a session is made: nodes, consistency, timeouts, preferred datacenter, password, TLS.
 //!
 //! **Invariants.** A statement ends within `source.timeout_ms`, however often the driver tries another node for it: the
-//! timeout covers all tries. Another datacenter is never asked instead of the preferred one: its `LOCAL_QUORUM` does
+//! timeout covers all tries. A node that is silent or dead costs a statement a part of that time, not all of it: after
+//! [`SECOND_AFTER`] of the timeout another node is asked as well, and the first answer counts. Every statement may be
+//! asked twice: reads change nothing, a ledger row has the same content whoever writes it, and a row of `user_balances`
+//! carries its seq as its timestamp. Another datacenter is never asked instead of the preferred one: its `LOCAL_QUORUM` does
 //! not meet the quorum of the writes here, so its answer may be old.
 //!
 //! **Limits.** The driver checks a node's certificate against the address it dials, not against a name: certificates
 //! need the node's IP address among their subject alternative names.
 //!
-//! Deliberately absent: speculative execution (a cold read would cost twice), own retries (the driver's policy goes to
-//! the next node for idempotent statements when a node is overloaded or its connection broke, and stops at the timeout).
+//! A database that is slow as a whole is asked at most twice for each statement, and `limits.source_loads` bounds how
+//! many there are.
+//!
+//! Deliberately absent: own retries (the driver's policy goes to the next node for idempotent statements when a node is
+//! overloaded or its connection broke, and stops at the timeout).
 
 use std::{fs::File, io::BufReader, path::Path, sync::Arc, time::Duration};
 
@@ -19,7 +25,9 @@ use scylla::{
         session::Session,
         session_builder::SessionBuilder,
     },
-    policies::load_balancing::DefaultPolicy,
+    policies::{
+        load_balancing::DefaultPolicy, speculative_execution::SimpleSpeculativeExecutionPolicy,
+    },
     statement::Consistency,
 };
 
@@ -28,6 +36,10 @@ use crate::{config, source::Error};
 /// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
 /// word costs timeouts for no longer than both.
 const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// The part of a statement's time after which a second node is asked: far above what a node in order takes, so that it
+/// costs nothing there, and early enough for two statements in a row to be saved like this within one deadline.
+const SECOND_AFTER: u32 = 4;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +124,7 @@ impl Connector {
         })
     }
 
-    /// A new session. Ends within a few times `scylla.connect_timeout_ms`.
+    /// A new session, by any node that answers. Ends within a few times `scylla.connect_timeout_ms` for each node named.
     pub(super) async fn session(&self) -> Result<Session, Error> {
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.nodes)
@@ -127,7 +139,11 @@ impl Connector {
         if let Some((user, password)) = &self.password {
             builder = builder.user(user, password);
         }
-        let all = self.connect_timeout.saturating_mul(3);
+        // The driver asks one node after the other until one tells about the cluster, then waits once for connections to
+        // all. Who accepts a connection and says nothing is given up by the keepalive.
+        let each = self.connect_timeout.max(KEEPALIVE.saturating_mul(2));
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let all = each.saturating_mul(nodes.saturating_add(2));
         tokio::time::timeout(all, builder.build())
             .await
             .map_err(|_| Error::unavailable("connecting took too long"))?
@@ -150,6 +166,10 @@ fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHand
     ExecutionProfile::builder()
         .consistency(consistency(settings.consistency))
         .request_timeout(Some(timeout))
+        .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
+            max_retry_count: 1,
+            retry_interval: timeout.checked_div(SECOND_AFTER).unwrap_or(timeout),
+        })))
         .load_balancing_policy(policy.build())
         .build()
         .into_handle()

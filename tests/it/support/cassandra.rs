@@ -1,14 +1,18 @@
-//! A real Apache Cassandra, started from a folder of jars: one node on a loopback address and ports of its own.
+//! A real Apache Cassandra, started from a folder of jars: a node on a loopback address and ports of its own, alone or
+//! one of a cluster's.
 //!
 //! **Invariants.** No node outlives the test process, whatever ends it: the JVM is the child of a small shell that reads
 //! its standard input, which is a pipe from here, and kills the JVM and removes its folder when the pipe closes.
 //! Missing jars are a failure, never a skip.
 
+#[path = "cassandra_config.rs"]
+mod config;
+
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{self, Child, Command, Stdio},
     sync::{
         LazyLock,
@@ -19,6 +23,7 @@ use std::{
 
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 
+use self::config::{java_arguments, write_files};
 use super::eventually::step;
 
 const START_MAX: Duration = Duration::from_mins(2);
@@ -46,15 +51,57 @@ pub struct Options {
     pub durable: bool,
     /// PEM file with key and certificate chain: TLS for clients.
     pub tls: Option<PathBuf>,
+    pub compiled: Compiled,
+}
+
+/// How the JVM compiles a node's code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compiled {
+    /// A third less work at the start, which is most of what a node does in a test.
+    #[default]
+    Quickly,
+    /// For what is measured.
+    Well,
+}
+
+/// A node's place among others: all of them have the same ports, which is how they and their clients find each other.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    pub ip: Ipv4Addr,
+    /// Of clients.
+    pub port: u16,
+    /// Of the other nodes.
+    pub storage: u16,
+    /// Where its part of the ring begins.
+    pub token: i64,
+    /// Whom it asks who else is there.
+    pub seeds: Vec<Ipv4Addr>,
+}
+
+impl Seat {
+    /// Seats of one cluster, the ring divided evenly.
+    pub fn several(count: u8) -> Vec<Self> {
+        let seeds: Vec<_> = (0..count).map(|_| own_address()).collect();
+        let [port, storage] = free_ports(&seeds);
+        (0..count)
+            .zip(&seeds)
+            .map(|(at, ip)| Self {
+                ip: *ip,
+                port,
+                storage,
+                token: token(at, count),
+                seeds: seeds.clone(),
+            })
+            .collect()
+    }
 }
 
 /// A node.
 #[derive(Debug)]
 pub struct Cassandra {
     folder: PathBuf,
-    ip: Ipv4Addr,
-    port: u16,
-    durable: bool,
+    seat: Seat,
+    options: Options,
     running: Option<Running>,
 }
 
@@ -82,42 +129,46 @@ pub fn shared() -> &'static Cassandra {
 }
 
 impl Cassandra {
-    /// A new node, empty.
+    /// A new node, empty and alone.
     pub fn start(options: &Options) -> Self {
+        let mut seats = Seat::several(1);
+        let mut node = Self::prepare(seats.remove(0), options);
+        node.start_again();
+        node
+    }
+
+    /// Without starting it.
+    pub fn prepare(seat: Seat, options: &Options) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("balance-cache-cassandra-")
             .tempdir()
             .unwrap()
             .keep();
-        let ip = own_address();
-        let (port, storage) = free_ports(ip);
-        fs::write(
-            folder.join("cassandra.yaml"),
-            yaml(&folder, ip, port, storage, options),
-        )
-        .unwrap();
-        fs::write(folder.join("logback.xml"), LOGBACK).unwrap();
-        let mut node = Self {
+        write_files(&folder, &seat, options);
+        Self {
             folder,
-            ip,
-            port,
-            durable: options.durable,
+            seat,
+            options: options.clone(),
             running: None,
-        };
-        node.start_again();
-        node
+        }
     }
 
-    /// Starts the stopped node with the data it had.
+    /// Starts the stopped node with the data it had, and waits until it takes clients.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.await_startup();
+    }
+
+    /// The same without waiting.
+    pub fn launch(&mut self) {
         assert!(self.running.is_none(), "it runs");
-        let log = self.folder.join("out.log");
+        let log = self.log();
         let _ = fs::remove_file(&log);
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .args([&self.folder, &log])
             .arg("java")
-            .args(self.java_arguments(&jars()))
+            .args(java_arguments(&self.folder, &self.options))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -130,13 +181,18 @@ impl Cassandra {
             keeper,
             jvm: pid.trim().parse().unwrap(),
         });
-        self.await_startup(&log);
     }
 
-    fn await_startup(&self, log: &Path) {
+    fn log(&self) -> PathBuf {
+        self.folder.join("out.log")
+    }
+
+    /// Waits until it takes clients.
+    pub fn await_startup(&self) {
+        let log = self.log();
         let deadline = Instant::now() + START_MAX;
         loop {
-            let text = fs::read_to_string(log).unwrap_or_default();
+            let text = fs::read_to_string(&log).unwrap_or_default();
             if text.contains("Startup complete") {
                 return;
             }
@@ -151,53 +207,9 @@ impl Cassandra {
         }
     }
 
-    fn java_arguments(&self, jars: &Path) -> Vec<String> {
-        const EXPORTS: &str = "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
-        java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
-        java.sql/java.sql jdk.unsupported/sun.misc";
-        const OPENS: &str = "java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
-        java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
-        java.base/jdk.internal.util.jar java.base/jdk.internal.misc java.base/sun.nio.ch java.base/java.io \
-        java.base/java.util java.base/java.util.concurrent java.base/java.util.concurrent.atomic \
-        java.base/java.nio java.base/java.lang java.base/java.lang.ref java.base/java.lang.reflect \
-        java.base/java.math java.base/java.net java.base/java.time jdk.management/com.sun.management.internal";
-        let (folder, jars) = (self.folder.display(), jars.display());
-        let mut arguments: Vec<String> = [
-            &format!("-javaagent:{jars}/jamm-0.4.0.jar"),
-            "-Xms256m",
-            "-Xmx1g",
-            "-XX:+UseSerialGC",
-            "-Djdk.attach.allowAttachSelf=true",
-            &format!("-Dcassandra.config=file://{folder}/cassandra.yaml"),
-            &format!("-Dcassandra.storagedir={folder}"),
-            &format!("-Dlogback.configurationFile={folder}/logback.xml"),
-            // Else it closes its standard output before it says that it is up.
-            "-Dcassandra-foreground=yes",
-            "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-            "-Dcassandra.ring_delay_ms=1",
-            "-Dcassandra.superuser_setup_delay_ms=-1",
-        ]
-        .map(str::to_owned)
-        .into();
-        if !self.durable {
-            // Each change of the schema would be flushed table by table: more than half a second.
-            arguments.push("-Dcassandra.test.flush_local_schema_changes=false".to_owned());
-            arguments.push("-Dcassandra.unsafesystem=true".to_owned());
-        }
-        let flags = [("--add-exports", EXPORTS), ("--add-opens", OPENS)];
-        for (flag, packages) in flags {
-            for package in packages.split_whitespace() {
-                arguments.extend([flag.to_owned(), format!("{package}=ALL-UNNAMED")]);
-            }
-        }
-        let class = "org.apache.cassandra.service.CassandraDaemon".to_owned();
-        arguments.extend(["-cp".to_owned(), format!("{jars}/*"), class]);
-        arguments
-    }
-
     /// `address:port` of the native protocol.
     pub fn node(&self) -> String {
-        format!("{}:{}", self.ip, self.port)
+        format!("{}:{}", self.seat.ip, self.seat.port)
     }
 
     /// SIGSTOP: it holds its connections and says nothing.
@@ -259,97 +271,32 @@ fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, high.max(1), low, last)
 }
 
-/// Two ports, both held until both are known.
-fn free_ports(ip: Ipv4Addr) -> (u16, u16) {
-    let [one, two] = [(); 2].map(|()| TcpListener::bind((IpAddr::V4(ip), 0)).unwrap());
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    (port(&one), port(&two))
+/// The first of a part of the ring; the lowest number is no token.
+fn token(at: u8, count: u8) -> i64 {
+    let whole = i128::from(u64::MAX);
+    let first = i128::from(i64::MIN) + 1 + whole * i128::from(at) / i128::from(count);
+    i64::try_from(first).unwrap()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "where the jars are is told by the environment"
-)]
-fn jars() -> PathBuf {
-    let folder = env::var_os("BALANCE_CACHE_TEST_CASSANDRA_LIB").map_or_else(
-        || {
-            let home = PathBuf::from(env::var_os("HOME").expect("HOME is set"));
-            home.join(".cache/balance-cache-test/cassandra-5.0.6/lib")
-        },
-        PathBuf::from,
-    );
-    assert!(
-        folder.join("cassandra-all-5.0.6.jar").exists(),
-        "these tests need a real Cassandra: its jars are not in {}; ./test fetches them, or name their folder in \
-         BALANCE_CACHE_TEST_CASSANDRA_LIB",
-        folder.display()
-    );
-    folder
+/// Two ports that are free on all of these addresses; all are held until both are known.
+fn free_ports(addresses: &[Ipv4Addr]) -> [u16; 2] {
+    let mut held = Vec::new();
+    [(); 2].map(|()| {
+        loop {
+            if let Some(port) = free_port(addresses, &mut held) {
+                return port;
+            }
+        }
+    })
 }
 
-const LOGBACK: &str = r#"<configuration>
-  <appender name="OUT" class="ch.qos.logback.core.ConsoleAppender">
-    <encoder><pattern>%-5level %date{ISO8601} %F:%L - %msg%n</pattern></encoder>
-  </appender>
-  <root level="INFO"><appender-ref ref="OUT"/></root>
-</configuration>
-"#;
-
-fn yaml(folder: &Path, ip: Ipv4Addr, port: u16, storage: u16, options: &Options) -> String {
-    let folder = folder.display();
-    let views = !options.without_views;
-    let sync = if options.durable {
-        "commitlog_sync: batch"
-    } else {
-        "commitlog_sync: periodic\ncommitlog_sync_period: 1000ms"
-    };
-    let authenticator = if options.password {
-        "PasswordAuthenticator"
-    } else {
-        "AllowAllAuthenticator"
-    };
-    let tls = options.tls.as_ref().map_or(String::new(), |pem| {
-        format!(
-            "client_encryption_options:\n  enabled: true\n  optional: false\n  require_client_auth: false\n  \
-             ssl_context_factory:\n    class_name: org.apache.cassandra.security.PEMBasedSslContextFactory\n  \
-             keystore: {}\n",
-            pem.display()
-        )
-    });
-    format!(
-        "cluster_name: test
-num_tokens: 1
-initial_token: \"0\"
-partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-authenticator: {authenticator}
-{sync}
-commitlog_segment_size: 8MiB
-commitlog_directory: {folder}/commitlog
-data_file_directories: [{folder}/data]
-saved_caches_directory: {folder}/saved_caches
-hints_directory: {folder}/hints
-cdc_raw_directory: {folder}/cdc_raw
-endpoint_snitch: SimpleSnitch
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters:
-      - seeds: \"{ip}:{storage}\"
-listen_address: {ip}
-rpc_address: {ip}
-storage_port: {storage}
-native_transport_port: {port}
-start_native_transport: true
-materialized_views_enabled: {views}
-auto_snapshot: false
-auto_bootstrap: false
-key_cache_size: 16MiB
-row_cache_size: 0MiB
-counter_cache_size: 0MiB
-file_cache_size: 64MiB
-memtable_heap_space: 128MiB
-memtable_offheap_space: 128MiB
-concurrent_reads: 16
-concurrent_writes: 16
-{tls}"
-    )
+/// The kernel chooses it on the first; it may be taken on another.
+fn free_port(addresses: &[Ipv4Addr], held: &mut Vec<TcpListener>) -> Option<u16> {
+    let mut port = 0;
+    for ip in addresses {
+        let listener = TcpListener::bind((IpAddr::V4(*ip), port)).ok()?;
+        port = listener.local_addr().unwrap().port();
+        held.push(listener);
+    }
+    Some(port)
 }

@@ -171,7 +171,11 @@ impl Running {
     pub async fn not_ready(&self, part: &str) -> String {
         let mut said = String::new();
         until(&format!("not ready: {part}"), async || {
-            if let Readiness::NotReady(reason) = self.scylla.readiness() {
+            if let Readiness::NotReady(reason) = self.scylla.readiness()
+                && *reason != *said
+            {
+                // Shown where the wait is in vain.
+                println!("not ready: {reason}");
                 said = reason.to_string();
             }
             said.contains(part)

@@ -47,10 +47,15 @@ impl RedisCluster {
             String::from_utf8_lossy(&formed.stderr)
         );
         let cluster = Self { nodes };
-        eventually(FORMED, "the cluster serves every slot", || {
-            cluster.nodes.iter().all(settled).then_some(())
-        });
+        cluster.await_settled();
         cluster
+    }
+
+    /// Waits until every node says that all slots are served, and every replica follows its master.
+    pub fn await_settled(&self) {
+        eventually(FORMED, "the cluster serves every slot", || {
+            self.nodes.iter().all(settled).then_some(())
+        });
     }
 
     /// Every node's address, as `redis.url` takes it.

@@ -3,7 +3,7 @@
 use scylla::client::session::Session;
 
 const TABLES: [&str; 4] = [
-    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': replicas}",
     "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
      avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
      PRIMARY KEY ((user_id, asset_id), seq)) WITH CLUSTERING ORDER BY (seq DESC)",
@@ -13,11 +13,12 @@ const TABLES: [&str; 4] = [
      created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
 ];
 
-/// Makes them in a keyspace of that name.
-pub async fn make_tables(session: &Session, keyspace: &str) {
+/// Makes them in a keyspace of that name, each row on so many nodes.
+pub async fn make_tables(session: &Session, keyspace: &str, replicas: u8) {
     for text in TABLES {
         let text = text.replace("KEYSPACE ks", &format!("KEYSPACE {keyspace}"));
         let text = text.replace(" ks.", &format!(" {keyspace}."));
+        let text = text.replace(": replicas}", &format!(": {replicas}}}"));
         session.query_unpaged(text, ()).await.unwrap();
     }
 }
