@@ -26,16 +26,17 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::render::Held;
 use crate::{
+    clock,
     config::{Settings, SourceKind},
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
-    telemetry::Meters,
+    telemetry::{Meters, Op, slowest::Slow},
     tiers::{
         memory::{Kept, Memory},
         redis::Redis,
     },
-    trail::{Detail, Forward, Outcome, Trail},
+    trail::{Detail, Forward, Outcome, Tier, Trail},
 };
 use flight::{Flight, Flights, Landed, Role, Start};
 
@@ -183,8 +184,11 @@ impl Reader {
     #[must_use]
     pub fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
         let begun = Instant::now();
-        let answer = self.ask_memory(user, ask, begun).ok()?;
-        self.count(Ok(&answer), begun);
+        let asked = self.ask_memory(user, ask, begun);
+        let took = begun.elapsed();
+        self.meters.tier(Tier::Memory, Op::Get, took);
+        let answer = asked.ok()?;
+        self.count(user, Ok(&answer), took);
         Some(answer)
     }
 
@@ -200,7 +204,7 @@ impl Reader {
     ) -> Result<Answer, Error> {
         let begun = Instant::now();
         let result = self.answer(user, &ask, begun, deadline).await;
-        self.count(result.as_ref(), begun);
+        self.count(user, result.as_ref(), begun.elapsed());
         result
     }
 
@@ -353,7 +357,7 @@ impl Reader {
         }
     }
 
-    fn count(&self, result: Result<&Answer, &Error>, begun: Instant) {
+    fn count(&self, user: UserId, result: Result<&Answer, &Error>, took: Duration) {
         let outcome = match result {
             Ok(answer) => {
                 if answer.held.snapshot.balances().is_empty() {
@@ -364,7 +368,19 @@ impl Reader {
             Err(Error::Shed) => Outcome::Shed,
             Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
         };
-        self.meters.read(outcome, begun.elapsed());
+        self.meters.read(outcome, took);
+        self.meters.slow(took, || Slow {
+            at: clock::wall(),
+            user,
+            outcome,
+            took,
+            redis: None,
+            source: None,
+            assets: result
+                .ok()
+                .map(|answer| answer.held.snapshot.balances().len()),
+            rows: None,
+        });
     }
 }
 

@@ -7,6 +7,7 @@ mod assembled;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::assembled::Assembled;
@@ -23,7 +24,7 @@ use crate::{
     source::scylla::Scylla,
 };
 
-/// How often buffered samples are counted and gauges are set.
+/// How often gauges are set, and what was counted is put beside what was counted before.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A process that cannot start, in words for the operator.
@@ -167,9 +168,15 @@ fn start_loops(
     let (parts, token) = (Arc::clone(parts), stop.clone());
     loops.spawn(async move {
         let upkeep = async {
+            let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut before = Instant::now();
             loop {
+                let now = ticks.tick().await;
                 parts.keep_up();
-                tokio::time::sleep(UPKEEP_EVERY).await;
+                let lasted = now.saturating_duration_since(before);
+                parts.meters.tick(clock::wall(), lasted);
+                before = now;
             }
         };
         tokio::select! {

@@ -57,15 +57,15 @@ impl Reader {
             };
             answers.insert(
                 user,
-                result.inspect_err(|error| self.count(Err(error), begun))?,
+                result.inspect_err(|error| self.count(user, Err(error), begun.elapsed()))?,
             );
         }
-        let ordered: Vec<_> = users
-            .iter()
-            .filter_map(|user| answers.get(user).cloned())
-            .collect();
-        for answer in &ordered {
-            self.count(Ok(answer), begun);
+        let mut ordered = Vec::with_capacity(users.len());
+        for user in users {
+            if let Some(answer) = answers.get(user) {
+                self.count(*user, Ok(answer), begun.elapsed());
+                ordered.push(answer.clone());
+            }
         }
         Ok(ordered)
     }
