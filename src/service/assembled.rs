@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Error, told};
+use super::{Error, shown::Made, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     config::{Settings, SourceKind},
@@ -44,6 +44,7 @@ pub(super) struct Assembled {
     pub(super) consumer: Option<Arc<Consumer>>,
     shutdown: CancellationToken,
     started: Instant,
+    pub(super) made: Made,
 }
 
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
@@ -192,6 +193,7 @@ impl Assembled {
             consumer,
             shutdown,
             started: Instant::now(),
+            made: Made::now(settings),
         };
         Ok((assembled, scylla))
     }
@@ -330,5 +332,13 @@ impl ops::Facts for Assembled {
     fn metrics(&self) -> String {
         self.keep_up();
         self.meters.page()
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    fn parts(&self) -> ops::dashboard::Parts {
+        Self::parts(self)
     }
 }

@@ -71,7 +71,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "source",
         ],
     ),
-    ("ops", &["http"]),
+    ("ops", &["domain", "http", "telemetry", "trail"]),
     ("service", EVERY),
     ("cli", EVERY),
     ("main", EVERY),

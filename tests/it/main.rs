@@ -6,6 +6,10 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod dashboard_data;
+#[cfg(test)]
+mod dashboard_page;
+#[cfg(test)]
 mod harness;
 #[cfg(all(test, feature = "failpoints"))]
 mod kill_points;

@@ -3,6 +3,7 @@
 //! **Invariants.** A server that a test started ends with the test, whatever happens to the test. A port is ours from
 //! its reservation on. Nothing waits without a bound, and nothing waits but [`eventually`].
 
+pub mod browser;
 pub mod cassandra;
 pub mod cql;
 pub mod desk;
