@@ -23,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use crate::render::Held;
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
-    telemetry::{Meters, Op, slowest::Slow},
+    telemetry::{Meters, Op, slowest::Slow, traces},
     tiers::{
         memory::{Kept, Memory},
         redis::Redis,
@@ -303,9 +304,10 @@ impl Reader {
         let mark = self.marks.of(user);
         let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
         let (reader, fresh) = (Arc::clone(self), ask.no_cache);
-        let load = self
-            .tasks
-            .spawn(async move { reader.load(user, start, None, fresh).await });
+        let load = self.tasks.spawn(
+            async move { reader.load(user, start, None, fresh).await }
+                .instrument(traces::load(user)),
+        );
         let landed = match tokio::time::timeout_at(deadline, load).await {
             Ok(Ok(landed)) => landed?,
             Ok(Err(_)) | Err(_) => return Err(Error::Deadline),

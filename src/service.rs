@@ -23,6 +23,7 @@ use crate::{
     },
     ops,
     source::scylla::Scylla,
+    telemetry::traces,
 };
 
 /// How often gauges are set, and what was counted is put beside what was counted before.
@@ -130,6 +131,8 @@ impl Service {
             tracing::warn!("work was still under way after the drain");
         }
         tracing::info!("stopped");
+        // The last spans are sent by a thread that has to be waited for.
+        drop(tokio::task::spawn_blocking(traces::finish).await);
     }
 }
 

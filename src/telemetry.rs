@@ -12,6 +12,7 @@ mod register;
 pub mod slowest;
 mod sparing;
 pub mod totals;
+pub mod traces;
 
 use std::{sync::Arc, time::Duration};
 

@@ -202,6 +202,18 @@ impl Check<'_> {
             good,
             "must be error, warn, info, debug, trace, or a filter as RUST_LOG takes it",
         );
+        let endpoint = &self.settings.telemetry.otlp_endpoint;
+        let host = endpoint.strip_prefix("http://");
+        self.require(
+            &["telemetry.otlp_endpoint"],
+            endpoint.is_empty() || host.is_some_and(|host| !host.is_empty()),
+            "must be http://host:port of a collector, or empty",
+        );
+        self.require(
+            &["telemetry.otlp_endpoint"],
+            endpoint.is_empty() || cfg!(feature = "otel"),
+            "this binary was built without traces: build it with --features otel, or leave the key empty",
+        );
     }
 }
 

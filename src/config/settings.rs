@@ -280,5 +280,5 @@ choice! {
 section! {
     /// What the process says of itself.
     #[derive(Debug)]
-    Telemetry { log: String, format: LogFormat, }
+    Telemetry { log: String, format: LogFormat, otlp_endpoint: String, }
 }

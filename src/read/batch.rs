@@ -6,9 +6,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight};
-use crate::domain::UserId;
+use crate::{domain::UserId, telemetry::traces};
 
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;
@@ -113,7 +114,8 @@ impl Reader {
                     let reader = &reader;
                     async move {
                         reader.meters.load_in_flight(true);
-                        let landed = reader.load(user, flight.start, looked, false).await;
+                        let load = reader.load(user, flight.start, looked, false);
+                        let landed = load.instrument(traces::load(user)).await;
                         reader.meters.load_in_flight(false);
                         reader.flights.land(user, &flight, landed);
                     }
@@ -122,6 +124,6 @@ impl Reader {
                 .for_each_concurrent(LOADS, |load| load)
                 .await;
         });
-        self.tasks.spawn(run);
+        self.tasks.spawn(run.instrument(Span::current()));
     }
 }

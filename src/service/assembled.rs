@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span};
 
 use super::{Error, shown::Made, told};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     ops,
     read::{self, Answer, Ask, Parts, Reader},
     source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    telemetry::{self, Meters, Via},
+    telemetry::{self, Meters, Via, traces},
     tiers::{
         memory::Memory,
         redis::{Link, Redis},
@@ -209,6 +210,7 @@ impl Assembled {
         &self,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        let change = change.instrument(Span::current());
         self.tasks.spawn(change).await.ok()
     }
 }
@@ -219,7 +221,8 @@ impl Backend for Arc<Assembled> {
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        self.reader.read(user, ask, deadline).await
+        let read = self.reader.read(user, ask, deadline);
+        read.instrument(traces::read(user)).await
     }
 
     async fn read_many(
@@ -236,8 +239,9 @@ impl Backend for Arc<Assembled> {
         deadline: Instant,
     ) -> Result<Applied, apply::Error> {
         let applier = Arc::clone(&self.applier);
+        let span = traces::apply(notifications.len());
         let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
-        self.finish(change)
+        self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(apply::Error::Deadline))
     }
@@ -253,8 +257,9 @@ impl Backend for Arc<Assembled> {
         deadline: Instant,
     ) -> Result<Written, WriteError> {
         let applier = Arc::clone(&self.applier);
+        let span = traces::apply(entries.len());
         let change = async move { applier.write(&entries, deadline).await };
-        self.finish(change)
+        self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
     }

@@ -107,13 +107,17 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 10] = [
+const PLACES: [(&str, &[&str]); 14] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis"]),
     ("deadpool_redis", &["tiers/redis"]),
     ("scylla", &["source/scylla"]),
     ("redb", &["source/embedded"]),
     ("metrics", &["telemetry"]),
+    ("opentelemetry", &["telemetry/traces.rs"]),
+    ("opentelemetry_sdk", &["telemetry/traces.rs"]),
+    ("opentelemetry_otlp", &["telemetry/traces.rs"]),
+    ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
     ("hyper", &["http", "ops"]),

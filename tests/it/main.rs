@@ -45,3 +45,6 @@ mod source_cql_outages;
 mod source_cql_schema;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+#[cfg(feature = "otel")]
+mod traces;
