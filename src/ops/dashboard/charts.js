@@ -71,7 +71,7 @@ class Chart {
       scales: { x: { time: false, range: () => span() }, y: scale },
       axes: [
         { ...ticks, size: 26, space: 90, incrs: [5, 10, 15, 30, 60, 120, 180, 300], values: (u, at) => at.map((s) => clock(s * 1000).slice(0, at.length > 1 && at[1] - at[0] >= 60 ? 5 : 8)) },
-        { ...ticks, size: 54, splits, space: 30, filter: (u, at) => at, values: (u, at) => at.map((v) => (axis || (splits ? axisText : rate))(v)) },
+        { ...ticks, size: 54, splits, space: 30, filter: (u, at) => at, values: (u, at) => at.map((v) => (axis || (splits ? axisText : Number.isInteger(v) ? count : rate))(v)) },
       ],
       // The last series of a stack is the highest: it is drawn first, and the lower ones over it.
       series: [{}, ...(stack ? [...lines].reverse() : lines)],

@@ -267,6 +267,7 @@ function show() {
   showNines();
   showSlowest();
   const api = ["http:", "", location.hostname + ":" + last.api_port].join("/");
+  set("try-title", sum(last.totals.reads, OUTCOMES) ? "No reads in this time" : "No reads yet");
   set("try-curl", "curl -i '" + api + "/api/user/balance?user_id=1001'");
   set("try-oha", "oha -z 30s --rand-regex-url '" + api + "/api/user/balance\\?user_id=10(0[1-9]|10)'");
 }
