@@ -10,6 +10,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -46,7 +47,7 @@ pub struct Browser {
     session: String,
     // Dropped in this order: the driver before its browser, the profile last.
     _driver: Process,
-    _chromium: Process,
+    chromium: Process,
     chromium_at: Port,
     _driver_port: Port,
     _folder: TempDir,
@@ -63,6 +64,8 @@ impl Browser {
             .args(FLAGS)
             .arg(format!("--remote-debugging-port={}", debugging.number()))
             .arg(format!("--user-data-dir={}", profile.display()))
+            // Where it keeps its sockets; they go with the folder.
+            .env("TMPDIR", folder.path())
             .arg("about:blank");
         let chromium = start(&command, folder.path(), "chromium");
         let mut command = Command::new("chromedriver");
@@ -72,7 +75,7 @@ impl Browser {
             driver_at: driving.address(),
             session: String::new(),
             _driver: driver,
-            _chromium: chromium,
+            chromium,
             chromium_at: debugging,
             _driver_port: driving,
             _folder: folder,
@@ -175,6 +178,16 @@ impl Browser {
         let value = answer["value"].take();
         assert!(value.get("error").is_none(), "{method} {path}: {value}");
         value
+    }
+}
+
+impl Drop for Browser {
+    /// In good order, if there is time: what its processes still write would stay behind in the folder.
+    fn drop(&mut self) {
+        if !thread::panicking() && self.chromium.exited().is_none() {
+            self.chromium.signal("TERM");
+            self.chromium.exit(TURN);
+        }
     }
 }
 
