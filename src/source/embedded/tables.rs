@@ -12,7 +12,7 @@ use redb::{
 use super::OpenError;
 use crate::{
     domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis, UserId},
-    source::{Error, WriteError, Written},
+    source::{Error, Stood, WriteError, Written},
 };
 
 /// The layout of this file; another is refused.
@@ -124,6 +124,35 @@ impl Tables {
             Ok(rows)
         };
         snapshot(read().map_err(Error::unavailable)?, said_at)
+    }
+
+    /// The lowest ledger row of this asset above `seq`.
+    pub(super) fn above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> Result<Option<Stood>, Error> {
+        let first = seq.map_or(0, Seq::get).saturating_add(1);
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(LEDGER)?;
+            let key = |seq| (user.get(), asset.get(), seq);
+            let row = table.range(key(first)..=key(i64::MAX))?.next();
+            Ok(row
+                .transpose()?
+                .map(|(key, row)| (key.value().2, row.value().6)))
+        };
+        let Some((number, created_at)) = read().map_err(Error::unavailable)? else {
+            return Ok(None);
+        };
+        let number = Seq::new(number).map_err(|error| Error::Corrupt(error.to_string().into()))?;
+        // Above the highest seq there is none, and the range is that one.
+        Ok((Some(number) != seq).then_some(Stood {
+            seq: number,
+            created_at: created_at.map(UnixMillis),
+            // The file has no clock of its own.
+            written_at: None,
+        }))
     }
 
     /// Writes these requests in one transaction, each whole or not at all; the answers in their order.
