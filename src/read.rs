@@ -14,6 +14,7 @@ mod exact;
 mod flight;
 mod load;
 mod lookup;
+mod spent;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,8 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::render::Held;
 use crate::{
-    config::{Settings, SourceKind},
+    audit::{Sample, Sampler},
+    config::{self, ReadFrom, Settings, SourceKind},
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
@@ -38,6 +40,7 @@ use crate::{
     trail::{Detail, Forward, Outcome, Trail},
 };
 use flight::{Flight, Flights, Landed, Role, Start};
+use spent::{Slow, Spent};
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
@@ -119,6 +122,8 @@ pub struct Parts {
     pub meters: Arc<Meters>,
     /// Where loads run.
     pub tasks: TaskTracker,
+    /// Who notes answers.
+    pub sampler: Arc<Sampler>,
 }
 
 /// Answers reads.
@@ -128,14 +133,39 @@ pub struct Reader {
     memory: Arc<Memory>,
     redis: Option<Arc<Redis>>,
     source: Arc<dyn Source>,
-    source_lags: bool,
+    asked: Asked,
     marks: Arc<Marks>,
     freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     tasks: TaskTracker,
     flights: Flights,
     permits: Semaphore,
+    loads_max: usize,
     times: Times,
+    sampler: Arc<Sampler>,
+    slow: Slow,
+}
+
+/// What a load asks, in words.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// It may lag behind the ledger.
+    lags: bool,
+    alone: &'static str,
+    /// Beside the ledger.
+    both: &'static str,
+}
+
+impl Asked {
+    const fn of(settings: &config::Source) -> Self {
+        let (lags, alone, both) = match (settings.kind, settings.read_from) {
+            (SourceKind::Embedded, _) => (false, "embedded", "embedded"),
+            (SourceKind::Scylla, ReadFrom::View) => (true, "view", "view+ledger"),
+            (SourceKind::Scylla, ReadFrom::Table) => (true, "table", "table+ledger"),
+            (SourceKind::Scylla, ReadFrom::Ledger) => (false, "ledger", "ledger"),
+        };
+        Self { lags, alone, both }
+    }
 }
 
 impl Reader {
@@ -151,20 +181,21 @@ impl Reader {
             freshness,
             meters,
             tasks,
+            sampler,
         } = parts;
         Arc::new(Self {
             catalogue,
             memory,
             redis,
             source,
-            source_lags: settings.source.kind == SourceKind::Scylla
-                && settings.source.read_from != crate::config::ReadFrom::Ledger,
+            asked: Asked::of(&settings.source),
             marks,
             freshness,
             meters,
             tasks,
             flights: Flights::default(),
             permits: Semaphore::new(settings.limits.source_loads),
+            loads_max: settings.limits.source_loads,
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
@@ -176,6 +207,8 @@ impl Reader {
                     .enabled
                     .then_some(settings.stale.max_age_ms.0),
             },
+            sampler,
+            slow: Slow::new(settings.telemetry.slow_read_ms.0),
         })
     }
 
@@ -184,7 +217,7 @@ impl Reader {
     pub fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
         let begun = Instant::now();
         let answer = self.ask_memory(user, ask, begun).ok()?;
-        self.count(Ok(&answer), begun);
+        self.count(user, Ok(&answer), begun);
         Some(answer)
     }
 
@@ -198,10 +231,17 @@ impl Reader {
         ask: Ask,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let begun = Instant::now();
-        let result = self.answer(user, &ask, begun, deadline).await;
-        self.count(result.as_ref(), begun);
+        let (begun, mut spent) = (Instant::now(), Spent::default());
+        let result = self.answer(user, &ask, begun, deadline, &mut spent).await;
+        let (outcome, took) = self.count(user, result.as_ref(), begun);
+        self.slow.read(user, result.as_ref(), outcome, took, &spent);
         result
+    }
+
+    /// More than half of the places among the loads are free: somebody else may use the source a little.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.permits.available_permits() > self.loads_max / 2
     }
 
     /// Loads under way.
@@ -216,16 +256,18 @@ impl Reader {
         ask: &Ask,
         begun: Instant,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let said = match self.ask_memory(user, ask, begun) {
             Ok(answer) => return Ok(answer),
             Err(said) => said,
         };
+        spent.memory = begun.elapsed();
         if ask.no_cache {
-            return self.fly_alone(user, ask, said, deadline).await;
+            return self.fly_alone(user, ask, said, deadline, spent).await;
         }
-        match self.fly(user, begun, said, deadline).await {
-            Ok(answer) => self.satisfy(user, ask, answer, deadline).await,
+        match self.fly(user, begun, said, deadline, spent).await {
+            Ok(answer) => self.satisfy(user, ask, answer, deadline, spent).await,
             Err(error) => self.stale_or(user, ask, error),
         }
     }
@@ -271,6 +313,7 @@ impl Reader {
         begun: Instant,
         said: Forward,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let mut begun = begun;
         for _ in 0..BOARDINGS {
@@ -278,14 +321,15 @@ impl Reader {
             if leads {
                 self.lead_many(vec![(user, Arc::clone(&flight))]);
             }
-            let landed = flight.wait(deadline).await?;
+            let landed = flight.wait(deadline, spent).await?;
             if landed.suits(&floors) {
                 return Ok(answer_of(landed, said, !leads));
             }
             begun = Instant::now();
         }
         // The flights that it followed were too old each time: one of its own.
-        self.fly_alone(user, &Ask::default(), said, deadline).await
+        self.fly_alone(user, &Ask::default(), said, deadline, spent)
+            .await
     }
 
     /// A load of its own, in its own task, that nobody follows: for who asked for the ledger, or found no flight young enough.
@@ -295,15 +339,21 @@ impl Reader {
         ask: &Ask,
         said: Forward,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let mark = self.marks.of(user);
         let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
         let (reader, fresh) = (Arc::clone(self), ask.no_cache);
-        let load = self
-            .tasks
-            .spawn(async move { reader.load(user, start, None, fresh).await });
+        let load = self.tasks.spawn(async move {
+            let mut spent = Spent::default();
+            let landed = reader.load(user, start, None, fresh, &mut spent).await;
+            (landed, spent)
+        });
         let landed = match tokio::time::timeout_at(deadline, load).await {
-            Ok(Ok(landed)) => landed?,
+            Ok(Ok((landed, of_load))) => {
+                spent.follow(of_load);
+                landed?
+            }
             Ok(Err(_)) | Err(_) => return Err(Error::Deadline),
         };
         if !landed.suits(&mark.floors) && !landed.suits(&self.marks.of(user).floors) {
@@ -353,18 +403,40 @@ impl Reader {
         }
     }
 
-    fn count(&self, result: Result<&Answer, &Error>, begun: Instant) {
+    /// Counts a read, and notes its answer if it is the auditor's turn. What it was, and how long it took.
+    fn count(
+        &self,
+        user: UserId,
+        result: Result<&Answer, &Error>,
+        begun: Instant,
+    ) -> (Outcome, Duration) {
         let outcome = match result {
             Ok(answer) => {
                 if answer.held.snapshot.balances().is_empty() {
                     self.meters.absent_read();
+                }
+                // What says itself that it is old is not asked again.
+                if answer.trail.detail.is_none() && self.sampler.wants(answer.trail.answered) {
+                    self.note(user, answer, begun);
                 }
                 answer.trail.outcome()
             }
             Err(Error::Shed) => Outcome::Shed,
             Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
         };
-        self.meters.read(outcome, begun.elapsed());
+        let took = begun.elapsed();
+        self.meters.read(outcome, took);
+        (outcome, took)
+    }
+
+    #[cold]
+    fn note(&self, user: UserId, answer: &Answer, begun: Instant) {
+        let Answer { held, trail } = answer;
+        self.sampler.answered(Sample {
+            proven: self.freshness.proven(begun),
+            joined: trail.collapsed,
+            ..Sample::of(user, trail.answered, &held.snapshot, begun)
+        });
     }
 }
 

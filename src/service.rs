@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::assembled::Assembled;
 use crate::{
+    audit::Auditor,
     clock,
     config::Settings,
     feed::invalidations::Follower,
@@ -40,6 +41,7 @@ pub struct Service {
     parts: Arc<Assembled>,
     auth: Auth,
     scylla: Option<Arc<Scylla>>,
+    auditor: Option<Auditor>,
     shutdown: CancellationToken,
     loops: TaskTracker,
     work: TaskTracker,
@@ -57,7 +59,7 @@ impl Service {
             ))
         })?;
         let work = TaskTracker::new();
-        let (parts, scylla) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
+        let (parts, scylla, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
         Ok(Self {
             api: Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?,
             operators: Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?,
@@ -65,6 +67,7 @@ impl Service {
             parts: Arc::new(parts),
             auth,
             scylla,
+            auditor,
             shutdown,
             loops: TaskTracker::new(),
             work,
@@ -86,12 +89,16 @@ impl Service {
             parts,
             auth,
             scylla,
+            auditor,
             shutdown,
             loops,
             work,
         } = self;
         let stop_loops = CancellationToken::new();
         start_loops(&settings, &parts, scylla, &loops, &stop_loops);
+        if let Some(auditor) = auditor {
+            loops.spawn(auditor.run(stop_loops.clone()));
+        }
         let limits = Limits {
             connections: settings.limits.connections,
             header_timeout: settings.limits.header_timeout_ms.0,

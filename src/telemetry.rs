@@ -3,8 +3,10 @@
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
 //! text. Handles are held, so that counting costs no look-up.
 
+mod audit;
 mod labels;
 pub mod log;
+mod sizes;
 mod sparing;
 
 use std::{sync::Arc, time::Duration};
@@ -54,6 +56,8 @@ pub struct Meters {
     view_lag: Histogram,
     bus_resyncs: Counter,
     refused_fills: Each<Refused, Counter>,
+    audits: audit::Audits,
+    sizes: sizes::Sizes,
 }
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
@@ -65,7 +69,7 @@ impl Meters {
         // The bounds are not empty, which is all that can be wrong with them.
         let builder = PrometheusBuilder::new();
         let builder = match builder.set_buckets(&SECONDS) {
-            Ok(builder) => builder,
+            Ok(builder) => sizes::bounded(builder),
             Err(_) => PrometheusBuilder::new(),
         };
         let recorder = builder.build_recorder();
@@ -77,7 +81,6 @@ impl Meters {
     fn register(prometheus: PrometheusHandle) -> Self {
         describe();
         build_info();
-        audits();
         let pairs = |of: &'static [Op]| {
             TIERS
                 .iter()
@@ -135,6 +138,8 @@ impl Meters {
                     vec![Label::new("reason", reason.word())],
                 )
             }),
+            audits: audit::Audits::register(),
+            sizes: sizes::Sizes::register(),
         }
     }
 
@@ -226,7 +231,7 @@ impl Meters {
         self.bus_delay.record(delay.as_secs_f64());
     }
 
-    /// How far the view was behind a notification, where that was seen.
+    /// From a notification until a load without the ledger showed it.
     pub fn view_lag(&self, lag: Duration) {
         self.view_lag.record(lag.as_secs_f64());
     }
@@ -303,22 +308,6 @@ fn build_info() {
     .set(1.0);
 }
 
-fn audits() {
-    for tier in TIERS {
-        for window in Window::ALL {
-            let labels = || {
-                vec![
-                    Label::new("tier", tier.word()),
-                    Label::new("window", window.word()),
-                ]
-            };
-            for name in ["audit_checked_total", "audit_stale_total"] {
-                drop(counter(name, labels()));
-            }
-        }
-    }
-}
-
 fn describe() {
     for (name, what) in [
         ("reads_total", "Users' reads by who answered"),
@@ -348,14 +337,6 @@ fn describe() {
             "Times that the feed could not be followed without a gap",
         ),
         ("refused_fills_total", "Loads that Redis refused to keep"),
-        (
-            "audit_checked_total",
-            "Answers compared with the ledger afterwards",
-        ),
-        (
-            "audit_stale_total",
-            "Answers that were too old when they were given",
-        ),
     ] {
         metrics::describe_counter!(named(name), what);
     }
@@ -372,7 +353,7 @@ fn describe() {
         ),
         (
             "view_lag_seconds",
-            "How far the view was behind a notification",
+            "From a notification to the first load that showed it",
         ),
     ] {
         metrics::describe_histogram!(named(name), what);

@@ -138,6 +138,7 @@ impl Check<'_> {
             redis,
             limits,
             scylla,
+            audit,
             ..
         } = self.settings;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -174,6 +175,19 @@ impl Check<'_> {
                 1,
                 1_000_000,
             ),
+            (
+                "audit.samples_per_second",
+                u64::from(audit.samples_per_second),
+                0,
+                1_000,
+            ),
+            (
+                "audit.reads_per_second",
+                u64::from(audit.reads_per_second),
+                1,
+                100_000,
+            ),
+            ("audit.pending_max", count(audit.pending_max), 1, 1_000_000),
         ] {
             self.require(
                 &[key],

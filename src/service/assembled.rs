@@ -8,7 +8,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Error, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
-    config::{Settings, SourceKind},
+    audit::{self, Auditor, Sampler},
+    config::{ReadFrom, Settings, SourceKind},
     domain::{Catalogue, Entry, Notification, UserId},
     feed::settlements::Consumer,
     floor::{Freshness, MARKS_MAX, Marks},
@@ -120,6 +121,16 @@ fn consumer(
     ))
 }
 
+fn auditor(settings: &Settings, parts: audit::Parts) -> Option<Auditor> {
+    let times = &settings.settlement;
+    Auditor::new(
+        parts,
+        &settings.audit,
+        times.max_staleness_ms.0,
+        times.floor_ttl_ms.0,
+    )
+}
+
 // === impl Assembled ===
 
 impl Assembled {
@@ -127,7 +138,7 @@ impl Assembled {
         settings: &Settings,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<(Self, Option<Arc<Scylla>>), Error> {
+    ) -> Result<(Self, Option<Arc<Scylla>>, Option<Auditor>), Error> {
         let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
@@ -155,6 +166,7 @@ impl Assembled {
             Arc::clone(&catalogue),
             Arc::clone(&meters),
         ));
+        let (sampler, inbox) = Sampler::new();
         let reader = Reader::new(
             Parts {
                 catalogue: Arc::clone(&catalogue),
@@ -165,6 +177,7 @@ impl Assembled {
                 freshness: Arc::clone(&freshness),
                 meters: Arc::clone(&meters),
                 tasks: tasks.clone(),
+                sampler: Arc::clone(&sampler),
             },
             settings,
         );
@@ -174,7 +187,23 @@ impl Assembled {
             Arc::clone(&memory),
             Arc::clone(&marks),
             Arc::clone(&meters),
+            Arc::clone(&sampler),
         ));
+        let room = Arc::clone(&reader);
+        let auditor = auditor(
+            settings,
+            audit::Parts {
+                sampler,
+                inbox,
+                source: Arc::clone(&source),
+                catalogue: Arc::clone(&catalogue),
+                marks: Arc::clone(&marks),
+                meters: Arc::clone(&meters),
+                has_room: Arc::new(move || room.has_room()),
+                source_lags: settings.source.kind == SourceKind::Scylla
+                    && settings.source.read_from != ReadFrom::Ledger,
+            },
+        );
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, redis, &applier, &meters));
@@ -193,7 +222,7 @@ impl Assembled {
             shutdown,
             started: Instant::now(),
         };
-        Ok((assembled, scylla))
+        Ok((assembled, scylla, auditor))
     }
 
     pub(super) fn keep_up(&self) {
