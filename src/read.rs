@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::render::Held;
 use crate::{
     audit::{Sample, Sampler},
-    config::{self, ReadFrom, Settings, SourceKind},
+    config::Settings,
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
@@ -40,7 +40,7 @@ use crate::{
     trail::{Detail, Forward, Outcome, Trail},
 };
 use flight::{Flight, Flights, Landed, Role, Start};
-use spent::{Slow, Spent};
+use spent::{Slow, Spent, Ways};
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
@@ -133,7 +133,7 @@ pub struct Reader {
     memory: Arc<Memory>,
     redis: Option<Arc<Redis>>,
     source: Arc<dyn Source>,
-    asked: Asked,
+    ways: Ways,
     marks: Arc<Marks>,
     freshness: Arc<Freshness>,
     meters: Arc<Meters>,
@@ -144,28 +144,6 @@ pub struct Reader {
     times: Times,
     sampler: Arc<Sampler>,
     slow: Slow,
-}
-
-/// What a load asks, in words.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    /// It may lag behind the ledger.
-    lags: bool,
-    alone: &'static str,
-    /// Beside the ledger.
-    both: &'static str,
-}
-
-impl Asked {
-    const fn of(settings: &config::Source) -> Self {
-        let (lags, alone, both) = match (settings.kind, settings.read_from) {
-            (SourceKind::Embedded, _) => (false, "embedded", "embedded"),
-            (SourceKind::Scylla, ReadFrom::View) => (true, "view", "view+ledger"),
-            (SourceKind::Scylla, ReadFrom::Table) => (true, "table", "table+ledger"),
-            (SourceKind::Scylla, ReadFrom::Ledger) => (false, "ledger", "ledger"),
-        };
-        Self { lags, alone, both }
-    }
 }
 
 impl Reader {
@@ -188,7 +166,7 @@ impl Reader {
             memory,
             redis,
             source,
-            asked: Asked::of(&settings.source),
+            ways: Ways::of(&settings.source),
             marks,
             freshness,
             meters,

@@ -3,6 +3,7 @@
 //! **Invariants.** Nobody spawns but here and by the trackers handed out here. Shutdown: stop accepting, finish what is in flight
 //! (at most `limits.drain_ms`), then stop the loops; a second signal ends the process at once.
 
+mod advice;
 mod assembled;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -48,11 +49,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
+    /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub fn open(settings: Settings, shutdown: CancellationToken) -> Result<Self, Error> {
+        advice::tell(&settings);
         let auth = Auth::new(&settings.auth).map_err(|at| {
             Error(format!(
                 "auth.tokens[{at}].sha256 is not 64 hexadecimal digits"

@@ -222,7 +222,7 @@ impl Reader {
         cost: &Cost,
         named: &mut &'static str,
     ) -> Result<Loaded, source::Error> {
-        *named = self.asked.alone;
+        *named = self.ways.alone;
         let mark = self.marks.of(user);
         let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
         // Proven when it began, and since then not revoked: the lease may be of another Redis than the proof.
@@ -234,13 +234,13 @@ impl Reader {
         if trusted {
             return Ok(Loaded {
                 snapshot: self.source.load_counting(user, cost).await?,
-                from_ledger: !self.asked.lags,
+                from_ledger: !self.ways.lags,
             });
         }
-        *named = self.asked.both;
+        *named = self.ways.both;
         let wanted = self.wanted(user, &mark, asked.grant.as_ref());
         let load = self.source.load_counting(user, cost);
-        if !self.asked.lags {
+        if !self.ways.lags {
             let beyond: Vec<_> = wanted
                 .iter()
                 .copied()

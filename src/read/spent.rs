@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Answer, Error};
 use crate::{
+    config::{self, ReadFrom, SourceKind},
     domain::UserId,
     source::Cost,
     telemetry::Sparing,
@@ -30,6 +31,29 @@ pub(super) struct Spent {
     pub(super) asked: &'static str,
     pub(super) statements: u64,
     pub(super) rows: u64,
+}
+
+/// What a load can ask, in words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ways {
+    /// It may lag behind the ledger.
+    pub(super) lags: bool,
+    /// Without the ledger.
+    pub(super) alone: &'static str,
+    /// Beside the ledger.
+    pub(super) both: &'static str,
+}
+
+impl Ways {
+    pub(super) const fn of(settings: &config::Source) -> Self {
+        let (lags, alone, both) = match (settings.kind, settings.read_from) {
+            (SourceKind::Embedded, _) => (false, "embedded", "embedded"),
+            (SourceKind::Scylla, ReadFrom::View) => (true, "view", "view+ledger"),
+            (SourceKind::Scylla, ReadFrom::Table) => (true, "table", "table+ledger"),
+            (SourceKind::Scylla, ReadFrom::Ledger) => (false, "ledger", "ledger"),
+        };
+        Self { lags, alone, both }
+    }
 }
 
 impl Spent {
@@ -96,7 +120,7 @@ impl Slow {
             source.asked = spent.asked,
             source.statements = spent.statements,
             source.rows = spent.rows,
-            log.left_out = left_out,
+            lines.left_out = left_out,
             "slow read"
         );
     }
@@ -118,7 +142,7 @@ impl Slow {
             users.redis = by(Tier::Redis),
             users.source = by(Tier::Source),
             read.ms = millis(took),
-            log.left_out = left_out,
+            lines.left_out = left_out,
             "slow batch"
         );
     }

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Error, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
-    audit::{self, Auditor, Sampler},
+    audit::{self, Auditor, Inbox, Sampler},
     config::{ReadFrom, Settings, SourceKind},
     domain::{Catalogue, Entry, Notification, UserId},
     feed::settlements::Consumer,
@@ -47,6 +47,8 @@ pub(super) struct Assembled {
     started: Instant,
 }
 
+/// The parts, and what has a loop of its own.
+type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
 
 fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
@@ -121,14 +123,41 @@ fn consumer(
     ))
 }
 
-fn auditor(settings: &Settings, parts: audit::Parts) -> Option<Auditor> {
+fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>) -> Arc<Memory> {
+    let stale_for = if settings.stale.enabled {
+        settings.stale.max_age_ms.0
+    } else {
+        Duration::ZERO
+    };
+    Arc::new(Memory::new(
+        settings.memory.max_bytes,
+        stale_for,
+        Arc::clone(catalogue),
+        Arc::clone(meters),
+    ))
+}
+
+fn auditor(
+    settings: &Settings,
+    parts: &Assembled,
+    sampler: Arc<Sampler>,
+    inbox: Inbox,
+) -> Option<Auditor> {
+    let reader = Arc::clone(&parts.reader);
+    let parts = audit::Parts {
+        sampler,
+        inbox,
+        source: Arc::clone(&parts.source),
+        catalogue: Arc::clone(&parts.catalogue),
+        marks: Arc::clone(&parts.marks),
+        meters: Arc::clone(&parts.meters),
+        has_room: Arc::new(move || reader.has_room()),
+        source_lags: settings.source.kind == SourceKind::Scylla
+            && settings.source.read_from != ReadFrom::Ledger,
+    };
     let times = &settings.settlement;
-    Auditor::new(
-        parts,
-        &settings.audit,
-        times.max_staleness_ms.0,
-        times.floor_ttl_ms.0,
-    )
+    let (staleness, floor_ttl) = (times.max_staleness_ms.0, times.floor_ttl_ms.0);
+    Auditor::new(parts, &settings.audit, staleness, floor_ttl)
 }
 
 // === impl Assembled ===
@@ -138,7 +167,7 @@ impl Assembled {
         settings: &Settings,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<(Self, Option<Arc<Scylla>>, Option<Auditor>), Error> {
+    ) -> Result<Made, Error> {
         let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
@@ -154,18 +183,7 @@ impl Assembled {
             Freshness::by_proof(settings.settlement.max_staleness_ms.0)
         });
         let redis = open_redis(settings, &source, &freshness, &meters)?;
-        let stale_for = if settings.stale.enabled {
-            settings.stale.max_age_ms.0
-        } else {
-            Duration::ZERO
-        };
-        let max_bytes = settings.memory.max_bytes;
-        let memory = Arc::new(Memory::new(
-            max_bytes,
-            stale_for,
-            Arc::clone(&catalogue),
-            Arc::clone(&meters),
-        ));
+        let memory = memory(settings, &catalogue, &meters);
         let (sampler, inbox) = Sampler::new();
         let reader = Reader::new(
             Parts {
@@ -189,21 +207,6 @@ impl Assembled {
             Arc::clone(&meters),
             Arc::clone(&sampler),
         ));
-        let room = Arc::clone(&reader);
-        let auditor = auditor(
-            settings,
-            audit::Parts {
-                sampler,
-                inbox,
-                source: Arc::clone(&source),
-                catalogue: Arc::clone(&catalogue),
-                marks: Arc::clone(&marks),
-                meters: Arc::clone(&meters),
-                has_room: Arc::new(move || room.has_room()),
-                source_lags: settings.source.kind == SourceKind::Scylla
-                    && settings.source.read_from != ReadFrom::Ledger,
-            },
-        );
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, redis, &applier, &meters));
@@ -222,6 +225,7 @@ impl Assembled {
             shutdown,
             started: Instant::now(),
         };
+        let auditor = auditor(settings, &assembled, sampler, inbox);
         Ok((assembled, scylla, auditor))
     }
 

@@ -32,6 +32,9 @@ use crate::{
 /// statement; a longer one is not read. Measured: `benches/results/view_read.md`.
 pub(super) const PAGE: usize = 64;
 
+const LEDGER_ABOVE: &str = "SELECT seq, created_at, WRITETIME(avail), WRITETIME(created_at) FROM {ks}.balance_ledger \
+     WHERE user_id = ? AND asset_id = ? AND seq > ? ORDER BY seq ASC LIMIT 1";
+
 /// The statements of a load.
 #[derive(Debug)]
 pub(super) enum Load {
@@ -113,11 +116,7 @@ impl Live {
              WHERE user_id = ? AND asset_id = ? AND seq = ?",
         )
         .await?;
-        let ledger_above = prepare(
-            "SELECT seq, created_at, WRITETIME(avail), WRITETIME(created_at) FROM {ks}.balance_ledger \
-             WHERE user_id = ? AND asset_id = ? AND seq > ? ORDER BY seq ASC LIMIT 1",
-        )
-        .await?;
+        let ledger_above = prepare(LEDGER_ABOVE).await?;
         let insert_ledger = prepare(
             "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, \
              avail, frozen, event_type, ref_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
