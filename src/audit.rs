@@ -3,7 +3,7 @@
 //!
 //! A ledger row above the seq that was shown does not make an answer too old: it may have been written since. So the auditor
 //! asks for the *lowest* row above (what the reader missed first) and for when that row stood in the ledger: the later of
-//! its `created_at` and of the time at which the database took it (CQL's `WRITETIME`; the embedded ledger has none). The
+//! its `created_at` and of the time at which the database took it (CQL's `WRITETIME`; the embedded ledger remembers it). The
 //! answer was too old if the row had stood there for longer than `settlement.max_staleness_ms` + `audit.grace_ms` when the
 //! *read began*. The promises speak of settlements that were acknowledged; this number does not: a row that nobody ever
 //! told of makes answers too old, too. `grace_ms` is for what lies between the row and its notification, and for clocks.
@@ -12,9 +12,9 @@
 //! its writer set before the row was there. A finding of a longer window that a shorter one lacks is of that kind.
 //!
 //! **What it cannot see.** A difference of the clocks (the database's, the writers', this machine's) moves every verdict by
-//! as much. A `created_at` in other units, or set long before the row is written, is corrected only where the
-//! database says when it took the row. A row that was written again stands since the last time. A row without any
-//! time, or with one that is still to come, proves nothing: that check is not counted. Assets outside of the catalogue that were not shown,
+//! as much. A row that was written again stands since the last time. A row without any time, or with one that is still to
+//! come, proves nothing: that check is not counted. Where the database does not say when it took a row, a `created_at` in other units, or
+//! set long before the row is written, misleads. Assets outside of the catalogue that were not shown,
 //! more than [`ASSETS_MAX`] assets of a user, and changes of more than [`LOOKS_MAX`] of them are not looked at. Amounts are not
 //! compared: `verify` does that.
 //!

@@ -279,7 +279,7 @@ impl Auditor {
                     asset.id = news.asset.get(),
                     notified.seq = news.seq.get(),
                     passed.ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
-                    log.left_out = left_out,
+                    lines.left_out = left_out,
                     "a row of the ledger does not come into the view"
                 );
             }

@@ -51,7 +51,7 @@ pub(super) fn tell(sample: &Sample, missed: &Missed, window: Window, marks: &Mar
         notified.before_ms = told.map(|(_, told)| before(told)),
         freshness.proven = sample.proven,
         read.joined = sample.joined,
-        log.left_out = left_out,
+        lines.left_out = left_out,
         "an answer was too old when it was served"
     );
 }

@@ -37,6 +37,7 @@ use crate::{
 mod group;
 mod sample;
 mod tables;
+mod times;
 
 pub use group::GROUP_ENTRIES_MAX;
 use group::Group;

@@ -9,8 +9,9 @@ use redb::{
     ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
-use super::OpenError;
+use super::{OpenError, times::Times};
 use crate::{
+    clock,
     domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis, UserId},
     source::{Error, Stood, WriteError, Written},
 };
@@ -22,7 +23,7 @@ pub(super) const LAYOUT: &str = "1";
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
-type LedgerKey = (i64, i32, i64);
+pub(super) type LedgerKey = (i64, i32, i64);
 /// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
 type LedgerRow = (
     i64,
@@ -49,6 +50,7 @@ type Row = (i32, i64, i64, i64, Option<i64>);
 #[derive(Debug)]
 pub(super) struct Tables {
     database: Database,
+    times: Times,
     /// Rows that reads have looked at.
     #[cfg(test)]
     pub(super) rows_read: AtomicU64,
@@ -78,6 +80,7 @@ impl Tables {
         }
         let tables = Self {
             database,
+            times: Times::since(clock::wall()),
             #[cfg(test)]
             rows_read: AtomicU64::default(),
         };
@@ -150,8 +153,7 @@ impl Tables {
         Ok((Some(number) != seq).then_some(Stood {
             seq: number,
             created_at: created_at.map(UnixMillis),
-            // The file has no clock of its own.
-            written_at: None,
+            written_at: Some(self.times.of((user.get(), asset.get(), number.get()))),
         }))
     }
 
@@ -177,7 +179,17 @@ impl Tables {
             let written = |answer: Result<Done, _>| answer.map(|done| done.written);
             Ok(answers.into_iter().map(written).collect())
         };
-        write().map_err(Error::unavailable)
+        // Before, so that nobody finds a row whose time is not known yet; and after, for it has been there since then.
+        self.take_time(requests);
+        let answers = write().map_err(Error::unavailable)?;
+        self.take_time(requests);
+        Ok(answers)
+    }
+
+    fn take_time(&self, requests: &[&[Entry]]) {
+        for entries in requests {
+            self.times.written(entries, clock::wall());
+        }
     }
 }
 
@@ -294,7 +306,7 @@ fn put(
     Ok(Ok(done))
 }
 
-fn key_of(entry: &Entry) -> LedgerKey {
+pub(super) fn key_of(entry: &Entry) -> LedgerKey {
     (entry.user.get(), entry.asset.get(), entry.seq.get())
 }
 
