@@ -116,7 +116,7 @@ pub struct Stood {
     pub seq: Seq,
     /// What its writer says.
     pub created_at: Option<UnixMillis>,
-    /// When the database took it, by the database's clock; rounded up. None where the database does not say.
+    /// When the database took it at the latest, by the database's clock. None where it does not say.
     pub written_at: Option<UnixMillis>,
 }
 
