@@ -1,7 +1,7 @@
 //! Which answer is due when, and for which window.
 //!
-//! **Invariants.** An answer waits in one queue at a time; each queue ascends by time, because answers come in their order
-//! and each queue adds the same to it.
+//! **Invariants.** An answer waits in one queue at a time; each queue ascends by time, but for what threads take to
+//! hand in their notes, because answers come in their order and each queue adds the same to it.
 
 use std::{collections::VecDeque, time::Duration};
 
