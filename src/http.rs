@@ -247,17 +247,17 @@ impl<B: Backend> Api<B> {
         match failure {
             Failure::Source(error) => {
                 if let Some(left_out) = line() {
-                    tracing::warn!(http.request_id = id, %error, log.left_out = left_out, "source failed a request");
+                    tracing::warn!(http.request_id = id, %error, lines.left_out = left_out, "source failed a request");
                 }
             }
             Failure::Promise(reason) => {
                 if let Some(left_out) = line() {
-                    tracing::warn!(http.request_id = id, error = %reason, log.left_out = left_out, "promise could not be given");
+                    tracing::warn!(http.request_id = id, error = %reason, lines.left_out = left_out, "promise could not be given");
                 }
             }
             Failure::Bug(reason) => {
                 if let Some(left_out) = line() {
-                    tracing::error!(http.request_id = id, error = %reason, log.left_out = left_out, "request met a bug");
+                    tracing::error!(http.request_id = id, error = %reason, lines.left_out = left_out, "request met a bug");
                 }
             }
             Failure::Malformed(_)

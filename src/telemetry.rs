@@ -3,12 +3,14 @@
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
 //! text. Handles are held, so that counting costs no look-up; a read is counted in memory that no other thread writes.
 
+mod audit;
 pub mod families;
 mod histogram;
 mod labels;
 pub mod log;
 pub mod recent;
 mod register;
+mod sizes;
 pub mod slowest;
 mod sparing;
 pub mod totals;
@@ -55,7 +57,8 @@ pub struct Meters {
     view_lag: Seconds,
     bus_resyncs: Count,
     refused_fills: Each<Refused, Count>,
-    audits: Each<(Tier, Window), (Count, Count)>,
+    audits: audit::Audits,
+    sizes: sizes::Sizes,
     slowest: Slowest,
     recent: Mutex<Recent>,
 }
@@ -117,14 +120,6 @@ impl Meters {
     /// The same read, for [`Meters::slowest`]: asked for only if it is one of them.
     pub fn slow(&self, took: Duration, what: impl FnOnce() -> Slow) {
         self.slowest.offer(took, what);
-    }
-
-    /// An answer of this tier was compared with the ledger, so long after it was given.
-    pub fn audited(&self, tier: Tier, window: Window, was_stale: bool) {
-        if let Some((checked, stale)) = self.audits.get((tier, window)) {
-            checked.increment(1);
-            stale.increment(u64::from(was_stale));
-        }
     }
 
     /// A user with nothing was shown.
@@ -195,7 +190,7 @@ impl Meters {
         self.bus_delay.record(delay);
     }
 
-    /// How far the view was behind a notification, where that was seen.
+    /// From a notification until a load without the ledger showed it.
     pub fn view_lag(&self, lag: Duration) {
         self.view_lag.record(lag);
     }

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, shown::Made, told};
+use super::{Error, shown::Fixed, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
-    config::{Settings, SourceKind},
+    audit::{self, Auditor, Inbox, Sampler},
+    config::{ReadFrom, Settings, SourceKind},
     domain::{Catalogue, Entry, Notification, UserId},
     feed::settlements::Consumer,
     floor::{Freshness, MARKS_MAX, Marks},
@@ -45,9 +46,11 @@ pub(super) struct Assembled {
     pub(super) consumer: Option<Arc<Consumer>>,
     shutdown: CancellationToken,
     started: Instant,
-    pub(super) made: Made,
+    pub(super) fixed: Fixed,
 }
 
+/// The parts, and what has a loop of its own.
+type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
 
 fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
@@ -122,6 +125,43 @@ fn consumer(
     ))
 }
 
+fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>) -> Arc<Memory> {
+    let stale_for = if settings.stale.enabled {
+        settings.stale.max_age_ms.0
+    } else {
+        Duration::ZERO
+    };
+    Arc::new(Memory::new(
+        settings.memory.max_bytes,
+        stale_for,
+        Arc::clone(catalogue),
+        Arc::clone(meters),
+    ))
+}
+
+fn auditor(
+    settings: &Settings,
+    parts: &Assembled,
+    sampler: Arc<Sampler>,
+    inbox: Inbox,
+) -> Option<Auditor> {
+    let reader = Arc::clone(&parts.reader);
+    let parts = audit::Parts {
+        sampler,
+        inbox,
+        source: Arc::clone(&parts.source),
+        catalogue: Arc::clone(&parts.catalogue),
+        marks: Arc::clone(&parts.marks),
+        meters: Arc::clone(&parts.meters),
+        has_room: Arc::new(move || reader.has_room()),
+        source_lags: settings.source.kind == SourceKind::Scylla
+            && settings.source.read_from != ReadFrom::Ledger,
+    };
+    let times = &settings.settlement;
+    let (staleness, floor_ttl) = (times.max_staleness_ms.0, times.floor_ttl_ms.0);
+    Auditor::new(parts, &settings.audit, staleness, floor_ttl)
+}
+
 // === impl Assembled ===
 
 impl Assembled {
@@ -129,7 +169,7 @@ impl Assembled {
         settings: &Settings,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<(Self, Option<Arc<Scylla>>), Error> {
+    ) -> Result<Made, Error> {
         let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
@@ -145,18 +185,8 @@ impl Assembled {
             Freshness::by_proof(settings.settlement.max_staleness_ms.0)
         });
         let redis = open_redis(settings, &source, &freshness, &meters)?;
-        let stale_for = if settings.stale.enabled {
-            settings.stale.max_age_ms.0
-        } else {
-            Duration::ZERO
-        };
-        let max_bytes = settings.memory.max_bytes;
-        let memory = Arc::new(Memory::new(
-            max_bytes,
-            stale_for,
-            Arc::clone(&catalogue),
-            Arc::clone(&meters),
-        ));
+        let memory = memory(settings, &catalogue, &meters);
+        let (sampler, inbox) = Sampler::new();
         let reader = Reader::new(
             Parts {
                 catalogue: Arc::clone(&catalogue),
@@ -167,6 +197,7 @@ impl Assembled {
                 freshness: Arc::clone(&freshness),
                 meters: Arc::clone(&meters),
                 tasks: tasks.clone(),
+                sampler: Arc::clone(&sampler),
             },
             settings,
         );
@@ -176,6 +207,7 @@ impl Assembled {
             Arc::clone(&memory),
             Arc::clone(&marks),
             Arc::clone(&meters),
+            Arc::clone(&sampler),
         ));
         let consumer = redis
             .as_ref()
@@ -194,9 +226,10 @@ impl Assembled {
             consumer,
             shutdown,
             started: Instant::now(),
-            made: Made::now(settings),
+            fixed: Fixed::now(settings),
         };
-        Ok((assembled, scylla))
+        let auditor = auditor(settings, &assembled, sampler, inbox);
+        Ok((assembled, scylla, auditor))
     }
 
     pub(super) fn keep_up(&self) {

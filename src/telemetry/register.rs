@@ -10,8 +10,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
 use super::{
-    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, Window, families::Families,
-    histogram::Seconds, named, recent::Recent, slowest::Slowest,
+    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
+    histogram::Seconds, named, recent::Recent, sizes::Sizes, slowest::Slowest,
 };
 use crate::trail::{Outcome, Tier};
 
@@ -27,7 +27,7 @@ const DELAYS: [(&str, &str); 3] = [
     ),
     (
         "view_lag_seconds",
-        "How far the view was behind a notification",
+        "From a notification to the first load that showed it",
     ),
 ];
 
@@ -83,6 +83,7 @@ impl Meters {
         });
         let [notification_delay, bus_delay, view_lag] =
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
+        let sizes = Sizes::register(&mut families);
         Self {
             prometheus,
             reads,
@@ -112,12 +113,8 @@ impl Meters {
                 let labels = vec![Label::new("reason", reason.word())];
                 count("refused_fills_total", labels)
             }),
-            audits: each(
-                TIERS
-                    .iter()
-                    .flat_map(|tier| Window::ALL.iter().map(move |window| (*tier, *window))),
-                audit,
-            ),
+            audits: Audits::register(),
+            sizes,
             slowest: Slowest::default(),
             recent: Mutex::new(Recent::default()),
         }
@@ -150,20 +147,7 @@ fn notification((via, result): (Via, Applied)) -> Count {
     count("notifications_total", labels)
 }
 
-fn audit((tier, window): (Tier, Window)) -> (Count, Count) {
-    let labels = || {
-        vec![
-            Label::new("tier", tier.word()),
-            Label::new("window", window.word()),
-        ]
-    };
-    (
-        count("audit_checked_total", labels()),
-        count("audit_stale_total", labels()),
-    )
-}
-
-fn each<L: Copy, H>(
+pub(super) fn each<L: Copy, H>(
     labels: impl IntoIterator<Item = L>,
     mut make: impl FnMut(L) -> H,
 ) -> Each<L, H> {
@@ -181,7 +165,7 @@ fn counter(name: &str, labels: Vec<Label>) -> Counter {
     counter
 }
 
-fn count(name: &str, labels: Vec<Label>) -> Count {
+pub(super) fn count(name: &str, labels: Vec<Label>) -> Count {
     Count {
         shown: counter(name, labels),
         held: AtomicU64::new(0),
@@ -243,14 +227,6 @@ fn describe() {
             "Times that the feed could not be followed without a gap",
         ),
         ("refused_fills_total", "Loads that Redis refused to keep"),
-        (
-            "audit_checked_total",
-            "Answers compared with the ledger afterwards",
-        ),
-        (
-            "audit_stale_total",
-            "Answers that were too old when they were given",
-        ),
     ] {
         metrics::describe_counter!(named(name), what);
     }

@@ -71,7 +71,7 @@ impl Meters {
             .into_iter()
             .flat_map(|tier| Window::ALL.iter().map(move |window| (tier, *window)));
         let audits = audits.filter_map(|(tier, window)| {
-            let (checked, stale) = self.audits.get((tier, window))?;
+            let (checked, stale) = self.audits.0.get((tier, window))?;
             Some(Audited {
                 tier,
                 window,

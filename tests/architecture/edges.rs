@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -19,8 +19,21 @@ const EDGES: [(&str, &[&str]); 17] = [
     ),
     ("source", &["domain", "clock", "config", "telemetry"]),
     (
+        "audit",
+        &[
+            "domain",
+            "clock",
+            "config",
+            "telemetry",
+            "trail",
+            "floor",
+            "source",
+        ],
+    ),
+    (
         "read",
         &[
+            "audit",
             "domain",
             "clock",
             "config",
@@ -35,6 +48,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     (
         "apply",
         &[
+            "audit",
             "domain",
             "clock",
             "config",
@@ -79,6 +93,7 @@ const EDGES: [(&str, &[&str]); 17] = [
 
 /// The assembly and the command line may name every module.
 const EVERY: &[&str] = &[
+    "audit",
     "domain",
     "clock",
     "config",

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
+    audit::{audited, found_nothing},
     clients::{self, ASSETS, LATE_ASSET, Workload},
     history::{Kind, Rules, Violation},
     nemesis::{Fault, Nemesis},
@@ -68,7 +69,7 @@ fn setup(node: &Cassandra, keyspace: &str, redis: &Proxy) -> Setup {
         file,
         ..Setup::default()
     };
-    setup
+    audited(setup)
         .with("source.kind", "scylla")
         .with("scylla.nodes", node.node())
         .with("scylla.keyspace", keyspace)
@@ -144,6 +145,7 @@ async fn the_promises_hold_whatever_fails() {
         tiers.contains_key("memory") && tiers.len() > 1,
         "every tier was asked"
     );
+    found_nothing(&mut nemesis.services).await;
     for service in &mut nemesis.services {
         assert_eq!(service.terminate(), 0);
     }

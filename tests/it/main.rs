@@ -4,6 +4,10 @@
 //! it stands.
 
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod dashboard_data;
