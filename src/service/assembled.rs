@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, shown::Made, told};
+use super::{Error, shown::Fixed, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     config::{Settings, SourceKind},
@@ -45,7 +45,7 @@ pub(super) struct Assembled {
     pub(super) consumer: Option<Arc<Consumer>>,
     shutdown: CancellationToken,
     started: Instant,
-    pub(super) made: Made,
+    pub(super) fixed: Fixed,
 }
 
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
@@ -194,7 +194,7 @@ impl Assembled {
             consumer,
             shutdown,
             started: Instant::now(),
-            made: Made::now(settings),
+            fixed: Fixed::now(settings),
         };
         Ok((assembled, scylla))
     }

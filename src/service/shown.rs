@@ -15,7 +15,7 @@ use crate::{
 
 /// What does not change while the process lives.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct Fixed {
     started: UnixMillis,
     api_port: u16,
     bytes_max: u64,
@@ -25,7 +25,7 @@ pub(super) struct Made {
     max_staleness: Duration,
 }
 
-impl Made {
+impl Fixed {
     pub(super) fn now(settings: &Settings) -> Self {
         Self {
             started: clock::wall(),
@@ -43,13 +43,13 @@ impl Assembled {
     pub(super) fn parts(&self) -> Parts {
         let (entries, bytes) = self.memory.size();
         Parts {
-            started: self.made.started,
+            started: self.fixed.started,
             now: clock::wall(),
-            api_port: self.made.api_port,
+            api_port: self.fixed.api_port,
             memory: MemoryUse {
                 entries,
                 bytes,
-                bytes_max: self.made.bytes_max,
+                bytes_max: self.fixed.bytes_max,
             },
             parts: vec![
                 self.redis_part(),
@@ -108,7 +108,7 @@ impl Assembled {
             );
         }
         let now = Instant::now();
-        let limit = self.made.max_staleness.as_millis();
+        let limit = self.fixed.max_staleness.as_millis();
         match self.freshness.age(now) {
             Some(age) if self.freshness.proven(now) => {
                 let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
@@ -146,9 +146,9 @@ impl Assembled {
     }
 
     fn source_part(&self) -> Part {
-        let what = match self.made.kind {
+        let what = match self.fixed.kind {
             SourceKind::Embedded => "embedded ledger",
-            SourceKind::Scylla => match self.made.read_from {
+            SourceKind::Scylla => match self.fixed.read_from {
                 ReadFrom::View => "CQL, read from the view",
                 ReadFrom::Table => "CQL, read from user_balances",
                 ReadFrom::Ledger => "CQL, read from the ledger",
@@ -163,7 +163,7 @@ impl Assembled {
 
     fn view_part(&self) -> Part {
         let name = "View build";
-        match (self.made.kind, self.made.read_from, self.made.view_check) {
+        match (self.fixed.kind, self.fixed.read_from, self.fixed.view_check) {
             (SourceKind::Embedded, _, _) | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
                 part(name, PartState::Off, "not used", "")
             }
