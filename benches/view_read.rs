@@ -237,6 +237,7 @@ impl Cold {
             freshness: Arc::new(Freshness::always()),
             meters,
             tasks: TaskTracker::new(),
+            sampler: balance_cache::audit::Sampler::new().0,
         };
         Self {
             reader: Reader::new(parts, &settings),

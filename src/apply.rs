@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    audit::Sampler,
     clock,
     domain::{Entry, Notification, Said, UserId},
     floor::Marks,
@@ -82,6 +83,7 @@ pub struct Applier {
     memory: Arc<Memory>,
     marks: Arc<Marks>,
     meters: Arc<Meters>,
+    sampler: Arc<Sampler>,
 }
 
 impl Applier {
@@ -93,6 +95,7 @@ impl Applier {
         memory: Arc<Memory>,
         marks: Arc<Marks>,
         meters: Arc<Meters>,
+        sampler: Arc<Sampler>,
     ) -> Self {
         Self {
             redis,
@@ -100,6 +103,7 @@ impl Applier {
             memory,
             marks,
             meters,
+            sampler,
         }
     }
 
@@ -178,6 +182,9 @@ impl Applier {
                 match &balance {
                     Some(balance) => self.memory.forward(user, balance),
                     None => self.memory.doubt_below(user, asset, seq),
+                }
+                if is_news {
+                    self.sampler.changed(user, asset, seq);
                 }
                 is_news
             }

@@ -114,7 +114,14 @@ pub(crate) fn run() -> ExitCode {
     };
     finish(match command {
         Command::Serve => serve(settings),
-        Command::Config(ConfigCommand::Check) => say("the settings are right"),
+        Command::Config(ConfigCommand::Check) => {
+            let advice = config::advice_block(&config::advice(&settings));
+            let advice = advice.map(|block| format!("; they could hurt:\n{block}"));
+            say(&format!(
+                "the settings are right{}",
+                advice.unwrap_or_default()
+            ))
+        }
         Command::Config(ConfigCommand::Show) => say(config::shown(&settings).trim_end()),
         Command::Schema(what) => return finish_with(run_schema(&what, &settings)),
         Command::Auth(_) => Ok(()),
@@ -180,9 +187,6 @@ fn serve(settings: Settings) -> Result<()> {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     telemetry::log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
-    for advice in config::advice(&settings) {
-        tracing::warn!("{advice}");
-    }
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod advice;
 mod check;
 mod errors;
 mod layers;
@@ -28,7 +29,7 @@ mod settings;
 mod shown;
 pub mod token;
 
-pub use check::advice;
+pub use advice::{Advice, advice, advice_block};
 pub use errors::{Errors, Mistake, Origin};
 pub use settings::*;
 pub use shown::shown;

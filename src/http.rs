@@ -36,6 +36,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LEN
 use http_body_util::{Either, Full};
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use self::{auth::Auth, body::Bodies, query::Question};
 pub use self::{
@@ -47,7 +48,7 @@ use crate::{
     config::Scope,
     domain::{Catalogue, UnixMillis},
     read::{Answer, Ask},
-    telemetry::Sparing,
+    telemetry::{Sparing, traces},
 };
 
 /// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was
@@ -165,7 +166,9 @@ impl<B: Backend> Service<B> {
         R::Error: Into<axum::BoxError>,
     {
         let request = request.map(axum::body::Body::new);
-        let Ok(mut response): Result<_, Infallible> = self.router.clone().oneshot(request).await;
+        let span = traces::request(request.method(), request.uri().path(), request.headers());
+        let answer = self.router.clone().oneshot(request).instrument(span);
+        let Ok(mut response): Result<_, Infallible> = answer.await;
         if let Some(failure) = response.extensions_mut().remove::<Failure>() {
             self.api.log(&failure, id);
             return failure.response(id).map(Either::Left);
@@ -244,17 +247,17 @@ impl<B: Backend> Api<B> {
         match failure {
             Failure::Source(error) => {
                 if let Some(left_out) = line() {
-                    tracing::warn!(http.request_id = id, %error, log.left_out = left_out, "source failed a request");
+                    tracing::warn!(http.request_id = id, %error, lines.left_out = left_out, "source failed a request");
                 }
             }
             Failure::Promise(reason) => {
                 if let Some(left_out) = line() {
-                    tracing::warn!(http.request_id = id, error = %reason, log.left_out = left_out, "promise could not be given");
+                    tracing::warn!(http.request_id = id, error = %reason, lines.left_out = left_out, "promise could not be given");
                 }
             }
             Failure::Bug(reason) => {
                 if let Some(left_out) = line() {
-                    tracing::error!(http.request_id = id, error = %reason, log.left_out = left_out, "request met a bug");
+                    tracing::error!(http.request_id = id, error = %reason, lines.left_out = left_out, "request met a bug");
                 }
             }
             Failure::Malformed(_)

@@ -22,6 +22,8 @@ pub mod tiers;
 
 pub mod source;
 
+pub mod audit;
+
 pub mod read;
 
 pub mod apply;

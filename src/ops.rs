@@ -1,10 +1,11 @@
-//! The operators' listener: whether the process lives, whether it can answer, and its metrics.
+//! The operators' listener: whether the process lives, whether it can answer, its metrics, and a page that shows them.
 //!
 //! **Invariants.** Live means that the process turns; ready means that it can answer. Nothing here waits for another
 //! system: what it shows was found out elsewhere.
 //!
 //! **Deliberately absent**: tokens (keep the address private), and the envelope of the API.
 
+pub mod dashboard;
 mod health;
 
 use std::{convert::Infallible, sync::Arc};
@@ -24,7 +25,10 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 pub use self::health::Readiness;
-use crate::http::{Body, REQUEST_ID, RequestIds, listener::Answers};
+use crate::{
+    http::{Body, REQUEST_ID, RequestIds, listener::Answers},
+    telemetry::Meters,
+};
 
 /// What the operators' listener shows. Both are asked for at once, without waiting.
 pub trait Facts: Send + Sync + 'static {
@@ -33,6 +37,12 @@ pub trait Facts: Send + Sync + 'static {
 
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// What is counted.
+    fn meters(&self) -> &Meters;
+
+    /// How the parts of the service are.
+    fn parts(&self) -> dashboard::Parts;
 }
 
 /// The operators' listener as [`crate::http::listener`] calls it.
@@ -50,6 +60,7 @@ impl Service {
             .route("/livez", shown(get(live)))
             .route("/readyz", shown(get(ready)))
             .route("/metrics", shown(get(metrics)))
+            .merge(dashboard::routes())
             .fallback(async || plain(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
             .with_state(facts);
         Self {
@@ -116,8 +127,9 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::domain::UnixMillis;
 
-    struct Fake(Readiness);
+    struct Fake(Readiness, Arc<Meters>);
 
     impl Facts for Fake {
         fn readiness(&self) -> Readiness {
@@ -127,6 +139,24 @@ mod tests {
         fn metrics(&self) -> String {
             "balance_cache_up 1\n".to_owned()
         }
+
+        fn meters(&self) -> &Meters {
+            &self.1
+        }
+
+        fn parts(&self) -> dashboard::Parts {
+            dashboard::Parts {
+                started: UnixMillis(1),
+                now: UnixMillis(2),
+                api_port: 3001,
+                memory: dashboard::MemoryUse {
+                    entries: 0,
+                    bytes: 0,
+                    bytes_max: 1,
+                },
+                parts: vec![],
+            }
+        }
     }
 
     async fn asked(
@@ -134,7 +164,7 @@ mod tests {
         path: &str,
         readiness: Readiness,
     ) -> (u16, String, http::HeaderMap) {
-        let service = Service::new(Arc::new(Fake(readiness)), 7);
+        let service = Service::new(Arc::new(Fake(readiness, Meters::new())), 7);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -203,6 +233,11 @@ mod tests {
             ("GET", "/api/user/balance", 404),
             ("POST", "/livez", 405),
             ("HEAD", "/livez", 200),
+            ("GET", "/dashboard/", 404),
+            ("POST", "/dashboard/data", 405),
+            ("GET", "/dashboard/data?after=x", 400),
+            ("GET", "/dashboard/data?before=1", 400),
+            ("GET", "/dashboard/data?after=1", 200),
         ] {
             let told = asked(method, path, Readiness::default()).await;
             assert_eq!(told.0, status, "{method} {path}");

@@ -10,10 +10,12 @@
 //! [`batch::LOADS`] users at a time.
 
 mod batch;
+mod count;
 mod exact;
 mod flight;
 mod load;
 mod lookup;
+mod spent;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,21 +25,24 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use crate::render::Held;
 use crate::{
-    config::{Settings, SourceKind},
+    audit::Sampler,
+    config::Settings,
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
-    telemetry::Meters,
+    telemetry::{Meters, Op, traces},
     tiers::{
         memory::{Kept, Memory},
         redis::Redis,
     },
-    trail::{Detail, Forward, Outcome, Trail},
+    trail::{Detail, Forward, Tier, Trail},
 };
 use flight::{Flight, Flights, Landed, Role, Start};
+use spent::{Slow, Spent, Ways};
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
@@ -119,6 +124,8 @@ pub struct Parts {
     pub meters: Arc<Meters>,
     /// Where loads run.
     pub tasks: TaskTracker,
+    /// Who notes answers.
+    pub sampler: Arc<Sampler>,
 }
 
 /// Answers reads.
@@ -128,14 +135,17 @@ pub struct Reader {
     memory: Arc<Memory>,
     redis: Option<Arc<Redis>>,
     source: Arc<dyn Source>,
-    source_lags: bool,
+    ways: Ways,
     marks: Arc<Marks>,
     freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     tasks: TaskTracker,
     flights: Flights,
     permits: Semaphore,
+    loads_max: usize,
     times: Times,
+    sampler: Arc<Sampler>,
+    slow: Slow,
 }
 
 impl Reader {
@@ -151,20 +161,21 @@ impl Reader {
             freshness,
             meters,
             tasks,
+            sampler,
         } = parts;
         Arc::new(Self {
             catalogue,
             memory,
             redis,
             source,
-            source_lags: settings.source.kind == SourceKind::Scylla
-                && settings.source.read_from != crate::config::ReadFrom::Ledger,
+            ways: Ways::of(&settings.source),
             marks,
             freshness,
             meters,
             tasks,
             flights: Flights::default(),
             permits: Semaphore::new(settings.limits.source_loads),
+            loads_max: settings.limits.source_loads,
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
@@ -176,6 +187,8 @@ impl Reader {
                     .enabled
                     .then_some(settings.stale.max_age_ms.0),
             },
+            sampler,
+            slow: Slow::new(settings.telemetry.slow_read_ms.0),
         })
     }
 
@@ -183,8 +196,11 @@ impl Reader {
     #[must_use]
     pub fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
         let begun = Instant::now();
-        let answer = self.ask_memory(user, ask, begun).ok()?;
-        self.count(Ok(&answer), begun);
+        let asked = self.ask_memory(user, ask, begun);
+        let took = begun.elapsed();
+        self.meters.tier(Tier::Memory, Op::Get, took);
+        let answer = asked.ok()?;
+        self.count(user, Ok(&answer), begun, took, &Spent::default());
         Some(answer)
     }
 
@@ -198,10 +214,18 @@ impl Reader {
         ask: Ask,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let begun = Instant::now();
-        let result = self.answer(user, &ask, begun, deadline).await;
-        self.count(result.as_ref(), begun);
+        let (begun, mut spent) = (Instant::now(), Spent::default());
+        let result = self.answer(user, &ask, begun, deadline, &mut spent).await;
+        let took = begun.elapsed();
+        let outcome = self.count(user, result.as_ref(), begun, took, &spent);
+        self.slow.read(user, result.as_ref(), outcome, took, &spent);
         result
+    }
+
+    /// More than half of the places among the loads are free: somebody else may use the source a little.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.permits.available_permits() > self.loads_max / 2
     }
 
     /// Loads under way.
@@ -216,16 +240,18 @@ impl Reader {
         ask: &Ask,
         begun: Instant,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let said = match self.ask_memory(user, ask, begun) {
             Ok(answer) => return Ok(answer),
             Err(said) => said,
         };
+        spent.memory = begun.elapsed();
         if ask.no_cache {
-            return self.fly_alone(user, ask, said, deadline).await;
+            return self.fly_alone(user, ask, said, deadline, spent).await;
         }
-        match self.fly(user, begun, said, deadline).await {
-            Ok(answer) => self.satisfy(user, ask, answer, deadline).await,
+        match self.fly(user, begun, said, deadline, spent).await {
+            Ok(answer) => self.satisfy(user, ask, answer, deadline, spent).await,
             Err(error) => self.stale_or(user, ask, error),
         }
     }
@@ -271,6 +297,7 @@ impl Reader {
         begun: Instant,
         said: Forward,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let mut begun = begun;
         for _ in 0..BOARDINGS {
@@ -279,14 +306,15 @@ impl Reader {
                 self.lead_many(vec![(user, Arc::clone(&flight))]);
             }
             fail::fail_point!("boarded");
-            let landed = flight.wait(deadline).await?;
+            let landed = flight.wait(deadline, spent).await?;
             if landed.suits(&floors) {
                 return Ok(answer_of(landed, said, !leads));
             }
             begun = Instant::now();
         }
         // The flights that it followed were too old each time: one of its own.
-        self.fly_alone(user, &Ask::default(), said, deadline).await
+        self.fly_alone(user, &Ask::default(), said, deadline, spent)
+            .await
     }
 
     /// A load of its own, in its own task, that nobody follows: for who asked for the ledger, or found no flight young enough.
@@ -296,15 +324,22 @@ impl Reader {
         ask: &Ask,
         said: Forward,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let mark = self.marks.of(user);
         let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
         let (reader, fresh) = (Arc::clone(self), ask.no_cache);
-        let load = self
-            .tasks
-            .spawn(async move { reader.load(user, start, None, fresh).await });
+        let load = async move {
+            let mut spent = Spent::default();
+            let landed = reader.load(user, start, None, fresh, &mut spent).await;
+            (landed, spent)
+        };
+        let load = self.tasks.spawn(load.instrument(traces::load(user)));
         let landed = match tokio::time::timeout_at(deadline, load).await {
-            Ok(Ok(landed)) => landed?,
+            Ok(Ok((landed, of_load))) => {
+                spent.follow(of_load);
+                landed?
+            }
             Ok(Err(_)) | Err(_) => return Err(Error::Deadline),
         };
         if !landed.suits(&mark.floors) && !landed.suits(&self.marks.of(user).floors) {
@@ -352,20 +387,6 @@ impl Reader {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::Shed),
         }
-    }
-
-    fn count(&self, result: Result<&Answer, &Error>, begun: Instant) {
-        let outcome = match result {
-            Ok(answer) => {
-                if answer.held.snapshot.balances().is_empty() {
-                    self.meters.absent_read();
-                }
-                answer.trail.outcome()
-            }
-            Err(Error::Shed) => Outcome::Shed,
-            Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
-        };
-        self.meters.read(outcome, begun.elapsed());
     }
 }
 

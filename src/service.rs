@@ -3,14 +3,18 @@
 //! **Invariants.** Nobody spawns but here and by the trackers handed out here. Shutdown: stop accepting, finish what is in flight
 //! (at most `limits.drain_ms`), then stop the loops; a second signal ends the process at once.
 
+mod advice;
 mod assembled;
+mod shown;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::assembled::Assembled;
 use crate::{
+    audit::Auditor,
     clock,
     config::Settings,
     feed::invalidations::Follower,
@@ -21,9 +25,10 @@ use crate::{
     },
     ops,
     source::scylla::Scylla,
+    telemetry::traces,
 };
 
-/// How often buffered samples are counted and gauges are set.
+/// How often gauges are set, and what was counted is put beside what was counted before.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A process that cannot start, in words for the operator.
@@ -40,24 +45,26 @@ pub struct Service {
     parts: Arc<Assembled>,
     auth: Auth,
     scylla: Option<Arc<Scylla>>,
+    auditor: Option<Auditor>,
     shutdown: CancellationToken,
     loops: TaskTracker,
     work: TaskTracker,
 }
 
 impl Service {
-    /// Opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
+    /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
     ///
     /// # Errors
     /// What keeps it from starting.
     pub fn open(settings: Settings, shutdown: CancellationToken) -> Result<Self, Error> {
+        advice::tell(&settings);
         let auth = Auth::new(&settings.auth).map_err(|at| {
             Error(format!(
                 "auth.tokens[{at}].sha256 is not 64 hexadecimal digits"
             ))
         })?;
         let work = TaskTracker::new();
-        let (parts, scylla) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
+        let (parts, scylla, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
         Ok(Self {
             api: Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?,
             operators: Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?,
@@ -65,6 +72,7 @@ impl Service {
             parts: Arc::new(parts),
             auth,
             scylla,
+            auditor,
             shutdown,
             loops: TaskTracker::new(),
             work,
@@ -86,12 +94,16 @@ impl Service {
             parts,
             auth,
             scylla,
+            auditor,
             shutdown,
             loops,
             work,
         } = self;
         let stop_loops = CancellationToken::new();
         start_loops(&settings, &parts, scylla, &loops, &stop_loops);
+        if let Some(auditor) = auditor {
+            loops.spawn(auditor.run(stop_loops.clone()));
+        }
         let limits = Limits {
             connections: settings.limits.connections,
             header_timeout: settings.limits.header_timeout_ms.0,
@@ -128,6 +140,8 @@ impl Service {
             tracing::warn!("work was still under way after the drain");
         }
         tracing::info!("stopped");
+        // The last spans are sent by a thread that has to be waited for.
+        drop(tokio::task::spawn_blocking(traces::finish).await);
     }
 }
 
@@ -167,9 +181,15 @@ fn start_loops(
     let (parts, token) = (Arc::clone(parts), stop.clone());
     loops.spawn(async move {
         let upkeep = async {
+            let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut before = Instant::now();
             loop {
+                let now = ticks.tick().await;
                 parts.keep_up();
-                tokio::time::sleep(UPKEEP_EVERY).await;
+                let lasted = now.saturating_duration_since(before);
+                parts.meters.tick(clock::wall(), lasted);
+                before = now;
             }
         };
         tokio::select! {

@@ -10,11 +10,17 @@
 //!
 //! **Limits.** Each statement has `source.timeout_ms`; how many loads run at once is the caller's business.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use futures::future::BoxFuture;
 
-use crate::domain::{AssetId, Entry, Snapshot, UserId};
+use crate::domain::{AssetId, Entry, Seq, Snapshot, UnixMillis, UserId};
 
 pub mod embedded;
 pub mod scylla;
@@ -74,6 +80,46 @@ pub enum Readiness {
     NotReady(Arc<str>),
 }
 
+/// What reads took, counted while they run: for log lines and metrics, nothing is decided by it.
+#[derive(Debug, Default)]
+pub struct Cost {
+    statements: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Cost {
+    /// One more statement, or look into a file, that brought so many rows.
+    pub fn add(&self, rows: usize) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.rows
+            .fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Statements so far, those that failed among them or not.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Rows so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+/// A row of the ledger and since when it stands there, as far as anybody says. Without amounts: for who asks whether
+/// something was old, not what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// Which.
+    pub seq: Seq,
+    /// What its writer says.
+    pub created_at: Option<UnixMillis>,
+    /// When the database took it at the latest, by the database's clock. None where it does not say.
+    pub written_at: Option<UnixMillis>,
+}
+
 /// An authoritative source of balances.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Who this is (keyspace and cluster, or the ledger file's own id): the same after a restart, another for other
@@ -85,15 +131,43 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// All balances of a user, by the configured way (`source.read_from`). It may lag behind the ledger.
     /// `said_at` of each is the moment *before* the source was asked.
-    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>>;
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>>;
 
     /// The newest ledger row of each of these assets; an asset that the user never had is absent. Never lags.
     /// `assets` is sorted, without duplicates, and may be longer than one statement takes.
+    fn latest_counting<'a>(
+        &'a self,
+        user: UserId,
+        assets: &'a [AssetId],
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>>;
+
+    /// The lowest ledger row of this asset above `seq`, or the lowest of all: what somebody who was shown `seq` has
+    /// missed first. Never lags.
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>>;
+
+    /// As [`Source::load_counting`], for who does not ask what it cost.
+    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>> {
+        Box::pin(async move { self.load_counting(user, &Cost::default()).await })
+    }
+
+    /// As [`Source::latest_counting`], for who does not ask what it cost.
     fn latest<'a>(
         &'a self,
         user: UserId,
         assets: &'a [AssetId],
-    ) -> BoxFuture<'a, Result<Snapshot, Error>>;
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move { self.latest_counting(user, assets, &Cost::default()).await })
+    }
 
     /// Writes entries to the ledger and to the current state (`user_balances`), durably when it returns.
     /// Checked whole before anything is written; repeats are harmless.

@@ -1,59 +1,66 @@
 //! What the process says of itself: metrics and log lines. The interface to the metrics crates is localized here.
 //!
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
-//! text. Handles are held, so that counting costs no look-up.
+//! text. Handles are held, so that counting costs no look-up; a read is counted in memory that no other thread writes.
 
+mod audit;
+pub mod families;
+mod histogram;
 mod labels;
 pub mod log;
+pub mod recent;
+mod register;
+mod sizes;
+pub mod slowest;
 mod sparing;
+pub mod totals;
+pub mod traces;
 
 use std::{sync::Arc, time::Duration};
 
-use metrics::{Counter, Gauge, Histogram, Label};
+use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::trail::{Outcome, Tier};
+use self::{
+    families::Families,
+    recent::Recent,
+    register::{Count, Each, gauge_value},
+    slowest::{Slow, Slowest},
+};
+use crate::{
+    domain::UnixMillis,
+    trail::{Outcome, Tier},
+};
 
+pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{Applied, Evicted, Fault, Op, Refused, Via, Window};
 pub use sparing::Sparing;
-
-/// Upper bounds of all latency histograms, in seconds: from 50 µs to 10 s.
-const SECONDS: [f64; 17] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_5, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1,
-    0.25, 0.5, 1.0, 2.5, 10.0,
-];
-
-/// One handle per label value, in the order of `ALL`.
-struct Each<L, H>(Vec<(L, H)>);
-
-impl<L: PartialEq + Copy, H> Each<L, H> {
-    fn get(&self, label: L) -> Option<&H> {
-        self.0
-            .iter()
-            .find(|(at, _)| *at == label)
-            .map(|(_, handle)| handle)
-    }
-}
 
 /// All meters of one process.
 pub struct Meters {
     prometheus: PrometheusHandle,
-    reads: Each<Outcome, (Counter, Histogram)>,
-    absent_reads: Counter,
-    negative_amounts: Counter,
-    seq_regressions: Counter,
-    tiers: Each<(Tier, Op), Histogram>,
-    failures: Each<(Tier, Op, Fault), Counter>,
+    families: Families,
+    reads: Each<Outcome, (Counter, Seconds)>,
+    absent_reads: Count,
+    negative_amounts: Count,
+    seq_regressions: Count,
+    tiers: Each<(Tier, Op), Seconds>,
+    failures: Each<(Tier, Op, Fault), Count>,
     memory_entries: Gauge,
     memory_bytes: Gauge,
     loads_in_flight: Gauge,
-    evictions: Each<Evicted, Counter>,
-    notifications: Each<(Via, Applied), Counter>,
-    notification_delay: Histogram,
-    bus_delay: Histogram,
-    view_lag: Histogram,
-    bus_resyncs: Counter,
-    refused_fills: Each<Refused, Counter>,
+    evictions: Each<Evicted, Count>,
+    notifications: Each<(Via, Applied), Count>,
+    notification_delay: Seconds,
+    bus_delay: Seconds,
+    view_lag: Seconds,
+    bus_resyncs: Count,
+    refused_fills: Each<Refused, Count>,
+    audits: audit::Audits,
+    sizes: sizes::Sizes,
+    slowest: Slowest,
+    recent: Mutex<Recent>,
 }
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
@@ -62,100 +69,57 @@ impl Meters {
     /// All series, at zero.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        // The bounds are not empty, which is all that can be wrong with them.
-        let builder = PrometheusBuilder::new();
-        let builder = match builder.set_buckets(&SECONDS) {
-            Ok(builder) => builder,
-            Err(_) => PrometheusBuilder::new(),
-        };
-        let recorder = builder.build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
         let meters = metrics::with_local_recorder(&recorder, || Self::register(prometheus));
         Arc::new(meters)
     }
 
-    fn register(prometheus: PrometheusHandle) -> Self {
-        describe();
-        build_info();
-        audits();
-        let pairs = |of: &'static [Op]| {
-            TIERS
-                .iter()
-                .flat_map(move |tier| of.iter().map(move |op| (*tier, *op)))
-        };
-        Self {
-            prometheus,
-            reads: each(Outcome::ALL, |outcome| {
-                let labels = || vec![Label::new("outcome", outcome.word())];
-                (
-                    counter("reads_total", labels()),
-                    histogram("read_seconds", labels()),
-                )
-            }),
-            absent_reads: counter("absent_reads_total", vec![]),
-            negative_amounts: counter("negative_amounts_total", vec![]),
-            seq_regressions: counter("seq_regressions_total", vec![]),
-            tiers: each(pairs(Op::ALL), |(tier, op)| {
-                histogram("tier_seconds", tier_labels(tier, op))
-            }),
-            failures: each(
-                pairs(Op::ALL)
-                    .flat_map(|(tier, op)| Fault::ALL.iter().map(move |fault| (tier, op, *fault))),
-                |(tier, op, fault)| {
-                    let mut labels = tier_labels(tier, op);
-                    labels.push(Label::new("kind", fault.word()));
-                    counter("tier_failures_total", labels)
-                },
-            ),
-            memory_entries: gauge("memory_entries"),
-            memory_bytes: gauge("memory_bytes"),
-            loads_in_flight: gauge("loads_in_flight"),
-            evictions: each(Evicted::ALL.iter().copied(), |cause| {
-                counter("evictions_total", vec![Label::new("cause", cause.word())])
-            }),
-            notifications: each(
-                Via::ALL
-                    .iter()
-                    .flat_map(|via| Applied::ALL.iter().map(move |result| (*via, *result))),
-                |(via, result)| {
-                    let labels = vec![
-                        Label::new("via", via.word()),
-                        Label::new("result", result.word()),
-                    ];
-                    counter("notifications_total", labels)
-                },
-            ),
-            notification_delay: histogram("notification_delay_seconds", vec![]),
-            bus_delay: histogram("bus_delay_seconds", vec![]),
-            view_lag: histogram("view_lag_seconds", vec![]),
-            bus_resyncs: counter("bus_resyncs_total", vec![]),
-            refused_fills: each(Refused::ALL.iter().copied(), |reason| {
-                counter(
-                    "refused_fills_total",
-                    vec![Label::new("reason", reason.word())],
-                )
-            }),
-        }
-    }
-
     /// The page that Prometheus reads.
     #[must_use]
     pub fn page(&self) -> String {
-        self.prometheus.run_upkeep();
-        self.prometheus.render()
+        for (_, (count, seconds)) in &self.reads.0 {
+            count.absolute(seconds.count());
+        }
+        self.upkeep();
+        let mut page = self.prometheus.render();
+        self.families.render(&mut page);
+        page
     }
 
-    /// Moves buffered samples into their buckets. To be called every few seconds: samples are kept raw until then.
+    /// Lets the exporter tidy up. To be called every few seconds.
     pub fn upkeep(&self) {
         self.prometheus.run_upkeep();
     }
 
+    /// A second is over, for [`Meters::recent`]. To be called by one task.
+    pub fn tick(&self, at: UnixMillis, lasted: Duration) {
+        let totals = self.totals();
+        self.recent.lock().tick(at, lasted, totals);
+        self.slowest.forget(at);
+    }
+
+    /// The last quarter of an hour.
+    pub fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock()
+    }
+
+    /// The slowest reads of the last minutes.
+    #[must_use]
+    pub fn slowest(&self) -> Vec<Slow> {
+        self.slowest.all()
+    }
+
     /// A user's read was answered, or was not.
     pub fn read(&self, outcome: Outcome, took: Duration) {
-        if let Some((count, seconds)) = self.reads.get(outcome) {
-            count.increment(1);
-            seconds.record(took.as_secs_f64());
+        if let Some((_, seconds)) = self.reads.get(outcome) {
+            seconds.record(took);
         }
+    }
+
+    /// The same read, for [`Meters::slowest`]: asked for only if it is one of them.
+    pub fn slow(&self, took: Duration, what: impl FnOnce() -> Slow) {
+        self.slowest.offer(took, what);
     }
 
     /// A user with nothing was shown.
@@ -176,7 +140,7 @@ impl Meters {
     /// A tier answered.
     pub fn tier(&self, tier: Tier, op: Op, took: Duration) {
         if let Some(seconds) = self.tiers.get((tier, op)) {
-            seconds.record(took.as_secs_f64());
+            seconds.record(took);
         }
     }
 
@@ -218,17 +182,17 @@ impl Meters {
 
     /// From `created_at` to the effect.
     pub fn notification_delay(&self, delay: Duration) {
-        self.notification_delay.record(delay.as_secs_f64());
+        self.notification_delay.record(delay);
     }
 
     /// From the feed's entry to the effect here.
     pub fn bus_delay(&self, delay: Duration) {
-        self.bus_delay.record(delay.as_secs_f64());
+        self.bus_delay.record(delay);
     }
 
-    /// How far the view was behind a notification, where that was seen.
+    /// From a notification until a load without the ledger showed it.
     pub fn view_lag(&self, lag: Duration) {
-        self.view_lag.record(lag.as_secs_f64());
+        self.view_lag.record(lag);
     }
 
     /// The feed could not be followed without a gap.
@@ -250,141 +214,8 @@ impl std::fmt::Debug for Meters {
     }
 }
 
-fn each<L: Copy, H>(labels: impl IntoIterator<Item = L>, make: impl Fn(L) -> H) -> Each<L, H> {
-    Each(
-        labels
-            .into_iter()
-            .map(|label| (label, make(label)))
-            .collect(),
-    )
-}
-
-fn tier_labels(tier: Tier, op: Op) -> Vec<Label> {
-    vec![Label::new("tier", tier.word()), Label::new("op", op.word())]
-}
-
 fn named(name: &str) -> String {
     format!("balance_cache_{name}")
-}
-
-fn counter(name: &str, labels: Vec<Label>) -> Counter {
-    let counter = metrics::counter!(named(name), labels);
-    counter.increment(0);
-    counter
-}
-
-fn histogram(name: &str, labels: Vec<Label>) -> Histogram {
-    metrics::histogram!(named(name), labels)
-}
-
-fn gauge(name: &str) -> Gauge {
-    let gauge = metrics::gauge!(named(name));
-    gauge.set(0.0);
-    gauge
-}
-
-/// A gauge is a float: exact up to 2^53.
-fn gauge_value(number: u64) -> f64 {
-    u32::try_from(number).map_or_else(
-        |_| {
-            Duration::from_micros(number)
-                .as_secs_f64()
-                .mul_add(1e6, 0.0)
-        },
-        f64::from,
-    )
-}
-
-fn build_info() {
-    metrics::gauge!(
-        named("build_info"),
-        vec![Label::new("version", env!("CARGO_PKG_VERSION"))]
-    )
-    .set(1.0);
-}
-
-fn audits() {
-    for tier in TIERS {
-        for window in Window::ALL {
-            let labels = || {
-                vec![
-                    Label::new("tier", tier.word()),
-                    Label::new("window", window.word()),
-                ]
-            };
-            for name in ["audit_checked_total", "audit_stale_total"] {
-                drop(counter(name, labels()));
-            }
-        }
-    }
-}
-
-fn describe() {
-    for (name, what) in [
-        ("reads_total", "Users' reads by who answered"),
-        (
-            "absent_reads_total",
-            "Reads that showed a user with nothing",
-        ),
-        (
-            "negative_amounts_total",
-            "Amounts below zero that the source held",
-        ),
-        (
-            "seq_regressions_total",
-            "Answers held back because a higher seq was shown before; must stay 0",
-        ),
-        (
-            "tier_failures_total",
-            "Times that a tier could not do what it was asked",
-        ),
-        ("evictions_total", "Snapshots that memory let go of"),
-        (
-            "notifications_total",
-            "Settlement notifications by way and result",
-        ),
-        (
-            "bus_resyncs_total",
-            "Times that the feed could not be followed without a gap",
-        ),
-        ("refused_fills_total", "Loads that Redis refused to keep"),
-        (
-            "audit_checked_total",
-            "Answers compared with the ledger afterwards",
-        ),
-        (
-            "audit_stale_total",
-            "Answers that were too old when they were given",
-        ),
-    ] {
-        metrics::describe_counter!(named(name), what);
-    }
-    for (name, what) in [
-        ("read_seconds", "Seconds per read by who answered"),
-        ("tier_seconds", "Seconds that a tier took"),
-        (
-            "notification_delay_seconds",
-            "From created_at to the effect",
-        ),
-        (
-            "bus_delay_seconds",
-            "From the feed's entry to the effect here",
-        ),
-        (
-            "view_lag_seconds",
-            "How far the view was behind a notification",
-        ),
-    ] {
-        metrics::describe_histogram!(named(name), what);
-    }
-    for (name, what) in [
-        ("memory_entries", "Snapshots held in memory"),
-        ("memory_bytes", "Bytes held in memory, as weighed"),
-        ("loads_in_flight", "Loads from the source under way"),
-        ("build_info", "The version that runs"),
-    ] {
-        metrics::describe_gauge!(named(name), what);
-    }
 }
 
 #[cfg(test)]
@@ -425,17 +256,14 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.0002\"} 0")
+            page.contains(
+                "balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.000256\"} 0"
+            )
         );
         assert!(
-            page.contains("balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.0004\"} 1")
+            page.contains(
+                "balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.000512\"} 1"
+            )
         );
-    }
-
-    #[test]
-    fn gauges_are_exact() {
-        for number in [0, 1, 4_294_967_295, 4_294_967_296, 123_456_789_012] {
-            assert_eq!(format!("{:.0}", gauge_value(number)), number.to_string());
-        }
     }
 }

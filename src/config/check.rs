@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{AuthMode, Errors, Mistake, Origin, Settings, SourceKind, layers::Told};
+use super::{Errors, Mistake, Origin, Settings, SourceKind, layers::Told};
 
 mod auth;
 mod catalogue;
@@ -36,29 +36,6 @@ pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
     check.catalogue();
     check.telemetry();
     Errors::unless_empty(check.told.mistakes)
-}
-
-/// What is allowed and still worth a line at start.
-#[must_use]
-pub fn advice(settings: &Settings) -> Vec<&'static str> {
-    let mut lines = Vec::new();
-    let tokens = !settings.auth.tokens.is_empty();
-    match settings.auth.mode {
-        AuthMode::Network => lines.push(
-            "auth.mode is network: everybody who reaches http.listen may read and change every user",
-        ),
-        AuthMode::None | AuthMode::Token => {}
-    }
-    if tokens && settings.auth.mode != AuthMode::Token {
-        lines.push("auth.tokens are listed and not looked at: auth.mode is not token");
-    }
-    if !settings.ops.listen.ip().is_loopback() {
-        lines.push("ops.listen has no token and is not on loopback: keep it on a private network");
-    }
-    if settings.source.kind == SourceKind::Embedded && !settings.redis.url.is_empty() {
-        lines.push("source.kind is embedded: with this ledger only one instance can use the Redis");
-    }
-    lines
 }
 
 /// Settings under check.
@@ -138,6 +115,7 @@ impl Check<'_> {
             redis,
             limits,
             scylla,
+            audit,
             ..
         } = self.settings;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -174,6 +152,19 @@ impl Check<'_> {
                 1,
                 1_000_000,
             ),
+            (
+                "audit.samples_per_second",
+                u64::from(audit.samples_per_second),
+                0,
+                1_000,
+            ),
+            (
+                "audit.reads_per_second",
+                u64::from(audit.reads_per_second),
+                1,
+                100_000,
+            ),
+            ("audit.pending_max", count(audit.pending_max), 1, 1_000_000),
         ] {
             self.require(
                 &[key],
@@ -201,6 +192,18 @@ impl Check<'_> {
             &["telemetry.log"],
             good,
             "must be error, warn, info, debug, trace, or a filter as RUST_LOG takes it",
+        );
+        let endpoint = &self.settings.telemetry.otlp_endpoint;
+        let host = endpoint.strip_prefix("http://");
+        self.require(
+            &["telemetry.otlp_endpoint"],
+            endpoint.is_empty() || host.is_some_and(|host| !host.is_empty()),
+            "must be http://host:port of a collector, or empty",
+        );
+        self.require(
+            &["telemetry.otlp_endpoint"],
+            endpoint.is_empty() || cfg!(feature = "otel"),
+            "this binary was built without traces: build it with --features otel, or leave the key empty",
         );
     }
 }

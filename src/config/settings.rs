@@ -46,6 +46,7 @@ pub struct Settings {
     pub settlement: Settlement,
     pub stale: Stale,
     pub limits: Limits,
+    pub audit: Audit,
     pub telemetry: Telemetry,
     pub assets: Vec<Asset>,
     #[serde(default)]
@@ -272,6 +273,12 @@ section! {
     }
 }
 
+section! {
+    /// Who compares answers with the ledger afterwards.
+    #[derive(Debug)]
+    Audit { samples_per_second: u32, reads_per_second: u32, pending_max: usize, grace_ms: Millis, }
+}
+
 choice! {
     /// The form of log lines.
     LogFormat { Text, Json, }
@@ -280,5 +287,5 @@ choice! {
 section! {
     /// What the process says of itself.
     #[derive(Debug)]
-    Telemetry { log: String, format: LogFormat, }
+    Telemetry { log: String, format: LogFormat, slow_read_ms: Millis, otlp_endpoint: String, }
 }

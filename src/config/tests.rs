@@ -233,7 +233,7 @@ fn allowed_but_worth_a_line() {
     let text = format!(
         "[http]\nlisten = \"0.0.0.0:1\"\n[ops]\nlisten = \"10.0.0.1:2\"\n[redis]\nurl = \"redis://h\"\n[auth]\nmode = \"network\"\n{TOKEN}"
     );
-    assert_eq!(advice(&loaded(&text, &[]).unwrap()).len(), 4);
+    assert_eq!(advice(&loaded(&text, &[]).unwrap()).len(), 5);
 }
 
 #[test]

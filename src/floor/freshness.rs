@@ -85,6 +85,15 @@ impl Freshness {
         self.shown.store(0, Ordering::SeqCst);
     }
 
+    /// How long ago the newest proof was dated; none where there is no feed or nothing is proven.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        self.max_staleness?;
+        let micros = self.shown.load(Ordering::SeqCst).checked_sub(1)?;
+        let proof = self.base.checked_add(Duration::from_micros(micros))?;
+        Some(now.saturating_duration_since(proof))
+    }
+
     /// Whether a read that begins `now` may rely on what is held.
     #[must_use]
     pub fn proven(&self, now: Instant) -> bool {

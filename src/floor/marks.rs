@@ -104,6 +104,17 @@ impl Marks {
         .unwrap_or_default()
     }
 
+    /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
+    #[must_use]
+    pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
+        self.with(user, |shard| {
+            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
+            let mut floors = memo?.notified.iter();
+            floors.find(|floor| floor.0 == asset).copied()
+        })
+        .map(|(_, seq, told)| (seq, told))
+    }
+
     /// A notification said that the user's balance in this asset is at `seq`, and maybe what it is. True if that is news.
     pub fn changed(
         &self,

@@ -169,7 +169,7 @@ impl Listening {
                     Ok((stream, _)) => return Some((stream, permit)),
                     Err(error) => {
                         if let Some(left_out) = log.line() {
-                            tracing::warn!(%error, log.left_out = left_out, "accept failed");
+                            tracing::warn!(%error, lines.left_out = left_out, "accept failed");
                         }
                         if let Some(pause) = pause_after(&error) {
                             sleep(pause).await;

@@ -6,9 +6,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight};
-use crate::domain::UserId;
+use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight, spent::Spent};
+use crate::{domain::UserId, telemetry::traces};
 
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;
@@ -49,24 +50,32 @@ impl Reader {
             }
         }
         self.lead_many(leading);
+        let mut spent = Spent::default();
         for (user, (flight, follows, said, floors)) in missing {
-            let result = match flight.wait(deadline).await {
+            let result = match flight.wait(deadline, &mut spent).await {
                 Ok(landed) if landed.suits(&floors) => Ok(answer_of(landed, said, follows)),
-                Ok(_) => self.answer(user, &ask, Instant::now(), deadline).await,
+                Ok(_) => {
+                    let now = Instant::now();
+                    self.answer(user, &ask, now, deadline, &mut spent).await
+                }
                 Err(error) => self.stale_or(user, &ask, error),
             };
             answers.insert(
                 user,
-                result.inspect_err(|error| self.count(Err(error), begun))?,
+                result.inspect_err(|error| {
+                    self.count(user, Err(error), begun, begun.elapsed(), &Spent::default());
+                })?,
             );
         }
-        let ordered: Vec<_> = users
-            .iter()
-            .filter_map(|user| answers.get(user).cloned())
-            .collect();
-        for answer in &ordered {
-            self.count(Ok(answer), begun);
+        let mut ordered = Vec::with_capacity(users.len());
+        for user in users {
+            if let Some(answer) = answers.get(user) {
+                let took = begun.elapsed();
+                self.count(*user, Ok(answer), begun, took, &Spent::default());
+                ordered.push(answer.clone());
+            }
         }
+        self.slow.batch(&ordered, begun.elapsed());
         Ok(ordered)
     }
 
@@ -77,12 +86,9 @@ impl Reader {
         let loads = stream::iter(users.to_vec()).map(|user| {
             let reader = Arc::clone(self);
             async move {
-                let now = Instant::now();
-                now >= end
-                    || reader
-                        .answer(user, &Ask::default(), now, deadline)
-                        .await
-                        .is_err()
+                let (now, ask, mut spent) = (Instant::now(), Ask::default(), Spent::default());
+                let answer = reader.answer(user, &ask, now, deadline, &mut spent);
+                now >= end || answer.await.is_err()
             }
         });
         let results: Vec<_> = loads.buffer_unordered(LOADS).collect().await;
@@ -112,16 +118,18 @@ impl Reader {
                 .map(|((user, flight), looked)| {
                     let reader = &reader;
                     async move {
+                        let mut spent = Spent::default();
                         reader.meters.load_in_flight(true);
-                        let landed = reader.load(user, flight.start, looked, false).await;
+                        let load = reader.load(user, flight.start, looked, false, &mut spent);
+                        let landed = load.instrument(traces::load(user)).await;
                         reader.meters.load_in_flight(false);
-                        reader.flights.land(user, &flight, landed);
+                        reader.flights.land(user, &flight, landed, spent);
                     }
                 });
             stream::iter(loads)
                 .for_each_concurrent(LOADS, |load| load)
                 .await;
         });
-        self.tasks.spawn(run);
+        self.tasks.spawn(run.instrument(Span::current()));
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, Reader, flight::Start};
+use super::{Answer, Ask, Error, Reader, flight::Start, spent::Spent};
 use crate::{
     clock,
     domain::UserId,
@@ -22,6 +22,7 @@ impl Reader {
         ask: &Ask,
         answer: Answer,
         deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Answer, Error> {
         if ask.min_seq.met_by(&answer.held.snapshot) {
             return Ok(answer);
@@ -37,7 +38,7 @@ impl Reader {
         let mut pause = Duration::from_millis(1);
         loop {
             let permit = self.permit(start).await?;
-            snapshot = self.look_again(user, snapshot, &ask.min_seq).await?;
+            snapshot = self.look_again(user, snapshot, &ask.min_seq, spent).await?;
             // Who only waits keeps no place among the loads.
             drop(permit);
             if ask.min_seq.met_by(&snapshot) {

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::Error;
+use super::{Error, spent::Spent};
 use crate::{
     domain::{Floors, UserId},
     floor::{Freshness, Mark, Marks},
@@ -61,7 +61,7 @@ impl Landed {
 pub struct Flight {
     /// What was known when it began.
     pub start: Start,
-    landed: watch::Sender<Option<Result<Landed, Error>>>,
+    landed: watch::Sender<Option<(Result<Landed, Error>, Spent)>>,
 }
 
 /// What a reader of a user becomes.
@@ -117,7 +117,13 @@ impl Flights {
     }
 
     /// The load is over: nobody joins it any more, and all followers hear.
-    pub fn land(&self, user: UserId, flight: &Arc<Flight>, result: Result<Landed, Error>) {
+    pub(super) fn land(
+        &self,
+        user: UserId,
+        flight: &Arc<Flight>,
+        result: Result<Landed, Error>,
+        spent: Spent,
+    ) {
         let mut flights = self.0.lock();
         if flights
             .get(&user)
@@ -126,7 +132,7 @@ impl Flights {
             flights.remove(&user);
         }
         drop(flights);
-        flight.landed.send_replace(Some(result));
+        flight.landed.send_replace(Some((result, spent)));
     }
 
     /// Loads under way.
@@ -137,16 +143,18 @@ impl Flights {
 }
 
 impl Flight {
-    /// Waits for the landing.
+    /// Waits for the landing; `spent` is what the load spent then.
     ///
     /// # Errors
     /// The load's own, or [`Error::Deadline`].
-    pub async fn wait(&self, deadline: Instant) -> Result<Landed, Error> {
+    pub(super) async fn wait(&self, deadline: Instant, spent: &mut Spent) -> Result<Landed, Error> {
         let mut landed = self.landed.subscribe();
         let waited = tokio::time::timeout_at(deadline, landed.wait_for(Option::is_some)).await;
-        match waited {
-            Ok(Ok(result)) => result.clone().unwrap_or(Err(Error::Deadline)),
-            Ok(Err(_)) | Err(_) => Err(Error::Deadline),
-        }
+        let Ok(Ok(landed)) = waited else {
+            return Err(Error::Deadline);
+        };
+        let (result, of_load) = landed.clone().ok_or(Error::Deadline)?;
+        spent.follow(of_load);
+        result
     }
 }

@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use super::{
     Error, Reader,
     flight::{Landed, Start},
+    spent::Spent,
 };
 use crate::{
     clock,
     domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
     floor::Mark,
     render::Held,
-    source,
+    source::{self, Cost},
     telemetry::{Fault, Op},
     tiers::{
         memory::Kept,
@@ -78,6 +79,7 @@ impl Reader {
         start: Start,
         looked: Option<Lookup>,
         fresh: bool,
+        spent: &mut Spent,
     ) -> Result<Landed, Error> {
         let asked = match &self.redis {
             None => Asked {
@@ -85,12 +87,19 @@ impl Reader {
                 grant: None,
                 known: Known::default(),
             },
-            Some(redis) => match self.ask_redis(redis, user, start, looked, fresh).await {
-                Ok(landed) => return Ok(landed),
-                Err(asked) => asked,
-            },
+            Some(redis) => {
+                let asked = self.ask_redis(redis, user, start, looked, fresh).await;
+                // For several users at once Redis was asked before this began.
+                spent.redis = start.at.elapsed();
+                match asked {
+                    Ok(landed) => return Ok(landed),
+                    Err(asked) => asked,
+                }
+            }
         };
-        let result = self.load_from_source(user, start, &asked, fresh).await;
+        let result = self
+            .load_from_source(user, start, &asked, fresh, spent)
+            .await;
         if result.is_err()
             && let (Some(redis), Some(grant)) = (&self.redis, &asked.grant)
         {
@@ -105,9 +114,12 @@ impl Reader {
         start: Start,
         asked: &Asked,
         fresh: bool,
+        spent: &mut Spent,
     ) -> Result<Landed, Error> {
         let heard_at = clock::wall();
-        let loaded = self.ask_source_in_turn(user, start, asked, fresh).await?;
+        let loaded = self
+            .ask_source_in_turn(user, start, asked, fresh, spent)
+            .await?;
         let negative = loaded
             .snapshot
             .balances()
@@ -117,18 +129,22 @@ impl Reader {
         self.meters
             .negative_amounts(u64::try_from(negative).unwrap_or(0));
 
-        let (mut snapshot, mut unmet) = self.reach(user, &loaded.snapshot, &asked.known).await?;
+        let (mut snapshot, mut unmet) = self
+            .reach(user, &loaded.snapshot, &asked.known, spent)
+            .await?;
         fail::fail_point!("reached");
         let mut kept_for = None;
         let mut refused = asked.grant.is_none() && asked.forward.is_some();
         if let (true, Some(redis), Some(grant)) = (unmet.is_empty(), &self.redis, &asked.grant) {
+            let begun = Instant::now();
             match redis.fill(user, grant, &snapshot, loaded.from_ledger).await {
                 Ok(Ok(ttl)) => kept_for = Some(ttl),
                 Ok(Err(_)) | Err(_) => refused = true,
             }
+            spent.redis = spent.redis.saturating_add(begun.elapsed());
             if refused {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
-                (snapshot, unmet) = self.reach(user, &snapshot, &asked.known).await?;
+                (snapshot, unmet) = self.reach(user, &snapshot, &asked.known, spent).await?;
             }
         } else if let (false, Some(redis), Some(grant)) =
             (unmet.is_empty(), &self.redis, &asked.grant)
@@ -176,10 +192,18 @@ impl Reader {
         start: Start,
         asked: &Asked,
         fresh: bool,
+        spent: &mut Spent,
     ) -> Result<Loaded, Error> {
-        let _permit = self.permit(start).await?;
-        let begun = Instant::now();
-        let loaded = self.ask_source(user, start, asked, fresh).await;
+        let waits = Instant::now();
+        let permit = self.permit(start).await;
+        spent.permit = waits.elapsed();
+        let _permit = permit?;
+        let (begun, cost) = (Instant::now(), Cost::default());
+        let loaded = self
+            .ask_source(user, start, asked, fresh, &cost, &mut spent.asked)
+            .await;
+        spent.source = begun.elapsed();
+        spent.add(&cost);
         let fault = match &loaded {
             Ok(_) => None,
             Err(source::Error::Timeout) => Some(Fault::Timeout),
@@ -187,10 +211,13 @@ impl Reader {
             Err(source::Error::Unavailable(_)) => Some(Fault::Error),
         };
         match fault {
-            None => self.meters.tier(Tier::Source, Op::Load, begun.elapsed()),
+            None => self.meters.tier(Tier::Source, Op::Load, spent.source),
             Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
         }
-        Ok(loaded?)
+        let loaded = loaded?;
+        let assets = loaded.snapshot.balances().len();
+        self.meters.source_read(cost.rows(), assets);
+        Ok(loaded)
     }
 
     /// Asks the view, or whatever is configured, alone where that is safe; else the ledger too.
@@ -200,7 +227,10 @@ impl Reader {
         start: Start,
         asked: &Asked,
         fresh: bool,
+        cost: &Cost,
+        named: &mut &'static str,
     ) -> Result<Loaded, source::Error> {
+        *named = self.ways.alone;
         let mark = self.marks.of(user);
         let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
         // Proven when it began, and since then not revoked: the lease may be of another Redis than the proof.
@@ -211,31 +241,33 @@ impl Reader {
             known_fresh && !self.marks.blind() && !mark.changed && !told_by_redis && !fresh;
         if trusted {
             return Ok(Loaded {
-                snapshot: self.source.load(user).await?,
-                from_ledger: !self.source_lags,
+                snapshot: self.source.load_counting(user, cost).await?,
+                from_ledger: !self.ways.lags,
             });
         }
+        *named = self.ways.both;
         let wanted = self.wanted(user, &mark, &asked.known);
-        if !self.source_lags {
+        let load = self.source.load_counting(user, cost);
+        if !self.ways.lags {
             let beyond: Vec<_> = wanted
                 .iter()
                 .copied()
                 .filter(|asset| self.catalogue.get(*asset).is_none())
                 .collect();
-            let loaded = self.source.load(user);
-            let (loaded, more) = futures::try_join!(loaded, self.source.latest(user, &beyond))?;
+            let more = self.source.latest_counting(user, &beyond, cost);
+            let (loaded, more) = futures::try_join!(load, more)?;
             return Ok(Loaded {
                 snapshot: loaded.merge(&more),
                 from_ledger: true,
             });
         }
-        let (viewed, ledger) =
-            futures::try_join!(self.source.load(user), self.source.latest(user, &wanted))?;
+        let ledger = self.source.latest_counting(user, &wanted, cost);
+        let (viewed, ledger) = futures::try_join!(load, ledger)?;
         let more: Vec<_> = viewed
             .assets()
             .filter(|asset| wanted.binary_search(asset).is_err())
             .collect();
-        let more = self.source.latest(user, &more).await?;
+        let more = self.source.latest_counting(user, &more, cost).await?;
         Ok(Loaded {
             snapshot: viewed.merge(&ledger).merge(&more),
             from_ledger: true,
@@ -263,6 +295,7 @@ impl Reader {
         user: UserId,
         snapshot: &Snapshot,
         known: &Known,
+        spent: &mut Spent,
     ) -> Result<(Snapshot, Floors), Error> {
         let mut snapshot = snapshot.merge(&known.snapshot);
         let end = Instant::now().checked_add(self.times.lag_budget);
@@ -275,7 +308,7 @@ impl Reader {
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }
-            snapshot = self.look_again(user, snapshot, &floors).await?;
+            snapshot = self.look_again(user, snapshot, &floors, spent).await?;
             if floors.met_by(&snapshot) {
                 continue;
             }
@@ -298,10 +331,14 @@ impl Reader {
         user: UserId,
         snapshot: Snapshot,
         floors: &Floors,
+        spent: &mut Spent,
     ) -> Result<Snapshot, Error> {
         let unmet: Vec<_> = floors.unmet_by(&snapshot).collect();
-        let rows = self.source.latest(user, &unmet).await?;
-        Ok(snapshot.merge(&rows))
+        let (begun, cost) = (Instant::now(), Cost::default());
+        let rows = self.source.latest_counting(user, &unmet, &cost).await;
+        spent.source = spent.source.saturating_add(begun.elapsed());
+        spent.add(&cost);
+        Ok(snapshot.merge(&rows?))
     }
 
     /// Nothing older than this snapshot may be shown from now on; memory keeps it if nothing happened that it does not know.

@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span};
 
-use super::{Error, told};
+use super::{Error, shown::Fixed, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
-    config::{Settings, SourceKind},
+    audit::{self, Auditor, Inbox, Sampler},
+    config::{ReadFrom, Settings, SourceKind},
     domain::{Catalogue, Entry, Notification, UserId},
     feed::settlements::Consumer,
     floor::{Freshness, MARKS_MAX, Marks},
@@ -16,7 +18,7 @@ use crate::{
     ops,
     read::{self, Answer, Ask, Parts, Reader},
     source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    telemetry::{self, Meters, Via},
+    telemetry::{self, Meters, Via, traces},
     tiers::{
         memory::Memory,
         redis::{Link, Redis},
@@ -44,8 +46,11 @@ pub(super) struct Assembled {
     pub(super) consumer: Option<Arc<Consumer>>,
     shutdown: CancellationToken,
     started: Instant,
+    pub(super) fixed: Fixed,
 }
 
+/// The parts, and what has a loop of its own.
+type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
 type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
 
 fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
@@ -120,6 +125,43 @@ fn consumer(
     ))
 }
 
+fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>) -> Arc<Memory> {
+    let stale_for = if settings.stale.enabled {
+        settings.stale.max_age_ms.0
+    } else {
+        Duration::ZERO
+    };
+    Arc::new(Memory::new(
+        settings.memory.max_bytes,
+        stale_for,
+        Arc::clone(catalogue),
+        Arc::clone(meters),
+    ))
+}
+
+fn auditor(
+    settings: &Settings,
+    parts: &Assembled,
+    sampler: Arc<Sampler>,
+    inbox: Inbox,
+) -> Option<Auditor> {
+    let reader = Arc::clone(&parts.reader);
+    let parts = audit::Parts {
+        sampler,
+        inbox,
+        source: Arc::clone(&parts.source),
+        catalogue: Arc::clone(&parts.catalogue),
+        marks: Arc::clone(&parts.marks),
+        meters: Arc::clone(&parts.meters),
+        has_room: Arc::new(move || reader.has_room()),
+        source_lags: settings.source.kind == SourceKind::Scylla
+            && settings.source.read_from != ReadFrom::Ledger,
+    };
+    let times = &settings.settlement;
+    let (staleness, floor_ttl) = (times.max_staleness_ms.0, times.floor_ttl_ms.0);
+    Auditor::new(parts, &settings.audit, staleness, floor_ttl)
+}
+
 // === impl Assembled ===
 
 impl Assembled {
@@ -127,7 +169,7 @@ impl Assembled {
         settings: &Settings,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<(Self, Option<Arc<Scylla>>), Error> {
+    ) -> Result<Made, Error> {
         let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
@@ -143,18 +185,8 @@ impl Assembled {
             Freshness::by_proof(settings.settlement.max_staleness_ms.0)
         });
         let redis = open_redis(settings, &source, &freshness, &meters)?;
-        let stale_for = if settings.stale.enabled {
-            settings.stale.max_age_ms.0
-        } else {
-            Duration::ZERO
-        };
-        let max_bytes = settings.memory.max_bytes;
-        let memory = Arc::new(Memory::new(
-            max_bytes,
-            stale_for,
-            Arc::clone(&catalogue),
-            Arc::clone(&meters),
-        ));
+        let memory = memory(settings, &catalogue, &meters);
+        let (sampler, inbox) = Sampler::new();
         let reader = Reader::new(
             Parts {
                 catalogue: Arc::clone(&catalogue),
@@ -165,6 +197,7 @@ impl Assembled {
                 freshness: Arc::clone(&freshness),
                 meters: Arc::clone(&meters),
                 tasks: tasks.clone(),
+                sampler: Arc::clone(&sampler),
             },
             settings,
         );
@@ -174,6 +207,7 @@ impl Assembled {
             Arc::clone(&memory),
             Arc::clone(&marks),
             Arc::clone(&meters),
+            Arc::clone(&sampler),
         ));
         let consumer = redis
             .as_ref()
@@ -192,8 +226,10 @@ impl Assembled {
             consumer,
             shutdown,
             started: Instant::now(),
+            fixed: Fixed::now(settings),
         };
-        Ok((assembled, scylla))
+        let auditor = auditor(settings, &assembled, sampler, inbox);
+        Ok((assembled, scylla, auditor))
     }
 
     pub(super) fn keep_up(&self) {
@@ -207,6 +243,7 @@ impl Assembled {
         &self,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        let change = change.instrument(Span::current());
         self.tasks.spawn(change).await.ok()
     }
 }
@@ -217,7 +254,8 @@ impl Backend for Arc<Assembled> {
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        self.reader.read(user, ask, deadline).await
+        let read = self.reader.read(user, ask, deadline);
+        read.instrument(traces::read(user)).await
     }
 
     async fn read_many(
@@ -234,8 +272,9 @@ impl Backend for Arc<Assembled> {
         deadline: Instant,
     ) -> Result<Applied, apply::Error> {
         let applier = Arc::clone(&self.applier);
+        let span = traces::apply(notifications.len());
         let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
-        self.finish(change)
+        self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(apply::Error::Deadline))
     }
@@ -251,8 +290,9 @@ impl Backend for Arc<Assembled> {
         deadline: Instant,
     ) -> Result<Written, WriteError> {
         let applier = Arc::clone(&self.applier);
+        let span = traces::apply(entries.len());
         let change = async move { applier.write(&entries, deadline).await };
-        self.finish(change)
+        self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
     }
@@ -330,5 +370,13 @@ impl ops::Facts for Assembled {
     fn metrics(&self) -> String {
         self.keep_up();
         self.meters.page()
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    fn parts(&self) -> ops::dashboard::Parts {
+        Self::parts(self)
     }
 }

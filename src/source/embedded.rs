@@ -30,13 +30,14 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     clock, config,
-    domain::{AssetId, Entry, Snapshot, UserId},
-    source::{Error, Readiness, Source, WriteError, Written},
+    domain::{AssetId, Entry, Seq, Snapshot, UserId},
+    source::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
 };
 
 mod group;
 mod sample;
 mod tables;
+mod times;
 
 pub use group::GROUP_ENTRIES_MAX;
 use group::Group;
@@ -135,6 +136,16 @@ impl Embedded {
         self.watched(done).await
     }
 
+    /// The same; every row that it looks at is one of the snapshot.
+    async fn counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, Error>
+    where
+        R: FnOnce(&Tables) -> Result<Snapshot, Error> + Send + 'static,
+    {
+        let snapshot = self.read(read).await?;
+        cost.add(snapshot.balances().len());
+        Ok(snapshot)
+    }
+
     /// Within the time that a call has; remembers whether it failed.
     async fn watched<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let done = tokio::time::timeout(self.timeout, work)
@@ -169,20 +180,35 @@ impl Source for Embedded {
         }
     }
 
-    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>> {
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
         let said_at = clock::wall();
-        self.read(move |tables| tables.balances(user, said_at))
+        self.counted(cost, move |tables| tables.balances(user, said_at))
             .boxed()
     }
 
-    fn latest<'a>(
+    fn latest_counting<'a>(
         &'a self,
         user: UserId,
         assets: &'a [AssetId],
+        cost: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, Error>> {
         let said_at = clock::wall();
         let assets = assets.to_vec();
-        self.read(move |tables| tables.latest(user, &assets, said_at))
+        self.counted(cost, move |tables| tables.latest(user, &assets, said_at))
+            .boxed()
+    }
+
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        self.read(move |tables| tables.above(user, asset, seq))
             .boxed()
     }
 

@@ -46,8 +46,8 @@ use self::{
 use crate::{
     clock,
     config::{self, ReadFrom, ViewCheck},
-    domain::{AssetId, Catalogue, Entry, Snapshot, UserId},
-    source::{Error, Readiness, Source, WriteError, Written},
+    domain::{AssetId, Catalogue, Entry, Seq, Snapshot, UserId},
+    source::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
 };
 
 pub use connect::BadSetting;
@@ -137,7 +137,7 @@ impl Scylla {
         }
     }
 
-    async fn load_balances(&self, user: UserId) -> Result<Snapshot, Error> {
+    async fn load_balances(&self, user: UserId, cost: &Cost) -> Result<Snapshot, Error> {
         let live = self.live()?;
         if let Readiness::NotReady(reason) = &self.state.load().readiness {
             return Err(Error::Unavailable(Arc::clone(reason)));
@@ -146,13 +146,13 @@ impl Scylla {
         match &live.load {
             Load::View { page, jump } => {
                 let guesses = (&self.remembered, &*self.catalogue);
-                view::load(&live, (page, jump), user, guesses, said_at).await
+                view::load((&live, cost), (page, jump), user, guesses, said_at).await
             }
             Load::Table(statement) => {
-                let rows = live.rows(statement, (user.get(),)).await?;
+                let rows = live.counted(cost, statement, (user.get(),)).await?;
                 balances(&rows, said_at).map(Snapshot::new)
             }
-            Load::Ledger => ledger::latest(&live, user, &self.assets).await,
+            Load::Ledger => ledger::latest((&live, cost), user, &self.assets).await,
         }
     }
 
@@ -185,18 +185,35 @@ impl Source for Scylla {
         self.state.load().readiness.clone()
     }
 
-    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>> {
-        Box::pin(async move { self.noticed(self.load_balances(user).await) })
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move { self.noticed(self.load_balances(user, cost).await) })
     }
 
-    fn latest<'a>(
+    fn latest_counting<'a>(
         &'a self,
         user: UserId,
         assets: &'a [AssetId],
+        cost: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, Error>> {
         Box::pin(async move {
             let live = self.live()?;
-            self.noticed(ledger::latest(&live, user, assets).await)
+            self.noticed(ledger::latest((&live, cost), user, assets).await)
+        })
+    }
+
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            self.noticed(ledger::above(&live, user, asset, seq).await)
         })
     }
 

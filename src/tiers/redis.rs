@@ -9,6 +9,7 @@
 //!
 //! **Limits.** [`take`]'s batches of commands in one pipeline.
 
+mod advice;
 mod conn;
 pub mod entry;
 mod keys;
@@ -320,7 +321,7 @@ impl Redis {
             tracing::warn!(
                 reason,
                 code,
-                log.left_out = left_out,
+                lines.left_out = left_out,
                 "redis refused a command"
             );
         }

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -19,8 +19,21 @@ const EDGES: [(&str, &[&str]); 17] = [
     ),
     ("source", &["domain", "clock", "config", "telemetry"]),
     (
+        "audit",
+        &[
+            "domain",
+            "clock",
+            "config",
+            "telemetry",
+            "trail",
+            "floor",
+            "source",
+        ],
+    ),
+    (
         "read",
         &[
+            "audit",
             "domain",
             "clock",
             "config",
@@ -35,6 +48,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     (
         "apply",
         &[
+            "audit",
             "domain",
             "clock",
             "config",
@@ -71,7 +85,7 @@ const EDGES: [(&str, &[&str]); 17] = [
             "source",
         ],
     ),
-    ("ops", &["http"]),
+    ("ops", &["domain", "http", "telemetry", "trail"]),
     ("service", EVERY),
     ("cli", EVERY),
     ("main", EVERY),
@@ -79,6 +93,7 @@ const EDGES: [(&str, &[&str]); 17] = [
 
 /// The assembly and the command line may name every module.
 const EVERY: &[&str] = &[
+    "audit",
     "domain",
     "clock",
     "config",
@@ -107,13 +122,17 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 10] = [
+const PLACES: [(&str, &[&str]); 14] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis"]),
     ("deadpool_redis", &["tiers/redis"]),
     ("scylla", &["source/scylla"]),
     ("redb", &["source/embedded"]),
     ("metrics", &["telemetry"]),
+    ("opentelemetry", &["telemetry/traces.rs"]),
+    ("opentelemetry_sdk", &["telemetry/traces.rs"]),
+    ("opentelemetry_otlp", &["telemetry/traces.rs"]),
+    ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
     ("hyper", &["http", "ops"]),

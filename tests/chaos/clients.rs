@@ -104,7 +104,8 @@ pub async fn write(
 
 /// Through the service's own ledger route.
 async fn enter(world: &World, load: Workload, key: Key, seq: i64, rng: &mut StdRng) {
-    let body = json!({"user_id": key.0, "asset_id": key.1, "seq": seq, "avail": amount(key, seq), "frozen": 0});
+    let body = json!({"user_id": key.0, "asset_id": key.1, "seq": seq, "avail": amount(key, seq), "frozen": 0,
+        "created_at": world.made(key, seq)});
     let end = world.now() + PATIENCE;
     loop {
         let instance = rng.random_range(0..INSTANCES);

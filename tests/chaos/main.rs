@@ -18,6 +18,8 @@
 //! be seen again. Each is printed with its story. What is kept is about 300 bytes for each read, 0.5 GB an hour.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod clustered;

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::{
+    audit::{audited, found_nothing},
     clients::{self, ASSETS, LATE_ASSET, Workload},
     clustered,
     history::{Kind, Rules, Violation},
@@ -80,7 +81,7 @@ pub fn setup(nodes: &str, keyspace: &str, redis: &str) -> Setup {
         file,
         ..Setup::default()
     };
-    setup
+    audited(setup)
         .with("source.kind", "scylla")
         .with("scylla.nodes", nodes)
         .with("scylla.keyspace", keyspace)
@@ -158,6 +159,7 @@ async fn the_promises_hold_whatever_fails() {
         tiers.contains_key("memory") && tiers.len() > 1,
         "every tier was asked"
     );
+    found_nothing(&mut nemesis.services).await;
     for service in &mut nemesis.services {
         assert_eq!(service.terminate(), 0);
     }

@@ -44,6 +44,8 @@ pub struct World {
     view: PreparedStatement,
     late: mpsc::Sender<Late>,
     pub unfilled: AtomicU64,
+    /// When each row was made, by the clock on the wall.
+    made: Mutex<BTreeMap<(Key, i64), i64>>,
     pub history: Mutex<History>,
     pub failures: Mutex<BTreeMap<String, u64>>,
     pub notifications: Mutex<BTreeMap<&'static str, u64>>,
@@ -60,7 +62,8 @@ impl World {
     ) -> std::sync::Arc<Self> {
         let prepare = async |table: &str| {
             let text = format!(
-                "INSERT INTO {keyspace}.{table} (user_id, asset_id, seq, avail, frozen) VALUES (?, ?, ?, ?, 0)"
+                "INSERT INTO {keyspace}.{table} (user_id, asset_id, seq, avail, frozen, created_at) \
+                 VALUES (?, ?, ?, ?, 0, ?)"
             );
             let mut insert = session.prepare(text).await.unwrap();
             insert.set_consistency(Consistency::LocalQuorum);
@@ -89,6 +92,7 @@ impl World {
             view,
             late,
             unfilled: AtomicU64::new(0),
+            made: Mutex::default(),
             history: Mutex::default(),
             failures: Mutex::default(),
             notifications: Mutex::default(),
@@ -112,6 +116,14 @@ impl World {
         life.is_multiple_of(2).then_some(life)
     }
 
+    /// The row's `created_at`: when it was asked for first.
+    pub fn made(&self, key: Key, seq: i64) -> i64 {
+        let mut made = self.made.lock();
+        *made
+            .entry((key, seq))
+            .or_insert_with(|| balance_cache::clock::wall().0)
+    }
+
     /// Tries to write the row to the ledger.
     pub async fn write(&self, key: Key, seq: i64) -> bool {
         self.insert(&self.ledger, key, seq).await
@@ -119,7 +131,7 @@ impl World {
 
     async fn insert(&self, statement: &PreparedStatement, key: Key, seq: i64) -> bool {
         let (user, asset) = (i64::try_from(key.0).unwrap(), i32::try_from(key.1).unwrap());
-        let values = (user, asset, seq, amount(key, seq));
+        let values = (user, asset, seq, amount(key, seq), self.made(key, seq));
         self.session
             .execute_unpaged(statement, values)
             .await

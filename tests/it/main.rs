@@ -4,7 +4,15 @@
 //! it stands.
 
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod dashboard_data;
+#[cfg(test)]
+mod dashboard_page;
 #[cfg(test)]
 mod harness;
 #[cfg(all(test, feature = "failpoints"))]
@@ -56,3 +64,6 @@ mod source_cql_outages;
 mod source_cql_schema;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+#[cfg(feature = "otel")]
+mod traces;

@@ -3,6 +3,7 @@
 //! **Invariants.** A server that a test started ends with the test, whatever happens to the test. A port is ours from
 //! its reservation on. Nothing waits without a bound, and nothing waits but [`eventually`].
 
+pub mod browser;
 #[expect(dead_code, reason = "a bench uses more of it")]
 pub mod cassandra;
 pub mod cql;

@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Every time with the least that it may be.
-fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 16] {
+fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 18] {
     let Settings {
         memory,
         redis,
@@ -55,6 +55,8 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 16] {
         settlement,
         stale,
         limits,
+        audit,
+        telemetry,
         ..
     } = settings;
     let (one, none) = (Duration::from_millis(1), Duration::ZERO);
@@ -79,6 +81,8 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 16] {
         ("limits.deadline_ms", limits.deadline_ms, one),
         ("limits.header_timeout_ms", limits.header_timeout_ms, one),
         ("limits.drain_ms", limits.drain_ms, none),
+        ("audit.grace_ms", audit.grace_ms, none),
+        ("telemetry.slow_read_ms", telemetry.slow_read_ms, none),
     ]
 }
 

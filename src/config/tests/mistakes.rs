@@ -203,6 +203,15 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["settlement.lag_budget_ms"],
     ),
     ("[telemetry]\nlog = \"info,x=nonsense\"", &["telemetry.log"]),
+    (
+        "[telemetry]\notlp_endpoint = \"grpc://h:4317\"",
+        &["telemetry.otlp_endpoint"],
+    ),
+    #[cfg(not(feature = "otel"))]
+    (
+        "[telemetry]\notlp_endpoint = \"http://h:4318\"",
+        &["telemetry.otlp_endpoint"],
+    ),
 ];
 
 /// One mistake beside another, which must not hide it.

@@ -9,10 +9,11 @@ use redb::{
     ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
-use super::OpenError;
+use super::{OpenError, times::Times};
 use crate::{
+    clock,
     domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis, UserId},
-    source::{Error, WriteError, Written},
+    source::{Error, Stood, WriteError, Written},
 };
 
 /// The layout of this file; another is refused.
@@ -22,7 +23,7 @@ pub(super) const LAYOUT: &str = "1";
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
-type LedgerKey = (i64, i32, i64);
+pub(super) type LedgerKey = (i64, i32, i64);
 /// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
 type LedgerRow = (
     i64,
@@ -49,6 +50,7 @@ type Row = (i32, i64, i64, i64, Option<i64>);
 #[derive(Debug)]
 pub(super) struct Tables {
     database: Database,
+    times: Times,
     /// Rows that reads have looked at.
     #[cfg(test)]
     pub(super) rows_read: AtomicU64,
@@ -78,6 +80,7 @@ impl Tables {
         }
         let tables = Self {
             database,
+            times: Times::since(clock::wall()),
             #[cfg(test)]
             rows_read: AtomicU64::default(),
         };
@@ -126,6 +129,34 @@ impl Tables {
         snapshot(read().map_err(Error::unavailable)?, said_at)
     }
 
+    /// The lowest ledger row of this asset above `seq`.
+    pub(super) fn above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> Result<Option<Stood>, Error> {
+        let first = seq.map_or(0, Seq::get).saturating_add(1);
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(LEDGER)?;
+            let key = |seq| (user.get(), asset.get(), seq);
+            let row = table.range(key(first)..=key(i64::MAX))?.next();
+            Ok(row
+                .transpose()?
+                .map(|(key, row)| (key.value().2, row.value().6)))
+        };
+        let Some((number, created_at)) = read().map_err(Error::unavailable)? else {
+            return Ok(None);
+        };
+        let number = Seq::new(number).map_err(|error| Error::Corrupt(error.to_string().into()))?;
+        // Above the highest seq there is none, and the range is that one.
+        Ok((Some(number) != seq).then_some(Stood {
+            seq: number,
+            created_at: created_at.map(UnixMillis),
+            written_at: Some(self.times.of((user.get(), asset.get(), number.get()))),
+        }))
+    }
+
     /// Writes these requests in one transaction, each whole or not at all; the answers in their order.
     pub(super) fn write(
         &self,
@@ -148,7 +179,17 @@ impl Tables {
             let written = |answer: Result<Done, _>| answer.map(|done| done.written);
             Ok(answers.into_iter().map(written).collect())
         };
-        write().map_err(Error::unavailable)
+        // Before, so that nobody finds a row whose time is not known yet; and after, for it has been there since then.
+        self.take_time(requests);
+        let answers = write().map_err(Error::unavailable)?;
+        self.take_time(requests);
+        Ok(answers)
+    }
+
+    fn take_time(&self, requests: &[&[Entry]]) {
+        for entries in requests {
+            self.times.written(entries, clock::wall());
+        }
     }
 }
 
@@ -265,7 +306,7 @@ fn put(
     Ok(Ok(done))
 }
 
-fn key_of(entry: &Entry) -> LedgerKey {
+pub(super) fn key_of(entry: &Entry) -> LedgerKey {
     (entry.user.get(), entry.asset.get(), entry.seq.get())
 }
 

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::{Amount, Seq, UnixMillis};
 
+mod above;
 mod repeats;
 
 const TIMEOUT: Duration = Duration::from_mins(1);

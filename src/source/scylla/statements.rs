@@ -25,12 +25,15 @@ use super::connect::Keyspace;
 use crate::{
     config::ReadFrom,
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
-    source::Error,
+    source::{Cost, Error},
 };
 
 /// Rows of the view that the first statement of a load asks for. A user whose whole history is shorter costs one
 /// statement; a longer one is not read. Measured: `benches/results/view_read.md`.
 pub(super) const PAGE: usize = 64;
+
+const LEDGER_ABOVE: &str = "SELECT seq, created_at, WRITETIME(avail), WRITETIME(created_at) FROM {ks}.balance_ledger \
+     WHERE user_id = ? AND asset_id = ? AND seq > ? ORDER BY seq ASC LIMIT 1";
 
 /// The statements of a load.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub(super) struct Live {
     pub(super) ledger_many: PreparedStatement,
     pub(super) ledger_one: PreparedStatement,
     pub(super) ledger_row: PreparedStatement,
+    /// The lowest row above a seq, with its times.
+    pub(super) ledger_above: PreparedStatement,
     pub(super) insert_ledger: PreparedStatement,
     pub(super) insert_table: PreparedStatement,
     sent: Arc<AtomicU64>,
@@ -111,6 +116,7 @@ impl Live {
              WHERE user_id = ? AND asset_id = ? AND seq = ?",
         )
         .await?;
+        let ledger_above = prepare(LEDGER_ABOVE).await?;
         let insert_ledger = prepare(
             "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, \
              avail, frozen, event_type, ref_id, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -127,6 +133,7 @@ impl Live {
             ledger_many,
             ledger_one,
             ledger_row,
+            ledger_above,
             insert_ledger,
             insert_table,
             sent,
@@ -149,6 +156,18 @@ impl Live {
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, Error> {
         rows_of(self.run(statement, values).await?)
+    }
+
+    /// The same for a read that says what it cost.
+    pub(super) async fn counted(
+        &self,
+        cost: &Cost,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, Error> {
+        let rows = self.rows(statement, values).await?;
+        cost.add(rows.rows_num());
+        Ok(rows)
     }
 
     /// Runs a statement.

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     domain::{AssetId, Balance, Catalogue, Snapshot, UnixMillis, UserId},
-    source::Error,
+    source::{Cost, Error},
 };
 
 /// Stretches that are walked at once.
@@ -85,7 +85,7 @@ impl Generations {
 
 /// All balances of the user.
 pub(super) async fn load(
-    live: &Live,
+    (live, cost): (&Live, &Cost),
     (page, jump): (&PreparedStatement, &PreparedStatement),
     user: UserId,
     (remembered, catalogue): (&Remembered, &Catalogue),
@@ -93,6 +93,7 @@ pub(super) async fn load(
 ) -> Result<Snapshot, Error> {
     let walk = Walk {
         live,
+        cost,
         jump,
         user,
         said_at,
@@ -102,7 +103,7 @@ pub(super) async fn load(
         remember(remembered, user, Some(&assets), &snapshot);
         return Ok(snapshot);
     }
-    let rows = live.rows(page, (user.get(),)).await?;
+    let rows = live.counted(cost, page, (user.get(),)).await?;
     let first = Snapshot::new(balances(&rows, said_at)?);
     if rows.rows_num() < PAGE {
         return Ok(first);
@@ -172,6 +173,7 @@ fn gaps(first: i32, known: &[AssetId]) -> Vec<Stretch> {
 
 struct Walk<'a> {
     live: &'a Live,
+    cost: &'a Cost,
     jump: &'a PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
@@ -184,8 +186,8 @@ impl Walk<'_> {
             .into_iter()
             .map(|stretch| self.stretch(stretch));
         let walks = try_join_all(walks);
-        let (named, found) =
-            futures::try_join!(ledger::latest(self.live, self.user, known), walks)?;
+        let named = ledger::latest((self.live, self.cost), self.user, known);
+        let (named, found) = futures::try_join!(named, walks)?;
         Ok(named.merge(&Snapshot::new(found.into_iter().flatten().collect())))
     }
 
@@ -194,7 +196,8 @@ impl Walk<'_> {
         let mut found = Vec::new();
         let mut from = Some(first);
         while let Some(start) = from {
-            let rows = self.live.rows(self.jump, (self.user.get(), start)).await?;
+            let key = (self.user.get(), start);
+            let rows = self.live.counted(self.cost, self.jump, key).await?;
             let Some(row) = rows.maybe_first_row::<Row>().map_err(unreadable)? else {
                 break;
             };

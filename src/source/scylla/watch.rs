@@ -21,7 +21,7 @@ use super::{
     statements::Live,
 };
 use crate::{
-    config::{ReadFrom, ViewCheck},
+    config::ViewCheck,
     source::{Error, Readiness},
 };
 
@@ -50,12 +50,6 @@ impl Refusal {
 }
 
 pub(super) async fn run(scylla: &Scylla, shutdown: &CancellationToken) {
-    if scylla.read_from == ReadFrom::Ledger {
-        tracing::warn!(
-            source.read_from = "ledger",
-            "assets outside the catalogue are not seen"
-        );
-    }
     let whole_life = async {
         let live = start(scylla).await;
         keep(scylla, &live).await;

@@ -7,6 +7,7 @@
 //! **Limits.** Each reply has `redis.timeout_ms` (readers) or [`WRITER_TIMEOUT`]; opening has `redis.connect_timeout_ms`.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +22,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    advice,
     conn::{Conn, Dialer, Tempers},
     keys::Keys,
     script::{self, Call},
@@ -57,6 +59,8 @@ pub struct Link {
     lost: Notify,
     trouble: Mutex<Option<Arc<str>>>,
     refused: AtomicBool,
+    /// The advice that was given last.
+    advised: Mutex<Vec<String>>,
 }
 
 impl Link {
@@ -81,6 +85,7 @@ impl Link {
             lost: Notify::new(),
             trouble: Mutex::new(Some("not connected yet".into())),
             refused: AtomicBool::new(false),
+            advised: Mutex::default(),
         })
     }
 
@@ -270,7 +275,8 @@ impl Link {
     /// Who is there, since when, and whose balances it holds.
     async fn check_in(&self, conn: &Conn, identity: &str) -> Result<Findings, String> {
         let told = |error: RedisError| error.category().to_owned();
-        let (fingerprint, evicts) = fingerprint(&conn.info().await.map_err(told)?);
+        let infos = conn.info().await.map_err(told)?;
+        let (fingerprint, evicts) = fingerprint(&infos);
         let mut claim = redis::cmd("SET");
         claim.arg(self.keys.source()).arg(identity).arg("NX");
         conn.one::<Value>(claim).await.map_err(told)?;
@@ -297,12 +303,28 @@ impl Link {
                 .arg(id.as_str());
             conn.one::<Value>(mark.by_code()).await.map_err(told)?;
         }
+        self.advise(&infos, conn).await;
         Ok(Findings {
             epoch: Epoch { id, birth },
             now,
             fingerprint,
             evicts,
         })
+    }
+
+    /// Tells what this Redis does that could hurt, when that is another than the last time.
+    async fn advise(&self, infos: &[String], conn: &Conn) {
+        let mut ask = redis::cmd("CONFIG");
+        ask.arg("GET").arg("appendfsync");
+        let found = conn.one::<HashMap<String, String>>(ask).await;
+        let found = found.unwrap_or_default();
+        let said = advice::of(infos, found.get("appendfsync").map(String::as_str));
+        let mut before = self.advised.lock();
+        if *before != said && !said.is_empty() {
+            let lines = said.join("\n  ");
+            tracing::warn!(advice = %format_args!("\n  {lines}"), "this redis works, and could hurt");
+        }
+        *before = said;
     }
 
     /// Returns when the session is over.

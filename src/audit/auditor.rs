@@ -1,0 +1,314 @@
+//! The loop that looks again.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use rand::Rng;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ASSETS_MAX, LATE_MAX, LOOKS_MAX,
+    agenda::{Agenda, Due},
+    follow::{FOLLOWS_MAX, Follow, NEWS_EVERY},
+    sampler::{Inbox, Sample, Sampler, Seen},
+    story::{self, Missed},
+    verdict::{Verdict, judge},
+};
+use crate::{
+    clock,
+    config::Audit,
+    domain::{AssetId, Catalogue},
+    floor::Marks,
+    source::{Readiness, Source},
+    telemetry::{Meters, Sparing},
+};
+
+/// The tiers share what may be noted.
+const TIERS: u32 = 3;
+
+/// What the auditor looks at.
+pub struct Parts {
+    /// What is noted.
+    pub sampler: Arc<Sampler>,
+    /// Where it comes.
+    pub inbox: Inbox,
+    /// The ledger.
+    pub source: Arc<dyn Source>,
+    /// Assets that nobody may have been shown.
+    pub catalogue: Arc<Catalogue>,
+    /// Floors, for the story.
+    pub marks: Arc<Marks>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+    /// More than half of the permits for loads are free.
+    pub has_room: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// A load may lag behind the ledger.
+    pub source_lags: bool,
+}
+
+/// Compares what was served with the ledger.
+pub struct Auditor {
+    parts: Parts,
+    /// How often an answer of each tier is noted.
+    every: Duration,
+    pending_max: usize,
+    /// How old a row may be that was not shown.
+    allowed: Duration,
+    floor_ttl: Duration,
+    /// Between two statements.
+    gap: Duration,
+    next_read: Instant,
+    agenda: Agenda,
+    follows: Vec<Follow>,
+    log: Sparing,
+}
+
+impl Auditor {
+    /// None where `audit.samples_per_second` is 0: nothing is ever noted then.
+    #[must_use]
+    pub fn new(
+        parts: Parts,
+        settings: &Audit,
+        max_staleness: Duration,
+        floor_ttl: Duration,
+    ) -> Option<Self> {
+        let every =
+            Duration::from_secs(u64::from(TIERS)).checked_div(settings.samples_per_second)?;
+        let gap = Duration::from_secs(1).checked_div(settings.reads_per_second)?;
+        Some(Self {
+            parts,
+            every,
+            pending_max: settings.pending_max,
+            allowed: max_staleness.saturating_add(settings.grace_ms.0),
+            floor_ttl,
+            gap,
+            next_read: Instant::now(),
+            agenda: Agenda::default(),
+            follows: Vec::new(),
+            log: Sparing::default(),
+        })
+    }
+
+    /// Looks again at what was served, until shutdown.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.work()).await;
+        self.parts.sampler.disarm();
+    }
+
+    async fn work(&mut self) {
+        let (mut answers, mut news) = (Instant::now(), Instant::now());
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                seen = self.parts.inbox.0.recv() => match seen {
+                    Some(seen) => self.note(seen),
+                    None => return,
+                },
+                () = sleep_until(answers) => {
+                    if self.agenda.len() < self.pending_max {
+                        self.parts.sampler.arm();
+                    }
+                    answers = later(Instant::now(), uneven(self.every));
+                }
+                () = sleep_until(news), if self.parts.source_lags => {
+                    if self.follows.len() < FOLLOWS_MAX {
+                        self.parts.sampler.arm_for_news();
+                    }
+                    news = later(Instant::now(), uneven(NEWS_EVERY));
+                }
+                () = at(due) => self.look().await,
+            }
+        }
+    }
+
+    fn note(&mut self, seen: Seen) {
+        match seen {
+            Seen::Answer(sample) if self.agenda.len() < self.pending_max => {
+                self.agenda.add(sample);
+            }
+            Seen::News(news) if self.follows.len() < FOLLOWS_MAX => {
+                self.follows.push(Follow::new(news));
+            }
+            Seen::Answer(_) | Seen::News(_) => {}
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let follows = self.follows.iter().map(|follow| follow.next);
+        follows.chain(self.agenda.next()).min()
+    }
+
+    /// What is due longest of either kind.
+    async fn look(&mut self) {
+        let now = Instant::now();
+        let first = self
+            .follows
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, follow)| follow.next);
+        let first = first.map(|(place, follow)| (place, follow.next));
+        match first {
+            Some((place, next)) if self.agenda.next().is_none_or(|due| next < due) => {
+                let follow = self.follows.swap_remove(place);
+                self.follow(follow).await;
+            }
+            Some(_) | None => {
+                if let Some(due) = self.agenda.take(now) {
+                    self.check(due).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next turn to ask the source. False where readers need it, or it is not in order.
+    async fn turn(&mut self) -> bool {
+        sleep_until(self.next_read).await;
+        self.next_read = later(Instant::now(), self.gap);
+        (self.parts.has_room)() && self.parts.source.readiness() == Readiness::Ready
+    }
+
+    async fn check(&mut self, mut due: Due) {
+        if Instant::now().saturating_duration_since(due.at) <= LATE_MAX
+            && let Some(missed) = self.missed(&due.sample).await
+        {
+            let stale = !missed.is_empty();
+            self.parts
+                .meters
+                .audited(due.sample.tier, due.window, stale);
+            if stale && !due.told {
+                due.told = true;
+                for missed in &missed {
+                    if let Some(left_out) = self.log.line() {
+                        story::tell(&due.sample, missed, due.window, &self.parts.marks, left_out);
+                    }
+                }
+            }
+        }
+        self.agenda.again(due);
+    }
+
+    /// What the answer should have shown and did not. None where that cannot be told, or not now.
+    async fn missed(&mut self, sample: &Sample) -> Option<Vec<Missed>> {
+        let assets = self.assets(sample);
+        if !self.turn().await {
+            return None;
+        }
+        let source = Arc::clone(&self.parts.source);
+        let newest = source.latest(sample.user, &assets).await.ok()?;
+        let shown = |asset| sample.of_asset(asset).map(|shown| shown.seq);
+        let above = newest
+            .balances()
+            .iter()
+            .filter(|row| shown(row.asset) < Some(row.seq));
+        let (mut missed, mut unknown) = (Vec::new(), false);
+        for newest in above.take(LOOKS_MAX) {
+            if !self.turn().await {
+                return None;
+            }
+            let asset = newest.asset;
+            let row = source
+                .row_above(sample.user, asset, shown(asset))
+                .await
+                .ok()?;
+            let Some(row) = row else { continue };
+            match judge(&row, sample.asked_at, self.allowed, clock::wall()) {
+                Verdict::Stale(since) => missed.push(Missed {
+                    asset,
+                    row,
+                    since,
+                    newest: newest.seq,
+                }),
+                Verdict::Good => {}
+                Verdict::Unknown => unknown = true,
+            }
+        }
+        (!unknown || !missed.is_empty()).then_some(missed)
+    }
+
+    /// What was shown, and what might have been, ascending.
+    fn assets(&self, sample: &Sample) -> Vec<AssetId> {
+        let mut assets: BTreeSet<_> = sample.shown.iter().map(|shown| shown.asset).collect();
+        // Of an answer that is not remembered whole nobody can say what it lacked.
+        if !sample.cut {
+            let room = ASSETS_MAX.saturating_sub(assets.len());
+            let others = self
+                .parts
+                .catalogue
+                .ids()
+                .filter(|id| sample.of_asset(*id).is_none());
+            assets.extend(others.take(room));
+        }
+        assets.into_iter().collect()
+    }
+
+    async fn follow(&mut self, follow: Follow) {
+        if follow.is_late(Instant::now()) || !self.turn().await {
+            return;
+        }
+        let news = follow.news;
+        let Ok(loaded) = self.parts.source.load(news.user).await else {
+            return;
+        };
+        let passed = news.told.elapsed();
+        if loaded
+            .get(news.asset)
+            .is_some_and(|balance| balance.seq >= news.seq)
+        {
+            self.parts.meters.view_lag(passed);
+        } else if passed < self.floor_ttl {
+            self.follows.push(follow.again(Instant::now()));
+        } else if self.turn().await {
+            self.give_up(follow, passed).await;
+        }
+    }
+
+    /// A row that the ledger has and the view does not is the longest lag there is. What the ledger does not have either was
+    /// notified by mistake, and says nothing of the view.
+    async fn give_up(&self, Follow { news, .. }: Follow, passed: Duration) {
+        let Ok(ledger) = self.parts.source.latest(news.user, &[news.asset]).await else {
+            return;
+        };
+        if ledger
+            .get(news.asset)
+            .is_some_and(|balance| balance.seq >= news.seq)
+        {
+            self.parts.meters.view_lag(passed);
+            if let Some(left_out) = self.log.line() {
+                tracing::warn!(
+                    user.id = news.user.get(),
+                    asset.id = news.asset.get(),
+                    notified.seq = news.seq.get(),
+                    passed.ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX),
+                    lines.left_out = left_out,
+                    "a row of the ledger does not come into the view"
+                );
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Auditor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auditor")
+            .field("pending", &self.agenda.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now)
+}
+
+/// From a half to one and a half of it, so that no client's pace is met again and again.
+fn uneven(mean: Duration) -> Duration {
+    let millis = u64::try_from(mean.as_millis()).unwrap_or(u64::MAX);
+    let half = millis / 2;
+    Duration::from_millis(half.saturating_add(rand::rng().random_range(0..=millis)))
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

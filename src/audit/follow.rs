@@ -1,0 +1,63 @@
+//! How long a notification is ahead of the loads that do not ask the ledger.
+//!
+//! From the moment at which a notification took effect here, until the first load by `source.read_from` shows its seq, both by this
+//! process' own clock. That is an upper bound, by at most a quarter of itself, the load, and a turn of `audit.reads_per_second`:
+//! looks come after a quarter of what has passed. A row that stood in the view before its notification came counts with what
+//! the first look took. Where the view shows nothing for `settlement.floor_ttl_ms` and the ledger has the row, that long is
+//! recorded, and told.
+//!
+//! Where a load names an asset in the ledger itself (`read_from = "ledger"`, the embedded ledger), nothing lags and nothing is
+//! recorded. A load from the view of a user with a long history does so for the catalogue's assets: it does not lag, and is recorded
+//! like that.
+//!
+//! **Limits.** [`FOLLOWS_MAX`] at a time, one new one a second.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::sampler::News;
+
+/// Notifications that are followed at the same time.
+pub(super) const FOLLOWS_MAX: usize = 16;
+/// How often a new one may be.
+pub(super) const NEWS_EVERY: Duration = Duration::from_secs(1);
+
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// A look that comes later than this, or than half of what it measures, would measure the auditor.
+const LATE_MIN: Duration = Duration::from_millis(100);
+
+/// A notification under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Follow {
+    pub(super) news: News,
+    /// When to look.
+    pub(super) next: Instant,
+}
+
+impl Follow {
+    /// To be looked at now.
+    pub(super) const fn new(news: News) -> Self {
+        Self {
+            news,
+            next: news.told,
+        }
+    }
+
+    /// To be looked at after a quarter of what has passed.
+    pub(super) fn again(self, now: Instant) -> Self {
+        let passed = now.saturating_duration_since(self.news.told);
+        let pause = passed.checked_div(4).unwrap_or_default().max(PAUSE_MIN);
+        Self {
+            next: now.checked_add(pause).unwrap_or(now),
+            ..self
+        }
+    }
+
+    /// The time to look is over.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.news.told);
+        let late_max = passed.checked_div(2).unwrap_or_default().max(LATE_MIN);
+        now.saturating_duration_since(self.next) > late_max
+    }
+}

@@ -1,0 +1,200 @@
+//! What is noted, and how little it costs those who serve.
+//!
+//! **Invariants.** Who serves looks at one flag of its tier, which nobody writes but a few times a second, and goes on.
+//! Nobody waits: a full inbox takes nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    clock,
+    domain::{AssetId, Seq, Snapshot, UnixMillis, UserId},
+    trail::Tier,
+};
+
+use super::ASSETS_MAX;
+
+/// What is noted between two looks of the auditor, at most.
+const INBOX_MAX: usize = 64;
+
+/// One balance of an answer, without its amounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// The asset.
+    pub asset: AssetId,
+    /// The version that was shown.
+    pub seq: Seq,
+    /// The `created_at` of that seq, as it was shown.
+    pub updated_at: Option<UnixMillis>,
+    /// When the source, or a notification, said so.
+    pub said_at: UnixMillis,
+}
+
+/// An answer, as far as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Whose balances.
+    pub user: UserId,
+    /// Who had them.
+    pub tier: Tier,
+    /// When the answer was there.
+    pub served: Instant,
+    /// When the read began, by the wall clock: what was in the ledger long before has to be shown.
+    pub asked_at: UnixMillis,
+    /// The same moment by the other clock.
+    pub asked: Instant,
+    /// What was shown, by asset.
+    pub shown: Vec<Shown>,
+    /// More assets were shown than are remembered.
+    pub cut: bool,
+    /// Freshness was proven then.
+    pub proven: bool,
+    /// Another reader's load was joined.
+    pub joined: bool,
+}
+
+/// A notification that was news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// Whose balance.
+    pub user: UserId,
+    /// In what.
+    pub asset: AssetId,
+    /// At least at that.
+    pub seq: Seq,
+    /// When it took effect here.
+    pub told: Instant,
+}
+
+/// What was noted.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Answer(Box<Sample>),
+    News(News),
+}
+
+/// The auditor's end of the queue.
+#[derive(Debug)]
+pub struct Inbox(pub(super) mpsc::Receiver<Seen>);
+
+/// Notes one answer per tier, and one notification, after each time it was armed.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Sampler {
+    memory: AtomicBool,
+    redis: AtomicBool,
+    source: AtomicBool,
+    news: AtomicBool,
+    inbox: mpsc::Sender<Seen>,
+}
+
+impl Sample {
+    /// An answer of this tier that is ready now, for a read that began at `asked`.
+    #[must_use]
+    pub fn of(user: UserId, tier: Tier, snapshot: &Snapshot, asked: Instant) -> Self {
+        let served = Instant::now();
+        let took = served.saturating_duration_since(asked).as_millis();
+        let took = i64::try_from(took).unwrap_or(i64::MAX);
+        let balances = snapshot.balances();
+        let shown = balances.iter().take(ASSETS_MAX).map(|balance| Shown {
+            asset: balance.asset,
+            seq: balance.seq,
+            updated_at: balance.updated_at,
+            said_at: balance.said_at,
+        });
+        Self {
+            user,
+            tier,
+            served,
+            asked_at: UnixMillis(clock::wall().0.saturating_sub(took)),
+            asked,
+            shown: shown.collect(),
+            cut: balances.len() > ASSETS_MAX,
+            proven: false,
+            joined: false,
+        }
+    }
+
+    /// What was shown of this asset.
+    #[must_use]
+    pub fn of_asset(&self, asset: AssetId) -> Option<&Shown> {
+        self.shown.iter().find(|shown| shown.asset == asset)
+    }
+}
+
+impl Sampler {
+    /// A sampler that is not armed, and where its notes go.
+    #[must_use]
+    pub fn new() -> (Arc<Self>, Inbox) {
+        let (inbox, notes) = mpsc::channel(INBOX_MAX);
+        let sampler = Self {
+            memory: AtomicBool::new(false),
+            redis: AtomicBool::new(false),
+            source: AtomicBool::new(false),
+            news: AtomicBool::new(false),
+            inbox,
+        };
+        (Arc::new(sampler), Inbox(notes))
+    }
+
+    const fn of_tier(&self, tier: Tier) -> &AtomicBool {
+        match tier {
+            Tier::Memory => &self.memory,
+            Tier::Redis => &self.redis,
+            Tier::Source => &self.source,
+        }
+    }
+
+    /// Whether this answer is to be noted: [`Sampler::answered`] follows then.
+    #[must_use]
+    pub fn wants(&self, tier: Tier) -> bool {
+        took(self.of_tier(tier))
+    }
+
+    /// Notes an answer.
+    pub fn answered(&self, sample: Sample) {
+        let _ = self.inbox.try_send(Seen::Answer(Box::new(sample)));
+    }
+
+    /// A notification was news.
+    pub fn changed(&self, user: UserId, asset: AssetId, seq: Seq) {
+        if took(&self.news) {
+            let told = Instant::now();
+            let news = News {
+                user,
+                asset,
+                seq,
+                told,
+            };
+            let _ = self.inbox.try_send(Seen::News(news));
+        }
+    }
+
+    /// The next answer of each tier is noted.
+    pub fn arm(&self) {
+        for tier in [Tier::Memory, Tier::Redis, Tier::Source] {
+            self.of_tier(tier).store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The next notification is noted.
+    pub fn arm_for_news(&self) {
+        self.news.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing is noted.
+    pub fn disarm(&self) {
+        for flag in [&self.memory, &self.redis, &self.source, &self.news] {
+            flag.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Written by one of those who see it set; all others only read, and share the line.
+fn took(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
+}

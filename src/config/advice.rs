@@ -1,0 +1,344 @@
+//! Settings that work and hurt: what is told once at start, and by `config check`.
+//!
+//! A mistake is refused; this is what somebody may want and most do not. What shows only at run time is told where it is
+//! found: by the service (open files) and by the link to Redis (its eviction policy and what it keeps on disk).
+//!
+//! **Limits.** Only what the settings say themselves: no file is opened, nobody is asked.
+
+use std::{fmt, time::Duration};
+
+use super::{AuthMode, Consistency, ReadFrom, Settings, SourceKind, ViewCheck};
+
+/// Assets of a catalogue that one statement to the ledger can name.
+const NAMED_MAX: usize = 100;
+/// What nobody notifies of is seen when the snapshot ends.
+const SNAPSHOT_TTL_LONG: Duration = Duration::from_mins(5);
+/// Statements of an answer that the auditor looks at, in all its windows.
+const AUDIT_READS: u32 = 4;
+
+/// One thing that is worth a thought, with the key to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// The key.
+    pub key: &'static str,
+    /// What it leads to, and what to do.
+    pub text: String,
+}
+
+impl Advice {
+    /// About this key.
+    pub fn new(key: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            key,
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+/// All of it as lines of one block; None where there is nothing to say.
+#[must_use]
+pub fn advice_block(advice: &[Advice]) -> Option<String> {
+    let lines: Vec<_> = advice.iter().map(|advice| format!("  {advice}")).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// What is allowed and still worth a line at start.
+#[must_use]
+pub fn advice(settings: &Settings) -> Vec<Advice> {
+    let mut lines = Vec::new();
+    access(settings, &mut lines);
+    tiers(settings, &mut lines);
+    times(settings, &mut lines);
+    source(settings, &mut lines);
+    audit(settings, &mut lines);
+    lines
+}
+
+struct Check<'a>(&'a mut Vec<Advice>);
+
+impl Check<'_> {
+    fn when(&mut self, so: bool, key: &'static str, text: &str) {
+        if so {
+            self.0.push(Advice::new(key, text));
+        }
+    }
+}
+
+fn access(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = Check(lines);
+    let (mode, open) = (settings.auth.mode, !settings.http.listen.ip().is_loopback());
+    check.when(
+        mode == AuthMode::Network,
+        "auth.mode",
+        "is network: everybody who reaches http.listen may read and change every user; token asks who it is",
+    );
+    check.when(
+        !settings.auth.tokens.is_empty() && mode != AuthMode::Token,
+        "auth.tokens",
+        "are listed and not looked at: auth.mode is not token",
+    );
+    check.when(
+        !settings.ops.listen.ip().is_loopback(),
+        "ops.listen",
+        "has no token and is not on loopback: keep it on a private network",
+    );
+    check.when(
+        open && settings.source.kind == SourceKind::Embedded && settings.embedded.sample_data,
+        "embedded.sample_data",
+        "is true and http.listen is not on loopback: an empty ledger gets users 1001 to 1010 that nobody paid for",
+    );
+}
+
+fn tiers(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = Check(lines);
+    let (redis, embedded) = (
+        !settings.redis.url.is_empty(),
+        settings.source.kind == SourceKind::Embedded,
+    );
+    let open = !settings.http.listen.ip().is_loopback();
+    check.when(
+        embedded && redis,
+        "source.kind",
+        "is embedded: with this ledger only one instance can use the Redis",
+    );
+    check.when(
+        !embedded && !redis && open,
+        "redis.url",
+        "is empty: this has to be the only instance, for what another one is told is not known here; its knowledge of changes ends with the process",
+    );
+    check.when(
+        redis && settings.memory.ttl_ms > settings.redis.snapshot_ttl_ms,
+        "memory.ttl_ms",
+        "is longer than redis.snapshot_ttl_ms, which ends an entry first",
+    );
+    check.when(
+        redis && settings.redis.snapshot_ttl_ms.0 > SNAPSHOT_TTL_LONG,
+        "redis.snapshot_ttl_ms",
+        "is longer than five minutes: so long a change is not seen that nobody notifies of",
+    );
+    check.when(
+        settings.stale.enabled && settings.stale.max_age_ms > settings.settlement.floor_ttl_ms,
+        "stale.max_age_ms",
+        "is longer than settlement.floor_ttl_ms: while the source is down, balances may be shown from before settlements that are forgotten by then",
+    );
+}
+
+fn times(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = Check(lines);
+    let deadline = settings.limits.deadline_ms.0;
+    let half = deadline.checked_div(2).unwrap_or_default();
+    let redis = !settings.redis.url.is_empty();
+    check.when(
+        settings.source.timeout_ms.0 > half,
+        "source.timeout_ms",
+        "is more than half of limits.deadline_ms: a load that has to ask twice is cut by the request's deadline, not by its own",
+    );
+    check.when(
+        redis && settings.redis.timeout_ms.0 > half,
+        "redis.timeout_ms",
+        "is more than half of limits.deadline_ms: a silent Redis takes the time in which the source could answer",
+    );
+    check.when(
+        redis && settings.redis.lease_wait_ms.0 > half,
+        "redis.lease_wait_ms",
+        "is more than half of limits.deadline_ms: who waits for another instance's load has no time left for its own",
+    );
+    check.when(
+        settings.limits.drain_ms.0 < deadline,
+        "limits.drain_ms",
+        "is shorter than limits.deadline_ms: requests under way are cut when the process is stopped",
+    );
+}
+
+fn source(settings: &Settings, lines: &mut Vec<Advice>) {
+    if settings.source.kind != SourceKind::Scylla {
+        return;
+    }
+    let mut check = Check(lines);
+    let from = settings.source.read_from;
+    check.when(
+        from == ReadFrom::Ledger,
+        "source.read_from",
+        "is ledger: assets outside of the catalogue are not seen",
+    );
+    check.when(
+        from == ReadFrom::Ledger && settings.assets.len() > NAMED_MAX,
+        "assets",
+        "are more than one statement can name: each load from the ledger sends one for every hundred of them, whatever the user has; source.read_from = \"view\" does not",
+    );
+    check.when(
+        matches!(
+            settings.scylla.consistency,
+            Consistency::One | Consistency::LocalOne
+        ),
+        "scylla.consistency",
+        "lets one replica answer alone: one that missed a row shows the balance from before it, whatever was promised; local_quorum does not",
+    );
+    check.when(
+        from == ReadFrom::View && settings.scylla.view_check != ViewCheck::Required,
+        "scylla.view_check",
+        "is not required: from a view that is not whole, users are shown with less than they have",
+    );
+}
+
+fn audit(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = Check(lines);
+    let audit = &settings.audit;
+    check.when(
+        audit.samples_per_second == 0,
+        "audit.samples_per_second",
+        "is 0: nobody measures whether answers are right, and how far the view lags",
+    );
+    check.when(
+        audit.reads_per_second < audit.samples_per_second.saturating_mul(AUDIT_READS),
+        "audit.reads_per_second",
+        "is less than four times audit.samples_per_second: checks come late, and are left out",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Millis, defaults};
+
+    const OPEN: &str = "0.0.0.0:3001";
+
+    /// The keys that something is told of.
+    fn keys(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
+        let mut settings = defaults().unwrap();
+        change(&mut settings);
+        advice(&settings).iter().map(|advice| advice.key).collect()
+    }
+
+    fn scylla(settings: &mut Settings) {
+        settings.source.kind = SourceKind::Scylla;
+        settings.redis.url = "redis://h".to_owned();
+    }
+
+    fn seconds(seconds: u64) -> Millis {
+        Millis(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_defaults_and_a_usual_deployment_need_none() {
+        assert_eq!(keys(|_| {}), [""; 0]);
+        let usual = keys(|settings| {
+            scylla(settings);
+            settings.http.listen = OPEN.parse().unwrap();
+            settings.auth.mode = AuthMode::Token;
+        });
+        assert_eq!(usual, [""; 0]);
+    }
+
+    #[test]
+    fn who_may_ask() {
+        let network = keys(|settings| settings.auth.mode = AuthMode::Network);
+        assert_eq!(network, ["auth.mode"]);
+        let operators = keys(|settings| settings.ops.listen = "10.0.0.1:2".parse().unwrap());
+        assert_eq!(operators, ["ops.listen"]);
+        let sample = keys(|settings| settings.http.listen = OPEN.parse().unwrap());
+        assert_eq!(sample, ["embedded.sample_data"]);
+    }
+
+    #[test]
+    fn tiers_that_do_not_fit() {
+        let alone = keys(|settings| {
+            settings.source.kind = SourceKind::Scylla;
+            settings.http.listen = OPEN.parse().unwrap();
+        });
+        assert_eq!(alone, ["redis.url"]);
+        let embedded = keys(|settings| settings.redis.url = "redis://h".to_owned());
+        assert_eq!(embedded, ["source.kind"]);
+        let memory = keys(|settings| {
+            scylla(settings);
+            settings.memory.ttl_ms = seconds(61);
+        });
+        assert_eq!(memory, ["memory.ttl_ms"]);
+        let snapshot = keys(|settings| {
+            scylla(settings);
+            settings.redis.snapshot_ttl_ms = seconds(301);
+        });
+        assert_eq!(snapshot, ["redis.snapshot_ttl_ms"]);
+        let stale = keys(|settings| {
+            settings.stale.enabled = true;
+            settings.stale.max_age_ms = seconds(601);
+        });
+        assert_eq!(stale, ["stale.max_age_ms"]);
+    }
+
+    #[test]
+    fn times_that_eat_the_deadline() {
+        let times = keys(|settings| {
+            scylla(settings);
+            settings.source.timeout_ms = seconds(2);
+            settings.redis.timeout_ms = seconds(2);
+            settings.redis.lease_wait_ms = seconds(2);
+            settings.limits.drain_ms = seconds(1);
+        });
+        let expected = [
+            "source.timeout_ms",
+            "redis.timeout_ms",
+            "redis.lease_wait_ms",
+            "limits.drain_ms",
+        ];
+        assert_eq!(times, expected);
+    }
+
+    #[test]
+    fn a_source_that_shows_less_than_there_is() {
+        let ledger = keys(|settings| {
+            scylla(settings);
+            settings.source.read_from = ReadFrom::Ledger;
+        });
+        assert_eq!(ledger, ["source.read_from"]);
+        let large = keys(|settings| {
+            scylla(settings);
+            settings.source.read_from = ReadFrom::Ledger;
+            let one = settings.assets[0].clone();
+            settings.assets = vec![one; NAMED_MAX + 1];
+        });
+        assert_eq!(large, ["source.read_from", "assets"]);
+        for consistency in [Consistency::One, Consistency::LocalOne] {
+            let one = keys(|settings| {
+                scylla(settings);
+                settings.scylla.consistency = consistency;
+            });
+            assert_eq!(one, ["scylla.consistency"]);
+        }
+        for check in [ViewCheck::Warn, ViewCheck::Off] {
+            let view = keys(|settings| {
+                scylla(settings);
+                settings.scylla.view_check = check;
+            });
+            assert_eq!(view, ["scylla.view_check"]);
+        }
+    }
+
+    #[test]
+    fn an_auditor_that_sees_nothing() {
+        assert_eq!(
+            keys(|settings| settings.audit.samples_per_second = 0),
+            ["audit.samples_per_second"]
+        );
+        assert_eq!(
+            keys(|settings| settings.audit.samples_per_second = 13),
+            ["audit.reads_per_second"]
+        );
+    }
+
+    #[test]
+    fn a_block_has_a_line_for_each_with_its_key_first() {
+        assert_eq!(advice_block(&[]), None);
+        let advice = [Advice::new("a.b", "is so"), Advice::new("c", "is not")];
+        assert_eq!(
+            advice_block(&advice).as_deref(),
+            Some("  a.b: is so\n  c: is not")
+        );
+    }
+}

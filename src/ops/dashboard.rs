@@ -1,0 +1,133 @@
+//! The operators' page: what the service does now, and did in the last quarter of an hour.
+//!
+//! **Invariants.** All of it is in the binary and comes from this listener: no other host is asked, and the content policy
+//! forbids it. The page shows users (of slow reads), never amounts. Its totals are those of `/metrics`.
+//!
+//! **Limits.** One answer holds at most 15 minutes of seconds; who says what it has (`after`) gets the rest.
+//!
+//! **Deliberately absent**: state of its own. What is shown is counted in `telemetry`.
+
+mod data;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+
+use super::{Facts, plain, shown};
+
+pub use data::{MemoryUse, Part, Parts, State as PartState};
+
+const HTML: &str = include_str!("dashboard/page.html");
+const CSS: &str = include_str!("dashboard/page.css");
+const JS: &[&str] = &[
+    include_str!("dashboard/format.js"),
+    include_str!("dashboard/charts.js"),
+    include_str!("dashboard/page.js"),
+];
+const CHART_JS: &str = include_str!("dashboard/uplot.js");
+const CHART_CSS: &str = include_str!("dashboard/uplot.css");
+const CHART_LICENCE: &str = include_str!("dashboard/uplot.LICENSE");
+
+/// Nothing but what comes from here, and no code in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) fn routes() -> Router<Arc<dyn Facts>> {
+    Router::new()
+        .route("/dashboard", asset("text/html; charset=utf-8", HTML))
+        .route("/dashboard/page.css", asset("text/css; charset=utf-8", CSS))
+        .route("/dashboard/page.js", shown(get(script)))
+        .route(
+            "/dashboard/uplot.js",
+            asset("text/javascript; charset=utf-8", CHART_JS),
+        )
+        .route(
+            "/dashboard/uplot.css",
+            asset("text/css; charset=utf-8", CHART_CSS),
+        )
+        .route(
+            "/dashboard/uplot.LICENSE",
+            asset("text/plain; charset=utf-8", CHART_LICENCE),
+        )
+        .route("/dashboard/data", shown(get(data)))
+}
+
+fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<dyn Facts>> {
+    shown(get(async move || file(kind, text)))
+}
+
+fn file(kind: &'static str, text: impl IntoResponse) -> Response {
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        // Asked again after every deployment, or a page would run with another version's script.
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    let mut response = text.into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+async fn script() -> Response {
+    file("text/javascript; charset=utf-8", JS.concat())
+}
+
+/// `?after=N`: only seconds with a higher number.
+async fn data(State(facts): State<Arc<dyn Facts>>, RawQuery(query): RawQuery) -> Response {
+    let after = match query.as_deref().map(|query| query.strip_prefix("after=")) {
+        None => None,
+        Some(Some(number)) if let Ok(number) = number.parse() => Some(number),
+        Some(_) => {
+            return plain(StatusCode::BAD_REQUEST, r#"{"status":"bad_request"}"#);
+        }
+    };
+    match serde_json::to_string(&data::shown(&*facts, after)) {
+        Ok(body) => plain(StatusCode::OK, body),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"failed"}"#),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_asset_names_another_host() {
+        let ours = JS.iter().copied().chain([HTML, CSS, CHART_CSS]);
+        for text in ours {
+            for foreign in ["http://", "https://", "url(//", "src=\"//", "@import"] {
+                // Addresses of this machine in the line that says how to try it are no requests.
+                let text = text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!text.contains(foreign), "{foreign}");
+            }
+        }
+        // The library names its home in its first line, and nowhere else.
+        assert_eq!(CHART_JS.matches("://").count(), 1);
+        assert!(CHART_JS.starts_with("/*! https://github.com/leeoniya/uPlot (v1.6.32) */"));
+        assert!(CHART_LICENCE.contains("Leon Sorokin"));
+    }
+
+    #[test]
+    fn the_page_keeps_to_its_own_policy() {
+        for inline in [" style=", "<style", " onclick=", "javascript:"] {
+            assert!(!HTML.contains(inline), "{inline}");
+        }
+        let scripts = HTML.matches("<script").count();
+        assert_eq!(scripts, HTML.matches("<script defer src=\"").count());
+    }
+}

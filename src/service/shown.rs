@@ -1,0 +1,210 @@
+//! The parts of the service as the operators' page names them: the same facts that readiness is made of.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::assembled::Assembled;
+use crate::{
+    clock,
+    config::{ReadFrom, Settings, SourceKind, ViewCheck},
+    domain::UnixMillis,
+    ops::dashboard::{MemoryUse, Part, PartState, Parts},
+    source::Readiness,
+};
+
+/// What does not change while the process lives.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    started: UnixMillis,
+    api_port: u16,
+    bytes_max: u64,
+    kind: SourceKind,
+    read_from: ReadFrom,
+    view_check: ViewCheck,
+    max_staleness: Duration,
+}
+
+impl Fixed {
+    pub(super) fn now(settings: &Settings) -> Self {
+        Self {
+            started: clock::wall(),
+            api_port: settings.http.listen.port(),
+            bytes_max: settings.memory.max_bytes,
+            kind: settings.source.kind,
+            read_from: settings.source.read_from,
+            view_check: settings.scylla.view_check,
+            max_staleness: settings.settlement.max_staleness_ms.0,
+        }
+    }
+}
+
+impl Assembled {
+    pub(super) fn parts(&self) -> Parts {
+        let (entries, bytes) = self.memory.size();
+        Parts {
+            started: self.fixed.started,
+            now: clock::wall(),
+            api_port: self.fixed.api_port,
+            memory: MemoryUse {
+                entries,
+                bytes,
+                bytes_max: self.fixed.bytes_max,
+            },
+            parts: vec![
+                self.redis_part(),
+                self.breaker_part(),
+                self.feed_part(),
+                self.stream_part(),
+                self.source_part(),
+                self.view_part(),
+            ],
+        }
+    }
+
+    fn redis_part(&self) -> Part {
+        let Some(redis) = &self.redis else {
+            return part(
+                "Redis",
+                PartState::Off,
+                "not configured",
+                "this is the only instance",
+            );
+        };
+        match (redis.link.trouble(), redis.link.session()) {
+            (Some(reason), _) if redis.link.refused() => {
+                part("Redis", PartState::Bad, "refused", &reason)
+            }
+            (Some(reason), _) => part("Redis", PartState::Bad, "down", &reason),
+            (None, Some(session)) if session.evicts => part(
+                "Redis",
+                PartState::Warn,
+                "may evict",
+                "maxmemory-policy is not noeviction",
+            ),
+            (None, Some(_) | None) => part("Redis", PartState::Good, "connected", ""),
+        }
+    }
+
+    fn breaker_part(&self) -> Part {
+        let name = "Circuit breaker";
+        match &self.redis {
+            None => part(name, PartState::Off, "not used", "no Redis"),
+            Some(redis) if redis.link.session().is_some() => {
+                part(name, PartState::Good, "closed", "")
+            }
+            Some(_) => part(name, PartState::Bad, "open", "reads do not wait for Redis"),
+        }
+    }
+
+    fn feed_part(&self) -> Part {
+        let name = "Invalidation feed";
+        if self.redis.is_none() {
+            return part(
+                name,
+                PartState::Off,
+                "not needed",
+                "this is the only instance",
+            );
+        }
+        let now = Instant::now();
+        let limit = self.fixed.max_staleness.as_millis();
+        match self.freshness.age(now) {
+            Some(age) if self.freshness.proven(now) => {
+                let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
+                part(name, PartState::Good, "fresh", &detail)
+            }
+            Some(age) => {
+                let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
+                part(name, PartState::Warn, "late", &detail)
+            }
+            None => part(
+                name,
+                PartState::Warn,
+                "not proven",
+                "memory answers only what was just read",
+            ),
+        }
+    }
+
+    fn stream_part(&self) -> Part {
+        let name = "Settlement stream";
+        match &self.consumer {
+            None => part(name, PartState::Off, "not used", "no Redis"),
+            Some(consumer) => match consumer.trouble() {
+                Some(reason) => part(name, PartState::Warn, "in trouble", reason),
+                None if self
+                    .redis
+                    .as_ref()
+                    .is_some_and(|redis| redis.link.session().is_none()) =>
+                {
+                    part(name, PartState::Warn, "waiting", "for Redis")
+                }
+                None => part(name, PartState::Good, "consuming", ""),
+            },
+        }
+    }
+
+    fn source_part(&self) -> Part {
+        let what = match self.fixed.kind {
+            SourceKind::Embedded => "embedded ledger",
+            SourceKind::Scylla => match self.fixed.read_from {
+                ReadFrom::View => "CQL, read from the view",
+                ReadFrom::Table => "CQL, read from user_balances",
+                ReadFrom::Ledger => "CQL, read from the ledger",
+            },
+        };
+        match self.source.readiness() {
+            Readiness::Ready => part("Source", PartState::Good, "ready", what),
+            Readiness::Failing(reason) => part("Source", PartState::Bad, "failing", &reason),
+            Readiness::NotReady(reason) => part("Source", PartState::Bad, "not ready", &reason),
+        }
+    }
+
+    fn view_part(&self) -> Part {
+        let name = "View build";
+        match (self.fixed.kind, self.fixed.read_from, self.fixed.view_check) {
+            (SourceKind::Embedded, _, _) | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
+                part(name, PartState::Off, "not used", "")
+            }
+            (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => part(
+                name,
+                PartState::Off,
+                "not checked",
+                "scylla.view_check is off",
+            ),
+            (SourceKind::Scylla, ReadFrom::View, check) => match self.source.readiness() {
+                Readiness::Ready if check == ViewCheck::Required => {
+                    part(name, PartState::Good, "built", "on every node")
+                }
+                Readiness::Ready => part(
+                    name,
+                    PartState::Good,
+                    "there",
+                    "the log says if it is not built",
+                ),
+                Readiness::Failing(_) => part(
+                    name,
+                    PartState::Warn,
+                    "unknown",
+                    "the source does not answer",
+                ),
+                Readiness::NotReady(reason) => part(name, PartState::Warn, "unknown", &reason),
+            },
+        }
+    }
+}
+
+fn part(
+    name: &'static str,
+    state: PartState,
+    word: &str,
+    detail: &(impl AsRef<str> + ?Sized),
+) -> Part {
+    Part {
+        name,
+        state,
+        word: word.to_owned(),
+        detail: detail.as_ref().to_owned(),
+    }
+}

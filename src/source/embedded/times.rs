@@ -1,0 +1,98 @@
+//! When rows were written: the file does not say, and `created_at` is what clients say.
+//!
+//! **Invariants.** Never too early: a row of which nothing is remembered was written before the oldest moment from which
+//! everything is. A row that was written again was written then.
+//!
+//! **Limits.** [`REMEMBERED_MAX`] rows in each of two generations, the older one forgotten when the younger is full;
+//! nothing over a restart.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::tables::LedgerKey;
+use crate::domain::{Entry, UnixMillis};
+
+const REMEMBERED_MAX: usize = 32_768;
+
+/// What is remembered.
+#[derive(Debug)]
+pub(super) struct Times(Mutex<Generations>);
+
+#[derive(Debug)]
+struct Generations {
+    young: HashMap<LedgerKey, UnixMillis>,
+    old: HashMap<LedgerKey, UnixMillis>,
+    /// When the younger one began.
+    since: UnixMillis,
+    /// Whatever is in neither was written before.
+    before: UnixMillis,
+}
+
+impl Times {
+    /// Of a file that is opened now: whatever it holds was written before.
+    pub(super) fn since(now: UnixMillis) -> Self {
+        Self(Mutex::new(Generations {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            since: now,
+            before: now,
+        }))
+    }
+
+    /// These are written now.
+    pub(super) fn written(&self, entries: &[Entry], now: UnixMillis) {
+        let mut both = self.0.lock();
+        for entry in entries {
+            if both.young.len() >= REMEMBERED_MAX {
+                both.old = std::mem::take(&mut both.young);
+                both.before = both.since;
+                both.since = now;
+            }
+            let key = super::tables::key_of(entry);
+            both.old.remove(&key);
+            both.young.insert(key, now);
+        }
+    }
+
+    /// When that row was written, or a moment before which it was.
+    pub(super) fn of(&self, key: LedgerKey) -> UnixMillis {
+        let both = self.0.lock();
+        let remembered = both.young.get(&key).or_else(|| both.old.get(&key));
+        remembered.copied().unwrap_or(both.before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(seqs: std::ops::Range<i64>) -> Vec<Entry> {
+        let entry = |seq| {
+            let json = format!(r#"{{"user_id":1,"asset_id":1,"seq":{seq},"avail":1,"frozen":0}}"#);
+            Entry::parse(&json).unwrap()
+        };
+        seqs.map(entry).collect()
+    }
+
+    #[test]
+    fn what_is_forgotten_was_written_before_everything_that_is_not() {
+        let half = i64::try_from(REMEMBERED_MAX / 2).unwrap();
+        let times = Times::since(UnixMillis(0));
+        assert_eq!(times.of((1, 1, 1)), UnixMillis(0), "before it was opened");
+        for turn in 0..6 {
+            let rows = entries(1 + turn * half..1 + (turn + 1) * half);
+            times.written(&rows, UnixMillis(100 + turn));
+        }
+        // Three generations of two turns each: the first is forgotten.
+        let of_turn = |turn: i64| times.of((1, 1, 1 + turn * half)).0;
+        assert_eq!([2, 3, 4, 5].map(of_turn), [102, 103, 104, 105]);
+        assert_eq!(
+            of_turn(0),
+            102,
+            "not told too early: it was written before that"
+        );
+        times.written(&entries(1..2), UnixMillis(200));
+        assert_eq!(of_turn(0), 200);
+    }
+}

@@ -1,0 +1,188 @@
+//! Histograms as Prometheus reads them: the exporter's own are slow, and their sums are floats.
+//!
+//! **Invariants.** `_count` is the count of `+Inf`; sums are written as the exact decimal of what was added up.
+
+use std::{fmt::Write, sync::Arc};
+
+use metrics::Label;
+
+use super::{
+    histogram::{Counts, Histogram, Seconds, Tally},
+    named,
+};
+
+/// Bounds shown of durations: 1 µs to 8.4 s.
+const BOUNDS_SECONDS: u32 = 24;
+/// Bounds shown of numbers: 1 to 65,536.
+const BOUNDS_COUNTS: u32 = 17;
+
+/// All histograms of a process.
+#[derive(Debug, Default)]
+pub struct Families(Vec<Family>);
+
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Seconds,
+    Counts,
+}
+
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    unit: Unit,
+    series: Vec<(String, Arc<Histogram>)>,
+}
+
+impl Families {
+    /// A series of durations. The series of one name share their help.
+    #[must_use]
+    pub fn seconds(&mut self, name: &'static str, help: &'static str, labels: &[Label]) -> Seconds {
+        Seconds(self.series(name, help, Unit::Seconds, labels))
+    }
+
+    /// A series of numbers, such as rows or assets.
+    #[must_use]
+    pub fn counts(&mut self, name: &'static str, help: &'static str, labels: &[Label]) -> Counts {
+        Counts(self.series(name, help, Unit::Counts, labels))
+    }
+
+    fn series(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        unit: Unit,
+        labels: &[Label],
+    ) -> Arc<Histogram> {
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|label| format!("{}=\"{}\"", label.key(), label.value()))
+            .collect();
+        let one = (labels.join(","), Arc::<Histogram>::default());
+        let histogram = Arc::clone(&one.1);
+        match self.0.iter_mut().find(|family| family.name == name) {
+            Some(family) => family.series.push(one),
+            None => self.0.push(Family {
+                name,
+                help,
+                unit,
+                series: vec![one],
+            }),
+        }
+        histogram
+    }
+
+    /// Appends them in Prometheus' text format.
+    pub(super) fn render(&self, page: &mut String) {
+        for family in &self.0 {
+            // Writing to a string cannot fail.
+            let _ = family.render(page);
+        }
+    }
+}
+
+impl Family {
+    fn render(&self, page: &mut String) -> std::fmt::Result {
+        let name = named(self.name);
+        writeln!(page, "# HELP {name} {}\n# TYPE {name} histogram", self.help)?;
+        for (labels, histogram) in &self.series {
+            let tally = histogram.tally();
+            self.buckets(page, &name, labels, &tally)?;
+            let braced = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{labels}}}")
+            };
+            writeln!(page, "{name}_sum{braced} {}", self.unit.text(tally.sum))?;
+            writeln!(page, "{name}_count{braced} {}", tally.count())?;
+        }
+        writeln!(page)
+    }
+
+    fn buckets(
+        &self,
+        page: &mut String,
+        name: &str,
+        labels: &str,
+        tally: &Tally,
+    ) -> std::fmt::Result {
+        let comma = if labels.is_empty() { "" } else { "," };
+        for octave in 0..self.unit.bounds() {
+            let le = self.unit.bound(octave);
+            let below = tally.below(usize::try_from(octave).unwrap_or(usize::MAX));
+            writeln!(page, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {below}")?;
+        }
+        let count = tally.count();
+        writeln!(page, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}")
+    }
+}
+
+impl Unit {
+    const fn bounds(self) -> u32 {
+        match self {
+            Self::Seconds => BOUNDS_SECONDS,
+            Self::Counts => BOUNDS_COUNTS,
+        }
+    }
+
+    fn bound(self, octave: u32) -> String {
+        let bound = 1_u64.checked_shl(octave).unwrap_or(u64::MAX);
+        self.text(match self {
+            Self::Seconds => bound.saturating_mul(1_000),
+            Self::Counts => bound,
+        })
+    }
+
+    /// Nanoseconds as seconds, or the number.
+    fn text(self, value: u64) -> String {
+        match self {
+            Self::Seconds => {
+                let (seconds, nanos) = (value / 1_000_000_000, value % 1_000_000_000);
+                let text = format!("{seconds}.{nanos:09}");
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            }
+            Self::Counts => value.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_family_reads_as_prometheus_wants_it() {
+        let mut families = Families::default();
+        let rows = families.counts("rows", "Rows per load", &[]);
+        let seconds = families.seconds("read_seconds", "Seconds", &[Label::new("outcome", "a")]);
+        let _other = families.seconds("read_seconds", "Seconds", &[Label::new("outcome", "b")]);
+        rows.record(3);
+        seconds.record(Duration::from_nanos(1_001));
+        seconds.record(Duration::from_secs(20));
+        let mut page = String::new();
+        families.render(&mut page);
+        for line in [
+            "# HELP balance_cache_rows Rows per load",
+            "balance_cache_rows_bucket{le=\"2\"} 0",
+            "balance_cache_rows_bucket{le=\"4\"} 1",
+            "balance_cache_rows_bucket{le=\"65536\"} 1",
+            "balance_cache_rows_sum 3",
+            "balance_cache_read_seconds_bucket{outcome=\"a\",le=\"0.000001\"} 0",
+            "balance_cache_read_seconds_bucket{outcome=\"a\",le=\"0.000002\"} 1",
+            "balance_cache_read_seconds_bucket{outcome=\"a\",le=\"8.388608\"} 1",
+            "balance_cache_read_seconds_bucket{outcome=\"a\",le=\"+Inf\"} 2",
+            "balance_cache_read_seconds_sum{outcome=\"a\"} 20.000001001",
+            "balance_cache_read_seconds_count{outcome=\"a\"} 2",
+            "balance_cache_read_seconds_sum{outcome=\"b\"} 0",
+        ] {
+            assert!(
+                page.lines().any(|at| at == line),
+                "{line} is not in\n{page}"
+            );
+        }
+        let types = page.matches("# TYPE balance_cache_read_seconds histogram");
+        assert_eq!(types.count(), 1);
+    }
+}

@@ -1,0 +1,227 @@
+//! The last quarter of an hour, second by second, for the operators' page.
+//!
+//! **Invariants.** Filled by one task, once a second, from what is counted anyhow: nothing here is on the way of a read.
+//!
+//! **Limits.** [`SECONDS`] entries of numbers (about 0.4 MB), and the histograms of the last [`WINDOW`] of them.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{histogram::Tally, totals::Totals};
+use crate::{domain::UnixMillis, trail::Outcome};
+
+/// How many seconds are kept.
+pub const SECONDS: usize = 900;
+/// Over how many the quantiles of the page's table are taken.
+pub const WINDOW: usize = 60;
+/// All outcomes, and all of them together.
+pub const GROUPS: usize = Outcome::ALL.len() + 1;
+
+/// p50, p99 and p99.9, where there was anything.
+pub type Quantiles = [Option<Duration>; 3];
+
+/// What happened between two looks, about a second apart.
+#[derive(Debug, Clone)]
+pub struct Second {
+    /// Counted from 0 since the start.
+    pub number: u64,
+    /// When it ended.
+    pub at: UnixMillis,
+    /// How long it was.
+    pub lasted: Duration,
+    /// Reads by outcome, in the order of `Outcome::ALL`.
+    pub reads: [u64; Outcome::ALL.len()],
+    /// Their quantiles, in the same order; then those of all reads.
+    pub quantiles: [Quantiles; GROUPS],
+    /// Loads from the source, and those that failed.
+    pub loads: u64,
+    /// See `loads`.
+    pub load_failures: u64,
+    /// Notifications that were news or known.
+    pub notifications: u64,
+    /// From `created_at` to the effect.
+    pub notification_delay: Quantiles,
+    /// From the feed's entry to the effect here.
+    pub bus_delay: Quantiles,
+    /// How far the view was behind.
+    pub view_lag: Quantiles,
+}
+
+/// The histograms of one second.
+#[derive(Debug)]
+struct Tallies {
+    reads: [Tally; Outcome::ALL.len()],
+    others: [Tally; 3],
+    lasted: Duration,
+}
+
+/// Quantiles over the window.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// How long it is by now.
+    pub lasted: Duration,
+    /// Reads in it and their quantiles: each outcome, then all together.
+    pub reads: [(u64, Quantiles); GROUPS],
+    /// How often, and quantiles: notification delay, bus delay, view lag.
+    pub delays: [(u64, Quantiles); 3],
+}
+
+/// What was counted second by second.
+#[derive(Debug, Default)]
+pub struct Recent {
+    before: Option<Totals>,
+    seconds: VecDeque<Second>,
+    tallies: VecDeque<Tallies>,
+    next: u64,
+}
+
+impl Recent {
+    /// A second is over. The first look is what the next is compared with.
+    pub(super) fn tick(&mut self, at: UnixMillis, lasted: Duration, now: Totals) {
+        if let Some(before) = self.before.take() {
+            let second = self.second(at, lasted, &before, &now);
+            push(&mut self.seconds, second, SECONDS);
+            self.next = self.next.saturating_add(1);
+        }
+        self.before = Some(now);
+    }
+
+    fn second(
+        &mut self,
+        at: UnixMillis,
+        lasted: Duration,
+        before: &Totals,
+        now: &Totals,
+    ) -> Second {
+        let mut earlier = before.reads.iter();
+        let reads = now
+            .reads
+            .each_ref()
+            .map(|tally| tally.since(earlier.next().unwrap_or(&Tally::NONE)));
+        let others = [
+            now.notification_delay.since(&before.notification_delay),
+            now.bus_delay.since(&before.bus_delay),
+            now.view_lag.since(&before.view_lag),
+        ];
+        let [notification_delay, bus_delay, view_lag] = others.each_ref().map(quantiles);
+        let second = Second {
+            number: self.next,
+            at,
+            lasted,
+            reads: reads.each_ref().map(Tally::count),
+            quantiles: with_all(&reads, quantiles),
+            loads: now.loads.saturating_sub(before.loads),
+            load_failures: now.load_failures.saturating_sub(before.load_failures),
+            notifications: now.heard().saturating_sub(before.heard()),
+            notification_delay,
+            bus_delay,
+            view_lag,
+        };
+        let tallies = Tallies {
+            reads,
+            others,
+            lasted,
+        };
+        push(&mut self.tallies, tallies, WINDOW);
+        second
+    }
+
+    /// The seconds after that one, or all that are kept.
+    #[must_use]
+    pub fn after(&self, number: Option<u64>) -> Vec<Second> {
+        let new = |second: &&Second| number.is_none_or(|number| second.number > number);
+        self.seconds.iter().filter(new).cloned().collect()
+    }
+
+    /// The last [`WINDOW`] seconds together.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        let mut reads = [Tally::NONE; Outcome::ALL.len()];
+        let mut others = [Tally::NONE; 3];
+        let mut lasted = Duration::ZERO;
+        for second in &self.tallies {
+            let added = reads.iter_mut().zip(&second.reads);
+            added.for_each(|(sum, tally)| sum.add(tally));
+            let added = others.iter_mut().zip(&second.others);
+            added.for_each(|(sum, tally)| sum.add(tally));
+            lasted = lasted.saturating_add(second.lasted);
+        }
+        Window {
+            lasted,
+            reads: with_all(&reads, |tally| (tally.count(), quantiles(tally))),
+            delays: others.map(|tally| (tally.count(), quantiles(&tally))),
+        }
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() >= most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// Of each outcome, and at the end of all reads.
+fn with_all<T>(reads: &[Tally; Outcome::ALL.len()], told: impl Fn(&Tally) -> T) -> [T; GROUPS] {
+    let mut all = Tally::NONE;
+    for tally in reads {
+        all.add(tally);
+    }
+    let mut each = reads.iter();
+    std::array::from_fn(|_| told(each.next().unwrap_or(&all)))
+}
+
+fn quantiles(tally: &Tally) -> Quantiles {
+    [500, 990, 999].map(|permille| tally.quantile(permille))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Meters;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_second_holds_what_happened_in_it() {
+        let meters = Meters::new();
+        meters.read(Outcome::Memory, Duration::from_micros(9));
+        meters.tick(UnixMillis(1_000), SECOND);
+        for micros in 1..=1_000 {
+            meters.read(Outcome::Memory, Duration::from_micros(micros));
+        }
+        meters.read(Outcome::Source, Duration::from_micros(64));
+        meters.tick(UnixMillis(2_000), SECOND);
+        meters.tick(UnixMillis(3_000), SECOND);
+        let seconds = meters.recent().after(None);
+        assert_eq!(seconds.len(), 2);
+        assert_eq!((seconds[0].number, seconds[0].at), (0, UnixMillis(2_000)));
+        assert_eq!(seconds[0].reads, [1_000, 0, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(seconds[1].reads, [0; 8]);
+        assert_eq!(
+            seconds[0].quantiles[2],
+            [Some(Duration::from_micros(64)); 3]
+        );
+        assert_eq!(seconds[0].quantiles[1], [None; 3]);
+        let p50 = seconds[0].quantiles[0][0].unwrap();
+        assert!((500..=563).contains(&p50.as_micros()), "{p50:?}");
+        assert_eq!(meters.recent().after(Some(0)).len(), 1);
+        assert_eq!(meters.recent().window().reads[8].0, 1_001);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_quarter_of_an_hour() {
+        let meters = Meters::new();
+        for at in 0..2_000 {
+            meters.read(Outcome::Memory, Duration::from_micros(1));
+            meters.tick(UnixMillis(at * 1_000), SECOND);
+        }
+        let recent = meters.recent();
+        assert_eq!(recent.after(None).len(), SECONDS);
+        assert_eq!(recent.after(Some(1_997)).len(), 1);
+        let window = recent.window();
+        assert_eq!(
+            (window.lasted, window.reads[0].0),
+            (Duration::from_mins(1), 60)
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! The slowest reads of the last minutes, for the operators' page.
+//!
+//! **Invariants.** A read that is not slow costs one look at an atomic. Never amounts.
+//!
+//! **Limits.** [`KEPT`] reads, none older than [`LASTS_MS`].
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    domain::{UnixMillis, UserId},
+    trail::Outcome,
+};
+
+/// How many are kept.
+pub const KEPT: usize = 20;
+/// How long one is of interest.
+const LASTS_MS: i64 = 15 * 60 * 1_000;
+
+/// One read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slow {
+    /// When it was answered.
+    pub at: UnixMillis,
+    /// Whose balances.
+    pub user: UserId,
+    /// Who answered.
+    pub outcome: Outcome,
+    /// In all.
+    pub took: Duration,
+    /// Of that, Redis, where it is known.
+    pub redis: Option<Duration>,
+    /// Of that, the source, where it is known.
+    pub source: Option<Duration>,
+    /// Assets shown; none where nothing was.
+    pub assets: Option<usize>,
+    /// Rows that the source gave, where it is known.
+    pub rows: Option<u64>,
+}
+
+/// Keeps the slowest.
+#[derive(Debug, Default)]
+pub struct Slowest {
+    /// Microseconds that a read must take longer than; 0 while there is room.
+    least: AtomicU64,
+    kept: Mutex<Vec<Slow>>,
+}
+
+impl Slowest {
+    /// A read took that long; `what` is asked only if it is among the slowest.
+    pub fn offer(&self, took: Duration, what: impl FnOnce() -> Slow) {
+        if micros(took) < self.least.load(Ordering::Relaxed) {
+            return;
+        }
+        let slow = what();
+        let mut kept = self.kept.lock();
+        let at = kept.partition_point(|there| there.took >= slow.took);
+        kept.insert(at, slow);
+        kept.truncate(KEPT);
+        self.set_least(&kept);
+    }
+
+    /// Forgets what is too old.
+    pub fn forget(&self, now: UnixMillis) {
+        let mut kept = self.kept.lock();
+        kept.retain(|slow| now.0.saturating_sub(slow.at.0) < LASTS_MS);
+        self.set_least(&kept);
+    }
+
+    /// The slowest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Slow> {
+        self.kept.lock().clone()
+    }
+
+    fn set_least(&self, kept: &[Slow]) {
+        let least = kept.get(KEPT.saturating_sub(1));
+        let least = least.map_or(0, |slow| micros(slow.took).saturating_add(1));
+        self.least.store(least, Ordering::Relaxed);
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slow(at: i64, took: u64) -> Slow {
+        Slow {
+            at: UnixMillis(at),
+            user: UserId::MAX,
+            outcome: Outcome::Source,
+            took: Duration::from_micros(took),
+            redis: None,
+            source: None,
+            assets: Some(3),
+            rows: None,
+        }
+    }
+
+    #[test]
+    fn the_slowest_are_kept_in_order_and_the_rest_is_not_even_asked() {
+        let slowest = Slowest::default();
+        for took in 1..=100 {
+            slowest.offer(Duration::from_micros(took), || slow(0, took));
+        }
+        let took: Vec<_> = slowest.all().iter().map(|slow| micros(slow.took)).collect();
+        assert_eq!(took, (81..=100).rev().collect::<Vec<_>>());
+        slowest.offer(Duration::from_micros(81), || panic!("it is not slow"));
+    }
+
+    #[test]
+    fn what_is_old_makes_room() {
+        let slowest = Slowest::default();
+        for took in 1..=20 {
+            slowest.offer(Duration::from_micros(took), || slow(0, took));
+        }
+        slowest.forget(UnixMillis(LASTS_MS));
+        assert_eq!(slowest.all(), []);
+        slowest.offer(Duration::ZERO, || slow(LASTS_MS, 0));
+        assert_eq!(slowest.all().len(), 1);
+    }
+}

@@ -1,0 +1,286 @@
+//! The operators' page in a real browser: its states, its numbers under load, and how it looks.
+//!
+//!     BALANCE_CACHE_SCREENSHOTS=docs/screenshots cargo test --test it dashboard_page
+//!
+//! renews the pictures; a run without that variable writes nothing.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::json;
+
+use crate::support::{
+    browser::Browser,
+    eventually::eventually_async,
+    redis::Redis,
+    service::{Service, Setup},
+    stage::{in_order, readiness},
+};
+
+/// How long the page may take to show something: pictures show a minute.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+const STATE: &str = "document.body.dataset.state";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "pictures are asked for by the environment"
+)]
+fn pictures() -> Option<PathBuf> {
+    let folder = std::env::var("BALANCE_CACHE_SCREENSHOTS").ok()?;
+    Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder))
+}
+
+fn picture(browser: &Browser, name: &str) {
+    if let Some(folder) = pictures() {
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(format!("{name}.png"));
+        fs::write(file, decoded(&browser.picture())).unwrap();
+    }
+}
+
+/// Base64: how pictures come.
+fn decoded(text: &str) -> Vec<u8> {
+    let six = |byte: u8| match byte {
+        b'A'..=b'Z' => u32::from(byte - b'A'),
+        b'a'..=b'z' => u32::from(byte - b'a') + 26,
+        b'0'..=b'9' => u32::from(byte - b'0') + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => panic!("{byte}"),
+    };
+    let text = text.trim_end_matches('=').as_bytes();
+    let three = |four: &[u8]| {
+        let bits =
+            four.iter().fold(0, |bits, byte| bits << 6 | six(*byte)) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..four.len()].to_vec()
+    };
+    text.chunks(4).flat_map(three).collect()
+}
+
+fn page(service: &Service) -> String {
+    format!("http://{}/dashboard", service.ops())
+}
+
+/// What a console may not say. That a service which is down cannot be reached is no mistake of the page.
+#[track_caller]
+fn no_complaint(browser: &Browser) {
+    let lines = browser.console();
+    let complaints: Vec<_> = lines
+        .iter()
+        .filter(|(_, text)| !text.contains("ERR_CONNECTION_REFUSED"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// Reads of many users by some clients, until dropped by `select!`.
+async fn load(service: &Service) {
+    let client = async |seed: u64| {
+        let mut n = seed;
+        loop {
+            n += 1;
+            let user = if n.is_multiple_of(4) {
+                2_000 + n % 5_000
+            } else {
+                1_001 + n % 10
+            };
+            service.balances(user).await;
+            if n.is_multiple_of(50) {
+                let seq = 1_000 + n;
+                let now = balance_cache::clock::wall().0 - i64::try_from(n % 7).unwrap();
+                let event = json!({"user_id": 1_001 + n % 10, "asset_id": 1, "seq": seq, "avail": 910_000_000_000_u64, "frozen": 0, "created_at": now});
+                service.post("/api/v1/ledger/entries", &event).await;
+            }
+        }
+    };
+    tokio::join!(client(0), client(10_007), client(20_011));
+}
+
+/// Waits for the page while the service has load.
+async fn under_load(service: &Service, until: impl AsyncFn()) {
+    tokio::select! {
+        () = load(service) => {}
+        () = until() => {}
+    }
+}
+
+/// Asks the page without keeping the load from going on.
+async fn until(browser: &Browser, what: &str, condition: &str) {
+    let script = format!("return Boolean({condition})");
+    eventually_async(PATIENCE, what, async || {
+        let so = tokio::task::block_in_place(|| browser.run(&script) == true);
+        so.then_some(())
+    })
+    .await;
+}
+
+/// Once nobody reads any more, the page's next look shows what the data say, outcome by outcome.
+async fn page_and_data_agree(browser: &Browser, service: &Service) {
+    let script = "return Object.fromEntries([...document.querySelectorAll('[data-total]')].filter((at) => at.dataset.total !== 'all').map((at) => [at.dataset.total, Number(at.dataset.value)]))";
+    eventually_async(PATIENCE, "page and data agree", async || {
+        let told = service.get_ops("/dashboard/data").await.json();
+        (browser.run(script) == told["totals"]["reads"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_says_that_there_are_no_reads_and_moves_when_there_are() {
+    let redis = Redis::start();
+    let service = Service::start(Setup::default().and(&redis)).await;
+    in_order(&service).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.prefers("light");
+    browser.open(&page(&service));
+    browser.until("it is ready", &format!("{STATE} === 'ready'"));
+    browser.until("it tells how to begin", "document.querySelector('#chart-reads').dataset.empty === 'true' && getComputedStyle(document.querySelector('#try')).display !== 'none'");
+    let line = browser.run("return document.querySelector('#try-curl').textContent");
+    assert_eq!(
+        line,
+        format!(
+            "curl -i 'http://{}/api/user/balance?user_id=1001'",
+            service.http()
+        )
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('#nines td[data-checked]').length"),
+        12
+    );
+    picture(&browser, "empty");
+
+    let total = "Number(document.querySelector('[data-total=all]').dataset.value)";
+    under_load(&service, async || {
+        until(&browser, "numbers move", &format!("{total} > 200")).await;
+        let before = browser.run(&format!("return {total}"));
+        until(&browser, "and go on moving", &format!("{total} > {before}")).await;
+        until(&browser, "the charts have lines", "document.querySelector('#chart-latency').dataset.empty === 'false' && charts.reads.columns[0].length > 3").await;
+        until(&browser, "the tiles have numbers", "[...document.querySelectorAll('.figure')].every((at) => /\\d/.test(at.textContent))").await;
+        if pictures().is_some() {
+            until(&browser, "there is something to see", "seconds.filter((at) => !at.gap && at.reads.memory > 0).length > 45").await;
+        }
+        browser.run("document.querySelector('[data-span=\"60\"]').click()");
+    })
+    .await;
+    until(
+        &browser,
+        "reads by outcome are shown",
+        "document.querySelector('#slowest tbody tr td:nth-child(4)')",
+    )
+    .await;
+    picture(&browser, "live-light");
+    browser.prefers("dark");
+    browser.until("it is dark", "document.documentElement.dataset.theme === 'dark' && getComputedStyle(document.body).backgroundColor === 'rgb(14, 20, 27)'");
+    picture(&browser, "live-dark");
+    browser.run("document.querySelector('button[data-theme=light]').click()");
+    browser.until(
+        "the switch counts more than the system",
+        "document.documentElement.dataset.theme === 'light'",
+    );
+    browser.size(375, 812, true);
+    browser.until("it has a phone's width", "innerWidth === 375");
+    browser.until(
+        "nothing is wider than a phone",
+        "document.documentElement.scrollWidth <= 375 && charts.reads.plot.width < 375",
+    );
+    picture(&browser, "phone");
+    page_and_data_agree(&browser, &service).await;
+    no_complaint(&browser);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_tells_what_is_degraded_and_what_it_lost_and_comes_back_by_itself() {
+    let mut redis = Redis::start();
+    let mut service = Service::start(Setup::default().and(&redis)).await;
+    in_order(&service).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.prefers("dark");
+    browser.open(&page(&service));
+    browser.until("it is ready", &format!("{STATE} === 'ready'"));
+    let height = browser.run("return document.querySelector('main').getBoundingClientRect().top");
+
+    browser.run("document.querySelector('[data-span=\"60\"]').click()");
+    if pictures().is_some() {
+        under_load(&service, async || {
+            until(
+                &browser,
+                "there was load before",
+                "seconds.filter((at) => !at.gap && at.reads.memory > 0).length > 25",
+            )
+            .await;
+        })
+        .await;
+    }
+    redis.stop();
+    readiness(&service, "degraded", "redis: ").await;
+    under_load(&service, async || {
+        until(&browser, "it is degraded", &format!("{STATE} === 'degraded'")).await;
+        until(&browser, "it says why", "document.querySelector('#reasons').textContent.includes('redis: ')").await;
+        until(&browser, "and which parts", "['Redis', 'Circuit breaker'].every((at) => document.querySelector(`[data-part=\"${at}\"]`).dataset.is === 'bad')").await;
+        until(&browser, "reads go on", "Number(document.querySelector('[data-total=source]').dataset.value) > 100 && seconds.filter((at) => !at.gap && at.reads.source > 0 && at.reads.redis === 0).length > 5").await;
+    })
+    .await;
+    assert_eq!(
+        browser.run("return document.querySelector('main').getBoundingClientRect().top"),
+        height,
+        "nothing jumps"
+    );
+    picture(&browser, "degraded");
+    no_complaint(&browser);
+
+    service.kill9();
+    browser.until("it is disconnected", &format!("{STATE} === 'lost'"));
+    browser.until("it says since when", "/^Disconnected since \\d\\d:\\d\\d:\\d\\d$/.test(document.querySelector('#headline').textContent)");
+    browser.until(
+        "the last numbers stay",
+        "Number(document.querySelector('[data-total=source]').dataset.value) > 100",
+    );
+    browser.until(
+        "and are grey",
+        "Number(getComputedStyle(document.querySelector('main')).opacity) < 0.6",
+    );
+    picture(&browser, "disconnected");
+
+    redis.launch();
+    service.restart().await;
+    browser.until("it is back", &format!("{STATE} === 'ready'"));
+    browser.until(
+        "with the numbers of the new process",
+        "Number(document.querySelector('[data-total=all]').dataset.value) === 0",
+    );
+    no_complaint(&browser);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_answer_it_says_so_and_a_service_that_cannot_answer_is_not_ready() {
+    let nowhere = crate::support::port::Port::reserve();
+    let setup = Setup::default()
+        .with("source.kind", "scylla")
+        .with("scylla.nodes", nowhere.address());
+    let mut service = Service::start(setup).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.slow(1_000);
+    browser.open(&page(&service));
+    assert_eq!(
+        browser.run(&format!(
+            "return [{STATE}, document.querySelector('#headline').textContent]"
+        )),
+        json!(["loading", "Connecting"])
+    );
+    picture(&browser, "loading");
+    browser.slow(0);
+    browser.until("it is not ready", &format!("{STATE} === 'not_ready'"));
+    browser.until(
+        "it says why",
+        "document.querySelector('#reasons').textContent.includes('source: ')",
+    );
+    picture(&browser, "not-ready");
+    service.process().signal("STOP");
+    browser.until(
+        "silence is a lost connection",
+        &format!("{STATE} === 'lost'"),
+    );
+    service.process().signal("CONT");
+    browser.until("it comes back", &format!("{STATE} === 'not_ready'"));
+}
