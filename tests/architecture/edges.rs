@@ -107,7 +107,7 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 10] = [
+const PLACES: [(&str, &[&str]); 15] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis"]),
     ("deadpool_redis", &["tiers/redis"]),
@@ -116,8 +116,13 @@ const PLACES: [(&str, &[&str]); 10] = [
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
-    ("hyper", &["http", "ops"]),
-    ("hyper_util", &["http", "ops"]),
+    ("hyper", &["http", "ops", "cli/client.rs"]),
+    ("hyper_util", &["http", "ops", "cli/client.rs"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["cli/progress.rs"]),
+    ("anstream", &["cli"]),
+    ("anstyle", &["cli"]),
 ];
 
 /// What a file does that it may not. `file` is a path below `src/`.
