@@ -6,6 +6,18 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_doctor;
+#[cfg(test)]
+mod cli_doctor_source;
+#[cfg(test)]
+mod cli_get;
+#[cfg(test)]
+mod cli_support;
+#[cfg(test)]
+mod cli_trace;
+#[cfg(test)]
+mod cli_verify;
+#[cfg(test)]
 mod harness;
 #[cfg(all(test, feature = "failpoints"))]
 mod kill_points;
