@@ -103,6 +103,8 @@ struct Seen {
     entry: Option<(UserKey, Owner)>,
     service: Holding,
     told: Option<Told>,
+    /// Assets that the service shows by names that the catalogue here does not have.
+    unnamed: Vec<String>,
     /// The newest rows of the assets in which something differs: seq and when it was made, the newest first.
     history: BTreeMap<AssetId, Vec<(i64, Option<i64>)>>,
     catalogue: Catalogue,

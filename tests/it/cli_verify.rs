@@ -1,5 +1,8 @@
 //! `verify`: each kind of difference, planted in real tables, and what cannot be compared.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use balance_cache::{config::ReadFrom, source::Source as _};
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
@@ -7,7 +10,7 @@ use crate::{
     cli_support::{Apart, Said, run_behind},
     support::{
         cassandra::shared,
-        cql::Place,
+        cql::{Place, catalogue, entry},
         service::{Service, Setup},
         stage::Stage,
         tables::make_tables,
@@ -147,6 +150,43 @@ async fn a_real_view_is_the_same_as_its_ledger_and_an_unused_table_is_left_out()
     assert!(said.err.contains("user_balances is empty"), "{said}");
     let read = Apart::new(stage.setup().with("source.read_from", "table"));
     read.run(&ALL).has(1, &["table behind: 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_written_meanwhile_is_the_same() {
+    let stage = Stage::new(shared()).await;
+    stage.has(7, &[(1, 300_000_000)]).await;
+    let apart = Apart::new(stage.setup());
+    let writer = stage
+        .place
+        .open(ReadFrom::View, &catalogue([1, 2, 3]))
+        .await;
+    let done = AtomicBool::new(false);
+    let write = async {
+        let mut seq = 3;
+        while !done.load(Ordering::SeqCst) {
+            seq += 1;
+            writer.scylla.write(&[entry(7, 1, seq, seq)]).await.unwrap();
+        }
+        seq
+    };
+    let compare = async {
+        let mut said = Vec::new();
+        for _ in 0..5 {
+            let setup = apart.setup.clone();
+            let ran = tokio::task::spawn_blocking(move || {
+                setup.run(&["verify", "--all", "--grace-ms", "3000"])
+            });
+            said.push(Said::of(ran.await.unwrap()));
+        }
+        done.store(true, Ordering::SeqCst);
+        said
+    };
+    let (seq, all) = tokio::join!(write, compare);
+    assert!(seq > 10, "{seq}");
+    for said in all {
+        said.has(0, &["the same: 1 users, 1 assets", " 0 differences"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

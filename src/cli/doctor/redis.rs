@@ -3,7 +3,10 @@
 use balance_cache::{
     clock,
     config::Settings,
-    tiers::redis::look::{Look, Server, Trouble},
+    tiers::redis::{
+        Keys,
+        look::{Look, Server, Trouble},
+    },
 };
 
 use super::{Report, latency::Times};
@@ -188,6 +191,7 @@ async fn owner(
     look: &Look,
     identity: Option<&str>,
 ) -> Result<(), Trouble> {
+    let keys = Keys::new(&settings.redis.namespace);
     let owner = look.owner().await?;
     let namespace = match settings.redis.namespace.as_str() {
         "" => "no redis.namespace".to_owned(),
@@ -197,7 +201,7 @@ async fn owner(
         (Some(theirs), Some(ours)) if theirs != ours => report.fail(
             "redis.owner",
             format!("this Redis with {namespace} holds the balances of another source: {theirs}, not {ours}"),
-            "give this deployment a redis.namespace of its own. (If the other is gone for good: DEL balance:source)",
+            format!("give this deployment a redis.namespace of its own. (If the other is gone for good: DEL {})", keys.source()),
         ),
         (Some(theirs), Some(_)) => report.ok("redis.owner", format!("{theirs}, {namespace}")),
         (Some(theirs), None) => report.ok(
@@ -225,6 +229,7 @@ async fn owner(
 }
 
 async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), Trouble> {
+    let keys = Keys::new(&settings.redis.namespace);
     let stream = &settings.settlement.stream;
     let inbox = look.inbox(stream).await?;
     let waiting = inbox
@@ -244,7 +249,10 @@ async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<
         report.warn(
             "redis.dead",
             format!("{} notifications could not be read", inbox.dead),
-            "XRANGE settlement:events:dead - + shows them with the reason; XDEL or trim it when that is dealt with",
+            format!(
+                "XRANGE {} - + shows them with the reason; XDEL or trim it when that is dealt with",
+                keys.dead()
+            ),
         );
     }
     Ok(())

@@ -312,6 +312,11 @@ fn service(seen: &Seen, found: &mut Findings) {
     if way.contains("detail=stale") {
         found.grave("the service says detail=stale: its source is down, and it shows what it knew last (stale.enabled)");
     }
+    for name in &seen.unnamed {
+        found.grave(format!(
+            "the service shows {name}, which [[assets]] here does not name: ask with the settings that it runs with"
+        ));
+    }
     let (Some(shown), Some(ledger)) = (seen.service.lines(), seen.ledger.lines()) else {
         return;
     };

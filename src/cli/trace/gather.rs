@@ -42,6 +42,7 @@ pub(super) async fn gather(
         entry: None,
         service: unasked("not asked (--no-service)"),
         told: None,
+        unnamed: Vec::new(),
         history: BTreeMap::new(),
         catalogue,
         only,
@@ -203,10 +204,14 @@ async fn service(seen: &mut Seen, client: &Client) {
                 frozen: balance.frozen.clone(),
                 updated_at: balance.updated_at,
             };
-            let known = balances.iter().filter_map(|balance| {
-                Some((seen.catalogue.resolve(&balance.asset)?, line(balance)))
-            });
-            Holding::Lines(known.collect())
+            let mut known = BTreeMap::new();
+            for balance in balances {
+                match seen.catalogue.resolve(&balance.asset) {
+                    Some(asset) => drop(known.insert(asset, line(balance))),
+                    None => seen.unnamed.push(balance.asset.clone()),
+                }
+            }
+            Holding::Lines(known)
         }
     };
     seen.told = Some(told);

@@ -142,6 +142,10 @@ impl Job<'_> {
 
     /// Everything that can be found of a user.
     async fn user(&self, user: UserId) -> Result<Vec<Trio>, Error> {
+        self.whole(user).await.map_err(|error| of(user, error))
+    }
+
+    async fn whole(&self, user: UserId) -> Result<Vec<Trio>, Error> {
         let view = if self.view {
             Some(self.look.view(user).await?)
         } else {
@@ -177,7 +181,12 @@ impl Job<'_> {
 
     /// One asset of a user.
     async fn pair(&self, user: UserId, asset: AssetId) -> Result<Trio, Error> {
-        let of = async |wanted: bool, relation| -> Result<Option<Option<Balance>>, Error> {
+        let trio = self.trio(user, asset).await;
+        trio.map_err(|error| of(user, error))
+    }
+
+    async fn trio(&self, user: UserId, asset: AssetId) -> Result<Trio, Error> {
+        let newest = async |wanted: bool, relation| -> Result<Option<Option<Balance>>, Error> {
             if wanted {
                 self.look.newest(relation, user, asset).await.map(Some)
             } else {
@@ -187,8 +196,8 @@ impl Job<'_> {
         // The ledger first: what is written meanwhile makes the others look ahead, never behind.
         let ledger = self.look.newest(Relation::Ledger, user, asset).await?;
         let (view, table) = futures::try_join!(
-            of(self.view, Relation::View),
-            of(self.table, Relation::Table)
+            newest(self.view, Relation::View),
+            newest(self.table, Relation::Table)
         )?;
         Ok(Trio {
             user,
@@ -352,6 +361,14 @@ impl Job<'_> {
             .filter(|trio| trio.ledger.is_none());
         let strays: Vec<Trio> = strays.map(of_it).collect();
         self.judge(&strays, findings).await
+    }
+}
+
+/// A row that cannot be a balance, with its user.
+fn of(user: UserId, error: Error) -> Error {
+    match error {
+        Error::Corrupt(what) => Error::Corrupt(format!("user {user}: {what}").into()),
+        other @ (Error::Unavailable(_) | Error::Timeout) => other,
     }
 }
 
