@@ -213,12 +213,10 @@ fn fault_a_redis_that_is_slow() {
     let proxy = Proxy::start(redis.address());
     proxy.set(Mode::Delay(Duration::from_millis(10)));
     let setup = Setup::default().with("redis.url", format!("redis://{}", proxy.address()));
+    // A quarter of the timeout is worth a word; on a busy machine it is more.
     let said = beside(setup.clone().with("redis.timeout_ms", 60));
-    let line = said.line(&["warn", "redis.latency"]);
-    assert!(
-        line.contains("of 60.0 ms that redis.timeout_ms allows"),
-        "{line}"
-    );
+    assert!(said.find(&["ok", "redis.latency"]).is_none(), "{said}");
+    said.has(said.code, &["PING: p50", "redis.timeout_ms"]);
     let strict = beside(setup.with("redis.timeout_ms", 10));
     fails(
         &strict,
@@ -286,7 +284,8 @@ async fn fault_a_service_that_does_not_answer() {
     let mut service = Service::start_ready(Setup::default().with("limits.connections", 100)).await;
     let good = Said::of(service.run(&["doctor"]));
     good.has(0, &["in use by the running service", " 0 faults"]);
-    for check in ["service", "service.version", "service.latency"] {
+    good.has(0, &["a read: p50"]);
+    for check in ["service", "service.version"] {
         good.line(&["ok", check]);
     }
     service.kill9();
@@ -343,7 +342,7 @@ async fn fault_a_token_that_is_refused() {
     none.has(0, &["BALANCE_CACHE_TOKEN"])
         .line(&["warn", "service.api"]);
     none.line(&["warn", "auth"]);
-    Said::of(service.run(&["doctor", "--token", token])).line(&["ok", "service.latency"]);
+    Said::of(service.run(&["doctor", "--token", token])).has(0, &["a read: p50"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

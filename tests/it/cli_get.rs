@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use crate::{
     cli_support::{Apart, Said, run_behind},
     support::{
+        cassandra::shared,
+        proxy::{Mode, Proxy},
         redis::Redis,
         service::{Service, Setup},
-        stage::shown,
+        stage::{Stage, shown},
     },
 };
 
@@ -161,6 +163,21 @@ async fn a_user_that_cannot_be_loaded_is_counted_and_the_exit_code_says_so() {
     assert!(refused.err.contains("nothing listens there"), "{refused}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_a_source_cannot_give_are_asked_for_again_and_then_counted() {
+    let stage = Stage::new(shared()).await;
+    let proxy = Proxy::start(shared().node().parse().unwrap());
+    let setup = stage.setup_at(proxy.address());
+    let service = Service::start_ready(setup.with("source.timeout_ms", 300)).await;
+    let warm = ["warm", "--users", "-", "--json"];
+    let all = run_behind(&service.setup(), "exec", "1\n2\n", &warm);
+    all.has(0, &["\"loaded\": 2", "\"failed\": 0"]);
+    proxy.set(Mode::Cut);
+    let some = run_behind(&service.setup(), "exec", "1\n2\n3\n", &warm);
+    some.has(1, &["\"users\": 3", "some users could not be loaded"]);
+    assert!(!some.out.contains("\"failed\": 0"), "{some}");
+}
+
 #[test]
 fn help_has_examples_for_every_command_and_completions_name_them_all() {
     let commands = [
@@ -247,6 +264,14 @@ async fn a_file_that_a_service_has_open_is_left_to_it_and_looked_into_when_it_is
     );
     running.line(&["BTC", "service", "17", "9100"]);
     running.line(&["77", "service", "5", "12"]);
+    let other = Setup {
+        file: "symbols = []\n[[assets]]\nid = 1\nname = \"XBT\"\ndecimals = 8\n".to_owned(),
+        ..service.setup()
+    };
+    Said::of(other.run(&["get", "1001", "--trace"])).has(
+        0,
+        &["! the service shows BTC, which [[assets]] here does not name"],
+    );
     assert_eq!(service.terminate(), 0);
     let alone = Said::of(service.run(&["get", "1001", "--trace"]));
     alone.has(

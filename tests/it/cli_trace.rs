@@ -264,3 +264,94 @@ async fn a_redis_of_another_source_foreign_values_and_a_dead_database_are_told()
         ],
     );
 }
+
+/// A snapshot as the service writes it. NOW, LATER and BEFORE are moments, in ms.
+const GOOD: [(&str, &str); 6] = [
+    ("v", "1"),
+    ("epoch", "e"),
+    ("whole", "1"),
+    ("until", "LATER"),
+    ("b:1", "0000000000000000003 300000000 3 - NOW"),
+    ("b:2", "0000000000000000003 600000000 3 - NOW"),
+];
+
+/// One field that is otherwise, and what is said of it.
+const ODD: [(&str, &str, &str); 11] = [
+    (
+        "b:1",
+        "0000000000000000005 1 3 - NOW",
+        "! Redis is ahead of the ledger in BTC: seq 5 vs 3: a notification came before its row",
+    ),
+    (
+        "b:1",
+        "0000000000000000003 1 3 - NOW",
+        "! Redis and the ledger differ in the amounts of BTC at seq 3",
+    ),
+    (
+        "b:1",
+        "0000000000000000002 1 3 - NOW",
+        "! Redis is behind the ledger by 1 row of BTC: seq 2 vs 3",
+    ),
+    (
+        "b:1",
+        "",
+        "! the snapshot in Redis lacks BTC, of which the ledger has seq 3: it is served without it",
+    ),
+    (
+        "b:1",
+        "nonsense",
+        "cannot be read (a field of it cannot be read)",
+    ),
+    (
+        "until",
+        "BEFORE",
+        "· the snapshot in Redis ended 10 min ago: it won't be served",
+    ),
+    (
+        "epoch",
+        "f",
+        "· what Redis holds was written in another life of it: it won't be served",
+    ),
+    ("whole", "0", "· what Redis holds is not a whole snapshot"),
+    (
+        "d:1",
+        "LATER",
+        "· a notification without a seq came: BTC is read from the ledger by the next load",
+    ),
+    (
+        "d:*",
+        "LATER",
+        "a notification without a seq came: every asset of this user is read",
+    ),
+    ("lease", "token LATER", "somebody loads (lease for"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_in_which_an_entry_can_be_odd_has_its_sentence() {
+    let redis = Redis::start();
+    let stage = Stage::new(shared()).await;
+    stage.has(7, &[(1, 300_000_000), (2, 600_000_000)]).await;
+    let apart = Apart::new(stage.setup().and(&redis));
+    let now = clock::wall().0;
+    redis.ask::<i64>(&["HSET", "balance:epoch", "id", "e", "birth", "1"]);
+    let entry = |odd: Option<(&str, &str)>| {
+        redis.ask::<i64>(&["DEL", "balance:user:7"]);
+        for (field, value) in GOOD.into_iter().chain(odd) {
+            let value = value
+                .replace("NOW", &now.to_string())
+                .replace("LATER", &(now + 600_000).to_string())
+                .replace("BEFORE", &(now - 600_000).to_string());
+            redis.ask::<i64>(&["HDEL", "balance:user:7", field]);
+            if !value.is_empty() {
+                redis.ask::<i64>(&["HSET", "balance:user:7", field, &value]);
+            }
+        }
+        redis.ask::<i64>(&["PEXPIRE", "balance:user:7", "600000"]);
+        apart.run(&["get", "7", "--trace", "--no-service"])
+    };
+    let agreed = ["all that were asked agree", "a whole snapshot, good for"];
+    entry(None).has(0, &agreed);
+    for (field, value, part) in ODD {
+        entry(Some((field, value))).has(0, &[part]);
+    }
+}

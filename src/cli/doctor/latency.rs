@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Report;
 use crate::cli::output::millis;
 
 /// Questions for one figure.
 pub(super) const ROUNDS: usize = 100;
+
+/// What is slow is asked less often: at least so many times, and no more once this time is over.
+const ROUNDS_MIN: usize = 10;
+const ENOUGH: Duration = Duration::from_secs(2);
 
 /// What part of a timeout the slow end may take before it is worth a word.
 const PART: u32 = 4;
@@ -16,14 +22,15 @@ const PART: u32 = 4;
 pub(super) struct Times(Vec<Duration>);
 
 impl Times {
-    /// Asks [`ROUNDS`] times; the first failure ends it.
+    /// Asks [`ROUNDS`] times, or for [`ENOUGH`]; the first failure ends it.
     pub(super) async fn of<E>(
         mut ask: impl AsyncFnMut() -> Result<Duration, E>,
     ) -> Result<Self, E> {
         // The first question pays for what is cached from then on.
         ask().await?;
         let mut times = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        while times.len() < ROUNDS && (times.len() < ROUNDS_MIN || begun.elapsed() < ENOUGH) {
             times.push(ask().await?);
         }
         times.sort();

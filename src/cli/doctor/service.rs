@@ -15,9 +15,6 @@ use crate::cli::{
     output::Unable,
 };
 
-/// What a read of nobody's balances may take.
-const READ_MAX: Duration = Duration::from_millis(200);
-
 /// How long a service may be silent.
 const SILENT: Duration = Duration::from_secs(5);
 
@@ -36,6 +33,7 @@ pub(super) struct Asked {
     operators: Client,
     token: bool,
     expected: bool,
+    deadline: (&'static str, Duration),
 }
 
 impl Asked {
@@ -62,6 +60,7 @@ impl Asked {
             operators: operators.within(SILENT),
             token: reach.token.is_some(),
             expected: !what.before_start,
+            deadline: ("limits.deadline_ms", settings.limits.deadline_ms.0),
         })
     }
 
@@ -181,13 +180,7 @@ impl Asked {
         let times =
             Times::of(async || Ok::<_, Unanswered>(self.api.get(&path).await?.took)).await?;
         let remedy = "see Cache-Status of a read (balance-cache get 1001) and the source's latency";
-        times.tell(
-            report,
-            "service.latency",
-            "a read",
-            ("what a hit should take", READ_MAX),
-            remedy,
-        );
+        times.tell(report, "service.latency", "a read", self.deadline, remedy);
         Ok(())
     }
 }
