@@ -39,7 +39,7 @@ Examples:
   balance-cache get 1001 --url http://10.0.0.7:3001
   balance-cache get 1001 --trace --config balance-cache.toml
 
-With --trace nothing is written to Redis or the ledger by this program. The service is asked last, by an ordinary read,
+With --trace nothing is written to Redis or the ledger by this program. The service is asked last, by an ordinary read, \
 and an ordinary read may fill Redis and memory: --no-service leaves everything as it is found.
 
 Exit codes: 0 shown, 1 somebody who was asked did not answer, 2 the command line or the settings are wrong.";
@@ -50,8 +50,8 @@ Examples:
   psql -Atc 'select id from users where active' | balance-cache warm --users -
   balance-cache warm --top 10000 --config balance-cache.toml
 
-A ledger has no list of users and nobody counts reads by user, so --top takes the users whose entries in Redis were asked
-for last (OBJECT IDLETIME; by OBJECT FREQ where the policy is LFU): right after a deployment, those are the users that
+A ledger has no list of users and nobody counts reads by user, so --top takes the users whose entries in Redis were asked \
+for last (OBJECT IDLETIME; by OBJECT FREQ where the policy is LFU): right after a deployment, those are the users that \
 the instances before it served. It needs a Redis, and one that is no cluster.
 
 Exit codes: 0 all loaded, 1 some were not, 2 the command line or the settings are wrong.";
@@ -62,8 +62,8 @@ Examples:
   balance-cache verify --users suspects.txt --config balance-cache.toml
   balance-cache verify --all --config balance-cache.toml --json > verified.json
 
-The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone
-then was lag, which is counted and no difference. The embedded ledger is compared with its own current state; its file
+The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone \
+then was lag, which is counted and no difference. The embedded ledger is compared with its own current state; its file \
 must not be in use.
 
 Exit codes: 0 the same, 1 differences, 2 it could not be compared.";
