@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod group;
+pub mod look;
 mod sample;
 mod tables;
 mod times;

@@ -19,6 +19,7 @@
 mod connect;
 mod inspect;
 mod ledger;
+pub mod look;
 pub mod schema;
 mod statements;
 mod view;

@@ -14,6 +14,7 @@ mod conn;
 pub mod entry;
 mod keys;
 mod link;
+pub mod look;
 mod script;
 mod session;
 pub mod stream;

@@ -122,7 +122,7 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 14] = [
+const PLACES: [(&str, &[&str]); 19] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis"]),
     ("deadpool_redis", &["tiers/redis"]),
@@ -135,8 +135,13 @@ const PLACES: [(&str, &[&str]); 14] = [
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
-    ("hyper", &["http", "ops"]),
-    ("hyper_util", &["http", "ops"]),
+    ("hyper", &["http", "ops", "cli/client.rs"]),
+    ("hyper_util", &["http", "ops", "cli/client.rs"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["cli/progress.rs"]),
+    ("anstream", &["cli"]),
+    ("anstyle", &["cli"]),
 ];
 
 /// What a file does that it may not. `file` is a path below `src/`.

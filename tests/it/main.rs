@@ -10,6 +10,18 @@ mod audit;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_doctor;
+#[cfg(test)]
+mod cli_doctor_source;
+#[cfg(test)]
+mod cli_get;
+#[cfg(test)]
+mod cli_support;
+#[cfg(test)]
+mod cli_trace;
+#[cfg(test)]
+mod cli_verify;
+#[cfg(test)]
 mod dashboard_data;
 #[cfg(test)]
 mod dashboard_page;

@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
+pub mod rewrite;
 pub mod service;
 pub mod stage;
 pub mod tables;

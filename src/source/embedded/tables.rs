@@ -25,7 +25,7 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
 pub(super) type LedgerKey = (i64, i32, i64);
 /// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
-type LedgerRow = (
+pub(super) type LedgerRow = (
     i64,
     i64,
     Option<i64>,
@@ -35,16 +35,18 @@ type LedgerRow = (
     Option<i64>,
 );
 /// (user, asset)
-type BalanceKey = (i64, i32);
+pub(super) type BalanceKey = (i64, i32);
 /// avail, frozen, version, `updated_at`
-type BalanceRow = (i64, i64, i64, Option<i64>);
+pub(super) type BalanceRow = (i64, i64, i64, Option<i64>);
 
-const LEDGER: TableDefinition<LedgerKey, LedgerRow> = TableDefinition::new("balance_ledger");
-const BALANCES: TableDefinition<BalanceKey, BalanceRow> = TableDefinition::new("user_balances");
-const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+pub(super) const LEDGER: TableDefinition<LedgerKey, LedgerRow> =
+    TableDefinition::new("balance_ledger");
+pub(super) const BALANCES: TableDefinition<BalanceKey, BalanceRow> =
+    TableDefinition::new("user_balances");
+pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
 /// What both tables say of a balance: asset, seq, avail, frozen, `created_at`.
-type Row = (i32, i64, i64, i64, Option<i64>);
+pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
 
 /// An open file.
 #[derive(Debug)]
@@ -194,7 +196,7 @@ impl Tables {
 }
 
 /// The rows as balances. An id below 1 is nothing that was ever written here.
-fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
+pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
     let corrupt = |what| Error::Corrupt(format!("{what}").into());
     let balance = |(asset, seq, avail, frozen, at): Row| {
         Ok(Balance {

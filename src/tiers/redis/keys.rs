@@ -24,7 +24,13 @@ impl Keys {
     /// A user's entry.
     #[must_use]
     pub fn user(&self, user: UserId) -> String {
-        format!("{}balance:user:{user}", self.prefix)
+        format!("{}{user}", self.user_prefix())
+    }
+
+    /// What the key of every user begins with.
+    #[must_use]
+    pub fn user_prefix(&self) -> String {
+        format!("{}balance:user:", self.prefix)
     }
 
     /// The feed of what changed.

@@ -37,10 +37,6 @@ impl Setup {
 
     /// With a variable that is no setting.
     #[must_use]
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(dead_code, reason = "only tests of fail points set one")
-    )]
     pub fn raw(mut self, name: &str, value: String) -> Self {
         self.environment.push((name.to_owned(), value));
         self
@@ -143,6 +139,16 @@ impl Service {
     /// Where operators ask.
     pub fn ops(&self) -> SocketAddr {
         self.ops.address()
+    }
+
+    /// Its settings, for commands that look at it.
+    pub fn setup(&self) -> Setup {
+        self.setup.clone()
+    }
+
+    /// Runs a subcommand with its settings: exit code, standard output, standard error.
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.setup.run(arguments)
     }
 
     fn ops_url(&self, path: &str) -> String {

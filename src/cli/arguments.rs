@@ -1,0 +1,260 @@
+//! The command line as it is parsed, with the help that is printed.
+
+use std::path::PathBuf;
+
+use balance_cache::{config::Scope, domain::UserId};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Without a configuration it serves a sample ledger on this machine:
+  balance-cache
+  curl 'http://127.0.0.1:3001/api/user/balance?user_id=1001'
+
+Why is this balance wrong, and is anything else?
+  balance-cache get 1001 --trace --config balance-cache.toml
+  balance-cache doctor --config balance-cache.toml
+
+Exit codes: 0 done, 1 it could not be done (or differences, or faults, were found), 2 the command line or the settings are wrong.";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  balance-cache config check --config balance-cache.toml
+  BALANCE_CACHE__REDIS__URL=redis://cache:6379 balance-cache config show";
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  balance-cache schema apply --config balance-cache.toml
+  balance-cache schema status --config balance-cache.toml && echo built";
+
+const AUTH_EXAMPLES: &str = "\
+Examples:
+  balance-cache auth token --name wallet
+  balance-cache auth token --name engine --scopes read,settle";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  balance-cache get 1001
+  balance-cache get 1001 --asset BTC --json | jq '.balances[0].seq'
+  balance-cache get 1001 --url http://10.0.0.7:3001
+  balance-cache get 1001 --trace --config balance-cache.toml
+
+With --trace nothing is written to Redis or the ledger by this program. The service is asked last, by an ordinary read, \
+and an ordinary read may fill Redis and memory: --no-service leaves everything as it is found.
+
+Exit codes: 0 shown, 1 somebody who was asked did not answer, 2 the command line or the settings are wrong.";
+
+const WARM_EXAMPLES: &str = "\
+Examples:
+  balance-cache warm --users active.txt --url http://10.0.0.7:3001
+  psql -Atc 'select id from users where active' | balance-cache warm --users -
+  balance-cache warm --top 10000 --config balance-cache.toml
+
+A ledger has no list of users and nobody counts reads by user, so --top takes the users whose entries in Redis were asked \
+for last (OBJECT IDLETIME; by OBJECT FREQ where the policy is LFU): right after a deployment, those are the users that \
+the instances before it served. It needs a Redis, and one that is no cluster.
+
+Exit codes: 0 all loaded, 1 some were not, 2 the command line or the settings are wrong.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  balance-cache verify --sample 10000 --config balance-cache.toml
+  balance-cache verify --users suspects.txt --config balance-cache.toml
+  balance-cache verify --all --config balance-cache.toml --json > verified.json
+
+The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone \
+then was lag, which is counted and no difference. The embedded ledger is compared with its own current state; its file \
+must not be in use.
+
+Exit codes: 0 the same, 1 differences, 2 it could not be compared.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  balance-cache doctor --config balance-cache.toml
+  balance-cache doctor --before-start --config balance-cache.toml
+  balance-cache doctor --json | jq -r '.checks[] | select(.state == \"fail\") | .remedy'
+
+Exit codes: 0 no fault (there may be warnings), 1 at least one FAIL, 2 the command line or the settings are wrong.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  balance-cache completions bash > /etc/bash_completion.d/balance-cache
+  balance-cache completions zsh > \"${fpath[1]}/_balance-cache\"";
+
+/// A read-through caching proxy for user balances: fast like a constant, and never wrong about money.
+#[derive(Debug, Parser)]
+#[command(name = "balance-cache", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// A TOML file with the settings that differ from the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serves (the default).
+    #[command(after_help = "Example:\n  balance-cache serve --config balance-cache.toml")]
+    Serve,
+    /// Looks at the settings.
+    #[command(subcommand, after_help = CONFIG_EXAMPLES)]
+    Config(ConfigCommand),
+    /// Makes and looks at the tables in ScyllaDB or Cassandra.
+    #[command(subcommand, after_help = SCHEMA_EXAMPLES)]
+    Schema(SchemaCommand),
+    /// Makes tokens for auth.mode = "token".
+    #[command(subcommand, after_help = AUTH_EXAMPLES)]
+    Auth(AuthCommand),
+    /// Shows the balances of a user, and with --trace what each tier holds: why is this balance wrong?
+    #[command(after_help = GET_EXAMPLES)]
+    Get(Get),
+    /// Loads users into a running service before they ask.
+    #[command(after_help = WARM_EXAMPLES)]
+    Warm(Warm),
+    /// Compares view and current state with the ledger.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+    /// Connects to everything that the settings name, measures it, and says what to fix.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
+    /// Prints completions for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Which.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Says what is wrong with the settings, all of it; exit code 2 if anything is.
+    Check,
+    /// Prints the settings in force, secrets hidden.
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Makes keyspace, tables and view where they are not there yet.
+    Apply,
+    /// Says what is there and how far the view is built; exit code 0 when all of it is.
+    Status,
+    /// Drops the view (not the ledger), so that it can be built anew.
+    DropView,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthCommand {
+    /// Makes a token and prints it with its block for the configuration file. It is shown once.
+    Token {
+        /// Who will use it.
+        #[arg(long, default_value = "client")]
+        name: String,
+        /// What for: read, settle, admin; comma separated.
+        #[arg(long, value_delimiter = ',', default_value = "read", value_parser = scope)]
+        scopes: Vec<Scope>,
+    },
+}
+
+/// Where a running service is, and who asks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Reach {
+    /// Where the service is asked, http://host:port; else where http.listen of the settings says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The bearer token. Better in the environment: a command line can be seen by others.
+    #[arg(
+        long,
+        env = "BALANCE_CACHE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The user.
+    pub(crate) user: UserId,
+    /// One asset only: its name in the catalogue, or the number of one that is not in it.
+    #[arg(long)]
+    pub(crate) asset: Option<String>,
+    /// Asks the parts themselves (Redis, view, table, ledger), and shows what each holds and what is odd about it.
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// With --trace: leaves the running service alone.
+    #[arg(long, requires = "trace")]
+    pub(crate) no_service: bool,
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("whom").required(true).multiple(false)))]
+pub(crate) struct Warm {
+    /// Users from a file, one in a line; - is standard input.
+    #[arg(long, value_name = "FILE", group = "whom")]
+    pub(crate) users: Option<PathBuf>,
+    /// The N users whose entries in Redis were asked for last.
+    #[arg(long, value_name = "N", group = "whom", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) top: Option<u32>,
+    /// Users in one request. All of them have to be loaded within the deadline of a request.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
+    /// Requests at the same time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) at_once: u32,
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").multiple(false)))]
+pub(crate) struct Verify {
+    /// Users from a file, one in a line; - is standard input.
+    #[arg(long, value_name = "FILE", group = "which")]
+    pub(crate) users: Option<PathBuf>,
+    /// N users from random places (the default, with 1000). The embedded ledger is compared whole instead.
+    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sample: Option<u32>,
+    /// Everything.
+    #[arg(long, group = "which")]
+    pub(crate) all: bool,
+    /// How long a difference may take to settle before it counts.
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub(crate) grace_ms: u64,
+    /// Comparisons at the same time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub(crate) at_once: u32,
+    /// For programs: one object, when it is done.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Does not expect the service to run.
+    #[arg(long)]
+    pub(crate) before_start: bool,
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    match text {
+        "read" => Ok(Scope::Read),
+        "settle" => Ok(Scope::Settle),
+        "admin" => Ok(Scope::Admin),
+        other => Err(format!("{other} is none of read, settle, admin")),
+    }
+}

@@ -1,0 +1,259 @@
+//! Redis: reached, whose it is, how it keeps what it is given, its clock and its pace.
+
+use balance_cache::{
+    clock,
+    config::Settings,
+    tiers::redis::{
+        Keys,
+        look::{Look, Server, Trouble},
+    },
+};
+
+use super::{Report, latency::Times};
+use crate::cli::output::span;
+
+/// `XAUTOCLAIM` came with it.
+const OLDEST: (u32, u32) = (6, 2);
+/// The oldest one that the tests run with.
+const TESTED: (u32, u32) = (7, 0);
+
+/// Skews of the clocks that are worth a word, and that are a fault.
+const SKEW_WARN_MS: u64 = 500;
+const SKEW_FAIL_MS: u64 = 5_000;
+
+/// Of a hundred of its memory.
+const FULL: u64 = 90;
+
+pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Option<&str>) {
+    let look = match Look::open(&settings.redis).await {
+        Ok(look) => look,
+        Err(trouble) => {
+            let remedy = match &trouble {
+                Trouble::Setting(_) => "correct that setting",
+                Trouble::Password(_) => {
+                    "put the right user and password into redis.url (redis://user:password@host)"
+                }
+                Trouble::Unreached(_) | Trouble::Silent => {
+                    "start it, or correct redis.url; until then reads go to the source and settlements get 503"
+                }
+                Trouble::Refused(_) => "see what its log says",
+            };
+            report.fail("redis", trouble.to_string(), remedy);
+            return;
+        }
+    };
+    let checks = async {
+        for server in look.servers().await? {
+            version(report, &server);
+            memory(report, &server);
+            kept(report, &look, &server).await;
+        }
+        skew(report, &look).await?;
+        owner(report, settings, &look, identity).await?;
+        inbox(report, settings, &look).await?;
+        let times = Times::of(async || look.ping().await).await?;
+        let timeout = ("redis.timeout_ms", settings.redis.timeout_ms.0);
+        let remedy =
+            "bring Redis nearer, find who blocks it (SLOWLOG GET), or raise redis.timeout_ms";
+        times.tell(report, "redis.latency", "PING", timeout, remedy);
+        Ok::<_, Trouble>(())
+    };
+    if let Err(trouble) = checks.await {
+        report.fail(
+            "redis",
+            trouble.to_string(),
+            "let this user ask INFO, TIME, GET, HMGET, XLEN and XINFO",
+        );
+    }
+}
+
+fn version(report: &mut Report, server: &Server) {
+    let Server {
+        product,
+        version,
+        uptime,
+        ..
+    } = server;
+    let up = span(i64::try_from(uptime.saturating_mul(1000)).unwrap_or(i64::MAX));
+    let said = format!("{product} {version}, up for {up}");
+    if server.release() < OLDEST {
+        report.fail(
+            "redis.version",
+            format!("{said}: older than 6.2"),
+            "upgrade it to 7 or later",
+        );
+    } else if server.release() < TESTED {
+        report.warn(
+            "redis.version",
+            format!("{said}: not among the tested ones"),
+            "upgrade it to 7 or later",
+        );
+    } else {
+        report.ok("redis.version", said);
+    }
+    if !server.master {
+        report.fail(
+            "redis.role",
+            "this is a replica: it takes no writes",
+            "name the master in redis.url",
+        );
+    }
+}
+
+/// Whether it forgets before its time.
+fn memory(report: &mut Report, server: &Server) {
+    let Server {
+        policy,
+        maxmemory,
+        used,
+        ..
+    } = server;
+    let remedy =
+        "CONFIG SET maxmemory-policy noeviction (and in redis.conf), with enough maxmemory";
+    if server.evicts() && *maxmemory > 0 {
+        report.fail(
+            "redis.eviction",
+            format!("maxmemory-policy is {policy} with maxmemory {maxmemory}: floors may be evicted, so every absent key is loaded \
+                     from the ledger"),
+            remedy,
+        );
+    } else if server.evicts() {
+        report.warn(
+            "redis.eviction",
+            format!("maxmemory-policy is {policy}: nothing is evicted without maxmemory, and still every absent key is loaded from the \
+                     ledger"),
+            remedy,
+        );
+    } else if *maxmemory > 0 && used.saturating_mul(100) > maxmemory.saturating_mul(FULL) {
+        report.warn(
+            "redis.eviction",
+            format!("{used} of {maxmemory} bytes are used: soon writes are refused, and settlements with them"),
+            "raise maxmemory",
+        );
+    } else {
+        report.ok(
+            "redis.eviction",
+            format!("{policy}, {} MiB used", used >> 20),
+        );
+    }
+}
+
+/// Whether it remembers over a restart.
+async fn kept(report: &mut Report, look: &Look, server: &Server) {
+    let remedy = "CONFIG SET appendonly yes and appendfsync always (and in redis.conf), if notifications may come before \
+                  their ledger rows";
+    if !server.appendonly {
+        let said =
+            "appendonly is no: a restart forgets notifications that ran ahead of their ledger rows";
+        report.warn("redis.persistence", said, remedy);
+        return;
+    }
+    let fsync = look.setting("appendfsync").await;
+    match fsync.as_deref() {
+        Some("no") => {
+            let said = "appendfsync is no: a crash forgets notifications that ran ahead of their ledger rows";
+            report.warn("redis.persistence", said, remedy);
+        }
+        Some("everysec") => report.ok(
+            "redis.persistence",
+            "appendonly, appendfsync everysec (a crash may forget one second of notifications that ran ahead)",
+        ),
+        Some(other) => report.ok("redis.persistence", format!("appendonly, appendfsync {other}")),
+        None => report.ok("redis.persistence", "appendonly; appendfsync may not be asked (CONFIG GET)"),
+    }
+}
+
+async fn skew(report: &mut Report, look: &Look) -> Result<(), Trouble> {
+    let before = clock::wall().0;
+    let (theirs, took) = look.clock().await?;
+    let half = i64::try_from(took.as_millis()).unwrap_or(0) / 2;
+    let skew = theirs
+        .saturating_sub(before.saturating_add(half))
+        .unsigned_abs();
+    let said = format!(
+        "Redis' clock and this machine's differ by {}",
+        span(i64::try_from(skew).unwrap_or(i64::MAX))
+    );
+    let remedy = "let both keep time (chrony, systemd-timesyncd); ages, delays and created_at are only as good as the clocks";
+    if skew > SKEW_FAIL_MS {
+        report.fail("redis.clock", said, remedy);
+    } else if skew > SKEW_WARN_MS {
+        report.warn("redis.clock", said, remedy);
+    } else {
+        report.ok("redis.clock", said);
+    }
+    Ok(())
+}
+
+async fn owner(
+    report: &mut Report,
+    settings: &Settings,
+    look: &Look,
+    identity: Option<&str>,
+) -> Result<(), Trouble> {
+    let keys = Keys::new(&settings.redis.namespace);
+    let owner = look.owner().await?;
+    let namespace = match settings.redis.namespace.as_str() {
+        "" => "no redis.namespace".to_owned(),
+        name => format!("redis.namespace {name}"),
+    };
+    match (owner.source.as_deref(), identity) {
+        (Some(theirs), Some(ours)) if theirs != ours => report.fail(
+            "redis.owner",
+            format!("this Redis with {namespace} holds the balances of another source: {theirs}, not {ours}"),
+            format!("give this deployment a redis.namespace of its own. (If the other is gone for good: DEL {})", keys.source()),
+        ),
+        (Some(theirs), Some(_)) => report.ok("redis.owner", format!("{theirs}, {namespace}")),
+        (Some(theirs), None) => report.ok(
+            "redis.owner",
+            format!("{theirs}, {namespace}; the source here does not say who it is: not compared"),
+        ),
+        (None, _) => report.ok("redis.owner", format!("nobody's yet, {namespace}")),
+    }
+    if let Some(epoch) = owner.epoch {
+        let (now, _) = look.clock().await?;
+        let age = now.saturating_sub(epoch.birth);
+        let ttl = i64::try_from(settings.settlement.floor_ttl_ms.as_millis()).unwrap_or(i64::MAX);
+        let said = format!("data unbroken for {}", span(age));
+        if age < ttl {
+            report.warn(
+                "redis.epoch",
+                format!("{said}: until settlement.floor_ttl_ms is over, loads ask the ledger beside the view"),
+                "wait; if it goes on, find out why Redis restarts or fails over",
+            );
+        } else {
+            report.ok("redis.epoch", said);
+        }
+    }
+    Ok(())
+}
+
+async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), Trouble> {
+    let keys = Keys::new(&settings.redis.namespace);
+    let stream = &settings.settlement.stream;
+    let inbox = look.inbox(stream).await?;
+    let waiting = inbox
+        .waiting
+        .map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let said = format!(
+        "{stream}: {waiting} waiting, {} not acknowledged",
+        inbox.pending
+    );
+    if inbox.followed {
+        report.ok("redis.stream", said);
+    } else {
+        let said = format!("{stream}: no instance has followed it yet");
+        report.ok("redis.stream", said);
+    }
+    if inbox.dead > 0 {
+        report.warn(
+            "redis.dead",
+            format!("{} notifications could not be read", inbox.dead),
+            format!(
+                "XRANGE {} - + shows them with the reason; XDEL or trim it when that is dealt with",
+                keys.dead()
+            ),
+        );
+    }
+    Ok(())
+}

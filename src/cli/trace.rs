@@ -1,0 +1,205 @@
+//! `get --trace`: what every part holds of a user, and why the balance looks as it does.
+//!
+//! **Invariants.** Nothing is written to Redis, the ledger or its file. The parts are asked before the service: a read of the
+//! service may fill what was to be looked at.
+//!
+//! **Cancellation.** Nothing is kept.
+//!
+//! **Limits.** The parts are asked one after the other, not at one moment: on a user who is settled right now they may differ
+//! by that.
+//!
+//! **Deliberately absent**: what memory holds of a user without reading it. The service says by its `Cache-Status` whether memory
+//! answered, and an ordinary read is what asks it.
+
+mod findings;
+mod gather;
+mod page;
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::Result;
+use balance_cache::{
+    config::{ReadFrom, Settings},
+    domain::{AssetId, Balance, Catalogue, UserId},
+    tiers::redis::look::{Owner, UserKey},
+};
+use serde::Serialize;
+
+use super::{
+    arguments::Get,
+    asked::Told,
+    client::Client,
+    output::{Unable, say, say_json},
+    runtime,
+};
+
+/// One balance as some part holds it, with amounts as people write them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Line {
+    seq: i64,
+    avail: String,
+    frozen: String,
+    updated_at: Option<i64>,
+}
+
+impl Line {
+    fn of(balance: &Balance, catalogue: &Catalogue) -> Self {
+        let decimals = catalogue
+            .get(balance.asset)
+            .map_or(0, |(_, decimals)| decimals);
+        Self {
+            seq: balance.seq.get(),
+            avail: balance.avail.decimal(decimals).to_string(),
+            frozen: balance.frozen.decimal(decimals).to_string(),
+            updated_at: balance.updated_at.map(|at| at.0),
+        }
+    }
+
+    fn amounts(&self) -> (&str, &str) {
+        (&self.avail, &self.frozen)
+    }
+}
+
+/// What one part holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Holding {
+    /// It was not asked, and why.
+    Unasked(String),
+    /// It did not answer, and why.
+    Failed(String),
+    /// This.
+    Lines(BTreeMap<AssetId, Line>),
+}
+
+impl Holding {
+    fn get(&self, asset: AssetId) -> Option<&Line> {
+        self.lines()?.get(&asset)
+    }
+
+    fn lines(&self) -> Option<&BTreeMap<AssetId, Line>> {
+        match self {
+            Self::Lines(lines) => Some(lines),
+            Self::Unasked(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Everything that was seen.
+#[derive(Debug)]
+struct Seen {
+    user: UserId,
+    /// By the clock of this machine, in ms.
+    now: i64,
+    read_from: ReadFrom,
+    floor_ttl: i64,
+    /// Who the source is; none where it does not say.
+    identity: Option<String>,
+    ledger: Holding,
+    view: Holding,
+    table: Holding,
+    redis: Holding,
+    /// The key in Redis, and whose Redis it is.
+    entry: Option<(UserKey, Owner)>,
+    service: Holding,
+    told: Option<Told>,
+    /// Assets that the service shows by names that the catalogue here does not have.
+    unnamed: Vec<String>,
+    /// The newest rows of the assets in which something differs: seq and when it was made, the newest first.
+    history: BTreeMap<AssetId, Vec<(i64, Option<i64>)>>,
+    catalogue: Catalogue,
+    /// The one asset that was asked for.
+    only: Option<AssetId>,
+}
+
+impl Seen {
+    /// The parts by their names, the ledger first.
+    fn holdings(&self) -> [(&'static str, &Holding); 5] {
+        [
+            ("ledger", &self.ledger),
+            ("view", &self.view),
+            ("table", &self.table),
+            ("redis", &self.redis),
+            ("service", &self.service),
+        ]
+    }
+
+    fn name(&self, asset: AssetId) -> String {
+        let known = self.catalogue.get(asset);
+        known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
+    }
+
+    /// Every asset that somebody holds, or that has a floor.
+    fn assets(&self) -> Vec<AssetId> {
+        let mut assets: Vec<AssetId> = Vec::new();
+        for (_, holding) in self.holdings() {
+            assets.extend(holding.lines().into_iter().flat_map(BTreeMap::keys));
+        }
+        assets.extend(self.floors().map(|(asset, _, _)| asset));
+        assets.sort();
+        assets.dedup();
+        assets.retain(|asset| self.only.is_none_or(|only| only == *asset));
+        assets
+    }
+
+    /// Asset, seq and what is left of its life in ms.
+    fn floors(&self) -> impl Iterator<Item = (AssetId, i64, i64)> + '_ {
+        let entry = self.entry.iter().filter_map(|(key, _)| match &key.held {
+            balance_cache::tiers::redis::look::Held::Entry(shown) => Some((shown, key.now)),
+            _ => None,
+        });
+        entry.flat_map(|(shown, now)| {
+            let floors = shown.floors.iter();
+            floors.map(move |floor| {
+                (
+                    floor.asset,
+                    floor.seq.get(),
+                    floor.until.saturating_sub(now),
+                )
+            })
+        })
+    }
+}
+
+/// Shows what every part holds.
+pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
+    let reach = &what.reach;
+    let client = Client::new(
+        reach.url.as_deref(),
+        settings.http.listen,
+        reach.token.as_deref(),
+    )?;
+    let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
+        .map_err(|_| anyhow::anyhow!("the catalogue cannot be read"))?;
+    let only = match &what.asset {
+        None => None,
+        Some(name) => Some(catalogue.resolve(name).ok_or_else(|| {
+            Unable(format!(
+                "--asset {name}: neither in the catalogue nor the number of an asset outside it"
+            ))
+        })?),
+    };
+    let client = (!what.no_service).then_some(client);
+    let seen = runtime()?.block_on(gather::gather(
+        settings,
+        what.user,
+        only,
+        catalogue,
+        client.as_ref(),
+    ));
+    let findings = findings::findings(&seen);
+    if what.json {
+        say_json(&page::json(&seen, &findings))?;
+    } else {
+        say(&page::text(&seen, &findings, client.as_ref()))?;
+    }
+    let failed = seen
+        .holdings()
+        .iter()
+        .any(|(_, holding)| matches!(holding, Holding::Failed(_)));
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

@@ -1,0 +1,215 @@
+//! What was seen, as a page for people and as JSON.
+
+use balance_cache::{config::ReadFrom, domain::AssetId, tiers::redis::look::Held};
+use serde_json::{Map, Value, json};
+
+use super::{Holding, Line, Seen, findings::Finding};
+use crate::cli::{
+    asked,
+    client::Client,
+    output::{BAD, Cell, FAINT, GOOD, ODD, Table, moment, painted, span},
+};
+
+/// For people.
+pub(super) fn text(seen: &Seen, findings: &[Finding], client: Option<&Client>) -> String {
+    let mut lines = vec![format!("user {} at {}", seen.user, moment(seen.now))];
+    lines.extend(
+        seen.identity
+            .as_ref()
+            .map(|identity| format!("source   {identity}")),
+    );
+    if let Some(client) = client {
+        lines.push(format!("service  {}", client.base()));
+    }
+    lines.push(table(seen).to_string());
+    lines.extend(asides(seen));
+    for finding in findings {
+        let mark = if finding.grave {
+            painted(BAD, "!")
+        } else {
+            painted(FAINT, "·")
+        };
+        lines.push(format!("{mark} {}", finding.said));
+    }
+    if !findings.iter().any(|finding| finding.grave) {
+        lines.push(painted(GOOD, "all that were asked agree"));
+    }
+    lines.join("\n")
+}
+
+fn table(seen: &Seen) -> Table {
+    let mut table = Table::new(&[
+        "ASSET", "TIER", ">SEQ", ">AVAIL", ">FROZEN", "UPDATED", ">AGE", "NOTE",
+    ]);
+    for asset in seen.assets() {
+        let mut name = seen.name(asset);
+        for (tier, holding) in seen.holdings() {
+            if holding.lines().is_none() {
+                continue;
+            }
+            let line = holding.get(asset);
+            let (note, style) = note(seen, tier, asset, line);
+            let text =
+                |text: Option<String>| Cell::styled(text.unwrap_or_else(|| "-".to_owned()), style);
+            let at = line.and_then(|line| line.updated_at);
+            table.row(vec![
+                Cell::new(std::mem::take(&mut name)),
+                Cell::new(tier),
+                text(line.map(|line| line.seq.to_string())),
+                text(line.map(|line| line.avail.clone())),
+                text(line.map(|line| line.frozen.clone())),
+                Cell::new(at.map_or_else(|| "-".to_owned(), moment)),
+                Cell::new(
+                    at.map_or_else(|| "-".to_owned(), |at| span(seen.now.saturating_sub(at))),
+                ),
+                Cell::styled(note, style),
+            ]);
+        }
+    }
+    table
+}
+
+/// What is marked at one balance: how it differs, and its floor.
+fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String, anstyle::Style) {
+    let mut said = Vec::new();
+    let truth = seen.ledger.get(asset);
+    let mut style = anstyle::Style::new();
+    if tier != "ledger" && seen.ledger.lines().is_some() {
+        let (held, newest) = (
+            line.map_or(0, |line| line.seq),
+            truth.map_or(0, |line| line.seq),
+        );
+        let word = match (held, newest) {
+            (0, 1..) => "absent",
+            (held, newest) if held < newest => "behind",
+            (held, newest) if held > newest => "ahead",
+            _ if line.map(Line::amounts) != truth.map(Line::amounts) => "other amounts",
+            _ => "",
+        };
+        if !word.is_empty() {
+            said.push(format!("≠ {word}"));
+            style = ODD;
+        }
+    }
+    if tier == "redis"
+        && let Some((_, floor, left)) = seen.floors().find(|floor| floor.0 == asset)
+    {
+        let below = line.map_or(0, |line| line.seq) < floor;
+        let not = if below { " > seq" } else { "" };
+        said.push(format!("floor {floor}{not} ({} left)", span(left)));
+        if below {
+            style = BAD;
+        }
+    }
+    (said.join(", "), style)
+}
+
+/// What is said of the parts beside their balances.
+fn asides(seen: &Seen) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some((key, owner)) = &seen.entry {
+        let held = match &key.held {
+            Held::Nothing => "nothing".to_owned(),
+            Held::Foreign(why) => format!("not readable: {why}"),
+            Held::Entry(shown) => {
+                let what = if shown.whole {
+                    "a whole snapshot"
+                } else {
+                    "no whole snapshot"
+                };
+                let ends = shown.until.map(|until| until.saturating_sub(key.now));
+                let ends = match ends {
+                    Some(left) if left > 0 => format!(", good for {}", span(left)),
+                    Some(left) => format!(", ended {} ago", span(left.saturating_neg())),
+                    None => String::new(),
+                };
+                let lease = shown.lease_until.map_or_else(String::new, |until| {
+                    format!(
+                        "; somebody loads (lease for {} more)",
+                        span(until.saturating_sub(key.now))
+                    )
+                });
+                format!("{what}{ends}{lease}")
+            }
+        };
+        let ttl = key.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok());
+        let rest = ttl.map_or_else(String::new, |ttl| {
+            format!("; the key lives {} more", span(ttl))
+        });
+        let epoch = owner.epoch.as_ref().map_or_else(
+            || "no instance has used it yet".to_owned(),
+            |epoch| format!("unbroken for {}", span(key.now.saturating_sub(epoch.birth))),
+        );
+        lines.push(format!("redis    {}: {held}{rest}; {epoch}", key.key));
+    }
+    if let Some(told) = &seen.told {
+        let way = painted(FAINT, &format!("({})", told.way));
+        let age = told
+            .age
+            .map_or_else(String::new, |age| format!(", as of {age} s ago"));
+        lines.push(format!(
+            "service  {}{age} {way}",
+            asked::in_words(&told.way)
+        ));
+    }
+    for (name, holding) in seen.holdings() {
+        if let Holding::Unasked(why) = holding {
+            lines.push(format!("{name:8} {why}"));
+        }
+    }
+    let from = match seen.read_from {
+        ReadFrom::View => "the view, user_balances_by_user",
+        ReadFrom::Table => "the table, user_balances",
+        ReadFrom::Ledger => "the ledger, balance_ledger",
+    };
+    lines.push(format!("loads    read {from}"));
+    lines
+}
+
+/// For programs.
+pub(super) fn json(seen: &Seen, findings: &[Finding]) -> Value {
+    let holding = |holding: &Holding| match holding {
+        Holding::Unasked(why) => json!({ "unasked": why }),
+        Holding::Failed(why) => json!({ "failed": why }),
+        Holding::Lines(lines) => lines
+            .iter()
+            .map(|(asset, line)| (seen.name(*asset), json!(line)))
+            .collect::<Map<_, _>>()
+            .into(),
+    };
+    let tiers = seen
+        .holdings()
+        .map(|(name, held)| (name.to_owned(), holding(held)));
+    json!({
+        "user": seen.user.get(),
+        "at": seen.now,
+        "identity": seen.identity,
+        "tiers": tiers.into_iter().collect::<Map<_, _>>(),
+        "redis": redis(seen),
+        "cache_status": seen.told.as_ref().map(|told| told.way.as_str()),
+        "findings": findings,
+    })
+}
+
+fn redis(seen: &Seen) -> Option<Value> {
+    let (key, owner) = seen.entry.as_ref()?;
+    let epoch = owner.epoch.as_ref().map(|epoch| epoch.id.as_str());
+    let shown = match &key.held {
+        Held::Entry(shown) => Some(shown),
+        Held::Nothing | Held::Foreign(_) => None,
+    };
+    let floors = seen.floors().map(|(asset, seq, left)| {
+        let floor = json!({ "seq": seq, "left_ms": left });
+        (seen.name(asset), floor)
+    });
+    Some(json!({
+        "key": key.key,
+        "ttl_ms": key.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok()),
+        "source": owner.source,
+        "epoch": epoch,
+        "whole": shown.map(|shown| shown.whole),
+        "good_for_ms": shown.and_then(|shown| shown.until).map(|until| until.saturating_sub(key.now)),
+        "of_this_epoch": shown.map(|shown| epoch == Some(shown.epoch.as_str())),
+        "floors": floors.collect::<Map<_, _>>(),
+    }))
+}
