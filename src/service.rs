@@ -4,6 +4,7 @@
 //! (at most `limits.drain_ms`), then stop the loops; a second signal ends the process at once.
 
 mod assembled;
+mod readiness;
 
 use std::{fmt, sync::Arc, time::Duration};
 

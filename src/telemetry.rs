@@ -3,6 +3,7 @@
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
 //! text. Handles are held, so that counting costs no look-up.
 
+mod health;
 mod labels;
 pub mod log;
 mod sparing;
@@ -14,7 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::trail::{Outcome, Tier};
 
-pub use labels::{Applied, Evicted, Fault, Op, Refused, Via, Window};
+pub use labels::{Applied, Degraded, Evicted, Fault, Op, Refused, Via, Window};
 pub use sparing::Sparing;
 
 /// Upper bounds of all latency histograms, in seconds: from 50 µs to 10 s.
@@ -54,6 +55,7 @@ pub struct Meters {
     view_lag: Histogram,
     bus_resyncs: Counter,
     refused_fills: Each<Refused, Counter>,
+    health: health::Health,
 }
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
@@ -135,6 +137,7 @@ impl Meters {
                     vec![Label::new("reason", reason.word())],
                 )
             }),
+            health: health::Health::register(),
         }
     }
 
