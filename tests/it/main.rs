@@ -6,9 +6,17 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod deployments;
+#[cfg(test)]
 mod harness;
 #[cfg(all(test, feature = "failpoints"))]
 mod kill_points;
+#[cfg(test)]
+mod prometheus_alerts;
+#[cfg(test)]
+mod prometheus_exact;
+#[cfg(test)]
+mod prometheus_panels;
 #[cfg(test)]
 mod read_batch;
 #[cfg(test)]
