@@ -18,7 +18,9 @@ connections=${LOAD_CONNECTIONS:-32}
 # Users per request: three entries each, and a request may have 1,000.
 BATCH=300
 
-post() { curl --silent --show-error --fail --output /dev/null --data-binary @- "$1"; }
+post() {
+    curl --silent --show-error --fail --output /dev/null --header 'content-type: application/json' --data-binary @- "$1"
+}
 
 # Asset, seq, amount and time: one entry of the ledger.
 entry() {

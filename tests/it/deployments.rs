@@ -1,11 +1,16 @@
 //! The real program reads what compose, systemd and Kubernetes would give it.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde::Deserialize as _;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::support::service::Setup;
+use crate::support::{
+    process::Process,
+    service::{Service, Setup},
+    stage::{SOON, counted, shown},
+};
 
 fn file(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -77,4 +82,49 @@ fn systemd_gives_settings_that_are_right() {
     }
     assert!(!setup.environment.is_empty());
     is_accepted(&setup);
+}
+
+/// A stand-in for oha: says what it was asked, and lasts for a second.
+const OHA: &str = "#!/bin/sh\necho \"$@\"\ntimeout 1 tail -f /dev/null\nexit 0\n";
+
+#[tokio::test]
+async fn the_load_script_writes_its_users_settles_and_loads_every_target() {
+    let service = Service::start_ready(Setup::default()).await;
+    let folder = TempDir::with_prefix("load-").unwrap();
+    let oha = folder.path().join("oha");
+    fs::write(&oha, OHA).unwrap();
+    fs::set_permissions(&oha, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!(
+        "{}:{}",
+        folder.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut command = Command::new("bash");
+    command
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/config/deploy/load.sh"
+        ))
+        .env("PATH", path)
+        .env(
+            "LOAD_TARGETS",
+            format!("http://{0} http://{0}", service.http()),
+        )
+        .env("LOAD_USERS", "701")
+        .env("LOAD_SECONDS", "1");
+    let mut script = Process::start(&command, folder.path());
+    let code = script.exit(SOON);
+    assert_eq!(code, 0, "{}", script.logs());
+    let asked = script.stdout();
+    let reads = asked
+        .lines()
+        .filter(|line| line.contains("--rand-regex-url"));
+    assert!(reads.count() >= 2, "{asked}");
+    for user in [1, 300, 301, 701] {
+        let shown = shown(&service.balances(user).await);
+        assert_eq!(shown.len(), 3, "{user}: {shown:?}");
+    }
+    let applied = [r#"via="ledger""#, r#"result="applied""#];
+    let count = counted(&service, "notifications_total", &applied).await;
+    assert!(count > 3 * 701, "{count}: settlements come during the load");
 }
