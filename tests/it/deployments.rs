@@ -94,18 +94,12 @@ async fn the_load_script_writes_its_users_settles_and_loads_every_target() {
     let oha = folder.path().join("oha");
     fs::write(&oha, OHA).unwrap();
     fs::set_permissions(&oha, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!(
-        "{}:{}",
-        folder.path().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let mut command = Command::new("bash");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/config/deploy/load.sh");
+    let mut command = Command::new("sh");
     command
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/config/deploy/load.sh"
-        ))
-        .env("PATH", path)
+        .args(["-c", r#"PATH=$0:$PATH exec bash "$1""#])
+        .arg(folder.path())
+        .arg(script)
         .env(
             "LOAD_TARGETS",
             format!("http://{0} http://{0}", service.http()),

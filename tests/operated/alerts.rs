@@ -82,6 +82,25 @@ fn the_document_has_every_alert_and_no_other() {
 }
 
 #[test]
+fn every_link_inside_the_document_leads_somewhere() {
+    let document = file("docs/OPERATIONS.md");
+    let headings: BTreeSet<String> = document
+        .lines()
+        .filter_map(|line| line.split_once("# "))
+        .map(|(_, heading)| heading.to_lowercase().replace(' ', "-"))
+        .collect();
+    let links: Vec<&str> = document
+        .split("](#")
+        .skip(1)
+        .map(|rest| rest.split(')').next().unwrap())
+        .collect();
+    assert!(links.len() > 5);
+    for link in links {
+        assert!(headings.contains(link), "#{link}");
+    }
+}
+
+#[test]
 fn rules_ask_for_series_that_there_are() {
     let recorded: BTreeSet<String> = rules()
         .iter()
