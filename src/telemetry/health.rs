@@ -2,12 +2,12 @@
 
 use metrics::{Gauge, Label};
 
-use super::{Degraded, Each, Meters, each, gauge, gauge_value, named};
+use super::{Degraded, Meters, gauge_value, named};
 
 /// The gauges.
 pub(super) struct Health {
     ready: Gauge,
-    degraded: Each<Degraded, Gauge>,
+    degraded: Vec<(Degraded, Gauge)>,
     stream_lag: Gauge,
 }
 
@@ -23,15 +23,19 @@ impl Health {
         ] {
             metrics::describe_gauge!(named(name), what);
         }
+        let at_zero = |name, labels: Vec<Label>| {
+            let gauge = metrics::gauge!(named(name), labels);
+            gauge.set(0.0);
+            gauge
+        };
+        let of = |reason: &Degraded| {
+            let labels = vec![Label::new("reason", reason.word())];
+            (*reason, at_zero("degraded", labels))
+        };
         Self {
-            ready: gauge("ready"),
-            degraded: each(Degraded::ALL.iter().copied(), |reason| {
-                let labels = vec![Label::new("reason", reason.word())];
-                let gauge = metrics::gauge!(named("degraded"), labels);
-                gauge.set(0.0);
-                gauge
-            }),
-            stream_lag: gauge("stream_lag_entries"),
+            ready: at_zero("ready", vec![]),
+            degraded: Degraded::ALL.iter().map(of).collect(),
+            stream_lag: at_zero("stream_lag_entries", vec![]),
         }
     }
 }
@@ -40,7 +44,7 @@ impl Meters {
     /// Whether it can answer, and what it answers in spite of.
     pub fn health(&self, ready: bool, degraded: &[Degraded]) {
         self.health.ready.set(f64::from(u8::from(ready)));
-        for (reason, gauge) in &self.health.degraded.0 {
+        for (reason, gauge) in &self.health.degraded {
             gauge.set(f64::from(u8::from(degraded.contains(reason))));
         }
     }

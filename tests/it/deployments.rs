@@ -28,11 +28,8 @@ fn with_all(mut setup: Setup, variables: &Value) -> Setup {
 #[track_caller]
 fn is_accepted(setup: &Setup) {
     let (code, said, wrong) = setup.run(&["config", "check"]);
-    assert_eq!(
-        (code, said.as_str()),
-        (0, "the settings are right\n"),
-        "{wrong}"
-    );
+    let accepted = code == 0 && said.starts_with("the settings are right");
+    assert!(accepted, "{code}: {said}{wrong}");
 }
 
 #[test]
