@@ -1,4 +1,4 @@
-# Two stages: the compiler stays behind.
+# The service is the last stage; its compiler stays behind. `--target load` is what puts load on it.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 COPY . .
@@ -7,10 +7,22 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --bin balance-cache \
     && cp target/release/balance-cache /balance-cache
 
+FROM rust:1.95-bookworm AS oha
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+RUN cargo install oha --version 1.16.0 --locked --root /oha
+
+FROM debian:bookworm-slim AS load
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl && rm -rf /var/lib/apt/lists/*
+COPY --from=oha /oha/bin/oha /usr/local/bin/oha
+COPY config/deploy/load.sh /usr/local/bin/load
+USER 10001
+ENTRYPOINT ["bash", "/usr/local/bin/load"]
+
 FROM debian:bookworm-slim
 COPY --from=build /balance-cache /usr/local/bin/balance-cache
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/balance-cache/
 RUN useradd --system --uid 10001 --home-dir /var/lib/balance-cache --create-home balance-cache
+# By number: Kubernetes' runAsNonRoot cannot look a name up.
 USER 10001
 # The embedded ledger's default is data/ledger.redb, below here.
 WORKDIR /var/lib/balance-cache

@@ -5,6 +5,7 @@
 
 mod advice;
 mod assembled;
+mod readiness;
 mod shown;
 
 use std::{fmt, sync::Arc, time::Duration};

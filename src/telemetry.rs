@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod families;
+mod health;
 mod histogram;
 mod labels;
 pub mod log;
@@ -34,7 +35,7 @@ use crate::{
 };
 
 pub use histogram::{Counts, Seconds, Tally};
-pub use labels::{Applied, Evicted, Fault, Op, Refused, Via, Window};
+pub use labels::{Applied, Degraded, Evicted, Fault, Op, Refused, Via, Window};
 pub use sparing::Sparing;
 
 /// All meters of one process.
@@ -61,6 +62,7 @@ pub struct Meters {
     sizes: sizes::Sizes,
     slowest: Slowest,
     recent: Mutex<Recent>,
+    health: health::Health,
 }
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];

@@ -152,6 +152,10 @@ impl Consumer {
                 let Ok(()) = tap.tidy(&self.stream, None, self.idle_max()).await else {
                     return Lost;
                 };
+                let Ok(waiting) = tap.waiting(&self.stream).await else {
+                    return Lost;
+                };
+                self.meters.stream_lag(waiting);
             }
             let Ok(events) = tap.events(&self.stream, &self.name, true, BLOCK).await else {
                 return Lost;

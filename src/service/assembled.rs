@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, shown::Fixed, told};
+use super::{Error, readiness, shown::Fixed, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
@@ -17,7 +17,7 @@ use crate::{
     http::Backend,
     ops,
     read::{self, Answer, Ask, Parts, Reader},
-    source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
+    source::{Source, Written, embedded::Embedded, scylla::Scylla},
     telemetry::{self, Meters, Via, traces},
     tiers::{
         memory::Memory,
@@ -25,8 +25,6 @@ use crate::{
     },
 };
 
-/// How long an instance waits with its readiness for Redis. Without Redis it is ready, and degraded, after that.
-const STARTING: Duration = Duration::from_secs(2);
 /// A lease lasts for a load's statements and this.
 const LEASE_SLACK: Duration = Duration::from_millis(250);
 
@@ -44,8 +42,8 @@ pub(super) struct Assembled {
     pub(super) catalogue: Arc<Catalogue>,
     tasks: TaskTracker,
     pub(super) consumer: Option<Arc<Consumer>>,
-    shutdown: CancellationToken,
-    started: Instant,
+    pub(super) shutdown: CancellationToken,
+    pub(super) started: Instant,
     pub(super) fixed: Fixed,
 }
 
@@ -235,6 +233,9 @@ impl Assembled {
     pub(super) fn keep_up(&self) {
         let (entries, bytes) = self.memory.size();
         self.meters.memory(entries, bytes);
+        let (readiness, degraded) = readiness::of(self);
+        self.meters
+            .health(readiness.not_ready.is_empty(), &degraded);
         self.meters.upkeep();
     }
 
@@ -325,46 +326,7 @@ impl Backend for Arc<Assembled> {
 
 impl ops::Facts for Assembled {
     fn readiness(&self) -> ops::Readiness {
-        let mut readiness = ops::Readiness::default();
-        if self.shutdown.is_cancelled() {
-            readiness.not_ready.push("stopping".to_owned());
-        }
-        if let Some(reason) = self
-            .consumer
-            .as_ref()
-            .and_then(|consumer| consumer.trouble())
-        {
-            readiness
-                .degraded
-                .push(format!("settlement stream: {reason}"));
-        }
-        match self.source.readiness() {
-            source::Readiness::Ready => {}
-            source::Readiness::Failing(reason) => {
-                readiness.degraded.push(format!("source: {reason}"));
-            }
-            source::Readiness::NotReady(reason) => {
-                readiness.not_ready.push(format!("source: {reason}"));
-            }
-        }
-        if let Some(redis) = &self.redis {
-            match (redis.link.trouble(), redis.link.session()) {
-                (Some(reason), _) if redis.link.refused() => readiness.not_ready.push(format!("redis: {reason}")),
-                (Some(reason), _) => readiness.degraded.push(format!("redis: {reason}")),
-                (None, Some(session)) if session.evicts => readiness.degraded.push(
-                    "redis: maxmemory-policy is not noeviction: what it may have dropped is read from the ledger".to_owned(),
-                ),
-                (None, Some(_) | None) => {}
-            }
-            if !self.freshness.ever_proven() && self.started.elapsed() < STARTING {
-                readiness
-                    .not_ready
-                    .push("starting: the feed is read back".to_owned());
-            } else if !self.freshness.proven(Instant::now()) {
-                readiness.degraded.push("feed: freshness is not proven: memory answers only what was just read from the ledger".to_owned());
-            }
-        }
-        readiness
+        readiness::of(self).0
     }
 
     fn metrics(&self) -> String {

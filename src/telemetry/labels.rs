@@ -98,6 +98,22 @@ label! {
 }
 
 label! {
+    /// What is wrong while answers go on.
+    Degraded {
+        /// Redis cannot be used.
+        Redis = "redis",
+        /// Redis drops keys when its memory is full.
+        Evicting = "evicting",
+        /// The source fails.
+        Source = "source",
+        /// Freshness is not proven.
+        Feed = "feed",
+        /// The settlement stream cannot be followed.
+        Stream = "stream",
+    }
+}
+
+label! {
     /// How long after an answer it is compared with the ledger.
     Window {
         /// 0.1 s.

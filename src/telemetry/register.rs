@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{
     Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
-    histogram::Seconds, named, recent::Recent, sizes::Sizes, slowest::Slowest,
+    health::Health, histogram::Seconds, named, recent::Recent, sizes::Sizes, slowest::Slowest,
 };
 use crate::trail::{Outcome, Tier};
 
@@ -117,6 +117,7 @@ impl Meters {
             sizes,
             slowest: Slowest::default(),
             recent: Mutex::new(Recent::default()),
+            health: Health::register(),
         }
     }
 }

@@ -26,9 +26,17 @@ mod dashboard_data;
 #[cfg(test)]
 mod dashboard_page;
 #[cfg(test)]
+mod deployments;
+#[cfg(test)]
 mod harness;
 #[cfg(all(test, feature = "failpoints"))]
 mod kill_points;
+#[cfg(test)]
+mod prometheus_alerts;
+#[cfg(test)]
+mod prometheus_exact;
+#[cfg(test)]
+mod prometheus_panels;
 #[cfg(test)]
 mod read_batch;
 #[cfg(test)]
@@ -45,19 +53,14 @@ mod read_tiers;
 mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
-#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_feed;
-#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_gates;
-#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_loads;
-#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_redis;
-#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_stage;
 #[cfg(test)]
@@ -76,6 +79,5 @@ mod source_cql_outages;
 mod source_cql_schema;
 #[cfg(test)]
 mod support;
-#[cfg(test)]
 #[cfg(feature = "otel")]
 mod traces;

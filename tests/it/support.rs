@@ -11,6 +11,7 @@ pub mod desk;
 pub mod eventually;
 pub mod port;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;

@@ -1,6 +1,6 @@
 //! The settlement stream: its consumer group, and the stream of what could not be read.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use redis::{FromRedisValue, RedisResult, Value};
 
@@ -188,6 +188,36 @@ impl Tap {
         self.one::<String>(bury, GRACE).await.map(drop)
     }
 
+    /// How many entries of the stream did not take effect yet: not handed out, or not acknowledged. Where Redis does not
+    /// know (entries were deleted, or it is older than 7), those not handed out are counted up to [`PAGE`].
+    ///
+    /// # Errors
+    /// Whatever the connection or Redis says.
+    pub async fn waiting(&self, stream: &str) -> RedisResult<u64> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("GROUPS").arg(stream);
+        let groups: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
+        let text = |value: &Value| String::from_redis_value_ref(value).unwrap_or_default();
+        let ours = groups
+            .into_iter()
+            .find(|group| group.get("name").is_some_and(|name| text(name) == GROUP));
+        let Some(ours) = ours else { return Ok(0) };
+        let number = |name: &str| match ours.get(name) {
+            Some(Value::Int(number)) => u64::try_from(*number).ok(),
+            Some(_) | None => None,
+        };
+        let taken = number("pending").unwrap_or(0);
+        if let Some(lag) = number("lag") {
+            return Ok(taken.saturating_add(lag));
+        }
+        let last = ours.get("last-delivered-id").map(text).unwrap_or_default();
+        let mut rest = redis::cmd("XRANGE");
+        rest.arg(stream).arg(format!("({last}")).arg("+");
+        rest.arg("COUNT").arg(PAGE);
+        let rest = stream_entries(self.one(rest, GRACE).await?)?;
+        Ok(taken.saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX)))
+    }
+
     /// Removes this consumer, if nothing is left with it, and others that have had nothing for `idle`.
     ///
     /// # Errors
@@ -195,8 +225,7 @@ impl Tap {
     pub async fn tidy(&self, stream: &str, me: Option<&str>, idle: Duration) -> RedisResult<()> {
         let mut info = redis::cmd("XINFO");
         info.arg("CONSUMERS").arg(stream).arg(GROUP);
-        let consumers: Vec<std::collections::HashMap<String, Value>> =
-            self.one(info, GRACE).await?;
+        let consumers: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
         for consumer in consumers {
             let number = |name: &str| match consumer.get(name) {
                 Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
