@@ -29,7 +29,8 @@ mod dashboard_page;
 mod deployments;
 #[cfg(test)]
 mod harness;
-#[cfg(all(test, feature = "failpoints"))]
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]
 mod prometheus_alerts;
@@ -53,14 +54,19 @@ mod read_tiers;
 mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_feed;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_gates;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_loads;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_redis;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_stage;
 #[cfg(test)]
@@ -79,5 +85,6 @@ mod source_cql_outages;
 mod source_cql_schema;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
 #[cfg(feature = "otel")]
 mod traces;
