@@ -1,9 +1,12 @@
 //! The model's shortest counterexamples between loads and notifications of one instance, played on the real code.
 //! Each test names the rule without which it fails; `docs/MODEL.md` has the table.
 
+use std::time::Duration;
+
 use crate::{
     replay_stage::{KEY, Stage, shown, with_asset, with_values},
     support::{
+        eventually::eventually_async,
         proxy::Mode,
         redis::{Options, Redis},
     },
@@ -112,10 +115,12 @@ async fn after_a_notification_without_a_seq_the_ledger_is_read_once() {
     let way = async |begins: &str| {
         let read = one.ask().await;
         let status = read.cache_status();
-        assert!(shown(&read) == 2 && status.starts_with(begins), "{status}");
+        assert_eq!(shown(&read), 2, "{status}");
+        // Within the millisecond that memory keeps it.
+        (!status.starts_with("memory; hit")).then(|| assert!(status.starts_with(begins), "{status}"))
     };
-    way("source; hit").await;
-    way("redis; hit").await;
+    assert!(way("source; hit").await.is_some());
+    eventually_async(Duration::from_secs(5), "memory's end", || way("redis; hit")).await;
 }
 
 /// Without `AbsentIsUnknown` and `RereadForRedis`.
