@@ -1,8 +1,8 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
-//! A request comes in by [`listener`], gets its id, and goes one of two ways: a balance that memory holds is answered at
-//! once, everything else takes the router. Both ways end in one function ([`answer::balances`]); a table of tests runs
-//! over both.
+//! A request comes in by [`listener`] and goes one of two ways: a balance that memory holds is answered at once, from bytes to
+//! bytes ([`front`], [`at_once`]); everything else goes by hyper to the router. Both ways show one thing ([`answer::Shown`]); a table
+//! of tests runs over both.
 //!
 //! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error
 //! text of another layer: those are logged here, with the request's id.
@@ -15,12 +15,16 @@
 //! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them), TLS.
 
 mod answer;
+mod at_once;
 pub mod auth;
 mod backend;
 mod body;
 mod failure;
+pub mod front;
+pub mod head;
 mod json;
 pub mod listener;
+mod one;
 mod query;
 mod request_id;
 mod routes;
@@ -32,13 +36,16 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{Router, body::HttpBody};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, IF_NONE_MATCH},
+};
 use http_body_util::{Either, Full};
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use self::{auth::Auth, body::Bodies, query::Question};
+use self::{answer::Shown, auth::Auth, body::Bodies, front::AtOnce, head::Head, query::Question};
 pub use self::{
     backend::Backend,
     failure::Failure,
@@ -133,31 +140,9 @@ impl<B: Backend> Service<B> {
         R::Error: Into<axum::BoxError>,
     {
         let id = self.api.ids.of(request.headers());
-        let mut response = match self.without_waiting(&request) {
-            Some(response) => response.map(Either::Left),
-            // Boxed: the router's future is many times the size of the short way's.
-            None => Box::pin(self.routed(request, &id)).await,
-        };
+        let mut response = self.routed(request, &id).await;
         response.headers_mut().insert(REQUEST_ID, id);
         response
-    }
-
-    /// The short way. None where anything is unusual: the router finds out what, and says it.
-    fn without_waiting<R>(&self, request: &Request<R>) -> Option<Response<Full<Bytes>>> {
-        let usual = self.memory_first
-            && request.method() == Method::GET
-            && routes::BALANCE.contains(&request.uri().path());
-        if !usual {
-            return None;
-        }
-        let api = &self.api;
-        api.auth.check(request.headers(), Scope::Read).ok()?;
-        let (question, ask) = api.question(request).ok()?;
-        if ask.no_cache {
-            return None;
-        }
-        let answer = api.backend.held(question.user, &ask)?;
-        Some(api.balances(&question, request.headers(), &answer))
     }
 
     async fn routed<R>(&self, request: Request<R>, id: &http::HeaderValue) -> Response<Body>
@@ -191,6 +176,12 @@ impl<B> Clone for Service<B> {
     }
 }
 
+impl<B: Backend> AtOnce for Arc<Service<B>> {
+    fn at_once(&self, head: &Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> bool {
+        self.memory_first && self.api.at_once(head, last, out).is_some()
+    }
+}
+
 impl<B: Backend> listener::Answers for Arc<Service<B>> {
     async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
         Service::answer(self, request).await
@@ -210,7 +201,7 @@ impl<B: Backend> Api<B> {
             Question::parse(request.uri().query(), &self.catalogue).map_err(Failure::malformed)?;
         let ask = Ask {
             min_seq: std::mem::take(&mut question.min_seq),
-            no_cache: answer::wants_ledger(request.headers()),
+            no_cache: answer::wants_ledger(answer::values(request.headers(), CACHE_CONTROL)),
         };
         Ok((question, ask))
     }
@@ -221,7 +212,13 @@ impl<B: Backend> Api<B> {
         headers: &HeaderMap,
         answer: &Answer,
     ) -> Response<Full<Bytes>> {
-        answer::balances(question, headers, answer, &self.catalogue, (self.wall)())
+        let known = answer::values(headers, IF_NONE_MATCH);
+        Shown::new(question, known, answer, &self.catalogue, (self.wall)()).response()
+    }
+
+    fn allow(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Failure> {
+        self.auth
+            .check(answer::values(headers, AUTHORIZATION), scope)
     }
 
     /// Work that is told its deadline, and cut a little after it.

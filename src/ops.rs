@@ -26,7 +26,7 @@ use tower::ServiceExt;
 
 pub use self::health::Readiness;
 use crate::{
-    http::{Body, REQUEST_ID, RequestIds, listener::Answers},
+    http::{Body, REQUEST_ID, RequestIds, front::AtOnce, listener::Answers},
     telemetry::Meters,
 };
 
@@ -77,6 +77,8 @@ impl Service {
         response.map(Either::Right)
     }
 }
+
+impl AtOnce for Service {}
 
 impl Answers for Service {
     async fn answer(&self, request: Request<Incoming>) -> http::Response<Body> {

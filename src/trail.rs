@@ -80,6 +80,12 @@ impl Trail {
         }
     }
 
+    /// The time to live of a hit in memory about which there is nothing else to say.
+    #[must_use]
+    pub fn plain_hit(&self) -> Option<u64> {
+        self.ttl.filter(|ttl| *self == Self::memory(*ttl))
+    }
+
     /// The word of metrics and logs for this answer.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {

@@ -1,13 +1,15 @@
 //! Answers: the envelope, and the headers of a balance read.
 //!
-//! **Invariants.** One function makes the answer to a balance read, whichever way the request came. Balances are shown as
+//! **Invariants.** [`Shown`] is the answer to a balance read, whichever way the request came. Balances are shown as
 //! they were rendered when they were filled; nothing is serialised twice.
+
+use std::{borrow::Cow, io::Write};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
-    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG},
 };
 use http_body_util::Full;
 
@@ -16,57 +18,116 @@ use crate::{
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
     render::Rendered,
+    trail::Trail,
 };
 
 /// The type of every body here.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
-const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The answer to a balance read: 200, or 304 if the client has these balances already.
-pub fn balances(
-    question: &Question,
-    headers: &HeaderMap,
-    answer: &Answer,
-    catalogue: &Catalogue,
-    now: UnixMillis,
-) -> Response<Full<Bytes>> {
-    let held = &answer.held;
-    let (rendered, oldest) = match question.asset {
-        None => (held.rendered.clone(), held.snapshot.oldest_said_at()),
-        Some(asset) => {
-            let only = held.snapshot.only(asset);
-            (Rendered::new(catalogue, &only), only.oldest_said_at())
+/// A balance read that is answered: 200, or 304 if the client has these balances already.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    rendered: Cow<'a, Rendered>,
+    known: bool,
+    age: u64,
+    trail: &'a Trail,
+}
+
+impl<'a> Shown<'a> {
+    /// What is shown of `answer`; `known` are the values of `If-None-Match`.
+    pub fn new<'v>(
+        question: &Question,
+        known: impl Iterator<Item = &'v [u8]>,
+        answer: &'a Answer,
+        catalogue: &Catalogue,
+        now: UnixMillis,
+    ) -> Self {
+        let held = &answer.held;
+        let (rendered, oldest) = match question.asset {
+            None => (
+                Cow::Borrowed(&held.rendered),
+                held.snapshot.oldest_said_at(),
+            ),
+            Some(asset) => {
+                let only = held.snapshot.only(asset);
+                let rendered = Rendered::new(catalogue, &only);
+                (Cow::Owned(rendered), only.oldest_said_at())
+            }
+        };
+        Self {
+            known: client_has(known, &rendered.etag),
+            rendered,
+            age: oldest.unwrap_or(held.heard_at).seconds_until(now),
+            trail: &answer.trail,
         }
-    };
-    let known = client_has(headers, &rendered.etag);
-    let mut response = Response::new(if known {
-        Full::default()
-    } else {
-        Full::new(rendered.body)
-    });
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    let out = response.headers_mut();
-    out.reserve(8);
-    if !known {
-        out.insert(CONTENT_TYPE, JSON);
+
+    /// As a response.
+    pub fn response(self) -> Response<Full<Bytes>> {
+        let rendered = self.rendered.into_owned();
+        let mut response = Response::new(if self.known {
+            Full::default()
+        } else {
+            Full::new(rendered.body)
+        });
+        if self.known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let out = response.headers_mut();
+        out.reserve(8);
+        if !self.known {
+            out.insert(CONTENT_TYPE, JSON);
+        }
+        out.insert(ETAG, rendered.etag);
+        out.insert(CACHE_CONTROL, PRIVATE);
+        out.insert(AGE, HeaderValue::from(self.age));
+        if let Ok(trail) = HeaderValue::try_from(self.trail.to_string()) {
+            out.insert(CACHE_STATUS, trail);
+        }
+        response
     }
-    out.insert(ETAG, rendered.etag);
-    out.insert(CACHE_CONTROL, PRIVATE);
-    let said_at = oldest.unwrap_or(held.heard_at);
-    out.insert(AGE, HeaderValue::from(said_at.seconds_until(now)));
-    if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
-        out.insert(CACHE_STATUS, trail);
+
+    /// The same as bytes: status line, fields and length, in the order in which router and hyper write them.
+    pub fn write_fields(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.known {
+            b"HTTP/1.1 304 Not Modified\r\netag: "
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: "
+        });
+        out.extend_from_slice(self.rendered.etag.as_bytes());
+        out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
+        push_number(self.age, out);
+        out.extend_from_slice(b"\r\ncache-status: ");
+        match self.trail.plain_hit() {
+            Some(ttl) => {
+                out.extend_from_slice(b"memory; hit; ttl=");
+                push_number(ttl, out);
+            }
+            // A Vec takes whatever is written to it.
+            None => drop(write!(out, "{}", self.trail)),
+        }
+        if !self.known {
+            out.extend_from_slice(b"\r\ncontent-length: ");
+            push_number(u64::try_from(self.body().len()).unwrap_or(u64::MAX), out);
+        }
     }
-    response
+
+    /// And the body.
+    pub fn body(&self) -> &[u8] {
+        if self.known { &[] } else { &self.rendered.body }
+    }
+}
+
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// `If-None-Match`: a list of tags, weak or strong, or `*`. Ours have neither commas nor spaces in them.
-fn client_has(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|tag| {
+fn client_has<'v>(mut values: impl Iterator<Item = &'v [u8]>, etag: &HeaderValue) -> bool {
+    values.any(|value| {
+        value.split(|byte| *byte == b',').any(|tag| {
             let tag = tag.trim_ascii();
             tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
         })
@@ -74,13 +135,17 @@ fn client_has(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 /// Whether the client asks for the ledger: `no-cache` among its `Cache-Control`.
-pub fn wants_ledger(headers: &HeaderMap) -> bool {
-    headers.get_all(CACHE_CONTROL).iter().any(|value| {
+pub fn wants_ledger<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+    values.any(|value| {
         value
-            .as_bytes()
             .split(|byte| *byte == b',')
             .any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-cache"))
     })
+}
+
+/// The values of a field, as bytes.
+pub fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
 /// The answer to a batch read.

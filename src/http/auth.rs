@@ -5,7 +5,6 @@
 //!
 //! **Deliberately absent**: users. A token may read every user; telling users apart is its holder's business.
 
-use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -53,15 +52,19 @@ impl Auth {
         }
     }
 
-    /// Whether the bearer of these headers may do this.
+    /// Whether the bearer of these `Authorization` fields may do this.
     ///
     /// # Errors
     /// [`Failure::Unauthenticated`] or [`Failure::Forbidden`].
-    pub fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Failure> {
+    pub fn check<'v>(
+        &self,
+        fields: impl Iterator<Item = &'v [u8]>,
+        scope: Scope,
+    ) -> Result<(), Failure> {
         let Some(tokens) = &self.tokens else {
             return Ok(());
         };
-        let token = bearer(headers).ok_or(Failure::Unauthenticated)?;
+        let token = bearer(fields).ok_or(Failure::Unauthenticated)?;
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(token).into();
         let (mut known, mut scopes) = (Choice::from(0), 0_u8);
         for token in tokens {
@@ -88,12 +91,11 @@ const fn bit(scope: Scope) -> u8 {
 }
 
 /// The token of the one `Authorization` header; two of them are none.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
+fn bearer<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<&'v [u8]> {
     let (value, None) = (values.next()?, values.next()) else {
         return None;
     };
-    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    let (scheme, token) = value.split_at_checked(7)?;
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then(|| token.trim_ascii())
 }
 

@@ -8,6 +8,9 @@
 //! **Cancellation.** [`Listening::serve`] ends by its token only; dropped, it stops accepting and leaves its connections
 //! to the tracker.
 //!
+//! A connection is answered by [`super::front`] as long as it asks for nothing else than what can be answered at once; hyper is
+//! given each other request by itself ([`super::one`]), or the connection for good, where its framing is out of the ordinary.
+//!
 //! **Limits.** Headers have `header_timeout` from the first wait for them (an idle connection is closed by it too),
 //! [`HEAD_BYTES`] and hyper's 100 fields.
 //!
@@ -17,25 +20,28 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use http::{Request, Response};
 use hyper::{body::Incoming, rt, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Body;
+use super::{
+    Body,
+    front::{AtOnce, Front, Next, Waits},
+    one::{All, One, Watched},
+};
 use crate::telemetry::Sparing;
 
 /// Connections that wait to be accepted.
@@ -49,7 +55,7 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whoever answers requests.
-pub trait Answers: Clone + Send + Sync + 'static {
+pub trait Answers: AtOnce + Clone + Send + Sync + 'static {
     /// Answers one.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 
@@ -134,13 +140,15 @@ impl Listening {
         );
         while let Some((stream, permit)) = self.next(&room, &shutdown, &log).await {
             let connection = Connection {
+                service: service.clone(),
                 builder: builder.clone(),
+                header_timeout: limits.header_timeout,
                 // Children: what a connection looks at with every wake-up is its own.
                 shutdown: shutdown.child_token(),
                 cut: cut.child_token(),
                 _permit: permit,
             };
-            tracker.spawn(connection.run(stream, service.clone()));
+            tracker.spawn(connection.run(stream));
         }
         drop(self.socket);
         if timeout(limits.drain, room.acquire_many(all)).await.is_err() {
@@ -208,88 +216,104 @@ fn pause_after(error: &io::Error) -> Option<Duration> {
 }
 
 /// One connection's surroundings.
-struct Connection {
+struct Connection<S> {
+    service: S,
     builder: http1::Builder,
+    header_timeout: Duration,
     shutdown: CancellationToken,
     cut: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connection {
-    async fn run(self, stream: TcpStream, service: impl Answers) {
+impl<S: Answers> Connection<S> {
+    async fn run(self, stream: TcpStream) {
         // Answers are written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        let answering = service.clone();
-        let answer = service_fn(move |request| {
-            let service = answering.clone();
-            async move { Ok::<_, Infallible>(service.answer(request).await) }
-        });
-        let mut connection = self
-            .builder
-            .serve_connection(KeptOpen(TokioIo::new(stream)), answer);
-        // How a connection ends is the client's affair; what was wrong with a request was said in its answer.
-        let ended = tokio::select! {
-            biased;
-            ended = &mut connection => ended,
-            () = self.shutdown.cancelled() => {
-                Pin::new(&mut connection).graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    ended = &mut connection => ended,
-                    () = self.cut.cancelled() => return,
+        let (stop, cut) = (pin!(self.shutdown.cancelled()), pin!(self.cut.cancelled()));
+        let alarm = pin!(sleep(self.header_timeout));
+        let mut waits = Waits::new(stop, cut, alarm, self.header_timeout);
+        let mut front = Front::new(stream);
+        loop {
+            match front.next(&self.service, &mut waits).await {
+                Next::End => {
+                    let _ = front.stream.shutdown().await;
+                    return;
                 }
+                Next::All => {
+                    // Boxed: what few connections need takes no room in the others.
+                    return Box::pin(self.all(front)).await;
+                }
+                Next::One { here, left } => match Box::pin(self.one(front, here, left)).await {
+                    Some(back) => front = back,
+                    None => return,
+                },
             }
+            waits.since = Instant::now();
+        }
+    }
+
+    /// One request by hyper. The connection is back if it may go on.
+    async fn one(&self, mut front: Front, here: usize, left: u64) -> Option<Front> {
+        let held = front.held.split_off(here.min(front.held.len()));
+        let made = Arc::new(AtomicBool::new(false));
+        let one = One::new(front.stream, front.held.into(), left, Arc::clone(&made));
+        let service = service_fn(|request| async {
+            let response = self.service.answer(request).await;
+            Ok::<_, Infallible>(response.map(|body| Watched::new(body, Arc::clone(&made))))
+        });
+        let mut connection = self.builder.serve_connection(one, service);
+        self.drive(Pin::new(&mut connection)).await?.ok();
+        let one = connection.into_parts().io;
+        let goes_on = one.is_done() && !self.shutdown.is_cancelled();
+        let (mut stream, ahead) = one.into_parts();
+        if goes_on {
+            return Some(Front::back(stream, held, &ahead));
+        }
+        let _ = stream.shutdown().await;
+        None
+    }
+
+    /// Everything by hyper, to the end.
+    async fn all(&self, front: Front) {
+        let all = All::new(front.held.into(), front.stream);
+        let service =
+            service_fn(|request| async { Ok::<_, Infallible>(self.service.answer(request).await) });
+        let mut connection = self.builder.serve_connection(all, service);
+        let Some(ended) = self.drive(Pin::new(&mut connection)).await else {
+            return;
         };
-        let mut stream = connection.into_parts().io.0.into_inner();
+        let mut stream = connection.into_parts().io.into_inner();
         if ended.is_err_and(|error| error.is_parse()) {
             // hyper's own answer stays in its buffer: with pipelining it waits for the rest of what cannot be read.
-            let _ = timeout(LINGER, refuse(stream, &service.refusal())).await;
+            let _ = timeout(LINGER, refuse(stream, &self.service.refusal())).await;
         } else {
             let _ = stream.shutdown().await;
         }
     }
-}
 
-/// A stream that hyper does not shut down, so that there may be a last word after hyper's.
-struct KeptOpen(TokioIo<TcpStream>);
-
-impl rt::Read for KeptOpen {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl rt::Write for KeptOpen {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, buffers)
+    /// Until hyper is done: how it ended is the client's affair, what was wrong with a request was said in its answer. None
+    /// if it was cut.
+    async fn drive<I, X>(
+        &self,
+        mut connection: Pin<&mut http1::Connection<I, X>>,
+    ) -> Option<hyper::Result<()>>
+    where
+        I: rt::Read + rt::Write + Unpin,
+        X: hyper::service::HttpService<Incoming>,
+        X::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        X::ResBody: 'static,
+        <X::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return Some(ended),
+            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        tokio::select! {
+            biased;
+            ended = connection => Some(ended),
+            () = self.cut.cancelled() => None,
+        }
     }
 }
 

@@ -9,6 +9,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of a client's id.
 const CLIENT_MAX: usize = 128;
 
+/// Characters of an id that is made here.
+const NEW: usize = 32;
+
 /// Makes ids that no other process makes: a random prefix, then a counter.
 #[derive(Debug)]
 pub struct RequestIds {
@@ -26,23 +29,57 @@ impl RequestIds {
         }
     }
 
-    /// The client's id, if it is 1 to 128 visible ASCII characters, else a new one.
+    /// The client's id, if it is fit, else a new one.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> HeaderValue {
         headers
             .get(REQUEST_ID)
-            .filter(|value| {
-                (1..=CLIENT_MAX).contains(&value.len())
-                    && value.as_bytes().iter().all(u8::is_ascii_graphic)
-            })
+            .filter(|value| is_fit(value.as_bytes()))
             .cloned()
             .unwrap_or_else(|| self.new_id())
     }
 
     /// A new one.
     pub fn new_id(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.next()).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    }
+
+    /// The same as bytes.
+    pub fn next(&self) -> [u8; NEW] {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        HeaderValue::try_from(format!("{:016x}{number:016x}", self.prefix))
-            .unwrap_or_else(|_| HeaderValue::from_static("none"))
+        let both = (u128::from(self.prefix) << 64) | u128::from(number);
+        let mut id = [0; NEW];
+        for (place, byte) in id.as_chunks_mut::<2>().0.iter_mut().zip(both.to_be_bytes()) {
+            *place = [digit(byte >> 4), digit(byte & 15)];
+        }
+        id
+    }
+}
+
+const fn digit(nibble: u8) -> u8 {
+    let base = if nibble < 10 {
+        b'0'
+    } else {
+        b'a'.wrapping_sub(10)
+    };
+    base.wrapping_add(nibble)
+}
+
+/// 1 to 128 visible ASCII characters.
+#[must_use]
+pub fn is_fit(id: &[u8]) -> bool {
+    (1..=CLIENT_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_prefix_and_number_in_hexadecimal() {
+        let ids = RequestIds::new(0xabc);
+        assert_eq!(ids.next(), *b"0000000000000abc0000000000000000");
+        ids.next.store(0x1f9e_8d7c_6b5a_4039, Ordering::Relaxed);
+        assert_eq!(ids.new_id(), "0000000000000abc1f9e8d7c6b5a4039");
     }
 }

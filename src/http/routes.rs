@@ -54,7 +54,7 @@ where
 }
 
 async fn balance<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.auth.check(request.headers(), Scope::Read)?;
+    api.allow(request.headers(), Scope::Read)?;
     let (question, ask) = api.question(&request)?;
     let user = question.user;
     let answer = api
@@ -145,7 +145,7 @@ async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Tol
 
 /// What a POST brought, once its sender may send it.
 async fn whole<B: Backend>(api: &Api<B>, request: Request, scope: Scope) -> Result<Whole, Failure> {
-    api.auth.check(request.headers(), scope)?;
+    api.allow(request.headers(), scope)?;
     query::none(request.uri().query()).map_err(Failure::malformed)?;
     let (head, body) = request.into_parts();
     api.bodies.read(&head.headers, body).await

@@ -117,7 +117,8 @@ async fn after_a_notification_without_a_seq_the_ledger_is_read_once() {
         let status = read.cache_status();
         assert_eq!(shown(&read), 2, "{status}");
         // Within the millisecond that memory keeps it.
-        (!status.starts_with("memory; hit")).then(|| assert!(status.starts_with(begins), "{status}"))
+        (!status.starts_with("memory; hit"))
+            .then(|| assert!(status.starts_with(begins), "{status}"))
     };
     assert!(way("source; hit").await.is_some());
     eventually_async(Duration::from_secs(5), "memory's end", || way("redis; hit")).await;

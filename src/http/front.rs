@@ -1,0 +1,298 @@
+//! A connection before hyper: requests that can be answered at once are, and everything else is handed on.
+//!
+//! Most requests here are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
+//! ready, in one read and one write; of pipelined requests all answers go out together.
+//!
+//! **Invariants.** Answers go out in the order of their requests: what is handed on is handed on after all that was answered
+//! before it has been written. Every byte that came is used once: by an answer, by what is handed on, or by what follows.
+//! Nothing is read while an answer waits to be taken.
+//!
+//! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
+//!
+//! **Limits.** A request of more than [`HEAD_MAX`] bytes before its body is handed on; so a connection holds no more than
+//! that and one read, and the answers to them.
+
+use std::{
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Duration, Instant, Sleep},
+};
+
+use super::head::{self, Framing, Parsed};
+
+/// Bytes of one read.
+const READ: usize = 4096;
+/// The longest head that is waited for here.
+const HEAD_MAX: usize = 8 * 1024;
+/// What a connection keeps of the room that its answers took.
+const ROOM_MAX: usize = 4 * 1024;
+
+/// Whoever can answer some requests without waiting.
+pub trait AtOnce {
+    /// Appends the whole answer to `out` and says so; or leaves `out` as it is. With `last` the answer says that the
+    /// connection is closed behind it.
+    fn at_once(&self, head: &head::Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> bool {
+        let _ = (head, last, out);
+        false
+    }
+}
+
+/// What a connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it is over.
+    End,
+    /// Somebody who answers one request: its head and so much of its body are the first `here` bytes of [`Front::held`],
+    /// and `left` bytes of its body are still to come.
+    One {
+        /// Bytes.
+        here: usize,
+        /// Bytes.
+        left: u64,
+    },
+    /// Somebody who knows what to do with all that is held and all that will come.
+    All,
+}
+
+/// A connection, and what of it was read and not used yet.
+#[derive(Debug)]
+pub struct Front {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What was read and not used.
+    pub held: Vec<u8>,
+    /// Somebody put into `held` what nobody has looked at yet.
+    unseen: bool,
+    out: Vec<u8>,
+    sent: usize,
+    then: Option<Next>,
+}
+
+/// What ends the wait for a request.
+pub struct Waits<'a, F> {
+    /// The service ends.
+    pub stop: Pin<&'a mut F>,
+    /// And has waited long enough.
+    pub cut: Pin<&'a mut F>,
+    /// The client took too long.
+    pub alarm: Pin<&'a mut Sleep>,
+    /// After how long that is.
+    pub patience: Duration,
+    /// Since when it has been waited.
+    pub since: Instant,
+    /// Who was told of `stop` and `alarm`.
+    told: Option<Waker>,
+}
+
+impl<'a, F: Future<Output = ()>> Waits<'a, F> {
+    /// From now on.
+    pub fn new(
+        stop: Pin<&'a mut F>,
+        cut: Pin<&'a mut F>,
+        alarm: Pin<&'a mut Sleep>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            stop,
+            cut,
+            alarm,
+            patience,
+            since: Instant::now(),
+            told: None,
+        }
+    }
+
+    /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
+    /// to be woken, and who is to be woken may be known already.
+    fn poll(&mut self, context: &mut Context<'_>, again: bool) -> Poll<Waited> {
+        let told = self
+            .told
+            .as_ref()
+            .is_some_and(|told| told.will_wake(context.waker()));
+        if again && told {
+            return Poll::Pending;
+        }
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Waited::Stopped);
+        }
+        while self.alarm.as_mut().poll(context).is_ready() {
+            match self.since.checked_add(self.patience) {
+                Some(end) if end > Instant::now() => self.alarm.as_mut().reset(end),
+                _ => return Poll::Ready(Waited::TooLong),
+            }
+        }
+        if !told {
+            self.told = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// How a wait ended without a request.
+enum Waited {
+    Stopped,
+    TooLong,
+}
+
+impl Front {
+    /// A connection that nothing was read from yet.
+    pub const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            held: Vec::new(),
+            unseen: false,
+            out: Vec::new(),
+            sent: 0,
+            then: None,
+        }
+    }
+
+    /// A connection that was handed on, back: `came` behind what was held.
+    pub fn back(stream: TcpStream, mut held: Vec<u8>, came: &[u8]) -> Self {
+        held.extend_from_slice(came);
+        Self {
+            unseen: !held.is_empty(),
+            held,
+            ..Self::new(stream)
+        }
+    }
+
+    /// Answers what `who` can answer at once, until something else is needed.
+    pub async fn next<F: Future<Output = ()>>(
+        &mut self,
+        who: &impl AtOnce,
+        waits: &mut Waits<'_, F>,
+    ) -> Next {
+        std::future::poll_fn(|context| self.poll_next(who, waits, context)).await
+    }
+
+    fn poll_next<F: Future<Output = ()>>(
+        &mut self,
+        who: &impl AtOnce,
+        waits: &mut Waits<'_, F>,
+        context: &mut Context<'_>,
+    ) -> Poll<Next> {
+        let mut worked = false;
+        loop {
+            match self.poll_send(context) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(Next::End),
+                // Who does not take an answer is not waited for longer than who does not ask.
+                Poll::Pending => {
+                    return match waits.poll(context, false) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(Waited::TooLong) => Poll::Ready(Next::End),
+                        Poll::Ready(Waited::Stopped) => {
+                            waits.cut.as_mut().poll(context).map(|()| Next::End)
+                        }
+                    };
+                }
+            }
+            if let Some(next) = self.then.take() {
+                return Poll::Ready(next);
+            }
+            if std::mem::take(&mut self.unseen) {
+                self.look_at_held(who);
+            } else {
+                match self.poll_read(who, context) {
+                    Poll::Ready(true) => {}
+                    Poll::Ready(false) => return Poll::Ready(Next::End),
+                    Poll::Pending => {
+                        return waits.poll(context, worked).map(|waited| match waited {
+                            // A request that was begun is still answered.
+                            Waited::Stopped if !self.held.is_empty() => Next::All,
+                            Waited::Stopped | Waited::TooLong => Next::End,
+                        });
+                    }
+                }
+            }
+            worked = true;
+            if !self.out.is_empty() {
+                waits.since = Instant::now();
+            }
+        }
+    }
+
+    /// Whether all that was answered has been written; false where it cannot be.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.stream).poll_write(context, rest) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => self.sent = self.sent.saturating_add(bytes),
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.sent = 0;
+        self.out.clear();
+        self.out.shrink_to(ROOM_MAX);
+        Poll::Ready(true)
+    }
+
+    /// Reads once and answers what it can; false at the end of the stream.
+    fn poll_read(&mut self, who: &impl AtOnce, context: &mut Context<'_>) -> Poll<bool> {
+        let mut room = [const { MaybeUninit::uninit() }; READ];
+        let mut came = ReadBuf::uninit(&mut room);
+        match Pin::new(&mut self.stream).poll_read(context, &mut came) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Ready(Ok(())) if came.filled().is_empty() => return Poll::Ready(false),
+            Poll::Ready(Ok(())) => {}
+        }
+        if self.held.is_empty() {
+            // The usual case: whole requests, answered from where they were read to.
+            let (used, then) = answer_all(who, came.filled(), &mut self.out);
+            self.held
+                .extend_from_slice(came.filled().get(used..).unwrap_or_default());
+            self.then = then;
+        } else {
+            self.held.extend_from_slice(came.filled());
+            self.look_at_held(who);
+        }
+        Poll::Ready(true)
+    }
+
+    fn look_at_held(&mut self, who: &impl AtOnce) {
+        let (used, then) = answer_all(who, &self.held, &mut self.out);
+        self.held.drain(..used.min(self.held.len()));
+        self.then = then;
+    }
+}
+
+/// Answers the requests that `input` begins with: how many bytes they were, and what the rest needs.
+fn answer_all(who: &impl AtOnce, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Next>) {
+    let mut used: usize = 0;
+    while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+        let mut room = head::room();
+        let head = match head::parse(rest, &mut room) {
+            Parsed::Partial if rest.len() < HEAD_MAX => break,
+            Parsed::Partial | Parsed::Unreadable => return (used, Some(Next::All)),
+            Parsed::Head(head) => head,
+        };
+        let body = match head.framing {
+            Framing::None if who.at_once(&head, false, out) => {
+                used = used.saturating_add(head.len);
+                continue;
+            }
+            Framing::Last if who.at_once(&head, true, out) => {
+                return (input.len(), Some(Next::End));
+            }
+            Framing::None => 0,
+            Framing::Body(bytes) => bytes,
+            Framing::Last | Framing::Other => return (used, Some(Next::All)),
+        };
+        let behind = rest.len().saturating_sub(head.len);
+        let here = usize::try_from(body).unwrap_or(usize::MAX).min(behind);
+        let next = Next::One {
+            here: head.len.saturating_add(here),
+            left: body.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX)),
+        };
+        return (used, Some(next));
+    }
+    (used, None)
+}
