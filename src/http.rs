@@ -1,7 +1,7 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
-//! A request comes in by [`listener`] and goes one of two ways: a balance that memory holds is answered at once, from bytes to
-//! bytes ([`front`], [`at_once`]); everything else goes by hyper to the router. Both ways show one thing ([`answer::Shown`]); a table
+//! A request comes in by [`listener`] and goes one of two ways: the usual read of a balance is answered from bytes to bytes
+//! ([`front`], [`short`]); everything else goes by hyper to the router. Both ways show one thing ([`answer::Shown`]); a table
 //! of tests runs over both.
 //!
 //! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error
@@ -15,7 +15,6 @@
 //! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them), TLS.
 
 mod answer;
-mod at_once;
 pub mod auth;
 mod backend;
 mod body;
@@ -28,6 +27,7 @@ mod one;
 mod query;
 mod request_id;
 mod routes;
+mod short;
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +45,14 @@ use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use self::{answer::Shown, auth::Auth, body::Bodies, front::AtOnce, head::Head, query::Question};
+use self::{
+    answer::Shown,
+    auth::Auth,
+    body::Bodies,
+    front::{Said, Says},
+    head::Head,
+    query::Question,
+};
 pub use self::{
     backend::Backend,
     failure::Failure,
@@ -89,7 +96,7 @@ pub type Body = Either<Full<Bytes>, axum::body::Body>;
 pub struct Service<B> {
     api: Arc<Api<B>>,
     router: Router,
-    memory_first: bool,
+    short: bool,
 }
 
 /// What the routes share.
@@ -122,14 +129,14 @@ impl<B: Backend> Service<B> {
         Self {
             router: routes::router(Arc::clone(&api)),
             api,
-            memory_first: true,
+            short: true,
         }
     }
 
-    /// The same without the short way through memory: every request takes the router.
+    /// The same without the short way: every request takes the router.
     #[must_use]
     pub const fn through_the_router(mut self) -> Self {
-        self.memory_first = false;
+        self.short = false;
         self
     }
 
@@ -171,14 +178,18 @@ impl<B> Clone for Service<B> {
         Self {
             api: Arc::clone(&self.api),
             router: self.router.clone(),
-            memory_first: self.memory_first,
+            short: self.short,
         }
     }
 }
 
-impl<B: Backend> AtOnce for Arc<Service<B>> {
-    fn at_once(&self, head: &Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> bool {
-        self.memory_first && self.api.at_once(head, last, out).is_some()
+impl<B: Backend> Says for Arc<Service<B>> {
+    fn say(&self, head: &Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> Said {
+        if self.short {
+            self.api.say(head, last, out)
+        } else {
+            Said::Nothing
+        }
     }
 }
 

@@ -26,7 +26,10 @@ use tower::ServiceExt;
 
 pub use self::health::Readiness;
 use crate::{
-    http::{Body, REQUEST_ID, RequestIds, front::AtOnce, listener::Answers},
+    http::{
+        Body, REQUEST_ID, RequestIds,
+        listener::{Answers, Says},
+    },
     telemetry::Meters,
 };
 
@@ -78,7 +81,7 @@ impl Service {
     }
 }
 
-impl AtOnce for Service {}
+impl Says for Service {}
 
 impl Answers for Service {
     async fn answer(&self, request: Request<Incoming>) -> http::Response<Body> {

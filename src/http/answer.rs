@@ -3,7 +3,7 @@
 //! **Invariants.** [`Shown`] is the answer to a balance read, whichever way the request came. Balances are shown as
 //! they were rendered when they were filled; nothing is serialised twice.
 
-use std::{borrow::Cow, io::Write};
+use std::borrow::Cow;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -29,10 +29,14 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// A balance read that is answered: 200, or 304 if the client has these balances already.
 #[derive(Debug)]
 pub struct Shown<'a> {
-    rendered: Cow<'a, Rendered>,
-    known: bool,
-    age: u64,
-    trail: &'a Trail,
+    /// The body and its tag.
+    pub rendered: Cow<'a, Rendered>,
+    /// The client has it.
+    pub known: bool,
+    /// In seconds.
+    pub age: u64,
+    /// How it came about.
+    pub trail: &'a Trail,
 }
 
 impl<'a> Shown<'a> {
@@ -88,40 +92,6 @@ impl<'a> Shown<'a> {
         }
         response
     }
-
-    /// The same as bytes: status line, fields and length, in the order in which router and hyper write them.
-    pub fn write_fields(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if self.known {
-            b"HTTP/1.1 304 Not Modified\r\netag: "
-        } else {
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: "
-        });
-        out.extend_from_slice(self.rendered.etag.as_bytes());
-        out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
-        push_number(self.age, out);
-        out.extend_from_slice(b"\r\ncache-status: ");
-        match self.trail.plain_hit() {
-            Some(ttl) => {
-                out.extend_from_slice(b"memory; hit; ttl=");
-                push_number(ttl, out);
-            }
-            // A Vec takes whatever is written to it.
-            None => drop(write!(out, "{}", self.trail)),
-        }
-        if !self.known {
-            out.extend_from_slice(b"\r\ncontent-length: ");
-            push_number(u64::try_from(self.body().len()).unwrap_or(u64::MAX), out);
-        }
-    }
-
-    /// And the body.
-    pub fn body(&self) -> &[u8] {
-        if self.known { &[] } else { &self.rendered.body }
-    }
-}
-
-fn push_number(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// `If-None-Match`: a list of tags, weak or strong, or `*`. Ours have neither commas nor spaces in them.

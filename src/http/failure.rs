@@ -163,8 +163,14 @@ impl Failure {
     /// The whole response but for the request id's header.
     #[must_use]
     pub fn response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
+        self.with_text(request_id).map(Full::from)
+    }
+
+    /// The same with its body as text.
+    #[must_use]
+    pub fn with_text(&self, request_id: &HeaderValue) -> Response<String> {
         let (status, body) = self.body(request_id.to_str().unwrap_or_default());
-        let mut response = Response::new(Full::from(body));
+        let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, super::answer::JSON);

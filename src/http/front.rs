@@ -1,16 +1,17 @@
-//! A connection before hyper: requests that can be answered at once are, and everything else is handed on.
+//! A connection before hyper: requests that can be answered from their heads are, and everything else is handed on.
 //!
-//! Most requests here are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
+//! Most requests are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
 //! ready, in one read and one write; of pipelined requests all answers go out together.
 //!
 //! **Invariants.** Answers go out in the order of their requests: what is handed on is handed on after all that was answered
 //! before it has been written. Every byte that came is used once: by an answer, by what is handed on, or by what follows.
-//! Nothing is read while an answer waits to be taken.
+//! Nothing is read while an answer waits to be taken. A client that hangs up drops the answer that is being made for it.
 //!
 //! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
 //!
 //! **Limits.** A request of more than [`HEAD_MAX`] bytes before its body is handed on; so a connection holds no more than
-//! that and one read, and the answers to them.
+//! that and one read, and the answers to them. While an answer is made, [`AHEAD_MAX`] bytes of what follows are read; behind
+//! them a client that hangs up is noticed only when the answer is written.
 
 use std::{
     mem::MaybeUninit,
@@ -30,16 +31,31 @@ use super::head::{self, Framing, Parsed};
 const READ: usize = 4096;
 /// The longest head that is waited for here.
 const HEAD_MAX: usize = 8 * 1024;
+/// What is read while an answer is made.
+const AHEAD_MAX: usize = 16 * 1024;
 /// What a connection keeps of the room that its answers took.
 const ROOM_MAX: usize = 4 * 1024;
 
-/// Whoever can answer some requests without waiting.
-pub trait AtOnce {
-    /// Appends the whole answer to `out` and says so; or leaves `out` as it is. With `last` the answer says that the
-    /// connection is closed behind it.
-    fn at_once(&self, head: &head::Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> bool {
+/// An answer that takes its time: its bytes, all of them.
+pub type Later = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+
+/// What is said to a request.
+pub enum Said {
+    /// The whole answer: it has been appended.
+    All,
+    /// It is being made.
+    Later(Later),
+    /// Nothing: somebody else has to be asked.
+    Nothing,
+}
+
+/// Whoever can answer some requests from nothing but their heads.
+pub trait Says {
+    /// Appends the whole answer to `out`, or leaves `out` as it is. With `last` the answer says that the connection is
+    /// closed behind it.
+    fn say(&self, head: &head::Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> Said {
         let _ = (head, last, out);
-        false
+        Said::Nothing
     }
 }
 
@@ -61,7 +77,6 @@ pub enum Next {
 }
 
 /// A connection, and what of it was read and not used yet.
-#[derive(Debug)]
 pub struct Front {
     /// The connection.
     pub stream: TcpStream,
@@ -71,7 +86,15 @@ pub struct Front {
     unseen: bool,
     out: Vec<u8>,
     sent: usize,
+    later: Option<Later>,
     then: Option<Next>,
+}
+
+/// What the bytes at the beginning of an input need.
+enum Then {
+    More,
+    Later(Later, Option<Next>),
+    Next(Next),
 }
 
 /// What ends the wait for a request.
@@ -92,6 +115,7 @@ pub struct Waits<'a, F> {
 
 impl<'a, F: Future<Output = ()>> Waits<'a, F> {
     /// From now on.
+    #[must_use]
     pub fn new(
         stop: Pin<&'a mut F>,
         cut: Pin<&'a mut F>,
@@ -149,6 +173,7 @@ impl Front {
             unseen: false,
             out: Vec::new(),
             sent: 0,
+            later: None,
             then: None,
         }
     }
@@ -166,7 +191,7 @@ impl Front {
     /// Answers what `who` can answer at once, until something else is needed.
     pub async fn next<F: Future<Output = ()>>(
         &mut self,
-        who: &impl AtOnce,
+        who: &impl Says,
         waits: &mut Waits<'_, F>,
     ) -> Next {
         std::future::poll_fn(|context| self.poll_next(who, waits, context)).await
@@ -174,7 +199,7 @@ impl Front {
 
     fn poll_next<F: Future<Output = ()>>(
         &mut self,
-        who: &impl AtOnce,
+        who: &impl Says,
         waits: &mut Waits<'_, F>,
         context: &mut Context<'_>,
     ) -> Poll<Next> {
@@ -192,6 +217,17 @@ impl Front {
                             waits.cut.as_mut().poll(context).map(|()| Next::End)
                         }
                     };
+                }
+            }
+            if let Some(later) = &mut self.later {
+                match later.as_mut().poll(context) {
+                    Poll::Ready(answer) => {
+                        self.later = None;
+                        self.out = answer;
+                        waits.since = Instant::now();
+                        continue;
+                    }
+                    Poll::Pending => return self.poll_meanwhile(waits, worked, context),
                 }
             }
             if let Some(next) = self.then.take() {
@@ -219,6 +255,32 @@ impl Front {
         }
     }
 
+    /// While an answer is made: over if the client is gone, or has been waited for long enough.
+    fn poll_meanwhile<F: Future<Output = ()>>(
+        &mut self,
+        waits: &mut Waits<'_, F>,
+        worked: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Next> {
+        while self.held.len() < AHEAD_MAX {
+            let mut room = [const { MaybeUninit::uninit() }; READ];
+            let mut came = ReadBuf::uninit(&mut room);
+            match Pin::new(&mut self.stream).poll_read(context, &mut came) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !came.filled().is_empty() => {
+                    self.held.extend_from_slice(came.filled());
+                    self.unseen = true;
+                }
+                Poll::Ready(_) => return Poll::Ready(Next::End),
+            }
+        }
+        match waits.poll(context, worked) {
+            Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::End),
+            // It is we who take long.
+            Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// Whether all that was answered has been written; false where it cannot be.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
@@ -235,7 +297,7 @@ impl Front {
     }
 
     /// Reads once and answers what it can; false at the end of the stream.
-    fn poll_read(&mut self, who: &impl AtOnce, context: &mut Context<'_>) -> Poll<bool> {
+    fn poll_read(&mut self, who: &impl Says, context: &mut Context<'_>) -> Poll<bool> {
         let mut room = [const { MaybeUninit::uninit() }; READ];
         let mut came = ReadBuf::uninit(&mut room);
         match Pin::new(&mut self.stream).poll_read(context, &mut came) {
@@ -249,7 +311,7 @@ impl Front {
             let (used, then) = answer_all(who, came.filled(), &mut self.out);
             self.held
                 .extend_from_slice(came.filled().get(used..).unwrap_or_default());
-            self.then = then;
+            self.go_on(then);
         } else {
             self.held.extend_from_slice(came.filled());
             self.look_at_held(who);
@@ -257,42 +319,65 @@ impl Front {
         Poll::Ready(true)
     }
 
-    fn look_at_held(&mut self, who: &impl AtOnce) {
+    fn look_at_held(&mut self, who: &impl Says) {
         let (used, then) = answer_all(who, &self.held, &mut self.out);
         self.held.drain(..used.min(self.held.len()));
-        self.then = then;
+        self.go_on(then);
+    }
+
+    fn go_on(&mut self, then: Then) {
+        match then {
+            Then::More => {}
+            Then::Next(next) => self.then = Some(next),
+            Then::Later(later, next) => {
+                (self.later, self.then) = (Some(later), next);
+                self.unseen = !self.held.is_empty();
+            }
+        }
     }
 }
 
 /// Answers the requests that `input` begins with: how many bytes they were, and what the rest needs.
-fn answer_all(who: &impl AtOnce, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Next>) {
+fn answer_all(who: &impl Says, input: &[u8], out: &mut Vec<u8>) -> (usize, Then) {
     let mut used: usize = 0;
     while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
         let mut room = head::room();
         let head = match head::parse(rest, &mut room) {
             Parsed::Partial if rest.len() < HEAD_MAX => break,
-            Parsed::Partial | Parsed::Unreadable => return (used, Some(Next::All)),
+            Parsed::Partial | Parsed::Unreadable => return (used, Then::Next(Next::All)),
             Parsed::Head(head) => head,
         };
-        let body = match head.framing {
-            Framing::None if who.at_once(&head, false, out) => {
-                used = used.saturating_add(head.len);
-                continue;
-            }
-            Framing::Last if who.at_once(&head, true, out) => {
-                return (input.len(), Some(Next::End));
-            }
-            Framing::None => 0,
-            Framing::Body(bytes) => bytes,
-            Framing::Last | Framing::Other => return (used, Some(Next::All)),
+        let last = head.framing == Framing::Last;
+        let said = match head.framing {
+            Framing::None | Framing::Last => who.say(&head, last, out),
+            Framing::Body(_) | Framing::Other => Said::Nothing,
         };
-        let behind = rest.len().saturating_sub(head.len);
-        let here = usize::try_from(body).unwrap_or(usize::MAX).min(behind);
-        let next = Next::One {
-            here: head.len.saturating_add(here),
-            left: body.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX)),
-        };
-        return (used, Some(next));
+        let behind = used.saturating_add(head.len);
+        match (said, head.framing) {
+            (Said::All, _) if last => return (input.len(), Then::Next(Next::End)),
+            (Said::All, _) => used = behind,
+            (Said::Later(later), _) if last => {
+                return (input.len(), Then::Later(later, Some(Next::End)));
+            }
+            (Said::Later(later), _) => return (behind, Then::Later(later, None)),
+            (Said::Nothing, Framing::None) => return (used, Then::Next(one(&head, rest, 0))),
+            (Said::Nothing, Framing::Body(bytes)) => {
+                return (used, Then::Next(one(&head, rest, bytes)));
+            }
+            (Said::Nothing, Framing::Last | Framing::Other) => {
+                return (used, Then::Next(Next::All));
+            }
+        }
     }
-    (used, None)
+    (used, Then::More)
+}
+
+/// One request, at the beginning of `rest`, with a body of so many bytes.
+fn one(head: &head::Head<'_, '_>, rest: &[u8], body: u64) -> Next {
+    let behind = rest.len().saturating_sub(head.len);
+    let here = usize::try_from(body).unwrap_or(usize::MAX).min(behind);
+    Next::One {
+        here: head.len.saturating_add(here),
+        left: body.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX)),
+    }
 }

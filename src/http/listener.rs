@@ -37,9 +37,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use super::front::Says;
 use super::{
     Body,
-    front::{AtOnce, Front, Next, Waits},
+    front::{Front, Next, Waits},
     one::{All, One, Watched},
 };
 use crate::telemetry::Sparing;
@@ -55,7 +56,7 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whoever answers requests.
-pub trait Answers: AtOnce + Clone + Send + Sync + 'static {
+pub trait Answers: Says + Clone + Send + Sync + 'static {
     /// Answers one.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 

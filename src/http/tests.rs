@@ -101,7 +101,7 @@ impl Asked {
 
     /// By the short way where it answers, else by the router: as a connection does it.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Told {
-        if let Some(told) = self.at_once(&request) {
+        if let Some(told) = self.short(&request).await {
             return told;
         }
         let (head, body) = self.service.answer(request).await.into_parts();
@@ -114,7 +114,7 @@ impl Asked {
     }
 
     /// The short way's answer, if it has one, read again from its bytes.
-    pub fn at_once(&self, request: &Request<Full<Bytes>>) -> Option<Told> {
+    pub async fn short(&self, request: &Request<Full<Bytes>>) -> Option<Told> {
         let mut text = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
         for (name, value) in request.headers() {
             text.extend_from_slice(name.as_str().as_bytes());
@@ -129,9 +129,19 @@ impl Asked {
         };
         let mut out = b"before".to_vec();
         let service = Arc::new(self.service.clone());
-        if head.framing != head::Framing::None || !service.at_once(&head, false, &mut out) {
-            assert_eq!(out, b"before", "something was said");
+        if head.framing != head::Framing::None {
             return None;
+        }
+        match service.say(&head, false, &mut out) {
+            Said::All => {}
+            Said::Later(later) => {
+                assert_eq!(out, b"before", "something was said");
+                out.extend_from_slice(&later.await);
+            }
+            Said::Nothing => {
+                assert_eq!(out, b"before", "something was said");
+                return None;
+            }
         }
         let out = out.strip_prefix(b"before").unwrap();
         let mut fields = [httparse::EMPTY_HEADER; 16];

@@ -16,6 +16,9 @@ use crate::domain::UserId;
 #[cfg(feature = "otel")]
 pub(super) use sent::{TARGET, layer};
 
+/// Callers' traces are followed.
+pub const FOLLOWED: bool = cfg!(feature = "otel");
+
 /// A request that is not answered from memory at once; the child of whoever sent it.
 #[must_use]
 pub fn request(method: &http::Method, path: &str, headers: &HeaderMap) -> Span {
