@@ -103,7 +103,7 @@ impl Greeting {
              tiers    {tiers}\n  \
              source   {}\n  \
              API      http://{api}\n  \
-             look at  http://{operators}/dashboard\n  \
+             page     http://{operators}/dashboard\n  \
              probes   http://{operators}/readyz   metrics  http://{operators}/metrics\n\
              try it:  curl -i{token} 'http://{api}/api/user/balance?user_id=1001'",
             env!("CARGO_PKG_VERSION"),
