@@ -5,6 +5,7 @@ mod balance;
 mod bodies;
 mod failures;
 mod fake;
+mod openapi;
 mod sockets;
 mod wire;
 
@@ -79,6 +80,7 @@ impl Asked {
             body_wait: Duration::from_millis(200),
             id_prefix: 0xabc,
             wall: || UnixMillis(NOW),
+            openapi: Bytes::from_static(b"{}"),
         };
         let service = Service::new(Arc::clone(&fake), options);
         Self { fake, service }

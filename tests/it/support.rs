@@ -7,6 +7,7 @@ pub mod browser;
 #[expect(dead_code, reason = "a bench uses more of it")]
 pub mod cassandra;
 pub mod cql;
+pub mod described;
 pub mod desk;
 pub mod eventually;
 pub mod port;
@@ -19,3 +20,4 @@ pub mod rewrite;
 pub mod service;
 pub mod stage;
 pub mod tables;
+pub mod tokens;
