@@ -35,6 +35,8 @@ mod kill_points;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod openapi_page;
+#[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]
 mod prometheus_exact;

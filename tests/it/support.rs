@@ -10,6 +10,7 @@ pub mod cql;
 pub mod described;
 pub mod desk;
 pub mod eventually;
+pub mod pictures;
 pub mod port;
 pub mod process;
 pub mod prometheus;
