@@ -37,6 +37,8 @@ mod openapi;
 #[cfg(test)]
 mod openapi_page;
 #[cfg(test)]
+mod openapi_schemathesis;
+#[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]
 mod prometheus_exact;
