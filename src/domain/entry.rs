@@ -32,6 +32,7 @@ pub struct Entry {
 
 /// [`Entry`] as JSON, before it is checked. Fields that we do not know are an error: this is our own form.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(description = "A row of the append-only ledger: what the user has after the event.")]
 #[serde(deny_unknown_fields)]
 pub struct EntryWire {
     /// Whose balance.

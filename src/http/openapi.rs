@@ -31,7 +31,7 @@ pub use super::routes::OPENAPI as PATH;
 
 const ABOUT: &str = "What does a user have? Answers come from memory, Redis or the ledger, and say which (`Cache-Status`). \
 Success and failure have one envelope: `status` is 0 and `data` is there, or `status` is the code of the failure and `data` is null. \
-Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits. HEAD is GET without a body.";
+Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
 
 /// The description of the API with these assets, where a token is needed or not.
 #[must_use]
@@ -56,6 +56,7 @@ pub fn document(catalogue: &Catalogue, token: bool) -> Value {
         "components": {
             "schemas": schemas(),
             "headers": headers(),
+            "responses": failures::of_no_operation(),
             "parameters": parameters(catalogue, &samples),
             "securitySchemes": {"token": {
                 "type": "http",
@@ -172,10 +173,6 @@ fn headers() -> Value {
             "Strong: equal balances have equal tags on every instance.",
             json!({"type": "string", "pattern": "^\"[0-9a-f]{32}\"$"}),
         ),
-        "cache-control": text(
-            "`private, no-cache`: ask again with `If-None-Match`. Failures are `no-store`.",
-            json!({"type": "string", "enum": ["private, no-cache", "no-store", "no-cache"]}),
-        ),
         "age": text(
             "Whole seconds since the ledger, or a notification's values, said so; of several assets the oldest.",
             json!({"type": "integer", "minimum": 0}),
@@ -189,7 +186,7 @@ fn headers() -> Value {
             }),
         ),
         "retry-after": text("Seconds.", json!({"type": "integer", "minimum": 1})),
-        "www-authenticate": text("The scheme.", json!({"type": "string", "const": "Bearer"})),
+        "allow": text("The methods that the path takes.", json!({"type": "string", "enum": ["GET, HEAD", "POST"]})),
     })
 }
 
@@ -267,9 +264,15 @@ fn up_to(max: &str) -> String {
         if let (Some(before), Some(below)) = (before, below) {
             let rest = match rest {
                 0 => String::new(),
+                1 => "[0-9]".to_owned(),
                 some => format!("[0-9]{{{some}}}"),
             };
-            forms.push(format!("{before}[{lowest}-{below}]{rest}"));
+            let below = if lowest == below {
+                lowest.to_string()
+            } else {
+                format!("[{lowest}-{below}]")
+            };
+            forms.push(format!("{before}{below}{rest}"));
         }
     }
     forms.push(max.to_owned());

@@ -114,7 +114,7 @@ fn described() -> [(&'static str, Value); 4] {
             operation(
                 "dashboard",
                 "A page that shows what the service does now",
-                &json!({"200": {"description": "It.", "headers": kept(), "content": text("text/html; charset=utf-8")}}),
+                &json!({"200": {"description": "It.", "headers": kept("no-cache"), "content": text("text/html; charset=utf-8")}}),
             ),
         ),
     ]
@@ -140,7 +140,7 @@ fn told(description: &str, words: &[&str], reasons: bool, examples: &Value) -> V
     let schema = json!({"type": "object", "required": ["status"], "properties": properties});
     json!({
         "description": description,
-        "headers": kept(),
+        "headers": kept("no-store"),
         "content": {"application/json": {"schema": schema, "examples": examples}},
     })
 }
@@ -149,10 +149,10 @@ fn ids() -> Value {
     json!({"x-request-id": {"$ref": "#/components/headers/x-request-id"}})
 }
 
-fn kept() -> Value {
+fn kept(cache_control: &str) -> Value {
     json!({
         "x-request-id": {"$ref": "#/components/headers/x-request-id"},
-        "cache-control": {"$ref": "#/components/headers/cache-control"},
+        "cache-control": {"required": true, "schema": {"type": "string", "const": cache_control}},
     })
 }
 

@@ -152,6 +152,21 @@ async fn what_the_service_answers_is_as_described() {
 }
 
 #[tokio::test]
+async fn other_paths_and_methods_are_refused_as_described() {
+    let service = Service::start_ready(Setup::default()).await;
+    let described = described(&service).await;
+    for (method, path, status, name) in [
+        (Method::GET, "/nowhere", 404, "NoRoute"),
+        (Method::DELETE, "/api/user/balance", 405, "Method"),
+        (Method::PUT, "/api/v1/settlements", 405, "Method"),
+    ] {
+        let answer = service.send(service.request(method, path)).await;
+        assert_eq!(answer.status, status);
+        described.check_named(name, &answer.headers, &answer.body);
+    }
+}
+
+#[tokio::test]
 async fn with_tokens_the_description_says_so_and_is_read_without_one() {
     let setup = Setup::default().with_token(TOKEN, r#""read", "admin""#);
     let service = Service::start_ready(setup).await;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
 use serde_json::{Map, Value, json};
 
 use super::samples;
@@ -50,6 +53,15 @@ pub fn responses(failures: &[Failure]) -> Map<String, Value> {
         .collect()
 }
 
+/// Failures that belong to no operation, by name.
+pub fn of_no_operation() -> Value {
+    let method = Failure::Method { allow: "GET, HEAD" };
+    json!({
+        "NoRoute": response(&[&Failure::NoRoute]),
+        "Method": response(&[&method]),
+    })
+}
+
 fn response(failures: &[&Failure]) -> Value {
     let codes: Vec<u16> = failures.iter().map(|failure| failure.told(ID).1).collect();
     let texts: Vec<&str> = failures.iter().map(|failure| when(failure)).collect();
@@ -80,16 +92,25 @@ fn response(failures: &[&Failure]) -> Value {
     })
 }
 
-/// The headers of a real answer, each by its name in the components. The request's id is put on last, on all of them.
+/// The headers of a real answer: by its name in the components where the value differs from answer to answer, else with
+/// this one value. The request's id is put on last, on all of them.
 pub fn references(headers: &HeaderMap) -> Value {
     let described = headers.keys().filter(|name| **name != CONTENT_TYPE);
-    let reference = |name: &http::HeaderName| {
-        let to = format!("#/components/headers/{name}");
-        (name.to_string(), json!({"$ref": to}))
+    let reference = |name: &HeaderName| {
+        let of = match headers.get(name).and_then(|value| value.to_str().ok()) {
+            Some(value) if FIXED.contains(name) => {
+                json!({"required": true, "schema": {"type": "string", "const": value}})
+            }
+            _ => json!({"$ref": format!("#/components/headers/{name}")}),
+        };
+        (name.to_string(), of)
     };
     let all: Map<String, Value> = described.chain([&REQUEST_ID]).map(reference).collect();
     Value::Object(all)
 }
+
+/// Headers that say the same in every answer to one operation with one status.
+const FIXED: [HeaderName; 2] = [CACHE_CONTROL, WWW_AUTHENTICATE];
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();

@@ -74,6 +74,7 @@ async fn every_route_is_described_with_its_methods_and_no_other() {
     for (path, method, _) in &operations {
         let told = asked.call(request("DELETE", path, &[], "")).await;
         assert_eq!(told.status, 405);
+        described.check_named("Method", &told.headers, &told.body);
         let allowed = told.header("allow").to_lowercase();
         let without_head: Vec<&str> = allowed.split(", ").filter(|one| *one != "head").collect();
         assert_eq!(without_head, [method.as_str()], "{path}");
@@ -91,6 +92,14 @@ fn every_example_fits_its_schema() {
         let (count, faults) = description(token).closed().bad_examples();
         assert!(count > 80, "{count}");
         assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
+
+#[test]
+fn no_text_is_meant_for_readers_of_the_source() {
+    let text = description(true).0.to_string();
+    for links in ["[`", "::", "crate"] {
+        assert!(!text.contains(links), "{links}");
     }
 }
 

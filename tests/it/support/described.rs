@@ -93,7 +93,19 @@ impl Described {
         assert!(operation.is_object(), "{place} is not described");
         let response = self.at(&operation["responses"][status.to_string()]);
         assert!(response.is_object(), "{place} is not described: {body}");
-        self.check_headers(&place, response, headers);
+        self.check_response(&place, response, headers, body);
+    }
+
+    /// The same for an answer that belongs to no operation.
+    #[track_caller]
+    pub fn check_named(&self, name: &str, headers: &HeaderMap, body: &str) {
+        let response = &self.0["components"]["responses"][name];
+        self.check_response(name, response, headers, body);
+    }
+
+    #[track_caller]
+    fn check_response(&self, place: &str, response: &Value, headers: &HeaderMap, body: &str) {
+        self.check_headers(place, response, headers);
         let Some(content) = response.get("content").and_then(Value::as_object) else {
             assert_eq!(body, "", "{place}");
             return;
