@@ -16,7 +16,7 @@ mod notification;
 pub use amount::Amount;
 pub use balance::{Balance, Snapshot};
 pub use catalogue::{Asset, Catalogue, CatalogueError, Symbol};
-pub use entry::Entry;
+pub use entry::{Entry, EntryWire};
 pub use floors::Floors;
 pub use ids::{AssetId, Malformed, Seq, UnixMillis, UserId};
 pub use notification::{Notification, Said, Wire};

@@ -18,12 +18,15 @@ mod answer;
 pub mod auth;
 mod backend;
 mod body;
+mod docs;
 mod failure;
+mod forms;
 pub mod front;
 pub mod head;
 mod json;
 pub mod listener;
 mod one;
+pub mod openapi;
 mod query;
 mod request_id;
 mod routes;
@@ -86,6 +89,8 @@ pub struct Options {
     pub id_prefix: u64,
     /// The wall clock, for `Age`.
     pub wall: fn() -> UnixMillis,
+    /// What `/openapi.json` says: [`openapi`], with the operators' routes.
+    pub openapi: Bytes,
 }
 
 /// A body on its way out: ours, or the router's.
@@ -109,6 +114,7 @@ struct Api<B> {
     bodies: Bodies,
     ids: RequestIds,
     wall: fn() -> UnixMillis,
+    openapi: Bytes,
     log: Sparing,
 }
 
@@ -124,6 +130,7 @@ impl<B: Backend> Service<B> {
             bodies: Bodies::new(options.body_bytes, options.body_wait),
             ids: RequestIds::new(options.id_prefix),
             wall: options.wall,
+            openapi: options.openapi,
             log: Sparing::default(),
         });
         Self {

@@ -7,6 +7,7 @@
 
 pub mod dashboard;
 mod health;
+pub mod openapi;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
+use bytes::Bytes;
 use http::{
     HeaderValue, Request, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -56,13 +58,24 @@ pub struct Service {
 }
 
 impl Service {
-    /// Over these facts; `id_prefix` is random.
+    /// Over these facts; `id_prefix` is random, `openapi` is the description for this listener.
     #[must_use]
-    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64) -> Self {
+    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, openapi: Bytes) -> Self {
+        let json = || HeaderValue::from_static("application/json");
+        let described = async move || {
+            (
+                [
+                    (CONTENT_TYPE, json()),
+                    (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+                ],
+                openapi.clone(),
+            )
+        };
         let router = Router::new()
             .route("/livez", shown(get(live)))
             .route("/readyz", shown(get(ready)))
             .route("/metrics", shown(get(metrics)))
+            .route(openapi::PATH, shown(get(described)))
             .merge(dashboard::routes())
             .fallback(async || plain(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
             .with_state(facts);
@@ -169,7 +182,11 @@ mod tests {
         path: &str,
         readiness: Readiness,
     ) -> (u16, String, http::HeaderMap) {
-        let service = Service::new(Arc::new(Fake(readiness, Meters::new())), 7);
+        let service = Service::new(
+            Arc::new(Fake(readiness, Meters::new())),
+            7,
+            Bytes::from_static(b"{}"),
+        );
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -237,6 +254,8 @@ mod tests {
             ("GET", "/", 404),
             ("GET", "/api/user/balance", 404),
             ("POST", "/livez", 405),
+            ("GET", "/openapi.json", 200),
+            ("POST", "/openapi.json", 405),
             ("HEAD", "/livez", 200),
             ("GET", "/dashboard/", 404),
             ("POST", "/dashboard/data", 405),

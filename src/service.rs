@@ -17,14 +17,14 @@ use self::assembled::Assembled;
 use crate::{
     audit::Auditor,
     clock,
-    config::Settings,
+    config::{AuthMode, Settings},
     feed::invalidations::Follower,
     http::{
         self, Options,
         auth::Auth,
         listener::{Limits, Listening},
     },
-    ops,
+    ops::{self, openapi::Documents},
     source::scylla::Scylla,
     telemetry::traces,
 };
@@ -110,6 +110,9 @@ impl Service {
             header_timeout: settings.limits.header_timeout_ms.0,
             drain: settings.limits.drain_ms.0,
         };
+        let described =
+            http::openapi::document(&parts.catalogue, settings.auth.mode == AuthMode::Token);
+        let documents = Documents::new(&described, api.address(), operators.address());
         let options = Options {
             auth,
             catalogue: Arc::clone(&parts.catalogue),
@@ -118,11 +121,12 @@ impl Service {
             body_wait: settings.limits.header_timeout_ms.0,
             id_prefix: rand::random(),
             wall: clock::wall,
+            openapi: documents.api,
         };
         let answers = Arc::new(http::Service::new(Arc::clone(&parts), options));
         let facts: Arc<dyn ops::Facts> = parts.clone();
         let probes = operators.serve(
-            ops::Service::new(facts, rand::random()),
+            ops::Service::new(facts, rand::random(), documents.operators),
             limits,
             work.clone(),
             stop_loops.clone(),

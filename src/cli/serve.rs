@@ -102,7 +102,7 @@ impl Greeting {
             "balance-cache {}\n  \
              tiers    {tiers}\n  \
              source   {}\n  \
-             API      http://{api}\n  \
+             API      http://{api}   to try it  http://{api}/docs\n  \
              page     http://{operators}/dashboard\n  \
              probes   http://{operators}/readyz   metrics  http://{operators}/metrics\n\
              try it:  curl -i{token} 'http://{api}/api/user/balance?user_id=1001'",

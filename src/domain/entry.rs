@@ -1,6 +1,7 @@
 //! One row of the ledger, as it is written.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
 
@@ -30,18 +31,38 @@ pub struct Entry {
 }
 
 /// [`Entry`] as JSON, before it is checked. Fields that we do not know are an error: this is our own form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(description = "A row of the append-only ledger: what the user has after the event.")]
 #[serde(deny_unknown_fields)]
-struct Wire {
+pub struct EntryWire {
+    /// Whose balance.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
+    /// In what.
+    #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     asset_id: i64,
+    /// Which version of it.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     seq: i64,
+    /// Running balance after the event, in raw units.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     avail: i64,
+    /// Running hold after the event, in raw units.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     frozen: i64,
+    /// The change of `avail`.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     delta_avail: Option<i64>,
+    /// The change of `frozen`.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     delta_frozen: Option<i64>,
+    /// What happened.
     event_type: Option<String>,
+    /// What it refers to.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     ref_id: Option<i64>,
+    /// When it happened: milliseconds since 1970.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     created_at: Option<i64>,
 }
 
@@ -51,7 +72,7 @@ impl Entry {
     /// # Errors
     /// What is wrong with it, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let wire: Wire = super::notification::object(json)?;
+        let wire: EntryWire = super::notification::object(json)?;
         let read = || -> Result<_, super::Malformed> {
             Ok((
                 UserId::try_from(wire.user_id)?,

@@ -1,6 +1,7 @@
 //! A settlement telling that a balance changed.
 
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis, UserId};
 
@@ -46,19 +47,25 @@ pub struct Notification {
 }
 
 /// [`Notification`] as JSON or stream fields, before it is checked. Unknown fields are ignored, null is absent.
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize, ToSchema)]
 pub struct Wire {
-    /// Required.
+    /// Whose balance changed.
+    #[schema(value_type = i64, minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub user_id: Option<i64>,
-    /// Optional.
+    /// In what.
+    #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     pub asset_id: Option<i64>,
-    /// Optional; needs the asset.
+    /// Its new version; needs the asset.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub seq: Option<i64>,
-    /// Optional; needs seq and `frozen`.
+    /// The new balance in raw units; needs seq and `frozen`.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub avail: Option<i64>,
-    /// Optional; needs seq and `avail`.
+    /// The new hold in raw units; needs seq and `avail`.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub frozen: Option<i64>,
-    /// Optional.
+    /// When it was settled: milliseconds since 1970.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub created_at: Option<i64>,
 }
 

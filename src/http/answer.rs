@@ -12,8 +12,9 @@ use http::{
     header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG},
 };
 use http_body_util::Full;
+use serde::Serialize;
 
-use super::query::Question;
+use super::{failure::Failure, query::Question};
 use crate::{
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
@@ -120,6 +121,11 @@ pub fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u
 
 /// The answer to a batch read.
 pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
+    json(batch_body(users, answers))
+}
+
+/// Its body.
+pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
     let size = answers.iter().fold(64_usize, |size, answer| {
         size.saturating_add(answer.held.rendered.body.len())
             .saturating_add(64)
@@ -138,12 +144,22 @@ pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
         data.push(b'}');
     }
     data.extend_from_slice(b"]}");
-    json(data)
+    data
 }
 
-/// Success, with `data` that is JSON already.
-pub fn ok(data: &str) -> Response<Body> {
-    json(format!(r#"{{"status":0,"msg":"ok","data":{data}}}"#).into_bytes())
+/// Success, with what was done as `data`.
+pub fn done(data: &impl Serialize) -> Result<Response<Body>, Failure> {
+    done_body(data)
+        .map(json)
+        .map_err(|_| Failure::Bug("an answer cannot be written as JSON"))
+}
+
+/// Its body.
+pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut body = br#"{"status":0,"msg":"ok","data":"#.to_vec();
+    serde_json::to_writer(&mut body, data)?;
+    body.push(b'}');
+    Ok(body)
 }
 
 fn json(body: Vec<u8>) -> Response<Body> {

@@ -139,7 +139,7 @@ impl Failure {
     }
 
     /// The envelope.
-    fn body(&self, request_id: &str) -> (StatusCode, String) {
+    pub(super) fn body(&self, request_id: &str) -> (StatusCode, String) {
         let (status, code, msg) = self.told(request_id);
         let msg = serde_json::Value::from(msg.as_ref());
         (

@@ -12,7 +12,9 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::openapi::shapes;
 use crate::domain::{Amount, AssetId, Entry, Notification, Said, Seq, UserId};
 
 /// Users in one batch read.
@@ -24,24 +26,31 @@ pub const NOTIFICATIONS_MAX: usize = 10_000;
 /// Ledger entries in one request.
 pub const ENTRIES_MAX: usize = 1_000;
 
-#[derive(Deserialize)]
+/// Users, each by its number.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Users<'a, const MAX: usize> {
+pub struct Users<'a, const MAX: usize> {
+    /// In any order, duplicates too.
     #[serde(borrow)]
+    #[schema(value_type = Vec<shapes::UserId>)]
     user_ids: Raws<'a, MAX>,
 }
 
-#[derive(Deserialize)]
+/// Users to drop, each by its number.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Invalidation<'a> {
+pub struct Invalidation<'a> {
+    /// In any order, duplicates too.
     #[serde(borrow)]
+    #[schema(value_type = Vec<shapes::UserId>)]
     user_ids: Raws<'a, USERS_MAX>,
+    /// Whether what must not be undercut is forgotten too.
     #[serde(default)]
     floors: bool,
 }
 
 /// At most `MAX` elements, each as it stands in the body.
-struct Raws<'a, const MAX: usize>(Vec<&'a RawValue>);
+pub struct Raws<'a, const MAX: usize>(Vec<&'a RawValue>);
 
 /// The users of `{"user_ids":[…]}`, at most `MAX`.
 ///

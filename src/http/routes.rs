@@ -16,7 +16,9 @@ use http::Response;
 use super::{
     Api, Backend, answer,
     body::Whole,
+    docs,
     failure::Failure,
+    forms::{Invalidated, Settled, Warmed, Written},
     json::{self, BATCH_MAX, USERS_MAX},
     query,
 };
@@ -25,24 +27,52 @@ use crate::{config::Scope, telemetry::Via};
 /// The paths of a balance read.
 pub const BALANCE: [&str; 2] = ["/api/user/balance", "/api/v1/user/balance"];
 
+/// The other paths.
+pub const BATCH: &str = "/api/v1/user/balances";
+/// Notifications.
+pub const SETTLEMENTS: &str = "/api/v1/settlements";
+/// Ledger entries.
+pub const ENTRIES: &str = "/api/v1/ledger/entries";
+/// Snapshots are dropped.
+pub const INVALIDATE: &str = "/api/v1/cache/invalidate";
+/// Users are loaded.
+pub const WARM: &str = "/api/v1/cache/warm";
+/// All of this, described.
+pub const OPENAPI: &str = "/openapi.json";
+
 type Told = Result<Response<Body>, Failure>;
 type Shared<B> = Arc<Api<B>>;
 
 /// All routes of the API.
 pub fn router<B: Backend>(api: Shared<B>) -> Router {
     let mut router = Router::new();
-    for path in BALANCE {
-        let balance = get(balance::<B>).fallback(async || Failure::Method { allow: "GET, HEAD" });
-        router = router.route(path, balance);
+    for (path, route) in table::<B>() {
+        router = router.route(path, route);
     }
-    router
-        .route("/api/v1/user/balances", posted(batch::<B>))
-        .route("/api/v1/settlements", posted(settle::<B>))
-        .route("/api/v1/ledger/entries", posted(write_entries::<B>))
-        .route("/api/v1/cache/invalidate", posted(invalidate::<B>))
-        .route("/api/v1/cache/warm", posted(warm::<B>))
-        .fallback(async || Failure::NoRoute)
-        .with_state(api)
+    router.fallback(async || Failure::NoRoute).with_state(api)
+}
+
+/// Each path with what answers it.
+pub(super) fn table<B: Backend>() -> Vec<(&'static str, MethodRouter<Shared<B>>)> {
+    let mut table = vec![
+        (BATCH, posted(batch::<B>)),
+        (SETTLEMENTS, posted(settle::<B>)),
+        (ENTRIES, posted(write_entries::<B>)),
+        (INVALIDATE, posted(invalidate::<B>)),
+        (WARM, posted(warm::<B>)),
+        (OPENAPI, shown(openapi::<B>)),
+    ];
+    table.extend(BALANCE.map(|path| (path, shown(balance::<B>))));
+    table.extend(docs::FILES.map(|file| (file.path, shown(async move || file.response()))));
+    table
+}
+
+fn shown<B: Backend, H, T>(handler: H) -> MethodRouter<Shared<B>>
+where
+    H: Handler<T, Shared<B>>,
+    T: 'static,
+{
+    get(handler).fallback(async || Failure::Method { allow: "GET, HEAD" })
 }
 
 fn posted<B: Backend, H, T>(handler: H) -> MethodRouter<Shared<B>>
@@ -63,6 +93,10 @@ async fn balance<B: Backend>(State(api): State<Shared<B>>, request: Request) -> 
     Ok(api
         .balances(&question, request.headers(), &answer)
         .map(Body::new))
+}
+
+async fn openapi<B: Backend>(State(api): State<Shared<B>>) -> Response<Body> {
+    docs::with_headers("application/json", api.openapi.clone())
 }
 
 async fn batch<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
@@ -93,10 +127,10 @@ async fn settle<B: Backend>(State(api): State<Shared<B>>, request: Request) -> T
         api.timed(|deadline| api.backend.settle(notifications, deadline))
             .await??
     };
-    Ok(answer::ok(&format!(
-        r#"{{"applied":{},"old":{}}}"#,
-        done.applied, done.old
-    )))
+    answer::done(&Settled {
+        applied: done.applied,
+        old: done.old,
+    })
 }
 
 async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
@@ -110,10 +144,10 @@ async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Reques
         api.timed(|deadline| api.backend.write_entries(entries, deadline))
             .await??
     };
-    Ok(answer::ok(&format!(
-        r#"{{"written":{},"repeated":{}}}"#,
-        done.written, done.repeated
-    )))
+    answer::done(&Written {
+        written: done.written,
+        repeated: done.repeated,
+    })
 }
 
 async fn invalidate<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
@@ -125,7 +159,7 @@ async fn invalidate<B: Backend>(State(api): State<Shared<B>>, request: Request) 
         api.timed(|deadline| api.backend.invalidate(users, floors, deadline))
             .await??
     };
-    Ok(answer::ok(&format!(r#"{{"users":{done}}}"#)))
+    answer::done(&Invalidated { users: done })
 }
 
 async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
@@ -137,10 +171,11 @@ async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Tol
         api.timed(|deadline| api.backend.warm(users, deadline))
             .await?
     };
-    Ok(answer::ok(&format!(
-        r#"{{"users":{},"loaded":{},"failed":{}}}"#,
-        done.users, done.loaded, done.failed
-    )))
+    answer::done(&Warmed {
+        users: done.users,
+        loaded: done.loaded,
+        failed: done.failed,
+    })
 }
 
 /// What a POST brought, once its sender may send it.

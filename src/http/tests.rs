@@ -6,6 +6,7 @@ mod bodies;
 mod failures;
 mod fake;
 mod front;
+mod openapi;
 mod sockets;
 mod wire;
 
@@ -80,6 +81,7 @@ impl Asked {
             body_wait: Duration::from_millis(200),
             id_prefix: 0xabc,
             wall: || UnixMillis(NOW),
+            openapi: Bytes::from_static(b"{}"),
         };
         let service = Service::new(Arc::clone(&fake), options);
         Self { fake, service }

@@ -117,12 +117,12 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
     (
         "ops",
         "http",
-        &["Body", "RequestIds", "REQUEST_ID", "listener"],
+        &["Body", "RequestIds", "REQUEST_ID", "listener", "openapi"],
     ),
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 19] = [
+const PLACES: [(&str, &[&str]); 20] = [
     ("moka", &["tiers/memory.rs"]),
     ("redis", &["tiers/redis"]),
     ("deadpool_redis", &["tiers/redis"]),
@@ -135,6 +135,10 @@ const PLACES: [(&str, &[&str]); 19] = [
     ("tracing_opentelemetry", &["telemetry/traces.rs"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("axum", &["http", "ops"]),
+    (
+        "utoipa",
+        &["http", "domain/entry.rs", "domain/notification.rs"],
+    ),
     ("hyper", &["http", "ops", "cli/client.rs"]),
     ("hyper_util", &["http", "ops", "cli/client.rs"]),
     ("clap", &["cli"]),

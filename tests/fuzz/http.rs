@@ -92,6 +92,7 @@ impl Asked {
             body_wait: Duration::from_secs(1),
             id_prefix: 1,
             wall: || UnixMillis(0),
+            openapi: bytes::Bytes::new(),
         };
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         Self {

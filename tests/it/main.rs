@@ -33,6 +33,12 @@ mod harness;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod openapi_page;
+#[cfg(test)]
+mod openapi_schemathesis;
+#[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]
 mod prometheus_exact;

@@ -7,8 +7,10 @@ pub mod browser;
 #[expect(dead_code, reason = "a bench uses more of it")]
 pub mod cassandra;
 pub mod cql;
+pub mod described;
 pub mod desk;
 pub mod eventually;
+pub mod pictures;
 pub mod port;
 pub mod process;
 pub mod prometheus;
@@ -19,3 +21,4 @@ pub mod rewrite;
 pub mod service;
 pub mod stage;
 pub mod tables;
+pub mod tokens;

@@ -1,0 +1,333 @@
+//! The API described as `OpenAPI` 3.1, for `/openapi.json`.
+//!
+//! Schemas come from the types that read and write ([`Wire`], [`EntryWire`], `json`, `forms`), and from `shapes` where
+//! bodies are rendered by hand. Examples and headers are not written here: the functions that serve make them, from sample
+//! data and from bad questions.
+//!
+//! **Invariants.** Every route of the router is described, and only those; every failure shows the status, code, headers
+//! and message that a client gets. Nothing secret goes in: anybody may read it.
+//!
+//! **Limits.** Made once, at start.
+//!
+//! **Deliberately absent**: HEAD (it is GET without a body), and the operators' routes, which `ops` adds.
+
+mod failures;
+mod operations;
+mod samples;
+pub(super) mod shapes;
+
+use serde_json::{Map, Value, json};
+use utoipa::PartialSchema;
+
+use self::samples::Samples;
+use super::{
+    forms::{Invalidated, Settled, Warmed, Written},
+    json::{BATCH_MAX, Invalidation, USERS_MAX, Users},
+};
+use crate::domain::{AssetId, Catalogue, EntryWire, Seq, Wire};
+
+/// Where it stands, on both listeners.
+pub use super::routes::OPENAPI as PATH;
+
+const ABOUT: &str = "What does a user have? Answers come from memory, Redis or the ledger, and say which (`Cache-Status`). \
+Success and failure have one envelope: `status` is 0 and `data` is there, or `status` is the code of the failure and `data` is null. \
+Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
+
+/// The description of the API with these assets, where a token is needed or not.
+#[must_use]
+pub fn document(catalogue: &Catalogue, token: bool) -> Value {
+    let samples = Samples::new(catalogue);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "balance-cache",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "User balances, cached and never wrong about money.",
+            "description": ABOUT,
+            "license": {"name": "MIT or Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "tags": [
+            {"name": "balances", "description": "What users have."},
+            {"name": "settlements", "description": "What changed."},
+            {"name": "cache", "description": "What is held."},
+            {"name": "description", "description": "This document."},
+        ],
+        "paths": operations::paths(&samples, token),
+        "components": {
+            "schemas": schemas(),
+            "headers": headers(),
+            "responses": failures::of_no_operation(),
+            "parameters": parameters(catalogue, &samples),
+            "securitySchemes": {"token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A token of this deployment (`balance-cache auth token` makes one). Each has some of the scopes `read`, `settle`, `admin`.",
+            }},
+        },
+    })
+}
+
+fn schemas() -> Value {
+    json!({
+        "UserId": schema::<shapes::UserId>(),
+        "Amount": schema::<shapes::Amount>(),
+        "Balance": schema::<shapes::Balance>(),
+        "BalancesOf": schema::<shapes::BalancesOf>(),
+        "Unit": schema::<shapes::Unit>(),
+        "Detail": schema::<shapes::Detail>(),
+        "Batch": at_most(schema::<Users<'_, BATCH_MAX>>(), BATCH_MAX),
+        "Warming": at_most(schema::<Users<'_, USERS_MAX>>(), USERS_MAX),
+        "Invalidation": at_most(schema::<Invalidation<'_>>(), USERS_MAX),
+        "Notification": notification(),
+        "LedgerEntry": schema::<EntryWire>(),
+        "Settled": schema::<Settled>(),
+        "Written": schema::<Written>(),
+        "Invalidated": schema::<Invalidated>(),
+        "Warmed": schema::<Warmed>(),
+        "Failure": {
+            "type": "object",
+            "description": "Why there is no answer.",
+            "required": ["status", "msg", "data"],
+            "properties": {
+                "status": {"type": "integer", "minimum": 1000, "description": "The code of the failure."},
+                "msg": {"type": "string", "description": "For people. Do not parse it."},
+                "data": {"type": "null"},
+            },
+        },
+    })
+}
+
+fn schema<T: PartialSchema>() -> Value {
+    serde_json::to_value(T::schema()).unwrap_or_default()
+}
+
+fn at_most(mut schema: Value, max: usize) -> Value {
+    if let Some(users) = schema.pointer_mut("/properties/user_ids") {
+        put(users, "maxItems", json!(max));
+    }
+    schema
+}
+
+fn put(object: &mut Value, key: &str, value: Value) {
+    if let Value::Object(map) = object {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+/// The forms that a notification may have; a null is an absent field.
+fn notification() -> Value {
+    let form = |title: &str, said: &[&str]| {
+        let fields = ["asset_id", "seq", "avail", "frozen"];
+        let kind = |field| {
+            if said.contains(&field) {
+                "integer"
+            } else {
+                "null"
+            }
+        };
+        let properties: Map<String, Value> = fields
+            .map(|field| (field.to_owned(), json!({"type": kind(field)})))
+            .into_iter()
+            .collect();
+        json!({"title": title, "required": said, "properties": properties})
+    };
+    let mut schema = schema::<Wire>();
+    let forms = [
+        form(
+            "With values: what is held moves forward in place.",
+            &["asset_id", "seq", "avail", "frozen"],
+        ),
+        form(
+            "With seq: nothing older is shown any more.",
+            &["asset_id", "seq"],
+        ),
+        form(
+            "Asset only: it is read again from the ledger.",
+            &["asset_id"],
+        ),
+        form(
+            "User only: all of the user's assets are read again from the ledger.",
+            &[],
+        ),
+    ];
+    put(&mut schema, "anyOf", json!(forms));
+    put(
+        &mut schema,
+        "description",
+        json!(
+            "A settlement tells that a balance changed. The more it says, the cheaper it is. Fields that are not named here are ignored."
+        ),
+    );
+    schema
+}
+
+/// Every header of an answer; which answer has which is found out from real ones.
+fn headers() -> Value {
+    let text = |description: &str, schema: Value| json!({"required": true, "description": description, "schema": schema});
+    json!({
+        "x-request-id": text(
+            "The client's, if it is 1 to 128 visible ASCII characters, else a new one.",
+            json!({"type": "string", "pattern": "^[!-~]{1,128}$"}),
+        ),
+        "etag": text(
+            "Strong: equal balances have equal tags on every instance.",
+            json!({"type": "string", "pattern": "^\"[0-9a-f]{32}\"$"}),
+        ),
+        "age": text(
+            "Whole seconds since the ledger, or a notification's values, said so; of several assets the oldest.",
+            json!({"type": "integer", "minimum": 0}),
+        ),
+        "cache-status": text(
+            "RFC 9211: one member for each tier that was asked, nearest the source first. The first one answered. \
+             `detail=behind`: a floor is known that not even the ledger reaches yet. `detail=stale`: the source is down, this is what was known last.",
+            json!({
+                "type": "string",
+                "pattern": "^(memory|redis|source); hit(; ttl=[0-9]+)?(; detail=(behind|stale))?(, (source|redis|memory); fwd=(miss|stale|request|bypass))*(; collapsed)?$",
+            }),
+        ),
+        "retry-after": text("Seconds.", json!({"type": "integer", "minimum": 1})),
+        "allow": text("The methods that the path takes.", json!({"type": "string", "enum": ["GET, HEAD", "POST"]})),
+    })
+}
+
+fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
+    let seqs = up_to(&Seq::MAX.to_string());
+    let any = up_to(&AssetId::MAX.to_string());
+    let (names, numbers): (Vec<&str>, Vec<AssetId>) = catalogue
+        .ids()
+        .filter_map(|id| catalogue.get(id).map(|(name, _)| (name, id)))
+        .unzip();
+    let mut unnamed = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": AssetId::MAX,
+        "description": "The number of an asset that has no name here.",
+    });
+    let mut asset = vec![];
+    let mut item = json!({"type": "string", "pattern": format!("^({any}):({seqs})$")});
+    if !names.is_empty() {
+        put(&mut unnamed, "not", json!({"enum": numbers}));
+        asset.push(json!({"type": "string", "enum": names}));
+        let escaped: Vec<String> = names.iter().map(|name| name.replace('.', r"\.")).collect();
+        let taken: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        item = json!({
+            "type": "string",
+            "pattern": format!("^({}|{any}):({seqs})$", escaped.join("|")),
+            "not": {"pattern": format!("^({}):", taken.join("|"))},
+        });
+    }
+    asset.push(unnamed);
+    json!({
+        "user_id": {
+            "name": "user_id", "in": "query", "required": true, "description": "Whose balances.",
+            "schema": {"$ref": "#/components/schemas/UserId"}, "example": samples::USER,
+        },
+        "asset": {
+            "name": "asset", "in": "query",
+            "description": "That asset only: its name (case counts), or the number of an asset that has no name here.",
+            "schema": {"oneOf": asset}, "example": samples.asset_parameter(),
+        },
+        "min_seq": {
+            "name": "min_seq", "in": "query", "style": "form", "explode": false,
+            "description": "Not older than that, whatever is shown: `asset:seq`, separated by commas. Of an asset named twice the higher seq counts.",
+            "schema": {"type": "array", "items": item, "minItems": 1, "maxItems": super::query::MIN_SEQ_MAX},
+            "example": [samples.min_seq()],
+        },
+        "if-none-match": {
+            "name": "If-None-Match", "in": "header", "description": "Tags of what the client has, or `*`: the answer may be 304.",
+            "schema": {"type": "string"},
+        },
+        "cache-control": {
+            "name": "Cache-Control", "in": "header",
+            "description": "`no-cache` reads the ledger and answers the newer of it and of what is held.",
+            "schema": {"type": "string"},
+        },
+        "x-request-id": {
+            "name": "X-Request-Id", "in": "header",
+            "description": "A name for this request, in the answer and in our log. What is not 1 to 128 visible ASCII characters is replaced.",
+            "schema": {"type": "string"},
+        },
+    })
+}
+
+/// A pattern for the whole numbers from 1 to `max`, without leading zeros.
+fn up_to(max: &str) -> String {
+    let mut forms = Vec::new();
+    let digits = max.len();
+    if let Some(shorter) = digits.checked_sub(2) {
+        forms.push(format!("[1-9][0-9]{{0,{shorter}}}"));
+    }
+    for (at, digit) in max.char_indices() {
+        let lowest = if at == 0 { '1' } else { '0' };
+        let (before, rest) = (max.get(..at), digits.saturating_sub(at).saturating_sub(1));
+        let below = (lowest..digit).next_back();
+        if let (Some(before), Some(below)) = (before, below) {
+            let rest = match rest {
+                0 => String::new(),
+                1 => "[0-9]".to_owned(),
+                some => format!("[0-9]{{{some}}}"),
+            };
+            let below = if lowest == below {
+                lowest.to_string()
+            } else {
+                format!("[{lowest}-{below}]")
+            };
+            forms.push(format!("{before}{below}{rest}"));
+        }
+    }
+    forms.push(max.to_owned());
+    forms.join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(pattern: &str, text: &str) -> bool {
+        let schema = json!({"type": "string", "pattern": format!("^({pattern})$")});
+        jsonschema::is_valid(&schema, &json!(text))
+    }
+
+    #[test]
+    fn a_pattern_takes_the_numbers_up_to_its_greatest_and_no_other() {
+        for (max, good, bad) in [
+            ("7", vec!["1", "7"], vec!["0", "8", "10", ""]),
+            (
+                "10",
+                vec!["1", "9", "10"],
+                vec!["0", "01", "11", "20", "100"],
+            ),
+            (
+                "2147483647",
+                vec!["1", "999999999", "1999999999", "2147483647", "2147483640"],
+                vec!["2147483648", "2200000000", "3000000000"],
+            ),
+            (
+                "9223372036854775807",
+                vec![
+                    "8999999999999999999",
+                    "9223372036854775807",
+                    "999999999999999999",
+                ],
+                vec![
+                    "9223372036854775808",
+                    "9999999999999999999",
+                    "10000000000000000000",
+                ],
+            ),
+        ] {
+            let pattern = up_to(max);
+            for text in good {
+                assert!(fits(&pattern, text), "{max}: {text}");
+            }
+            for text in bad {
+                assert!(!fits(&pattern, text), "{max}: {text}");
+            }
+        }
+        let all = up_to("123");
+        for number in 0..2_000 {
+            let text = number.to_string();
+            assert_eq!(fits(&all, &text), (1..=123).contains(&number), "{number}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Failures as the description shows them: each is made, and what a client would get is written down.
+
+use std::collections::BTreeMap;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use serde_json::{Map, Value, json};
+
+use super::samples;
+use crate::http::{Failure, REQUEST_ID};
+
+/// What stands for a request's id in examples.
+const ID: &str = "57c49db1a2b308ad0000000000000000";
+
+/// When a client gets it, in the words of the contract.
+const fn when(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Malformed(_) => {
+            "malformed, missing, out of range, too many elements, unknown asset, unknown or repeated query parameter"
+        }
+        Failure::Unauthenticated => "no token, or a bad one",
+        Failure::Forbidden(_) => "a token without the scope",
+        Failure::NoRoute => "no such route",
+        Failure::Method { .. } => "another method",
+        Failure::Conflict { .. } => {
+            "a seq is taken by other amounts: nothing of the request is written"
+        }
+        Failure::TooLarge { .. } => "the body is too large",
+        Failure::NotJson => "the body says that it is not JSON",
+        Failure::Shed => "too much work in flight",
+        Failure::Source(_) => "the source cannot answer, and nothing that may be served is held",
+        Failure::NotReached => "`min_seq` is not reached in time",
+        Failure::Promise(_) => {
+            "the change cannot be given its promise now (Redis is down): send it again"
+        }
+        Failure::Deadline => "the request's deadline, elsewhere than in the source",
+        Failure::Bug(_) => "a bug; the body tells nothing but the request's id",
+    }
+}
+
+/// The responses of an operation that may fail in these ways, by status.
+pub fn responses(failures: &[Failure]) -> Map<String, Value> {
+    let mut by_status: BTreeMap<u16, Vec<&Failure>> = BTreeMap::new();
+    for failure in failures {
+        let (status, _, _) = failure.told("");
+        by_status.entry(status.as_u16()).or_default().push(failure);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, failures)| (status.to_string(), response(&failures)))
+        .collect()
+}
+
+/// Failures that belong to no operation, by name.
+pub fn of_no_operation() -> Value {
+    let method = Failure::Method { allow: "GET, HEAD" };
+    json!({
+        "NoRoute": response(&[&Failure::NoRoute]),
+        "Method": response(&[&method]),
+    })
+}
+
+fn response(failures: &[&Failure]) -> Value {
+    let codes: Vec<u16> = failures.iter().map(|failure| failure.told(ID).1).collect();
+    let texts: Vec<&str> = failures.iter().map(|failure| when(failure)).collect();
+    let examples: Map<String, Value> = failures
+        .iter()
+        .zip(&codes)
+        .map(|(failure, code)| {
+            let body = samples::value(failure.body(ID).1.as_bytes());
+            (
+                code.to_string(),
+                json!({"summary": when(failure), "value": body}),
+            )
+        })
+        .collect();
+    let headers = failures
+        .first()
+        .map(|failure| failure.response(&HeaderValue::from_static(ID)));
+    json!({
+        "description": format!("{}.", capital(&texts.join(", or "))),
+        "headers": headers.map(|response| references(response.headers())),
+        "content": {"application/json": {
+            "schema": {
+                "$ref": "#/components/schemas/Failure",
+                "properties": {"status": {"enum": codes}},
+            },
+            "examples": examples,
+        }},
+    })
+}
+
+/// The headers of a real answer: by its name in the components where the value differs from answer to answer, else with
+/// this one value. The request's id is put on last, on all of them.
+pub fn references(headers: &HeaderMap) -> Value {
+    let described = headers.keys().filter(|name| **name != CONTENT_TYPE);
+    let reference = |name: &HeaderName| {
+        let of = match headers.get(name).and_then(|value| value.to_str().ok()) {
+            Some(value) if FIXED.contains(name) => {
+                json!({"required": true, "schema": {"type": "string", "const": value}})
+            }
+            _ => json!({"$ref": format!("#/components/headers/{name}")}),
+        };
+        (name.to_string(), of)
+    };
+    let all: Map<String, Value> = described.chain([&REQUEST_ID]).map(reference).collect();
+    Value::Object(all)
+}
+
+/// Headers that say the same in every answer to one operation with one status.
+const FIXED: [HeaderName; 2] = [CACHE_CONTROL, WWW_AUTHENTICATE];
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}

@@ -1,0 +1,365 @@
+//! The operations: what each is for, takes, gives, and how it may fail.
+
+use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    failures::{references, responses},
+    samples::{NOBODY, Samples, USER, value},
+};
+use crate::{
+    config::Scope,
+    http::{
+        Failure, answer, docs,
+        forms::{Invalidated, Settled, Warmed, Written},
+        json::{self, ENTRIES_MAX, NOTIFICATIONS_MAX, USERS_MAX},
+        query::Question,
+        routes,
+    },
+    source::Error as SourceError,
+};
+
+/// One method of one path.
+struct Operation {
+    id: &'static str,
+    tag: &'static str,
+    scope: Option<Scope>,
+    summary: &'static str,
+    about: &'static str,
+    parameters: &'static [&'static str],
+    /// The schema of the body and examples of it.
+    takes: Option<(Value, Value)>,
+    /// What is given where nothing fails, by status.
+    gives: Vec<(&'static str, Value)>,
+    fails: Vec<Failure>,
+}
+
+/// Every path.
+pub fn paths(samples: &Samples<'_>, token: bool) -> Value {
+    let get = |operation: Operation| json!({"get": operation.shown(token)});
+    let post = |operation: Operation| json!({"post": operation.shown(token)});
+    let mut paths = Map::new();
+    for (path, id) in routes::BALANCE.into_iter().zip(["balance", "balance_v1"]) {
+        paths.insert(path.to_owned(), get(balance(samples, id)));
+    }
+    let others = [
+        (routes::BATCH, post(batch(samples))),
+        (routes::SETTLEMENTS, post(settlements(samples))),
+        (routes::ENTRIES, post(entries(samples))),
+        (routes::INVALIDATE, post(invalidate())),
+        (routes::WARM, post(warm())),
+        (routes::OPENAPI, get(openapi())),
+    ];
+    paths.extend(others.map(|(path, item)| (path.to_owned(), item)));
+    paths.extend(docs::FILES.map(|file| (file.path.to_owned(), get(page(&file)))));
+    Value::Object(paths)
+}
+
+fn balance(samples: &Samples<'_>, id: &'static str) -> Operation {
+    let data = json!({"type": "array", "items": {"$ref": "#/components/schemas/Balance"}, "description": "By asset id."});
+    let nobody = samples.read(false, None);
+    let given = samples.read(true, None);
+    let examples = json!({
+        "something": {"summary": "a user with balances", "value": given.body},
+        "nothing": {"summary": "a user who has nothing, or whom nobody knows", "value": nobody.body},
+    });
+    let ok = json!({
+        "description": "All balances of the user, or one.",
+        "headers": references(&given.headers),
+        "content": {"application/json": {"schema": envelope(&data), "examples": examples}},
+    });
+    let same = samples.read(true, Some(&HeaderValue::from_static("*")));
+    let same = json!({
+        "description": "The client has these balances.",
+        "headers": references(&same.headers),
+    });
+    let mut fails = common(Scope::Read, Question::parse(None, samples.catalogue).err());
+    fails.extend([
+        Failure::Shed,
+        Failure::Source(SourceError::Timeout),
+        Failure::NotReached,
+    ]);
+    Operation {
+        id,
+        tag: "balances",
+        scope: Some(Scope::Read),
+        summary: "What a user has",
+        about: "All balances, by asset id; with `asset` that one only. It shows every asset of the user, or fails.",
+        parameters: &[
+            "user_id",
+            "asset",
+            "min_seq",
+            "if-none-match",
+            "cache-control",
+            "x-request-id",
+        ],
+        takes: None,
+        gives: vec![("200", ok), ("304", same)],
+        fails,
+    }
+}
+
+fn batch(samples: &Samples<'_>) -> Operation {
+    let data = json!({"type": "array", "items": {"$ref": "#/components/schemas/BalancesOf"}});
+    let mut fails = posted(Scope::Read, json::users::<0>(b"[]").err());
+    fails.push(Failure::Source(SourceError::Timeout));
+    Operation {
+        id: "balances",
+        tag: "balances",
+        scope: Some(Scope::Read),
+        summary: "What many users have",
+        about: "In the order asked, duplicates too. One user that fails fails the request.",
+        parameters: &["x-request-id"],
+        takes: Some((
+            json!({"$ref": "#/components/schemas/Batch"}),
+            one("two users", &json!({"user_ids": [USER, NOBODY]})),
+        )),
+        gives: vec![(
+            "200",
+            ok(&data, "The balances of each of them.", &samples.batch()),
+        )],
+        fails,
+    }
+}
+
+fn settlements(samples: &Samples<'_>) -> Operation {
+    let (user, asset) = (USER, samples.asset_id());
+    let values = json!({"user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0, "created_at": 1_765_352_441_955_i64});
+    let examples = json!({
+        "values": {"summary": "all of it", "value": values},
+        "several": {"summary": "several, which say less", "value": [
+            {"user_id": user, "asset_id": asset, "seq": 18}, {"user_id": user, "asset_id": asset}, {"user_id": user},
+        ]},
+    });
+    let mut fails = posted(Scope::Settle, json::notifications(b"[{}]").err());
+    fails.push(Failure::Promise("".into()));
+    Operation {
+        id: "settle",
+        tag: "settlements",
+        scope: Some(Scope::Settle),
+        summary: "Tells that balances changed",
+        about: "One notification or an array. 200 when all of them are in effect: no later read on this instance shows less. \
+                It never waits for the ledger; late, duplicate and reordered ones are harmless.",
+        parameters: &["x-request-id"],
+        takes: Some((one_or_many("Notification", NOTIFICATIONS_MAX), examples)),
+        gives: vec![(
+            "200",
+            done(
+                "Settled",
+                "They are in effect.",
+                &Settled { applied: 1, old: 0 },
+            ),
+        )],
+        fails,
+    }
+}
+
+fn entries(samples: &Samples<'_>) -> Operation {
+    let (user, asset) = (USER, samples.asset_id());
+    let entry = json!({
+        "user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0,
+        "delta_avail": 10_000_000_000_i64, "delta_frozen": 0, "event_type": "deposit", "ref_id": 7, "created_at": 1_765_352_441_955_i64,
+    });
+    let least = json!([{"user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0}]);
+    let examples = json!({
+        "one": {"summary": "one entry", "value": entry},
+        "several": {"summary": "an array, with what is required", "value": least},
+    });
+    let mut fails = posted(Scope::Settle, json::entries(b"[{}]").err());
+    fails.extend([
+        Failure::Conflict { index: 0 },
+        Failure::Source(SourceError::Timeout),
+        Failure::Promise("".into()),
+    ]);
+    let written = Written {
+        written: 1,
+        repeated: 0,
+    };
+    Operation {
+        id: "write_entries",
+        tag: "settlements",
+        scope: Some(Scope::Settle),
+        summary: "Writes the ledger",
+        about: "One entry or an array: written, then in effect as a notification is. The same amounts again under a seq: 200. \
+                Other amounts under a seq that exists: 409, and nothing of the request is written. After 503 the rows may stand: send the same again.",
+        parameters: &["x-request-id"],
+        takes: Some((one_or_many("LedgerEntry", ENTRIES_MAX), examples)),
+        gives: vec![(
+            "200",
+            done("Written", "They are written and in effect.", &written),
+        )],
+        fails,
+    }
+}
+
+fn invalidate() -> Operation {
+    let mut fails = posted(Scope::Admin, json::invalidation(b"[]").err());
+    fails.push(Failure::Promise("".into()));
+    Operation {
+        id: "invalidate",
+        tag: "cache",
+        scope: Some(Scope::Admin),
+        summary: "Drops what is held of users",
+        about: "In every tier and instance. What must not be undercut stays known, unless `floors` is true.",
+        parameters: &["x-request-id"],
+        takes: Some((
+            json!({"$ref": "#/components/schemas/Invalidation"}),
+            one("one user", &json!({"user_ids": [USER], "floors": false})),
+        )),
+        gives: vec![(
+            "200",
+            done("Invalidated", "It is dropped.", &Invalidated { users: 1 }),
+        )],
+        fails,
+    }
+}
+
+fn warm() -> Operation {
+    let warmed = Warmed {
+        users: 2,
+        loaded: 2,
+        failed: 0,
+    };
+    Operation {
+        id: "warm",
+        tag: "cache",
+        scope: Some(Scope::Admin),
+        summary: "Loads users before they are asked for",
+        about: "A user who is held counts as loaded. A source that is down is counted in `failed`.",
+        parameters: &["x-request-id"],
+        takes: Some((
+            json!({"$ref": "#/components/schemas/Warming"}),
+            one("two users", &json!({"user_ids": [USER, 1002]})),
+        )),
+        gives: vec![("200", done("Warmed", "How many are held now.", &warmed))],
+        fails: posted(Scope::Admin, json::users::<USERS_MAX>(b"[]").err()),
+    }
+}
+
+fn openapi() -> Operation {
+    Operation {
+        id: "openapi",
+        tag: "description",
+        scope: None,
+        summary: "This document",
+        about: "It is on the operators' port too.",
+        parameters: &["x-request-id"],
+        takes: None,
+        gives: vec![("200", file("application/json", &json!({"type": "object"})))],
+        fails: vec![],
+    }
+}
+
+fn page(file: &docs::File) -> Operation {
+    Operation {
+        id: file.name,
+        tag: "description",
+        scope: None,
+        summary: file.about,
+        about: "All of the page comes from here; it asks no other host.",
+        parameters: &["x-request-id"],
+        takes: None,
+        gives: vec![("200", self::file(file.kind, &json!({"type": "string"})))],
+        fails: vec![],
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    fn shown(self, token: bool) -> Value {
+        let mut responses = responses(&self.fails);
+        responses.extend(
+            self.gives
+                .into_iter()
+                .map(|(status, given)| (status.to_owned(), given)),
+        );
+        let parameters: Vec<Value> = self
+            .parameters
+            .iter()
+            .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
+            .collect();
+        let security = match (self.scope, token) {
+            (None, _) => json!([]),
+            (Some(scope), true) => json!([{"token": [scope.as_str()]}]),
+            // A token is not looked at then, but clients that send one are welcome.
+            (Some(scope), false) => json!([{}, {"token": [scope.as_str()]}]),
+        };
+        let mut shown = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
+            "summary": self.summary,
+            "description": self.about,
+            "parameters": parameters,
+            "security": security,
+            "responses": responses,
+        });
+        if let Some((schema, examples)) = self.takes {
+            let body = json!({"required": true, "content": {"application/json": {"schema": schema, "examples": examples}}});
+            super::put(&mut shown, "requestBody", body);
+        }
+        shown
+    }
+}
+
+fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+    vec![
+        Failure::malformed(mistake.unwrap_or_default()),
+        Failure::Unauthenticated,
+        Failure::Forbidden(scope),
+        Failure::Deadline,
+        Failure::Bug("never shown"),
+    ]
+}
+
+fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+    let mut fails = common(scope, mistake);
+    fails.extend([
+        Failure::TooLarge { max: 8_388_608 },
+        Failure::NotJson,
+        Failure::Shed,
+    ]);
+    fails
+}
+
+fn one_or_many(name: &str, max: usize) -> Value {
+    let one = json!({"$ref": format!("#/components/schemas/{name}")});
+    json!({"anyOf": [one, {"type": "array", "items": one, "maxItems": max}]})
+}
+
+fn one(summary: &str, value: &Value) -> Value {
+    json!({"one": {"summary": summary, "value": value}})
+}
+
+/// The envelope around this `data`.
+fn envelope(data: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["status", "msg", "data"],
+        "properties": {"status": {"const": 0}, "msg": {"const": "ok"}, "data": data},
+    })
+}
+
+fn ok(data: &Value, description: &str, example: &Value) -> Value {
+    json!({
+        "description": description,
+        "headers": references(&HeaderMap::new()),
+        "content": {"application/json": {"schema": envelope(data), "examples": {"one": {"value": example}}}},
+    })
+}
+
+fn done(name: &str, description: &str, example: &impl Serialize) -> Value {
+    let data = json!({"$ref": format!("#/components/schemas/{name}")});
+    let example = answer::done_body(example).unwrap_or_default();
+    ok(&data, description, &value(&example))
+}
+
+fn file(kind: &str, schema: &Value) -> Value {
+    let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+    json!({
+        "description": "It.",
+        "headers": references(&HeaderMap::from_iter(headers)),
+        "content": {kind: {"schema": schema}},
+    })
+}

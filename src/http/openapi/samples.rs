@@ -1,0 +1,139 @@
+//! Sample answers, made by what makes the real ones.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
+
+use crate::{
+    domain::{Amount, Balance, Catalogue, Floors, Seq, Snapshot, UnixMillis, UserId},
+    http::{
+        answer::{self, Shown},
+        query::Question,
+    },
+    read::{Answer, Held},
+    trail::{Detail, Trail},
+};
+
+/// A user of the sample data.
+pub const USER: i64 = 1001;
+/// A user who has nothing.
+pub const NOBODY: i64 = 999_999;
+/// When the sample balances were made: that of the sample data in an empty ledger.
+const MADE_AT: UnixMillis = UnixMillis(1_765_352_441_955);
+/// As many balances as a sample shows.
+const BALANCES: usize = 2;
+const FIRST_AVAIL: i64 = 910_000_000_000;
+const FIRST_SEQ: i64 = 17;
+
+/// A user who has something, and one who has not.
+#[derive(Debug)]
+pub struct Samples<'a> {
+    /// The deployment's assets.
+    pub catalogue: &'a Catalogue,
+    balances: Vec<Balance>,
+}
+
+/// What answers a balance read.
+#[derive(Debug)]
+pub struct Read {
+    /// Without the request's id.
+    pub headers: HeaderMap,
+    /// Where there is one.
+    pub body: Value,
+}
+
+impl<'a> Samples<'a> {
+    /// With the first assets of this catalogue.
+    pub fn new(catalogue: &'a Catalogue) -> Self {
+        let balances = catalogue
+            .ids()
+            .take(BALANCES)
+            .zip(Seq::new(FIRST_SEQ))
+            .map(|(asset, seq)| Balance {
+                asset,
+                seq,
+                avail: Amount::from_raw(FIRST_AVAIL),
+                frozen: Amount::default(),
+                updated_at: Some(MADE_AT),
+                said_at: MADE_AT,
+            })
+            .collect();
+        Self {
+            catalogue,
+            balances,
+        }
+    }
+
+    /// The number of an asset.
+    pub fn asset_id(&self) -> i32 {
+        self.balances.first().map_or(1, |first| first.asset.get())
+    }
+
+    /// As clients name it.
+    pub fn asset(&self) -> String {
+        let first = self.balances.first();
+        first
+            .and_then(|first| self.catalogue.get(first.asset))
+            .map_or_else(|| "1".to_owned(), |(name, _)| name.to_owned())
+    }
+
+    /// The same as a query parameter: a number where it has no name.
+    pub fn asset_parameter(&self) -> Value {
+        let asset = self.asset();
+        asset
+            .parse::<i32>()
+            .map_or_else(|_| asset.into(), Value::from)
+    }
+
+    /// What the sample user may be asked for.
+    pub fn min_seq(&self) -> String {
+        format!("{}:{FIRST_SEQ}", self.asset())
+    }
+
+    /// A balance read; `has` is what the client sends as `If-None-Match`.
+    pub fn read(&self, whole: bool, has: Option<&HeaderValue>) -> Read {
+        let question = Question {
+            user: UserId::MAX,
+            asset: None,
+            min_seq: Floors::NONE,
+        };
+        let answer = self.answer(whole, None);
+        let has = has.into_iter().map(HeaderValue::as_bytes);
+        let response = Shown::new(&question, has, &answer, self.catalogue, MADE_AT).response();
+        Read {
+            headers: response.headers().clone(),
+            body: value(&answer.held.rendered.body),
+        }
+    }
+
+    /// A batch read of one user who has something and one who has not.
+    pub fn batch(&self) -> Value {
+        let users: Vec<UserId> = [USER, NOBODY]
+            .into_iter()
+            .filter_map(|user| UserId::try_from(user).ok())
+            .collect();
+        let answers = [
+            self.answer(true, Some(Detail::Behind)),
+            self.answer(false, None),
+        ];
+        value(&answer::batch_body(&users, &answers))
+    }
+
+    fn answer(&self, whole: bool, detail: Option<Detail>) -> Answer {
+        let balances = if whole { self.balances.clone() } else { vec![] };
+        let held = Held::new(self.catalogue, Snapshot::new(balances), MADE_AT);
+        Answer {
+            held: Arc::new(held),
+            trail: Trail {
+                detail,
+                ..Trail::memory(9)
+            },
+        }
+    }
+}
+
+/// A body of ours as a value.
+pub fn value(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_default()
+}

@@ -1,0 +1,329 @@
+//! The description against the routes and what they answer.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    apply::{Error as ApplyError, WriteError},
+    config::{Scope, Token},
+    http::{openapi, routes},
+};
+
+#[path = "../../../tests/it/support/described.rs"]
+mod described;
+use described::Described;
+
+const BALANCE: &str = "/api/user/balance";
+
+fn description(token: bool) -> Described {
+    Described(openapi::document(&catalogue(), token))
+}
+
+/// Asks, and holds the answer against the description. The status is what it was asked for.
+async fn check(asked: &Asked, status: u16, question: Request<Full<Bytes>>) {
+    let (method, path) = (
+        question.method().to_string(),
+        question.uri().path().to_owned(),
+    );
+    let told = asked.call(question).await;
+    assert_eq!(told.status, status, "{method} {path}: {}", told.body);
+    let described = description(true).closed();
+    described.check(&method, &path, status, &told.headers, &told.body);
+}
+
+fn get(query: &str) -> Request<Full<Bytes>> {
+    request("GET", &format!("{BALANCE}{query}"), &[], "")
+}
+
+fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
+    request("POST", path, &[], body)
+}
+
+/// Every changing route with a body that is right.
+fn posts() -> [(&'static str, &'static str); 5] {
+    let users = r#"{"user_ids":[1001,7,1001]}"#;
+    [
+        (routes::BATCH, users),
+        (
+            routes::SETTLEMENTS,
+            r#"{"user_id":1001,"asset_id":1,"seq":18}"#,
+        ),
+        (
+            routes::ENTRIES,
+            r#"[{"user_id":1001,"asset_id":1,"seq":18,"avail":5,"frozen":0}]"#,
+        ),
+        (routes::INVALIDATE, users),
+        (routes::WARM, users),
+    ]
+}
+
+#[tokio::test]
+async fn every_route_is_described_with_its_methods_and_no_other() {
+    let described = description(false);
+    let table = routes::table::<Arc<Fake>>();
+    let routed: BTreeSet<&str> = table.iter().map(|(path, _)| *path).collect();
+    let operations = described.operations();
+    let paths: BTreeSet<&str> = operations
+        .iter()
+        .map(|(path, _, _)| path.as_str())
+        .collect();
+    assert_eq!(paths, routed);
+    let asked = Asked::new();
+    for (path, method, _) in &operations {
+        let told = asked.call(request("DELETE", path, &[], "")).await;
+        assert_eq!(told.status, 405);
+        described.check_named("Method", &told.headers, &told.body);
+        let allowed = told.header("allow").to_lowercase();
+        let without_head: Vec<&str> = allowed.split(", ").filter(|one| *one != "head").collect();
+        assert_eq!(without_head, [method.as_str()], "{path}");
+    }
+    let ids: BTreeSet<&str> = operations
+        .iter()
+        .filter_map(|(_, _, operation)| operation["operationId"].as_str())
+        .collect();
+    assert_eq!(ids.len(), operations.len(), "each has an id of its own");
+}
+
+#[test]
+fn every_example_fits_its_schema() {
+    for token in [true, false] {
+        let (count, faults) = description(token).closed().bad_examples();
+        assert!(count > 80, "{count}");
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
+
+#[test]
+fn no_text_is_meant_for_readers_of_the_source() {
+    let text = description(true).0.to_string();
+    for links in ["[`", "::", "crate"] {
+        assert!(!text.contains(links), "{links}");
+    }
+}
+
+#[test]
+fn a_catalogue_without_names_is_described_too() {
+    let none = Catalogue::new(&[], &[]).unwrap();
+    let described = Described(openapi::document(&none, false)).closed();
+    let (_, faults) = described.bad_examples();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let asset = &described.0["components"]["parameters"]["asset"]["schema"];
+    assert!(described.faults(asset, &serde_json::json!(1)).is_empty());
+}
+
+#[tokio::test]
+async fn balances_in_all_their_forms_are_as_described() {
+    for asked in [Asked::new(), Asked::new().routed()] {
+        for query in [
+            "?user_id=1001",
+            "?user_id=2",
+            "?user_id=1001&asset=9",
+            "?user_id=1001&min_seq=BTC:17,9:2",
+        ] {
+            check(&asked, 200, get(query)).await;
+        }
+        check(
+            &asked,
+            304,
+            request(
+                "GET",
+                "/api/v1/user/balance?user_id=1001",
+                &[("if-none-match", "*")],
+                "",
+            ),
+        )
+        .await;
+        check(&asked, 400, get("?user_id=0")).await;
+        for detail in [Detail::Stale, Detail::Behind] {
+            *asked.fake.detail.lock() = Some(detail);
+            check(&asked, 200, get("?user_id=1001")).await;
+            check(&asked, 200, post(routes::BATCH, posts()[0].1)).await;
+        }
+        *asked.fake.detail.lock() = None;
+        check(&asked, 503, get("?user_id=1001&min_seq=BTC:18")).await;
+    }
+}
+
+#[tokio::test]
+async fn failures_of_every_route_are_as_described() {
+    let small = Asked::with(&settings(AuthMode::None, vec![]), 16);
+    let asked = Asked::new();
+    for (path, body) in posts() {
+        check(&asked, 200, post(path, body)).await;
+        check(
+            &asked,
+            200,
+            post(
+                path,
+                &body.replace(|digit: char| digit.is_ascii_digit(), "1"),
+            ),
+        )
+        .await;
+        check(&asked, 400, post(path, "{")).await;
+        check(&small, 413, post(path, body)).await;
+        check(
+            &asked,
+            415,
+            request("POST", path, &[("content-type", "text/plain")], body),
+        )
+        .await;
+    }
+    let source = || read::Error::Source(source::Error::Timeout);
+    for (error, status) in [
+        (source(), 503),
+        (read::Error::Shed, 429),
+        (read::Error::Deadline, 504),
+    ] {
+        let asked = Asked::troubled(Trouble::Read(error));
+        check(&asked, status, get("?user_id=1001")).await;
+        check(&asked, status, post(routes::BATCH, posts()[0].1)).await;
+    }
+    check(
+        &Asked::troubled(Trouble::FewerAnswers),
+        500,
+        post(routes::BATCH, posts()[0].1),
+    )
+    .await;
+    for (error, status) in [
+        (ApplyError::Unavailable("gone".into()), 503),
+        (ApplyError::Deadline, 504),
+    ] {
+        let asked = Asked::troubled(Trouble::Apply(error));
+        for (path, body) in [posts()[1], posts()[3]] {
+            check(&asked, status, post(path, body)).await;
+        }
+    }
+    for (error, status) in [
+        (WriteError::Conflict { index: 0 }, 409),
+        (WriteError::Source(source::Error::Timeout), 503),
+        (
+            WriteError::Apply(ApplyError::Unavailable("gone".into())),
+            503,
+        ),
+        (WriteError::Apply(ApplyError::Deadline), 504),
+    ] {
+        check(
+            &Asked::troubled(Trouble::Write(error)),
+            status,
+            post(routes::ENTRIES, posts()[2].1),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_as_described_and_the_description_needs_none() {
+    let token = Token {
+        name: "nothing".to_owned(),
+        // Of the empty text.
+        sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+        scopes: vec![],
+    };
+    let asked = Asked::with(&settings(AuthMode::Token, vec![token]), 1_024);
+    check(&asked, 401, get("?user_id=1001")).await;
+    for (path, body) in posts() {
+        check(&asked, 401, post(path, body)).await;
+    }
+    for path in ["/openapi.json", "/docs", "/docs/page.css", "/docs/page.js"] {
+        check(&asked, 200, request("GET", path, &[], "")).await;
+    }
+    let scopes = |described: &Described| -> Vec<Value> {
+        let operations = described.operations().into_iter();
+        operations
+            .map(|(_, _, operation)| operation["security"].clone())
+            .collect()
+    };
+    let needed = serde_json::json!([{"token": ["read"]}]);
+    assert!(scopes(&description(true)).contains(&needed));
+    let optional = serde_json::json!([{}, {"token": [Scope::Settle.as_str()]}]);
+    assert!(scopes(&description(false)).contains(&optional));
+    assert!(!scopes(&description(false)).contains(&needed));
+}
+
+#[test]
+fn bodies_that_the_parsers_take_fit_and_those_that_they_refuse_do_not() {
+    let described = description(false);
+    let schema = |name: &str| serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
+    let fits = |name: &str, body: &str| {
+        described
+            .faults(&schema(name), &serde_json::from_str(body).unwrap())
+            .is_empty()
+    };
+    for body in [
+        r#"{"user_id":1}"#,
+        r#"{"user_id":9223372036854775807,"asset_id":2147483647,"seq":9223372036854775807,"avail":-9223372036854775808,"frozen":9223372036854775807}"#,
+        r#"{"user_id":1,"asset_id":null,"seq":null,"avail":null,"frozen":null,"created_at":null}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":2,"created_at":-1,"ref_id":{}}"#,
+        r#"{"user_id":1,"asset_id":1}"#,
+        "{}",
+        r#"{"user_id":null}"#,
+        r#"{"user_id":0}"#,
+        r#"{"user_id":9223372036854775808}"#,
+        r#"{"user_id":1,"seq":1}"#,
+        r#"{"user_id":1,"asset_id":null,"seq":1}"#,
+        r#"{"user_id":1,"asset_id":2147483648}"#,
+        r#"{"user_id":1,"asset_id":1,"avail":1,"frozen":1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":1,"frozen":null}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":"1","frozen":"1"}"#,
+        "[1,1,1,1,1,1]",
+    ] {
+        let taken = crate::domain::Notification::parse(body).is_ok();
+        assert_eq!(fits("Notification", body), taken, "{body}");
+    }
+    for body in [
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"delta_avail":null,"delta_frozen":-5,"event_type":"é","ref_id":-9,"created_at":null}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"delta_avail":9223372036854775808}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":null}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":0,"avail":1,"frozen":1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"typo":1}"#,
+    ] {
+        let taken = crate::domain::Entry::parse(body).is_ok();
+        assert_eq!(fits("LedgerEntry", body), taken, "{body}");
+    }
+}
+
+#[test]
+fn lists_of_users_that_the_parsers_take_fit_and_others_do_not() {
+    let described = description(false);
+    let fits = |name: &str, body: &str| {
+        let schema = serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
+        described
+            .faults(&schema, &serde_json::from_str(body).unwrap())
+            .is_empty()
+    };
+    let many = format!(r#"{{"user_ids":[{}]}}"#, vec!["1"; 1_001].join(","));
+    for body in [
+        r#"{"user_ids":[]}"#,
+        r#"{"user_ids":[1,9223372036854775807,1]}"#,
+        r#"{"user_ids":[0]}"#,
+        r#"{"user_ids":[1.5]}"#,
+        r#"{"user_ids":["1"]}"#,
+        r#"{"user_ids":[null]}"#,
+        r#"{"user_ids":null}"#,
+        "{}",
+        r#"{"user_ids":[],"more":1}"#,
+        "[[]]",
+        many.as_str(),
+    ] {
+        let taken = crate::http::json::users::<1_000>(body.as_bytes()).is_ok();
+        assert_eq!(
+            fits("Batch", body),
+            taken,
+            "{}",
+            &body[..40.min(body.len())]
+        );
+        let floors = body.replace("\"more\":1", "\"floors\":null");
+        let taken = crate::http::json::invalidation(floors.as_bytes()).is_ok();
+        assert_eq!(
+            fits("Invalidation", &floors),
+            taken,
+            "{}",
+            &floors[..40.min(floors.len())]
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The operators' routes described, beside the API's: one document for both listeners.
+//!
+//! **Invariants.** Each copy says where the other listener's routes are; its own are where it came from.
+//!
+//! **Deliberately absent**: the dashboard's files and data, which are between it and this process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::Readiness;
+use crate::http::openapi;
+
+/// The rendered document, for either listener.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// For who asks where clients ask.
+    pub api: Bytes,
+    /// For who asks where operators ask.
+    pub operators: Bytes,
+}
+
+impl Documents {
+    /// The description of the API and of the operators' routes; where each listens.
+    #[must_use]
+    pub fn new(api: &Value, api_at: SocketAddr, operators_at: SocketAddr) -> Self {
+        let here = || json!({"url": "/", "description": "where this document came from"});
+        Self {
+            api: merged(api, &here(), &server("the operators' port", operators_at)),
+            operators: merged(api, &server("the API's port", api_at), &here()),
+        }
+    }
+}
+
+fn merged(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
+    let mut document = api.clone();
+    if let Some(Value::Array(tags)) = document.get_mut("tags") {
+        tags.push(
+            json!({"name": "operators", "description": "How the service is. On a port of its own, without tokens."}),
+        );
+    }
+    if let Some(Value::Object(paths)) = document.get_mut("paths") {
+        paths.extend(described().into_iter().map(|(path, get)| {
+            let item = json!({"servers": [operators], "get": get});
+            (path.to_owned(), item)
+        }));
+    }
+    if let Value::Object(document) = &mut document {
+        document.insert("servers".to_owned(), json!([api_server]));
+    }
+    document.to_string().into()
+}
+
+/// An address that others may reach otherwise: behind a proxy, by another name.
+fn server(description: &str, at: SocketAddr) -> Value {
+    let host = match at.ip() {
+        any if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        one => one,
+    };
+    let host = match host {
+        IpAddr::V4(four) => four.to_string(),
+        IpAddr::V6(six) => format!("[{six}]"),
+    };
+    json!({
+        "url": "http://{host}:{port}",
+        "description": description,
+        "variables": {"host": {"default": host}, "port": {"default": at.port().to_string()}},
+    })
+}
+
+/// The operators' routes that others rely on.
+fn described() -> [(&'static str, Value); 4] {
+    let ready = Readiness::default();
+    let degraded = Readiness {
+        degraded: vec!["redis: connection refused".to_owned()],
+        ..Readiness::default()
+    };
+    let not_ready = Readiness {
+        not_ready: vec!["source: not connected yet".to_owned()],
+        ..Readiness::default()
+    };
+    let text = |kind: &str| json!({kind: {"schema": {"type": "string"}}});
+    [
+        (
+            "/livez",
+            operation(
+                "livez",
+                "Whether the process turns",
+                &json!({"200": told("It does.", &["alive"], false, &json!({"alive": {"value": {"status": "alive"}}}))}),
+            ),
+        ),
+        (
+            "/readyz",
+            operation(
+                "readyz",
+                "Whether it can answer, and how well",
+                &json!({
+                    "200": told("It can; `degraded`: less well than it could.", &["ready", "degraded"], true, &examples(&[ready, degraded])),
+                    "503": told("It cannot.", &["not_ready"], true, &examples(&[not_ready])),
+                }),
+            ),
+        ),
+        (
+            "/metrics",
+            operation(
+                "metrics",
+                "All metrics, as Prometheus reads them",
+                &json!({"200": {"description": "Text format.", "headers": ids(), "content": text("text/plain; version=0.0.4")}}),
+            ),
+        ),
+        (
+            "/dashboard",
+            operation(
+                "dashboard",
+                "A page that shows what the service does now",
+                &json!({"200": {"description": "It.", "headers": kept("no-cache"), "content": text("text/html; charset=utf-8")}}),
+            ),
+        ),
+    ]
+}
+
+fn operation(id: &str, summary: &str, responses: &Value) -> Value {
+    json!({
+        "operationId": id,
+        "tags": ["operators"],
+        "summary": summary,
+        "security": [],
+        "parameters": [{"$ref": "#/components/parameters/x-request-id"}],
+        "responses": responses,
+    })
+}
+
+fn told(description: &str, words: &[&str], reasons: bool, examples: &Value) -> Value {
+    let mut properties = json!({"status": {"type": "string", "enum": words}});
+    if let (true, Value::Object(properties)) = (reasons, &mut properties) {
+        let list = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+        properties.insert("reasons".to_owned(), list);
+    }
+    let schema = json!({"type": "object", "required": ["status"], "properties": properties});
+    json!({
+        "description": description,
+        "headers": kept("no-store"),
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+    })
+}
+
+fn ids() -> Value {
+    json!({"x-request-id": {"$ref": "#/components/headers/x-request-id"}})
+}
+
+fn kept(cache_control: &str) -> Value {
+    json!({
+        "x-request-id": {"$ref": "#/components/headers/x-request-id"},
+        "cache-control": {"required": true, "schema": {"type": "string", "const": cache_control}},
+    })
+}
+
+fn examples(all: &[Readiness]) -> Value {
+    let examples: Map<String, Value> = all
+        .iter()
+        .map(|readiness| {
+            let body: Value = serde_json::from_str(&readiness.shown().1).unwrap_or_default();
+            let word = body
+                .get("status")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            (word.to_owned(), json!({"value": body}))
+        })
+        .collect();
+    Value::Object(examples)
+}
+
+/// Where the document stands on the operators' listener: where it does on the other.
+pub const PATH: &str = openapi::PATH;
