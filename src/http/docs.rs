@@ -102,7 +102,7 @@ mod tests {
             assert!(!html.contains(inline), "{inline}");
         }
         assert_eq!(html.matches("<script").count(), 1);
-        assert!(html.contains("<script defer src=\"/docs/page.js\">"));
+        assert!(html.contains("<script defer src=\"docs/page.js\">"));
         assert!(!FILES[2].text.contains("innerHTML"));
     }
 }

@@ -107,7 +107,8 @@ function request(card, method, path) {
   if (area) headers["Content-Type"] = "application/json";
   const token = byId("token").value.trim();
   if (token && card.dataset.scope) headers.Authorization = `Bearer ${token}`;
-  return { method: method.toUpperCase(), url: path + (query.length ? "?" + query.join("&") : ""), headers, body: area ? area.value : undefined };
+  // Relative: the service may stand behind a prefix of somebody's proxy.
+  return { method: method.toUpperCase(), url: path.slice(1) + (query.length ? "?" + query.join("&") : ""), headers, body: area ? area.value : undefined };
 }
 
 function curl(request) {
@@ -116,7 +117,7 @@ function curl(request) {
     parts.push(`-H ${quoted(name === "Authorization" ? "Authorization: Bearer …" : `${name}: ${value}`)}`);
   }
   if (request.body !== undefined) parts.push(`-d ${quoted(request.body)}`);
-  return [...parts, quoted(location.origin + request.url)].join(" ");
+  return [...parts, quoted(new URL(request.url, location.href).href)].join(" ");
 }
 
 async function send(request) {
@@ -242,7 +243,7 @@ document.querySelectorAll("#theme button").forEach((one) => one.addEventListener
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours(theme));
 colours(theme);
 
-fetch("/openapi.json").then((answer) => answer.json()).then((read) => { description = read; show(); }).catch((error) => {
+fetch("openapi.json").then((answer) => answer.json()).then((read) => { description = read; show(); }).catch((error) => {
   document.body.dataset.state = "lost";
   byId("about").textContent = `The description cannot be read: ${error.message}. Is the service up? Load the page again.`;
 });

@@ -127,7 +127,7 @@ fn settlements(samples: &Samples<'_>) -> Operation {
     let (user, asset) = (USER, samples.asset_id());
     let values = json!({"user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0, "created_at": 1_765_352_441_955_i64});
     let examples = json!({
-        "values": {"summary": "all of it", "value": values},
+        "one": {"summary": "all of it", "value": values},
         "several": {"summary": "several, which say less", "value": [
             {"user_id": user, "asset_id": asset, "seq": 18}, {"user_id": user, "asset_id": asset}, {"user_id": user},
         ]},
