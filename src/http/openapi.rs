@@ -31,7 +31,7 @@ pub use super::routes::OPENAPI as PATH;
 
 const ABOUT: &str = "What does a user have? Answers come from memory, Redis or the ledger, and say which (`Cache-Status`). \
 Success and failure have one envelope: `status` is 0 and `data` is there, or `status` is the code of the failure and `data` is null. \
-Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
+Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits, and write them without a fraction. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
 
 /// The description of the API with these assets, where a token is needed or not.
 #[must_use]

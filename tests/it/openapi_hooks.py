@@ -1,7 +1,10 @@
-"""What schemathesis cannot know of our numbers.
+"""What JSON Schema cannot say of our bodies.
 
-JSON Schema takes 5.0 for a whole number. The service does not: a number of money or of a user is never read as a
-floating one. So whole numbers are spelled without a fraction before they are sent.
+It takes 5.0 for a whole number. The service does not: a number of money or of a user is never read as a floating one.
+So whole numbers are spelled without a fraction before they are sent.
+
+It cannot compare the elements of a list either: one seq with two pairs of amounts in one request is refused by the
+service. No such list is sent.
 """
 
 import schemathesis
@@ -20,3 +23,16 @@ def spelled(value):
 @schemathesis.hook
 def map_body(context, body):
     return spelled(body)
+
+
+@schemathesis.hook
+def filter_body(context, body):
+    amounts = {}
+    for one in body if isinstance(body, list) else []:
+        if not isinstance(one, dict):
+            continue
+        key = repr([one.get(name) for name in ("user_id", "asset_id", "seq")])
+        said = repr([one.get(name) for name in ("avail", "frozen")])
+        if amounts.setdefault(key, said) != said:
+            return False
+    return True

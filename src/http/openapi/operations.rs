@@ -140,7 +140,7 @@ fn settlements(samples: &Samples<'_>) -> Operation {
         scope: Some(Scope::Settle),
         summary: "Tells that balances changed",
         about: "One notification or an array. 200 when all of them are in effect: no later read on this instance shows less. \
-                It never waits for the ledger; late, duplicate and reordered ones are harmless.",
+                It never waits for the ledger; late, duplicate and reordered ones are harmless. Two pairs of amounts for one seq in one request are refused.",
         parameters: &["x-request-id"],
         takes: Some((one_or_many("Notification", NOTIFICATIONS_MAX), examples)),
         gives: vec![(
@@ -182,7 +182,7 @@ fn entries(samples: &Samples<'_>) -> Operation {
         scope: Some(Scope::Settle),
         summary: "Writes the ledger",
         about: "One entry or an array: written, then in effect as a notification is. The same amounts again under a seq: 200. \
-                Other amounts under a seq that exists: 409, and nothing of the request is written. After 503 the rows may stand: send the same again.",
+                Other amounts under a seq that exists: 409, and nothing of the request is written; within one request: 400. After 503 the rows may stand: send the same again.",
         parameters: &["x-request-id"],
         takes: Some((one_or_many("LedgerEntry", ENTRIES_MAX), examples)),
         gives: vec![(
