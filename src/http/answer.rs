@@ -15,7 +15,6 @@ use super::query::Question;
 use crate::{
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
-    render::Rendered,
 };
 
 /// The type of every body here.
@@ -31,19 +30,16 @@ pub fn balances(
     catalogue: &Catalogue,
     now: UnixMillis,
 ) -> Response<Full<Bytes>> {
-    let held = &answer.held;
-    let (rendered, oldest) = match question.asset {
-        None => (held.rendered.clone(), held.snapshot.oldest_said_at()),
-        Some(asset) => {
-            let only = held.snapshot.only(asset);
-            (Rendered::new(catalogue, &only), only.oldest_said_at())
-        }
-    };
-    let known = client_has(headers, &rendered.etag);
+    let only = question
+        .asset
+        .map(|asset| answer.held.only(catalogue, asset));
+    let held = only.as_ref().unwrap_or(&answer.held);
+    let etag = held.etag();
+    let known = client_has(headers, &etag);
     let mut response = Response::new(if known {
         Full::default()
     } else {
-        Full::new(rendered.body)
+        Full::new(held.body())
     });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -53,10 +49,9 @@ pub fn balances(
     if !known {
         out.insert(CONTENT_TYPE, JSON);
     }
-    out.insert(ETAG, rendered.etag);
+    out.insert(ETAG, etag);
     out.insert(CACHE_CONTROL, PRIVATE);
-    let said_at = oldest.unwrap_or(held.heard_at);
-    out.insert(AGE, HeaderValue::from(said_at.seconds_until(now)));
+    out.insert(AGE, HeaderValue::from(held.said_at().seconds_until(now)));
     if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
         out.insert(CACHE_STATUS, trail);
     }
@@ -86,7 +81,7 @@ pub fn wants_ledger(headers: &HeaderMap) -> bool {
 /// The answer to a batch read.
 pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
     let size = answers.iter().fold(64_usize, |size, answer| {
-        size.saturating_add(answer.held.rendered.body.len())
+        size.saturating_add(answer.held.body_len())
             .saturating_add(64)
     });
     let mut data = Vec::with_capacity(size);
@@ -96,7 +91,7 @@ pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
             data.push(b',');
         }
         data.extend_from_slice(format!(r#"{{"user_id":{user},"balances":"#).as_bytes());
-        data.extend_from_slice(&answer.held.rendered.balances());
+        data.extend_from_slice(&answer.held.balances());
         if let Some(detail) = answer.trail.detail {
             data.extend_from_slice(format!(r#","detail":"{}""#, detail.word()).as_bytes());
         }
