@@ -21,6 +21,7 @@ mod body;
 mod failure;
 mod json;
 pub mod listener;
+mod prepared;
 mod query;
 mod request_id;
 mod routes;
@@ -38,7 +39,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use self::{auth::Auth, body::Bodies, query::Question};
+use self::{auth::Auth, body::Bodies, prepared::Prepared, query::Question};
 pub use self::{
     backend::Backend,
     failure::Failure,
@@ -94,6 +95,7 @@ struct Api<B> {
     deadline: Duration,
     bodies: Bodies,
     ids: RequestIds,
+    prepared: Prepared,
     wall: fn() -> UnixMillis,
     log: Sparing,
 }
@@ -109,6 +111,7 @@ impl<B: Backend> Service<B> {
             deadline: options.deadline,
             bodies: Bodies::new(options.body_bytes, options.body_wait),
             ids: RequestIds::new(options.id_prefix),
+            prepared: Prepared::new(),
             wall: options.wall,
             log: Sparing::default(),
         });
@@ -132,12 +135,28 @@ impl<B: Backend> Service<B> {
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Into<axum::BoxError>,
     {
-        let id = self.api.ids.of(request.headers());
-        let mut response = match self.without_waiting(&request) {
-            Some(response) => response.map(Either::Left),
+        match self.at_once(&request) {
+            Some(response) => response,
             // Boxed: the router's future is many times the size of the short way's.
-            None => Box::pin(self.routed(request, &id)).await,
-        };
+            None => Box::pin(self.by_the_router(request)).await,
+        }
+    }
+
+    /// What memory holds, without waiting. None says nothing.
+    fn at_once<R>(&self, request: &Request<R>) -> Option<Response<Body>> {
+        let mut response = self.without_waiting(request)?.map(Either::Left);
+        let id = self.api.ids.of(request.headers());
+        response.headers_mut().insert(REQUEST_ID, id);
+        Some(response)
+    }
+
+    async fn by_the_router<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: HttpBody<Data = Bytes> + Send + 'static,
+        R::Error: Into<axum::BoxError>,
+    {
+        let id = self.api.ids.of(request.headers());
+        let mut response = self.routed(request, &id).await;
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }
@@ -192,8 +211,12 @@ impl<B> Clone for Service<B> {
 }
 
 impl<B: Backend> listener::Answers for Arc<Service<B>> {
+    fn at_once(&self, request: &Request<hyper::body::Incoming>) -> Option<Response<Body>> {
+        Service::at_once(self, request)
+    }
+
     async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
-        Service::answer(self, request).await
+        Box::pin(self.by_the_router(request)).await
     }
 
     fn refusal(&self) -> Vec<u8> {
@@ -221,7 +244,15 @@ impl<B: Backend> Api<B> {
         headers: &HeaderMap,
         answer: &Answer,
     ) -> Response<Full<Bytes>> {
-        answer::balances(question, headers, answer, &self.catalogue, (self.wall)())
+        let (catalogue, prepared) = (&self.catalogue, &self.prepared);
+        answer::balances(
+            question,
+            headers,
+            answer,
+            catalogue,
+            prepared,
+            (self.wall)(),
+        )
     }
 
     /// Work that is told its deadline, and cut a little after it.

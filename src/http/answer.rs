@@ -11,7 +11,7 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::query::Question;
+use super::{prepared::Prepared, query::Question};
 use crate::{
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
@@ -28,6 +28,7 @@ pub fn balances(
     headers: &HeaderMap,
     answer: &Answer,
     catalogue: &Catalogue,
+    prepared: &Prepared,
     now: UnixMillis,
 ) -> Response<Full<Bytes>> {
     let only = question
@@ -51,9 +52,9 @@ pub fn balances(
     }
     out.insert(ETAG, etag);
     out.insert(CACHE_CONTROL, PRIVATE);
-    out.insert(AGE, HeaderValue::from(held.said_at().seconds_until(now)));
-    if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
-        out.insert(CACHE_STATUS, trail);
+    out.insert(AGE, prepared.age(held.said_at().seconds_until(now)));
+    if let Some(status) = prepared.status(&answer.trail) {
+        out.insert(CACHE_STATUS, status);
     }
     response
 }

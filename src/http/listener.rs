@@ -50,7 +50,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whoever answers requests.
 pub trait Answers: Clone + Send + Sync + 'static {
-    /// Answers one.
+    /// Answers one without waiting, if it can: the request is gone before its answer is written, and hyper goes on reading
+    /// into the same buffer, which its headers would hold.
+    fn at_once(&self, _request: &Request<Incoming>) -> Option<Response<Body>> {
+        None
+    }
+
+    /// Answers one that was not answered at once.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 
     /// The bytes of an answer to what cannot be read as a request; the connection is closed after it.
@@ -221,8 +227,16 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let answering = service.clone();
         let answer = service_fn(move |request| {
-            let service = answering.clone();
-            async move { Ok::<_, Infallible>(service.answer(request).await) }
+            let at_once = match answering.at_once(&request) {
+                Some(response) => Ok(response),
+                None => Err((answering.clone(), request)),
+            };
+            async move {
+                Ok::<_, Infallible>(match at_once {
+                    Ok(response) => response,
+                    Err((service, request)) => service.answer(request).await,
+                })
+            }
         });
         let mut connection = self
             .builder
