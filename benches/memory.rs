@@ -39,7 +39,7 @@ use users::{NOW, snapshot, user};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const GENERATION: u64 = 1;
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 const MIB: u64 = 1 << 20;
 
 /// Bytes of this process in memory.

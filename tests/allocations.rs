@@ -1,6 +1,12 @@
 //! How often a memory hit asks the allocator for something, from connection to connection, beside what hyper needs to answer
 //! the same bytes from a constant. A process of its own, because what counts is the whole process' allocator.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -113,7 +119,7 @@ async fn service(say: mpsc::SyncSender<SocketAddr>, stop: CancellationToken) {
         ("BALANCE_CACHE__EMBEDDED__PATH", ledger.to_str().unwrap()),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let settings = config::load(None, settings.into_iter()).unwrap();
+    let settings = config::load(None, settings).unwrap();
     let service = Service::open(settings, stop).unwrap();
     say.send(service.addresses().0).unwrap();
     service.run().await;

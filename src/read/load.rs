@@ -162,7 +162,7 @@ impl Reader {
             self.keep(
                 user,
                 start,
-                snapshot,
+                &snapshot,
                 Origin {
                     redis_ttl: kept_for,
                     loaded: start.at,
@@ -346,13 +346,13 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        snapshot: Snapshot,
+        snapshot: &Snapshot,
         origin: Origin,
     ) -> Held {
-        self.marks.shown(user, &snapshot);
+        self.marks.shown(user, snapshot);
         let ttl = self.times.memory_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
-        let held = Held::new(&self.catalogue, &snapshot, origin.heard_at);
+        let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {
@@ -371,7 +371,7 @@ impl Reader {
         };
         let kept = self.memory.keep(user, &kept, guard);
         kept.unwrap_or_else(|| {
-            self.memory.raise(user, &snapshot);
+            self.memory.raise(user, snapshot);
             held
         })
     }

@@ -321,7 +321,9 @@ mod tests {
         #[test]
         fn numbers_come_back(numbers in vec(any::<u64>(), 0..9)) {
             let mut bytes = Vec::new();
-            numbers.iter().for_each(|number| push(&mut bytes, *number));
+            for number in &numbers {
+                push(&mut bytes, *number);
+            }
             let mut rest = bytes.as_slice();
             let back: Vec<_> = std::iter::from_fn(|| pull(&mut rest)).collect();
             prop_assert_eq!(back, numbers);

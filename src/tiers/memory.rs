@@ -126,7 +126,7 @@ impl Memory {
         self.change(user, |there| {
             there
                 .filter(|there| is_below(there, balance.asset, balance.seq))
-                .map(|there| self.merged(there, &Snapshot::new(vec![*balance])))
+                .map(|there| self.merged(&there, &Snapshot::new(vec![*balance])))
         });
     }
 
@@ -135,7 +135,7 @@ impl Memory {
         self.change(user, |there| {
             let there = there?;
             let held = there.held.snapshot();
-            (held.merge(shown) != held).then(|| self.merged(there, shown))
+            (held.merge(shown) != held).then(|| self.merged(&there, shown))
         });
     }
 
@@ -171,11 +171,11 @@ impl Memory {
         });
     }
 
-    fn merged(&self, there: Kept, newer: &Snapshot) -> Kept {
+    fn merged(&self, there: &Kept, newer: &Snapshot) -> Kept {
         let snapshot = there.held.snapshot().merge(newer);
         Kept {
             held: Held::new(&self.catalogue, &snapshot, there.held.heard_at()),
-            ..there
+            ..there.clone()
         }
     }
 
