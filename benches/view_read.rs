@@ -224,7 +224,7 @@ impl Cold {
         let (catalogue, meters) = (catalogue(), Meters::new());
         let memory = Arc::new(Memory::new(
             1 << 24,
-            Duration::ZERO,
+            Duration::from_secs(10),
             Arc::clone(&catalogue),
             Arc::clone(&meters),
         ));

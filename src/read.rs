@@ -60,7 +60,7 @@ pub struct Ask {
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The balances, whole, with their rendered body.
-    pub held: Arc<Held>,
+    pub held: Held,
     /// How it came about.
     pub trail: Trail,
 }
@@ -270,7 +270,8 @@ impl Reader {
         }
         let fresh = self.freshness.proven(now)
             || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
-        if !fresh || kept.doubted || !ask.min_seq.met_by(&kept.held.snapshot) {
+        let reached = || ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot());
+        if !fresh || kept.doubted || !reached() {
             return Err(Forward::Stale);
         }
         let ttl = kept.until.saturating_duration_since(now).as_secs();
@@ -359,10 +360,11 @@ impl Reader {
         let Some(Kept { held, loaded, .. }) = self.memory.last_known(user) else {
             return Err(error);
         };
-        if loaded.elapsed() > max_age || !self.marks.of(user).floors.met_by(&held.snapshot) {
+        let snapshot = held.snapshot();
+        if loaded.elapsed() > max_age || !self.marks.of(user).floors.met_by(&snapshot) {
             return Err(error);
         }
-        if !ask.min_seq.met_by(&held.snapshot) {
+        if !ask.min_seq.met_by(&snapshot) {
             return Err(Error::NotReached);
         }
         let redis = self.redis.as_ref().map(|redis| match redis.link.session() {

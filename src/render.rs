@@ -3,85 +3,47 @@
 //! **Invariants.** Equal balances give equal bytes and equal tags on every instance: nothing of the time of the load
 //! goes in. An asset that the catalogue does not know is shown raw, never dropped.
 
+mod held;
+mod piece;
+
 use std::fmt::Write;
 
-use bytes::Bytes;
-use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Balance, Catalogue, Snapshot, UnixMillis};
+pub use held::Held;
+
+use crate::domain::{Balance, Catalogue, Snapshot};
 
 const HEAD: &str = r#"{"status":0,"msg":"ok","data":"#;
 const TAIL: &str = "}";
-/// About what one balance takes.
-const BALANCE_BYTES: usize = 96;
+/// About what one balance takes, with what is noted of it.
+const BALANCE_BYTES: usize = 104;
+/// A tag with its quotes: 96 bits, six a letter.
+const TAG_BYTES: usize = 18;
+/// The letters of a tag.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The body of a single read, with its strong entity tag.
-#[derive(Debug, Clone)]
-pub struct Rendered {
-    /// The whole body: envelope and balances.
-    pub body: Bytes,
-    /// Quoted, from a hash of the body.
-    pub etag: HeaderValue,
-}
-
-/// A snapshot and everything that is prepared for showing it.
-#[derive(Debug)]
-pub struct Held {
-    /// All balances of the user.
-    pub snapshot: Snapshot,
-    /// The whole body of a single read, with its tag.
-    pub rendered: Rendered,
-    /// When the source said so, where no balance says when it was said: of a user, or an asset, with nothing.
-    pub heard_at: UnixMillis,
-}
-
-impl Held {
-    /// The snapshot with its body.
-    #[must_use]
-    pub fn new(catalogue: &Catalogue, snapshot: Snapshot, heard_at: UnixMillis) -> Self {
-        Self {
-            rendered: Rendered::new(catalogue, &snapshot),
-            snapshot,
-            heard_at,
+/// The whole body of a single read: envelope and balances.
+fn text(catalogue: &Catalogue, snapshot: &Snapshot) -> String {
+    let balances = snapshot.balances();
+    let mut text = String::with_capacity(
+        balances
+            .len()
+            .saturating_mul(BALANCE_BYTES)
+            .saturating_add(HEAD.len())
+            .saturating_add(64),
+    );
+    text.push_str(HEAD);
+    text.push('[');
+    for (at, balance) in balances.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
         }
+        push_balance(&mut text, catalogue, balance);
     }
-}
-
-impl Rendered {
-    /// The snapshot in the words of the catalogue.
-    #[must_use]
-    pub fn new(catalogue: &Catalogue, snapshot: &Snapshot) -> Self {
-        let balances = snapshot.balances();
-        let mut text = String::with_capacity(
-            balances
-                .len()
-                .saturating_mul(BALANCE_BYTES)
-                .saturating_add(HEAD.len())
-                .saturating_add(8),
-        );
-        text.push_str(HEAD);
-        text.push('[');
-        for (at, balance) in balances.iter().enumerate() {
-            if at > 0 {
-                text.push(',');
-            }
-            push_balance(&mut text, catalogue, balance);
-        }
-        text.push(']');
-        text.push_str(TAIL);
-        Self {
-            etag: entity_tag(text.as_bytes()),
-            body: Bytes::from(text),
-        }
-    }
-
-    /// The array of balances alone, as it stands in the body.
-    #[must_use]
-    pub fn balances(&self) -> Bytes {
-        let end = self.body.len().saturating_sub(TAIL.len());
-        self.body.slice(HEAD.len().min(end)..end)
-    }
+    text.push(']');
+    text.push_str(TAIL);
+    text
 }
 
 fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
@@ -112,15 +74,23 @@ fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
     });
 }
 
-fn entity_tag(body: &[u8]) -> HeaderValue {
+/// The strong tag of a body, quoted: 96 bits of its SHA-256.
+fn entity_tag(body: &[u8]) -> String {
     let digest = Sha256::digest(body);
-    let mut tag = String::with_capacity(34);
+    let mut bits = digest
+        .first_chunk()
+        .map_or(0, |first| u128::from_be_bytes(*first));
+    let mut tag = String::with_capacity(TAG_BYTES);
     tag.push('"');
-    for byte in digest.iter().take(16) {
-        let _ = write!(tag, "{byte:02x}");
+    for _ in 0..TAG_BYTES.saturating_sub(2) {
+        let letter = usize::try_from(bits & 0x3f)
+            .ok()
+            .and_then(|at| LETTERS.get(at));
+        tag.push(letter.map_or('-', |letter| char::from(*letter)));
+        bits = bits.wrapping_shr(6);
     }
     tag.push('"');
-    HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    tag
 }
 
 #[cfg(test)]
@@ -139,52 +109,42 @@ mod tests {
         }
     }
 
-    fn catalogue() -> Catalogue {
-        Catalogue::new(
-            &[Asset {
-                id: 1,
-                name: "BTC".to_owned(),
-                decimals: 8,
-            }],
-            &[],
-        )
-        .unwrap()
+    fn held(balances: Vec<Balance>) -> Held {
+        let asset = Asset {
+            id: 1,
+            name: "BTC".to_owned(),
+            decimals: 8,
+        };
+        let catalogue = Catalogue::new(&[asset], &[]).unwrap();
+        Held::new(&catalogue, &Snapshot::new(balances), UnixMillis(0))
     }
 
     #[test]
     fn seed_fault_10_an_asset_outside_the_catalogue_is_shown_raw() {
-        let rendered = Rendered::new(
-            &catalogue(),
-            &Snapshot::new(vec![balance(1, 910_000_000_000, 1), balance(4, -5, 1)]),
-        );
+        let held = held(vec![balance(1, 910_000_000_000, 1), balance(4, -5, 1)]);
         let balances = concat!(
             r#"[{"asset":"BTC","avail":"9100","frozen":"0","seq":17,"updated_at":1765352441955},"#,
             r#"{"asset":"4","avail":"-5","frozen":"0","seq":17,"updated_at":null,"unit":"raw"}]"#
         );
-        assert_eq!(rendered.balances(), balances);
+        assert_eq!(held.balances(), balances);
         assert_eq!(
-            rendered.body,
+            held.body(),
             format!(r#"{{"status":0,"msg":"ok","data":{balances}}}"#)
         );
     }
 
     #[test]
     fn equal_balances_have_equal_tags_whenever_they_were_loaded() {
-        let tag = |said_at, avail| {
-            Rendered::new(
-                &catalogue(),
-                &Snapshot::new(vec![balance(1, avail, said_at)]),
-            )
-            .etag
-        };
+        let tag = |said_at, avail| held(vec![balance(1, avail, said_at)]).etag();
         assert_eq!(tag(1, 5), tag(2, 5));
         assert_ne!(tag(1, 5), tag(1, 6));
+        assert_eq!(tag(1, 5).len(), TAG_BYTES);
     }
 
     #[test]
     fn a_user_with_nothing_has_an_empty_array() {
         assert_eq!(
-            Rendered::new(&catalogue(), &Snapshot::default()).body,
+            held(Vec::new()).body(),
             r#"{"status":0,"msg":"ok","data":[]}"#
         );
     }

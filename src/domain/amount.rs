@@ -40,6 +40,31 @@ impl Amount {
             decimals,
         }
     }
+
+    /// Reads back what [`Amount::decimal`] writes; none for a text that does not fit.
+    #[must_use]
+    pub fn from_decimal(text: &str, decimals: u8) -> Option<Self> {
+        let (digits, negative) = match text.strip_prefix('-') {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
+        let missing = usize::from(decimals).checked_sub(rest.len())?;
+        let scale = |digits: u8| 10_u64.checked_pow(u32::from(digits));
+        let number = |digits: &str| digits.parse::<u64>().ok();
+        let rest = match rest {
+            "" => 0,
+            rest => number(rest)?.checked_mul(scale(u8::try_from(missing).ok()?)?)?,
+        };
+        let whole = number(whole)?.checked_mul(scale(decimals)?)?;
+        let magnitude = whole.checked_add(rest)?;
+        let raw = if negative {
+            0_i64.checked_sub_unsigned(magnitude)
+        } else {
+            0_i64.checked_add_unsigned(magnitude)
+        };
+        raw.map(Self)
+    }
 }
 
 /// An amount on its way to a reader; see [`Amount::decimal`].
@@ -108,6 +133,7 @@ mod tests {
             prop_assert!(whole == "0" || !whole.starts_with('0'));
             let padded = format!("{whole}{rest:0<width$}", width = usize::from(decimals));
             let magnitude: i128 = padded.parse().unwrap();
+            prop_assert_eq!(Amount::from_decimal(&text, decimals), Some(Amount::from_raw(raw)));
             prop_assert_eq!(if negative { -magnitude } else { magnitude }, i128::from(raw));
         }
     }

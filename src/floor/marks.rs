@@ -34,14 +34,20 @@ pub struct Mark {
     pub unread: bool,
 }
 
-/// What is remembered of one user. What was notified ends by itself, however often the user is read: a forged seq must not
-/// stay, and a user is to be read from the view again.
+/// What is remembered of one user. Most are only read: they have nothing but what was shown.
 #[derive(Debug, Clone, Default)]
 struct Memo {
-    /// Floors by notifications, and when each was told.
-    notified: Vec<(AssetId, Seq, Instant)>,
     /// Floors by answers: real, and remembered as long as the user is.
     shown: Floors,
+    news: Option<Box<News>>,
+}
+
+/// What notifications said of one user. It ends by itself, however often the user is read: a forged seq must not stay, and a
+/// user is to be read from the view again.
+#[derive(Debug, Clone, Default)]
+struct News {
+    /// Floors, and when each was told.
+    notified: Vec<(AssetId, Seq, Instant)>,
     told: Snapshot,
     changed: Option<Instant>,
     reread: u64,
@@ -109,7 +115,7 @@ impl Marks {
     pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
         self.with(user, |shard| {
             let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
-            let mut floors = memo?.notified.iter();
+            let mut floors = memo?.news.as_ref()?.notified.iter();
             floors.find(|floor| floor.0 == asset).copied()
         })
         .map(|(_, seq, told)| (seq, told))
@@ -125,7 +131,8 @@ impl Marks {
     ) -> bool {
         self.mark(user, true, |memo| {
             if let Some(balance) = balance {
-                memo.told = memo.told.merge(&Snapshot::new(vec![balance]));
+                let news = memo.news();
+                news.told = news.told.merge(&Snapshot::new(vec![balance]));
             }
             memo.notify(asset, seq, self.ttl)
         })
@@ -137,13 +144,14 @@ impl Marks {
             .rereads
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        self.mark(user, true, |mark| {
-            mark.reread = count;
+        self.mark(user, true, |memo| {
+            let news = memo.news();
+            news.reread = count;
             if let Some(asset) = asset
-                && !mark.reread_assets.contains(&asset)
-                && mark.reread_assets.len() < REREAD_MAX
+                && !news.reread_assets.contains(&asset)
+                && news.reread_assets.len() < REREAD_MAX
             {
-                mark.reread_assets.push(asset);
+                news.reread_assets.push(asset);
             }
             true
         });
@@ -153,7 +161,8 @@ impl Marks {
     pub fn read(&self, user: UserId, rereads: u64) {
         if rereads > 0 {
             self.mark(user, false, |memo| {
-                memo.read = memo.read.max(rereads);
+                let news = memo.news();
+                news.read = news.read.max(rereads);
                 true
             });
         }
@@ -162,8 +171,8 @@ impl Marks {
     /// The snapshot was shown, or is about to be: nothing older may be.
     pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
-            self.mark(user, false, |mark| {
-                mark.shown.raise_to(snapshot);
+            self.mark(user, false, |memo| {
+                memo.shown.raise_to(snapshot);
                 true
             });
         }
@@ -254,16 +263,16 @@ impl Marks {
             if full {
                 shard.old = std::mem::take(&mut shard.young);
             }
-            let mut mark = shard
+            let mut memo = shard
                 .young
                 .remove(&user)
                 .or_else(|| shard.old.remove(&user))
                 .unwrap_or_default();
             if changed {
-                mark.changed = Some(Instant::now());
+                memo.news().changed = Some(Instant::now());
             }
-            let news = change(&mut mark);
-            shard.young.insert(user, mark);
+            let news = change(&mut memo);
+            shard.young.insert(user, memo);
             (full, news)
         });
         if overflow {
@@ -301,19 +310,24 @@ impl Marks {
 }
 
 impl Memo {
+    fn news(&mut self) -> &mut News {
+        self.news.get_or_insert_default()
+    }
+
     /// A notification's floor. True if it rose.
     fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration) -> bool {
         let now = Instant::now();
-        self.notified.retain(|(_, _, told)| told.elapsed() < ttl);
         let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
-        if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
+        let notified = &mut self.news().notified;
+        notified.retain(|(_, _, told)| told.elapsed() < ttl);
+        if let Some((_, floor, told)) = notified.iter_mut().find(|floor| floor.0 == asset) {
             let rises = *floor < seq;
             if *floor <= seq {
                 (*floor, *told) = (seq, now);
             }
             rises && is_news
         } else {
-            self.notified.push((asset, seq, now));
+            notified.push((asset, seq, now));
             is_news
         }
     }
@@ -321,18 +335,24 @@ impl Memo {
     /// What of it still counts.
     fn mark(&self, ttl: Duration) -> Mark {
         let mut floors = self.shown.clone();
-        for (asset, seq, told) in &self.notified {
+        let Some(news) = &self.news else {
+            return Mark {
+                floors,
+                ..Mark::default()
+            };
+        };
+        for (asset, seq, told) in &news.notified {
             if told.elapsed() < ttl {
                 floors.raise(*asset, *seq);
             }
         }
         Mark {
             floors,
-            told: self.told.clone(),
-            changed: self.changed.is_some_and(|at| at.elapsed() < ttl),
-            reread: self.reread,
-            reread_assets: self.reread_assets.clone(),
-            unread: self.reread > self.read,
+            told: news.told.clone(),
+            changed: news.changed.is_some_and(|at| at.elapsed() < ttl),
+            reread: news.reread,
+            reread_assets: news.reread_assets.clone(),
+            unread: news.reread > news.read,
         }
     }
 }

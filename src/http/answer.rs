@@ -18,7 +18,7 @@ use super::{failure::Failure, query::Question};
 use crate::{
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
-    render::Rendered,
+    render::Held,
     trail::Trail,
 };
 
@@ -31,7 +31,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 #[derive(Debug)]
 pub struct Shown<'a> {
     /// The body and its tag.
-    pub rendered: Cow<'a, Rendered>,
+    pub held: Cow<'a, Held>,
     /// The client has it.
     pub known: bool,
     /// In seconds.
@@ -49,33 +49,24 @@ impl<'a> Shown<'a> {
         catalogue: &Catalogue,
         now: UnixMillis,
     ) -> Self {
-        let held = &answer.held;
-        let (rendered, oldest) = match question.asset {
-            None => (
-                Cow::Borrowed(&held.rendered),
-                held.snapshot.oldest_said_at(),
-            ),
-            Some(asset) => {
-                let only = held.snapshot.only(asset);
-                let rendered = Rendered::new(catalogue, &only);
-                (Cow::Owned(rendered), only.oldest_said_at())
-            }
+        let held = match question.asset {
+            None => Cow::Borrowed(&answer.held),
+            Some(asset) => Cow::Owned(answer.held.only(catalogue, asset)),
         };
         Self {
-            known: client_has(known, &rendered.etag),
-            rendered,
-            age: oldest.unwrap_or(held.heard_at).seconds_until(now),
+            known: client_has(known, held.tag()),
+            age: held.said_at().seconds_until(now),
+            held,
             trail: &answer.trail,
         }
     }
 
     /// As a response.
     pub fn response(self) -> Response<Full<Bytes>> {
-        let rendered = self.rendered.into_owned();
         let mut response = Response::new(if self.known {
             Full::default()
         } else {
-            Full::new(rendered.body)
+            Full::new(self.held.body())
         });
         if self.known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -85,7 +76,7 @@ impl<'a> Shown<'a> {
         if !self.known {
             out.insert(CONTENT_TYPE, JSON);
         }
-        out.insert(ETAG, rendered.etag);
+        out.insert(ETAG, self.held.etag());
         out.insert(CACHE_CONTROL, PRIVATE);
         out.insert(AGE, HeaderValue::from(self.age));
         if let Ok(trail) = HeaderValue::try_from(self.trail.to_string()) {
@@ -96,11 +87,11 @@ impl<'a> Shown<'a> {
 }
 
 /// `If-None-Match`: a list of tags, weak or strong, or `*`. Ours have neither commas nor spaces in them.
-fn client_has<'v>(mut values: impl Iterator<Item = &'v [u8]>, etag: &HeaderValue) -> bool {
+fn client_has<'v>(mut values: impl Iterator<Item = &'v [u8]>, etag: &[u8]) -> bool {
     values.any(|value| {
         value.split(|byte| *byte == b',').any(|tag| {
             let tag = tag.trim_ascii();
-            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
+            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag
         })
     })
 }
@@ -127,7 +118,7 @@ pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
 /// Its body.
 pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
     let size = answers.iter().fold(64_usize, |size, answer| {
-        size.saturating_add(answer.held.rendered.body.len())
+        size.saturating_add(answer.held.body_len())
             .saturating_add(64)
     });
     let mut data = Vec::with_capacity(size);
@@ -137,7 +128,7 @@ pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
             data.push(b',');
         }
         data.extend_from_slice(format!(r#"{{"user_id":{user},"balances":"#).as_bytes());
-        data.extend_from_slice(&answer.held.rendered.balances());
+        data.extend_from_slice(&answer.held.balances());
         if let Some(detail) = answer.trail.detail {
             data.extend_from_slice(format!(r#","detail":"{}""#, detail.word()).as_bytes());
         }

@@ -171,7 +171,7 @@ fn headers() -> Value {
         ),
         "etag": text(
             "Strong: equal balances have equal tags on every instance.",
-            json!({"type": "string", "pattern": "^\"[0-9a-f]{32}\"$"}),
+            json!({"type": "string", "pattern": "^\"[A-Za-z0-9_-]{16}\"$"}),
         ),
         "age": text(
             "Whole seconds since the ledger, or a notification's values, said so; of several assets the oldest.",

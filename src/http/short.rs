@@ -190,7 +190,7 @@ impl Shown<'_> {
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: "
         });
-        out.extend_from_slice(self.rendered.etag.as_bytes());
+        out.extend_from_slice(self.held.tag());
         out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
         write_number(self.age, out);
         out.extend_from_slice(b"\r\ncache-status: ");
@@ -202,7 +202,7 @@ impl Shown<'_> {
             // A Vec takes whatever is written to it.
             None => drop(write!(out, "{}", self.trail)),
         }
-        let body = (!self.known).then_some(&self.rendered.body);
+        let body = (!self.known).then(|| self.held.text());
         if let Some(body) = body {
             write_length(body, out);
         }

@@ -21,7 +21,7 @@ impl Reader {
     ) -> Outcome {
         let outcome = match result {
             Ok(answer) => {
-                if answer.held.snapshot.balances().is_empty() {
+                if answer.held.is_empty() {
                     self.meters.absent_read();
                 }
                 // What says itself that it is old is not asked again.
@@ -43,9 +43,7 @@ impl Reader {
             took,
             redis: some(spent.redis),
             source: some(spent.source),
-            assets: result
-                .ok()
-                .map(|answer| answer.held.snapshot.balances().len()),
+            assets: result.ok().map(|answer| answer.held.assets()),
             rows: loaded.then_some(spent.rows),
         });
         outcome
@@ -57,7 +55,7 @@ impl Reader {
         self.sampler.answered(Sample {
             proven: self.freshness.proven(begun),
             joined: trail.collapsed,
-            ..Sample::of(user, trail.answered, &held.snapshot, begun)
+            ..Sample::of(user, trail.answered, &held.snapshot(), begun)
         });
     }
 }

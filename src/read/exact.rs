@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** A client's `min_seq` raises no floor. What the ledger gave is real, so the tiers move forward with it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -24,7 +24,11 @@ impl Reader {
         deadline: Instant,
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
-        if ask.min_seq.met_by(&answer.held.snapshot) {
+        if ask.min_seq.is_empty() {
+            return Ok(answer);
+        }
+        let before = answer.held.snapshot();
+        if ask.min_seq.met_by(&before) {
             return Ok(answer);
         }
         let mark = self.marks.of(user);
@@ -33,7 +37,6 @@ impl Reader {
             .at
             .checked_add(self.times.lag_budget)
             .map_or(deadline, |end| end.min(deadline));
-        let before = answer.held.snapshot.clone();
         let mut snapshot = before.clone();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -76,7 +79,7 @@ impl Reader {
             ..answer.trail
         };
         Ok(Answer {
-            held: Arc::new(Held::new(&self.catalogue, snapshot, clock::wall())),
+            held: Held::new(&self.catalogue, &snapshot, clock::wall()),
             trail,
         })
     }

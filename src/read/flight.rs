@@ -35,7 +35,7 @@ pub struct Start {
 #[derive(Debug, Clone)]
 pub struct Landed {
     /// The balances.
-    pub held: Arc<Held>,
+    pub held: Held,
     /// Who had them.
     pub tier: Tier,
     /// For how long Redis has them.
@@ -52,7 +52,7 @@ impl Landed {
     /// A reader with these floors may be shown it: it reaches them, or looked for just these in vain.
     pub fn suits(&self, floors: &Floors) -> bool {
         let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
-        floors.unmet_by(&self.held.snapshot).all(in_vain)
+        floors.is_empty() || floors.unmet_by(&self.held.snapshot()).all(in_vain)
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! **Limits.** A permit for each load; `lag_budget` for reaching floors; the source's own timeout for each statement.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -162,7 +162,7 @@ impl Reader {
             self.keep(
                 user,
                 start,
-                snapshot,
+                &snapshot,
                 Origin {
                     redis_ttl: kept_for,
                     loaded: start.at,
@@ -173,7 +173,7 @@ impl Reader {
         } else {
             self.marks.shown(user, &snapshot);
             self.memory.raise(user, &snapshot);
-            Arc::new(Held::new(&self.catalogue, snapshot, heard_at))
+            Held::new(&self.catalogue, &snapshot, heard_at)
         };
         Ok(Landed {
             held,
@@ -283,7 +283,7 @@ impl Reader {
         wanted.extend(known.floors.iter().map(|(asset, _)| asset));
         wanted.extend(known.assets.iter().copied());
         if let Some(kept) = self.memory.last_known(user) {
-            wanted.extend(kept.held.snapshot.assets());
+            wanted.extend(kept.held.snapshot().assets());
         }
         wanted.into_iter().collect()
     }
@@ -346,17 +346,17 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        snapshot: Snapshot,
+        snapshot: &Snapshot,
         origin: Origin,
-    ) -> Arc<Held> {
-        self.marks.shown(user, &snapshot);
+    ) -> Held {
+        self.marks.shown(user, snapshot);
         let ttl = self.times.memory_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
-        let held = Arc::new(Held::new(&self.catalogue, snapshot, origin.heard_at));
+        let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {
-            held: Arc::clone(&held),
+            held: held.clone(),
             until,
             loaded: origin.loaded,
             from_ledger: origin.from_ledger,
@@ -371,7 +371,7 @@ impl Reader {
         };
         let kept = self.memory.keep(user, &kept, guard);
         kept.unwrap_or_else(|| {
-            self.memory.raise(user, &held.snapshot);
+            self.memory.raise(user, snapshot);
             held
         })
     }

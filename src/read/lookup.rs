@@ -123,7 +123,7 @@ impl Reader {
         let held = self.keep(
             user,
             start,
-            snapshot,
+            &snapshot,
             Origin {
                 redis_ttl: Some(ttl),
                 loaded,

@@ -112,7 +112,7 @@ impl Slow {
             error = result.err().map(tracing::field::display),
             read.ms = millis(took),
             read.joined = answer.map(|answer| answer.trail.collapsed),
-            read.assets = answer.map(|answer| answer.held.snapshot.balances().len()),
+            read.assets = answer.map(|answer| answer.held.assets()),
             memory.ms = millis(spent.memory),
             redis.ms = millis(spent.redis),
             permit.ms = millis(spent.permit),

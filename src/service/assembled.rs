@@ -131,7 +131,7 @@ fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>)
     };
     Arc::new(Memory::new(
         settings.memory.max_bytes,
-        stale_for,
+        settings.memory.ttl_ms.0.saturating_add(stale_for),
         Arc::clone(catalogue),
         Arc::clone(meters),
     ))

@@ -7,15 +7,20 @@
 //! what is held only ever moves forward, and [`Memory::keep`] asks its guard there. What is from an older generation is
 //! not there.
 //!
-//! **Limits.** `memory.max_bytes` as weighed; each entry ends by itself.
+//! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: each entry weighs what it
+//! takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384
+//! entries; who finds it full does the work. An entry ends `kept_for` after nobody asked for it any more: moka's expiry by
+//! last use takes no room of its own, its timers take 48 bytes of each entry.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant as StdInstant},
-};
+mod kept;
 
-use moka::{Expiry, ops::compute::Op as Compute, sync::Cache};
+use std::{sync::Arc, time::Duration};
+
+use moka::{ops::compute::Op as Compute, sync::Cache};
 use tokio::time::Instant;
+
+pub use kept::Kept;
+use kept::Slot;
 
 use crate::{
     domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
@@ -23,82 +28,37 @@ use crate::{
     telemetry::{Evicted, Meters},
 };
 
-/// What is held of a user.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// The snapshot and its body.
-    pub held: Arc<Held>,
-    /// How long it may be shown.
-    pub until: Instant,
-    /// When it was loaded, before the tier behind was asked.
-    pub loaded: Instant,
-    /// It came from the ledger itself: as of `loaded` nothing was newer.
-    pub from_ledger: bool,
-    /// See [`crate::floor::Marks::generation`].
-    pub generation: u64,
-    /// Below what was notified: it may not be shown as good, only be merged with.
-    pub doubted: bool,
-}
-
 /// The memory tier.
 pub struct Memory {
-    cache: Cache<UserId, Kept>,
+    cache: Cache<UserId, Slot>,
     catalogue: Arc<Catalogue>,
+    /// Slots count time from here.
+    base: Instant,
 }
 
-struct ByEntry {
-    /// How much longer than `until` an entry is kept for `stale`.
-    stale_for: Duration,
-}
+/// What moka takes for an entry, in the allocator's sizes: the key 32, its node 80 with a [`Slot`] of 56, what it knows of it 64,
+/// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
+/// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
+const ENTRY_BYTES: usize = 296;
 
-impl Expiry<UserId, Kept> for ByEntry {
-    fn expire_after_create(&self, _: &UserId, kept: &Kept, _: StdInstant) -> Option<Duration> {
-        Some(self.left(kept))
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &UserId,
-        kept: &Kept,
-        _: StdInstant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(self.left(kept))
-    }
-}
-
-impl ByEntry {
-    fn left(&self, kept: &Kept) -> Duration {
-        kept.until
-            .saturating_duration_since(Instant::now())
-            .saturating_add(self.stale_for)
-    }
-}
-
-/// What an entry takes beside its balances and its body: moka's node and ours, measured with a counting allocator.
-const ENTRY_BYTES: usize = 384;
-
-fn weigh(kept: &Kept) -> u32 {
-    let balances = std::mem::size_of_val(kept.held.snapshot.balances());
-    let bytes = balances
-        .saturating_add(kept.held.rendered.body.len())
-        .saturating_add(ENTRY_BYTES);
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+fn weigh(slot: &Slot) -> u32 {
+    u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Memory {
-    /// Empty, for at most `max_bytes`. Entries stay `stale_for` longer than they may be shown as good.
+    /// Empty, for at most `max_bytes`. Entries stay until nobody has asked for them for `kept_for`: at least as long as any
+    /// may be shown, and longer where what is no longer good may still be shown as stale.
     #[must_use]
     pub fn new(
         max_bytes: u64,
-        stale_for: Duration,
+        kept_for: Duration,
         catalogue: Arc<Catalogue>,
         meters: Arc<Meters>,
     ) -> Self {
         let cache = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, kept| weigh(kept))
-            .expire_after(ByEntry { stale_for })
+            .weigher(|_, slot| weigh(slot))
+            .time_to_idle(kept_for)
             .eviction_listener(move |_, _, cause| match cause {
                 moka::notification::RemovalCause::Expired => meters.evicted(Evicted::Expired),
                 moka::notification::RemovalCause::Size => meters.evicted(Evicted::Size),
@@ -106,21 +66,24 @@ impl Memory {
                 | moka::notification::RemovalCause::Replaced => {}
             })
             .build();
-        Self { cache, catalogue }
+        Self {
+            cache,
+            catalogue,
+            base: Instant::now(),
+        }
     }
 
     /// What is held of the user in this generation, whether or not its time is over.
     #[must_use]
     pub fn get(&self, user: UserId, generation: u64) -> Option<Kept> {
-        self.cache
-            .get(&user)
+        self.last_known(user)
             .filter(|kept| kept.generation == generation)
     }
 
     /// What was held last, of whatever generation: for stale answers only.
     #[must_use]
     pub fn last_known(&self, user: UserId) -> Option<Kept> {
-        self.cache.get(&user)
+        self.cache.get(&user).map(|slot| slot.unpack(self.base))
     }
 
     /// Keeps it, merged with what is held already, if the guard still allows it: the guard runs while nobody else can change
@@ -130,66 +93,49 @@ impl Memory {
         user: UserId,
         new: &Kept,
         guard: impl FnOnce(&Snapshot) -> bool,
-    ) -> Option<Arc<Held>> {
+    ) -> Option<Held> {
         let mut kept = None;
-        self.cache.entry(user).and_compute_with(|there| {
-            let there = there
-                .map(moka::Entry::into_value)
-                .filter(|there| there.generation == new.generation);
-            let merged = there
-                .as_ref()
-                .map(|there| there.held.snapshot.merge(&new.held.snapshot));
-            let held = match merged {
-                Some(merged) if merged != new.held.snapshot => {
-                    Arc::new(Held::new(&self.catalogue, merged, new.held.heard_at))
+        self.change(user, |there| {
+            let snapshot = new.held.snapshot();
+            let there = there.filter(|there| there.generation == new.generation);
+            let merged = match there.map(|there| there.held.snapshot().merge(&snapshot)) {
+                Some(merged) if merged != snapshot => merged,
+                Some(_) | None => {
+                    if !guard(&snapshot) {
+                        return None;
+                    }
+                    kept = Some(new.held.clone());
+                    return Some(new.clone());
                 }
-                Some(_) | None => Arc::clone(&new.held),
             };
-            if guard(&held.snapshot) {
-                kept = Some(Arc::clone(&held));
-                Compute::Put(Kept {
-                    held,
-                    ..new.clone()
-                })
-            } else {
-                Compute::Nop
+            if !guard(&merged) {
+                return None;
             }
+            let held = Held::new(&self.catalogue, &merged, new.held.heard_at());
+            kept = Some(held.clone());
+            Some(Kept {
+                held,
+                ..new.clone()
+            })
         });
         kept
     }
 
     /// A newer balance: what is held moves forward in place. What is not held stays so: one balance is no snapshot.
     pub fn forward(&self, user: UserId, balance: &Balance) {
-        self.cache
-            .entry(user)
-            .and_compute_with(|there| match there.map(moka::Entry::into_value) {
-                Some(there) if is_below(&there, balance.asset, balance.seq) => {
-                    let snapshot = there.held.snapshot.merge(&Snapshot::new(vec![*balance]));
-                    let heard_at = there.held.heard_at;
-                    Compute::Put(Kept {
-                        held: Arc::new(Held::new(&self.catalogue, snapshot, heard_at)),
-                        ..there
-                    })
-                }
-                Some(_) | None => Compute::Nop,
-            });
+        self.change(user, |there| {
+            there
+                .filter(|there| is_below(there, balance.asset, balance.seq))
+                .map(|there| self.merged(&there, &Snapshot::new(vec![*balance])))
+        });
     }
 
     /// Newer balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
     pub fn raise(&self, user: UserId, shown: &Snapshot) {
-        self.cache.entry(user).and_compute_with(|there| {
-            let Some(there) = there.map(moka::Entry::into_value) else {
-                return Compute::Nop;
-            };
-            let merged = there.held.snapshot.merge(shown);
-            if merged == there.held.snapshot {
-                return Compute::Nop;
-            }
-            let held = Held::new(&self.catalogue, merged, there.held.heard_at);
-            Compute::Put(Kept {
-                held: Arc::new(held),
-                ..there
-            })
+        self.change(user, |there| {
+            let there = there?;
+            let held = there.held.snapshot();
+            (held.merge(shown) != held).then(|| self.merged(&there, shown))
         });
     }
 
@@ -204,15 +150,33 @@ impl Memory {
     }
 
     fn doubt(&self, user: UserId, when: impl FnOnce(&Kept) -> bool) {
-        self.cache
-            .entry(user)
-            .and_compute_with(|there| match there.map(moka::Entry::into_value) {
-                Some(there) if !there.doubted && when(&there) => Compute::Put(Kept {
+        self.change(user, |there| {
+            there
+                .filter(|there| !there.doubted && when(there))
+                .map(|there| Kept {
                     doubted: true,
                     ..there
-                }),
-                Some(_) | None => Compute::Nop,
-            });
+                })
+        });
+    }
+
+    /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
+    fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
+        self.cache.entry(user).and_compute_with(|there| {
+            let there = there.map(|there| there.into_value().unpack(self.base));
+            match to(there) {
+                Some(kept) => Compute::Put(Slot::pack(kept, self.base)),
+                None => Compute::Nop,
+            }
+        });
+    }
+
+    fn merged(&self, there: &Kept, newer: &Snapshot) -> Kept {
+        let snapshot = there.held.snapshot().merge(newer);
+        Kept {
+            held: Held::new(&self.catalogue, &snapshot, there.held.heard_at()),
+            ..there.clone()
+        }
     }
 
     /// Drops what is held. A fill that is being decided is waited for, and dropped.
@@ -240,7 +204,7 @@ impl Memory {
 
 fn is_below(kept: &Kept, asset: AssetId, seq: Seq) -> bool {
     kept.held
-        .snapshot
+        .snapshot()
         .get(asset)
         .is_none_or(|balance| balance.seq < seq)
 }
@@ -270,15 +234,13 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        Memory::new(1 << 20, Duration::ZERO, Arc::default(), Meters::new())
+        let kept_for = Duration::from_secs(10);
+        Memory::new(1 << 20, kept_for, Arc::default(), Meters::new())
     }
 
     fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
-        let held = Arc::new(Held::new(
-            &Catalogue::default(),
-            Snapshot::new(balances),
-            UnixMillis(0),
-        ));
+        let snapshot = Snapshot::new(balances);
+        let held = Held::new(&Catalogue::default(), &snapshot, UnixMillis(0));
         let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
         Kept {
             held,
@@ -294,7 +256,7 @@ mod tests {
         let kept = memory.get(user(), generation)?;
         Some(
             kept.held
-                .snapshot
+                .snapshot()
                 .balances()
                 .iter()
                 .map(|balance| balance.seq.get())
@@ -320,7 +282,7 @@ mod tests {
         memory.forward(user(), &balance(1, 9));
         memory.forward(user(), &balance(3, 1));
         assert_eq!(seqs(&memory, 1), Some(vec![9, 8, 1]));
-        let body = memory.get(user(), 1).unwrap().held.rendered.body.clone();
+        let body = memory.get(user(), 1).unwrap().held.body();
         assert!(
             std::str::from_utf8(&body).unwrap().contains(r#""seq":9"#),
             "the body moves with it"

@@ -27,9 +27,9 @@ use crate::runner::fuzz;
 struct Nobody;
 
 fn nothing() -> Answer {
-    let held = Held::new(&Catalogue::default(), Snapshot::default(), UnixMillis(0));
+    let held = Held::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(0));
     Answer {
-        held: Arc::new(held),
+        held,
         trail: Trail::memory(1),
     }
 }

@@ -1,7 +1,5 @@
 //! Sample answers, made by what makes the real ones.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
@@ -103,7 +101,7 @@ impl<'a> Samples<'a> {
         let response = Shown::new(&question, has, &answer, self.catalogue, MADE_AT).response();
         Read {
             headers: response.headers().clone(),
-            body: value(&answer.held.rendered.body),
+            body: value(answer.held.text()),
         }
     }
 
@@ -122,9 +120,9 @@ impl<'a> Samples<'a> {
 
     fn answer(&self, whole: bool, detail: Option<Detail>) -> Answer {
         let balances = if whole { self.balances.clone() } else { vec![] };
-        let held = Held::new(self.catalogue, Snapshot::new(balances), MADE_AT);
+        let held = Held::new(self.catalogue, &Snapshot::new(balances), MADE_AT);
         Answer {
-            held: Arc::new(held),
+            held,
             trail: Trail {
                 detail,
                 ..Trail::memory(9)

@@ -89,11 +89,7 @@ impl Fake {
             Snapshot::default()
         };
         Answer {
-            held: Arc::new(Held::new(
-                &self.catalogue,
-                snapshot,
-                UnixMillis(NOW - 7_000),
-            )),
+            held: Held::new(&self.catalogue, &snapshot, UnixMillis(NOW - 7_000)),
             trail: Trail {
                 detail: *self.detail.lock(),
                 ..Trail::memory(9)
@@ -139,7 +135,7 @@ impl Backend for Arc<Fake> {
         let answer = self.answer(user);
         (self.memory.load(Ordering::Relaxed)
             && self.trouble.lock().is_none()
-            && ask.min_seq.met_by(&answer.held.snapshot))
+            && ask.min_seq.met_by(&answer.held.snapshot()))
         .then_some(answer)
     }
 
@@ -150,7 +146,7 @@ impl Backend for Arc<Fake> {
             self.entered.notify_one();
             self.gate.notified().await;
         }
-        if !ask.min_seq.met_by(&answer.held.snapshot) {
+        if !ask.min_seq.met_by(&answer.held.snapshot()) {
             return Err(read::Error::NotReached);
         }
         Ok(answer)
