@@ -9,8 +9,8 @@
 //!
 //! **Cancellation.** A client that hangs up drops its request's future, and with it the calls into [`Backend`].
 //!
-//! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`] and [`json`] bound what it brings;
-//! [`listener`] bounds connections and headers.
+//! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`], [`elements`] and [`json`] bound what it
+//! brings; [`listener`] bounds connections and headers.
 //!
 //! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them), TLS.
 
@@ -18,6 +18,7 @@ mod answer;
 pub mod auth;
 mod backend;
 mod body;
+mod elements;
 mod failure;
 mod json;
 pub mod listener;
@@ -38,7 +39,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use self::{auth::Auth, body::Bodies, query::Question};
+use self::{auth::Auth, body::Bodies, elements::Elements, query::Question};
 pub use self::{
     backend::Backend,
     failure::Failure,
@@ -93,6 +94,7 @@ struct Api<B> {
     catalogue: Arc<Catalogue>,
     deadline: Duration,
     bodies: Bodies,
+    elements: Elements,
     ids: RequestIds,
     wall: fn() -> UnixMillis,
     log: Sparing,
@@ -108,6 +110,7 @@ impl<B: Backend> Service<B> {
             catalogue: options.catalogue,
             deadline: options.deadline,
             bodies: Bodies::new(options.body_bytes, options.body_wait),
+            elements: Elements::new(),
             ids: RequestIds::new(options.id_prefix),
             wall: options.wall,
             log: Sparing::default(),
