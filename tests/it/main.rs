@@ -33,6 +33,8 @@ mod harness;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]
 mod prometheus_exact;
