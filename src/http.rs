@@ -9,8 +9,8 @@
 //!
 //! **Cancellation.** A client that hangs up drops its request's future, and with it the calls into [`Backend`].
 //!
-//! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`] and [`json`] bound what it brings;
-//! [`listener`] bounds connections and headers.
+//! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`], [`elements`] and [`json`] bound what it
+//! brings; [`listener`] bounds connections and headers.
 //!
 //! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them), TLS.
 
@@ -19,6 +19,7 @@ pub mod auth;
 mod backend;
 mod body;
 mod docs;
+mod elements;
 mod failure;
 mod forms;
 pub mod front;
@@ -52,6 +53,7 @@ use self::{
     answer::Shown,
     auth::Auth,
     body::Bodies,
+    elements::Elements,
     front::{Said, Says},
     head::Head,
     query::Question,
@@ -112,6 +114,7 @@ struct Api<B> {
     catalogue: Arc<Catalogue>,
     deadline: Duration,
     bodies: Bodies,
+    elements: Elements,
     ids: RequestIds,
     wall: fn() -> UnixMillis,
     openapi: Bytes,
@@ -128,6 +131,7 @@ impl<B: Backend> Service<B> {
             catalogue: options.catalogue,
             deadline: options.deadline,
             bodies: Bodies::new(options.body_bytes, options.body_wait),
+            elements: Elements::new(),
             ids: RequestIds::new(options.id_prefix),
             wall: options.wall,
             openapi: options.openapi,

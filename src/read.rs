@@ -2,28 +2,31 @@
 //!
 //! **Invariants.** Memory is asked before any lock is taken and without a task. Who cannot prove freshness is not served from memory.
 //! A read shows nothing below what was notified or shown here before it began, or says so (`behind`). Only the source can
-//! fail a read. A client's `min_seq` concerns that client only.
+//! fail a read. A client's `min_seq` concerns that client only. Too much at once is an error of those who come too much, before
+//! it is anybody's wait: what memory holds needs no turn.
 //!
 //! **Cancellation.** A reader may be dropped at any time; the load that it began goes on for those who follow.
 //!
-//! **Limits.** Each wait ends with the request's deadline; loads from the source have permits; a batch loads
-//! [`batch::LOADS`] users at a time.
+//! **Limits.** Each wait ends with the request's deadline. Questions to Redis and loads from the source have turns below a limit
+//! that follows how long they take ([`turns`]), up to `limits.source_loads`; one user has few of them ([`doors`], [`own`]). A batch
+//! loads [`batch::LOADS`] users at a time.
 
 mod batch;
 mod count;
+mod doors;
 mod exact;
 mod flight;
+mod limit;
 mod load;
 mod lookup;
+mod own;
 mod spent;
+mod turns;
 
 use std::{sync::Arc, time::Duration};
 
 use rand::Rng;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -32,7 +35,7 @@ use crate::{
     audit::Sampler,
     config::Settings,
     domain::{Catalogue, Floors, UserId},
-    floor::{Freshness, Marks},
+    floor::{Freshness, Mark, Marks},
     source::{self, Source},
     telemetry::{Meters, Op, traces},
     tiers::{
@@ -41,8 +44,10 @@ use crate::{
     },
     trail::{Detail, Forward, Tier, Trail},
 };
+use doors::Doors;
 use flight::{Flight, Flights, Landed, Role, Start};
 use spent::{Slow, Spent, Ways};
+use turns::Kind;
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
@@ -74,7 +79,7 @@ pub enum Error {
     /// `min_seq` was not reached in time.
     #[error("min_seq was not reached in time")]
     NotReached,
-    /// A permit for the source was not had in time.
+    /// A turn at Redis or at the source was not had in time, or could not be expected.
     #[error("too many loads in flight")]
     Shed,
     /// The request's deadline, elsewhere than in the source.
@@ -89,7 +94,6 @@ struct Times {
     snapshot_ttl: Duration,
     lag_budget: Duration,
     lease_wait: Duration,
-    deadline: Duration,
     stale: Option<Duration>,
 }
 
@@ -141,8 +145,7 @@ pub struct Reader {
     meters: Arc<Meters>,
     tasks: TaskTracker,
     flights: Flights,
-    permits: Semaphore,
-    loads_max: usize,
+    doors: Doors,
     times: Times,
     sampler: Arc<Sampler>,
     slow: Slow,
@@ -174,14 +177,12 @@ impl Reader {
             meters,
             tasks,
             flights: Flights::default(),
-            permits: Semaphore::new(settings.limits.source_loads),
-            loads_max: settings.limits.source_loads,
+            doors: Doors::new(settings, Instant::now()),
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
                 lag_budget: settings.settlement.lag_budget_ms.0,
                 lease_wait: settings.redis.lease_wait_ms.0,
-                deadline: settings.limits.deadline_ms.0,
                 stale: settings
                     .stale
                     .enabled
@@ -215,7 +216,8 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Answer, Error> {
         let (begun, mut spent) = (Instant::now(), Spent::default());
-        let result = self.answer(user, &ask, begun, deadline, &mut spent).await;
+        let answer = self.answer(Kind::Single, user, &ask, begun, deadline, &mut spent);
+        let result = answer.await;
         let took = begun.elapsed();
         let outcome = self.count(user, result.as_ref(), begun, took, &spent);
         self.slow.read(user, result.as_ref(), outcome, took, &spent);
@@ -225,7 +227,15 @@ impl Reader {
     /// More than half of the places among the loads are free: somebody else may use the source a little.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.permits.available_permits() > self.loads_max / 2
+        self.doors.source.has_room()
+    }
+
+    /// Tells the meters how much is let in now.
+    pub fn keep_up(&self) {
+        let (loads, waiting) = self.doors.source.now();
+        let (_, waiting_for_redis) = self.doors.redis.now();
+        let waiting = waiting.saturating_add(waiting_for_redis);
+        self.meters.turns(loads, waiting);
     }
 
     /// Loads under way.
@@ -236,6 +246,7 @@ impl Reader {
 
     async fn answer(
         self: &Arc<Self>,
+        kind: Kind,
         user: UserId,
         ask: &Ask,
         begun: Instant,
@@ -248,9 +259,9 @@ impl Reader {
         };
         spent.memory = begun.elapsed();
         if ask.no_cache {
-            return self.fly_alone(user, ask, said, deadline, spent).await;
+            return self.fly_alone(kind, user, ask, said, deadline, spent).await;
         }
-        match self.fly(user, begun, said, deadline, spent).await {
+        match self.fly(kind, user, begun, said, deadline, spent).await {
             Ok(answer) => self.satisfy(user, ask, answer, deadline, spent).await,
             Err(error) => self.stale_or(user, ask, error),
         }
@@ -282,18 +293,29 @@ impl Reader {
     }
 
     /// Boards the user's flight: whether this reader leads it, the flight, and what it has to show.
-    fn board(&self, user: UserId, begun: Instant) -> (bool, Arc<Flight>, Floors) {
+    fn board(
+        &self,
+        kind: Kind,
+        user: UserId,
+        begun: Instant,
+    ) -> Result<(bool, Arc<Flight>, Floors), Error> {
         let mark = self.marks.of(user);
-        let start = Start::now(begun, &mark, &self.marks, &self.freshness);
+        let start = self.start(kind, begun, &mark);
         match self.flights.board(user, start, &self.freshness) {
-            Role::Leader(flight) => (true, flight, mark.floors),
-            Role::Follower(flight) => (false, flight, mark.floors),
+            Some(Role::Leader(flight)) => Ok((true, flight, mark.floors)),
+            Some(Role::Follower(flight)) => Ok((false, flight, mark.floors)),
+            None => Err(Error::Shed),
         }
+    }
+
+    fn start(&self, kind: Kind, at: Instant, mark: &Mark) -> Start {
+        Start::now(at, kind, mark, (&self.marks, &self.freshness))
     }
 
     /// Leads or follows a load, until one lands that this reader may be shown.
     async fn fly(
         self: &Arc<Self>,
+        kind: Kind,
         user: UserId,
         begun: Instant,
         said: Forward,
@@ -302,7 +324,7 @@ impl Reader {
     ) -> Result<Answer, Error> {
         let mut begun = begun;
         for _ in 0..BOARDINGS {
-            let (leads, flight, floors) = self.board(user, begun);
+            let (leads, flight, floors) = self.board(kind, user, begun)?;
             if leads {
                 self.lead_many(vec![(user, Arc::clone(&flight))]);
             }
@@ -314,13 +336,14 @@ impl Reader {
             begun = Instant::now();
         }
         // The flights that it followed were too old each time: one of its own.
-        self.fly_alone(user, &Ask::default(), said, deadline, spent)
+        self.fly_alone(kind, user, &Ask::default(), said, deadline, spent)
             .await
     }
 
     /// A load of its own, in its own task, that nobody follows: for who asked for the ledger, or found no flight young enough.
     async fn fly_alone(
         self: &Arc<Self>,
+        kind: Kind,
         user: UserId,
         ask: &Ask,
         said: Forward,
@@ -328,7 +351,7 @@ impl Reader {
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
         let mark = self.marks.of(user);
-        let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
+        let start = self.start(kind, Instant::now(), &mark);
         let (reader, fresh) = (Arc::clone(self), ask.no_cache);
         let load = async move {
             let mut spent = Spent::default();
@@ -379,16 +402,6 @@ impl Reader {
             ..Trail::memory(0)
         };
         Ok(Answer { held, trail })
-    }
-
-    /// A place among the loads from the source, had before half of the time is over.
-    async fn permit(&self, start: Start) -> Result<SemaphorePermit<'_>, Error> {
-        let half = self.times.deadline.checked_div(2).unwrap_or_default();
-        let end = start.at.checked_add(half).unwrap_or(start.at);
-        match tokio::time::timeout_at(end, self.permits.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Error::Shed),
-        }
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Meters {
     memory_entries: Gauge,
     memory_bytes: Gauge,
     loads_in_flight: Gauge,
+    loads_limit: Gauge,
+    turns_waiting: Gauge,
     evictions: Each<Evicted, Count>,
     notifications: Each<(Via, Applied), Count>,
     notification_delay: Seconds,
@@ -166,6 +168,13 @@ impl Meters {
         } else {
             self.loads_in_flight.decrement(1.0);
         }
+    }
+
+    /// How many loads are let in at once, and how many wait for a turn at Redis or the source.
+    pub fn turns(&self, loads: usize, waiting: usize) {
+        let value = |count| gauge_value(u64::try_from(count).unwrap_or(u64::MAX));
+        self.loads_limit.set(value(loads));
+        self.turns_waiting.set(value(waiting));
     }
 
     /// Memory let go of something.

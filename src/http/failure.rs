@@ -12,11 +12,18 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
+use rand::seq::IndexedRandom;
 
 use crate::{apply, config::Scope, read, source::Error as SourceError};
 
-/// Seconds after which a client that was sent away may come back.
+/// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+/// Those of who is sent away because there are too many: one of them, or all would come back together.
+const RETRY_AFTER_SPREAD: [HeaderValue; 3] = [
+    HeaderValue::from_static("1"),
+    HeaderValue::from_static("2"),
+    HeaderValue::from_static("3"),
+];
 /// Characters of a message: parsers quote what the client sent, and that can be long.
 const MSG_MAX_CHARS: usize = 256;
 
@@ -175,11 +182,11 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, super::answer::JSON);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        ) {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        } else if status == StatusCode::TOO_MANY_REQUESTS {
+            let seconds = RETRY_AFTER_SPREAD.choose(&mut rand::rng()).cloned();
+            headers.insert(RETRY_AFTER, seconds.unwrap_or(RETRY_AFTER_SECONDS));
         }
         if let Self::Method { allow } = self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -1,6 +1,6 @@
 //! The routes: which path, which method, which scope; what they read and what they hand on.
 //!
-//! Each changing route goes the same way: method, token, parameters, type, length, form, and only then the work.
+//! Each changing route goes the same way: method, token, parameters, type, length, form, room, and only then the work.
 
 use std::sync::Arc;
 
@@ -105,6 +105,7 @@ async fn batch<B: Backend>(State(api): State<Shared<B>>, request: Request) -> To
     if users.is_empty() {
         return Ok(answer::batch(&[], &[]));
     }
+    let _room = api.elements.users(users.len())?;
     let answers = api
         .timed(|deadline| api.backend.read_many(users.clone(), deadline))
         .await??;
@@ -121,6 +122,7 @@ async fn settle<B: Backend>(State(api): State<Shared<B>>, request: Request) -> T
     let notifications = json::notifications(&body)
         .inspect_err(|_| api.backend.malformed(Via::Http))
         .map_err(Failure::malformed)?;
+    let _room = api.elements.changes(notifications.len())?;
     let done = if notifications.is_empty() {
         crate::apply::Applied::default()
     } else {
@@ -138,6 +140,7 @@ async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Reques
     let entries = json::entries(&body)
         .inspect_err(|_| api.backend.malformed(Via::Ledger))
         .map_err(Failure::malformed)?;
+    let _room = api.elements.changes(entries.len())?;
     let done = if entries.is_empty() {
         crate::source::Written::default()
     } else {
@@ -153,6 +156,7 @@ async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Reques
 async fn invalidate<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
     let body = whole(&api, request, Scope::Admin).await?;
     let (users, floors) = json::invalidation(&body).map_err(Failure::malformed)?;
+    let _room = api.elements.changes(users.len())?;
     let done = if users.is_empty() {
         0
     } else {
@@ -165,6 +169,7 @@ async fn invalidate<B: Backend>(State(api): State<Shared<B>>, request: Request) 
 async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
     let body = whole(&api, request, Scope::Admin).await?;
     let users = json::users::<USERS_MAX>(&body).map_err(Failure::malformed)?;
+    let _room = api.elements.users(users.len())?;
     let done = if users.is_empty() {
         crate::apply::Warmed::default()
     } else {

@@ -2,14 +2,25 @@
 //!
 //! **Cancellation.** As for one user: loads that were begun go on.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight, spent::Spent};
-use crate::{domain::UserId, telemetry::traces};
+use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight, spent::Spent, turns::Kind};
+use crate::{
+    domain::UserId,
+    telemetry::traces,
+    tiers::redis::{Lookup, Redis},
+};
 
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;
@@ -41,7 +52,11 @@ impl Reader {
                     answers.insert(*user, answer);
                 }
                 Err(said) => {
-                    let (role, flight, floors) = self.board(*user, begun);
+                    let boarded = self.board(Kind::Bulk, *user, begun);
+                    let (role, flight, floors) = boarded.inspect_err(|error| {
+                        self.turn_away(std::mem::take(&mut leading));
+                        self.count(*user, Err(error), begun, begun.elapsed(), &Spent::default());
+                    })?;
                     if role {
                         leading.push((*user, Arc::clone(&flight)));
                     }
@@ -56,7 +71,8 @@ impl Reader {
                 Ok(landed) if landed.suits(&floors) => Ok(answer_of(landed, said, follows)),
                 Ok(_) => {
                     let now = Instant::now();
-                    self.answer(user, &ask, now, deadline, &mut spent).await
+                    self.answer(Kind::Bulk, user, &ask, now, deadline, &mut spent)
+                        .await
                 }
                 Err(error) => self.stale_or(user, &ask, error),
             };
@@ -87,7 +103,7 @@ impl Reader {
             let reader = Arc::clone(self);
             async move {
                 let (now, ask, mut spent) = (Instant::now(), Ask::default(), Spent::default());
-                let answer = reader.answer(user, &ask, now, deadline, &mut spent);
+                let answer = reader.answer(Kind::Bulk, user, &ask, now, deadline, &mut spent);
                 now >= end || answer.await.is_err()
             }
         });
@@ -107,22 +123,34 @@ impl Reader {
         }
         let reader = Arc::clone(self);
         let run: BoxFuture<'static, ()> = Box::pin(async move {
-            let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
             let looked = match &reader.redis {
-                Some(redis) => redis.get_many(&users).await.into_iter().map(Some).collect(),
-                None => vec![None; users.len()],
+                Some(redis) => match reader.look(redis, &flights).await {
+                    Some(looked) => looked.into_iter().map(Some).collect(),
+                    None => return reader.turn_away(flights),
+                },
+                None => vec![None; flights.len()],
             };
+            // One that is sent away fails the batch: the rest of it would be work for nobody. What Redis holds is no work.
+            let shut = flights.len() > 1 && reader.doors.source.is_shut(Kind::Bulk);
+            let shed = &AtomicBool::new(shut);
             let loads = flights
                 .into_iter()
                 .zip(looked)
                 .map(|((user, flight), looked)| {
                     let reader = &reader;
                     async move {
+                        let held = matches!(looked, Some(Lookup::Hit { .. }));
+                        if !held && shed.load(Ordering::Relaxed) {
+                            return reader.turn_away(vec![(user, flight)]);
+                        }
                         let mut spent = Spent::default();
                         reader.meters.load_in_flight(true);
                         let load = reader.load(user, flight.start, looked, false, &mut spent);
                         let landed = load.instrument(traces::load(user)).await;
                         reader.meters.load_in_flight(false);
+                        if matches!(landed, Err(Error::Shed)) {
+                            shed.store(true, Ordering::Relaxed);
+                        }
                         reader.flights.land(user, &flight, landed, spent);
                     }
                 });
@@ -131,5 +159,29 @@ impl Reader {
                 .await;
         });
         self.tasks.spawn(run.instrument(Span::current()));
+    }
+
+    /// What Redis holds of them, asked in its turn; none where that does not come.
+    async fn look(&self, redis: &Redis, flights: &[(UserId, Arc<Flight>)]) -> Option<Vec<Lookup>> {
+        let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
+        let [(_, first), rest @ ..] = flights else {
+            return Some(Vec::new());
+        };
+        let kind = if rest.is_empty() {
+            Kind::Single
+        } else {
+            Kind::Bulk
+        };
+        let end = self.doors.half_time(first.start);
+        let _place = self.doors.redis.take(kind, end).await?;
+        Some(redis.get_many(&users).await)
+    }
+
+    /// Loads that are not even begun.
+    fn turn_away(&self, flights: Vec<(UserId, Arc<Flight>)>) {
+        for (user, flight) in flights {
+            let shed = Err(Error::Shed);
+            self.flights.land(user, &flight, shed, Spent::default());
+        }
     }
 }

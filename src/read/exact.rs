@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, Reader, flight::Start, spent::Spent};
+use super::{Answer, Ask, Error, Reader, spent::Spent, turns::Kind};
 use crate::{
     clock,
     domain::UserId,
@@ -32,7 +32,7 @@ impl Reader {
             return Ok(answer);
         }
         let mark = self.marks.of(user);
-        let start = Start::now(Instant::now(), &mark, &self.marks, &self.freshness);
+        let start = self.start(Kind::Single, Instant::now(), &mark);
         let end = start
             .at
             .checked_add(self.times.lag_budget)
@@ -40,10 +40,10 @@ impl Reader {
         let mut snapshot = before.clone();
         let mut pause = Duration::from_millis(1);
         loop {
-            let permit = self.permit(start).await?;
+            let place = self.doors.place(user, start).await?;
             snapshot = self.look_again(user, snapshot, &ask.min_seq, spent).await?;
             // Who only waits keeps no place among the loads.
-            drop(permit);
+            drop(place);
             if ask.min_seq.met_by(&snapshot) {
                 break;
             }

@@ -4,19 +4,24 @@
 //! load. A reader never follows a load that may not know what the reader has to be shown ([`Start::may_be_followed`]).
 //!
 //! **Cancellation.** Followers may be dropped at any time; the load goes on.
+//!
+//! **Limits.** [`FLIGHTS_MAX`] loads at once, waiting or not; batches begin none beyond half of that.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Error, spent::Spent};
+use super::{Error, spent::Spent, turns::Kind};
 use crate::{
     domain::{Floors, UserId},
     floor::{Freshness, Mark, Marks},
     render::Held,
     trail::{Detail, Forward, Tier},
 };
+
+/// Loads at once, of all kinds and in all states: what they take of memory has a bound.
+const FLIGHTS_MAX: usize = 16_384;
 
 /// What was known when a load began.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +34,8 @@ pub struct Start {
     pub reread: u64,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,
+    /// For whom it began.
+    pub(super) kind: Kind,
 }
 
 /// What a load brought.
@@ -80,12 +87,18 @@ pub struct Flights(Mutex<HashMap<UserId, Arc<Flight>>>);
 impl Start {
     /// A load of this user that begins now.
     #[must_use]
-    pub fn now(at: Instant, mark: &Mark, marks: &Marks, freshness: &Freshness) -> Self {
+    pub(super) fn now(
+        at: Instant,
+        kind: Kind,
+        mark: &Mark,
+        (marks, freshness): (&Marks, &Freshness),
+    ) -> Self {
         Self {
             at,
             generation: marks.generation(),
             reread: mark.reread,
             proven: freshness.proven(at),
+            kind,
         }
     }
 
@@ -100,20 +113,27 @@ impl Start {
 }
 
 impl Flights {
-    /// The user's load under way, or a new one that the caller has to run.
-    pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Role {
+    /// The user's load under way, or a new one that the caller has to run; none where there are too many.
+    pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Option<Role> {
         let mut flights = self.0.lock();
         if let Some(flight) = flights.get(&user)
             && flight.start.may_be_followed(&start, freshness)
         {
-            return Role::Follower(Arc::clone(flight));
+            return Some(Role::Follower(Arc::clone(flight)));
+        }
+        let most = match start.kind {
+            Kind::Single => FLIGHTS_MAX,
+            Kind::Bulk => FLIGHTS_MAX / 2,
+        };
+        if flights.len() >= most {
+            return None;
         }
         let flight = Arc::new(Flight {
             start,
             landed: watch::Sender::new(None),
         });
         flights.insert(user, Arc::clone(&flight));
-        Role::Leader(flight)
+        Some(Role::Leader(flight))
     }
 
     /// The load is over: nobody joins it any more, and all followers hear.

@@ -6,7 +6,7 @@
 //!
 //! **Cancellation.** Runs in a task of its own; if the task is dropped, the lease ends by itself.
 //!
-//! **Limits.** A permit for each load; `lag_budget` for reaching floors; the source's own timeout for each statement.
+//! **Limits.** A turn at the source for each load and for each look after it; `lag_budget` for reaching floors; the source's own timeout for each statement.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -88,7 +88,7 @@ impl Reader {
                 known: Known::default(),
             },
             Some(redis) => {
-                let asked = self.ask_redis(redis, user, start, looked, fresh).await;
+                let asked = self.ask_redis(redis, user, start, looked, fresh).await?;
                 // For several users at once Redis was asked before this began.
                 spent.redis = start.at.elapsed();
                 match asked {
@@ -130,7 +130,7 @@ impl Reader {
             .negative_amounts(u64::try_from(negative).unwrap_or(0));
 
         let (mut snapshot, mut unmet) = self
-            .reach(user, &loaded.snapshot, &asked.known, spent)
+            .reach(user, start, &loaded.snapshot, &asked.known, spent)
             .await?;
         fail::fail_point!("reached");
         let mut kept_for = None;
@@ -144,7 +144,9 @@ impl Reader {
             spent.redis = spent.redis.saturating_add(begun.elapsed());
             if refused {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
-                (snapshot, unmet) = self.reach(user, &snapshot, &asked.known, spent).await?;
+                (snapshot, unmet) = self
+                    .reach(user, start, &snapshot, &asked.known, spent)
+                    .await?;
             }
         } else if let (false, Some(redis), Some(grant)) =
             (unmet.is_empty(), &self.redis, &asked.grant)
@@ -185,7 +187,7 @@ impl Reader {
         })
     }
 
-    /// As [`Reader::ask_source`], with a permit and a look at the clock.
+    /// As [`Reader::ask_source`], in its turn and with a look at the clock.
     async fn ask_source_in_turn(
         &self,
         user: UserId,
@@ -195,9 +197,9 @@ impl Reader {
         spent: &mut Spent,
     ) -> Result<Loaded, Error> {
         let waits = Instant::now();
-        let permit = self.permit(start).await;
+        let place = self.doors.place(user, start).await;
         spent.permit = waits.elapsed();
-        let _permit = permit?;
+        let (place, _turn) = place?;
         let (begun, cost) = (Instant::now(), Cost::default());
         let loaded = self
             .ask_source(user, start, asked, fresh, &cost, &mut spent.asked)
@@ -210,6 +212,10 @@ impl Reader {
             Err(source::Error::Corrupt(_)) => Some(Fault::Corrupt),
             Err(source::Error::Unavailable(_)) => Some(Fault::Error),
         };
+        // What failed otherwise says nothing of load: a source that is away refuses at once.
+        if matches!(fault, None | Some(Fault::Timeout)) {
+            place.told(spent.source, fault.is_some()).await;
+        }
         match fault {
             None => self.meters.tier(Tier::Source, Op::Load, spent.source),
             Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
@@ -293,6 +299,7 @@ impl Reader {
     async fn reach(
         &self,
         user: UserId,
+        start: Start,
         snapshot: &Snapshot,
         known: &Known,
         spent: &mut Spent,
@@ -308,7 +315,9 @@ impl Reader {
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }
+            let place = self.doors.place(user, start).await?;
             snapshot = self.look_again(user, snapshot, &floors, spent).await?;
+            drop(place);
             if floors.met_by(&snapshot) {
                 continue;
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Reader,
+    Error, Reader,
     flight::{Landed, Start},
     load::{Asked, Origin, pauses},
 };
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Reader {
-    /// What Redis holds, or the right to fill it.
+    /// What Redis holds, or the right to fill it. The error: neither, and the source cannot be asked now either.
     pub(super) async fn ask_redis(
         &self,
         redis: &Redis,
@@ -29,13 +29,13 @@ impl Reader {
         start: Start,
         looked: Option<Lookup>,
         fresh: bool,
-    ) -> Result<Landed, Asked> {
+    ) -> Result<Result<Landed, Asked>, Error> {
         let refused = |forward, grant, known| {
-            Err(Asked {
+            Ok(Err(Asked {
                 forward: Some(forward),
                 grant,
                 known,
-            })
+            }))
         };
         let nothing = Known::default;
         let mut forward = if fresh {
@@ -71,13 +71,16 @@ impl Reader {
                 }
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
-                        return Ok(landed);
+                        return Ok(Ok(landed));
                     }
                     (forward, outdone) = (Forward::Stale, true);
                 }
                 Lookup::Miss(_) => {}
                 Lookup::Stale(_) => forward = Forward::Stale,
             }
+        }
+        if self.doors.is_shut(user, start) {
+            return Err(Error::Shed);
         }
         let patience = Instant::now().checked_add(self.times.lease_wait);
         for pause in pauses() {
@@ -90,7 +93,7 @@ impl Reader {
                 }
                 Ok(Lease::Hit { snapshot, ttl }) => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
-                        return Ok(landed);
+                        return Ok(Ok(landed));
                     }
                     (forward, outdone) = (Forward::Stale, true);
                 }

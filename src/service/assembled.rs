@@ -233,6 +233,7 @@ impl Assembled {
     pub(super) fn keep_up(&self) {
         let (entries, bytes) = self.memory.size();
         self.meters.memory(entries, bytes);
+        self.reader.keep_up();
         let (readiness, degraded) = readiness::of(self);
         self.meters
             .health(readiness.not_ready.is_empty(), &degraded);

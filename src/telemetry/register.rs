@@ -99,6 +99,8 @@ impl Meters {
             memory_entries: gauge("memory_entries"),
             memory_bytes: gauge("memory_bytes"),
             loads_in_flight: gauge("loads_in_flight"),
+            loads_limit: gauge("loads_limit"),
+            turns_waiting: gauge("turns_waiting"),
             evictions: each(Evicted::ALL.iter().copied(), |cause| {
                 count("evictions_total", vec![Label::new("cause", cause.word())])
             }),
@@ -235,6 +237,14 @@ fn describe() {
         ("memory_entries", "Snapshots held in memory"),
         ("memory_bytes", "Bytes held in memory, as weighed"),
         ("loads_in_flight", "Loads from the source under way"),
+        (
+            "loads_limit",
+            "Loads that the source is asked for at once, now",
+        ),
+        (
+            "turns_waiting",
+            "Loads that wait for a turn at Redis or the source",
+        ),
         ("build_info", "The version that runs"),
     ] {
         metrics::describe_gauge!(named(name), what);

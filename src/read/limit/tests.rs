@@ -1,0 +1,226 @@
+//! The limit on simulated sources, without a clock: a source answers so many at once, the others wait in it.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+const FLOOR: usize = 4;
+const CEILING: usize = 256;
+const BOUNDS: Bounds = Bounds {
+    floor: FLOOR,
+    ceiling: CEILING,
+    slack: Duration::from_millis(2),
+    longest: Duration::from_millis(500),
+};
+const TICK: Duration = Duration::from_micros(250);
+
+/// A source with so many places; what is asked beyond them waits in it. Always more is asked than is let in.
+struct World {
+    limit: Limit,
+    now: Instant,
+    /// When each began, and how much of its time is left, in the order asked.
+    under_way: VecDeque<(Instant, Duration)>,
+    places: usize,
+    takes: Duration,
+    timeout: Duration,
+    answered: u64,
+    /// Questions that want to be asked at the same time.
+    wanted: usize,
+}
+
+impl World {
+    fn new(places: usize, takes: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            limit: Limit::new(BOUNDS, now),
+            now,
+            under_way: VecDeque::new(),
+            places,
+            takes,
+            timeout: Duration::from_secs(1),
+            answered: 0,
+            wanted: usize::MAX,
+        }
+    }
+
+    /// One tick: the first `places` are worked at; whoever is over makes room.
+    fn tick(&mut self) {
+        self.now += TICK;
+        for (_, left) in self.under_way.iter_mut().take(self.places) {
+            *left = left.saturating_sub(TICK);
+        }
+        let mut at = 0;
+        while let Some((begun, left)) = self.under_way.get(at).copied() {
+            let took = self.now - begun;
+            let timed_out = took >= self.timeout;
+            if !left.is_zero() && !timed_out {
+                at += 1;
+                continue;
+            }
+            self.under_way.remove(at);
+            self.answered += u64::from(!timed_out);
+            let busy = self.under_way.len();
+            let sample = Sample {
+                begun,
+                took,
+                timed_out,
+                lag: Duration::ZERO,
+            };
+            self.limit.told(sample, busy, self.now);
+            self.limit.ended(busy, self.now);
+        }
+        while self.under_way.len() < self.limit.in_force().min(self.wanted) {
+            self.under_way.push_back((self.now, self.takes));
+            self.limit.began(self.under_way.len());
+        }
+    }
+
+    /// For so long; what was answered in it.
+    fn run(&mut self, time: Duration) -> u64 {
+        let (before, end) = (self.answered, self.now + time);
+        while self.now < end {
+            self.tick();
+        }
+        self.answered - before
+    }
+
+    /// What the source can do in a second.
+    fn best(&self) -> u64 {
+        let each = self.takes.as_micros();
+        u64::try_from(1_000_000 * self.places as u128 / each).unwrap()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn it_finds_the_knee_of_a_source_and_keeps_its_throughput() {
+    for places in [1, 2, 8, 32] {
+        for takes in [5, 20, 60].map(Duration::from_millis) {
+            let mut world = World::new(places, takes);
+            world.run(3 * SECOND);
+            let answered = world.run(10 * SECOND);
+            let best = 10 * world.best();
+            assert!(
+                answered * 100 >= best * 93,
+                "{places} × {takes:?}: {answered} of {best}"
+            );
+            let (found, few) = (world.limit.found, 4 * places + 6);
+            assert!(
+                (places.min(CEILING)..=few).contains(&found),
+                "{places} × {takes:?}: {found}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_overload_that_lasts_does_not_become_the_measure_of_itself() {
+    let mut world = World::new(8, Duration::from_millis(10));
+    world.run(5 * SECOND);
+    let first = world.limit.found;
+    world.run(180 * SECOND);
+    let last = world.limit.found;
+    assert!(last <= first + first / 2, "from {first} to {last}");
+    assert!(world.limit.baseline.unwrap() <= Duration::from_millis(15));
+}
+
+#[test]
+fn a_silent_source_is_asked_by_few_and_a_quick_one_by_many_within_two_seconds() {
+    let mut world = World::new(64, Duration::from_millis(10));
+    world.run(3 * SECOND);
+    assert!(world.limit.found >= 64, "{}", world.limit.found);
+    world.places = 0;
+    world.run(20 * SECOND);
+    assert!(world.limit.found <= 2 * FLOOR, "{}", world.limit.found);
+    world.places = 64;
+    world.run(2 * SECOND);
+    let answered = world.run(SECOND);
+    assert!(answered * 10 >= world.best() * 9, "{answered}");
+}
+
+#[test]
+fn a_source_that_becomes_slow_in_itself_is_soon_asked_as_much_as_before() {
+    let mut world = World::new(64, Duration::from_millis(4));
+    world.run(3 * SECOND);
+    world.takes = Duration::from_millis(40);
+    world.run(2 * SECOND);
+    let answered = world.run(5 * SECOND);
+    assert!(answered * 10 >= 5 * world.best() * 8, "{answered}");
+    world.takes = Duration::from_millis(4);
+    world.run(SECOND);
+    let answered = world.run(SECOND);
+    assert!(answered * 10 >= world.best() * 8, "{answered}");
+}
+
+#[test]
+fn a_limit_that_is_not_used_does_not_change() {
+    let mut world = World::new(64, Duration::from_millis(10));
+    world.wanted = 3;
+    world.run(5 * SECOND);
+    assert_eq!(world.limit.found, FIRST);
+    world.takes = Duration::from_millis(300);
+    world.run(5 * SECOND);
+    assert_eq!(world.limit.found, FIRST);
+}
+
+#[test]
+fn some_users_who_always_time_out_do_not_lower_it() {
+    let now = Instant::now();
+    let mut limit = Limit::new(BOUNDS, now);
+    let mut at = now;
+    for number in 0..4_000_u32 {
+        at += Duration::from_millis(1);
+        limit.began(limit.in_force());
+        let timed_out = number % 4 == 0;
+        let took = if timed_out { SECOND } else { TICK };
+        let sample = Sample {
+            begun: at,
+            took,
+            timed_out,
+            lag: Duration::ZERO,
+        };
+        limit.told(sample, 1, at);
+    }
+    assert_eq!(limit.in_force(), CEILING);
+}
+
+#[test]
+fn it_does_not_fall_because_this_machine_is_busy_unless_questions_come_near_their_timeout() {
+    let mut at = Instant::now();
+    let mut limit = Limit::new(BOUNDS, at);
+    let mut run = |limit: &mut Limit, lag: Duration| {
+        for _ in 0..4_000 {
+            at += Duration::from_millis(1);
+            limit.began(limit.in_force());
+            let sample = Sample {
+                begun: at,
+                took: Duration::from_millis(2) + 4 * lag,
+                timed_out: false,
+                lag,
+            };
+            limit.told(sample, 1, at);
+        }
+    };
+    run(&mut limit, Duration::ZERO);
+    assert_eq!(limit.found, CEILING);
+    run(&mut limit, Duration::from_millis(40));
+    assert_eq!(limit.found, CEILING);
+    run(&mut limit, Duration::from_millis(200));
+    assert!(limit.found < CEILING / 2, "{}", limit.found);
+}
+
+#[test]
+fn floor_and_ceiling_hold_for_any_settings() {
+    for (floor, ceiling) in [(4, 1), (4, 4), (1, 1), (4, 1_000_000), (0, 0)] {
+        let bounds = Bounds {
+            floor,
+            ceiling,
+            ..BOUNDS
+        };
+        let limit = Limit::new(bounds, Instant::now());
+        let allowed = 1..=ceiling.max(1);
+        assert!(allowed.contains(&limit.in_force()), "{floor} {ceiling}");
+        assert!(allowed.contains(&limit.part()));
+    }
+}
