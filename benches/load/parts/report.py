@@ -13,7 +13,7 @@ from .servers import CASSANDRA, ROOT
 from .stress import FILES_MORE
 
 OURS = "balance-cache"
-HEAD = ["scenario", "who", "answered by", "requests/s", "busy", "CPU µs/request", "server + store", "least–most", "ours ÷ peer",
+HEAD = ["scenario", "who", "answered by", "requests/s", "busy", "CPU µs/request", "of it", "least–most", "ours ÷ peer",
         "p50 ms", "p99", "p99.9", "70 %: requests/s", "p99 ms", "p99.9", "ours ÷ peer"]
 # scenario, what, at most (or at least), the peer whose CPU (or p99 at 70 %) ours is divided by.
 RATIOS = (
@@ -68,17 +68,22 @@ def hits(figures):
     return ", ".join(words) or "—"
 
 
+def parts(figures):
+    """Server and stores."""
+    return ", ".join(f"{name} {micro:.2f}" for name, micro in figures.parts.items())
+
+
 def rows_of(section):
-    ours = next(iter(section.figures.values()))
-    for name, one in section.figures.items():
-        first = one is ours
+    ours = section.figures.get(OURS)
+    for number, (name, one) in enumerate(section.figures.items()):
+        peer = ours is not None and one is not ours
         opened = one.open_rate > 0
         yield [
-            section.title if first else "", name, hits(one), f"{one.rate:.0f}", f"{one.busy:.0%}", f"{one.cpu:.2f}",
-            f"{one.server:.2f} + {one.store:.2f}", f"{one.least:.2f}–{one.most:.2f}", "" if first else ratio(ours.cpu / one.cpu),
-            f"{one.p50:.2f}", f"{one.p99:.2f}", f"{one.p999:.2f}", f"{one.open_rate:.0f}" if opened else "",
-            f"{one.open_p99:.2f}" if opened else "", f"{one.open_p999:.2f}" if opened else "",
-            ratio(ours.open_p99 / one.open_p99) if opened and not first and one.open_p99 else "",
+            "" if number else section.title, name, hits(one), f"{one.rate:.0f}", f"{one.busy:.0%}", f"{one.cpu:.2f}",
+            parts(one), f"{one.least:.2f}–{one.most:.2f}", ratio(ours.cpu / one.cpu) if peer else "",
+            f"{one.p50:.3f}", f"{one.p99:.3f}", f"{one.p999:.3f}", f"{one.open_rate:.0f}" if opened else "",
+            f"{one.open_p99:.3f}" if opened else "", f"{one.open_p999:.3f}" if opened else "",
+            ratio(ours.open_p99 / one.open_p99) if opened and peer and one.open_p99 else "",
         ]
 
 
@@ -117,6 +122,12 @@ def had_to_be_shown(sections):
     return found
 
 
+def not_answered(sections):
+    """A line for everybody of whom not all answers were 200."""
+    return [f"{section.title}: {one.bad} answers of {name} were not 200" for section in sections if isinstance(section, Section)
+            for name, one in section.figures.items() if one.bad]
+
+
 def write(path, sections, command, left_out, options, began):
     now = datetime.datetime.now(datetime.timezone.utc)
     commit = said("git", "describe", "--always", "--dirty") or "unknown"
@@ -138,6 +149,7 @@ def write(path, sections, command, left_out, options, began):
         lines += [f"* {name}: {what}" for name, what in WHAT.items() if name in names]
         lines += [f"* {name} is left out: {why}" for name, why in left_out.items()]
         lines += [f"* {section.title}: {section.note}" for section in compared if section.note]
+        lines += [f"* **{line}**" for line in not_answered(sections)]
         lines.append("")
     for section in sections:
         if not isinstance(section, Section):
