@@ -25,6 +25,8 @@ use tokio::{
     time::{Duration, Instant, Sleep},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::head::{self, Framing, Parsed};
 
 /// Bytes of one read.
@@ -36,8 +38,20 @@ const AHEAD_MAX: usize = 16 * 1024;
 /// What a connection keeps of the room that its answers took.
 const ROOM_MAX: usize = 4 * 1024;
 
-/// An answer that takes its time: its bytes, all of them.
-pub type Later = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Late {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where among them another field may be put in.
+    pub fields_end: usize,
+}
+
+/// An answer that takes its time.
+pub type Later = Pin<Box<dyn Future<Output = Late> + Send>>;
+
+/// What says that a connection ends.
+pub const CLOSE: &[u8] = b"\r\nconnection: close";
 
 /// What is said to a request.
 pub enum Said {
@@ -64,6 +78,8 @@ pub trait Says {
 pub enum Next {
     /// Nothing: it is over.
     End,
+    /// To be told that what it said cannot be understood.
+    Refusal,
     /// Somebody who answers one request: its head and so much of its body are the first `here` bytes of [`Front::held`],
     /// and `left` bytes of its body are still to come.
     One {
@@ -100,6 +116,8 @@ enum Then {
 /// What ends the wait for a request.
 pub struct Waits<'a, F> {
     /// The service ends.
+    pub ends: &'a CancellationToken,
+    /// The wait for that.
     pub stop: Pin<&'a mut F>,
     /// And has waited long enough.
     pub cut: Pin<&'a mut F>,
@@ -117,12 +135,14 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
     /// From now on.
     #[must_use]
     pub fn new(
+        ends: &'a CancellationToken,
         stop: Pin<&'a mut F>,
         cut: Pin<&'a mut F>,
         alarm: Pin<&'a mut Sleep>,
         patience: Duration,
     ) -> Self {
         Self {
+            ends,
             stop,
             cut,
             alarm,
@@ -139,10 +159,11 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
             .told
             .as_ref()
             .is_some_and(|told| told.will_wake(context.waker()));
-        if again && told {
+        // Who woke us may have been one of these all the same.
+        if again && told && !self.ends.is_cancelled() && !self.alarm.is_elapsed() {
             return Poll::Pending;
         }
-        if self.stop.as_mut().poll(context).is_ready() {
+        if self.ends.is_cancelled() || self.stop.as_mut().poll(context).is_ready() {
             return Poll::Ready(Waited::Stopped);
         }
         while self.alarm.as_mut().poll(context).is_ready() {
@@ -221,9 +242,16 @@ impl Front {
             }
             if let Some(later) = &mut self.later {
                 match later.as_mut().poll(context) {
-                    Poll::Ready(answer) => {
+                    Poll::Ready(Late {
+                        mut bytes,
+                        fields_end,
+                    }) => {
                         self.later = None;
-                        self.out = answer;
+                        if self.then.is_none() && waits.ends.is_cancelled() {
+                            bytes.splice(fields_end..fields_end, CLOSE.iter().copied());
+                            self.then = Some(Next::End);
+                        }
+                        self.out = bytes;
                         waits.since = Instant::now();
                         continue;
                     }
@@ -234,9 +262,9 @@ impl Front {
                 return Poll::Ready(next);
             }
             if std::mem::take(&mut self.unseen) {
-                self.look_at_held(who);
+                self.look_at_held(who, waits.ends.is_cancelled());
             } else {
-                match self.poll_read(who, context) {
+                match self.poll_read(who, waits.ends, context) {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(Next::End),
                     Poll::Pending => {
@@ -297,7 +325,12 @@ impl Front {
     }
 
     /// Reads once and answers what it can; false at the end of the stream.
-    fn poll_read(&mut self, who: &impl Says, context: &mut Context<'_>) -> Poll<bool> {
+    fn poll_read(
+        &mut self,
+        who: &impl Says,
+        ends: &CancellationToken,
+        context: &mut Context<'_>,
+    ) -> Poll<bool> {
         let mut room = [const { MaybeUninit::uninit() }; READ];
         let mut came = ReadBuf::uninit(&mut room);
         match Pin::new(&mut self.stream).poll_read(context, &mut came) {
@@ -308,19 +341,19 @@ impl Front {
         }
         if self.held.is_empty() {
             // The usual case: whole requests, answered from where they were read to.
-            let (used, then) = answer_all(who, came.filled(), &mut self.out);
+            let (used, then) = answer_all(who, came.filled(), ends.is_cancelled(), &mut self.out);
             self.held
                 .extend_from_slice(came.filled().get(used..).unwrap_or_default());
             self.go_on(then);
         } else {
             self.held.extend_from_slice(came.filled());
-            self.look_at_held(who);
+            self.look_at_held(who, ends.is_cancelled());
         }
         Poll::Ready(true)
     }
 
-    fn look_at_held(&mut self, who: &impl Says) {
-        let (used, then) = answer_all(who, &self.held, &mut self.out);
+    fn look_at_held(&mut self, who: &impl Says, ends: bool) {
+        let (used, then) = answer_all(who, &self.held, ends, &mut self.out);
         self.held.drain(..used.min(self.held.len()));
         self.go_on(then);
     }
@@ -337,17 +370,19 @@ impl Front {
     }
 }
 
-/// Answers the requests that `input` begins with: how many bytes they were, and what the rest needs.
-fn answer_all(who: &impl Says, input: &[u8], out: &mut Vec<u8>) -> (usize, Then) {
+/// Answers the requests that `input` begins with: how many bytes they were, and what the rest needs. Where the service `ends`,
+/// the first of them is the last.
+fn answer_all(who: &impl Says, input: &[u8], ends: bool, out: &mut Vec<u8>) -> (usize, Then) {
     let mut used: usize = 0;
     while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
         let mut room = head::room();
         let head = match head::parse(rest, &mut room) {
             Parsed::Partial if rest.len() < HEAD_MAX => break,
-            Parsed::Partial | Parsed::Unreadable => return (used, Then::Next(Next::All)),
+            Parsed::Partial | Parsed::TooMany => return (used, Then::Next(Next::All)),
+            Parsed::Unreadable => return (used, Then::Next(Next::Refusal)),
             Parsed::Head(head) => head,
         };
-        let last = head.framing == Framing::Last;
+        let last = ends || head.framing == Framing::Last;
         let said = match head.framing {
             Framing::None | Framing::Last => who.say(&head, last, out),
             Framing::Body(_) | Framing::Other => Said::Nothing,
@@ -360,6 +395,9 @@ fn answer_all(who: &impl Says, input: &[u8], out: &mut Vec<u8>) -> (usize, Then)
                 return (input.len(), Then::Later(later, Some(Next::End)));
             }
             (Said::Later(later), _) => return (behind, Then::Later(later, None)),
+            (Said::Nothing, _) if head.target.parse::<http::Uri>().is_err() => {
+                return (used, Then::Next(Next::Refusal));
+            }
             (Said::Nothing, Framing::None) => return (used, Then::Next(one(&head, rest, 0))),
             (Said::Nothing, Framing::Body(bytes)) => {
                 return (used, Then::Next(one(&head, rest, bytes)));

@@ -55,7 +55,9 @@ pub enum Framing {
 pub enum Parsed<'h, 'b> {
     /// The beginning of a head.
     Partial,
-    /// No head that can be read here.
+    /// More fields than are read here.
+    TooMany,
+    /// No head.
     Unreadable,
     /// A head.
     Head(Head<'h, 'b>),
@@ -66,6 +68,7 @@ pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut Room<'b>) -> Parsed<'h, 'b> 
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, room) {
         Ok(Status::Partial) => Parsed::Partial,
+        Err(httparse::Error::TooManyHeaders) => Parsed::TooMany,
         Err(_) => Parsed::Unreadable,
         Ok(Status::Complete(len)) => match (request.method, request.path) {
             (Some(method), Some(target)) => Parsed::Head(Head {
@@ -134,7 +137,7 @@ mod tests {
                 );
                 Some(head.framing)
             }
-            Parsed::Partial | Parsed::Unreadable => None,
+            Parsed::Partial | Parsed::TooMany | Parsed::Unreadable => None,
         }
     }
 

@@ -232,14 +232,12 @@ impl<S: Answers> Connection<S> {
         let _ = stream.set_nodelay(true);
         let (stop, cut) = (pin!(self.shutdown.cancelled()), pin!(self.cut.cancelled()));
         let alarm = pin!(sleep(self.header_timeout));
-        let mut waits = Waits::new(stop, cut, alarm, self.header_timeout);
+        let mut waits = Waits::new(&self.shutdown, stop, cut, alarm, self.header_timeout);
         let mut front = Front::new(stream);
         loop {
             match front.next(&self.service, &mut waits).await {
-                Next::End => {
-                    let _ = front.stream.shutdown().await;
-                    return;
-                }
+                Next::End => return close(front.stream).await,
+                Next::Refusal => return refuse(front.stream, &self.service.refusal()).await,
                 Next::All => {
                     // Boxed: what few connections need takes no room in the others.
                     return Box::pin(self.all(front)).await;
@@ -262,15 +260,17 @@ impl<S: Answers> Connection<S> {
             let response = self.service.answer(request).await;
             Ok::<_, Infallible>(response.map(|body| Watched::new(body, Arc::clone(&made))))
         });
-        let mut connection = self.builder.serve_connection(one, service);
+        let mut builder = self.builder.clone();
+        builder.keep_alive(!self.shutdown.is_cancelled());
+        let mut connection = builder.serve_connection(one, service);
         self.drive(Pin::new(&mut connection)).await?.ok();
         let one = connection.into_parts().io;
         let goes_on = one.is_done() && !self.shutdown.is_cancelled();
-        let (mut stream, ahead) = one.into_parts();
+        let (stream, ahead) = one.into_parts();
         if goes_on {
             return Some(Front::back(stream, held, &ahead));
         }
-        let _ = stream.shutdown().await;
+        close(stream).await;
         None
     }
 
@@ -283,12 +283,12 @@ impl<S: Answers> Connection<S> {
         let Some(ended) = self.drive(Pin::new(&mut connection)).await else {
             return;
         };
-        let mut stream = connection.into_parts().io.into_inner();
+        let stream = connection.into_parts().io.into_inner();
         if ended.is_err_and(|error| error.is_parse()) {
             // hyper's own answer stays in its buffer: with pipelining it waits for the rest of what cannot be read.
-            let _ = timeout(LINGER, refuse(stream, &self.service.refusal())).await;
+            refuse(stream, &self.service.refusal()).await;
         } else {
-            let _ = stream.shutdown().await;
+            close(stream).await;
         }
     }
 
@@ -318,9 +318,26 @@ impl<S: Answers> Connection<S> {
     }
 }
 
-/// Answers, and reads on for a while: a client that is still sending would lose the answer to a reset.
-async fn refuse(mut stream: TcpStream, refusal: &[u8]) -> io::Result<()> {
-    stream.write_all(refusal).await?;
+/// Answers what could not be read.
+async fn refuse(mut stream: TcpStream, refusal: &[u8]) {
+    let refused = async {
+        stream.write_all(refusal).await?;
+        finish(stream).await
+    };
+    let _ = timeout(LINGER, refused).await;
+}
+
+/// Ends a connection. A client that is still sending would lose the last answer to a reset: it is listened to for a while.
+async fn close(mut stream: TcpStream) {
+    let sends = matches!(stream.try_read(&mut [0]), Ok(bytes) if bytes > 0);
+    if sends {
+        let _ = timeout(LINGER, finish(stream)).await;
+    } else {
+        let _ = stream.shutdown().await;
+    }
+}
+
+async fn finish(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut rest = tokio::io::AsyncReadExt::take(stream, LINGER_BYTES);
     tokio::io::copy(&mut rest, &mut tokio::io::sink())

@@ -19,7 +19,7 @@ use super::{
     Api, Backend,
     answer::{self, Shown},
     failure::Failure,
-    front::{Later, Said},
+    front::{CLOSE, Late, Later, Said},
     head::Head,
     query::Question,
     request_id, routes,
@@ -117,7 +117,7 @@ impl<B: Backend> Api<B> {
         match usual.request_id {
             Some(id) => shown.write(id, last, now, out),
             None => shown.write(&self.ids.next(), last, now, out),
-        }
+        };
         Said::All
     }
 
@@ -164,27 +164,30 @@ impl<B: Backend> Api<B> {
         })
     }
 
-    fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Vec<u8> {
+    fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Late {
         let (now, mut out) = ((self.wall)(), Vec::with_capacity(ANSWER_BYTES));
         let (id, last) = (&waiting.request_id, waiting.last);
-        match answer {
+        let fields_end = match answer {
             Ok(answer) => {
                 let known = waiting.if_none_match.iter().map(Vec::as_slice);
                 let shown = Shown::new(&waiting.question, known, &answer, &self.catalogue, now);
-                shown.write(id.as_bytes(), last, now, &mut out);
+                shown.write(id.as_bytes(), last, now, &mut out)
             }
             Err(failure) => {
                 self.log(&failure, id);
-                failure.write(id, last, now, &mut out);
+                failure.write(id, last, now, &mut out)
             }
+        };
+        Late {
+            bytes: out,
+            fields_end,
         }
-        out
     }
 }
 
 impl Shown<'_> {
-    /// The whole answer as bytes, its fields in the order in which router and hyper write them.
-    fn write(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) {
+    /// The whole answer as bytes, its fields in the order in which router and hyper write them. Says where the id ends.
+    fn write(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
         out.extend_from_slice(if self.known {
             b"HTTP/1.1 304 Not Modified\r\netag: "
         } else {
@@ -206,17 +209,18 @@ impl Shown<'_> {
         if let Some(body) = body {
             write_length(body, out);
         }
-        write_id(id, last, out);
+        let id_end = write_id(id, last, out);
         write_date(now, out);
         if let Some(body) = body {
             out.extend_from_slice(body);
         }
+        id_end
     }
 }
 
 impl Failure {
     /// The same for a failure.
-    fn write(&self, id: &HeaderValue, last: bool, now: UnixMillis, out: &mut Vec<u8>) {
+    fn write(&self, id: &HeaderValue, last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
         let (head, body) = self.with_text(id).into_parts();
         // A Vec takes whatever is written to it.
         drop(write!(out, "HTTP/1.1 {}", head.status));
@@ -226,10 +230,11 @@ impl Failure {
             out.extend_from_slice(b": ");
             out.extend_from_slice(value.as_bytes());
         }
-        write_id(id.as_bytes(), last, out);
+        let id_end = write_id(id.as_bytes(), last, out);
         write_length(body.as_bytes(), out);
         write_date(now, out);
         out.extend_from_slice(body.as_bytes());
+        id_end
     }
 }
 
@@ -242,12 +247,14 @@ fn write_length(body: &[u8], out: &mut Vec<u8>) {
     write_number(u64::try_from(body.len()).unwrap_or(u64::MAX), out);
 }
 
-fn write_id(id: &[u8], last: bool, out: &mut Vec<u8>) {
+fn write_id(id: &[u8], last: bool, out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(b"\r\nx-request-id: ");
     out.extend_from_slice(id);
+    let end = out.len();
     if last {
-        out.extend_from_slice(b"\r\nconnection: close");
+        out.extend_from_slice(CLOSE);
     }
+    end
 }
 
 /// The second that was spelled last on this thread.

@@ -138,7 +138,7 @@ impl Asked {
             Said::All => {}
             Said::Later(later) => {
                 assert_eq!(out, b"before", "something was said");
-                out.extend_from_slice(&later.await);
+                out.extend_from_slice(&later.await.bytes);
             }
             Said::Nothing => {
                 assert_eq!(out, b"before", "something was said");

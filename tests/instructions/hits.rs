@@ -1,0 +1,320 @@
+//! What is counted: hits in memory, of a real reader over the real memory tier, by one thread.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use balance_cache::{
+    apply::{self, Applied, Warmed, WriteError},
+    audit::Sampler,
+    config::{self, AuthMode, Millis, Scope, Settings, Token},
+    domain::{
+        Amount, AssetId, Balance, Catalogue, Entry, Notification, Seq, Snapshot, UnixMillis, UserId,
+    },
+    floor::{Freshness, Marks},
+    http::{
+        Backend, Options, Service,
+        auth::Auth,
+        front::{Said, Says},
+        head::{self, Framing, Parsed},
+    },
+    read::{self, Answer, Ask, Parts, Reader},
+    source::{self, Cost, Readiness, Source, Stood, Written},
+    telemetry::{Meters, Via},
+    tiers::memory::Memory,
+    trail::Tier,
+};
+use futures::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+/// Longer than any run.
+const LONG: Duration = Duration::from_hours(1);
+
+/// The wall clock stands still, so that each run spells its date once.
+const NOW: UnixMillis = UnixMillis(1_765_352_450_000);
+
+const TOKEN: &str = "instructions-are-counted-not-timed";
+const TOKEN_SHA256: &str = "13a35305a2e3ccdcc4730bc5876d6bedb02dc0c24cd15c46e4d5cd526394f606";
+
+/// Beside `Host`, what a browser sends.
+const BROWSER: &str = "Connection: keep-alive\r\n\
+    sec-ch-ua: \"Chromium\";v=\"142\", \"Not?A_Brand\";v=\"99\"\r\n\
+    sec-ch-ua-mobile: ?0\r\n\
+    sec-ch-ua-platform: \"Linux\"\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+    Accept: application/json, text/plain, */*\r\n\
+    Sec-Fetch-Site: same-origin\r\n\
+    Sec-Fetch-Mode: cors\r\n\
+    Sec-Fetch-Dest: empty\r\n\
+    Referer: http://127.0.0.1:3001/wallet\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-GB,en;q=0.9\r\n";
+
+/// What is asked in each hit of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As load generators ask: nothing but `Host`.
+    Usual,
+    /// With all that a browser sends.
+    Browser,
+    /// By the bearer of a token.
+    Token,
+    /// By who has the answer already: 304.
+    Unchanged,
+    /// For one asset of three.
+    OneAsset,
+    /// As the first, and each hit also does what no hit should: to see that it would be seen.
+    UsualAndMore,
+}
+
+impl Kind {
+    pub const ALL: [Self; 6] = [
+        Self::Usual,
+        Self::Browser,
+        Self::Token,
+        Self::Unchanged,
+        Self::OneAsset,
+        Self::UsualAndMore,
+    ];
+}
+
+/// Three balances, whoever asks.
+#[derive(Debug)]
+struct Three;
+
+impl Three {
+    fn balances() -> Snapshot {
+        let balance = |asset, raw| Balance {
+            asset: AssetId::new(asset).unwrap(),
+            seq: Seq::new(17).unwrap(),
+            avail: Amount::from_raw(raw),
+            frozen: Amount::from_raw(0),
+            updated_at: Some(UnixMillis(1_765_352_441_955)),
+            said_at: UnixMillis(NOW.0 - 3_000),
+        };
+        let three = [(1, 910_000_000_000), (2, 12_345), (3, 250_000_000)];
+        Snapshot::new(three.map(|(asset, raw)| balance(asset, raw)).to_vec())
+    }
+}
+
+impl Source for Three {
+    fn identity(&self) -> Option<Arc<str>> {
+        Some("three".into())
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        _: UserId,
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+        async { Ok(Self::balances()) }.boxed()
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        _: UserId,
+        _: &'a [AssetId],
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+        async { Ok(Self::balances()) }.boxed()
+    }
+
+    fn row_above(
+        &self,
+        _: UserId,
+        _: AssetId,
+        _: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, source::Error>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, source::WriteError>> {
+        async { Ok(Written::default()) }.boxed()
+    }
+}
+
+/// Reads as the service does; nothing here changes anything.
+struct Reads(Arc<Reader>);
+
+impl Backend for Reads {
+    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
+        self.0.held(user, ask)
+    }
+
+    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
+        self.0.read(user, ask, deadline).await
+    }
+
+    async fn read_many(&self, _: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
+        Err(read::Error::Shed)
+    }
+
+    async fn settle(&self, _: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
+        Err(apply::Error::Deadline)
+    }
+
+    fn malformed(&self, _: Via) {}
+
+    async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, WriteError> {
+        Err(WriteError::Apply(apply::Error::Deadline))
+    }
+
+    async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {
+        Err(apply::Error::Deadline)
+    }
+
+    async fn warm(&self, _: Vec<UserId>, _: Instant) -> Warmed {
+        Warmed {
+            users: 0,
+            loaded: 0,
+            failed: 0,
+        }
+    }
+}
+
+fn settings(kind: Kind) -> Settings {
+    let mut settings = config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+    settings.memory.ttl_ms = Millis(LONG);
+    if kind == Kind::Token {
+        settings.auth = config::Auth {
+            mode: AuthMode::Token,
+            tokens: vec![Token {
+                name: "reader".to_owned(),
+                sha256: TOKEN_SHA256.to_owned(),
+                scopes: vec![Scope::Read],
+            }],
+        };
+    }
+    settings
+}
+
+fn reader(settings: &Settings, catalogue: &Arc<Catalogue>) -> Arc<Reader> {
+    let meters = Meters::new();
+    let memory = Memory::new(
+        settings.memory.max_bytes,
+        settings.memory.ttl_ms.0,
+        Arc::clone(catalogue),
+        Arc::clone(&meters),
+    );
+    let parts = Parts {
+        catalogue: Arc::clone(catalogue),
+        memory: Arc::new(memory),
+        redis: None,
+        source: Arc::new(Three),
+        marks: Arc::new(Marks::new(settings.settlement.floor_ttl_ms.0, 1_000)),
+        freshness: Arc::new(Freshness::always()),
+        meters,
+        tasks: TaskTracker::new(),
+        sampler: Sampler::new().0,
+    };
+    Reader::new(parts, settings)
+}
+
+type Api = Arc<Service<Reads>>;
+
+fn api(settings: &Settings, catalogue: Arc<Catalogue>, reader: Arc<Reader>) -> Api {
+    let options = Options {
+        auth: Auth::new(&settings.auth).unwrap(),
+        catalogue,
+        deadline: settings.limits.deadline_ms.0,
+        body_bytes: settings.limits.body_bytes,
+        body_wait: settings.limits.header_timeout_ms.0,
+        id_prefix: 0xabc,
+        wall: || NOW,
+        openapi: bytes::Bytes::new(),
+    };
+    Arc::new(Service::new(Reads(reader), options))
+}
+
+/// The bytes of a request.
+fn request(kind: Kind, etag: &str) -> String {
+    let asset = if kind == Kind::OneAsset {
+        "&asset=BTC"
+    } else {
+        ""
+    };
+    let fields = match kind {
+        Kind::Usual | Kind::OneAsset | Kind::UsualAndMore => String::new(),
+        Kind::Browser => BROWSER.to_owned(),
+        Kind::Token => format!("Authorization: Bearer {TOKEN}\r\n"),
+        Kind::Unchanged => format!("If-None-Match: {etag}\r\n"),
+    };
+    format!(
+        "GET /api/user/balance?user_id=1001{asset} HTTP/1.1\r\nHost: 127.0.0.1:3001\r\n{fields}\r\n"
+    )
+}
+
+/// One request, from its bytes to the bytes of its answer.
+fn hit(api: &Api, request: &[u8], out: &mut Vec<u8>) {
+    let mut room = head::room();
+    let Parsed::Head(head) = head::parse(request, &mut room) else {
+        panic!("it is no head");
+    };
+    assert!(head.framing == Framing::None && head.len == request.len());
+    out.clear();
+    assert!(matches!(api.say(&head, false, out), Said::All));
+}
+
+fn field<'a>(answer: &'a str, name: &str) -> &'a str {
+    let mut fields = answer.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(of, _)| *of == name).unwrap().1
+}
+
+/// The answer to a request of that kind.
+fn is_right(kind: Kind, answer: &[u8]) {
+    let answer = str::from_utf8(answer).unwrap();
+    let trail = field(answer, "cache-status");
+    assert!(trail.starts_with("memory; hit; ttl="), "{answer}");
+    assert_eq!(field(answer, "age"), "3", "{answer}");
+    let (status, balances) = match kind {
+        Kind::Unchanged => ("304 Not Modified", 0),
+        Kind::OneAsset => ("200 OK", 1),
+        Kind::Usual | Kind::Browser | Kind::Token | Kind::UsualAndMore => ("200 OK", 3),
+    };
+    assert!(
+        answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+        "{answer}"
+    );
+    assert_eq!(answer.matches("\"avail\"").count(), balances, "{answer}");
+}
+
+/// What is counted: found by its name, so it stays a function of its own.
+#[inline(never)]
+fn repeated(api: &Api, request: &[u8], kind: Kind, hits: u64, out: &mut Vec<u8>) {
+    for number in 0..hits {
+        hit(api, request, out);
+        if kind == Kind::UsualAndMore {
+            black_box(format!("memory; hit; ttl={number}"));
+        }
+    }
+}
+
+/// Answers so many requests of that kind. The first and the last answer are looked at.
+pub fn answer(kind: Kind, hits: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let settings = settings(kind);
+    let catalogue = Catalogue::new(&settings.assets, &settings.symbols).unwrap();
+    let catalogue = Arc::new(catalogue);
+    let reader = reader(&settings, &catalogue);
+    let cold = runtime.block_on(async {
+        let user = UserId::new(1001).unwrap();
+        let read = reader.read(user, Ask::default(), Instant::now() + LONG);
+        read.await.unwrap()
+    });
+    assert_eq!(cold.trail.answered, Tier::Source);
+    let etag = cold.held.etag();
+    let etag = etag.to_str().unwrap();
+    let request = request(kind, etag);
+    let api = api(&settings, catalogue, reader);
+    let mut out = Vec::new();
+    hit(&api, request.as_bytes(), &mut out);
+    is_right(kind, &out);
+    repeated(&api, request.as_bytes(), kind, hits, &mut out);
+    is_right(kind, &out);
+}
