@@ -25,6 +25,7 @@ mod turns;
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -145,6 +146,7 @@ pub struct Reader {
     meters: Arc<Meters>,
     tasks: TaskTracker,
     flights: Flights,
+    gathered: Mutex<Vec<batch::Lead>>,
     doors: Doors,
     times: Times,
     sampler: Arc<Sampler>,
@@ -177,6 +179,7 @@ impl Reader {
             meters,
             tasks,
             flights: Flights::default(),
+            gathered: Mutex::default(),
             doors: Doors::new(settings, Instant::now()),
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
@@ -326,7 +329,7 @@ impl Reader {
         for _ in 0..BOARDINGS {
             let (leads, flight, floors) = self.board(kind, user, begun)?;
             if leads {
-                self.lead_many(vec![(user, Arc::clone(&flight))]);
+                self.lead(user, Arc::clone(&flight));
             }
             fail::fail_point!("boarded");
             let landed = flight.wait(deadline, spent).await?;

@@ -25,8 +25,14 @@ use crate::{
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;
 
+/// Users of single readers for whom Redis is asked together.
+const TOGETHER: usize = 128;
+
 /// How long before the deadline no more users are warmed.
 const WARM_MARGIN: Duration = Duration::from_millis(200);
+
+/// A load, and whose it is.
+pub(super) type Lead = (UserId, Arc<Flight>);
 
 impl Reader {
     /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
@@ -116,69 +122,115 @@ impl Reader {
         )
     }
 
+    /// Has a load run. Those of single readers who come at the same moment ask Redis together.
+    pub(super) fn lead(self: &Arc<Self>, user: UserId, flight: Arc<Flight>) {
+        if self.redis.is_none() || flight.start.kind == Kind::Bulk {
+            return self.lead_many(vec![(user, flight)]);
+        }
+        let mut gathered = self.gathered.lock();
+        gathered.push((user, flight));
+        if gathered.len() > 1 {
+            return;
+        }
+        drop(gathered);
+        let reader = Arc::clone(self);
+        let run = async move {
+            // Everybody who is ready to ask now comes before this goes on.
+            tokio::task::yield_now().await;
+            let mut all = std::mem::take(&mut *reader.gathered.lock());
+            while all.len() > TOGETHER {
+                let more = all.split_off(all.len().saturating_sub(TOGETHER));
+                reader.lead_many(more);
+            }
+            reader.run(all).await;
+        };
+        self.tasks.spawn(run.instrument(Span::current()));
+    }
+
     /// Runs loads in a task of their own; for several, Redis is asked once.
-    pub(super) fn lead_many(self: &Arc<Self>, flights: Vec<(UserId, Arc<Flight>)>) {
+    pub(super) fn lead_many(self: &Arc<Self>, flights: Vec<Lead>) {
         if flights.is_empty() {
             return;
         }
         let reader = Arc::clone(self);
-        let run: BoxFuture<'static, ()> = Box::pin(async move {
-            let looked = match &reader.redis {
-                Some(redis) => match reader.look(redis, &flights).await {
-                    Some(looked) => looked.into_iter().map(Some).collect(),
-                    None => return reader.turn_away(flights),
-                },
-                None => vec![None; flights.len()],
-            };
-            // One that is sent away fails the batch: the rest of it would be work for nobody. What Redis holds is no work.
-            let shut = flights.len() > 1 && reader.doors.source.is_shut(Kind::Bulk);
-            let shed = &AtomicBool::new(shut);
-            let loads = flights
-                .into_iter()
-                .zip(looked)
-                .map(|((user, flight), looked)| {
-                    let reader = &reader;
-                    async move {
-                        let held = matches!(looked, Some(Lookup::Hit { .. }));
-                        if !held && shed.load(Ordering::Relaxed) {
-                            return reader.turn_away(vec![(user, flight)]);
-                        }
-                        let mut spent = Spent::default();
-                        reader.meters.load_in_flight(true);
-                        let load = reader.load(user, flight.start, looked, false, &mut spent);
-                        let landed = load.instrument(traces::load(user)).await;
-                        reader.meters.load_in_flight(false);
-                        if matches!(landed, Err(Error::Shed)) {
-                            shed.store(true, Ordering::Relaxed);
-                        }
-                        reader.flights.land(user, &flight, landed, spent);
-                    }
-                });
-            stream::iter(loads)
-                .for_each_concurrent(LOADS, |load| load)
-                .await;
-        });
+        let run = async move { reader.run(flights).await };
         self.tasks.spawn(run.instrument(Span::current()));
     }
 
+    /// Boxed: what few loads need takes no room in the tasks of those that Redis answers.
+    fn run(self: Arc<Self>, flights: Vec<Lead>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Some(redis) = &self.redis else {
+                let flights = flights.into_iter().map(|flight| (flight, None));
+                return self.load_all(flights.collect()).await;
+            };
+            let Some(looked) = self.look(redis, &flights).await else {
+                return self.turn_away(flights);
+            };
+            let mut rest = Vec::new();
+            for ((user, flight), looked) in flights.into_iter().zip(looked) {
+                match self.take_hit(user, flight.start, &looked) {
+                    Some(landed) => {
+                        let spent = Spent {
+                            redis: flight.start.at.elapsed(),
+                            ..Spent::default()
+                        };
+                        self.flights.land(user, &flight, Ok(landed), spent);
+                    }
+                    None => rest.push(((user, flight), Some(looked))),
+                }
+            }
+            self.load_all(rest).await;
+        })
+    }
+
+    /// Those that Redis does not answer at once.
+    async fn load_all(&self, flights: Vec<(Lead, Option<Lookup>)>) {
+        let Some(((_, first), _)) = flights.first() else {
+            return;
+        };
+        // One that is sent away fails the batch: the rest of it would be work for nobody. What Redis holds is no work.
+        let (batch, most) = match first.start.kind {
+            Kind::Single => (false, flights.len()),
+            Kind::Bulk => (true, LOADS),
+        };
+        let shut = batch && flights.len() > 1 && self.doors.source.is_shut(Kind::Bulk);
+        let shed = &AtomicBool::new(shut);
+        let loads = flights
+            .into_iter()
+            .map(|((user, flight), looked)| async move {
+                let held = matches!(looked, Some(Lookup::Hit { .. }));
+                if !held && shed.load(Ordering::Relaxed) {
+                    return self.turn_away(vec![(user, flight)]);
+                }
+                let mut spent = Spent::default();
+                self.meters.load_in_flight(true);
+                let load = self.load(user, flight.start, looked, false, &mut spent);
+                let landed = load.instrument(traces::load(user)).await;
+                self.meters.load_in_flight(false);
+                if batch && matches!(landed, Err(Error::Shed)) {
+                    shed.store(true, Ordering::Relaxed);
+                }
+                self.flights.land(user, &flight, landed, spent);
+            });
+        stream::iter(loads)
+            .for_each_concurrent(most, |load| load)
+            .await;
+    }
+
     /// What Redis holds of them, asked in its turn; none where that does not come.
-    async fn look(&self, redis: &Redis, flights: &[(UserId, Arc<Flight>)]) -> Option<Vec<Lookup>> {
+    async fn look(&self, redis: &Redis, flights: &[Lead]) -> Option<Vec<Lookup>> {
         let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
-        let [(_, first), rest @ ..] = flights else {
+        let Some((_, first)) = flights.first() else {
             return Some(Vec::new());
         };
-        let kind = if rest.is_empty() {
-            Kind::Single
-        } else {
-            Kind::Bulk
-        };
         let end = self.doors.half_time(first.start);
-        let _place = self.doors.redis.take(kind, end).await?;
+        let _place = self.doors.redis.take(first.start.kind, end).await?;
         Some(redis.get_many(&users).await)
     }
 
     /// Loads that are not even begun.
-    fn turn_away(&self, flights: Vec<(UserId, Arc<Flight>)>) {
+    fn turn_away(&self, flights: Vec<Lead>) {
         for (user, flight) in flights {
             let shed = Err(Error::Shed);
             self.flights.land(user, &flight, shed, Spent::default());

@@ -103,6 +103,18 @@ impl Reader {
         refused(forward, None, nothing())
     }
 
+    /// A hit that may be shown, with no question more.
+    pub(super) fn take_hit(&self, user: UserId, start: Start, looked: &Lookup) -> Option<Landed> {
+        let Lookup::Hit { snapshot, ttl } = looked else {
+            return None;
+        };
+        fail::fail_point!("looked");
+        start
+            .proven
+            .then(|| self.accept(user, start, snapshot, *ttl))
+            .flatten()
+    }
+
     /// Takes what Redis holds, unless this instance knows better.
     fn accept(
         &self,

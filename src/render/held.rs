@@ -3,7 +3,9 @@
 //! The body is the snapshot: amounts, seqs and times stand in it, and are read back from it where somebody has to know
 //! them (to merge, to compare with floors). Behind the body stands what it does not say:
 //!
-//!     body | entity tag | notes: oldest said_at, heard_at, (asset, decimals, said_at) of each balance | length of the notes
+//! ```text
+//! body | entity tag | notes: oldest said_at, heard_at, (asset, decimals, said_at) of each balance | length of the notes
+//! ```
 //!
 //! **Invariants.** What is read back is what was put in. A hit reads nothing back and allocates nothing.
 //!

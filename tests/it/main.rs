@@ -39,8 +39,6 @@ mod openapi_page;
 #[cfg(test)]
 mod openapi_schemathesis;
 #[cfg(test)]
-mod overload;
-#[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]
 mod prometheus_exact;

@@ -90,12 +90,12 @@ def shares(before, after):
             if total and after[name] > before.get(name, 0)}
 
 
-def closed(load, subject, file, seconds, headers=(), per=1):
+def closed(load, subject, file, seconds, headers=(), per=1, connections=CONNECTIONS):
     """One round of wrk; `per`: what a request counts as, in users or reads."""
     subject.rest()
     counts = subject.service.counts() if subject.service else None
     before = subject.cpu()
-    result = load.closed(subject.port, file, seconds, headers=headers)
+    result = load.closed(subject.port, file, seconds, connections, headers)
     after = subject.cpu()
     if not result["requests"]:
         raise Failed(f"{subject.name}: no answers")
@@ -131,7 +131,7 @@ def medians(rounds):
     return whole
 
 
-def compare(load, subjects, lines, seconds, rounds, say, headers=(), per=1, with_open=True):
+def compare(load, subjects, lines, seconds, rounds, say, headers=(), per=1, with_open=True, connections=CONNECTIONS):
     """Interleaved rounds: in each, everybody is measured once, closed, then open. Medians by name; ours is the first.
 
     `lines`: the requests; `per`: what a request counts as. Either may be a function of the subject.
@@ -140,11 +140,11 @@ def compare(load, subjects, lines, seconds, rounds, say, headers=(), per=1, with
     files = {subject.name: shared or load.file(lines(subject)) for subject in subjects}
     parts = {subject.name: per(subject) if callable(per) else per for subject in subjects}
     for subject in subjects:
-        closed(load, subject, files[subject.name], min(seconds, WARM_UP), headers)
+        closed(load, subject, files[subject.name], min(seconds, WARM_UP), headers, 1, connections)
     results = {subject.name: [] for subject in subjects}
     for number in range(1, rounds + 1):
         for subject in subjects:
-            figures = closed(load, subject, files[subject.name], seconds, headers, parts[subject.name])
+            figures = closed(load, subject, files[subject.name], seconds, headers, parts[subject.name], connections)
             results[subject.name].append(figures)
             say(f"  round {number} {subject.name}: {figures.rate:.0f}/s, {figures.cpu:.2f} µs")
         for subject in subjects if with_open else ():

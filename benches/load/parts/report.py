@@ -10,6 +10,7 @@ import subprocess
 from .peers import WHAT
 from .scenarios import BATCH, Section
 from .servers import CASSANDRA, ROOT
+from .stream import NEARLY, RATE
 from .stress import FILES_MORE
 
 OURS = "balance-cache"
@@ -115,6 +116,10 @@ def had_to_be_shown(sections):
             add("overload: p99 of memory hits ÷ before", "≤ 3", shown["hits"], shown["hits"] <= 3)
             add("overload: memory hits not answered 200", "0", shown["lost"], shown["lost"] == 0, "{:.0f}".format)
             add("overload: recovery", "≤ 2 s", shown["recovery"], shown["recovery"] <= 2, "{:.1f} s".format)
+        elif section.name == "stream":
+            shown = section.shown
+            add("stream: reads beside 20,000 notifications a second ÷ reads alone", "≥ 0.8", shown["ratio"], shown["ratio"] >= 0.8)
+            add("stream: notifications taken a second", "≥ 20000", shown["taken"], shown["taken"] >= RATE * NEARLY, "{:.0f}".format)
         elif section.name == "soak":
             shown = section.shown
             add("soak: growth of RSS", "≤ 3 %", shown["growth"], shown["growth"] <= 0.03, "{:+.1%}".format)

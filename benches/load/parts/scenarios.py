@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from . import data, stress
+from . import data, stream, stress
 from .children import answer_length
 from .measure import closed, compare
 from .servers import Service, fill_redis, start_cassandra, start_redis
@@ -26,6 +26,8 @@ LINES = 200_000
 # How long the view may take to show what the ledger has.
 VIEW_PATIENCE = 20
 BATCH = 100
+# As many users at a time as one connection each would be some hundred: more would only wait for each other.
+BATCH_CONNECTIONS = 8
 IDLE = 10_000
 # Of users whose answers are compared byte for byte with what was written.
 CHECKED = sorted({1, 2, 3, data.USERS, *data.uniform(40)})
@@ -137,7 +139,8 @@ class Scenarios:
             figures = {}
             singles = self.compare([service.subject()], data.reads(users), with_open=False)
             figures["one user per request"] = singles["balance-cache"]
-            many = self.compare([service.subject()], data.batches(users, BATCH), per=BATCH, with_open=False)
+            many = self.compare([service.subject()], data.batches(users, BATCH), per=BATCH, with_open=False,
+                                connections=BATCH_CONNECTIONS)
             figures[f"{BATCH} users per request"] = many["balance-cache"]
             yield Section("batch", f"batch, {tier}", figures, "CPU is per user; rate and latency are per request")
             self.stop(service)
@@ -189,6 +192,9 @@ class Scenarios:
     def overload(self):
         node = self.cassandra()
         yield stress.overload(self, node)
+
+    def stream(self):
+        yield stream.stream(self, HELD)
 
     def soak(self):
         service = self.on_cassandra({})
