@@ -118,7 +118,7 @@ def had_to_be_shown(sections):
             add("overload: recovery", "≤ 2 s", shown["recovery"], shown["recovery"] <= 2, "{:.1f} s".format)
         elif section.name == "stream":
             shown = section.shown
-            add("stream: reads beside 20,000 notifications a second ÷ reads alone", "≥ 0.8", shown["ratio"], shown["ratio"] >= 0.8)
+            add("stream: of the reads that are due, answered beside 20,000 notifications a second", "≥ 0.8", shown["ratio"], shown["ratio"] >= 0.8)
             add("stream: notifications taken a second", "≥ 20000", shown["taken"], shown["taken"] >= RATE * NEARLY, "{:.0f}".format)
         elif section.name == "soak":
             shown = section.shown
