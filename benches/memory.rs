@@ -26,7 +26,7 @@ use std::{
 };
 
 use balance_cache::{
-    domain::{Catalogue, UnixMillis, UserId},
+    domain::{Catalogue, Snapshot, UnixMillis, UserId},
     floor::{MARKS_MAX, Marks},
     render::Held,
     telemetry::Meters,
@@ -80,8 +80,8 @@ impl Tier {
             generation: GENERATION,
             doubted: false,
         };
-        self.memory
-            .keep(user, &kept, |held| self.marks.of(user).floors.met_by(held));
+        let guard = |held: &Snapshot| self.marks.of(user).floors.met_by(held);
+        self.memory.keep(user, &kept, &snapshot, guard);
     }
 
     fn body_bytes(&self, user: UserId) -> usize {

@@ -41,16 +41,16 @@ fn rss() -> u64 {
 }
 
 fn keep(memory: &Memory, catalogue: &Catalogue, number: i64) {
-    let now = Instant::now();
+    let (now, snapshot) = (Instant::now(), snapshot(number));
     let kept = Kept {
-        held: Held::new(catalogue, &snapshot(number), UnixMillis(NOW)),
+        held: Held::new(catalogue, &snapshot, UnixMillis(NOW)),
         until: now.checked_add(HOUR).unwrap(),
         loaded: now,
         from_ledger: false,
         generation: 1,
         doubted: false,
     };
-    memory.keep(user(number), &kept, |_| true);
+    memory.keep(user(number), &kept, &snapshot, |_| true);
 }
 
 #[test]

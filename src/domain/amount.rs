@@ -91,8 +91,12 @@ impl fmt::Display for Decimal {
         if rest == 0 {
             return Ok(());
         }
-        let digits = format!("{rest:0width$}", width = usize::from(self.decimals));
-        write!(f, ".{}", digits.trim_end_matches('0'))
+        let (mut digits, mut width) = (rest, usize::from(self.decimals));
+        while digits.checked_rem(10) == Some(0) {
+            digits = digits.checked_div(10).unwrap_or(0);
+            width = width.saturating_sub(1);
+        }
+        write!(f, ".{digits:0width$}")
     }
 }
 

@@ -378,7 +378,7 @@ impl Reader {
                 && mark.reread == start.reread
                 && mark.floors.met_by(snapshot)
         };
-        let kept = self.memory.keep(user, &kept, guard);
+        let kept = self.memory.keep(user, &kept, snapshot, guard);
         kept.unwrap_or_else(|| {
             self.memory.raise(user, snapshot);
             held

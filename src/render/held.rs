@@ -193,17 +193,20 @@ impl Held {
     fn read_back(&self) -> Option<Vec<Balance>> {
         let mut notes = self.notes();
         let mut text = std::str::from_utf8(self.0.get(..self.body_len())?).ok()?;
+        text = text.strip_prefix(HEAD)?;
         let mut balances = Vec::new();
         while !notes.rest.is_empty() {
             let (asset, decimals, said_at) = notes.next()?;
             let amount = |text| Amount::from_decimal(text, decimals);
-            let avail = amount(value(&mut text, r#""avail":""#, '"')?)?;
-            let frozen = amount(value(&mut text, r#""frozen":""#, '"')?)?;
-            let seq = value(&mut text, r#""seq":"#, ',')?;
+            // Behind a bracket or a comma; the asset is known by its id.
+            text = text.get(1..)?;
+            let _ = value(&mut text, r#"{"asset":""#, b'"')?;
+            let avail = amount(value(&mut text, r#"","avail":""#, b'"')?)?;
+            let frozen = amount(value(&mut text, r#"","frozen":""#, b'"')?)?;
+            let seq = value(&mut text, r#"","seq":"#, b',')?;
+            let updated_at = value(&mut text, r#","updated_at":"#, b'}')?;
             // The asset's unit may follow the time.
-            let updated_at = value(&mut text, r#""updated_at":"#, '}')?
-                .split(',')
-                .next()?;
+            let updated_at = updated_at.split(',').next()?;
             balances.push(Balance {
                 asset,
                 seq: Seq::new(seq.parse().ok()?).ok()?,
@@ -215,6 +218,7 @@ impl Held {
                 },
                 said_at,
             });
+            text = text.strip_prefix('}')?;
         }
         Some(balances)
     }
@@ -242,10 +246,10 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// What stands between `key` and `end`; the text goes on behind that.
-fn value<'a>(text: &mut &'a str, key: &str, end: char) -> Option<&'a str> {
-    let (_, rest) = text.split_once(key)?;
-    let (value, rest) = rest.split_once(end)?;
+/// What stands between `key`, with which the text begins, and `end`, which is where the text goes on.
+fn value<'a>(text: &mut &'a str, key: &str, end: u8) -> Option<&'a str> {
+    let rest = text.strip_prefix(key)?;
+    let (value, rest) = rest.split_at_checked(rest.bytes().position(|byte| byte == end)?)?;
     *text = rest;
     Some(value)
 }

@@ -86,37 +86,27 @@ impl Memory {
         self.cache.get(&user).map(|slot| slot.unpack(self.base))
     }
 
-    /// Keeps it, merged with what is held already, if the guard still allows it: the guard runs while nobody else can change
-    /// this user's entry, and is given what is about to be kept. Returns what is held then.
+    /// Keeps it, which shows this snapshot, merged with what is held already, if the guard still allows it: the guard runs while
+    /// nobody else can change this user's entry, and is given what is about to be kept. Returns what is held then.
     pub fn keep(
         &self,
         user: UserId,
         new: &Kept,
+        snapshot: &Snapshot,
         guard: impl FnOnce(&Snapshot) -> bool,
     ) -> Option<Held> {
         let mut kept = None;
         self.change(user, |there| {
-            let snapshot = new.held.snapshot();
             let there = there.filter(|there| there.generation == new.generation);
-            let merged = match there.map(|there| there.held.snapshot().merge(&snapshot)) {
-                Some(merged) if merged != snapshot => merged,
-                Some(_) | None => {
-                    if !guard(&snapshot) {
-                        return None;
-                    }
-                    kept = Some(new.held.clone());
-                    return Some(new.clone());
+            let merged = there.map(|there| there.held.snapshot().merge(snapshot));
+            let new = match merged {
+                Some(merged) if merged != *snapshot => {
+                    guard(&merged).then(|| self.with(new, &merged))
                 }
-            };
-            if !guard(&merged) {
-                return None;
-            }
-            let held = Held::new(&self.catalogue, &merged, new.held.heard_at());
-            kept = Some(held.clone());
-            Some(Kept {
-                held,
-                ..new.clone()
-            })
+                Some(_) | None => guard(snapshot).then(|| new.clone()),
+            }?;
+            kept = Some(new.held.clone());
+            Some(new)
         });
         kept
     }
@@ -124,9 +114,10 @@ impl Memory {
     /// A newer balance: what is held moves forward in place. What is not held stays so: one balance is no snapshot.
     pub fn forward(&self, user: UserId, balance: &Balance) {
         self.change(user, |there| {
-            there
-                .filter(|there| is_below(there, balance.asset, balance.seq))
-                .map(|there| self.merged(&there, &Snapshot::new(vec![*balance])))
+            let there = there?;
+            let held = there.held.snapshot();
+            is_below(&held, balance.asset, balance.seq)
+                .then(|| self.with(&there, &held.merge(&Snapshot::new(vec![*balance]))))
         });
     }
 
@@ -135,13 +126,14 @@ impl Memory {
         self.change(user, |there| {
             let there = there?;
             let held = there.held.snapshot();
-            (held.merge(shown) != held).then(|| self.merged(&there, shown))
+            let merged = held.merge(shown);
+            (merged != held).then(|| self.with(&there, &merged))
         });
     }
 
     /// What is held is not shown any more if it is below that seq.
     pub fn doubt_below(&self, user: UserId, asset: AssetId, seq: Seq) {
-        self.doubt(user, |kept| is_below(kept, asset, seq));
+        self.doubt(user, |kept| is_below(&kept.held.snapshot(), asset, seq));
     }
 
     /// What is held is not shown any more. A fill that is being decided is waited for, and doubted.
@@ -171,10 +163,9 @@ impl Memory {
         });
     }
 
-    fn merged(&self, there: &Kept, newer: &Snapshot) -> Kept {
-        let snapshot = there.held.snapshot().merge(newer);
+    fn with(&self, there: &Kept, snapshot: &Snapshot) -> Kept {
         Kept {
-            held: Held::new(&self.catalogue, &snapshot, there.held.heard_at()),
+            held: Held::new(&self.catalogue, snapshot, there.held.heard_at()),
             ..there.clone()
         }
     }
@@ -202,11 +193,8 @@ impl Memory {
     }
 }
 
-fn is_below(kept: &Kept, asset: AssetId, seq: Seq) -> bool {
-    kept.held
-        .snapshot()
-        .get(asset)
-        .is_none_or(|balance| balance.seq < seq)
+fn is_below(held: &Snapshot, asset: AssetId, seq: Seq) -> bool {
+    held.get(asset).is_none_or(|balance| balance.seq < seq)
 }
 
 impl std::fmt::Debug for Memory {
@@ -268,15 +256,23 @@ mod tests {
         UserId::new(7).unwrap()
     }
 
+    fn keep(memory: &Memory, kept: &Kept, guard: impl FnOnce(&Snapshot) -> bool) -> Option<Held> {
+        memory.keep(user(), kept, &kept.held.snapshot(), guard)
+    }
+
     #[test]
     fn what_is_held_only_moves_forward() {
         let memory = memory();
-        memory.keep(user(), &kept(1, vec![balance(1, 5), balance(2, 5)]), |_| {
-            true
-        });
-        memory.keep(user(), &kept(1, vec![balance(1, 3), balance(2, 8)]), |_| {
-            true
-        });
+        keep(
+            &memory,
+            &kept(1, vec![balance(1, 5), balance(2, 5)]),
+            |_| true,
+        );
+        keep(
+            &memory,
+            &kept(1, vec![balance(1, 3), balance(2, 8)]),
+            |_| true,
+        );
         assert_eq!(seqs(&memory, 1), Some(vec![5, 8]));
         memory.forward(user(), &balance(1, 4));
         memory.forward(user(), &balance(1, 9));
@@ -294,9 +290,11 @@ mod tests {
         let memory = memory();
         memory.raise(user(), &Snapshot::new(vec![balance(1, 9)]));
         assert_eq!(seqs(&memory, 1), None);
-        memory.keep(user(), &kept(1, vec![balance(1, 5), balance(2, 5)]), |_| {
-            true
-        });
+        keep(
+            &memory,
+            &kept(1, vec![balance(1, 5), balance(2, 5)]),
+            |_| true,
+        );
         memory.raise(user(), &Snapshot::new(vec![balance(1, 9), balance(2, 3)]));
         assert_eq!(seqs(&memory, 1), Some(vec![9, 5]));
     }
@@ -314,7 +312,7 @@ mod tests {
         let seq = |number| Seq::new(number).unwrap();
         let doubted = |memory: &Memory| memory.get(user(), 1).map(|kept| kept.doubted);
         let memory = memory();
-        memory.keep(user(), &kept(1, vec![balance(1, 5)]), |_| true);
+        keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
         memory.doubt_below(user(), asset, seq(5));
         assert_eq!(doubted(&memory), Some(false));
         memory.doubt_below(user(), other, seq(1));
@@ -323,7 +321,7 @@ mod tests {
             Some(true),
             "an asset with a floor is missing"
         );
-        memory.keep(user(), &kept(1, vec![balance(2, 1)]), |_| true);
+        keep(&memory, &kept(1, vec![balance(2, 1)]), |_| true);
         assert_eq!(
             (doubted(&memory), seqs(&memory, 1)),
             (Some(false), Some(vec![5, 1]))
@@ -335,19 +333,15 @@ mod tests {
     #[test]
     fn an_older_generation_is_not_there_and_the_guard_is_asked() {
         let memory = memory();
-        memory.keep(user(), &kept(1, vec![balance(1, 5)]), |_| true);
+        keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
         assert_eq!(seqs(&memory, 2), None);
-        memory.keep(user(), &kept(2, vec![balance(1, 3)]), |_| true);
+        keep(&memory, &kept(2, vec![balance(1, 3)]), |_| true);
         assert_eq!(
             seqs(&memory, 2),
             Some(vec![3]),
             "nothing of the older generation is merged in"
         );
-        assert!(
-            memory
-                .keep(user(), &kept(2, vec![balance(1, 9)]), |_| false)
-                .is_none()
-        );
+        assert!(keep(&memory, &kept(2, vec![balance(1, 9)]), |_| false).is_none());
         assert_eq!(seqs(&memory, 2), Some(vec![3]));
         memory.forget(user());
         assert_eq!(seqs(&memory, 2), None);

@@ -30,7 +30,7 @@ local function apply(entry, user, asset, seq, rest)
     return 1
   end
   -- A floor that has ended is none.
-  local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
+  local floor_until = tonumber(floor and string.sub(floor, 21) or '0') or 0
   local floor_seq = floor_until > now and string.sub(floor, 1, 19) or ''
 
   local set, gone = {}, {}
