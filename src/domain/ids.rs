@@ -90,7 +90,7 @@ positive_id! {
 }
 
 /// Milliseconds since 1970 by the wall clock of whoever said it. Any signed 64-bit number: it is shown, never trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);
 

@@ -292,13 +292,14 @@ impl Marks {
         };
         let mut shard = shard.lock();
         if shard.turned.elapsed() >= self.ttl {
-            // Nothing younger than `ttl` is in `old` by now.
+            // Nothing younger than `ttl` is in `old` by now. As many users as before are expected, and room is made once.
+            let room = HashMap::with_capacity(shard.young.len());
+            let young = std::mem::replace(&mut shard.young, room);
             shard.old = if shard.turned.elapsed() >= self.ttl.saturating_mul(2) {
                 HashMap::new()
             } else {
-                std::mem::take(&mut shard.young)
+                young
             };
-            shard.young.clear();
             shard.turned = Instant::now();
         }
         then(&mut shard)

@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Filled by one task, once a second, from what is counted anyhow: nothing here is on the way of a read.
 //!
-//! **Limits.** [`SECONDS`] entries of numbers (about 0.4 MB), and the histograms of the last [`WINDOW`] of them.
+//! **Limits.** [`SECONDS`] entries of numbers (about 0.6 MB), and the histograms of the last [`WINDOW`] of them.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,7 +20,7 @@ pub const GROUPS: usize = Outcome::ALL.len() + 1;
 pub type Quantiles = [Option<Duration>; 3];
 
 /// What happened between two looks, about a second apart.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Second {
     /// Counted from 0 since the start.
     pub number: u64,
@@ -66,7 +66,7 @@ pub struct Window {
 }
 
 /// What was counted second by second.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recent {
     before: Option<Totals>,
     seconds: VecDeque<Second>,
@@ -75,6 +75,20 @@ pub struct Recent {
 }
 
 impl Recent {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        // Written to now: the process is not to grow for a quarter of an hour.
+        let mut seconds = VecDeque::with_capacity(SECONDS);
+        seconds.resize_with(SECONDS, Second::default);
+        seconds.clear();
+        Self {
+            before: None,
+            seconds,
+            tallies: VecDeque::with_capacity(WINDOW),
+            next: 0,
+        }
+    }
+
     /// A second is over. The first look is what the next is compared with.
     pub(super) fn tick(&mut self, at: UnixMillis, lasted: Duration, now: Totals) {
         if let Some(before) = self.before.take() {

@@ -118,7 +118,7 @@ impl Meters {
             audits: Audits::register(),
             sizes,
             slowest: Slowest::default(),
-            recent: Mutex::new(Recent::default()),
+            recent: Mutex::new(Recent::new()),
             health: Health::register(),
         }
     }
