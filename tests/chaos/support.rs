@@ -6,7 +6,6 @@ pub mod cassandra;
 #[path = "../it/support/cassandra_cluster.rs"]
 pub mod cassandra_cluster;
 #[path = "../it/support/eventually.rs"]
-#[expect(dead_code, reason = "shared with tests that use more of it")]
 pub mod eventually;
 #[path = "../it/support/port.rs"]
 pub mod port;

@@ -21,12 +21,12 @@ pub fn eventually<T>(within: Duration, what: &str, mut ask: impl FnMut() -> Opti
     }
 }
 
-/// The same for who cannot wait for futures.
+/// The time between two questions, for a thread.
 pub fn step() {
     thread::sleep(STEP);
 }
 
-/// The time between two questions, for who asks in a loop of its own, with a bound of its own.
+/// The same for a future; whoever asks in a loop of its own has a bound of its own.
 pub async fn pause() {
     tokio::time::sleep(STEP).await;
 }
@@ -41,7 +41,7 @@ where
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::time::sleep(STEP).await;
+            pause().await;
         }
     };
     let answer = tokio::time::timeout(within, asked).await;
