@@ -16,6 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
@@ -267,7 +268,17 @@ impl Link {
             .map_err(told)?
             .pop()
             .ok_or("no connection")?;
-        let checked = tokio::time::timeout(connect, self.check_in(&writer, identity)).await;
+        let checks = async {
+            let found = self.check_in(&writer, identity).await?;
+            // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
+            for infos in join_all(readers.iter().map(Conn::info)).await {
+                if fingerprint(&infos.map_err(told)?).0 != found.fingerprint {
+                    return Err("its connections lead to different servers".to_owned());
+                }
+            }
+            Ok(found)
+        };
+        let checked = tokio::time::timeout(connect, checks).await;
         let found = checked.map_err(|_| "silent".to_owned())??;
         Ok(Session::new(readers, writer, found))
     }
