@@ -36,7 +36,7 @@ use crate::{
     audit::Sampler,
     config::Settings,
     domain::{Catalogue, Floors, UserId},
-    floor::{Freshness, Mark, Marks},
+    floor::{Freshness, Marks},
     source::{self, Source},
     telemetry::{Meters, Op, traces},
     tiers::{
@@ -295,24 +295,31 @@ impl Reader {
         })
     }
 
-    /// Boards the user's flight: whether this reader leads it, the flight, and what it has to show.
+    /// Boards the user's flight: whether this reader leads it, the flight, and what it has to show beside what its own load
+    /// knows.
     fn board(
         &self,
         kind: Kind,
         user: UserId,
         begun: Instant,
     ) -> Result<(bool, Arc<Flight>, Floors), Error> {
-        let mark = self.marks.of(user);
-        let start = self.start(kind, begun, &mark);
+        let start = self.start(kind, user, begun);
         match self.flights.board(user, start, &self.freshness) {
-            Some(Role::Leader(flight)) => Ok((true, flight, mark.floors)),
-            Some(Role::Follower(flight)) => Ok((false, flight, mark.floors)),
+            // A load knows the floors that were known when it began.
+            Some(Role::Leader(flight)) => Ok((true, flight, Floors::NONE)),
+            Some(Role::Follower(flight)) => Ok((false, flight, self.marks.floors(user))),
             None => Err(Error::Shed),
         }
     }
 
-    fn start(&self, kind: Kind, at: Instant, mark: &Mark) -> Start {
-        Start::now(at, kind, mark, (&self.marks, &self.freshness))
+    fn start(&self, kind: Kind, user: UserId, at: Instant) -> Start {
+        Start {
+            at,
+            generation: self.marks.generation(),
+            reread: self.marks.rereads(user),
+            proven: self.freshness.proven(at),
+            kind,
+        }
     }
 
     /// Leads or follows a load, until one lands that this reader may be shown.
@@ -353,8 +360,8 @@ impl Reader {
         deadline: Instant,
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
-        let mark = self.marks.of(user);
-        let start = self.start(kind, Instant::now(), &mark);
+        let floors = self.marks.floors(user);
+        let start = self.start(kind, user, Instant::now());
         let (reader, fresh) = (Arc::clone(self), ask.no_cache);
         let load = async move {
             let mut spent = Spent::default();
@@ -369,7 +376,7 @@ impl Reader {
             }
             Ok(Err(_)) | Err(_) => return Err(Error::Deadline),
         };
-        if !landed.suits(&mark.floors) && !landed.suits(&self.marks.of(user).floors) {
+        if !landed.suits(&floors) && !landed.suits(&self.marks.floors(user)) {
             // The load compares its result with the marks, and floors that ended meanwhile do not count: this cannot be.
             self.meters.seq_regression();
             return Err(Error::Deadline);

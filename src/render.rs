@@ -49,24 +49,24 @@ fn text(catalogue: &Catalogue, snapshot: &Snapshot) -> String {
 fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
     let known = catalogue.get(balance.asset);
     let decimals = known.map_or(0, |(_, decimals)| decimals);
+    let mut digits = itoa::Buffer::new();
+    text.push_str(r#"{"asset":""#);
+    text.push_str(match known {
+        Some((name, _)) => name,
+        None => digits.format(balance.asset.get()),
+    });
     // A String takes whatever is written to it.
-    let _ = match known {
-        Some((name, _)) => write!(text, r#"{{"asset":"{name}""#),
-        None => write!(text, r#"{{"asset":"{}""#, balance.asset),
-    };
-    let (avail, frozen) = (
-        balance.avail.decimal(decimals),
-        balance.frozen.decimal(decimals),
-    );
-    let _ = write!(
-        text,
-        r#","avail":"{avail}","frozen":"{frozen}","seq":{},"updated_at":"#,
-        balance.seq
-    );
-    let _ = match balance.updated_at {
-        Some(at) => write!(text, "{}", at.0),
-        None => write!(text, "null"),
-    };
+    text.push_str(r#"","avail":""#);
+    let _ = write!(text, "{}", balance.avail.decimal(decimals));
+    text.push_str(r#"","frozen":""#);
+    let _ = write!(text, "{}", balance.frozen.decimal(decimals));
+    text.push_str(r#"","seq":"#);
+    text.push_str(digits.format(balance.seq.get()));
+    text.push_str(r#","updated_at":"#);
+    text.push_str(match balance.updated_at {
+        Some(at) => digits.format(at.0),
+        None => "null",
+    });
     text.push_str(if known.is_some() {
         "}"
     } else {

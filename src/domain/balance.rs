@@ -66,6 +66,9 @@ impl Snapshot {
     /// Both, the higher seq of each asset: idempotent, commutative, associative.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
+        if other.0.is_empty() {
+            return self.clone();
+        }
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }
 

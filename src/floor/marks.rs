@@ -1,6 +1,7 @@
 //! What is known of changes, by user.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -30,8 +31,6 @@ pub struct Mark {
     pub reread: u64,
     /// The assets that those named.
     pub reread_assets: Vec<AssetId>,
-    /// Since the last of them nothing was read from the ledger here: whatever is held elsewhere may be from before it.
-    pub unread: bool,
 }
 
 /// What is remembered of one user. Most are only read: they have nothing but what was shown.
@@ -103,22 +102,64 @@ impl Marks {
     /// What is known of the user.
     #[must_use]
     pub fn of(&self, user: UserId) -> Mark {
-        self.with(user, |shard| {
-            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
-            memo.map(|memo| memo.mark(self.ttl))
+        self.look(user, |memo| memo.mark(self.ttl))
+            .unwrap_or_default()
+    }
+
+    /// The lowest seqs that may still be shown of the user.
+    #[must_use]
+    pub fn floors(&self, user: UserId) -> Floors {
+        self.look(user, |memo| memo.floors(self.ttl))
+            .unwrap_or_default()
+    }
+
+    /// Counts notifications without a seq of the user: see [`Mark::reread`].
+    #[must_use]
+    pub fn rereads(&self, user: UserId) -> u64 {
+        self.look(user, Memo::reread).unwrap_or_default()
+    }
+
+    /// The snapshot is below no floor of the user, and no notification without a seq came since there were `rereads`.
+    #[must_use]
+    pub fn allows(&self, user: UserId, rereads: u64, snapshot: &Snapshot) -> bool {
+        self.look(user, |memo| {
+            memo.reread() == rereads && memo.met_by(snapshot, self.ttl)
         })
-        .unwrap_or_default()
+        .unwrap_or(rereads == 0)
+    }
+
+    /// What may be shown of what somebody else held: with the newer balances that notifications said, if that is allowed and
+    /// no notification without a seq waits for the ledger to be read.
+    #[must_use]
+    pub fn brought_up<'a>(
+        &self,
+        user: UserId,
+        rereads: u64,
+        snapshot: &'a Snapshot,
+    ) -> Option<Cow<'a, Snapshot>> {
+        let unknown = || (rereads == 0).then_some(Cow::Borrowed(snapshot));
+        self.look(user, |memo| {
+            let newest = match &memo.news {
+                Some(news) if news.reread > news.read => return None,
+                Some(news) if !news.told.balances().is_empty() => {
+                    Cow::Owned(snapshot.merge(&news.told))
+                }
+                Some(_) | None => Cow::Borrowed(snapshot),
+            };
+            let allowed = memo.reread() == rereads && memo.met_by(&newest, self.ttl);
+            allowed.then_some(newest)
+        })
+        .unwrap_or_else(unknown)
     }
 
     /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
     #[must_use]
     pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
-        self.with(user, |shard| {
-            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
-            let mut floors = memo?.news.as_ref()?.notified.iter();
+        let told = self.look(user, |memo| {
+            let mut floors = memo.news.as_ref()?.notified.iter();
             floors.find(|floor| floor.0 == asset).copied()
-        })
-        .map(|(_, seq, told)| (seq, told))
+        });
+        told.flatten().map(|(_, seq, told)| (seq, told))
     }
 
     /// A notification said that the user's balance in this asset is at `seq`, and maybe what it is. True if that is news.
@@ -263,22 +304,27 @@ impl Marks {
             if full {
                 shard.old = std::mem::take(&mut shard.young);
             }
-            let mut memo = shard
-                .young
-                .remove(&user)
-                .or_else(|| shard.old.remove(&user))
-                .unwrap_or_default();
+            let Shard { young, old, .. } = shard;
+            let memo = young
+                .entry(user)
+                .or_insert_with(|| old.remove(&user).unwrap_or_default());
             if changed {
                 memo.news().changed = Some(Instant::now());
             }
-            let news = change(&mut memo);
-            shard.young.insert(user, memo);
-            (full, news)
+            (full, change(memo))
         });
         if overflow {
             self.blind_for(self.ttl);
         }
         news
+    }
+
+    /// Of who is remembered.
+    fn look<R>(&self, user: UserId, then: impl FnOnce(&Memo) -> R) -> Option<R> {
+        self.with(user, |shard| {
+            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
+            memo.map(then)
+        })
     }
 
     fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
@@ -333,27 +379,52 @@ impl Memo {
         }
     }
 
+    /// The floors by notifications that have not ended.
+    fn notified(&self, ttl: Duration) -> impl Iterator<Item = (AssetId, Seq)> {
+        let notified = self.news.iter().flat_map(|news| &news.notified);
+        let lasting = notified.filter(move |(_, _, told)| told.elapsed() < ttl);
+        lasting.map(|(asset, seq, _)| (*asset, *seq))
+    }
+
+    /// All floors that still count.
+    fn floors(&self, ttl: Duration) -> Floors {
+        let mut floors = self.shown.clone();
+        for (asset, seq) in self.notified(ttl) {
+            floors.raise(asset, seq);
+        }
+        floors
+    }
+
+    /// The snapshot is below none of them.
+    fn met_by(&self, snapshot: &Snapshot, ttl: Duration) -> bool {
+        let met = |(asset, seq)| {
+            snapshot
+                .get(asset)
+                .is_some_and(|balance| balance.seq >= seq)
+        };
+        self.shown.met_by(snapshot) && self.notified(ttl).all(met)
+    }
+
+    /// Counts notifications without a seq.
+    fn reread(&self) -> u64 {
+        self.news.as_ref().map_or(0, |news| news.reread)
+    }
+
     /// What of it still counts.
     fn mark(&self, ttl: Duration) -> Mark {
-        let mut floors = self.shown.clone();
+        let floors = self.floors(ttl);
         let Some(news) = &self.news else {
             return Mark {
                 floors,
                 ..Mark::default()
             };
         };
-        for (asset, seq, told) in &news.notified {
-            if told.elapsed() < ttl {
-                floors.raise(*asset, *seq);
-            }
-        }
         Mark {
             floors,
             told: news.told.clone(),
             changed: news.changed.is_some_and(|at| at.elapsed() < ttl),
             reread: news.reread,
             reread_assets: news.reread_assets.clone(),
-            unread: news.reread > news.read,
         }
     }
 }

@@ -3,7 +3,6 @@
 //! **Cancellation.** As for one user: loads that were begun go on.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -46,33 +45,33 @@ impl Reader {
     ) -> Result<Vec<Answer>, Error> {
         let begun = Instant::now();
         let ask = Ask::default();
-        let mut answers: HashMap<UserId, Answer> = HashMap::with_capacity(users.len());
-        let mut missing = HashMap::new();
-        let mut leading = Vec::new();
-        for user in users {
-            if answers.contains_key(user) || missing.contains_key(user) {
-                continue;
-            }
-            match self.ask_memory(*user, &ask, begun) {
+        let mut distinct = users.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(distinct.len());
+        let (mut missing, mut leading) = (Vec::new(), Vec::new());
+        for (at, user) in distinct.iter().enumerate() {
+            let said = match self.ask_memory(*user, &ask, begun) {
                 Ok(answer) => {
-                    answers.insert(*user, answer);
+                    answers.push(Some(answer));
+                    continue;
                 }
-                Err(said) => {
-                    let boarded = self.board(Kind::Bulk, *user, begun);
-                    let (role, flight, floors) = boarded.inspect_err(|error| {
-                        self.turn_away(std::mem::take(&mut leading));
-                        self.count(*user, Err(error), begun, begun.elapsed(), &Spent::default());
-                    })?;
-                    if role {
-                        leading.push((*user, Arc::clone(&flight)));
-                    }
-                    missing.insert(*user, (flight, !role, said, floors));
-                }
+                Err(said) => said,
+            };
+            answers.push(None);
+            let boarded = self.board(Kind::Bulk, *user, begun);
+            let (leads, flight, floors) = boarded.inspect_err(|error| {
+                self.turn_away(std::mem::take(&mut leading));
+                self.count(*user, Err(error), begun, begun.elapsed(), &Spent::default());
+            })?;
+            if leads {
+                leading.push((*user, Arc::clone(&flight)));
             }
+            missing.push((at, *user, flight, !leads, said, floors));
         }
         self.lead_many(leading);
         let mut spent = Spent::default();
-        for (user, (flight, follows, said, floors)) in missing {
+        for (at, user, flight, follows, said, floors) in missing {
             let result = match flight.wait(deadline, &mut spent).await {
                 Ok(landed) if landed.suits(&floors) => Ok(answer_of(landed, said, follows)),
                 Ok(_) => {
@@ -82,22 +81,23 @@ impl Reader {
                 }
                 Err(error) => self.stale_or(user, &ask, error),
             };
-            answers.insert(
-                user,
-                result.inspect_err(|error| {
-                    self.count(user, Err(error), begun, begun.elapsed(), &Spent::default());
-                })?,
-            );
+            let answer = result.inspect_err(|error| {
+                self.count(user, Err(error), begun, begun.elapsed(), &Spent::default());
+            })?;
+            if let Some(place) = answers.get_mut(at) {
+                *place = Some(answer);
+            }
         }
+        let took = begun.elapsed();
         let mut ordered = Vec::with_capacity(users.len());
         for user in users {
-            if let Some(answer) = answers.get(user) {
-                let took = begun.elapsed();
+            let at = distinct.binary_search(user).ok();
+            if let Some(Some(answer)) = at.and_then(|at| answers.get(at)) {
                 self.count(*user, Ok(answer), begun, took, &Spent::default());
                 ordered.push(answer.clone());
             }
         }
-        self.slow.batch(&ordered, begun.elapsed());
+        self.slow.batch(&ordered, took);
         Ok(ordered)
     }
 

@@ -31,8 +31,7 @@ impl Reader {
         if ask.min_seq.met_by(&before) {
             return Ok(answer);
         }
-        let mark = self.marks.of(user);
-        let start = self.start(Kind::Single, Instant::now(), &mark);
+        let start = self.start(Kind::Single, user, Instant::now());
         let end = start
             .at
             .checked_add(self.times.lag_budget)

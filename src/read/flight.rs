@@ -7,15 +7,19 @@
 //!
 //! **Limits.** [`FLIGHTS_MAX`] loads at once, waiting or not; batches begin none beyond half of that.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Error, spent::Spent, turns::Kind};
 use crate::{
     domain::{Floors, UserId},
-    floor::{Freshness, Mark, Marks},
+    floor::Freshness,
     render::Held,
     trail::{Detail, Forward, Tier},
 };
@@ -68,7 +72,8 @@ impl Landed {
 pub struct Flight {
     /// What was known when it began.
     pub start: Start,
-    landed: watch::Sender<Option<(Result<Landed, Error>, Spent)>>,
+    landed: OnceLock<(Result<Landed, Error>, Spent)>,
+    bell: Notify,
 }
 
 /// What a reader of a user becomes.
@@ -85,23 +90,6 @@ pub enum Role {
 pub struct Flights(Mutex<HashMap<UserId, Arc<Flight>>>);
 
 impl Start {
-    /// A load of this user that begins now.
-    #[must_use]
-    pub(super) fn now(
-        at: Instant,
-        kind: Kind,
-        mark: &Mark,
-        (marks, freshness): (&Marks, &Freshness),
-    ) -> Self {
-        Self {
-            at,
-            generation: marks.generation(),
-            reread: mark.reread,
-            proven: freshness.proven(at),
-            kind,
-        }
-    }
-
     /// Whether a reader that begins at `reader` may be shown what this load brings: it began after the last notification without
     /// a seq, and either the reader's knowledge of changes is fresh (the load is compared with it at its end), or the load
     /// itself is young and asked nothing that lags.
@@ -130,7 +118,8 @@ impl Flights {
         }
         let flight = Arc::new(Flight {
             start,
-            landed: watch::Sender::new(None),
+            landed: OnceLock::new(),
+            bell: Notify::new(),
         });
         flights.insert(user, Arc::clone(&flight));
         Some(Role::Leader(flight))
@@ -152,7 +141,8 @@ impl Flights {
             flights.remove(&user);
         }
         drop(flights);
-        flight.landed.send_replace(Some((result, spent)));
+        let _ = flight.landed.set((result, spent));
+        flight.bell.notify_waiters();
     }
 
     /// Loads under way.
@@ -168,13 +158,13 @@ impl Flight {
     /// # Errors
     /// The load's own, or [`Error::Deadline`].
     pub(super) async fn wait(&self, deadline: Instant, spent: &mut Spent) -> Result<Landed, Error> {
-        let mut landed = self.landed.subscribe();
-        let waited = tokio::time::timeout_at(deadline, landed.wait_for(Option::is_some)).await;
-        let Ok(Ok(landed)) = waited else {
-            return Err(Error::Deadline);
-        };
-        let (result, of_load) = landed.clone().ok_or(Error::Deadline)?;
-        spent.follow(of_load);
-        result
+        // Before the look: it rings for whoever waits by then.
+        let rings = self.bell.notified();
+        if self.landed.get().is_none() {
+            let _ = tokio::time::timeout_at(deadline, rings).await;
+        }
+        let (result, of_load) = self.landed.get().ok_or(Error::Deadline)?;
+        spent.follow(*of_load);
+        result.clone()
     }
 }

@@ -373,10 +373,8 @@ impl Reader {
             doubted: false,
         };
         let guard = |snapshot: &Snapshot| {
-            let mark = self.marks.of(user);
             self.marks.generation() == start.generation
-                && mark.reread == start.reread
-                && mark.floors.met_by(snapshot)
+                && self.marks.allows(user, start.reread, snapshot)
         };
         let kept = self.memory.keep(user, &kept, snapshot, guard);
         kept.unwrap_or_else(|| {

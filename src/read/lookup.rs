@@ -123,22 +123,19 @@ impl Reader {
         snapshot: &Snapshot,
         ttl: Duration,
     ) -> Option<Landed> {
-        let mark = self.marks.of(user);
+        // After a notification without a seq, or after a gap, there is nothing to compare with: the ledger is read once.
+        let known = !self.marks.doubtful();
+        let newest = self.marks.brought_up(user, start.reread, snapshot);
+        let snapshot = &*newest.filter(|_| known)?;
         // It was loaded when its life in Redis began.
         let age = self.times.snapshot_ttl.saturating_sub(ttl);
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
         let loaded = start.at.checked_sub(age).unwrap_or(start.at);
-        let snapshot = snapshot.merge(&mark.told);
-        // After a notification without a seq, or after a gap, there is nothing to compare with: the ledger is read once.
-        let known = mark.reread == start.reread && !mark.unread && !self.marks.doubtful();
-        if !known || !mark.floors.met_by(&snapshot) {
-            return None;
-        }
         let held = self.keep(
             user,
             start,
-            &snapshot,
+            snapshot,
             Origin {
                 redis_ttl: Some(ttl),
                 loaded,

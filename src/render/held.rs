@@ -17,8 +17,8 @@ use http::HeaderValue;
 use super::{HEAD, TAG_BYTES, TAIL, entity_tag, piece, text};
 use crate::domain::{Amount, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis};
 
-/// A snapshot and everything that is prepared for showing it. Clones share it.
-#[derive(Clone)]
+/// A snapshot and everything that is prepared for showing it. Clones share it; of two equal ones all that is said is equal.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Held(Bytes);
 
 /// What the body does not say.

@@ -1,10 +1,11 @@
 //! The memory tier: snapshots in this process, rendered. The interface to moka is localized here.
 //!
-//! moka is the map: weights, expiry, one writer at a time per key. The single flight and the floors are ours
-//! (`read::flight`, [`crate::floor`]), because moka's own loads can put an old value over a newer one.
+//! moka is the map: weights, expiry. The single flight and the floors are ours (`read::flight`, [`crate::floor`]), because
+//! moka's own loads can put an old value over a newer one; so is the lock under which a change is decided, because moka's own
+//! (`and_compute_with`) looks for a lock of the key in a second map each time, which takes as long as the change.
 //!
-//! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's own lock:
-//! what is held only ever moves forward, and [`Memory::keep`] asks its guard there. What is from an older generation is
+//! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
+//! some others share, and nothing is written without it: what is held only ever moves forward, and [`Memory::keep`] asks its guard there. What is from an older generation is
 //! not there.
 //!
 //! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: each entry weighs what it
@@ -16,7 +17,8 @@ mod kept;
 
 use std::{sync::Arc, time::Duration};
 
-use moka::{ops::compute::Op as Compute, sync::Cache};
+use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use kept::Kept;
@@ -31,6 +33,7 @@ use crate::{
 /// The memory tier.
 pub struct Memory {
     cache: Cache<UserId, Slot>,
+    locks: Vec<Mutex<()>>,
     catalogue: Arc<Catalogue>,
     /// Slots count time from here.
     base: Instant,
@@ -40,6 +43,9 @@ pub struct Memory {
 /// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
 /// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
 const ENTRY_BYTES: usize = 296;
+
+/// Changes at once, of users that share no lock. A change takes about a microsecond.
+const LOCKS: usize = 256;
 
 fn weigh(slot: &Slot) -> u32 {
     u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
@@ -68,6 +74,7 @@ impl Memory {
             .build();
         Self {
             cache,
+            locks: std::iter::repeat_with(Mutex::default).take(LOCKS).collect(),
             catalogue,
             base: Instant::now(),
         }
@@ -98,7 +105,9 @@ impl Memory {
         let mut kept = None;
         self.change(user, |there| {
             let there = there.filter(|there| there.generation == new.generation);
-            let merged = there.map(|there| there.held.snapshot().merge(snapshot));
+            // What is loaded again is mostly what was held.
+            let other = there.filter(|there| there.held != new.held);
+            let merged = other.map(|other| other.held.snapshot().merge(snapshot));
             let new = match merged {
                 Some(merged) if merged != *snapshot => {
                     guard(&merged).then(|| self.with(new, &merged))
@@ -154,13 +163,19 @@ impl Memory {
 
     /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
     fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
-        self.cache.entry(user).and_compute_with(|there| {
-            let there = there.map(|there| there.into_value().unpack(self.base));
-            match to(there) {
-                Some(kept) => Compute::Put(Slot::pack(kept, self.base)),
-                None => Compute::Nop,
+        self.alone(user, || {
+            if let Some(kept) = to(self.last_known(user)) {
+                self.cache.insert(user, Slot::pack(kept, self.base));
             }
         });
+    }
+
+    fn alone(&self, user: UserId, then: impl FnOnce()) {
+        let locks = u64::try_from(self.locks.len()).unwrap_or(1);
+        let at = user.get().unsigned_abs().checked_rem(locks).unwrap_or(0);
+        let lock = usize::try_from(at).ok().and_then(|at| self.locks.get(at));
+        let _locked = lock.map(Mutex::lock);
+        then();
     }
 
     fn with(&self, there: &Kept, snapshot: &Snapshot) -> Kept {
@@ -172,12 +187,7 @@ impl Memory {
 
     /// Drops what is held. A fill that is being decided is waited for, and dropped.
     pub fn forget(&self, user: UserId) {
-        self.cache
-            .entry(user)
-            .and_compute_with(|there| match there {
-                Some(_) => Compute::Remove,
-                None => Compute::Nop,
-            });
+        self.alone(user, || self.cache.invalidate(&user));
     }
 
     /// Drops everything. What is held already counts for nothing if the generation rose before.

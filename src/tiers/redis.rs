@@ -13,6 +13,7 @@ mod advice;
 mod conn;
 pub mod entry;
 mod keys;
+mod lane;
 mod link;
 pub mod look;
 mod script;
@@ -156,33 +157,44 @@ impl Redis {
 
     /// What is held of these users, in their order, in one round trip.
     pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
-        let looked = match self.session(Op::Get) {
-            Err(fault) => Err(fault),
-            Ok(session) => {
-                let commands = users.iter().map(|user| {
-                    let mut command = redis::cmd("HGETALL");
-                    command.arg(self.link.keys.user(*user));
-                    command
-                });
-                let replies = self.link.ask(&session, Op::Get, commands.collect()).await;
-                replies.map(|replies| (session, replies))
-            }
-        };
-        match looked {
-            Err(fault) => vec![Lookup::Fault(fault); users.len()],
-            Ok((session, replies)) => replies
-                .into_iter()
-                .map(|reply| self.lookup(&session, reply))
-                .collect(),
-        }
+        let looked = self.look_up(users).await;
+        looked.unwrap_or_else(|fault| vec![Lookup::Fault(fault); users.len()])
     }
 
-    fn lookup(&self, session: &Session, reply: RedisResult<Value>) -> Lookup {
+    async fn look_up(&self, users: &[UserId]) -> Result<Vec<Lookup>, Fault> {
+        let session = self.session(Op::Get)?;
+        let keys = users.iter().map(|user| self.link.keys.user(*user));
+        if let Some(lane) = session.lane() {
+            let answer = self.link.hashes(&session, lane, keys).await?;
+            let now = session.now();
+            let looked = answer.replies().map(|reply| {
+                let entry = reply.pairs().and_then(|pairs| Entry::decode(pairs, now));
+                self.lookup(&session, entry, now)
+            });
+            return Ok(looked.collect());
+        }
+        let commands = keys.map(|key| {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(key);
+            command
+        });
+        let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
         let now = session.now();
-        match reply
-            .map_err(|_| Corrupt)
-            .and_then(|value| decode(&value, now))
-        {
+        let looked = replies.iter().map(|reply| {
+            let entry = reply.as_ref().map_err(|_| Corrupt);
+            let entry = entry.and_then(|value| decode(value, now));
+            self.lookup(&session, entry, now)
+        });
+        Ok(looked.collect())
+    }
+
+    fn lookup(
+        &self,
+        session: &Session,
+        entry: Result<Option<Entry<'_>>, Corrupt>,
+        now: i64,
+    ) -> Lookup {
+        match entry {
             Ok(Some(entry)) if entry.servable(&session.epoch.id, now) => hit(entry, now),
             Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => {
                 Lookup::Stale(known(entry))
@@ -343,7 +355,7 @@ impl Redis {
     }
 }
 
-fn known(entry: Entry) -> Known {
+fn known(entry: Entry<'_>) -> Known {
     Known {
         snapshot: entry.snapshot,
         floors: entry.floors,
@@ -351,7 +363,7 @@ fn known(entry: Entry) -> Known {
     }
 }
 
-fn hit(entry: Entry, now: i64) -> Lookup {
+fn hit(entry: Entry<'_>, now: i64) -> Lookup {
     let left = u64::try_from(entry.until.saturating_sub(now)).unwrap_or(0);
     Lookup::Hit {
         snapshot: entry.snapshot,
@@ -360,13 +372,12 @@ fn hit(entry: Entry, now: i64) -> Lookup {
 }
 
 /// The fields of a hash, from an array or a map.
-fn decode(value: &Value, now: i64) -> Result<Option<Entry>, Corrupt> {
-    let pairs: Vec<_> = value
-        .as_map_iter()
-        .ok_or(Corrupt)?
-        .map(|(field, value)| Ok((as_bytes(field)?, as_bytes(value)?)))
-        .collect::<Result<_, Corrupt>>()?;
-    Entry::decode(pairs.into_iter(), now)
+fn decode(value: &Value, now: i64) -> Result<Option<Entry<'_>>, Corrupt> {
+    let pairs = value.as_map_iter().ok_or(Corrupt)?;
+    Entry::decode(
+        pairs.map(|(field, value)| Ok((as_bytes(field)?, as_bytes(value)?))),
+        now,
+    )
 }
 
 fn as_bytes(value: &Value) -> Result<&[u8], Corrupt> {

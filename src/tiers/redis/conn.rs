@@ -8,7 +8,7 @@
 use std::{path::Path, time::Duration};
 
 use deadpool_redis::{Manager, Pool};
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
     Pipeline, RedisError, RedisResult, TlsCertificates, Value,
@@ -18,6 +18,7 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
+use super::lane::Lane;
 use crate::config::{self, RedisMode};
 
 /// A cluster's client wants a bound on replies; for a connection that blocks, the caller has its own.
@@ -70,6 +71,17 @@ impl Dialer {
     pub(super) async fn open(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
         let opened = tokio::time::timeout(tempers.connect, self.open_all(count, tempers)).await;
         opened.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Opens `count` lanes; none where there is no way for them.
+    pub(super) async fn lanes(&self, count: usize, connect: Duration) -> RedisResult<Vec<Lane>> {
+        let (RedisMode::Single, Some(node)) = (self.mode, self.nodes.first()) else {
+            return Ok(Vec::new());
+        };
+        let opening = try_join_all((0..count).map(|_| Lane::open(node)));
+        let opened = tokio::time::timeout(connect, opening).await;
+        let opened = opened.unwrap_or_else(|_| Err(timed_out()))?;
+        Ok(opened.into_iter().flatten().collect())
     }
 
     async fn open_all(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {

@@ -19,12 +19,15 @@ use crate::domain::{Amount, AssetId, Balance, Floors, Seq, Snapshot, UnixMillis}
 
 /// The version of this layout.
 pub const VERSION: &str = "1";
+const SEQ_DIGITS: usize = 19;
+/// Room that is made for a user's balances.
+const BALANCES_USUAL: usize = 4;
 
 /// What one entry says. Times are ms of Redis' clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// Its epoch.
-    pub epoch: String,
+    pub epoch: &'a [u8],
     /// The balances are all there are.
     pub whole: bool,
     /// When the snapshot ends.
@@ -43,47 +46,43 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt;
 
-impl Entry {
-    /// Reads field and value pairs; `None` where there are none.
+impl<'a> Entry<'a> {
+    /// Reads pairs of field and value; `None` where there are none.
     ///
     /// # Errors
     /// [`Corrupt`] for another layout or anything that cannot be read.
-    pub fn decode<'a>(
-        pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    pub fn decode(
+        pairs: impl Iterator<Item = Result<(&'a [u8], &'a [u8]), Corrupt>>,
         now: i64,
     ) -> Result<Option<Self>, Corrupt> {
         let mut entry = Self::default();
-        let mut balances = Vec::new();
+        let mut balances = Vec::with_capacity(BALANCES_USUAL);
         let (mut any, mut version) = (false, false);
-        for (field, value) in pairs {
+        for pair in pairs {
+            let (field, value) = pair?;
             any = true;
-            let (field, value) = (text(field)?, text(value)?);
-            match field.split_once(':') {
-                None => match field {
-                    "v" => version = value == VERSION,
-                    "epoch" => value.clone_into(&mut entry.epoch),
-                    "whole" => entry.whole = value == "1",
-                    "until" => entry.until = number(value)?,
-                    "lease" => {}
-                    _ => return Err(Corrupt),
-                },
-                Some(("b", asset)) => balances.push(balance(asset, value)?),
-                Some(("f", asset)) => {
-                    let (seq, until) = value.split_once(' ').ok_or(Corrupt)?;
+            match field {
+                [b'b', b':', asset @ ..] => balances.push(balance(asset, value)?),
+                [b'f', b':', asset @ ..] => {
+                    let (seq, until) = split(value).ok_or(Corrupt)?;
                     if number(until)? > now {
                         entry.floors.raise(asset_id(asset)?, seq_of(seq)?);
                     }
                 }
-                Some(("d", asset)) => {
+                [b'd', b':', asset @ ..] => {
                     if number(value)? > now {
                         entry.reread = true;
-                        if asset != "*" {
+                        if asset != b"*" {
                             entry.reread_assets.push(asset_id(asset)?);
                         }
                     }
                 }
-                Some(("n", _)) => {}
-                Some(_) => return Err(Corrupt),
+                b"v" => version = value == VERSION.as_bytes(),
+                b"epoch" => entry.epoch = value,
+                b"whole" => entry.whole = value == b"1",
+                b"until" => entry.until = number(value)?,
+                b"lease" | [b'n', b':', ..] => {}
+                _ => return Err(Corrupt),
             }
         }
         if any && !version {
@@ -96,22 +95,25 @@ impl Entry {
     /// Holds a snapshot whose time is not over, and which may not be shown any more.
     #[must_use]
     pub fn is_outdated(&self, epoch: &str, now: i64) -> bool {
-        let current =
-            self.epoch == epoch && self.until > now && !self.snapshot.balances().is_empty();
+        let current = self.is_current(epoch, now) && !self.snapshot.balances().is_empty();
         current && !self.servable(epoch, now)
     }
 
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
     #[must_use]
     pub fn servable(&self, epoch: &str, now: i64) -> bool {
-        self.whole && self.epoch == epoch && self.until > now && self.floors.met_by(&self.snapshot)
+        self.whole && self.is_current(epoch, now) && self.floors.met_by(&self.snapshot)
+    }
+
+    fn is_current(&self, epoch: &str, now: i64) -> bool {
+        self.epoch == epoch.as_bytes() && self.until > now
     }
 }
 
 /// A seq as the scripts compare it.
 #[must_use]
 pub fn seq_text(seq: Seq) -> String {
-    format!("{:019}", seq.get())
+    format!("{:0SEQ_DIGITS$}", seq.get())
 }
 
 /// A balance behind its seq.
@@ -134,8 +136,8 @@ pub fn rest_text(balance: &Balance) -> String {
 ///
 /// # Errors
 /// [`Corrupt`] for anything else.
-pub fn balance(asset: &str, value: &str) -> Result<Balance, Corrupt> {
-    let mut words = value.split(' ');
+pub fn balance(asset: &[u8], value: &[u8]) -> Result<Balance, Corrupt> {
+    let mut words = value.split(|byte| *byte == b' ');
     let mut word = || words.next().ok_or(Corrupt);
     let balance = Balance {
         asset: asset_id(asset)?,
@@ -143,7 +145,7 @@ pub fn balance(asset: &str, value: &str) -> Result<Balance, Corrupt> {
         avail: Amount::from_raw(number(word()?)?),
         frozen: Amount::from_raw(number(word()?)?),
         updated_at: match word()? {
-            "-" => None,
+            b"-" => None,
             at => Some(UnixMillis(number(at)?)),
         },
         said_at: UnixMillis(number(word()?)?),
@@ -159,7 +161,8 @@ pub fn balance(asset: &str, value: &str) -> Result<Balance, Corrupt> {
 ///
 /// # Errors
 /// [`Corrupt`] for anything but its canonical digits.
-pub fn asset_id(text: &str) -> Result<AssetId, Corrupt> {
+pub fn asset_id(text: &[u8]) -> Result<AssetId, Corrupt> {
+    let text = std::str::from_utf8(text).map_err(|_| Corrupt)?;
     text.parse().map_err(|_| Corrupt)
 }
 
@@ -167,19 +170,38 @@ pub fn asset_id(text: &str) -> Result<AssetId, Corrupt> {
 ///
 /// # Errors
 /// [`Corrupt`] for any other length, and for 0.
-pub fn seq_of(text: &str) -> Result<Seq, Corrupt> {
-    if text.len() != 19 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+pub fn seq_of(text: &[u8]) -> Result<Seq, Corrupt> {
+    match text {
+        [b'0'..=b'9', ..] if text.len() == SEQ_DIGITS => {
+            Seq::new(number(text)?).map_err(|_| Corrupt)
+        }
+        _ => Err(Corrupt),
+    }
+}
+
+/// A whole number in digits, with a minus or without.
+fn number(text: &[u8]) -> Result<i64, Corrupt> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    if digits.is_empty() {
         return Err(Corrupt);
     }
-    number(text).and_then(|number| Seq::new(number).map_err(|_| Corrupt))
+    let next = |number: i64, byte: &u8| match byte {
+        b'0'..=b'9' => {
+            let digit = i64::from(byte.wrapping_sub(b'0')).wrapping_mul(sign);
+            number.checked_mul(10)?.checked_add(digit)
+        }
+        _ => None,
+    };
+    digits.iter().try_fold(0, next).ok_or(Corrupt)
 }
 
-fn number(text: &str) -> Result<i64, Corrupt> {
-    text.parse().map_err(|_| Corrupt)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Corrupt> {
-    std::str::from_utf8(bytes).map_err(|_| Corrupt)
+/// What stands before the first blank and behind it.
+fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = text.splitn(2, |byte| *byte == b' ');
+    parts.next().zip(parts.next())
 }
 
 #[cfg(test)]
@@ -188,11 +210,11 @@ mod tests {
 
     use super::*;
 
-    fn decode(pairs: &[(&str, &str)], now: i64) -> Result<Option<Entry>, Corrupt> {
+    fn decode<'a>(pairs: &[(&'a str, &'a str)], now: i64) -> Result<Option<Entry<'a>>, Corrupt> {
         Entry::decode(
             pairs
                 .iter()
-                .map(|(field, value)| (field.as_bytes(), value.as_bytes())),
+                .map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))),
             now,
         )
     }
@@ -208,11 +230,11 @@ mod tests {
 
     #[test]
     fn an_entry_is_served_only_while_it_is_whole_current_and_above_its_floors() {
-        let with = |more: &[(&str, &str)]| {
+        fn with(more: &[(&'static str, &'static str)]) -> Entry<'static> {
             let mut pairs = GOOD.to_vec();
             pairs.extend_from_slice(more);
             decode(&pairs, 50).unwrap().unwrap()
-        };
+        }
         assert!(with(&[]).servable("e", 50));
         assert!(!with(&[]).servable("other", 50));
         assert!(!with(&[]).servable("e", 100));
@@ -241,6 +263,10 @@ mod tests {
             ("b:1", "0000000000000000017 1.5 2 - 3"),
             ("f:1", "0000000000000000017"),
             ("until", "soon"),
+            ("until", "-"),
+            ("until", "+1"),
+            ("until", "9223372036854775808"),
+            ("until", "-9223372036854775809"),
             ("z:1", "1"),
         ] {
             let mut pairs = vec![("v", "1")];
@@ -252,6 +278,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_number_reads_back(any: i64) {
+            prop_assert_eq!(number(any.to_string().as_bytes()), Ok(any));
+        }
+
+        #[test]
         fn a_balance_reads_back(asset in 1..i32::MAX, seq in 1..i64::MAX, avail: i64, frozen: i64, at: Option<i64>, said: i64) {
             let written = Balance {
                 asset: AssetId::new(asset).unwrap(),
@@ -262,12 +293,12 @@ mod tests {
                 said_at: UnixMillis(said),
             };
             let value = format!("{} {}", seq_text(written.seq), rest_text(&written));
-            prop_assert_eq!(balance(&asset.to_string(), &value), Ok(written));
+            prop_assert_eq!(balance(asset.to_string().as_bytes(), value.as_bytes()), Ok(written));
         }
 
         #[test]
         fn no_stored_bytes_make_it_panic(pairs in proptest::collection::vec(("[vbfdn]?:?[0-9*]{0,3}", ".{0,24}"), 0..6)) {
-            let _ = Entry::decode(pairs.iter().map(|(field, value)| (field.as_bytes(), value.as_bytes())), 0);
+            let _ = Entry::decode(pairs.iter().map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))), 0);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use futures::future::join_all;
+use futures::{TryFutureExt, future::try_join_all, try_join};
 use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
@@ -26,8 +26,9 @@ use super::{
     advice,
     conn::{Conn, Dialer, Tempers},
     keys::Keys,
+    lane::{Answer, Lane},
     script::{self, Call},
-    session::{Epoch, Findings, Session},
+    session::{Conns, Epoch, Findings, Session},
 };
 use crate::{
     config,
@@ -131,17 +132,41 @@ impl Link {
         op: Op,
         commands: Vec<redis::Cmd>,
     ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        self.timed(session, op, session.conn(op).ask(commands))
+            .await
+    }
+
+    /// What is held under each of these keys, on a connection that is made for that.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub(super) async fn hashes(
+        &self,
+        session: &Arc<Session>,
+        lane: &Lane,
+        keys: impl Iterator<Item = String>,
+    ) -> Result<Answer, Fault> {
+        self.timed(session, Op::Get, lane.hashes(keys)).await
+    }
+
+    /// A question in its time; what goes wrong is counted, and may end the session.
+    async fn timed<T>(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        asking: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Fault> {
         let wait = match op {
             Op::Get | Op::Fill | Op::Load => self.options.timeout_ms.0,
             Op::Apply => WRITER_TIMEOUT,
         };
         let begun = Instant::now();
-        let asked = tokio::time::timeout(wait, session.conn(op).ask(commands)).await;
+        let asked = tokio::time::timeout(wait, asking).await;
         let (fault, gone) = match asked {
-            Ok(Ok(replies)) => {
+            Ok(Ok(answer)) => {
                 session.answered();
                 self.meters.tier(Tier::Redis, op, begun.elapsed());
-                return Ok(replies);
+                return Ok(answer);
             }
             Ok(Err(error)) if error.is_timeout() => (Fault::Timeout, false),
             Ok(Err(error)) => (
@@ -268,19 +293,28 @@ impl Link {
             .map_err(told)?
             .pop()
             .ok_or("no connection")?;
+        let lanes = self.dialer.lanes(self.options.connections.max(1), connect);
+        let conns = Conns {
+            lanes: lanes.await.map_err(told)?,
+            readers,
+            writer,
+        };
         let checks = async {
-            let found = self.check_in(&writer, identity).await?;
+            let found = self.check_in(&conns.writer, identity).await?;
+            let (readers, lanes) = (conns.readers.iter(), conns.lanes.iter());
+            let of_lanes = try_join_all(lanes.map(|lane| lane.info().map_ok(|info| vec![info])));
+            let of_readers = try_join_all(readers.map(Conn::info));
+            let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
             // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
-            for infos in join_all(readers.iter().map(Conn::info)).await {
-                if fingerprint(&infos.map_err(told)?).0 != found.fingerprint {
-                    return Err("its connections lead to different servers".to_owned());
-                }
+            let mut all = of_readers.iter().chain(&of_lanes);
+            if all.any(|infos| fingerprint(infos).0 != found.fingerprint) {
+                return Err("its connections lead to different servers".to_owned());
             }
             Ok(found)
         };
         let checked = tokio::time::timeout(connect, checks).await;
         let found = checked.map_err(|_| "silent".to_owned())??;
-        Ok(Session::new(readers, writer, found))
+        Ok(Session::new(conns, found))
     }
 
     /// Who is there, since when, and whose balances it holds.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::conn::Conn;
+use super::{conn::Conn, lane::Lane};
 use crate::telemetry::Op;
 
 /// An unbroken life of a Redis' data.
@@ -32,8 +32,19 @@ pub(super) struct Findings {
     pub(super) evicts: bool,
 }
 
+/// The connections of a session.
+pub(super) struct Conns {
+    /// For hashes, where there can be such.
+    pub(super) lanes: Vec<Lane>,
+    /// For whatever else readers ask.
+    pub(super) readers: Vec<Conn>,
+    /// For what is applied.
+    pub(super) writer: Conn,
+}
+
 /// Checked connections.
 pub struct Session {
+    lanes: Vec<Lane>,
     readers: Vec<Conn>,
     next: AtomicUsize,
     pub(super) writer: Conn,
@@ -73,13 +84,19 @@ impl Clock {
 }
 
 impl Session {
-    pub(super) fn new(readers: Vec<Conn>, writer: Conn, found: Findings) -> Self {
+    pub(super) fn new(conns: Conns, found: Findings) -> Self {
+        let Conns {
+            lanes,
+            readers,
+            writer,
+        } = conns;
         let clock = Clock {
             base: Instant::now(),
             offset: AtomicI64::new(0),
         };
         clock.set(found.now);
         Self {
+            lanes,
             readers,
             next: AtomicUsize::new(0),
             writer,
@@ -143,12 +160,17 @@ impl Session {
     pub(super) fn conn(&self, op: Op) -> &Conn {
         match op {
             Op::Apply => &self.writer,
-            Op::Get | Op::Fill | Op::Load => {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                turn.checked_rem(self.readers.len())
-                    .and_then(|at| self.readers.get(at))
-                    .unwrap_or(&self.writer)
-            }
+            Op::Get | Op::Fill | Op::Load => self.in_turn(&self.readers).unwrap_or(&self.writer),
         }
+    }
+
+    /// The way that is made for hashes, if there is one.
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.in_turn(&self.lanes)
+    }
+
+    fn in_turn<'a, T>(&self, of: &'a [T]) -> Option<&'a T> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        turn.checked_rem(of.len()).and_then(|at| of.get(at))
     }
 }

@@ -53,7 +53,7 @@ impl Held {
     pub(super) fn read(fields: &[(Vec<u8>, Vec<u8>)], now: i64) -> Self {
         let pairs = fields
             .iter()
-            .map(|(field, value)| (field.as_slice(), value.as_slice()));
+            .map(|(field, value)| Ok((field.as_slice(), value.as_slice())));
         let decoded = match Entry::decode(pairs, now) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Self::Nothing,
@@ -71,7 +71,7 @@ impl Held {
             }
         };
         let mut shown = Shown {
-            epoch: decoded.epoch,
+            epoch: String::from_utf8_lossy(decoded.epoch).into_owned(),
             whole: decoded.whole,
             balances: decoded.snapshot.balances().to_vec(),
             ..Shown::default()
@@ -98,12 +98,16 @@ impl Shown {
             None if field == "lease" => self.lease_until = (until > now).then_some(until),
             Some(("f", asset)) if until > now => {
                 let seq = value.split(' ').next().unwrap_or_default();
-                if let (Ok(asset), Ok(seq)) = (entry::asset_id(asset), entry::seq_of(seq)) {
+                if let (Ok(asset), Ok(seq)) = (
+                    entry::asset_id(asset.as_bytes()),
+                    entry::seq_of(seq.as_bytes()),
+                ) {
                     self.floors.push(Floor { asset, seq, until });
                 }
             }
             Some(("d", asset)) if until > now => {
-                self.rereads.push((entry::asset_id(asset).ok(), until));
+                self.rereads
+                    .push((entry::asset_id(asset.as_bytes()).ok(), until));
             }
             None | Some(_) => {}
         }

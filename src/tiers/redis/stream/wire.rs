@@ -105,11 +105,11 @@ fn changed(text: &str) -> Option<News> {
     Some(News::Changed {
         user,
         asset: named,
-        seq: entry::seq_of(seq).ok()?,
+        seq: entry::seq_of(seq.as_bytes()).ok()?,
         balance: if rest.is_empty() {
             None
         } else {
-            Some(entry::balance(asset, text).ok()?)
+            Some(entry::balance(asset.as_bytes(), text.as_bytes()).ok()?)
         },
     })
 }
