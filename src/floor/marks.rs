@@ -1,5 +1,8 @@
 //! What is known of changes, by user.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -426,92 +429,5 @@ impl Memo {
             reread: news.reread,
             reread_assets: news.reread_assets.clone(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(id: i64) -> UserId {
-        UserId::new(id).unwrap()
-    }
-
-    fn asset() -> AssetId {
-        AssetId::new(1).unwrap()
-    }
-
-    fn seq(number: i64) -> Seq {
-        Seq::new(number).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
-        let marks = Marks::new(Duration::from_secs(10), 100);
-        let real = Balance {
-            asset: asset(),
-            seq: seq(5),
-            avail: crate::domain::Amount::from_raw(1),
-            frozen: crate::domain::Amount::from_raw(0),
-            updated_at: None,
-            said_at: crate::domain::UnixMillis(0),
-        };
-        marks.changed(user(1), asset(), seq(i64::MAX), None);
-        for second in 0..12 {
-            let mark = marks.of(user(1));
-            assert_eq!(mark.changed, second < 10, "{second}");
-            let floor = if second < 10 { seq(i64::MAX) } else { seq(5) };
-            if second > 0 {
-                assert_eq!(mark.floors.get(asset()), Some(floor), "{second}");
-            }
-            marks.shown(user(1), &Snapshot::new(vec![real]));
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_mark_lives_for_a_ttl() {
-        let marks = Marks::new(Duration::from_secs(10), 100);
-        marks.changed(user(1), asset(), seq(5), None);
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert_eq!(marks.of(user(1)).floors.get(asset()), Some(seq(5)));
-        marks.changed(user(17), asset(), seq(7), None);
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert!(
-            marks.of(user(17)).changed,
-            "nine seconds old, whatever turned in between"
-        );
-        tokio::time::advance(Duration::from_secs(21)).await;
-        assert_eq!(
-            (marks.of(user(1)), marks.of(user(17))),
-            (Mark::default(), Mark::default())
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn giving_up_changes_makes_blind_and_giving_up_what_was_shown_does_not() {
-        let marks = Marks::new(Duration::from_secs(10), SHARDS);
-        let shown = Snapshot::default();
-        marks.changed(user(16), asset(), seq(1), None);
-        marks.shown(user(32), &shown);
-        assert!(!marks.blind());
-        marks.changed(user(48), asset(), seq(1), None);
-        assert!(marks.blind());
-        assert!(
-            marks.of(user(16)).changed,
-            "the last generation is still there"
-        );
-        tokio::time::advance(Duration::from_secs(11)).await;
-        assert!(!marks.blind());
-    }
-
-    #[test]
-    fn every_notification_without_a_seq_is_another() {
-        let marks = Marks::new(Duration::from_secs(10), 100);
-        marks.reread(user(1), Some(asset()));
-        let first = marks.of(user(1)).reread;
-        marks.reread(user(1), None);
-        assert!(marks.of(user(1)).reread > first);
-        assert_eq!(marks.of(user(1)).reread_assets, [asset()]);
     }
 }

@@ -152,6 +152,39 @@ async fn tls_works_with_the_right_authority_and_degrades_with_a_wrong_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_connection_is_the_urls_users_and_in_its_database() {
+    let stage = Stage::new(shared()).await;
+    let redis = Redis::start();
+    let rule = [
+        "ACL", "SETUSER", "reader", "on", ">a word", "~*", "&*", "+@all",
+    ];
+    redis.ask::<String>(&rule);
+    let url = |password| format!("redis://reader:{password}@{}/3", redis.address());
+    let setup = |password| stage.setup().with("redis.url", url(password));
+    let one = Service::start_ready(setup("a%20word")).await;
+    let other = Service::start_ready(setup("a%20word")).await;
+    in_order(&one).await;
+    in_order(&other).await;
+    assert_eq!(one.balances(1).await.cache_status(), COLD);
+    assert_eq!(
+        way(&other.balances(1).await),
+        "redis; hit, memory; fwd=miss"
+    );
+    assert!(!redis.ask::<bool>(&["EXISTS", "balance:user:1"]));
+    let clients: String = redis.ask(&["CLIENT", "LIST"]);
+    let theirs = |client: &&str| client.contains(" user=reader ") && client.contains(" db=3 ");
+    let (theirs, rest): (Vec<_>, Vec<_>) = clients.lines().partition(theirs);
+    assert!(theirs.len() >= 2 * 5, "{clients}");
+    assert!(
+        rest.iter().all(|client| client.contains("cmd=client|list")),
+        "{clients}"
+    );
+
+    let wrong = Service::start_ready(setup("another")).await;
+    readiness(&wrong, "degraded", "redis: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_is_as_good() {
     let stage = Stage::new(shared()).await;
     let redis = Redis::start();
@@ -159,6 +192,12 @@ async fn a_unix_socket_is_as_good() {
     in_order(&service).await;
     assert_eq!(service.balances(1).await.cache_status(), COLD);
     assert!(redis.ask::<bool>(&["EXISTS", "balance:user:1"]));
+    let other = Service::start_ready(stage.setup().with("redis.url", redis.unix_url())).await;
+    in_order(&other).await;
+    assert_eq!(
+        way(&other.balances(1).await),
+        "redis; hit, memory; fwd=miss"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ FLOOD_CONNECTIONS = 4_000
 # Tried for the most that can be borne.
 PEAK_CONNECTIONS = (32, 128, 256)
 WINDOW_MS = 100
+STEADY_WINDOWS = 5
 # Users that nobody has heard of; each is asked for once.
 FIRST_STRANGER = 1_000_000_000
 # How long connections that the generator closed may take to be gone, and how many files may be more than before.
@@ -139,12 +140,15 @@ def most_cold(scenarios, service, strangers, seconds):
 
 
 def recovered(windows, since):
-    """Seconds from `since` to the end of the last window with an answer that was not 200, or with a median of three times
-    what is usual in the end."""
+    """Seconds from `since` until all answers are 200 for good, and half a second begins in which each window's median is
+    at most three times what is usual in the end. (A machine that stands still later is not what is asked about.)"""
     first = round(since * 1e3 / WINDOW_MS)
-    usual = statistics.median([one["p50"] for one in windows[(first + len(windows)) // 2:]] or [0.0])
-    bad = [at for at, one in enumerate(windows) if at >= first and (one["shed"] or one["other"] or one["p50"] > 3 * usual)]
-    return (bad[-1] + 1 - first) * WINDOW_MS / 1e3 if bad else 0.0
+    after = windows[first:]
+    usual = statistics.median([one["p50"] for one in after[len(after) // 2:]] or [0.0])
+    refused = [at + 1 for at, one in enumerate(after) if one["shed"] or one["other"]]
+    slow = [one["p50"] > 3 * usual for one in after]
+    steady = next((at for at in range(len(after)) if not any(slow[at:at + STEADY_WINDOWS])), len(after))
+    return max([steady, *refused]) * WINDOW_MS / 1e3
 
 
 def overload_facts(done, peak, at, first, last):
