@@ -5,8 +5,8 @@
 //! (`and_compute_with`) looks for a lock of the key in a second map each time, which takes as long as the change.
 //!
 //! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
-//! some others share, and nothing is written without it: what is held only ever moves forward, and [`Memory::keep`] asks its guard there. What is from an older generation is
-//! not there.
+//! some others share, and nothing is put into the map without it: what is held only ever moves forward, and [`Memory::keep`] asks
+//! its guard there. What is from an older generation is not there.
 //!
 //! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: each entry weighs what it
 //! takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
+use crate::tiers::redis::entry::Corrupt;
 
 const TWO: &[u8] = b"*4\r\n$1\r\nv\r\n$1\r\n1\r\n$5\r\nepoch\r\n$3\r\na\r\n\r\n*0\r\n";
 
