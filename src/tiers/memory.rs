@@ -2,7 +2,7 @@
 //!
 //! moka is the map: weights, expiry. The single flight and the floors are ours (`read::flight`, [`crate::floor`]), because
 //! moka's own loads can put an old value over a newer one; so is the lock under which a change is decided, because moka's own
-//! (`and_compute_with`) looks for a lock of the key in a second map each time, which takes as long as the change.
+//! (`and_compute_with`) looks for a lock of the key in a second map each time (`docs/adr/0012`).
 //!
 //! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
 //! some others share, and nothing is put into the map without it: what is held only ever moves forward, and [`Memory::keep`] asks
