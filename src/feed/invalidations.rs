@@ -138,7 +138,7 @@ impl Follower {
                     self.applier.start_over();
                 }
                 let back = i64::try_from(self.floor_ttl.as_millis()).unwrap_or(i64::MAX);
-                let cursor = StreamId::at_ms(session.now().saturating_sub(back));
+                let cursor = StreamId::at_ms(session.now().earliest.saturating_sub(back));
                 Position {
                     epoch: session.epoch.id.clone(),
                     cursor,
@@ -183,7 +183,7 @@ impl Follower {
                 let horizon = i64::try_from(self.floor_ttl.as_millis())
                     .unwrap_or(i64::MAX)
                     .saturating_mul(2);
-                let before = StreamId::at_ms(session.now().saturating_sub(horizon));
+                let before = StreamId::at_ms(session.now().earliest.saturating_sub(horizon));
                 if tap
                     .trim(&self.redis.link.keys.feed(), before)
                     .await

@@ -10,6 +10,7 @@
 //! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod advice;
+mod clock;
 mod conn;
 pub mod entry;
 mod keys;
@@ -24,8 +25,10 @@ mod take;
 use std::{sync::Arc, time::Duration};
 
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
+use tokio::time::Instant;
 
 use self::{
+    clock::{Now, Reading},
     entry::{Corrupt, Entry},
     script::Call,
 };
@@ -168,7 +171,8 @@ impl Redis {
             let answer = self.link.hashes(&session, lane, keys).await?;
             let now = session.now();
             let looked = answer.replies().map(|reply| {
-                let entry = reply.pairs().and_then(|pairs| Entry::decode(pairs, now));
+                let entry = reply.pairs();
+                let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
                 self.lookup(&session, entry, now)
             });
             return Ok(looked.collect());
@@ -182,7 +186,7 @@ impl Redis {
         let now = session.now();
         let looked = replies.iter().map(|reply| {
             let entry = reply.as_ref().map_err(|_| Corrupt);
-            let entry = entry.and_then(|value| decode(value, now));
+            let entry = entry.and_then(|value| decode(value, now.earliest));
             self.lookup(&session, entry, now)
         });
         Ok(looked.collect())
@@ -192,11 +196,11 @@ impl Redis {
         &self,
         session: &Session,
         entry: Result<Option<Entry<'_>>, Corrupt>,
-        now: i64,
+        now: Now,
     ) -> Lookup {
         match entry {
-            Ok(Some(entry)) if entry.servable(&session.epoch.id, now) => hit(entry, now),
-            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now) => {
+            Ok(Some(entry)) if entry.servable(&session.epoch.id, now.latest) => hit(entry, now),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now.latest) => {
                 Lookup::Stale(known(entry))
             }
             Ok(entry) => Lookup::Miss(entry.map(known).unwrap_or_default()),
@@ -237,18 +241,20 @@ impl Redis {
             .arg(token.as_str())
             .arg(self.lease.as_millis().to_string())
             .arg(how);
+        let asked = Instant::now();
         let reply = self.one(session, Op::Get, call).await?;
-        let (what, now, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
+        let (what, redis_ms, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
+        let now = Reading::just_now(asked, redis_ms).now();
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
         }
-        let Ok(entry) = decode(&fields, now) else {
+        let Ok(entry) = decode(&fields, now.earliest) else {
             return Ok(Err(Corrupt));
         };
         let entry = entry.unwrap_or_default();
         Ok(Ok(match what.as_str() {
-            "hit" if entry.servable(&session.epoch.id, now) => match hit(entry, now) {
+            "hit" if entry.servable(&session.epoch.id, now.latest) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
                 Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
             },
@@ -269,7 +275,7 @@ impl Redis {
         }))
     }
 
-    /// Offers what was loaded; returns for how long it is kept, or why it was refused (counted).
+    /// Offers what was loaded; returns for how long it is still kept, or why it was refused (counted).
     ///
     /// # Errors
     /// The fault, counted.
@@ -299,10 +305,11 @@ impl Redis {
                 .arg(entry::seq_text(balance.seq))
                 .arg(entry::rest_text(balance));
         }
+        let asked = Instant::now();
         let reply = self.one(&current, Op::Fill, call).await?;
         let (what, _): (String, i64) = self.read(reply, Op::Fill)?;
         let refused = match what.as_str() {
-            "ok" => return Ok(Ok(self.snapshot_ttl)),
+            "ok" => return Ok(Ok(self.snapshot_ttl.saturating_sub(asked.elapsed()))),
             "floor" => Refused::Floor,
             "incomplete" => Refused::Incomplete,
             "epoch" => Refused::Epoch,
@@ -363,8 +370,8 @@ fn known(entry: Entry<'_>) -> Known {
     }
 }
 
-fn hit(entry: Entry<'_>, now: i64) -> Lookup {
-    let left = u64::try_from(entry.until.saturating_sub(now)).unwrap_or(0);
+fn hit(entry: Entry<'_>, now: Now) -> Lookup {
+    let left = u64::try_from(entry.until.saturating_sub(now.latest)).unwrap_or(0);
     Lookup::Hit {
         snapshot: entry.snapshot,
         ttl: Duration::from_millis(left),

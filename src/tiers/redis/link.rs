@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     advice,
+    clock::Reading,
     conn::{Conn, Dialer, Tempers},
     keys::Keys,
     lane::{Answer, Lane},
@@ -339,8 +340,10 @@ impl Link {
             .key(self.keys.epoch())
             .arg(fingerprint.as_str())
             .arg(format!("{:032x}", rand::random::<u128>()));
-        let (id, birth, now, fresh): (String, i64, i64, i64) =
+        let asked = Instant::now();
+        let (id, birth, redis_ms, fresh): (String, i64, i64, i64) =
             conn.one(call.by_code()).await.map_err(told)?;
+        let now = Reading::just_now(asked, redis_ms);
         if fresh == 1 {
             let mark = Call::new(&script::ANNOUNCE)
                 .key(self.keys.feed())
@@ -403,12 +406,12 @@ impl Link {
         let owner: Option<String> = session.writer.one(source).await?;
         let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
         let (fingerprint, evicts) = fingerprint(&session.writer.info().await?);
+        let asked = Instant::now();
         let (seconds, micros): (i64, i64) = session.writer.one(redis::cmd("TIME")).await?;
-        session.set_clock(
-            seconds
-                .saturating_mul(1000)
-                .saturating_add(micros.checked_div(1000).unwrap_or(0)),
-        );
+        let redis_ms = seconds
+            .saturating_mul(1000)
+            .saturating_add(micros.checked_div(1000).unwrap_or(0));
+        session.set_clock(Reading::just_now(asked, redis_ms));
         Ok(ours
             && id.as_deref() == Some(session.epoch.id.as_str())
             && fingerprint == session.fingerprint

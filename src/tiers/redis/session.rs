@@ -5,9 +5,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
-
-use super::{conn::Conn, lane::Lane};
+use super::{
+    clock::{Clock, Now, Reading},
+    conn::Conn,
+    lane::Lane,
+};
 use crate::telemetry::Op;
 
 /// An unbroken life of a Redis' data.
@@ -24,8 +26,8 @@ pub struct Epoch {
 pub(super) struct Findings {
     /// The life of its data.
     pub(super) epoch: Epoch,
-    /// Its clock, in ms.
-    pub(super) now: i64,
+    /// Its clock.
+    pub(super) now: Reading,
     /// Run and replication ids of all its masters.
     pub(super) fingerprint: String,
     /// It may drop keys that have not ended.
@@ -60,29 +62,6 @@ pub struct Session {
     over: AtomicBool,
 }
 
-/// Redis' clock, by ours.
-struct Clock {
-    base: Instant,
-    offset: AtomicI64,
-}
-
-impl Clock {
-    fn elapsed(&self) -> i64 {
-        i64::try_from(self.base.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-
-    fn set(&self, redis_ms: i64) {
-        self.offset
-            .store(redis_ms.saturating_sub(self.elapsed()), Ordering::Relaxed);
-    }
-
-    fn now(&self) -> i64 {
-        self.offset
-            .load(Ordering::Relaxed)
-            .saturating_add(self.elapsed())
-    }
-}
-
 impl Session {
     pub(super) fn new(conns: Conns, found: Findings) -> Self {
         let Conns {
@@ -90,11 +69,6 @@ impl Session {
             readers,
             writer,
         } = conns;
-        let clock = Clock {
-            base: Instant::now(),
-            offset: AtomicI64::new(0),
-        };
-        clock.set(found.now);
         Self {
             lanes,
             readers,
@@ -103,7 +77,7 @@ impl Session {
             epoch: found.epoch,
             evicts: found.evicts,
             fingerprint: found.fingerprint,
-            clock,
+            clock: Clock::new(found.now),
             failures: AtomicU32::new(0),
             failing_since: AtomicI64::new(0),
             over: AtomicBool::new(false),
@@ -111,8 +85,8 @@ impl Session {
     }
 
     /// Redis' clock was read.
-    pub(super) fn set_clock(&self, redis_ms: i64) {
-        self.clock.set(redis_ms);
+    pub(super) fn set_clock(&self, reading: Reading) {
+        self.clock.set(reading);
     }
 
     /// A command was answered.
@@ -143,16 +117,16 @@ impl Session {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Now, in ms of Redis' clock, as far as it is known (it is looked at four times a second).
+    /// Now, by Redis' clock (it is looked at four times a second).
     #[must_use]
-    pub fn now(&self) -> i64 {
+    pub fn now(&self) -> Now {
         self.clock.now()
     }
 
     /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
     #[must_use]
     pub fn young_for(&self, ttl: Duration) -> Duration {
-        let age = u64::try_from(self.now().saturating_sub(self.epoch.birth)).unwrap_or(0);
+        let age = u64::try_from(self.now().earliest.saturating_sub(self.epoch.birth)).unwrap_or(0);
         ttl.saturating_sub(Duration::from_millis(age))
     }
 
