@@ -168,7 +168,7 @@ fn hits() {
         for round in 0..ROUNDS {
             let number = i64::from(round) * 7_919 % USERS;
             let kept = tier.memory.get(user(number), GENERATION).unwrap();
-            black_box((kept.held.body(), kept.held.etag(), kept.held.said_at()));
+            black_box((kept.held.body(), kept.held.tag(), kept.held.said_at()));
         }
         begun.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
     };

@@ -235,6 +235,7 @@ impl<B: Backend> Api<B> {
         answer: &Answer,
     ) -> Response<Full<Bytes>> {
         let known = answer::values(headers, IF_NONE_MATCH);
+        let answer = answer.view();
         Shown::new(question, known, answer, &self.catalogue, (self.wall)()).response()
     }
 

@@ -16,6 +16,7 @@ mod count;
 mod doors;
 mod exact;
 mod flight;
+mod held;
 mod limit;
 mod load;
 mod lookup;
@@ -25,6 +26,7 @@ mod turns;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::time::Instant;
@@ -38,12 +40,12 @@ use crate::{
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
     source::{self, Source},
-    telemetry::{Meters, Op, traces},
+    telemetry::{Meters, traces},
     tiers::{
         memory::{Kept, Memory},
         redis::Redis,
     },
-    trail::{Detail, Forward, Tier, Trail},
+    trail::{Detail, Forward, Trail},
 };
 use doors::Doors;
 use flight::{Flight, Flights, Landed, Role, Start};
@@ -63,10 +65,10 @@ pub struct Ask {
 }
 
 /// An answer to one user's read.
-#[derive(Debug, Clone)]
-pub struct Answer {
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<B: AsRef<[u8]> = Bytes> {
     /// The balances, whole, with their rendered body.
-    pub held: Held,
+    pub held: Held<B>,
     /// How it came about.
     pub trail: Trail,
 }
@@ -196,18 +198,6 @@ impl Reader {
         })
     }
 
-    /// What memory may show now, without waiting.
-    #[must_use]
-    pub fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
-        let begun = Instant::now();
-        let asked = self.ask_memory(user, ask, begun);
-        let took = begun.elapsed();
-        self.meters.tier(Tier::Memory, Op::Get, took);
-        let answer = asked.ok()?;
-        self.count(user, Ok(&answer), begun, took, &Spent::default());
-        Some(answer)
-    }
-
     /// One user's balances.
     ///
     /// # Errors
@@ -222,8 +212,9 @@ impl Reader {
         let answer = self.answer(Kind::Single, user, &ask, begun, deadline, &mut spent);
         let result = answer.await;
         let took = begun.elapsed();
-        let outcome = self.count(user, result.as_ref(), begun, took, &spent);
-        self.slow.read(user, result.as_ref(), outcome, took, &spent);
+        let shown = || result.as_ref().map(Answer::view);
+        let outcome = self.count(user, shown(), begun, took, &spent);
+        self.slow.read(user, shown(), outcome, took, &spent);
         result
     }
 
@@ -268,31 +259,6 @@ impl Reader {
             Ok(answer) => self.satisfy(user, ask, answer, deadline, spent).await,
             Err(error) => self.stale_or(user, ask, error),
         }
-    }
-
-    /// Memory's answer, or why it has none.
-    fn ask_memory(&self, user: UserId, ask: &Ask, now: Instant) -> Result<Answer, Forward> {
-        if ask.no_cache {
-            return Err(Forward::Request);
-        }
-        let kept = self
-            .memory
-            .get(user, self.marks.generation())
-            .ok_or(Forward::Miss)?;
-        if kept.until <= now {
-            return Err(Forward::Miss);
-        }
-        let fresh = self.freshness.proven(now)
-            || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
-        let reached = || ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot());
-        if !fresh || kept.doubted || !reached() {
-            return Err(Forward::Stale);
-        }
-        let ttl = kept.until.saturating_duration_since(now).as_secs();
-        Ok(Answer {
-            held: kept.held,
-            trail: Trail::memory(ttl),
-        })
     }
 
     /// Boards the user's flight: whether this reader leads it, the flight, and what it has to show beside what its own load

@@ -31,13 +31,13 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 #[derive(Debug)]
 pub struct Shown<'a> {
     /// The body and its tag.
-    pub held: Cow<'a, Held>,
+    pub held: Held<Cow<'a, [u8]>>,
     /// The client has it.
     pub known: bool,
     /// In seconds.
     pub age: u64,
     /// How it came about.
-    pub trail: &'a Trail,
+    pub trail: Trail,
 }
 
 impl<'a> Shown<'a> {
@@ -45,19 +45,19 @@ impl<'a> Shown<'a> {
     pub fn new<'v>(
         question: &Question,
         known: impl Iterator<Item = &'v [u8]>,
-        answer: &'a Answer,
+        answer: Answer<&'a [u8]>,
         catalogue: &Catalogue,
         now: UnixMillis,
     ) -> Self {
         let held = match question.asset {
-            None => Cow::Borrowed(&answer.held),
-            Some(asset) => Cow::Owned(answer.held.only(catalogue, asset)),
+            None => answer.held.into_cow(),
+            Some(asset) => answer.held.only(catalogue, asset).into_cow(),
         };
         Self {
             known: client_has(known, held.tag()),
             age: held.said_at().seconds_until(now),
             held,
-            trail: &answer.trail,
+            trail: answer.trail,
         }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Shown<'a> {
         let mut response = Response::new(if self.known {
             Full::default()
         } else {
-            Full::new(self.held.body())
+            Full::new(Bytes::copy_from_slice(self.held.body()))
         });
         if self.known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -76,7 +76,9 @@ impl<'a> Shown<'a> {
         if !self.known {
             out.insert(CONTENT_TYPE, JSON);
         }
-        out.insert(ETAG, self.held.etag());
+        if let Ok(tag) = HeaderValue::from_bytes(self.held.tag()) {
+            out.insert(ETAG, tag);
+        }
         out.insert(CACHE_CONTROL, PRIVATE);
         out.insert(AGE, HeaderValue::from(self.age));
         if let Ok(trail) = HeaderValue::try_from(self.trail.to_string()) {
@@ -127,8 +129,10 @@ pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
         if at > 0 {
             data.push(b',');
         }
-        data.extend_from_slice(format!(r#"{{"user_id":{user},"balances":"#).as_bytes());
-        data.extend_from_slice(&answer.held.balances());
+        data.extend_from_slice(br#"{"user_id":"#);
+        data.extend_from_slice(itoa::Buffer::new().format(user.get()).as_bytes());
+        data.extend_from_slice(br#","balances":"#);
+        data.extend_from_slice(answer.held.balances());
         if let Some(detail) = answer.trail.detail {
             data.extend_from_slice(format!(r#","detail":"{}""#, detail.word()).as_bytes());
         }

@@ -161,16 +161,17 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
 
     /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
     /// to be woken, and who is to be woken may be known already.
-    fn poll(&mut self, context: &mut Context<'_>, again: bool) -> Poll<Waited> {
+    /// `ends`: whether the service did when this task was woken; who ends it afterwards wakes it again.
+    fn poll(&mut self, context: &mut Context<'_>, again: bool, ends: bool) -> Poll<Waited> {
         let told = self
             .told
             .as_ref()
             .is_some_and(|told| told.will_wake(context.waker()));
         // Who woke us may have been one of these all the same.
-        if again && told && !self.ends.is_cancelled() && !self.alarm.is_elapsed() {
+        if again && told && !ends && !self.alarm.is_elapsed() {
             return Poll::Pending;
         }
-        if self.ends.is_cancelled() || self.stop.as_mut().poll(context).is_ready() {
+        if ends || self.stop.as_mut().poll(context).is_ready() {
             return Poll::Ready(Waited::Stopped);
         }
         while self.alarm.as_mut().poll(context).is_ready() {
@@ -231,14 +232,14 @@ impl Front {
         waits: &mut Waits<'_, F>,
         context: &mut Context<'_>,
     ) -> Poll<Next> {
-        let mut worked = false;
+        let (ends, mut worked) = (waits.ends.is_cancelled(), false);
         loop {
             match self.poll_send(context) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(Next::End),
                 // Who does not take an answer is not waited for longer than who does not ask.
                 Poll::Pending => {
-                    return match waits.poll(context, false) {
+                    return match waits.poll(context, false, ends) {
                         Poll::Pending => Poll::Pending,
                         Poll::Ready(Waited::TooLong) => Poll::Ready(Next::End),
                         Poll::Ready(Waited::Stopped) => {
@@ -254,7 +255,7 @@ impl Front {
                         fields_end,
                     }) => {
                         self.later = None;
-                        if self.then.is_none() && waits.ends.is_cancelled() {
+                        if self.then.is_none() && ends {
                             bytes.splice(fields_end..fields_end, CLOSE.iter().copied());
                             self.then = Some(Next::End);
                         }
@@ -262,24 +263,26 @@ impl Front {
                         waits.since = Instant::now();
                         continue;
                     }
-                    Poll::Pending => return self.poll_meanwhile(waits, worked, context),
+                    Poll::Pending => return self.poll_meanwhile(waits, worked, ends, context),
                 }
             }
             if let Some(next) = self.then.take() {
                 return Poll::Ready(next);
             }
             if std::mem::take(&mut self.unseen) {
-                self.look_at_held(who, waits.ends.is_cancelled());
+                self.look_at_held(who, ends);
             } else {
-                match self.poll_read(who, waits.ends, context) {
+                match self.poll_read(who, ends, context) {
                     Poll::Ready(true) => {}
                     Poll::Ready(false) => return Poll::Ready(Next::End),
                     Poll::Pending => {
-                        return waits.poll(context, worked).map(|waited| match waited {
-                            // A request that was begun is still answered.
-                            Waited::Stopped if !self.held.is_empty() => Next::All,
-                            Waited::Stopped | Waited::TooLong => Next::End,
-                        });
+                        return waits
+                            .poll(context, worked, ends)
+                            .map(|waited| match waited {
+                                // A request that was begun is still answered.
+                                Waited::Stopped if !self.held.is_empty() => Next::All,
+                                Waited::Stopped | Waited::TooLong => Next::End,
+                            });
                     }
                 }
             }
@@ -295,6 +298,7 @@ impl Front {
         &mut self,
         waits: &mut Waits<'_, F>,
         worked: bool,
+        ends: bool,
         context: &mut Context<'_>,
     ) -> Poll<Next> {
         while self.held.len() < AHEAD_MAX {
@@ -309,7 +313,7 @@ impl Front {
                 Poll::Ready(_) => return Poll::Ready(Next::End),
             }
         }
-        match waits.poll(context, worked) {
+        match waits.poll(context, worked, ends) {
             Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::End),
             // It is we who take long.
             Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
@@ -335,12 +339,7 @@ impl Front {
     }
 
     /// Reads once and answers what it can; false at the end of the stream.
-    fn poll_read(
-        &mut self,
-        who: &impl Says,
-        ends: &CancellationToken,
-        context: &mut Context<'_>,
-    ) -> Poll<bool> {
+    fn poll_read(&mut self, who: &impl Says, ends: bool, context: &mut Context<'_>) -> Poll<bool> {
         let mut room = [const { MaybeUninit::uninit() }; READ];
         let mut came = ReadBuf::uninit(&mut room);
         match Pin::new(&mut self.stream).poll_read(context, &mut came) {
@@ -352,13 +351,13 @@ impl Front {
         if self.held.is_empty() {
             // The usual case: whole requests, answered from where they were read to.
             let mut out = ROOM.take();
-            let (used, then) = answer_all(who, came.filled(), ends.is_cancelled(), &mut out);
+            let (used, then) = answer_all(who, came.filled(), ends, &mut out);
             self.held
                 .extend_from_slice(came.filled().get(used..).unwrap_or_default());
             self.go_on(out, then);
         } else {
             self.held.extend_from_slice(came.filled());
-            self.look_at_held(who, ends.is_cancelled());
+            self.look_at_held(who, ends);
         }
         Poll::Ready(true)
     }

@@ -103,22 +103,23 @@ impl<B: Backend> Api<B> {
         let Some(usual) = self.usual(head) else {
             return Said::Nothing;
         };
-        let Some(answer) = self.backend.held(usual.question.user, &usual.ask) else {
+        let shown = self
+            .backend
+            .held(usual.question.user, &usual.ask, |answer| {
+                let now = (self.wall)();
+                let known = usual.if_none_match.into_iter();
+                let shown = Shown::new(&usual.question, known, answer, &self.catalogue, now);
+                match usual.request_id {
+                    Some(id) => shown.write(id, last, now, out),
+                    None => shown.write(&self.ids.next(), last, now, out),
+                };
+            });
+        match shown {
+            Some(()) => Said::All,
             // Who follows the caller's trace is the router's business.
-            return if traces::FOLLOWED {
-                Said::Nothing
-            } else {
-                Said::Later(Arc::clone(self).later(usual, last))
-            };
-        };
-        let now = (self.wall)();
-        let known = usual.if_none_match.into_iter();
-        let shown = Shown::new(&usual.question, known, &answer, &self.catalogue, now);
-        match usual.request_id {
-            Some(id) => shown.write(id, last, now, out),
-            None => shown.write(&self.ids.next(), last, now, out),
-        };
-        Said::All
+            None if traces::FOLLOWED => Said::Nothing,
+            None => Said::Later(Arc::clone(self).later(usual, last)),
+        }
     }
 
     fn usual<'b>(&self, head: &Head<'_, 'b>) -> Option<Usual<'b>> {
@@ -170,7 +171,13 @@ impl<B: Backend> Api<B> {
         let fields_end = match answer {
             Ok(answer) => {
                 let known = waiting.if_none_match.iter().map(Vec::as_slice);
-                let shown = Shown::new(&waiting.question, known, &answer, &self.catalogue, now);
+                let shown = Shown::new(
+                    &waiting.question,
+                    known,
+                    answer.view(),
+                    &self.catalogue,
+                    now,
+                );
                 shown.write(id.as_bytes(), last, now, &mut out)
             }
             Err(failure) => {
@@ -205,7 +212,7 @@ impl Shown<'_> {
             // A Vec takes whatever is written to it.
             None => drop(write!(out, "{}", self.trail)),
         }
-        let body = (!self.known).then(|| self.held.text());
+        let body = (!self.known).then(|| self.held.body());
         if let Some(body) = body {
             write_length(body, out);
         }

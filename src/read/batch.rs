@@ -51,7 +51,8 @@ impl Reader {
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(distinct.len());
         let (mut missing, mut leading) = (Vec::new(), Vec::new());
         for (at, user) in distinct.iter().enumerate() {
-            let said = match self.ask_memory(*user, &ask, begun) {
+            let near = self.show_near(*user, &ask, begun, |answer| answer.to_shared());
+            let said = match near.map_or_else(|| self.ask_memory(*user, &ask, begun), Ok) {
                 Ok(answer) => {
                     answers.push(Some(answer));
                     continue;
@@ -90,11 +91,20 @@ impl Reader {
         }
         let took = begun.elapsed();
         let mut ordered = Vec::with_capacity(users.len());
+        let repeated = distinct.len() < users.len();
         for user in users {
             let at = distinct.binary_search(user).ok();
-            if let Some(Some(answer)) = at.and_then(|at| answers.get(at)) {
-                self.count(*user, Ok(answer), begun, took, &Spent::default());
-                ordered.push(answer.clone());
+            let place = at.and_then(|at| answers.get_mut(at));
+            let of_user = place.and_then(|place| {
+                if repeated {
+                    place.clone()
+                } else {
+                    place.take()
+                }
+            });
+            if let Some(answer) = of_user {
+                self.count(*user, Ok(answer.view()), begun, took, &Spent::default());
+                ordered.push(answer);
             }
         }
         self.slow.batch(&ordered, took);

@@ -14,7 +14,7 @@ impl Reader {
     pub(super) fn count(
         &self,
         user: UserId,
-        result: Result<&Answer, &Error>,
+        result: Result<Answer<&[u8]>, &Error>,
         begun: Instant,
         took: Duration,
         spent: &Spent,
@@ -50,7 +50,7 @@ impl Reader {
     }
 
     #[cold]
-    fn note(&self, user: UserId, answer: &Answer, begun: Instant) {
+    fn note(&self, user: UserId, answer: Answer<&[u8]>, begun: Instant) {
         let Answer { held, trail } = answer;
         self.sampler.answered(Sample {
             proven: self.freshness.proven(begun),

@@ -97,7 +97,7 @@ impl Slow {
     pub(super) fn read(
         &self,
         user: UserId,
-        result: Result<&Answer, &Error>,
+        result: Result<Answer<&[u8]>, &Error>,
         outcome: Outcome,
         took: Duration,
         spent: &Spent,

@@ -11,15 +11,17 @@
 //!
 //! **Limits.** A body of 4 GiB.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::HeaderValue;
 
 use super::{HEAD, TAG_BYTES, TAIL, entity_tag, piece, text};
 use crate::domain::{Amount, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis};
 
-/// A snapshot and everything that is prepared for showing it. Clones share it; of two equal ones all that is said is equal.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Held(Bytes);
+/// A snapshot and everything that is prepared for showing it. Clones share it, or only look at it (`Held<&[u8]>`); of two equal
+/// ones all that is said is equal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Held<B = Bytes>(B);
 
 /// What the body does not say.
 struct Notes<'a> {
@@ -69,19 +71,59 @@ impl Held {
                 piece.push(LONG);
             }
         }
-        Self(piece::shared(piece))
-    }
-
-    /// The whole body of a single read: envelope and balances.
-    #[must_use]
-    pub fn body(&self) -> Bytes {
-        self.part(0, self.body_len())
+        Self(piece::shared(&piece))
     }
 
     /// The same, not shared.
     #[must_use]
-    pub fn text(&self) -> &[u8] {
-        self.0.get(..self.body_len()).unwrap_or_default()
+    pub fn into_cow<'a>(self) -> Held<Cow<'a, [u8]>> {
+        Held(Cow::Owned(self.0.into()))
+    }
+
+    /// What it takes of the allocator.
+    #[must_use]
+    pub const fn taken(&self) -> usize {
+        piece::taken(self.0.len())
+    }
+}
+
+impl<'a> Held<&'a [u8]> {
+    /// The piece of another one.
+    #[must_use]
+    pub const fn from_piece(piece: &'a [u8]) -> Self {
+        Self(piece)
+    }
+
+    /// The same, perhaps of its own.
+    #[must_use]
+    pub const fn into_cow(self) -> Held<Cow<'a, [u8]>> {
+        Held(Cow::Borrowed(self.0))
+    }
+
+    /// One of its own.
+    #[must_use]
+    pub fn to_shared(self) -> Held {
+        Held(piece::shared(self.0))
+    }
+}
+
+impl<B: AsRef<[u8]>> Held<B> {
+    /// All of it as it lies in memory.
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    /// The same, looked at.
+    #[must_use]
+    pub fn view(&self) -> Held<&[u8]> {
+        Held(self.piece())
+    }
+
+    /// The whole body of a single read: envelope and balances.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.part(0, self.body_len())
     }
 
     /// Its length.
@@ -92,23 +134,14 @@ impl Held {
 
     /// The strong entity tag of the body, quoted.
     #[must_use]
-    pub fn etag(&self) -> HeaderValue {
-        let begin = self.body_len();
-        let tag = self.part(begin, begin.saturating_add(TAG_BYTES));
-        HeaderValue::from_maybe_shared(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
-    }
-
-    /// The same, not shared.
-    #[must_use]
     pub fn tag(&self) -> &[u8] {
         let begin = self.body_len();
-        let end = begin.saturating_add(TAG_BYTES);
-        self.0.get(begin..end).unwrap_or_default()
+        self.part(begin, begin.saturating_add(TAG_BYTES))
     }
 
     /// The array of balances alone, as it stands in the body.
     #[must_use]
-    pub fn balances(&self) -> Bytes {
+    pub fn balances(&self) -> &[u8] {
         self.part(HEAD.len(), self.body_len().saturating_sub(TAIL.len()))
     }
 
@@ -146,29 +179,23 @@ impl Held {
 
     /// The same with that asset only.
     #[must_use]
-    pub fn only(&self, catalogue: &Catalogue, asset: AssetId) -> Self {
-        Self::new(catalogue, &self.snapshot().only(asset), self.heard_at())
+    pub fn only(&self, catalogue: &Catalogue, asset: AssetId) -> Held {
+        Held::new(catalogue, &self.snapshot().only(asset), self.heard_at())
     }
 
-    /// What it takes of the allocator.
-    #[must_use]
-    pub const fn taken(&self) -> usize {
-        piece::taken(self.0.len())
-    }
-
-    fn part(&self, begin: usize, end: usize) -> Bytes {
-        let end = end.min(self.0.len());
-        self.0.slice(begin.min(end)..end)
+    fn part(&self, begin: usize, end: usize) -> &[u8] {
+        self.piece().get(begin..end).unwrap_or_default()
     }
 
     /// Where the notes begin and end.
     fn notes_at(&self) -> (usize, usize) {
-        let all = self.0.len();
+        let piece = self.piece();
+        let all = piece.len();
         let end = all.saturating_sub(1);
-        match self.0.get(end) {
+        match piece.get(end) {
             Some(&LONG) => {
                 let end = end.saturating_sub(size_of::<u32>());
-                let len = self.0.get(end..).and_then(<[u8]>::first_chunk);
+                let len = piece.get(end..).and_then(<[u8]>::first_chunk);
                 let len = len.map_or(0, |len| u32::from_le_bytes(*len));
                 let len = usize::try_from(len).unwrap_or(all);
                 (end.saturating_sub(len), end)
@@ -180,7 +207,7 @@ impl Held {
 
     fn notes(&self) -> Notes<'_> {
         let (begin, end) = self.notes_at();
-        let mut rest = self.0.get(begin..end).unwrap_or_default();
+        let mut rest = self.part(begin, end);
         let said_at = later(EPOCH, pull(&mut rest).unwrap_or(0));
         let heard_at = later(said_at, pull(&mut rest).unwrap_or(0));
         Notes {
@@ -192,7 +219,7 @@ impl Held {
 
     fn read_back(&self) -> Option<Vec<Balance>> {
         let mut notes = self.notes();
-        let mut text = std::str::from_utf8(self.0.get(..self.body_len())?).ok()?;
+        let mut text = std::str::from_utf8(self.body()).ok()?;
         text = text.strip_prefix(HEAD)?;
         let mut balances = Vec::new();
         while !notes.rest.is_empty() {
@@ -239,10 +266,11 @@ impl Notes<'_> {
     }
 }
 
-impl std::fmt::Debug for Held {
+impl<B: AsRef<[u8]>> std::fmt::Debug for Held<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // No amounts: this may end in a log.
-        f.debug_tuple("Held").field(&self.etag()).finish()
+        let tag = String::from_utf8_lossy(self.tag());
+        f.debug_tuple("Held").field(&tag).finish()
     }
 }
 

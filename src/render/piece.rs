@@ -23,11 +23,11 @@ impl<const N: usize> AsRef<[u8]> for Piece<N> {
 }
 
 /// The same bytes, in as little memory as they can be shared from.
-pub(super) fn shared(bytes: Vec<u8>) -> Bytes {
+pub(super) fn shared(bytes: &[u8]) -> Bytes {
     macro_rules! of_size {
         ($($size:literal)*) => {
             match size_class(bytes.len().saturating_add(COUNTER_BYTES)) {
-                $($size => filled::<{ $size - COUNTER_BYTES }>(&bytes),)*
+                $($size => filled::<{ $size - COUNTER_BYTES }>(bytes),)*
                 _ => in_two(bytes),
             }
         };
@@ -43,8 +43,8 @@ fn filled<const N: usize>(bytes: &[u8]) -> Bytes {
     Bytes::from_owner(Piece(room)).slice(..bytes.len().min(N))
 }
 
-fn in_two(bytes: Vec<u8>) -> Bytes {
-    let bytes = Bytes::from(bytes.into_boxed_slice());
+fn in_two(bytes: &[u8]) -> Bytes {
+    let bytes = Bytes::from(Box::<[u8]>::from(bytes));
     // Its counter is made with the first clone: now, not by a reader.
     let _ = bytes.clone();
     bytes
@@ -110,7 +110,7 @@ mod tests {
     fn bytes_of_any_length_are_the_same_bytes() {
         for len in 0..3_000_usize {
             let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
-            assert_eq!(shared(bytes.clone()), bytes, "{len}");
+            assert_eq!(shared(&bytes), bytes, "{len}");
             assert!(taken(len) >= len + COUNTER_BYTES, "{len}");
         }
     }

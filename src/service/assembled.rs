@@ -251,8 +251,8 @@ impl Assembled {
 }
 
 impl Backend for Arc<Assembled> {
-    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
-        self.reader.held(user, ask)
+    fn held<T>(&self, user: UserId, ask: &Ask, show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T> {
+        self.reader.held(user, ask, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {

@@ -6,23 +6,27 @@
 //!
 //! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
 //! some others share, and nothing is put into the map without it: what is held only ever moves forward, and [`Memory::keep`] asks
-//! its guard there. What is from an older generation is not there.
+//! its guard there. What is from an older generation is not there. What a thread has copied is shown only while it is what the
+//! map holds (`near`, `stripes`; `docs/adr/0013`).
 //!
-//! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: each entry weighs what it
-//! takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384
+//! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: at most a sixteenth of them are the
+//! threads' copies, the rest is the map's. Each entry weighs what it takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384
 //! entries; who finds it full does the work. An entry ends `kept_for` after nobody asked for it any more: moka's expiry by
 //! last use takes no room of its own, its timers take 48 bytes of each entry.
 
 mod kept;
+mod near;
+mod stripes;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use kept::Kept;
 use kept::Slot;
+use near::{Near, State};
+use stripes::Stripes;
 
 use crate::{
     domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
@@ -33,7 +37,10 @@ use crate::{
 /// The memory tier.
 pub struct Memory {
     cache: Cache<UserId, Slot>,
-    locks: Vec<Mutex<()>>,
+    stripes: Stripes,
+    near: Near,
+    /// Above that the map is nearly full, and hears of each use.
+    roomy_bytes: u64,
     catalogue: Arc<Catalogue>,
     /// Slots count time from here.
     base: Instant,
@@ -43,9 +50,6 @@ pub struct Memory {
 /// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
 /// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
 const ENTRY_BYTES: usize = 296;
-
-/// Changes at once, of users that share no lock. A change takes about a microsecond.
-const LOCKS: usize = 256;
 
 fn weigh(slot: &Slot) -> u32 {
     u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
@@ -61,6 +65,9 @@ impl Memory {
         catalogue: Arc<Catalogue>,
         meters: Arc<Meters>,
     ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let near = Near::new(max_bytes, threads);
+        let max_bytes = max_bytes.saturating_sub(near.taken());
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, slot| weigh(slot))
@@ -74,17 +81,56 @@ impl Memory {
             .build();
         Self {
             cache,
-            locks: std::iter::repeat_with(Mutex::default).take(LOCKS).collect(),
+            stripes: Stripes::default(),
+            near,
+            roomy_bytes: max_bytes.saturating_sub(max_bytes.wrapping_shr(3)),
             catalogue,
             base: Instant::now(),
         }
     }
 
-    /// What is held of the user in this generation, whether or not its time is over.
+    /// What is held of the user in this generation, whether or not its time is over. This thread has it at hand from then on,
+    /// unless it is doubted, or the map nearly full.
     #[must_use]
     pub fn get(&self, user: UserId, generation: u64) -> Option<Kept> {
-        self.last_known(user)
-            .filter(|kept| kept.generation == generation)
+        let version = self.stripes.version(user);
+        let kept = self
+            .last_known(user)
+            .filter(|kept| kept.generation == generation)?;
+        let copies = !kept.doubted && self.cache.weighted_size() < self.roomy_bytes;
+        if let Some(version) = version
+            && copies
+            && self.stripes.version(user) == Some(version)
+        {
+            let until = kept::since(self.base, kept.until);
+            let state = State {
+                version,
+                generation,
+            };
+            self.near.put(user, state, &kept.held, until);
+        }
+        Some(kept)
+    }
+
+    /// Shows what this thread has at hand of what is held of the user in this generation, not doubted, with the time left: never
+    /// none. One time in 64 it has nothing, so that the map hears of what is used.
+    pub fn show_near<T>(
+        &self,
+        user: UserId,
+        generation: u64,
+        now: Instant,
+        show: impl FnOnce(Held<&[u8]>, Duration) -> T,
+    ) -> Option<T> {
+        let version = self.stripes.version(user)?;
+        let now = kept::since(self.base, now);
+        let state = State {
+            version,
+            generation,
+        };
+        self.near.show(user, state, |held, until| {
+            let left = u64::try_from(until.saturating_sub(now)).ok()?;
+            (left > 0).then(|| show(held, Duration::from_nanos(left)))
+        })
     }
 
     /// What was held last, of whatever generation: for stale answers only.
@@ -163,19 +209,10 @@ impl Memory {
 
     /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
     fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
-        self.alone(user, || {
-            if let Some(kept) = to(self.last_known(user)) {
-                self.cache.insert(user, Slot::pack(kept, self.base));
-            }
-        });
-    }
-
-    fn alone(&self, user: UserId, then: impl FnOnce()) {
-        let locks = u64::try_from(self.locks.len()).unwrap_or(1);
-        let at = user.get().unsigned_abs().checked_rem(locks).unwrap_or(0);
-        let lock = usize::try_from(at).ok().and_then(|at| self.locks.get(at));
-        let _locked = lock.map(Mutex::lock);
-        then();
+        let _changing = self.stripes.change(user);
+        if let Some(kept) = to(self.last_known(user)) {
+            self.cache.insert(user, Slot::pack(kept, self.base));
+        }
     }
 
     fn with(&self, there: &Kept, snapshot: &Snapshot) -> Kept {
@@ -187,7 +224,8 @@ impl Memory {
 
     /// Drops what is held. A fill that is being decided is waited for, and dropped.
     pub fn forget(&self, user: UserId) {
-        self.alone(user, || self.cache.invalidate(&user));
+        let _changing = self.stripes.change(user);
+        self.cache.invalidate(&user);
     }
 
     /// Drops everything. What is held already counts for nothing if the generation rose before.
@@ -216,144 +254,4 @@ impl std::fmt::Debug for Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Amount, UnixMillis};
-
-    fn balance(asset: i32, seq: i64) -> Balance {
-        Balance {
-            asset: AssetId::new(asset).unwrap(),
-            seq: Seq::new(seq).unwrap(),
-            avail: Amount::from_raw(seq),
-            frozen: Amount::from_raw(0),
-            updated_at: None,
-            said_at: UnixMillis(0),
-        }
-    }
-
-    fn memory() -> Memory {
-        let kept_for = Duration::from_secs(10);
-        Memory::new(1 << 20, kept_for, Arc::default(), Meters::new())
-    }
-
-    fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
-        let snapshot = Snapshot::new(balances);
-        let held = Held::new(&Catalogue::default(), &snapshot, UnixMillis(0));
-        let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
-        Kept {
-            held,
-            until,
-            loaded: Instant::now(),
-            from_ledger: false,
-            generation,
-            doubted: false,
-        }
-    }
-
-    fn seqs(memory: &Memory, generation: u64) -> Option<Vec<i64>> {
-        let kept = memory.get(user(), generation)?;
-        Some(
-            kept.held
-                .snapshot()
-                .balances()
-                .iter()
-                .map(|balance| balance.seq.get())
-                .collect(),
-        )
-    }
-
-    fn user() -> UserId {
-        UserId::new(7).unwrap()
-    }
-
-    fn keep(memory: &Memory, kept: &Kept, guard: impl FnOnce(&Snapshot) -> bool) -> Option<Held> {
-        memory.keep(user(), kept, &kept.held.snapshot(), guard)
-    }
-
-    #[test]
-    fn what_is_held_only_moves_forward() {
-        let memory = memory();
-        keep(
-            &memory,
-            &kept(1, vec![balance(1, 5), balance(2, 5)]),
-            |_| true,
-        );
-        keep(
-            &memory,
-            &kept(1, vec![balance(1, 3), balance(2, 8)]),
-            |_| true,
-        );
-        assert_eq!(seqs(&memory, 1), Some(vec![5, 8]));
-        memory.forward(user(), &balance(1, 4));
-        memory.forward(user(), &balance(1, 9));
-        memory.forward(user(), &balance(3, 1));
-        assert_eq!(seqs(&memory, 1), Some(vec![9, 8, 1]));
-        let body = memory.get(user(), 1).unwrap().held.body();
-        assert!(
-            std::str::from_utf8(&body).unwrap().contains(r#""seq":9"#),
-            "the body moves with it"
-        );
-    }
-
-    #[test]
-    fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
-        let memory = memory();
-        memory.raise(user(), &Snapshot::new(vec![balance(1, 9)]));
-        assert_eq!(seqs(&memory, 1), None);
-        keep(
-            &memory,
-            &kept(1, vec![balance(1, 5), balance(2, 5)]),
-            |_| true,
-        );
-        memory.raise(user(), &Snapshot::new(vec![balance(1, 9), balance(2, 3)]));
-        assert_eq!(seqs(&memory, 1), Some(vec![9, 5]));
-    }
-
-    #[test]
-    fn a_notification_does_not_make_a_snapshot_of_one_asset() {
-        let memory = memory();
-        memory.forward(user(), &balance(1, 4));
-        assert_eq!(seqs(&memory, 1), None);
-    }
-
-    #[test]
-    fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
-        let (asset, other) = (AssetId::new(1).unwrap(), AssetId::new(2).unwrap());
-        let seq = |number| Seq::new(number).unwrap();
-        let doubted = |memory: &Memory| memory.get(user(), 1).map(|kept| kept.doubted);
-        let memory = memory();
-        keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-        memory.doubt_below(user(), asset, seq(5));
-        assert_eq!(doubted(&memory), Some(false));
-        memory.doubt_below(user(), other, seq(1));
-        assert_eq!(
-            doubted(&memory),
-            Some(true),
-            "an asset with a floor is missing"
-        );
-        keep(&memory, &kept(1, vec![balance(2, 1)]), |_| true);
-        assert_eq!(
-            (doubted(&memory), seqs(&memory, 1)),
-            (Some(false), Some(vec![5, 1]))
-        );
-        memory.doubt_all(user());
-        assert_eq!(doubted(&memory), Some(true));
-    }
-
-    #[test]
-    fn an_older_generation_is_not_there_and_the_guard_is_asked() {
-        let memory = memory();
-        keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-        assert_eq!(seqs(&memory, 2), None);
-        keep(&memory, &kept(2, vec![balance(1, 3)]), |_| true);
-        assert_eq!(
-            seqs(&memory, 2),
-            Some(vec![3]),
-            "nothing of the older generation is merged in"
-        );
-        assert!(keep(&memory, &kept(2, vec![balance(1, 9)]), |_| false).is_none());
-        assert_eq!(seqs(&memory, 2), Some(vec![3]));
-        memory.forget(user());
-        assert_eq!(seqs(&memory, 2), None);
-    }
-}
+mod tests;

@@ -140,8 +140,8 @@ impl Source for Three {
 struct Reads(Arc<Reader>);
 
 impl Backend for Reads {
-    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
-        self.0.held(user, ask)
+    fn held<T>(&self, user: UserId, ask: &Ask, show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T> {
+        self.0.held(user, ask, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
@@ -308,8 +308,8 @@ pub fn answer(kind: Kind, hits: u64) {
         read.await.unwrap()
     });
     assert_eq!(cold.trail.answered, Tier::Source);
-    let etag = cold.held.etag();
-    let etag = etag.to_str().unwrap();
+    let etag = std::str::from_utf8(cold.held.tag());
+    let etag = etag.unwrap();
     let request = request(kind, etag);
     let api = api(&settings, catalogue, reader);
     let mut out = Vec::new();

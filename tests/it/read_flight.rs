@@ -185,7 +185,7 @@ async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads() {
     shown(&service.balances(1).await);
     let waiting = AtomicBool::new(true);
     let forged = async {
-        let forged = (0..30).map(|_| service.get("/api/user/balance?user_id=1&min_seq=BTC:99"));
+        let forged = (0..6).map(|_| service.get("/api/user/balance?user_id=1&min_seq=BTC:99"));
         join_all(forged)
             .await
             .iter()

@@ -98,10 +98,11 @@ impl<'a> Samples<'a> {
         };
         let answer = self.answer(whole, None);
         let has = has.into_iter().map(HeaderValue::as_bytes);
-        let response = Shown::new(&question, has, &answer, self.catalogue, MADE_AT).response();
+        let response =
+            Shown::new(&question, has, answer.view(), self.catalogue, MADE_AT).response();
         Read {
             headers: response.headers().clone(),
-            body: value(answer.held.text()),
+            body: value(answer.held.body()),
         }
     }
 

@@ -131,12 +131,17 @@ fn counted(all: usize) -> u64 {
 impl Backend for Arc<Fake> {
     fn malformed(&self, _: Via) {}
 
-    fn held(&self, user: UserId, ask: &Ask) -> Option<Answer> {
+    fn held<T>(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        mut show: impl FnMut(Answer<&[u8]>) -> T,
+    ) -> Option<T> {
         let answer = self.answer(user);
         (self.memory.load(Ordering::Relaxed)
             && self.trouble.lock().is_none()
             && ask.min_seq.met_by(&answer.held.snapshot()))
-        .then_some(answer)
+        .then(|| show(answer.view()))
     }
 
     async fn read(&self, user: UserId, ask: Ask, _: Instant) -> Result<Answer, read::Error> {

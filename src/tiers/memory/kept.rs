@@ -71,7 +71,7 @@ impl Slot {
 }
 
 /// Nanoseconds from the base, negative before it: 292 years either way.
-fn since(base: Instant, moment: Instant) -> i64 {
+pub(super) fn since(base: Instant, moment: Instant) -> i64 {
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     match moment.checked_duration_since(base) {
         Some(after) => nanos(after),

@@ -1,0 +1,281 @@
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use super::*;
+use crate::domain::{Amount, UnixMillis};
+
+fn balance(asset: i32, seq: i64) -> Balance {
+    Balance {
+        asset: AssetId::new(asset).unwrap(),
+        seq: Seq::new(seq).unwrap(),
+        avail: Amount::from_raw(seq),
+        frozen: Amount::from_raw(0),
+        updated_at: None,
+        said_at: UnixMillis(0),
+    }
+}
+
+fn memory() -> Memory {
+    let kept_for = Duration::from_secs(10);
+    Memory::new(1 << 20, kept_for, Arc::default(), Meters::new())
+}
+
+fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
+    let snapshot = Snapshot::new(balances);
+    let held = Held::new(&Catalogue::default(), &snapshot, UnixMillis(0));
+    let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
+    Kept {
+        held,
+        until,
+        loaded: Instant::now(),
+        from_ledger: false,
+        generation,
+        doubted: false,
+    }
+}
+
+fn seqs(memory: &Memory, generation: u64) -> Option<Vec<i64>> {
+    let kept = memory.get(user(), generation)?;
+    Some(
+        kept.held
+            .snapshot()
+            .balances()
+            .iter()
+            .map(|balance| balance.seq.get())
+            .collect(),
+    )
+}
+
+fn user() -> UserId {
+    UserId::new(7).unwrap()
+}
+
+fn keep(memory: &Memory, kept: &Kept, guard: impl FnOnce(&Snapshot) -> bool) -> Option<Held> {
+    memory.keep(user(), kept, &kept.held.snapshot(), guard)
+}
+
+#[test]
+fn what_is_held_only_moves_forward() {
+    let memory = memory();
+    keep(
+        &memory,
+        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        |_| true,
+    );
+    keep(
+        &memory,
+        &kept(1, vec![balance(1, 3), balance(2, 8)]),
+        |_| true,
+    );
+    assert_eq!(seqs(&memory, 1), Some(vec![5, 8]));
+    memory.forward(user(), &balance(1, 4));
+    memory.forward(user(), &balance(1, 9));
+    memory.forward(user(), &balance(3, 1));
+    assert_eq!(seqs(&memory, 1), Some(vec![9, 8, 1]));
+    let kept = memory.get(user(), 1).unwrap();
+    let body = kept.held.body();
+    assert!(
+        std::str::from_utf8(body).unwrap().contains(r#""seq":9"#),
+        "the body moves with it"
+    );
+}
+
+#[test]
+fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
+    let memory = memory();
+    memory.raise(user(), &Snapshot::new(vec![balance(1, 9)]));
+    assert_eq!(seqs(&memory, 1), None);
+    keep(
+        &memory,
+        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        |_| true,
+    );
+    memory.raise(user(), &Snapshot::new(vec![balance(1, 9), balance(2, 3)]));
+    assert_eq!(seqs(&memory, 1), Some(vec![9, 5]));
+}
+
+#[test]
+fn a_notification_does_not_make_a_snapshot_of_one_asset() {
+    let memory = memory();
+    memory.forward(user(), &balance(1, 4));
+    assert_eq!(seqs(&memory, 1), None);
+}
+
+#[test]
+fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
+    let (asset, other) = (AssetId::new(1).unwrap(), AssetId::new(2).unwrap());
+    let seq = |number| Seq::new(number).unwrap();
+    let doubted = |memory: &Memory| memory.get(user(), 1).map(|kept| kept.doubted);
+    let memory = memory();
+    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
+    memory.doubt_below(user(), asset, seq(5));
+    assert_eq!(doubted(&memory), Some(false));
+    memory.doubt_below(user(), other, seq(1));
+    assert_eq!(
+        doubted(&memory),
+        Some(true),
+        "an asset with a floor is missing"
+    );
+    keep(&memory, &kept(1, vec![balance(2, 1)]), |_| true);
+    assert_eq!(
+        (doubted(&memory), seqs(&memory, 1)),
+        (Some(false), Some(vec![5, 1]))
+    );
+    memory.doubt_all(user());
+    assert_eq!(doubted(&memory), Some(true));
+}
+
+#[test]
+fn an_older_generation_is_not_there_and_the_guard_is_asked() {
+    let memory = memory();
+    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
+    assert_eq!(seqs(&memory, 2), None);
+    keep(&memory, &kept(2, vec![balance(1, 3)]), |_| true);
+    assert_eq!(
+        seqs(&memory, 2),
+        Some(vec![3]),
+        "nothing of the older generation is merged in"
+    );
+    assert!(keep(&memory, &kept(2, vec![balance(1, 9)]), |_| false).is_none());
+    assert_eq!(seqs(&memory, 2), Some(vec![3]));
+    memory.forget(user());
+    assert_eq!(seqs(&memory, 2), None);
+}
+
+/// What this thread shows without the map, which it asks now and then all the same.
+fn near(memory: &Memory, generation: u64, now: Instant) -> Option<Vec<u8>> {
+    let show = || memory.show_near(user(), generation, now, |held, _| held.piece().to_vec());
+    show().or_else(show)
+}
+
+#[test]
+fn what_is_near_is_what_the_map_holds() {
+    let (memory, now) = (memory(), Instant::now());
+    let near_now = |generation| near(&memory, generation, now);
+    let of_map = || memory.get(user(), 1).map(|kept| kept.held.piece().to_vec());
+    keep(
+        &memory,
+        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        |_| true,
+    );
+    assert_eq!(near_now(1), None, "only what was asked for");
+    assert!(of_map().is_some());
+    assert_eq!(near_now(1), of_map());
+    assert_eq!(near_now(2), None, "another generation");
+
+    memory.forward(user(), &balance(1, 9));
+    assert_eq!(near_now(1), None, "it was changed");
+    let newer = of_map();
+    assert_eq!(near_now(1), newer);
+
+    let until = memory.get(user(), 1).unwrap().until;
+    let before = until.checked_sub(Duration::from_nanos(1)).unwrap();
+    assert_eq!(near(&memory, 1, before), newer);
+    assert_eq!(near(&memory, 1, until), None, "its time is over");
+
+    memory.doubt_all(user());
+    assert!(of_map().is_some());
+    assert_eq!(near_now(1), None, "what is doubted is not shown");
+    keep(&memory, &kept(1, vec![balance(1, 9)]), |_| true);
+    assert!(of_map().is_some() && near_now(1).is_some());
+    memory.forget(user());
+    assert_eq!(near_now(1), None, "it was dropped");
+}
+
+#[test]
+fn one_use_in_64_is_told_to_the_map() {
+    let memory = memory();
+    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
+    memory.get(user(), 1).unwrap();
+    let shown = (0..640).filter(|_| {
+        memory
+            .show_near(user(), 1, Instant::now(), |_, _| ())
+            .is_some()
+    });
+    assert_eq!(shown.count(), 630);
+}
+
+#[test]
+fn what_does_not_fit_into_a_place_is_shown_by_the_map() {
+    let memory = memory();
+    keep(
+        &memory,
+        &kept(1, (1..=20).map(|asset| balance(asset, 5)).collect()),
+        |_| true,
+    );
+    assert!(memory.get(user(), 1).is_some());
+    assert_eq!(near(&memory, 1, Instant::now()), None);
+}
+
+#[test]
+fn two_memories_of_a_process_do_not_show_what_the_other_holds() {
+    let (one, other) = (memory(), memory());
+    keep(&one, &kept(1, vec![balance(1, 5)]), |_| true);
+    one.get(user(), 1).unwrap();
+    assert!(near(&one, 1, Instant::now()).is_some());
+    assert_eq!(near(&other, 1, Instant::now()), None);
+}
+
+#[test]
+fn a_map_that_is_nearly_full_hears_of_each_use() {
+    let memory = memory();
+    for id in 1_000..5_000 {
+        let kept = kept(1, vec![balance(1, 5)]);
+        memory.keep(
+            UserId::new(id).unwrap(),
+            &kept,
+            &kept.held.snapshot(),
+            |_| true,
+        );
+    }
+    let (entries, _) = memory.size();
+    assert!(entries < 4_000, "{entries}");
+    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
+    assert!(memory.get(user(), 1).is_some());
+    assert_eq!(near(&memory, 1, Instant::now()), None);
+}
+
+/// Promises P2 and P3 among threads that each have copies of their own.
+#[test]
+fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
+    let memory = memory();
+    keep(&memory, &kept(1, vec![balance(1, 1)]), |_| true);
+    let (least, over) = (AtomicI64::new(1), AtomicBool::new(false));
+    let seq_of = |held: Held<&[u8]>| {
+        let snapshot = held.snapshot();
+        snapshot.get(AssetId::new(1).unwrap()).unwrap().seq.get()
+    };
+    let read = || {
+        let mut from_near = 0_u64;
+        while !over.load(Ordering::SeqCst) {
+            let (before, now) = (least.load(Ordering::SeqCst), Instant::now());
+            let near = memory.show_near(user(), 1, now, |held, _| seq_of(held));
+            from_near += u64::from(near.is_some());
+            let shown = near.unwrap_or_else(|| seq_of(memory.get(user(), 1).unwrap().held.view()));
+            assert!(shown >= before, "{shown} after {before}");
+            least.fetch_max(shown, Ordering::SeqCst);
+        }
+        from_near
+    };
+    std::thread::scope(|threads| {
+        let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
+        let end = Instant::now()
+            .checked_add(Duration::from_millis(500))
+            .unwrap();
+        let mut seq = 1;
+        while Instant::now() < end {
+            seq += 1;
+            memory.forward(user(), &balance(1, seq));
+            least.fetch_max(seq, Ordering::SeqCst);
+            // Now and then long enough for the readers to have it at hand.
+            if seq % 64 == 0 {
+                std::thread::yield_now();
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        let from_near: u64 = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum();
+        assert!(from_near > 0 && seq > 1_000, "{from_near}, {seq}");
+    });
+}
