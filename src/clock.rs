@@ -7,6 +7,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::UnixMillis;
 
+/// [`wall`] as of the system's last tick, at most a few milliseconds behind, for what is shown in whole seconds: it takes a
+/// fraction of the time.
+#[must_use]
+#[cfg(target_os = "linux")]
+pub fn wall_at_last_tick() -> UnixMillis {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let millis = now.tv_nsec.checked_div(1_000_000).unwrap_or(0);
+    UnixMillis(now.tv_sec.saturating_mul(1_000).saturating_add(millis))
+}
+
+/// [`wall`]: there are no ticks to be asked for.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn wall_at_last_tick() -> UnixMillis {
+    wall()
+}
+
 /// Now, by the wall clock of this machine. For display and for messages between machines, never for a decision here.
 #[must_use]
 #[expect(
@@ -18,4 +35,21 @@ pub fn wall() -> UnixMillis {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_tick_is_close() {
+        let before = wall_at_last_tick();
+        let now = wall();
+        let after = wall_at_last_tick();
+        // Unless somebody sets the clock between.
+        assert!(
+            before.0 <= now.0 && now.0 - 1_000 < after.0,
+            "{before:?} {now:?} {after:?}"
+        );
+    }
 }

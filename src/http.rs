@@ -32,6 +32,7 @@ mod query;
 mod request_id;
 mod routes;
 mod short;
+mod socket;
 
 #[cfg(test)]
 mod tests;
@@ -195,9 +196,9 @@ impl<B> Clone for Service<B> {
 }
 
 impl<B: Backend> Says for Arc<Service<B>> {
-    fn say(&self, head: &Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> Said {
+    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
         if self.short {
-            self.api.say(head, last, out)
+            self.api.say(head, now, last, out)
         } else {
             Said::Nothing
         }

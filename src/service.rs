@@ -120,7 +120,7 @@ impl Service {
             body_bytes: settings.limits.body_bytes,
             body_wait: settings.limits.header_timeout_ms.0,
             id_prefix: rand::random(),
-            wall: clock::wall,
+            wall: clock::wall_at_last_tick,
             openapi: documents.api,
         };
         let answers = Arc::new(http::Service::new(Arc::clone(&parts), options));

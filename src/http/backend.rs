@@ -18,9 +18,15 @@ use crate::{
 /// **Deadlines.** `deadline` is when the answer has to be there. The routes cut a little later
 /// ([`super::Options::deadline`]), so that this side can say in its own words what was waited for.
 pub trait Backend: Send + Sync + 'static {
-    /// Memory only, without waiting: shows the answer if memory may give it now. None says nothing and counts nothing:
-    /// [`Backend::read`] follows.
-    fn held<T>(&self, user: UserId, ask: &Ask, show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T>;
+    /// Memory only, without waiting: shows the answer if memory may give it to a reader who came at `now`. None says nothing
+    /// and counts nothing: [`Backend::read`] follows.
+    fn held<T>(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        now: Instant,
+        show: impl FnMut(Answer<&[u8]>) -> T,
+    ) -> Option<T>;
 
     /// One user's balances, from wherever they may come.
     fn read(

@@ -15,23 +15,22 @@
 
 use std::{
     cell::Cell,
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Duration, Instant, Sleep},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::head::{self, Framing, Parsed};
+use super::{
+    head::{self, Framing, Parsed},
+    socket,
+};
 
-/// Bytes of one read.
-const READ: usize = 4096;
 /// The longest head that is waited for here.
 const HEAD_MAX: usize = 8 * 1024;
 /// What is read while an answer is made.
@@ -43,6 +42,8 @@ thread_local! {
     /// Room for answers, of all connections that this thread serves in turn: it stays in the core's nearest cache. Only who
     /// does not take an answer at once keeps it for longer.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Room for what comes.
+    static CAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// An answer, whole.
@@ -72,10 +73,10 @@ pub enum Said {
 
 /// Whoever can answer some requests from nothing but their heads.
 pub trait Says {
-    /// Appends the whole answer to `out`, or leaves `out` as it is. With `last` the answer says that the connection is
-    /// closed behind it.
-    fn say(&self, head: &head::Head<'_, '_>, last: bool, out: &mut Vec<u8>) -> Said {
-        let _ = (head, last, out);
+    /// Appends the whole answer to a request that came at `now` to `out`, or leaves `out` as it is. With `last` the answer
+    /// says that the connection is closed behind it.
+    fn say(&self, head: &head::Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+        let _ = (head, now, last, out);
         Said::Nothing
     }
 }
@@ -269,12 +270,14 @@ impl Front {
             if let Some(next) = self.then.take() {
                 return Poll::Ready(next);
             }
-            if std::mem::take(&mut self.unseen) {
-                self.look_at_held(who, ends);
+            let now = if std::mem::take(&mut self.unseen) {
+                let now = Instant::now();
+                self.look_at_held(who, now, ends);
+                now
             } else {
                 match self.poll_read(who, ends, context) {
-                    Poll::Ready(true) => {}
-                    Poll::Ready(false) => return Poll::Ready(Next::End),
+                    Poll::Ready(Some(now)) => now,
+                    Poll::Ready(None) => return Poll::Ready(Next::End),
                     Poll::Pending => {
                         return waits
                             .poll(context, worked, ends)
@@ -285,10 +288,10 @@ impl Front {
                             });
                     }
                 }
-            }
+            };
             worked = true;
             if !self.out.is_empty() {
-                waits.since = Instant::now();
+                waits.since = now;
             }
         }
     }
@@ -302,15 +305,10 @@ impl Front {
         context: &mut Context<'_>,
     ) -> Poll<Next> {
         while self.held.len() < AHEAD_MAX {
-            let mut room = [const { MaybeUninit::uninit() }; READ];
-            let mut came = ReadBuf::uninit(&mut room);
-            match Pin::new(&mut self.stream).poll_read(context, &mut came) {
+            match self.poll_recv(context, |front, came| front.held.extend_from_slice(came)) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(())) if !came.filled().is_empty() => {
-                    self.held.extend_from_slice(came.filled());
-                    self.unseen = true;
-                }
-                Poll::Ready(_) => return Poll::Ready(Next::End),
+                Poll::Ready(true) => self.unseen = true,
+                Poll::Ready(false) => return Poll::Ready(Next::End),
             }
         }
         match waits.poll(context, worked, ends) {
@@ -323,7 +321,7 @@ impl Front {
     /// Whether all that was answered has been written; false where it cannot be.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.stream).poll_write(context, rest) {
+            match socket::poll_send(&self.stream, rest, context) {
                 Poll::Ready(Ok(bytes)) if bytes > 0 => self.sent = self.sent.saturating_add(bytes),
                 Poll::Ready(_) => return Poll::Ready(false),
                 Poll::Pending => return Poll::Pending,
@@ -338,33 +336,49 @@ impl Front {
         Poll::Ready(true)
     }
 
-    /// Reads once and answers what it can; false at the end of the stream.
-    fn poll_read(&mut self, who: &impl Says, ends: bool, context: &mut Context<'_>) -> Poll<bool> {
-        let mut room = [const { MaybeUninit::uninit() }; READ];
-        let mut came = ReadBuf::uninit(&mut room);
-        match Pin::new(&mut self.stream).poll_read(context, &mut came) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(false),
-            Poll::Ready(Ok(())) if came.filled().is_empty() => return Poll::Ready(false),
-            Poll::Ready(Ok(())) => {}
-        }
-        if self.held.is_empty() {
+    /// Reads once and answers what it can: when that came; none at the end of the stream.
+    fn poll_read(
+        &mut self,
+        who: &impl Says,
+        ends: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Instant>> {
+        let mut now = None;
+        let read = self.poll_recv(context, |front, came| {
+            let now = *now.insert(Instant::now());
+            if !front.held.is_empty() {
+                front.held.extend_from_slice(came);
+                return front.look_at_held(who, now, ends);
+            }
             // The usual case: whole requests, answered from where they were read to.
             let mut out = ROOM.take();
-            let (used, then) = answer_all(who, came.filled(), ends, &mut out);
-            self.held
-                .extend_from_slice(came.filled().get(used..).unwrap_or_default());
-            self.go_on(out, then);
-        } else {
-            self.held.extend_from_slice(came.filled());
-            self.look_at_held(who, ends);
-        }
-        Poll::Ready(true)
+            let (used, then) = answer_all(who, came, now, ends, &mut out);
+            let rest = came.get(used..).unwrap_or_default();
+            front.held.extend_from_slice(rest);
+            front.go_on(out, then);
+        });
+        read.map(|_| now)
     }
 
-    fn look_at_held(&mut self, who: &impl Says, ends: bool) {
+    /// Reads once, and has what came looked at; false at the end of the stream.
+    fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+        look: impl FnOnce(&mut Self, &[u8]),
+    ) -> Poll<bool> {
+        let mut came = CAME.take();
+        let read = socket::poll_recv(&self.stream, &mut came, context);
+        if !came.is_empty() {
+            look(self, &came);
+            came.clear();
+        }
+        CAME.set(came);
+        read.map(|read| matches!(read, Ok(1..)))
+    }
+
+    fn look_at_held(&mut self, who: &impl Says, now: Instant, ends: bool) {
         let mut out = ROOM.take();
-        let (used, then) = answer_all(who, &self.held, ends, &mut out);
+        let (used, then) = answer_all(who, &self.held, now, ends, &mut out);
         self.held.drain(..used.min(self.held.len()));
         self.go_on(out, then);
     }
@@ -386,9 +400,15 @@ impl Front {
     }
 }
 
-/// Answers the requests that `input` begins with: how many bytes they were, and what the rest needs. Where the service `ends`,
-/// the first of them is the last.
-fn answer_all(who: &impl Says, input: &[u8], ends: bool, out: &mut Vec<u8>) -> (usize, Then) {
+/// Answers the requests that `input` begins with, which came at `now`: how many bytes they were, and what the rest needs. Where
+/// the service `ends`, the first of them is the last.
+fn answer_all(
+    who: &impl Says,
+    input: &[u8],
+    now: Instant,
+    ends: bool,
+    out: &mut Vec<u8>,
+) -> (usize, Then) {
     let mut used: usize = 0;
     while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
         let mut room = head::room();
@@ -400,7 +420,7 @@ fn answer_all(who: &impl Says, input: &[u8], ends: bool, out: &mut Vec<u8>) -> (
         };
         let last = ends || head.framing == Framing::Last;
         let said = match head.framing {
-            Framing::None | Framing::Last => who.say(&head, last, out),
+            Framing::None | Framing::Last => who.say(&head, now, last, out),
             Framing::Body(_) | Framing::Other => Said::Nothing,
         };
         let behind = used.saturating_add(head.len);

@@ -24,6 +24,16 @@ pub struct Question {
 }
 
 impl Question {
+    /// The question in a query string that names a user and nothing else, which most do; none says nothing.
+    pub fn of_user(query: &str) -> Option<Self> {
+        let user = query.strip_prefix("user_id=")?.parse().ok()?;
+        Some(Self {
+            user,
+            asset: None,
+            min_seq: Floors::NONE,
+        })
+    }
+
     /// The question in a query string.
     ///
     /// # Errors
@@ -132,6 +142,30 @@ fn escaped(digits: (Option<u8>, Option<u8>)) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_for_a_user_and_nothing_else_is_read_as_any_other() {
+        let catalogue = Catalogue::default();
+        for query in ["user_id=1001", "user_id=9223372036854775807"] {
+            let parsed = Question::parse(Some(query), &catalogue).unwrap();
+            assert_eq!(Question::of_user(query), Some(parsed));
+        }
+        for query in [
+            "",
+            "user_id=",
+            "user_id=0",
+            "user_id=01",
+            "user_id=+1",
+            "user_id=%31",
+            "user_id=1&",
+            "user_id=1&asset=BTC",
+            "asset=BTC&user_id=1",
+            "user_id=9223372036854775808",
+            "User_id=1",
+        ] {
+            assert_eq!(Question::of_user(query), None, "{query}");
+        }
+    }
 
     #[test]
     fn percent_and_plus_are_decoded_and_nothing_else() {

@@ -14,6 +14,7 @@ use std::{
 
 use http::HeaderValue;
 use httparse::Header;
+use tokio::time::Instant;
 
 use super::{
     Api, Backend,
@@ -92,11 +93,12 @@ struct Waiting {
 }
 
 impl<B: Backend> Api<B> {
-    /// The answer of memory, appended to `out`; or the one of the other tiers, later. With `last` it tells the client that the
-    /// connection is closed behind it.
+    /// The answer of memory to a request that came at `now`, appended to `out`; or the one of the other tiers, later. With
+    /// `last` it tells the client that the connection is closed behind it.
     pub(super) fn say(
         self: &Arc<Self>,
         head: &Head<'_, '_>,
+        now: Instant,
         last: bool,
         out: &mut Vec<u8>,
     ) -> Said {
@@ -105,13 +107,13 @@ impl<B: Backend> Api<B> {
         };
         let shown = self
             .backend
-            .held(usual.question.user, &usual.ask, |answer| {
-                let now = (self.wall)();
+            .held(usual.question.user, &usual.ask, now, |answer| {
+                let today = (self.wall)();
                 let known = usual.if_none_match.into_iter();
-                let shown = Shown::new(&usual.question, known, answer, &self.catalogue, now);
+                let shown = Shown::new(&usual.question, known, answer, &self.catalogue, today);
                 match usual.request_id {
-                    Some(id) => shown.write(id, last, now, out),
-                    None => shown.write(&self.ids.next(), last, now, out),
+                    Some(id) => shown.write(id, last, today, out),
+                    None => shown.write(&self.ids.next(), last, today, out),
                 };
             });
         match shown {
@@ -123,8 +125,9 @@ impl<B: Backend> Api<B> {
     }
 
     fn usual<'b>(&self, head: &Head<'_, 'b>) -> Option<Usual<'b>> {
-        let (path, query) = head.target.split_once('?')?;
-        if head.method != "GET" || !routes::BALANCE.contains(&path) || !is_plain(query) {
+        let mut of_route = routes::BALANCE.iter();
+        let query = of_route.find_map(|path| head.target.strip_prefix(path)?.strip_prefix('?'))?;
+        if head.method != "GET" {
             return None;
         }
         let fields = Fields::of(head.fields)?;
@@ -134,7 +137,10 @@ impl<B: Backend> Api<B> {
         if answer::wants_ledger(fields.cache_control.into_iter()) {
             return None;
         }
-        let mut question = Question::parse(Some(query), &self.catalogue).ok()?;
+        let mut question = Question::of_user(query).or_else(|| {
+            let plain = is_plain(query).then_some(query);
+            Question::parse(Some(plain?), &self.catalogue).ok()
+        })?;
         Some(Usual {
             ask: Ask {
                 min_seq: std::mem::take(&mut question.min_seq),

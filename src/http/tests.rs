@@ -134,7 +134,7 @@ impl Asked {
         if head.framing != head::Framing::None {
             return None;
         }
-        match service.say(&head, false, &mut out) {
+        match service.say(&head, Instant::now(), false, &mut out) {
             Said::All => {}
             Said::Later(later) => {
                 assert_eq!(out, b"before", "something was said");

@@ -12,15 +12,15 @@ use crate::{
 };
 
 impl Reader {
-    /// Shows what memory may show now, without waiting.
+    /// Shows what memory may show to a reader who came at `begun`, without waiting.
     #[must_use]
     pub fn held<T>(
         &self,
         user: UserId,
         ask: &Ask,
+        begun: Instant,
         mut show: impl FnMut(Answer<&[u8]>) -> T,
     ) -> Option<T> {
-        let begun = Instant::now();
         let mut counted = |answer: Answer<&[u8]>| {
             let took = begun.elapsed();
             self.meters.tier(Tier::Memory, Op::Get, took);

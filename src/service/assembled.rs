@@ -251,8 +251,14 @@ impl Assembled {
 }
 
 impl Backend for Arc<Assembled> {
-    fn held<T>(&self, user: UserId, ask: &Ask, show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T> {
-        self.reader.held(user, ask, show)
+    fn held<T>(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        now: Instant,
+        show: impl FnMut(Answer<&[u8]>) -> T,
+    ) -> Option<T> {
+        self.reader.held(user, ask, now, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {

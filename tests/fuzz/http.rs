@@ -35,7 +35,13 @@ fn nothing() -> Answer {
 }
 
 impl Backend for Nobody {
-    fn held<T>(&self, _: UserId, _: &Ask, mut show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T> {
+    fn held<T>(
+        &self,
+        _: UserId,
+        _: &Ask,
+        _: Instant,
+        mut show: impl FnMut(Answer<&[u8]>) -> T,
+    ) -> Option<T> {
         Some(show(nothing().view()))
     }
 

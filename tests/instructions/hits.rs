@@ -140,8 +140,14 @@ impl Source for Three {
 struct Reads(Arc<Reader>);
 
 impl Backend for Reads {
-    fn held<T>(&self, user: UserId, ask: &Ask, show: impl FnMut(Answer<&[u8]>) -> T) -> Option<T> {
-        self.0.held(user, ask, show)
+    fn held<T>(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        now: Instant,
+        show: impl FnMut(Answer<&[u8]>) -> T,
+    ) -> Option<T> {
+        self.0.held(user, ask, now, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
@@ -255,7 +261,10 @@ fn hit(api: &Api, request: &[u8], out: &mut Vec<u8>) {
     };
     assert!(head.framing == Framing::None && head.len == request.len());
     out.clear();
-    assert!(matches!(api.say(&head, false, out), Said::All));
+    assert!(matches!(
+        api.say(&head, Instant::now(), false, out),
+        Said::All
+    ));
 }
 
 fn field<'a>(answer: &'a str, name: &str) -> &'a str {

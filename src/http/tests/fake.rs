@@ -135,6 +135,7 @@ impl Backend for Arc<Fake> {
         &self,
         user: UserId,
         ask: &Ask,
+        _: Instant,
         mut show: impl FnMut(Answer<&[u8]>) -> T,
     ) -> Option<T> {
         let answer = self.answer(user);

@@ -1,0 +1,76 @@
+//! Reading from a connection and writing to it, by system calls that are nothing else.
+//!
+//! libc makes `recv` and `send` points where a thread can be cancelled, which in a process of several threads takes two atomic
+//! exchanges for each; no thread is cancelled here. What is ready and who is woken stays tokio's affair.
+//!
+//! **Invariants.** A call that moved less than it could have shows that the socket is drained, or full, as it does to tokio: it is
+//! asked again only when the system says so.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+use tokio::{io::Interest, net::TcpStream};
+
+/// Bytes of one read.
+const READ: usize = 4096;
+
+/// Reads once, behind what `came`: how many bytes; none at the end of the stream.
+pub fn poll_recv(
+    stream: &TcpStream,
+    came: &mut Vec<u8>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        came.reserve(READ);
+        let room = came.capacity().saturating_sub(came.len());
+        let read = || Ok(recv(stream, spare_capacity(came), RecvFlags::empty())?.0);
+        if let Some(bytes) = moved(stream, Interest::READABLE, room, read)? {
+            return Poll::Ready(Ok(bytes));
+        }
+    }
+}
+
+/// Writes once: how many bytes were taken.
+pub fn poll_send(
+    stream: &TcpStream,
+    bytes: &[u8],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        let write = || send(stream, bytes, SendFlags::NOSIGNAL);
+        if let Some(bytes) = moved(stream, Interest::WRITABLE, bytes.len(), write)? {
+            return Poll::Ready(Ok(bytes));
+        }
+    }
+}
+
+/// How many bytes a call moved that could move `most`; none where the socket is not ready.
+fn moved(
+    stream: &TcpStream,
+    interest: Interest,
+    most: usize,
+    call: impl FnOnce() -> rustix::io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    let mut moved = None;
+    let tried = stream.try_io(interest, || {
+        let bytes = call()?;
+        moved = Some(bytes);
+        match bytes {
+            0 => Ok(()),
+            few if few < most => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    });
+    match tried {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(()) | Err(_) => Ok(moved),
+    }
+}
