@@ -20,6 +20,7 @@ mod backend;
 mod body;
 mod docs;
 mod elements;
+mod ending;
 mod failure;
 mod forms;
 pub mod front;
@@ -33,6 +34,7 @@ mod request_id;
 mod routes;
 mod short;
 mod socket;
+mod waits;
 
 #[cfg(test)]
 mod tests;

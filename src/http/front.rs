@@ -16,19 +16,15 @@
 use std::{
     cell::Cell,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
-use tokio::{
-    net::TcpStream,
-    time::{Duration, Instant, Sleep},
-};
-
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     head::{self, Framing, Parsed},
     socket,
+    waits::{Waited, Waits},
 };
 
 /// The longest head that is waited for here.
@@ -121,79 +117,6 @@ enum Then {
     Next(Next),
 }
 
-/// What ends the wait for a request.
-pub struct Waits<'a, F> {
-    /// The service ends.
-    pub ends: &'a CancellationToken,
-    /// The wait for that.
-    pub stop: Pin<&'a mut F>,
-    /// And has waited long enough.
-    pub cut: Pin<&'a mut F>,
-    /// The client took too long.
-    pub alarm: Pin<&'a mut Sleep>,
-    /// After how long that is.
-    pub patience: Duration,
-    /// Since when it has been waited.
-    pub since: Instant,
-    /// Who was told of `stop` and `alarm`.
-    told: Option<Waker>,
-}
-
-impl<'a, F: Future<Output = ()>> Waits<'a, F> {
-    /// From now on.
-    #[must_use]
-    pub fn new(
-        ends: &'a CancellationToken,
-        stop: Pin<&'a mut F>,
-        cut: Pin<&'a mut F>,
-        alarm: Pin<&'a mut Sleep>,
-        patience: Duration,
-    ) -> Self {
-        Self {
-            ends,
-            stop,
-            cut,
-            alarm,
-            patience,
-            since: Instant::now(),
-            told: None,
-        }
-    }
-
-    /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
-    /// to be woken, and who is to be woken may be known already.
-    /// `ends`: whether the service did when this task was woken; who ends it afterwards wakes it again.
-    fn poll(&mut self, context: &mut Context<'_>, again: bool, ends: bool) -> Poll<Waited> {
-        let told = self
-            .told
-            .as_ref()
-            .is_some_and(|told| told.will_wake(context.waker()));
-        // Who woke us may have been one of these all the same.
-        if again && told && !ends && !self.alarm.is_elapsed() {
-            return Poll::Pending;
-        }
-        if ends || self.stop.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Waited::Stopped);
-        }
-        while self.alarm.as_mut().poll(context).is_ready() {
-            match self.since.checked_add(self.patience) {
-                Some(end) if end > Instant::now() => self.alarm.as_mut().reset(end),
-                _ => return Poll::Ready(Waited::TooLong),
-            }
-        }
-        if !told {
-            self.told = Some(context.waker().clone());
-        }
-        Poll::Pending
-    }
-}
-
-/// How a wait ended without a request.
-enum Waited {
-    Stopped,
-    TooLong,
-}
-
 impl Front {
     /// A connection that nothing was read from yet.
     pub const fn new(stream: TcpStream) -> Self {
@@ -233,7 +156,7 @@ impl Front {
         waits: &mut Waits<'_, F>,
         context: &mut Context<'_>,
     ) -> Poll<Next> {
-        let (ends, mut worked) = (waits.ends.is_cancelled(), false);
+        let (ends, mut worked) = (waits.ends.has_begun(), false);
         loop {
             match self.poll_send(context) {
                 Poll::Ready(true) => {}

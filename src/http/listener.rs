@@ -6,7 +6,7 @@
 //! nothing for longer than [`ACCEPT_PAUSE`]. After shutdown no request that was begun is cut before `drain` is over.
 //!
 //! **Cancellation.** [`Listening::serve`] ends by its token only; dropped, it stops accepting and leaves its connections
-//! to the tracker.
+//! to the tracker, and to their clients.
 //!
 //! A connection is answered by [`super::front`] as long as it asks for nothing else than what can be answered at once; hyper is
 //! given each other request by itself ([`super::one`]), or the connection for good, where its framing is out of the ordinary.
@@ -40,8 +40,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use super::front::Says;
 use super::{
     Body,
-    front::{Front, Next, Waits},
+    ending::Ending,
+    front::{Front, Next},
     one::{All, One, Watched},
+    waits::Waits,
 };
 use crate::telemetry::Sparing;
 
@@ -134,23 +136,21 @@ impl Listening {
     ) {
         let all = u32::try_from(limits.connections).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX)));
-        let (builder, cut, log) = (
-            builder(limits.header_timeout),
-            CancellationToken::new(),
-            Sparing::default(),
-        );
+        let (builder, log) = (builder(limits.header_timeout), Sparing::default());
+        let (ending, cut) = (Ending::default(), CancellationToken::new());
         while let Some((stream, permit)) = self.next(&room, &shutdown, &log).await {
             let connection = Connection {
                 service: service.clone(),
                 builder: builder.clone(),
                 header_timeout: limits.header_timeout,
-                // Children: what a connection looks at with every wake-up is its own.
-                shutdown: shutdown.child_token(),
+                // Children: where a connection waits, no other one does.
+                ending: ending.child(),
                 cut: cut.child_token(),
                 _permit: permit,
             };
             tracker.spawn(connection.run(stream));
         }
+        ending.begin();
         drop(self.socket);
         if timeout(limits.drain, room.acquire_many(all)).await.is_err() {
             let open = limits.connections.saturating_sub(room.available_permits());
@@ -221,7 +221,7 @@ struct Connection<S> {
     service: S,
     builder: http1::Builder,
     header_timeout: Duration,
-    shutdown: CancellationToken,
+    ending: Ending,
     cut: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
@@ -230,9 +230,9 @@ impl<S: Answers> Connection<S> {
     async fn run(self, stream: TcpStream) {
         // Answers are written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        let (stop, cut) = (pin!(self.shutdown.cancelled()), pin!(self.cut.cancelled()));
+        let (stop, cut) = (pin!(self.ending.begun()), pin!(self.cut.cancelled()));
         let alarm = pin!(sleep(self.header_timeout));
-        let mut waits = Waits::new(&self.shutdown, stop, cut, alarm, self.header_timeout);
+        let mut waits = Waits::new(&self.ending, stop, cut, alarm, self.header_timeout);
         let mut front = Front::new(stream);
         loop {
             match front.next(&self.service, &mut waits).await {
@@ -261,11 +261,11 @@ impl<S: Answers> Connection<S> {
             Ok::<_, Infallible>(response.map(|body| Watched::new(body, Arc::clone(&made))))
         });
         let mut builder = self.builder.clone();
-        builder.keep_alive(!self.shutdown.is_cancelled());
+        builder.keep_alive(!self.ending.has_begun());
         let mut connection = builder.serve_connection(one, service);
         self.drive(Pin::new(&mut connection)).await?.ok();
         let one = connection.into_parts().io;
-        let goes_on = one.is_done() && !self.shutdown.is_cancelled();
+        let goes_on = one.is_done() && !self.ending.has_begun();
         let (stream, ahead) = one.into_parts();
         if goes_on {
             return Some(Front::back(stream, held, &ahead));
@@ -308,7 +308,7 @@ impl<S: Answers> Connection<S> {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return Some(ended),
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.ending.begun() => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
             biased;

@@ -113,7 +113,7 @@ impl Memory {
     }
 
     /// Shows what this thread has at hand of what is held of the user in this generation, not doubted, with the time left: never
-    /// none. One time in 64 it has nothing, so that the map hears of what is used.
+    /// none. One time in 256 it has nothing, so that the map hears of what is used.
     pub fn show_near<T>(
         &self,
         user: UserId,

@@ -8,7 +8,7 @@
 //! [`super::stripes`]). Time and generation are compared as they are for what the map holds; what is doubted is never here.
 //!
 //! **Limits.** A power of two of places for each thread that asks, as many as fit into a share of `memory.max_bytes`, which the
-//! map goes without. An entry that does not fit into a place is shown by the map. One use in [`TOLD`] goes to the map all the
+//! map goes without. An entry that does not fit into a place is shown by the map. One use in 256 goes to the map all the
 //! same, whose choice of what to drop lives on them.
 
 use std::{
@@ -30,8 +30,6 @@ const LINES: usize = 6;
 const PLACES_MAX: u64 = 16_384;
 /// The part of `memory.max_bytes` that all threads have together.
 const SHARE: u64 = 16;
-/// One use in so many is told to the map.
-const TOLD: u8 = 64;
 
 /// When an entry is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +88,8 @@ impl Near {
     ) -> Option<T> {
         let turn = TURN.get().wrapping_add(1);
         TURN.set(turn);
-        if turn.checked_rem(TOLD) == Some(0) {
+        // Told to the map.
+        if turn == 0 {
             return None;
         }
         PLACES.with(|places| {

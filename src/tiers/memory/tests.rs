@@ -182,16 +182,16 @@ fn what_is_near_is_what_the_map_holds() {
 }
 
 #[test]
-fn one_use_in_64_is_told_to_the_map() {
+fn one_use_in_256_is_told_to_the_map() {
     let memory = memory();
     keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
     memory.get(user(), 1).unwrap();
-    let shown = (0..640).filter(|_| {
+    let shown = (0..2_560).filter(|_| {
         memory
             .show_near(user(), 1, Instant::now(), |_, _| ())
             .is_some()
     });
-    assert_eq!(shown.count(), 630);
+    assert_eq!(shown.count(), 2_550);
 }
 
 #[test]

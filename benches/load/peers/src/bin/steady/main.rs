@@ -34,6 +34,8 @@ use self::{
 const LAST_WAIT: f64 = 3.0;
 /// Due requests that wait for a connection; more are counted only.
 const BACKLOG_MAX: usize = 1_000_000;
+/// Answers a second of a class without a rate that there is room for.
+const CLOSED_MOST: f64 = 250_000.0;
 
 struct Class {
     name: String,
@@ -344,6 +346,21 @@ impl Generator {
     }
 }
 
+/// Room for what will be recorded, touched: who has to find it while requests are due lets them wait, for up to 40 ms.
+fn room(rate: f64, seconds: f64, left: usize) -> Vec<Record> {
+    let rate = if rate > 0.0 { rate * 1.1 } else { CLOSED_MOST };
+    let most = (rate * seconds) as usize + 1_000;
+    // Written, because zeros are no pages yet.
+    let written = Record {
+        done: 0.0,
+        took: 0.0,
+        status: 1,
+    };
+    let mut records = vec![written; most.min(left)];
+    records.clear();
+    records
+}
+
 fn class(text: &str, host: SocketAddr) -> (Class, usize) {
     let value = |name: &str| {
         let mut words = text
@@ -362,21 +379,27 @@ fn class(text: &str, host: SocketAddr) -> (Class, usize) {
         .map(|line| Request::parse(line, host))
         .collect();
     assert!(!requests.is_empty(), "an empty file");
+    let left = number("count", f64::MAX) as usize;
+    let (rate, from, until) = (
+        number("rate", 0.0),
+        number("from", 0.0),
+        number("until", 10.0),
+    );
     let class = Class {
         name: value("name").unwrap_or("all").to_owned(),
         requests,
         next: 0,
-        left: number("count", f64::MAX) as usize,
-        rate: number("rate", 0.0),
-        from: number("from", 0.0),
-        until: number("until", 10.0),
+        left,
+        rate,
+        from,
+        until,
         due: 0.0,
         waiting: VecDeque::new(),
         idle: Vec::new(),
         begun: false,
         sent: 0,
         broken: 0,
-        records: Vec::new(),
+        records: room(rate, until - from, left),
     };
     (class, number("connections", 64.0) as usize)
 }
