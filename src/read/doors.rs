@@ -18,7 +18,7 @@ use super::{
     flight::Start,
     limit::Bounds,
     own::{Own, Turn},
-    turns::{Kind, Place, Places, Turns},
+    turns::{Kind, Place, Places, Turns, Waiting},
 };
 use crate::{config::Settings, domain::UserId};
 
@@ -76,15 +76,19 @@ impl Doors {
         }
     }
 
-    /// A place among the loads from the source, had before half of the time is over.
+    /// A place among the loads from the source, had before half of the time is over; the one that was expected, if one was.
     pub(super) async fn place(
         &self,
         user: UserId,
         start: Start,
+        expected: Option<Waiting<'_>>,
     ) -> Result<(Place<'_>, Turn<'_>), Error> {
         let end = self.half_time(start);
         let turn = self.own.take(user, end).await.ok_or(Error::Shed)?;
-        let place = self.source.take(start.kind, end).await;
+        let place = match expected {
+            Some(expected) => self.source.take_expected(expected, end).await,
+            None => self.source.take(start.kind, end).await,
+        };
         Ok((place.ok_or(Error::Shed)?, turn))
     }
 
@@ -93,13 +97,15 @@ impl Doors {
         start.at.checked_add(self.half).unwrap_or(start.at)
     }
 
-    /// Whether [`Doors::place`] would have none. To be asked before Redis is given work that would be in vain.
-    pub(super) fn is_shut(&self, user: UserId, start: Start) -> bool {
-        let crowded = match start.kind {
-            Kind::Single => self.source.is_shut(Kind::Single),
+    /// [`Doors::place`] can be expected to have one. To be asked before Redis is given work that would be in vain.
+    pub(super) fn expect(&self, user: UserId, start: Start) -> Result<Option<Waiting<'_>>, Error> {
+        if self.own.is_full(user) {
+            return Err(Error::Shed);
+        }
+        match start.kind {
+            Kind::Single => self.source.expect().map(Some).ok_or(Error::Shed),
             // Was asked when the batch began.
-            Kind::Bulk => false,
-        };
-        crowded || self.own.is_full(user)
+            Kind::Bulk => Ok(None),
+        }
     }
 }

@@ -39,7 +39,7 @@ impl Reader {
         let mut snapshot = before.clone();
         let mut pause = Duration::from_millis(1);
         loop {
-            let place = self.doors.place(user, start).await?;
+            let place = self.doors.place(user, start, None).await?;
             snapshot = self.look_again(user, snapshot, &ask.min_seq, spent).await?;
             // Who only waits keeps no place among the loads.
             drop(place);

@@ -16,6 +16,7 @@ use super::{
     Error, Reader,
     flight::{Landed, Start},
     spent::Spent,
+    turns::Waiting,
 };
 use crate::{
     clock,
@@ -35,13 +36,15 @@ use crate::{
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
 /// What Redis contributed.
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
     /// What it said.
     pub(super) forward: Option<Forward>,
     /// The right to fill, if it gave one.
     pub(super) grant: Option<Grant>,
     /// What it knows of the user.
     pub(super) known: Known,
+    /// The place at the source that was expected then.
+    pub(super) expected: Option<Waiting<'a>>,
 }
 
 /// What the source gave.
@@ -81,11 +84,12 @@ impl Reader {
         fresh: bool,
         spent: &mut Spent,
     ) -> Result<Landed, Error> {
-        let asked = match &self.redis {
+        let mut asked = match &self.redis {
             None => Asked {
                 forward: None,
                 grant: None,
                 known: Known::default(),
+                expected: None,
             },
             Some(redis) => {
                 let asked = self.ask_redis(redis, user, start, looked, fresh).await?;
@@ -97,8 +101,9 @@ impl Reader {
                 }
             }
         };
+        let expected = asked.expected.take();
         let result = self
-            .load_from_source(user, start, &asked, fresh, spent)
+            .load_from_source(user, start, &asked, expected, fresh, spent)
             .await;
         if result.is_err()
             && let (Some(redis), Some(grant)) = (&self.redis, &asked.grant)
@@ -112,13 +117,14 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        asked: &Asked,
+        asked: &Asked<'_>,
+        expected: Option<Waiting<'_>>,
         fresh: bool,
         spent: &mut Spent,
     ) -> Result<Landed, Error> {
         let heard_at = clock::wall();
         let loaded = self
-            .ask_source_in_turn(user, start, asked, fresh, spent)
+            .ask_source_in_turn(user, start, asked, expected, fresh, spent)
             .await?;
         let negative = loaded
             .snapshot
@@ -192,12 +198,13 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        asked: &Asked,
+        asked: &Asked<'_>,
+        expected: Option<Waiting<'_>>,
         fresh: bool,
         spent: &mut Spent,
     ) -> Result<Loaded, Error> {
         let waits = Instant::now();
-        let place = self.doors.place(user, start).await;
+        let place = self.doors.place(user, start, expected).await;
         spent.permit = waits.elapsed();
         let (place, _turn) = place?;
         let (begun, cost) = (Instant::now(), Cost::default());
@@ -231,7 +238,7 @@ impl Reader {
         &self,
         user: UserId,
         start: Start,
-        asked: &Asked,
+        asked: &Asked<'_>,
         fresh: bool,
         cost: &Cost,
         named: &mut &'static str,
@@ -315,7 +322,7 @@ impl Reader {
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }
-            let place = self.doors.place(user, start).await?;
+            let place = self.doors.place(user, start, None).await?;
             snapshot = self.look_again(user, snapshot, &floors, spent).await?;
             drop(place);
             if floors.met_by(&snapshot) {

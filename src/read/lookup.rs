@@ -22,19 +22,20 @@ use crate::{
 
 impl Reader {
     /// What Redis holds, or the right to fill it. The error: neither, and the source cannot be asked now either.
-    pub(super) async fn ask_redis(
-        &self,
+    pub(super) async fn ask_redis<'a>(
+        &'a self,
         redis: &Redis,
         user: UserId,
         start: Start,
         looked: Option<Lookup>,
         fresh: bool,
-    ) -> Result<Result<Landed, Asked>, Error> {
-        let refused = |forward, grant, known| {
+    ) -> Result<Result<Landed, Asked<'a>>, Error> {
+        let refused = |forward, known| {
             Ok(Err(Asked {
                 forward: Some(forward),
-                grant,
+                grant: None,
                 known,
+                expected: None,
             }))
         };
         let nothing = Known::default;
@@ -52,7 +53,7 @@ impl Reader {
             };
             fail::fail_point!("looked");
             match looked {
-                Lookup::Fault(_) => return refused(Forward::Bypass, None, nothing()),
+                Lookup::Fault(_) => return refused(Forward::Bypass, nothing()),
                 // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
                 // did not know them. Who is not sure of all changes cannot tell, and is no good filler either. Its floors and
                 // balances are real all the same: a notification that ran ahead of its row may stand nowhere else.
@@ -61,13 +62,13 @@ impl Reader {
                         snapshot,
                         ..nothing()
                     };
-                    return refused(Forward::Stale, None, known);
+                    return refused(Forward::Stale, known);
                 }
                 Lookup::Stale(known) if !start.proven => {
-                    return refused(Forward::Stale, None, known);
+                    return refused(Forward::Stale, known);
                 }
                 Lookup::Miss(known) if !start.proven => {
-                    return refused(Forward::Miss, None, known);
+                    return refused(Forward::Miss, known);
                 }
                 Lookup::Hit { snapshot, ttl } => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
@@ -79,28 +80,51 @@ impl Reader {
                 Lookup::Stale(_) => forward = Forward::Stale,
             }
         }
-        if self.doors.is_shut(user, start) {
-            return Err(Error::Shed);
-        }
+        self.ask_for_lease(redis, user, start, forward, fresh || outdone)
+            .await
+    }
+
+    /// The right to fill, or what somebody else has filled meanwhile. With `force` the right is taken from whoever has it.
+    async fn ask_for_lease<'a>(
+        &'a self,
+        redis: &Redis,
+        user: UserId,
+        start: Start,
+        mut forward: Forward,
+        mut force: bool,
+    ) -> Result<Result<Landed, Asked<'a>>, Error> {
+        let expected = self.doors.expect(user, start)?;
         let patience = Instant::now().checked_add(self.times.lease_wait);
         for pause in pauses() {
             let late = patience.is_none_or(|patience| Instant::now() >= patience);
-            let force = fresh || outdone || late;
-            match redis.lease(user, force).await {
-                Err(_) => return refused(Forward::Bypass, None, nothing()),
+            match redis.lease(user, force || late).await {
+                Err(_) => {
+                    forward = Forward::Bypass;
+                    break;
+                }
                 Ok(Lease::Granted(grant, known)) => {
-                    return refused(forward, Some(grant), known);
+                    return Ok(Err(Asked {
+                        forward: Some(forward),
+                        grant: Some(grant),
+                        known,
+                        expected,
+                    }));
                 }
                 Ok(Lease::Hit { snapshot, ttl }) => {
                     if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
                         return Ok(Ok(landed));
                     }
-                    (forward, outdone) = (Forward::Stale, true);
+                    (forward, force) = (Forward::Stale, true);
                 }
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
         }
-        refused(forward, None, nothing())
+        Ok(Err(Asked {
+            forward: Some(forward),
+            grant: None,
+            known: Known::default(),
+            expected,
+        }))
     }
 
     /// A hit that may be shown, with no question more.

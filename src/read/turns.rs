@@ -100,7 +100,9 @@ struct Held<'a> {
     permit: Option<SemaphorePermit<'a>>,
 }
 
-struct Waiting<'a> {
+/// One who waits, or will. Dropped, it does not any more.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
     turns: &'a Turns,
     which: Which,
 }
@@ -131,6 +133,37 @@ impl Turns {
             Kind::Bulk => Some(self.wait(Which::Share, kind, end).await?),
         };
         let room = self.wait(Which::Room, kind, end).await?;
+        Some(self.seat(room, share))
+    }
+
+    /// A single reader may come for a place, and is counted among those who wait from now on; none where it would wait in vain. For
+    /// who has something to do before, which would be in vain then too: of those who do it together not all may find a place.
+    pub(super) fn expect(&self) -> Option<Waiting<'_>> {
+        let mut state = self.state.lock();
+        if !self.may_hope(&state, Which::Room, Instant::now()) {
+            return None;
+        }
+        state.room.waiting = state.room.waiting.saturating_add(1);
+        Some(Waiting {
+            turns: self,
+            which: Which::Room,
+        })
+    }
+
+    /// The place that was expected, if it can be had before `end` and with patience.
+    pub(super) async fn take_expected(
+        &self,
+        expected: Waiting<'_>,
+        end: Instant,
+    ) -> Option<Place<'_>> {
+        let patient = Instant::now().checked_add(self.patience);
+        let until = patient.map_or(end, |patient| patient.min(end));
+        let room = self.acquire(Which::Room, until).await;
+        drop(expected);
+        Some(self.seat(room?, None))
+    }
+
+    fn seat<'a>(&'a self, room: Held<'a>, share: Option<Held<'a>>) -> Place<'a> {
         let begun = Instant::now();
         let mut state = self.state.lock();
         state.busy = state.busy.saturating_add(1);
@@ -138,12 +171,12 @@ impl Turns {
         let busy = state.busy;
         state.limit.began(busy);
         drop(state);
-        Some(Place {
+        Place {
             turns: self,
             begun,
             _room: room,
             _share: share,
-        })
+        }
     }
 
     /// Nobody of this kind would be let in now.
@@ -173,19 +206,25 @@ impl Turns {
     }
 
     async fn wait(&self, which: Which, kind: Kind, end: Instant) -> Option<Held<'_>> {
-        let semaphore = self.semaphore(which);
-        let held = |permit| Held {
-            turns: self,
-            which,
-            permit: Some(permit),
-        };
-        if let Ok(permit) = semaphore.try_acquire() {
-            return Some(held(permit));
+        if let Ok(permit) = self.semaphore(which).try_acquire() {
+            return Some(self.held(which, permit));
         }
         let until = self.join(which, kind, end)?;
         let _waiting = Waiting { turns: self, which };
-        let permit = tokio::time::timeout_at(until, semaphore.acquire()).await;
-        Some(held(permit.ok()?.ok()?))
+        self.acquire(which, until).await
+    }
+
+    async fn acquire(&self, which: Which, until: Instant) -> Option<Held<'_>> {
+        let permit = tokio::time::timeout_at(until, self.semaphore(which).acquire()).await;
+        Some(self.held(which, permit.ok()?.ok()?))
+    }
+
+    const fn held<'a>(&'a self, which: Which, permit: SemaphorePermit<'a>) -> Held<'a> {
+        Held {
+            turns: self,
+            which,
+            permit: Some(permit),
+        }
     }
 
     /// Counts one more who waits, and says until when; none for who would wait in vain.
@@ -214,7 +253,10 @@ impl Turns {
         // If nothing moves for longer than a question takes, that is what it takes now.
         let silence = now.saturating_duration_since(state.moved);
         let each = state.limit.typical().max(silence);
-        let ahead = u32::try_from(queue.waiting.saturating_add(1)).unwrap_or(u32::MAX);
+        // Who is expected and not there yet leaves places free that are not for everybody.
+        let free = self.semaphore(which).available_permits();
+        let ahead = queue.waiting.saturating_add(1).saturating_sub(free);
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
         let at_once = u32::try_from(queue.size.max(1)).unwrap_or(u32::MAX);
         let expected = each
             .saturating_mul(ahead)

@@ -238,3 +238,44 @@ async fn who_is_dropped_while_it_waits_leaves_nothing_behind() {
     nothing_is_left(&turns);
     assert!(turns.take(Kind::Bulk, soon()).await.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_those_who_come_together_no_more_are_expected_than_find_a_place() {
+    let turns = turns(2, 2);
+    // Nothing was measured yet: two places take 100 ms each, as nothing has moved for so long.
+    let places = [
+        turns.take(Kind::Single, soon()).await.unwrap(),
+        turns.take(Kind::Single, soon()).await.unwrap(),
+    ];
+    until(Instant::now() + SECOND / 10).await;
+    let mut expected: Vec<_> = (0..100).map_while(|_| turns.expect()).collect();
+    assert_eq!(expected.len(), 10, "that many in 500 ms");
+    assert!(turns.take(Kind::Single, soon()).await.is_none());
+    assert_eq!(turns.now().1, 10);
+    expected.pop();
+    expected.push(turns.expect().expect("somebody does not come after all"));
+
+    drop(places);
+    let mut seated = Vec::new();
+    for one in expected.drain(..2) {
+        seated.push(turns.take_expected(one, soon()).await.unwrap());
+    }
+    let late = turns.take_expected(expected.remove(0), soon());
+    let begun = Instant::now();
+    assert!(late.await.is_none());
+    assert_eq!(begun.elapsed(), PATIENCE);
+    drop((seated, expected));
+    nothing_is_left(&turns);
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_that_are_free_are_not_waited_for() {
+    let turns = turns(2, 2);
+    until(Instant::now() + SECOND + SECOND / 10).await;
+    let first = turns.expect().unwrap();
+    let second = turns.expect().unwrap();
+    assert!(turns.expect().is_none(), "it would wait for a second");
+    assert!(turns.take_expected(first, soon()).await.is_some());
+    drop(second);
+    nothing_is_left(&turns);
+}
