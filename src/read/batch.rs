@@ -177,7 +177,7 @@ impl Reader {
             let Some(looked) = self.look(redis, &flights).await else {
                 return self.turn_away(flights);
             };
-            let mut rest = Vec::new();
+            let (mut rest, mut away) = (Vec::new(), Vec::new());
             for ((user, flight), looked) in flights.into_iter().zip(looked) {
                 match self.take_hit(user, flight.start, &looked) {
                     Some(landed) => {
@@ -187,9 +187,12 @@ impl Reader {
                         };
                         self.flights.land(user, &flight, Ok(landed), spent);
                     }
+                    // What Redis does not answer needs the source.
+                    None if self.doors.are_shut(flight.start) => away.push((user, flight)),
                     None => rest.push(((user, flight), Some(looked))),
                 }
             }
+            self.turn_away(away);
             self.load_all(rest).await;
         })
     }

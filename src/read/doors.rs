@@ -97,6 +97,12 @@ impl Doors {
         start.at.checked_add(self.half).unwrap_or(start.at)
     }
 
+    /// Nobody could expect a place now. To be asked before a load is even begun.
+    pub(super) fn are_shut(&self, start: Start) -> bool {
+        // Batches were asked when they began.
+        start.kind == Kind::Single && self.source.is_shut(Kind::Single)
+    }
+
     /// [`Doors::place`] can be expected to have one. To be asked before Redis is given work that would be in vain.
     pub(super) fn expect(&self, user: UserId, start: Start) -> Result<Option<Waiting<'_>>, Error> {
         if self.own.is_full(user) {
