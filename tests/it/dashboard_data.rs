@@ -190,13 +190,14 @@ async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
     );
     let slowest = later["slowest"].as_array().unwrap();
     assert_eq!(slowest.len(), 2);
+    let took = |slow: &Value| slow["took"].as_u64().unwrap();
+    assert!(took(&slowest[0]) >= took(&slowest[1]));
+    // On a busy machine either of them may be the slower one.
+    let loaded = slowest.iter().find(|slow| slow["outcome"] == "source");
+    let loaded = loaded.unwrap();
     assert_eq!(
-        (
-            &slowest[0]["user"],
-            &slowest[0]["outcome"],
-            &slowest[0]["assets"]
-        ),
-        (&json!("1001"), &json!("source"), &json!(3))
+        (&loaded["user"], &loaded["assets"]),
+        (&json!("1001"), &json!(3))
     );
     assert!(!later.to_string().contains("9100"), "no amounts");
     assert_eq!(later["memory"]["entries"], 1);
