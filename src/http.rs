@@ -227,6 +227,7 @@ impl<B: Backend> Api<B> {
         let ask = Ask {
             min_seq: std::mem::take(&mut question.min_seq),
             no_cache: answer::wants_ledger(answer::values(request.headers(), CACHE_CONTROL)),
+            passed_on: None,
         };
         Ok((question, ask))
     }

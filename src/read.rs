@@ -62,6 +62,8 @@ pub struct Ask {
     pub min_seq: Floors,
     /// Read the ledger, whatever is held.
     pub no_cache: bool,
+    /// Why memory does not answer, where it was asked a moment ago ([`Reader::held`]).
+    pub passed_on: Option<Forward>,
 }
 
 /// An answer to one user's read.
@@ -247,7 +249,8 @@ impl Reader {
         deadline: Instant,
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
-        let said = match self.ask_memory(user, ask, begun) {
+        let asked = || self.ask_memory(user, ask, begun);
+        let said = match ask.passed_on.map_or_else(asked, Err) {
             Ok(answer) => return Ok(answer),
             Err(said) => said,
         };

@@ -9,6 +9,8 @@ pub struct Amount(i64);
 
 /// `i64::MIN` has 19 digits; more decimals than that only add zeros in front.
 const DECIMALS_MAX: u8 = 18;
+/// What may stand between the point and the first other digit.
+const ZEROS: &str = "00000000000000000";
 
 impl Amount {
     /// The most decimals that an asset may have.
@@ -84,19 +86,19 @@ impl fmt::Display for Decimal {
                 magnitude.checked_rem(scale).unwrap_or(0),
             )
         });
+        let mut buffer = itoa::Buffer::new();
         if self.amount.is_negative() {
             f.write_str("-")?;
         }
-        write!(f, "{whole}")?;
+        f.write_str(buffer.format(whole))?;
         if rest == 0 {
             return Ok(());
         }
-        let (mut digits, mut width) = (rest, usize::from(self.decimals));
-        while digits.checked_rem(10) == Some(0) {
-            digits = digits.checked_div(10).unwrap_or(0);
-            width = width.saturating_sub(1);
-        }
-        write!(f, ".{digits:0width$}")
+        let digits = buffer.format(rest);
+        let missing = usize::from(self.decimals).saturating_sub(digits.len());
+        f.write_str(".")?;
+        f.write_str(ZEROS.get(..missing).unwrap_or_default())?;
+        f.write_str(digits.trim_end_matches('0'))
     }
 }
 

@@ -242,7 +242,8 @@ impl Marks {
     /// somebody who missed them too).
     #[must_use]
     pub fn doubtful(&self) -> bool {
-        self.since_base(Instant::now()) < self.doubtful_until.load(Ordering::SeqCst)
+        let until = self.doubtful_until.load(Ordering::SeqCst);
+        until > 0 && self.since_base(Instant::now()) < until
     }
 
     /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
@@ -299,6 +300,7 @@ impl Marks {
 
     fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Memo) -> bool) -> bool {
         let (overflow, news) = self.with(user, |shard| {
+            shard.turn(self.ttl);
             let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
             if full && !changed {
                 // What was shown is also kept by Redis and by quorum reads; giving up a change for it would be worse.
@@ -339,23 +341,30 @@ impl Marks {
         let Some(shard) = usize::try_from(at).ok().and_then(|at| self.shards.get(at)) else {
             return R::default();
         };
-        let mut shard = shard.lock();
-        if shard.turned.elapsed() >= self.ttl {
-            // Nothing younger than `ttl` is in `old` by now. As many users as before are expected, and room is made once.
-            let room = HashMap::with_capacity(shard.young.len());
-            let young = std::mem::replace(&mut shard.young, room);
-            shard.old = if shard.turned.elapsed() >= self.ttl.saturating_mul(2) {
-                HashMap::new()
-            } else {
-                young
-            };
-            shard.turned = Instant::now();
-        }
-        then(&mut shard)
+        then(&mut shard.lock())
     }
 
     fn since_base(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Shard {
+    /// Forgets who was not marked for so long. Asked before each mark: without one there is nothing to make room for.
+    fn turn(&mut self, ttl: Duration) {
+        let age = self.turned.elapsed();
+        if age < ttl {
+            return;
+        }
+        // Nothing younger than `ttl` is in `old` by now. As many users as before are expected, and room is made once.
+        let room = HashMap::with_capacity(self.young.len());
+        let young = std::mem::replace(&mut self.young, room);
+        self.old = if age >= ttl.saturating_mul(2) {
+            HashMap::new()
+        } else {
+            young
+        };
+        self.turned = Instant::now();
     }
 }
 

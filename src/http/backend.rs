@@ -8,6 +8,7 @@ use crate::{
     read::{self, Answer, Ask},
     source::Written,
     telemetry::Via,
+    trail::Forward,
 };
 
 /// Reads and changes, as the routes ask for them. Implemented over read and apply; a fake in the tests.
@@ -18,15 +19,18 @@ use crate::{
 /// **Deadlines.** `deadline` is when the answer has to be there. The routes cut a little later
 /// ([`super::Options::deadline`]), so that this side can say in its own words what was waited for.
 pub trait Backend: Send + Sync + 'static {
-    /// Memory only, without waiting: shows the answer if memory may give it to a reader who came at `now`. None says nothing
-    /// and counts nothing: [`Backend::read`] follows.
+    /// Memory only, without waiting: shows the answer if memory may give it to a reader who came at `now`. The error says why it
+    /// does not, and counts nothing: [`Backend::read`] follows, which is told of it ([`Ask::passed_on`]).
+    ///
+    /// # Errors
+    /// Why memory does not answer.
     fn held<T>(
         &self,
         user: UserId,
         ask: &Ask,
         now: Instant,
         show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T>;
+    ) -> Result<T, Forward>;
 
     /// One user's balances, from wherever they may come.
     fn read(

@@ -30,6 +30,7 @@ use crate::{
     domain::UnixMillis,
     read::{Answer, Ask},
     telemetry::traces,
+    trail::Forward,
 };
 
 /// Room for a usual answer.
@@ -117,10 +118,10 @@ impl<B: Backend> Api<B> {
                 };
             });
         match shown {
-            Some(()) => Said::All,
+            Ok(()) => Said::All,
             // Who follows the caller's trace is the router's business.
-            None if traces::FOLLOWED => Said::Nothing,
-            None => Said::Later(Arc::clone(self).later(usual, last)),
+            Err(_) if traces::FOLLOWED => Said::Nothing,
+            Err(said) => Said::Later(Arc::clone(self).later(usual, said, last)),
         }
     }
 
@@ -144,7 +145,7 @@ impl<B: Backend> Api<B> {
         Some(Usual {
             ask: Ask {
                 min_seq: std::mem::take(&mut question.min_seq),
-                no_cache: false,
+                ..Ask::default()
             },
             question,
             request_id: fields.request_id.filter(|id| request_id::is_fit(id)),
@@ -152,7 +153,8 @@ impl<B: Backend> Api<B> {
         })
     }
 
-    fn later(self: Arc<Self>, usual: Usual<'_>, last: bool) -> Later {
+    /// Later, of the tiers behind memory, which passed it on for the reason that it `said`.
+    fn later(self: Arc<Self>, usual: Usual<'_>, said: Forward, last: bool) -> Later {
         let own = usual.request_id.map(HeaderValue::from_bytes);
         let waiting = Waiting {
             question: usual.question,
@@ -162,7 +164,10 @@ impl<B: Backend> Api<B> {
             if_none_match: usual.if_none_match.map(<[u8]>::to_vec),
             last,
         };
-        let ask = usual.ask;
+        let ask = Ask {
+            passed_on: Some(said),
+            ..usual.ask
+        };
         Box::pin(async move {
             let user = waiting.question.user;
             let read = self.timed(|deadline| self.backend.read(user, ask, deadline));

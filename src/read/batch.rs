@@ -177,12 +177,13 @@ impl Reader {
             let Some(looked) = self.look(redis, &flights).await else {
                 return self.turn_away(flights);
             };
+            let looked_at = Instant::now();
             let (mut rest, mut away) = (Vec::new(), Vec::new());
             for ((user, flight), looked) in flights.into_iter().zip(looked) {
                 match self.take_hit(user, flight.start, &looked) {
                     Some(landed) => {
                         let spent = Spent {
-                            redis: flight.start.at.elapsed(),
+                            redis: looked_at.saturating_duration_since(flight.start.at),
                             ..Spent::default()
                         };
                         self.flights.land(user, &flight, Ok(landed), spent);

@@ -13,14 +13,16 @@ use crate::{
 
 impl Reader {
     /// Shows what memory may show to a reader who came at `begun`, without waiting.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Why it shows nothing.
     pub fn held<T>(
         &self,
         user: UserId,
         ask: &Ask,
         begun: Instant,
         mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T> {
+    ) -> Result<T, Forward> {
         let mut counted = |answer: Answer<&[u8]>| {
             let took = begun.elapsed();
             self.meters.tier(Tier::Memory, Op::Get, took);
@@ -28,13 +30,15 @@ impl Reader {
             show(answer)
         };
         if let Some(shown) = self.show_near(user, ask, begun, &mut counted) {
-            return Some(shown);
+            return Ok(shown);
         }
-        if let Ok(answer) = self.ask_memory(user, ask, begun) {
-            return Some(counted(answer.view()));
+        match self.ask_memory(user, ask, begun) {
+            Ok(answer) => Ok(counted(answer.view())),
+            Err(said) => {
+                self.meters.tier(Tier::Memory, Op::Get, begun.elapsed());
+                Err(said)
+            }
         }
-        self.meters.tier(Tier::Memory, Op::Get, begun.elapsed());
-        None
     }
 
     /// Shows what this thread has at hand, where that needs no closer look: [`Self::ask_memory`] would answer the same.

@@ -154,7 +154,7 @@ impl Reader {
         // It was loaded when its life in Redis began.
         let age = self.times.snapshot_ttl.saturating_sub(ttl);
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let heard_at = UnixMillis(clock::wall().0.saturating_sub(millis));
+        let heard_at = UnixMillis(clock::wall_at_last_tick().0.saturating_sub(millis));
         let loaded = start.at.checked_sub(age).unwrap_or(start.at);
         let held = self.keep(
             user,

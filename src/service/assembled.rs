@@ -23,6 +23,7 @@ use crate::{
         memory::Memory,
         redis::{Link, Redis},
     },
+    trail::Forward,
 };
 
 /// A lease lasts for a load's statements and this.
@@ -257,7 +258,7 @@ impl Backend for Arc<Assembled> {
         ask: &Ask,
         now: Instant,
         show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T> {
+    ) -> Result<T, Forward> {
         self.reader.held(user, ask, now, show)
     }
 

@@ -10,7 +10,7 @@ use balance_cache::{
     read::{self, Answer, Ask, Held},
     source::Written,
     telemetry::Via,
-    trail::Trail,
+    trail::{Forward, Trail},
 };
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -41,8 +41,8 @@ impl Backend for Nobody {
         _: &Ask,
         _: Instant,
         mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T> {
-        Some(show(nothing().view()))
+    ) -> Result<T, Forward> {
+        Ok(show(nothing().view()))
     }
 
     async fn read(&self, _: UserId, _: Ask, _: Instant) -> Result<Answer, read::Error> {

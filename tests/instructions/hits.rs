@@ -20,7 +20,7 @@ use balance_cache::{
     source::{self, Cost, Readiness, Source, Stood, Written},
     telemetry::{Meters, Via},
     tiers::memory::Memory,
-    trail::Tier,
+    trail::{Forward, Tier},
 };
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
@@ -146,7 +146,7 @@ impl Backend for Reads {
         ask: &Ask,
         now: Instant,
         show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T> {
+    ) -> Result<T, Forward> {
         self.0.held(user, ask, now, show)
     }
 

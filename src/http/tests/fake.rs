@@ -16,7 +16,7 @@ use crate::{
     read::{self, Answer, Ask, Held},
     source::Written,
     telemetry::Via,
-    trail::{Detail, Trail},
+    trail::{Detail, Forward, Trail},
 };
 
 /// What the fake does instead of answering.
@@ -137,12 +137,13 @@ impl Backend for Arc<Fake> {
         ask: &Ask,
         _: Instant,
         mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Option<T> {
+    ) -> Result<T, Forward> {
         let answer = self.answer(user);
         (self.memory.load(Ordering::Relaxed)
             && self.trouble.lock().is_none()
             && ask.min_seq.met_by(&answer.held.snapshot()))
         .then(|| show(answer.view()))
+        .ok_or(Forward::Miss)
     }
 
     async fn read(&self, user: UserId, ask: Ask, _: Instant) -> Result<Answer, read::Error> {
