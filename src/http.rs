@@ -248,17 +248,19 @@ impl<B: Backend> Api<B> {
             .check(answer::values(headers, AUTHORIZATION), scope)
     }
 
+    /// When a request that comes now has to be answered.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.deadline).unwrap_or(now)
+    }
+
     /// Work that is told its deadline, and cut a little after it.
     async fn timed<T, F: Future<Output = T>>(
         &self,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, Failure> {
-        let after = |wait| {
-            let now = Instant::now();
-            now.checked_add(wait).unwrap_or(now)
-        };
-        let deadline = after(self.deadline);
-        let cut = after(self.deadline.saturating_add(GRACE));
+        let deadline = self.deadline();
+        let cut = deadline.checked_add(GRACE).unwrap_or(deadline);
         timeout_at(cut, work(deadline))
             .await
             .map_err(|_| Failure::Deadline)

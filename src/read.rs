@@ -172,6 +172,9 @@ impl Reader {
             tasks,
             sampler,
         } = parts;
+        let doors = Doors::new(settings, Instant::now());
+        // A turn at Redis is had in half of the time, or not at all.
+        let answers_soon = redis.is_some() && settings.redis.timeout_ms.0 < doors.half;
         Arc::new(Self {
             catalogue,
             memory,
@@ -182,9 +185,9 @@ impl Reader {
             freshness,
             meters,
             tasks,
-            flights: Flights::default(),
+            flights: Flights::new(!answers_soon),
             gathered: Mutex::default(),
-            doors: Doors::new(settings, Instant::now()),
+            doors,
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
@@ -254,12 +257,19 @@ impl Reader {
             Ok(answer) => return Ok(answer),
             Err(said) => said,
         };
-        spent.memory = begun.elapsed();
+        if ask.passed_on.is_none() {
+            spent.memory = begun.elapsed();
+        }
         if ask.no_cache {
             return self.fly_alone(kind, user, ask, said, deadline, spent).await;
         }
         match self.fly(kind, user, begun, said, deadline, spent).await {
-            Ok(answer) => self.satisfy(user, ask, answer, deadline, spent).await,
+            Ok(answer) if ask.min_seq.is_empty() => Ok(answer),
+            Ok(answer) => {
+                let satisfied = self.satisfy(user, ask, answer, deadline, spent);
+                let in_time = tokio::time::timeout_at(deadline, satisfied).await;
+                in_time.unwrap_or(Err(Error::Deadline))
+            }
             Err(error) => self.stale_or(user, ask, error),
         }
     }

@@ -6,8 +6,6 @@
 mod held;
 mod piece;
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 
 pub use held::Held;
@@ -57,9 +55,9 @@ fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
     });
     // A String takes whatever is written to it.
     text.push_str(r#"","avail":""#);
-    let _ = write!(text, "{}", balance.avail.decimal(decimals));
+    let _ = balance.avail.decimal(decimals).write_to(text);
     text.push_str(r#"","frozen":""#);
-    let _ = write!(text, "{}", balance.frozen.decimal(decimals));
+    let _ = balance.frozen.decimal(decimals).write_to(text);
     text.push_str(r#"","seq":"#);
     text.push_str(digits.format(balance.seq.get()));
     text.push_str(r#","updated_at":"#);

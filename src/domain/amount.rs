@@ -76,8 +76,12 @@ pub struct Decimal {
     decimals: u8,
 }
 
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Decimal {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn write_to(self, f: &mut impl fmt::Write) -> fmt::Result {
         let magnitude = self.amount.0.unsigned_abs();
         let scale = 10_u64.checked_pow(u32::from(self.decimals));
         let (whole, rest) = scale.map_or((0, magnitude), |scale| {
@@ -99,6 +103,12 @@ impl fmt::Display for Decimal {
         f.write_str(".")?;
         f.write_str(ZEROS.get(..missing).unwrap_or_default())?;
         f.write_str(digits.trim_end_matches('0'))
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
     }
 }
 

@@ -119,6 +119,10 @@ impl Marks {
     /// Counts notifications without a seq of the user: see [`Mark::reread`].
     #[must_use]
     pub fn rereads(&self, user: UserId) -> u64 {
+        // Most deployments never have one.
+        if self.rereads.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
         self.look(user, Memo::reread).unwrap_or_default()
     }
 

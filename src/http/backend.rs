@@ -32,7 +32,7 @@ pub trait Backend: Send + Sync + 'static {
         show: impl FnMut(Answer<&[u8]>) -> T,
     ) -> Result<T, Forward>;
 
-    /// One user's balances, from wherever they may come.
+    /// One user's balances, from wherever they may come, or a failure, by the deadline whatever happens.
     fn read(
         &self,
         user: UserId,

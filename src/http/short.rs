@@ -170,9 +170,8 @@ impl<B: Backend> Api<B> {
         };
         Box::pin(async move {
             let user = waiting.question.user;
-            let read = self.timed(|deadline| self.backend.read(user, ask, deadline));
-            let answer = read.await.and_then(|read| read.map_err(Failure::from));
-            self.finish(&waiting, answer)
+            let answer = self.backend.read(user, ask, self.deadline()).await;
+            self.finish(&waiting, answer.map_err(Failure::from))
         })
     }
 

@@ -190,7 +190,10 @@ impl Reader {
                     }
                     // What Redis does not answer needs the source.
                     None if self.doors.are_shut(flight.start) => away.push((user, flight)),
-                    None => rest.push(((user, flight), Some(looked))),
+                    None => {
+                        flight.goes_on();
+                        rest.push(((user, flight), Some(looked)));
+                    }
                 }
             }
             self.turn_away(away);

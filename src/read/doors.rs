@@ -41,7 +41,8 @@ pub(super) struct Doors {
     /// To the source.
     pub(super) source: Turns,
     own: Own,
-    half: Duration,
+    /// Half of a request's time.
+    pub(super) half: Duration,
 }
 
 impl Doors {

@@ -24,9 +24,6 @@ impl Reader {
         deadline: Instant,
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
-        if ask.min_seq.is_empty() {
-            return Ok(answer);
-        }
         let before = answer.held.snapshot();
         if ask.min_seq.met_by(&before) {
             return Ok(answer);

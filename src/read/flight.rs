@@ -5,11 +5,15 @@
 //!
 //! **Cancellation.** Followers may be dropped at any time; the load goes on.
 //!
-//! **Limits.** [`FLIGHTS_MAX`] loads at once, waiting or not; batches begin none beyond half of that.
+//! **Limits.** [`FLIGHTS_MAX`] loads at once, waiting or not; batches begin none beyond half of that. Nobody waits beyond a deadline:
+//! Redis' answer comes or fails in its own time, and who waits for more than that has a timer.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -73,6 +77,8 @@ pub struct Flight {
     /// What was known when it began.
     pub start: Start,
     landed: OnceLock<(Result<Landed, Error>, Spent)>,
+    /// Redis' answer is not what it waits for, or may itself take longer than a reader has.
+    slow: AtomicBool,
     bell: Notify,
 }
 
@@ -86,8 +92,11 @@ pub enum Role {
 }
 
 /// All loads under way.
-#[derive(Debug, Default)]
-pub struct Flights(Mutex<HashMap<UserId, Arc<Flight>>>);
+#[derive(Debug)]
+pub struct Flights {
+    under_way: Mutex<HashMap<UserId, Arc<Flight>>>,
+    slow: bool,
+}
 
 impl Start {
     /// Whether a reader that begins at `reader` may be shown what this load brings: it began after the last notification without
@@ -101,9 +110,17 @@ impl Start {
 }
 
 impl Flights {
+    /// None yet. `slow` where there is no Redis that answers, or fails to, well before any reader's deadline.
+    pub fn new(slow: bool) -> Self {
+        Self {
+            under_way: Mutex::default(),
+            slow,
+        }
+    }
+
     /// The user's load under way, or a new one that the caller has to run; none where there are too many.
     pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Option<Role> {
-        let mut flights = self.0.lock();
+        let mut flights = self.under_way.lock();
         if let Some(flight) = flights.get(&user)
             && flight.start.may_be_followed(&start, freshness)
         {
@@ -119,6 +136,7 @@ impl Flights {
         let flight = Arc::new(Flight {
             start,
             landed: OnceLock::new(),
+            slow: AtomicBool::new(self.slow),
             bell: Notify::new(),
         });
         flights.insert(user, Arc::clone(&flight));
@@ -133,7 +151,7 @@ impl Flights {
         result: Result<Landed, Error>,
         spent: Spent,
     ) {
-        let mut flights = self.0.lock();
+        let mut flights = self.under_way.lock();
         if flights
             .get(&user)
             .is_some_and(|current| Arc::ptr_eq(current, flight))
@@ -148,20 +166,34 @@ impl Flights {
     /// Loads under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.0.lock().len()
+        self.under_way.lock().len()
     }
 }
 
 impl Flight {
+    /// Redis has answered, and more has to be asked: whoever waits looks at the clock from now on.
+    pub(super) fn goes_on(&self) {
+        self.slow.store(true, Ordering::SeqCst);
+        self.bell.notify_waiters();
+    }
+
     /// Waits for the landing; `spent` is what the load spent then.
     ///
     /// # Errors
     /// The load's own, or [`Error::Deadline`].
     pub(super) async fn wait(&self, deadline: Instant, spent: &mut Spent) -> Result<Landed, Error> {
-        // Before the look: it rings for whoever waits by then.
-        let rings = self.bell.notified();
-        if self.landed.get().is_none() {
-            let _ = tokio::time::timeout_at(deadline, rings).await;
+        loop {
+            // Before the look: it rings for whoever waits by then.
+            let rings = self.bell.notified();
+            if self.landed.get().is_some() {
+                break;
+            }
+            if self.slow.load(Ordering::SeqCst) {
+                let _ = tokio::time::timeout_at(deadline, rings).await;
+                break;
+            }
+            // A timer for each reader whom Redis answers would cost more than the look into memory did.
+            rings.await;
         }
         let (result, of_load) = self.landed.get().ok_or(Error::Deadline)?;
         spent.follow(*of_load);

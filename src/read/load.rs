@@ -35,9 +35,6 @@ use crate::{
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// What could be shown for no longer than that is not kept: it would be over before it is worth its place.
-const KEPT_FOR_MIN: Duration = Duration::from_millis(2);
-
 /// What Redis contributed.
 pub(super) struct Asked<'a> {
     /// What it said.
@@ -372,10 +369,6 @@ impl Reader {
         let ttl = self.times.memory_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
         let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
-        if ttl <= KEPT_FOR_MIN && self.times.stale.is_none() {
-            self.memory.raise(user, snapshot);
-            return held;
-        }
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {

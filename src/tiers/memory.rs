@@ -39,6 +39,8 @@ pub struct Memory {
     cache: Cache<UserId, Slot>,
     stripes: Stripes,
     near: Near,
+    /// Nothing is held: it would be over before it is worth its place.
+    off: bool,
     /// Above that the map is nearly full, and hears of each use.
     roomy_bytes: u64,
     catalogue: Arc<Catalogue>,
@@ -51,13 +53,17 @@ pub struct Memory {
 /// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
 const ENTRY_BYTES: usize = 296;
 
+/// What is kept for no longer is not kept at all.
+const WORTHLESS: Duration = Duration::from_millis(2);
+
 fn weigh(slot: &Slot) -> u32 {
     u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Memory {
     /// Empty, for at most `max_bytes`. Entries stay until nobody has asked for them for `kept_for`: at least as long as any
-    /// may be shown, and longer where what is no longer good may still be shown as stale.
+    /// may be shown, and longer where what is no longer good may still be shown as stale. Nothing is
+    /// ever held where that is [`WORTHLESS`].
     #[must_use]
     pub fn new(
         max_bytes: u64,
@@ -83,6 +89,7 @@ impl Memory {
             cache,
             stripes: Stripes::default(),
             near,
+            off: kept_for <= WORTHLESS,
             roomy_bytes: max_bytes.saturating_sub(max_bytes.wrapping_shr(3)),
             catalogue,
             base: Instant::now(),
@@ -136,6 +143,9 @@ impl Memory {
     /// What was held last, of whatever generation: for stale answers only.
     #[must_use]
     pub fn last_known(&self, user: UserId) -> Option<Kept> {
+        if self.off {
+            return None;
+        }
         self.cache.get(&user).map(|slot| slot.unpack(self.base))
     }
 
@@ -209,6 +219,9 @@ impl Memory {
 
     /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
     fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
+        if self.off {
+            return;
+        }
         let _changing = self.stripes.change(user);
         if let Some(kept) = to(self.last_known(user)) {
             self.cache.insert(user, Slot::pack(kept, self.base));

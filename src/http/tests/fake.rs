@@ -3,7 +3,10 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::NOW;
 use crate::{
@@ -146,9 +149,11 @@ impl Backend for Arc<Fake> {
         .ok_or(Forward::Miss)
     }
 
-    async fn read(&self, user: UserId, ask: Ask, _: Instant) -> Result<Answer, read::Error> {
+    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
         *self.last.lock() = Some(ask.clone());
-        let answer = self.troubled(read_trouble, self.answer(user)).await?;
+        let answer = self.troubled(read_trouble, self.answer(user));
+        let in_time = timeout_at(deadline, answer).await;
+        let answer = in_time.unwrap_or(Err(read::Error::Deadline))?;
         if user.get() == 7 {
             self.entered.notify_one();
             self.gate.notified().await;

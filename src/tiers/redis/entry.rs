@@ -188,6 +188,18 @@ fn number(text: &[u8]) -> Result<i64, Corrupt> {
     if digits.is_empty() {
         return Err(Corrupt);
     }
+    if digits.len() < SEQ_DIGITS {
+        // Cannot be too large.
+        let mut number = 0_i64;
+        for byte in digits {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return Err(Corrupt);
+            }
+            number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
+        }
+        return Ok(number.wrapping_mul(sign));
+    }
     let next = |number: i64, byte: &u8| match byte {
         b'0'..=b'9' => {
             let digit = i64::from(byte.wrapping_sub(b'0')).wrapping_mul(sign);

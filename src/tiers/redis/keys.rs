@@ -6,31 +6,35 @@ use crate::domain::UserId;
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
+    of_users: String,
 }
 
 impl Keys {
     /// With `redis.namespace` before each.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
+        let prefix = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}:")
+        };
         Self {
-            prefix: if namespace.is_empty() {
-                String::new()
-            } else {
-                format!("{namespace}:")
-            },
+            of_users: format!("{prefix}balance:user:"),
+            prefix,
         }
     }
 
     /// A user's entry.
     #[must_use]
     pub fn user(&self, user: UserId) -> String {
-        format!("{}{user}", self.user_prefix())
+        let mut digits = itoa::Buffer::new();
+        [&self.of_users, digits.format(user.get())].concat()
     }
 
     /// What the key of every user begins with.
     #[must_use]
-    pub fn user_prefix(&self) -> String {
-        format!("{}balance:user:", self.prefix)
+    pub fn user_prefix(&self) -> &str {
+        &self.of_users
     }
 
     /// The feed of what changed.

@@ -31,14 +31,14 @@ impl Look {
         // Seconds since the last touch, or how seldom it is touched: the lowest first.
         let mut kept: BTreeSet<(i64, UserId)> = BTreeSet::new();
         let prefix = self.keys.user_prefix();
-        let pattern = format!("{}*", escaped(&prefix));
+        let pattern = format!("{}*", escaped(prefix));
         let (mut cursor, mut scanned) = ("0".to_owned(), 0_usize);
         loop {
             let words = ["SCAN", &cursor, "MATCH", &pattern, "COUNT", STEP];
             let (next, keys): (String, Vec<String>) = self.one(&words).await?;
             scanned = scanned.saturating_add(keys.len());
             for (idle, key) in self.idle(&keys).await?.into_iter().zip(&keys) {
-                let user = key.strip_prefix(&prefix).and_then(|id| id.parse().ok());
+                let user = key.strip_prefix(prefix).and_then(|id| id.parse().ok());
                 if let (Some(idle), Some(user)) = (idle, user) {
                     kept.insert((idle, user));
                 }
