@@ -173,27 +173,41 @@ impl Forward {
     }
 }
 
-impl fmt::Display for Trail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; hit", self.answered.word())?;
+impl Trail {
+    /// Says it piece by piece, as a header has it.
+    pub fn say(&self, mut piece: impl FnMut(&str)) {
+        piece(self.answered.word());
+        piece("; hit");
         if let Some(ttl) = self.ttl {
-            write!(f, "; ttl={ttl}")?;
+            piece("; ttl=");
+            piece(itoa::Buffer::new().format(ttl));
         }
         if let Some(detail) = self.detail {
-            write!(f, "; detail={}", detail.word())?;
+            piece("; detail=");
+            piece(detail.word());
         }
         if self.source_failed {
-            f.write_str(", source; fwd=stale")?;
+            piece(", source; fwd=stale");
         }
         for (tier, forward) in [(Tier::Redis, self.redis), (Tier::Memory, self.memory)] {
             if let Some(forward) = forward {
-                write!(f, ", {}; fwd={}", tier.word(), forward.word())?;
+                piece(", ");
+                piece(tier.word());
+                piece("; fwd=");
+                piece(forward.word());
             }
         }
         if self.collapsed {
-            f.write_str("; collapsed")?;
+            piece("; collapsed");
         }
-        Ok(())
+    }
+}
+
+impl fmt::Display for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut done = Ok(());
+        self.say(|piece| done = done.and_then(|()| f.write_str(piece)));
+        done
     }
 }
 

@@ -219,8 +219,9 @@ impl Shown<'_> {
                 out.extend_from_slice(b"memory; hit; ttl=");
                 write_number(ttl, out);
             }
-            // A Vec takes whatever is written to it.
-            None => drop(write!(out, "{}", self.trail)),
+            None => self
+                .trail
+                .say(|piece| out.extend_from_slice(piece.as_bytes())),
         }
         let body = (!self.known).then(|| self.held.body());
         if let Some(body) = body {

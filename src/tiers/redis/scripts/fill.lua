@@ -8,12 +8,9 @@ local ttl, ledger = tonumber(ARGV[4]), ARGV[5] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-if redis.call('TYPE', entry).ok ~= 'hash' then
-  return {'lease', now}
-end
-local all = redis.call('HGETALL', entry)
+local all = redis.pcall('HGETALL', entry)
 local held = {}
-for at = 1, #all, 2 do
+for at = 1, all.err and 0 or #all, 2 do
   held[all[at]] = all[at + 1]
 end
 if held.v ~= version or not held.lease or string.match(held.lease, '^(%S+) ') ~= token then

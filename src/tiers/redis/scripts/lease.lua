@@ -2,8 +2,8 @@
 -- ARGV: layout version, epoch, token, lease in ms, "1" to take the lease from whoever has it and to ignore what is held, "2" to
 -- replace what is held, because it cannot be read.
 -- Returns {what, now, {field, value, …}}: "hit" (whole and good: it was filled meanwhile), "busy" (another has the lease),
--- "lease" (ours now; the fields are what is known), "absent" (ours now; there was no key at all), "foreign" (ours now; what
--- stood there was not ours and is gone). Times are ms of this Redis' clock.
+-- "lease" (ours now; the fields are what is known), "absent" (ours now; there was no key at all, so no fields), "foreign" (ours
+-- now; what stood there was not ours and is gone, so no fields). Times are ms of this Redis' clock.
 local entry, version, epoch, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, force, unreadable = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[5] == '2'
 local time = redis.call('TIME')
@@ -11,22 +11,22 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local what = 'lease'
 
 local kind = redis.call('TYPE', entry).ok
+local held = kind == 'hash' and redis.call('HMGET', entry, 'v', 'epoch', 'whole', 'until', 'lease')
 if kind == 'none' then
   what = 'absent'
-elseif unreadable or kind ~= 'hash' or redis.call('HGET', entry, 'v') ~= version then
+elseif unreadable or not held or held[1] ~= version then
   redis.call('DEL', entry)
   what = 'foreign'
 else
-  local held = redis.call('HMGET', entry, 'epoch', 'whole', 'until', 'lease')
-  if held[1] ~= epoch then
+  if held[2] ~= epoch then
     redis.call('HDEL', entry, 'whole', 'until', 'lease')
-    held[2], held[4] = false, false
+    held[3], held[5] = false, false
   end
   if not force then
-    if held[2] == '1' and (tonumber(held[3]) or 0) > now then
+    if held[3] == '1' and (tonumber(held[4]) or 0) > now then
       return {'hit', now, redis.call('HGETALL', entry)}
     end
-    local expires = held[4] and tonumber(string.match(held[4], ' (%d+)$'))
+    local expires = held[5] and tonumber(string.match(held[5], ' (%d+)$'))
     if expires and expires > now then
       return {'busy', now, {}}
     end
@@ -34,6 +34,10 @@ else
 end
 
 redis.call('HSET', entry, 'v', version, 'epoch', epoch, 'lease', token .. ' ' .. string.format('%d', now + lease_ms))
+if what ~= 'lease' then
+  redis.call('PEXPIRE', entry, lease_ms)
+  return {what, now, {}}
+end
 if redis.call('PTTL', entry) < lease_ms then
   redis.call('PEXPIRE', entry, lease_ms)
 end
