@@ -16,6 +16,7 @@ mod count;
 mod doors;
 mod exact;
 mod flight;
+mod gathered;
 mod held;
 mod limit;
 mod load;
@@ -49,6 +50,7 @@ use crate::{
 };
 use doors::Doors;
 use flight::{Flight, Flights, Landed, Role, Start};
+use gathered::Gathered;
 use spent::{Slow, Spent, Ways};
 use turns::Kind;
 
@@ -150,7 +152,7 @@ pub struct Reader {
     meters: Arc<Meters>,
     tasks: TaskTracker,
     flights: Flights,
-    gathered: Mutex<Vec<batch::Lead>>,
+    gathered: Mutex<Gathered>,
     doors: Doors,
     times: Times,
     sampler: Arc<Sampler>,
@@ -173,7 +175,7 @@ impl Reader {
             sampler,
         } = parts;
         let doors = Doors::new(settings, Instant::now());
-        // A turn at Redis is had in half of the time, or not at all.
+        // A turn at Redis is had in half of the time, or not at all, and then it answers, or fails to, in its own time.
         let answers_soon = redis.is_some() && settings.redis.timeout_ms.0 < doors.half;
         Arc::new(Self {
             catalogue,
@@ -186,7 +188,7 @@ impl Reader {
             meters,
             tasks,
             flights: Flights::new(!answers_soon),
-            gathered: Mutex::default(),
+            gathered: Mutex::new(Gathered::new(settings.redis.connections)),
             doors,
             times: Times {
                 memory_ttl: settings.memory.ttl_ms.0,

@@ -10,28 +10,24 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::BoxFuture, stream};
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight, spent::Spent, turns::Kind};
-use crate::{
-    domain::UserId,
-    telemetry::traces,
-    tiers::redis::{Lookup, Redis},
-};
+use crate::{domain::UserId, telemetry::traces, tiers::redis::Lookup};
 
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;
-
-/// Users of single readers for whom Redis is asked together.
-const TOGETHER: usize = 128;
 
 /// How long before the deadline no more users are warmed.
 const WARM_MARGIN: Duration = Duration::from_millis(200);
 
 /// A load, and whose it is.
 pub(super) type Lead = (UserId, Arc<Flight>);
+
+/// Loads that go on, with what Redis said.
+type Rest = Vec<(Lead, Option<Lookup>)>;
 
 impl Reader {
     /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
@@ -132,29 +128,56 @@ impl Reader {
         )
     }
 
-    /// Has a load run. Those of single readers who come at the same moment ask Redis together.
+    /// Has a load run. Those of single readers who come at the same moment, or while as many questions are asked as may be, ask
+    /// Redis together.
     pub(super) fn lead(self: &Arc<Self>, user: UserId, flight: Arc<Flight>) {
         if self.redis.is_none() || flight.start.kind == Kind::Bulk {
             return self.lead_many(vec![(user, flight)]);
         }
-        let mut gathered = self.gathered.lock();
-        gathered.push((user, flight));
-        if gathered.len() > 1 {
-            return;
+        if self.gathered.lock().join((user, flight)) {
+            self.ask_together();
         }
-        drop(gathered);
-        let reader = Arc::clone(self);
-        let run = async move {
-            // Everybody who is ready to ask now comes before this goes on.
-            tokio::task::yield_now().await;
-            let mut all = std::mem::take(&mut *reader.gathered.lock());
-            while all.len() > TOGETHER {
-                let more = all.split_off(all.len().saturating_sub(TOGETHER));
-                reader.lead_many(more);
+    }
+
+    /// Asks Redis for those who wait, until nobody does.
+    fn ask_together(self: &Arc<Self>) {
+        let (reader, tasks) = (Arc::clone(self), self.tasks.clone());
+        let asks = async move {
+            loop {
+                // Everybody who is ready to ask now comes before this goes on.
+                tokio::task::yield_now().await;
+                let Some(flights) = reader.next_question() else {
+                    return;
+                };
+                let looked = reader.look(&flights).await;
+                reader.gathered.lock().answered();
+                let rest = reader.land_hits(flights, looked);
+                if !rest.is_empty() {
+                    let reader = Arc::clone(&reader);
+                    let load = async move { reader.load_all(rest).await };
+                    tasks.spawn(load.instrument(Span::current()));
+                }
             }
-            reader.run(all).await;
         };
-        self.tasks.spawn(run.instrument(Span::current()));
+        self.tasks.spawn(asks.instrument(Span::current()));
+    }
+
+    /// Those for whom Redis is asked next. Who has waited for half of the time is sent away, as [`Reader::look`] would.
+    fn next_question(self: &Arc<Self>) -> Option<Vec<Lead>> {
+        let mut gathered = self.gathered.lock();
+        let mut flights = gathered.next()?;
+        let are_left = gathered.are_left();
+        drop(gathered);
+        if are_left {
+            self.ask_together();
+        }
+        let now = Instant::now();
+        let in_time = |(_, flight): &Lead| now < self.doors.half_time(flight.start);
+        if !flights.iter().all(in_time) {
+            let late = flights.extract_if(.., |lead| !in_time(lead)).collect();
+            self.turn_away(late);
+        }
+        Some(flights)
     }
 
     /// Runs loads in a task of their own; for several, Redis is asked once.
@@ -163,46 +186,49 @@ impl Reader {
             return;
         }
         let reader = Arc::clone(self);
-        let run = async move { reader.run(flights).await };
+        let run = async move {
+            let rest = if reader.redis.is_some() {
+                let looked = reader.look(&flights).await;
+                reader.land_hits(flights, looked)
+            } else {
+                flights.into_iter().map(|flight| (flight, None)).collect()
+            };
+            reader.load_all(rest).await;
+        };
         self.tasks.spawn(run.instrument(Span::current()));
     }
 
-    /// Boxed: what few loads need takes no room in the tasks of those that Redis answers.
-    fn run(self: Arc<Self>, flights: Vec<Lead>) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let Some(redis) = &self.redis else {
-                let flights = flights.into_iter().map(|flight| (flight, None));
-                return self.load_all(flights.collect()).await;
-            };
-            let Some(looked) = self.look(redis, &flights).await else {
-                return self.turn_away(flights);
-            };
-            let looked_at = Instant::now();
-            let (mut rest, mut away) = (Vec::new(), Vec::new());
-            for ((user, flight), looked) in flights.into_iter().zip(looked) {
-                match self.take_hit(user, flight.start, &looked) {
-                    Some(landed) => {
-                        let spent = Spent {
-                            redis: looked_at.saturating_duration_since(flight.start.at),
-                            ..Spent::default()
-                        };
-                        self.flights.land(user, &flight, Ok(landed), spent);
-                    }
-                    // What Redis does not answer needs the source.
-                    None if self.doors.are_shut(flight.start) => away.push((user, flight)),
-                    None => {
-                        flight.goes_on();
-                        rest.push(((user, flight), Some(looked)));
-                    }
+    /// Lands those that Redis answers, and turns those away that need the source and cannot expect a place there: the rest.
+    fn land_hits(&self, flights: Vec<Lead>, looked: Option<Vec<Lookup>>) -> Rest {
+        let Some(looked) = looked else {
+            self.turn_away(flights);
+            return Rest::new();
+        };
+        let looked_at = Instant::now();
+        let (mut rest, mut away) = (Rest::new(), Vec::new());
+        for ((user, flight), looked) in flights.into_iter().zip(looked) {
+            match self.take_hit(user, flight.start, &looked) {
+                Some(landed) => {
+                    let spent = Spent {
+                        redis: looked_at.saturating_duration_since(flight.start.at),
+                        ..Spent::default()
+                    };
+                    self.flights.land(user, &flight, Ok(landed), spent);
+                }
+                // What Redis does not answer needs the source.
+                None if self.doors.are_shut(flight.start) => away.push((user, flight)),
+                None => {
+                    flight.goes_on();
+                    rest.push(((user, flight), Some(looked)));
                 }
             }
-            self.turn_away(away);
-            self.load_all(rest).await;
-        })
+        }
+        self.turn_away(away);
+        rest
     }
 
     /// Those that Redis does not answer at once.
-    async fn load_all(&self, flights: Vec<(Lead, Option<Lookup>)>) {
+    async fn load_all(&self, flights: Rest) {
         let Some(((_, first), _)) = flights.first() else {
             return;
         };
@@ -236,11 +262,9 @@ impl Reader {
     }
 
     /// What Redis holds of them, asked in its turn; none where that does not come.
-    async fn look(&self, redis: &Redis, flights: &[Lead]) -> Option<Vec<Lookup>> {
+    async fn look(&self, flights: &[Lead]) -> Option<Vec<Lookup>> {
         let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
-        let Some((_, first)) = flights.first() else {
-            return Some(Vec::new());
-        };
+        let (redis, (_, first)) = self.redis.as_ref().zip(flights.first())?;
         let end = self.doors.half_time(first.start);
         let _place = self.doors.redis.take(first.start.kind, end).await?;
         Some(redis.get_many(&users).await)
