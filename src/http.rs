@@ -248,10 +248,9 @@ impl<B: Backend> Api<B> {
             .check(answer::values(headers, AUTHORIZATION), scope)
     }
 
-    /// When a request that comes now has to be answered.
-    fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.deadline).unwrap_or(now)
+    /// When a request that `came` then has to be answered.
+    fn deadline(&self, came: Instant) -> Instant {
+        came.checked_add(self.deadline).unwrap_or(came)
     }
 
     /// Work that is told its deadline, and cut a little after it.
@@ -259,7 +258,7 @@ impl<B: Backend> Api<B> {
         &self,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, Failure> {
-        let deadline = self.deadline();
+        let deadline = self.deadline(Instant::now());
         let cut = deadline.checked_add(GRACE).unwrap_or(deadline);
         timeout_at(cut, work(deadline))
             .await

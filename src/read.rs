@@ -64,8 +64,17 @@ pub struct Ask {
     pub min_seq: Floors,
     /// Read the ledger, whatever is held.
     pub no_cache: bool,
-    /// Why memory does not answer, where it was asked a moment ago ([`Reader::held`]).
-    pub passed_on: Option<Forward>,
+    /// What memory said, where it was asked a moment ago ([`Reader::held`]).
+    pub passed_on: Option<PassedOn>,
+}
+
+/// Memory did not answer a reader.
+#[derive(Debug, Clone, Copy)]
+pub struct PassedOn {
+    /// Why not.
+    pub said: Forward,
+    /// When the reader came.
+    pub came: Instant,
 }
 
 /// An answer to one user's read.
@@ -215,7 +224,10 @@ impl Reader {
         ask: Ask,
         deadline: Instant,
     ) -> Result<Answer, Error> {
-        let (begun, mut spent) = (Instant::now(), Spent::default());
+        let begun = ask
+            .passed_on
+            .map_or_else(Instant::now, |memory| memory.came);
+        let mut spent = Spent::default();
         let answer = self.answer(Kind::Single, user, &ask, begun, deadline, &mut spent);
         let result = answer.await;
         let took = begun.elapsed();
@@ -254,14 +266,16 @@ impl Reader {
         deadline: Instant,
         spent: &mut Spent,
     ) -> Result<Answer, Error> {
-        let asked = || self.ask_memory(user, ask, begun);
-        let said = match ask.passed_on.map_or_else(asked, Err) {
-            Ok(answer) => return Ok(answer),
-            Err(said) => said,
-        };
-        if ask.passed_on.is_none() {
+        let said = if let Some(PassedOn { said, .. }) = ask.passed_on {
+            said
+        } else {
+            let asked = self.ask_memory(user, ask, begun);
             spent.memory = begun.elapsed();
-        }
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(said) => said,
+            }
+        };
         if ask.no_cache {
             return self.fly_alone(kind, user, ask, said, deadline, spent).await;
         }

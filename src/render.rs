@@ -73,21 +73,20 @@ fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
 }
 
 /// The strong tag of a body, quoted: 96 bits of its SHA-256.
-fn entity_tag(body: &[u8]) -> String {
+fn entity_tag(body: &[u8]) -> [u8; TAG_BYTES] {
     let digest = Sha256::digest(body);
     let mut bits = digest
         .first_chunk()
         .map_or(0, |first| u128::from_be_bytes(*first));
-    let mut tag = String::with_capacity(TAG_BYTES);
-    tag.push('"');
-    for _ in 0..TAG_BYTES.saturating_sub(2) {
+    let mut tag = [b'"'; TAG_BYTES];
+    let [_, letters @ .., _] = &mut tag;
+    for place in letters {
         let letter = usize::try_from(bits & 0x3f)
             .ok()
             .and_then(|at| LETTERS.get(at));
-        tag.push(letter.map_or('-', |letter| char::from(*letter)));
+        *place = *letter.unwrap_or(&b'-');
         bits = bits.wrapping_shr(6);
     }
-    tag.push('"');
     tag
 }
 

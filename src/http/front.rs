@@ -42,6 +42,12 @@ thread_local! {
     static CAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// Room for an answer, if this thread has some: it comes back when the answer was sent.
+#[must_use]
+pub fn room() -> Vec<u8> {
+    ROOM.take()
+}
+
 /// An answer, whole.
 #[derive(Debug)]
 pub struct Late {

@@ -20,7 +20,7 @@ use super::{
     Api, Backend,
     answer::{self, Shown},
     failure::Failure,
-    front::{CLOSE, Late, Later, Said},
+    front::{self, CLOSE, Late, Later, Said},
     head::Head,
     query::Question,
     request_id, routes,
@@ -28,13 +28,9 @@ use super::{
 use crate::{
     config::Scope,
     domain::UnixMillis,
-    read::{Answer, Ask},
+    read::{Answer, Ask, PassedOn},
     telemetry::traces,
-    trail::Forward,
 };
-
-/// Room for a usual answer.
-const ANSWER_BYTES: usize = 768;
 
 /// The fields that say something about a balance read.
 #[derive(Debug, Default)]
@@ -88,7 +84,8 @@ struct Usual<'b> {
 /// The same while it is waited for.
 struct Waiting {
     question: Question,
-    request_id: HeaderValue,
+    /// The client's own.
+    request_id: Option<HeaderValue>,
     if_none_match: Option<Vec<u8>>,
     last: bool,
 }
@@ -121,7 +118,10 @@ impl<B: Backend> Api<B> {
             Ok(()) => Said::All,
             // Who follows the caller's trace is the router's business.
             Err(_) if traces::FOLLOWED => Said::Nothing,
-            Err(said) => Said::Later(Arc::clone(self).later(usual, said, last)),
+            Err(said) => {
+                let passed_on = PassedOn { said, came: now };
+                Said::Later(Arc::clone(self).later(usual, passed_on, last))
+            }
         }
     }
 
@@ -153,31 +153,29 @@ impl<B: Backend> Api<B> {
         })
     }
 
-    /// Later, of the tiers behind memory, which passed it on for the reason that it `said`.
-    fn later(self: Arc<Self>, usual: Usual<'_>, said: Forward, last: bool) -> Later {
+    /// Later, of the tiers behind memory.
+    fn later(self: Arc<Self>, usual: Usual<'_>, passed_on: PassedOn, last: bool) -> Later {
         let own = usual.request_id.map(HeaderValue::from_bytes);
         let waiting = Waiting {
             question: usual.question,
-            request_id: own
-                .and_then(Result::ok)
-                .unwrap_or_else(|| self.ids.new_id()),
+            request_id: own.and_then(Result::ok),
             if_none_match: usual.if_none_match.map(<[u8]>::to_vec),
             last,
         };
         let ask = Ask {
-            passed_on: Some(said),
+            passed_on: Some(passed_on),
             ..usual.ask
         };
         Box::pin(async move {
             let user = waiting.question.user;
-            let answer = self.backend.read(user, ask, self.deadline()).await;
+            let deadline = self.deadline(passed_on.came);
+            let answer = self.backend.read(user, ask, deadline).await;
             self.finish(&waiting, answer.map_err(Failure::from))
         })
     }
 
     fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Late {
-        let (now, mut out) = ((self.wall)(), Vec::with_capacity(ANSWER_BYTES));
-        let (id, last) = (&waiting.request_id, waiting.last);
+        let (now, last, mut out) = ((self.wall)(), waiting.last, front::room());
         let fields_end = match answer {
             Ok(answer) => {
                 let known = waiting.if_none_match.iter().map(Vec::as_slice);
@@ -188,11 +186,16 @@ impl<B: Backend> Api<B> {
                     &self.catalogue,
                     now,
                 );
-                shown.write(id.as_bytes(), last, now, &mut out)
+                match &waiting.request_id {
+                    Some(id) => shown.write(id.as_bytes(), last, now, &mut out),
+                    None => shown.write(&self.ids.next(), last, now, &mut out),
+                }
             }
             Err(failure) => {
-                self.log(&failure, id);
-                failure.write(id, last, now, &mut out)
+                let own = waiting.request_id.clone();
+                let id = own.unwrap_or_else(|| self.ids.new_id());
+                self.log(&failure, &id);
+                failure.write(&id, last, now, &mut out)
             }
         };
         Late {

@@ -366,9 +366,12 @@ impl Reader {
         origin: Origin,
     ) -> Held {
         self.marks.shown(user, snapshot);
+        let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
+        if self.memory.is_off() {
+            return held;
+        }
         let ttl = self.times.memory_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
-        let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
         let generation = start.generation;
         let kept = Kept {

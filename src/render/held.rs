@@ -47,7 +47,7 @@ impl Held {
         let (tag, len) = (entity_tag(text.as_bytes()), text.len());
         let said_at = snapshot.oldest_said_at().unwrap_or(heard_at);
         let mut piece = text.into_bytes();
-        piece.extend_from_slice(tag.as_bytes());
+        piece.extend_from_slice(&tag);
         push(&mut piece, difference(said_at, EPOCH));
         push(&mut piece, difference(heard_at, said_at));
         for balance in snapshot.balances() {

@@ -96,6 +96,12 @@ impl Memory {
         }
     }
 
+    /// Nothing is ever held.
+    #[must_use]
+    pub const fn is_off(&self) -> bool {
+        self.off
+    }
+
     /// What is held of the user in this generation, whether or not its time is over. This thread has it at hand from then on,
     /// unless it is doubted, or the map nearly full.
     #[must_use]

@@ -166,9 +166,8 @@ impl Redis {
 
     async fn look_up(&self, users: &[UserId]) -> Result<Vec<Lookup>, Fault> {
         let session = self.session(Op::Get)?;
-        let keys = users.iter().map(|user| self.link.keys.user(*user));
         if let Some(lane) = session.lane() {
-            let answer = self.link.hashes(&session, lane, keys).await?;
+            let answer = self.link.hashes(&session, lane, users).await?;
             let now = session.now();
             let looked = answer.replies().map(|reply| {
                 let entry = reply.pairs();
@@ -177,9 +176,9 @@ impl Redis {
             });
             return Ok(looked.collect());
         }
-        let commands = keys.map(|key| {
+        let commands = users.iter().map(|user| {
             let mut command = redis::cmd("HGETALL");
-            command.arg(key);
+            command.arg(self.link.keys.user(*user));
             command
         });
         let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;

@@ -108,16 +108,28 @@ impl Lane {
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// `HGETALL` of each key, in one write.
-    pub(super) async fn hashes(&self, keys: impl Iterator<Item = String>) -> RedisResult<Answer> {
+    /// `HGETALL` of each key, made of this prefix and an id, in one write.
+    pub(super) async fn hashes(
+        &self,
+        prefix: &str,
+        ids: impl Iterator<Item = i64>,
+    ) -> RedisResult<Answer> {
         let (mut packed, mut replies) = (Vec::new(), 0_usize);
-        let mut digits = itoa::Buffer::new();
-        for key in keys {
-            packed.extend_from_slice(b"*2\r\n$7\r\nHGETALL\r\n$");
-            packed.extend_from_slice(digits.format(key.len()).as_bytes());
-            packed.extend_from_slice(b"\r\n");
-            packed.extend_from_slice(key.as_bytes());
-            packed.extend_from_slice(b"\r\n");
+        let (mut id, mut length) = (itoa::Buffer::new(), itoa::Buffer::new());
+        for user in ids {
+            let id = id.format(user);
+            let length = length.format(prefix.len().saturating_add(id.len()));
+            let parts = [
+                "*2\r\n$7\r\nHGETALL\r\n$",
+                length,
+                "\r\n",
+                prefix,
+                id,
+                "\r\n",
+            ];
+            for part in parts {
+                packed.extend_from_slice(part.as_bytes());
+            }
             replies = replies.saturating_add(1);
         }
         self.ask(packed, replies).await

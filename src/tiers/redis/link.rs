@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     config,
+    domain::UserId,
     floor::Freshness,
     telemetry::{Fault, Meters, Op},
     trail::Tier,
@@ -137,7 +138,7 @@ impl Link {
             .await
     }
 
-    /// What is held under each of these keys, on a connection that is made for that.
+    /// What is held of each of these users, on a connection that is made for that.
     ///
     /// # Errors
     /// As [`Link::ask`].
@@ -145,9 +146,11 @@ impl Link {
         &self,
         session: &Arc<Session>,
         lane: &Lane,
-        keys: impl Iterator<Item = String>,
+        users: &[UserId],
     ) -> Result<Answer, Fault> {
-        self.timed(session, Op::Get, lane.hashes(keys)).await
+        let ids = users.iter().map(|user| user.get());
+        let asking = lane.hashes(self.keys.user_prefix(), ids);
+        self.timed(session, Op::Get, asking).await
     }
 
     /// A question in its time; what goes wrong is counted, and may end the session.
