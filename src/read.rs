@@ -228,8 +228,10 @@ impl Reader {
             .passed_on
             .map_or_else(Instant::now, |memory| memory.came);
         let mut spent = Spent::default();
-        let answer = self.answer(Kind::Single, user, &ask, begun, deadline, &mut spent);
-        let result = answer.await;
+        // Awaited where it is made, here and above: kept under a name it would be there twice.
+        let result = self
+            .answer(Kind::Single, user, &ask, begun, deadline, &mut spent)
+            .await;
         let took = begun.elapsed();
         let shown = || result.as_ref().map(Answer::view);
         let outcome = self.count(user, shown(), begun, took, &spent);
@@ -276,13 +278,15 @@ impl Reader {
                 Err(said) => said,
             }
         };
+        // Boxed, as whatever few readers need: it takes no room in what each reader is while it waits.
         if ask.no_cache {
-            return self.fly_alone(kind, user, ask, said, deadline, spent).await;
+            let alone = self.fly_alone(kind, user, ask, said, deadline, spent);
+            return Box::pin(alone).await;
         }
         match self.fly(kind, user, begun, said, deadline, spent).await {
             Ok(answer) if ask.min_seq.is_empty() => Ok(answer),
             Ok(answer) => {
-                let satisfied = self.satisfy(user, ask, answer, deadline, spent);
+                let satisfied = Box::pin(self.satisfy(user, ask, answer, deadline, spent));
                 let in_time = tokio::time::timeout_at(deadline, satisfied).await;
                 in_time.unwrap_or(Err(Error::Deadline))
             }
@@ -341,8 +345,8 @@ impl Reader {
             begun = Instant::now();
         }
         // The flights that it followed were too old each time: one of its own.
-        self.fly_alone(kind, user, &Ask::default(), said, deadline, spent)
-            .await
+        let ask = Ask::default();
+        Box::pin(self.fly_alone(kind, user, &ask, said, deadline, spent)).await
     }
 
     /// A load of its own, in its own task, that nobody follows: for who asked for the ledger, or found no flight young enough.

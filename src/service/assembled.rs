@@ -263,8 +263,10 @@ impl Backend for Arc<Assembled> {
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        let read = self.reader.read(user, ask, deadline);
-        read.instrument(traces::read(user)).await
+        self.reader
+            .read(user, ask, deadline)
+            .instrument(traces::read(user))
+            .await
     }
 
     async fn read_many(
