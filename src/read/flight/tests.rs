@@ -33,7 +33,9 @@ fn waits(flight: &Arc<Flight>) -> tokio::task::JoinHandle<(Result<Landed, Error>
 
 /// Everybody who can go on has.
 async fn settle() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

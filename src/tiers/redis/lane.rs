@@ -27,6 +27,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use crate::domain::UserId;
 pub(super) use resp::Answer;
 use resp::{Progress, Reply, no_resp};
 
@@ -109,15 +110,11 @@ impl Lane {
     }
 
     /// `HGETALL` of each key, made of this prefix and an id, in one write.
-    pub(super) async fn hashes(
-        &self,
-        prefix: &str,
-        ids: impl Iterator<Item = i64>,
-    ) -> RedisResult<Answer> {
+    pub(super) async fn hashes(&self, prefix: &str, users: &[UserId]) -> RedisResult<Answer> {
         let (mut packed, mut replies) = (Vec::new(), 0_usize);
         let (mut id, mut length) = (itoa::Buffer::new(), itoa::Buffer::new());
-        for user in ids {
-            let id = id.format(user);
+        for user in users {
+            let id = id.format(user.get());
             let length = length.format(prefix.len().saturating_add(id.len()));
             let parts = [
                 "*2\r\n$7\r\nHGETALL\r\n$",

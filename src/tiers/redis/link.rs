@@ -148,8 +148,7 @@ impl Link {
         lane: &Lane,
         users: &[UserId],
     ) -> Result<Answer, Fault> {
-        let ids = users.iter().map(|user| user.get());
-        let asking = lane.hashes(self.keys.user_prefix(), ids);
+        let asking = lane.hashes(self.keys.user_prefix(), users);
         self.timed(session, Op::Get, asking).await
     }
 

@@ -116,6 +116,10 @@ proptest! {
     }
 }
 
+fn user(id: i64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
 fn lane() -> (Lane, DuplexStream) {
     let (near, far) = duplex(1 << 10);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
@@ -137,11 +141,11 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
         drop(far);
     };
     let reader = async {
-        let answer = lane.hashes("u:", [1, 22].into_iter()).await.unwrap();
+        let answer = lane.hashes("u:", &[user(1), user(22)]).await.unwrap();
         assert_eq!(answer.replies().count(), 2);
-        let broken = lane.hashes("u:", std::iter::once(3)).await;
+        let broken = lane.hashes("u:", &[user(3)]).await;
         assert!(broken.unwrap_err().is_io_error());
-        let broken = lane.hashes("u:", std::iter::once(4)).await;
+        let broken = lane.hashes("u:", &[user(4)]).await;
         assert!(broken.unwrap_err().is_io_error());
     };
     tokio::join!(server, reader);
@@ -150,8 +154,8 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
 #[tokio::test]
 async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
     let (lane, mut far) = lane();
-    let one = || std::iter::once(1);
-    assert!(futures::FutureExt::now_or_never(lane.hashes("", one())).is_none());
+    let one = [user(1)];
+    assert!(futures::FutureExt::now_or_never(lane.hashes("", &one)).is_none());
     let server = async {
         let mut seen = [0; 48];
         far.read_exact(&mut seen).await.unwrap();
@@ -159,6 +163,6 @@ async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
             .await
             .unwrap();
     };
-    let (answer, ()) = tokio::join!(lane.hashes("", one()), server);
+    let (answer, ()) = tokio::join!(lane.hashes("", &one), server);
     assert_eq!(&answer.unwrap().bytes[..2], b"*2");
 }
