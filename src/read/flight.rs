@@ -203,4 +203,4 @@ impl Flight {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -64,34 +64,12 @@ impl Gathered {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::time::Instant;
-
     use super::*;
-    use crate::{
-        domain::UserId,
-        floor::Freshness,
-        read::{
-            flight::{Flights, Role, Start},
-            turns::Kind,
-        },
-    };
+    use crate::read::flight::tests::begun;
 
-    fn lead(id: usize) -> Lead {
-        let user = UserId::new(id.try_into().unwrap()).unwrap();
-        let start = Start {
-            at: Instant::now(),
-            generation: 1,
-            reread: 0,
-            proven: true,
-            kind: Kind::Single,
-        };
-        let flights = Flights::new(false);
-        let Some(Role::Leader(flight)) = flights.board(user, start, &Freshness::always()) else {
-            panic!("the first one leads");
-        };
-        (user, Arc::clone(&flight))
+    fn lead(user: usize) -> Lead {
+        let (_, user, flight) = begun(false, user.try_into().unwrap());
+        (user, flight)
     }
 
     fn users(leads: Option<Vec<Lead>>) -> Vec<i64> {

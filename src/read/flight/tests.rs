@@ -6,8 +6,9 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(2);
 
-fn flight(slow: bool) -> (Flights, UserId, Arc<Flight>) {
-    let (flights, user) = (Flights::new(slow), UserId::new(1).unwrap());
+/// The load of this user, just begun.
+pub(in crate::read) fn begun(slow: bool, user: i64) -> (Flights, UserId, Arc<Flight>) {
+    let (flights, user) = (Flights::new(slow), UserId::new(user).unwrap());
     let start = Start {
         at: Instant::now(),
         generation: 1,
@@ -41,7 +42,7 @@ async fn settle() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_let_go_by_the_landing_and_not_by_the_word_that_it_goes_on() {
     for slow in [false, true] {
-        let (flights, user, flight) = flight(slow);
+        let (flights, user, flight) = begun(slow, 1);
         let early = waits(&flight);
         settle().await;
         flight.goes_on();
@@ -60,7 +61,7 @@ async fn who_waits_is_let_go_by_the_landing_and_not_by_the_word_that_it_goes_on(
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_beyond_the_deadline_for_what_goes_on() {
     for slow in [false, true] {
-        let (_flights, _, flight) = flight(slow);
+        let (_flights, _, flight) = begun(slow, 1);
         let waited = waits(&flight);
         settle().await;
         flight.goes_on();
