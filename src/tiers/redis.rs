@@ -301,7 +301,7 @@ impl Redis {
         for balance in snapshot.balances() {
             call = call
                 .arg(balance.asset.to_string())
-                .arg(entry::seq_text(balance.seq))
+                .arg(balance.seq.to_string())
                 .arg(entry::rest_text(balance));
         }
         let asked = Instant::now();

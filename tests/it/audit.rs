@@ -32,7 +32,7 @@ fn plant(redis: &Redis, user: u64, asset: u32, seq: i64) {
     let (key, field) = (format!("balance:user:{user}"), format!("b:{asset}"));
     let held: String = redis.ask(&["HGET", &key, &field]);
     let (_, rest) = held.split_once(' ').unwrap();
-    let planted = format!("{seq:019} {rest}");
+    let planted = format!("{seq} {rest}");
     redis.ask::<i64>(&["HSET", &key, &field, &planted]);
 }
 

@@ -11,6 +11,7 @@ use futures::future::join_all;
 
 use crate::support::{
     cassandra::shared,
+    desk::holds_whole,
     eventually::eventually_async,
     proxy::{Mode, Proxy},
     redis::Redis,
@@ -114,9 +115,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
     in_flight(&service).await;
     drop(lonely);
     eventually_async(SOON, "the load of nobody lands", async || {
-        redis
-            .ask::<bool>(&["HEXISTS", "balance:user:2", "whole"])
-            .then_some(())
+        holds_whole(&redis, 2).then_some(())
     })
     .await;
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use balance_cache::tiers::redis::entry::VERSION;
+
 use crate::support::{
     cassandra::shared,
     eventually::eventually_async,
@@ -25,17 +27,10 @@ async fn values_of_other_programs_are_misses_counted_and_replaced() {
     in_order(&first).await;
     in_order(&second).await;
     let epoch: String = redis.ask(&["HGET", "balance:epoch", "id"]);
-    let ours = [
-        "v",
-        "1",
-        "epoch",
-        epoch.as_str(),
-        "whole",
-        "1",
-        "until",
-        "99999999999999",
-    ];
-    let seq = "0000000000000000009 9 9 - 9";
+    let header = format!("{VERSION} {epoch} 99999999999999 1");
+    let other = header.replacen(VERSION, "0", 1);
+    let ours = ["v", header.as_str()];
+    let seq = "9 9 9 - 9";
     let strange: [(&str, Vec<&str>); 11] = [
         ("SET", vec!["{\"BTC\":\"1\"}"]),
         ("RPUSH", vec!["a", "b"]),
@@ -43,7 +38,7 @@ async fn values_of_other_programs_are_misses_counted_and_replaced() {
         ("ZADD", vec!["1", "a"]),
         ("XADD", vec!["*", "a", "b"]),
         ("HSET", vec!["BTC", "1"]),
-        ("HSET", [&["v", "0", "b:1", seq], &ours[2..]].concat()),
+        ("HSET", vec!["v", &other, "b:1", seq]),
         ("HSET", [&ours[..], &["b:1", "zzzz"]].concat()),
         ("HSET", [&ours[..], &["b:1", seq, "b:0", seq]].concat()),
         ("HSET", [&ours[..], &["b:1", seq, "balance", "5"]].concat()),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::{
     cassandra::{Cassandra, Options, shared},
+    desk::holds_whole,
     eventually::eventually_async,
     proxy::{Mode, Proxy, Way},
     redis::Redis,
@@ -120,11 +121,7 @@ async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_noth
             .await;
         assert_eq!(warm.data(), json!({"users": 3, "loaded": 1, "failed": 2}));
         assert_eq!(readiness(&one, "degraded", "source: ").await.status, 200);
-        let marks: Vec<String> = redis.ask(&["HKEYS", "balance:user:2"]);
-        assert!(
-            !marks.contains(&"whole".to_owned()),
-            "nothing of a failure is kept"
-        );
+        assert!(!holds_whole(&redis, 2), "nothing of a failure is kept");
         proxy.set(Mode::Pass);
         assert!(shown(&back(&one, 2).await).is_empty());
         in_order(&one).await;

@@ -1,8 +1,10 @@
 //! The Lua scripts one by one, on a real Redis: lease, apply, drop, release, epoch and the announcements.
 //! What a fill takes and refuses is in `redis_scripts_fill`.
 
+use balance_cache::tiers::redis::entry::VERSION;
+
 use crate::support::{
-    desk::{Desk, FEED, FOREIGN, Fields, KEY, MINUTE, script, seq},
+    desk::{Desk, FEED, FOREIGN, Fields, KEY, MINUTE, header, script, seq},
     eventually::eventually,
     stage::SOON,
 };
@@ -12,11 +14,7 @@ fn a_lease_is_given_once_until_it_ends_or_is_taken() {
     let mut desk = Desk::new();
     let (what, known) = desk.lease_of("e1", "t1", MINUTE, "0");
     assert_eq!((what.as_str(), known.len()), ("absent", 0));
-    let fields = desk.fields();
-    assert_eq!(
-        (fields["v"].as_str(), fields["epoch"].as_str()),
-        ("1", "e1")
-    );
+    assert_eq!(desk.header(), Some(("e1".to_owned(), 0, false)));
     assert!(
         (1..=MINUTE).contains(&desk.ttl()),
         "a lease alone goes with its time"
@@ -32,14 +30,14 @@ fn a_lease_is_given_once_until_it_ends_or_is_taken() {
     let (what, fields) = desk.lease_of("e1", "t5", MINUTE, "0");
     assert_eq!(
         (what.as_str(), fields["b:1"].as_str()),
-        ("hit", "0000000000000000005 50 0 - 5")
+        ("hit", "5 50 0 - 5")
     );
     assert_eq!(
         desk.lease_of("e1", "t6", MINUTE, "1").0,
         "lease",
         "by force, whatever is held"
     );
-    assert!(desk.has("whole"), "and others go on being served meanwhile");
+    assert!(desk.whole(), "and others go on being served meanwhile");
 }
 
 #[test]
@@ -48,8 +46,8 @@ fn a_lease_in_another_epoch_serves_nothing_of_the_old_one_and_keeps_its_floors()
     desk.filled(&[(1, 5, 50)]);
     desk.apply("1", 6, Some(60));
     let (what, fields) = desk.lease_of("e2", "t2", MINUTE, "0");
-    assert_eq!((what.as_str(), fields["epoch"].as_str()), ("lease", "e2"));
-    assert!(!fields.contains_key("whole") && !fields.contains_key("until"));
+    let of_the_new = Some(("e2".to_owned(), 0, false));
+    assert_eq!((what.as_str(), header(&fields)), ("lease", of_the_new));
     assert!(fields["f:1"].starts_with(&seq(6)));
 }
 
@@ -63,7 +61,8 @@ fn a_lease_replaces_what_is_not_ours() {
         let fields = desk.fields();
         let mut names: Vec<_> = fields.keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["epoch", "lease", "v"], "{kind}");
+        assert_eq!(names, ["lease", "v"], "{kind}");
+        assert_eq!(desk.header(), Some(("e1".to_owned(), 0, false)), "{kind}");
         assert!(desk.ttl() > 0);
     }
     let mut desk = Desk::new();
@@ -81,8 +80,8 @@ fn a_notification_with_values_moves_what_is_held_and_is_told_once() {
     let mut desk = Desk::new();
     desk.filled(&[(1, 5, 50), (2, 9, 90)]);
     assert_eq!(desk.apply("1", 6, Some(60)), (0, 0));
-    assert_eq!(desk.fields()["b:1"], "0000000000000000006 60 0 - 5");
-    assert!(desk.has("whole"), "no miss");
+    assert_eq!(desk.fields()["b:1"], "6 60 0 - 5");
+    assert!(desk.whole(), "no miss");
     assert!(
         desk.ttl() > 599_000,
         "the floor has its time: {}",
@@ -91,16 +90,16 @@ fn a_notification_with_values_moves_what_is_held_and_is_told_once() {
     assert_eq!(desk.apply("1", 6, Some(60)), (1, 0), "a duplicate");
     assert_eq!(desk.apply("1", 4, Some(40)), (1, 0), "an older one");
     assert_eq!(desk.news(), 1);
-    assert_eq!(desk.fields()["b:1"], "0000000000000000006 60 0 - 5");
+    assert_eq!(desk.fields()["b:1"], "6 60 0 - 5");
     assert!(desk.fields()["f:1"].starts_with(&seq(6)));
     // A first deposit is a value over a known zero.
     assert_eq!(desk.apply("3", 1, Some(7)), (0, 0));
-    assert!(desk.has("whole"));
+    assert!(desk.whole());
     assert_eq!(desk.lease("t"), "hit");
     let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
     assert_eq!((news.len(), news[0].1["p"].as_str()), (2, "0-0"));
     assert_eq!(news[1].1["p"], news[0].0, "each names the one before");
-    assert_eq!(news[1].1["c"], "7 3 0000000000000000001 7 0 - 5");
+    assert_eq!(news[1].1["c"], "7 3 1 7 0 - 5");
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn a_notification_without_values_makes_what_is_held_unservable() {
         let mut desk = Desk::new();
         desk.filled(&[(1, 5, 50)]);
         assert_eq!(desk.apply(asset, number, None), (0, 0));
-        assert!(!desk.has("whole") && !desk.has("lease"), "{asset} {number}");
+        assert!(!desk.whole() && !desk.has("lease"), "{asset} {number}");
         let field = if number == 0 { "d:" } else { "f:" };
         assert!(desk.has(&format!("{field}{asset}")));
         assert_eq!((desk.lease("t").as_str(), desk.news()), ("lease", 1));
@@ -127,7 +126,7 @@ fn a_late_duplicate_after_a_deletion_is_no_snapshot() {
     desk.apply("1", 6, Some(60));
     let () = desk.redis.ask(&["DEL", KEY]);
     desk.apply("1", 5, Some(50));
-    assert!(!desk.has("whole"));
+    assert!(!desk.whole());
     assert_eq!(desk.lease("t"), "lease");
     assert!(desk.ttl() > 599_000, "the floor's time, not the lease's");
 }
@@ -151,18 +150,30 @@ fn seqs_above_two_to_the_53_are_compared_exactly() {
 }
 
 #[test]
+fn seqs_are_compared_as_numbers_whatever_their_length() {
+    let mut desk = Desk::new();
+    desk.filled(&[(1, 9, 90)]);
+    assert_eq!(desk.apply("1", 10, Some(100)), (0, 0), "10 is above 9");
+    assert_eq!(desk.apply("1", 9, Some(90)), (1, 0));
+    assert_eq!(desk.fields()["b:1"], "10 100 0 - 5");
+    assert_eq!(desk.apply("1", 100, None), (0, 0));
+    desk.lease("t");
+    assert_eq!(desk.fill("t", &[(1, 99, 1)]), "floor");
+    assert_eq!(desk.fill("t", &[(1, 100, 1)]), "ok");
+}
+
+#[test]
 fn a_notification_replaces_what_is_not_ours_and_serves_nothing_of_another_epoch() {
     for kind in 0..FOREIGN {
         let mut desk = Desk::new();
         desk.foreign(kind);
         assert_eq!(desk.apply("1", 6, Some(60)), (0, 0), "{kind}");
-        assert!(desk.has("f:1") && !desk.has("whole") && !desk.has("BTC"));
+        assert!(desk.has("f:1") && !desk.whole() && !desk.has("BTC"));
     }
     let mut desk = Desk::new();
     desk.filled(&[(1, 5, 50)]);
     desk.apply_in(&[FEED, KEY], "e2", "1", &seq(6), "60 0 - 5", "0");
-    assert_eq!(desk.fields()["epoch"], "e2");
-    assert!(!desk.has("whole"));
+    assert_eq!(desk.header(), Some(("e2".to_owned(), 0, false)));
 }
 
 #[test]
@@ -187,13 +198,14 @@ fn a_drop_keeps_floors_and_what_they_were_raised_with_unless_told_to_forget() {
     desk.filled(&[(1, 5, 50), (2, 9, 90)]);
     desk.apply("1", 6, Some(60));
     desk.lease_of("e1", "t", MINUTE, "1");
-    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &["1", "7", "0"]);
+    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &[VERSION, "7", "0"]);
     let fields = desk.fields();
     assert!(fields.contains_key("f:1") && fields.contains_key("b:1"));
-    for gone in ["whole", "until", "lease", "b:2"] {
+    assert_eq!(header(&fields), Some(("e1".to_owned(), 0, false)));
+    for gone in ["lease", "b:2"] {
         assert!(!fields.contains_key(gone), "{gone}");
     }
-    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &["1", "7", "1"]);
+    let _: i64 = desk.run(script!("drop"), &[KEY, FEED], &[VERSION, "7", "1"]);
     assert!(desk.fields().is_empty());
     let news: Vec<(String, Fields)> = desk.redis.ask(&["XRANGE", FEED, "-", "+"]);
     let told = |at: usize, field: &str| news[at].1.get(field).cloned();
@@ -204,7 +216,7 @@ fn a_drop_keeps_floors_and_what_they_were_raised_with_unless_told_to_forget() {
     );
     for kind in 0..FOREIGN {
         desk.foreign(kind);
-        let _: i64 = desk.run(script!("drop"), &[KEY], &["1", "7", "0"]);
+        let _: i64 = desk.run(script!("drop"), &[KEY], &[VERSION, "7", "0"]);
         assert!(!desk.redis.ask::<bool>(&["EXISTS", KEY]), "{kind}");
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         ENTRIES, FLOOR_TTL, INVALIDATE, SETTLEMENTS, SOON, add, add_event, btc, embedded, seq_of,
         settled, values,
     },
-    support::{eventually::eventually_async, redis::Redis},
+    support::{desk::make_partial, eventually::eventually_async, redis::Redis},
 };
 
 /// A sample user: each has BTC, USDT and ETH.
@@ -211,7 +211,7 @@ async fn seqs_beyond_2_to_the_53_are_told_apart() {
             (1, 0)
         );
         assert_eq!(btc(&service, USER).await, seq);
-        redis.ask::<i64>(&["HDEL", &format!("balance:user:{USER}"), "whole"]);
+        make_partial(&redis, USER);
     }
     assert_eq!(
         settled(&service.post(SETTLEMENTS, &values(USER, 1, top, 1)).await),

@@ -2,24 +2,25 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | `v` | layout version |
-//! | `epoch` | the life of the Redis that it was written in; another one is a miss |
-//! | `whole` | `1`: the balances are all that the user has |
-//! | `until` | when the snapshot ends, in ms of Redis' clock |
+//! | `v` | the header: layout version; the life of the Redis that it was written in (its epoch: another one is a miss); when the snapshot ends, in ms of Redis' clock (`0`: there is none); `1` if the balances are all that the user has, else `0` |
 //! | `lease` | token and end of the right to fill |
-//! | `b:<asset>` | balance: seq in 19 digits, avail, frozen, updated at (or `-`), said at |
-//! | `f:<asset>` | floor: seq in 19 digits, end in ms |
+//! | `b:<asset>` | balance: seq, avail, frozen, updated at (or `-`), said at |
+//! | `f:<asset>` | floor: seq, end in ms |
 //! | `d:<asset>`, `d:*` | to be read from the ledger, until then in ms |
 //! | `n:<asset>` | the last seq that was announced |
 //!
-//! **Invariants.** Seqs have 19 digits, because the scripts compare them as text. A field that cannot be read makes the
-//! entry corrupt: a miss, never a balance. A whole entry below one of its own floors is not served.
+//! Few fields and short values, because Redis walks through all of them for each hit, and more slowly once one of them is longer
+//! than its `hash-max-listpack-value`, which is 64 bytes.
+//!
+//! **Invariants.** Seqs have no leading zeros, because the scripts compare them by their digits. A field that cannot be read makes
+//! the entry corrupt: a miss, never a balance. A whole entry below one of its own floors is not served.
 
 use crate::domain::{Amount, AssetId, Balance, Floors, Seq, Snapshot, UnixMillis};
 
 /// The version of this layout.
-pub const VERSION: &str = "1";
-const SEQ_DIGITS: usize = 19;
+pub const VERSION: &str = "2";
+/// As many digits cannot be too large for an `i64`.
+const DIGITS_SAFE: usize = 18;
 /// Room that is made for a user's balances.
 const BALANCES_USUAL: usize = 4;
 
@@ -57,7 +58,7 @@ impl<'a> Entry<'a> {
     ) -> Result<Option<Self>, Corrupt> {
         let mut entry = Self::default();
         let mut balances = Vec::with_capacity(BALANCES_USUAL);
-        let (mut any, mut version) = (false, false);
+        let (mut any, mut headed) = (false, false);
         for pair in pairs {
             let (field, value) = pair?;
             any = true;
@@ -77,15 +78,15 @@ impl<'a> Entry<'a> {
                         }
                     }
                 }
-                b"v" => version = value == VERSION.as_bytes(),
-                b"epoch" => entry.epoch = value,
-                b"whole" => entry.whole = value == b"1",
-                b"until" => entry.until = number(value)?,
+                b"v" => {
+                    (entry.epoch, entry.until, entry.whole) = header(value)?;
+                    headed = true;
+                }
                 b"lease" | [b'n', b':', ..] => {}
                 _ => return Err(Corrupt),
             }
         }
-        if any && !version {
+        if any && !headed {
             return Err(Corrupt);
         }
         entry.snapshot = Snapshot::new(balances);
@@ -110,10 +111,20 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A seq as the scripts compare it.
-#[must_use]
-pub fn seq_text(seq: Seq) -> String {
-    format!("{:0SEQ_DIGITS$}", seq.get())
+/// Reads epoch, end and whether the balances are all, of a header of this layout.
+fn header(value: &[u8]) -> Result<(&[u8], i64, bool), Corrupt> {
+    let (version, rest) = split(value).ok_or(Corrupt)?;
+    let (epoch, rest) = split(rest).ok_or(Corrupt)?;
+    let (until, whole) = split(rest).ok_or(Corrupt)?;
+    if version != VERSION.as_bytes() {
+        return Err(Corrupt);
+    }
+    let whole = match whole {
+        b"0" => false,
+        b"1" => true,
+        _ => return Err(Corrupt),
+    };
+    Ok((epoch, number(until)?, whole))
 }
 
 /// A balance behind its seq.
@@ -132,7 +143,7 @@ pub fn rest_text(balance: &Balance) -> String {
     }
 }
 
-/// Reads what [`seq_text`] and [`rest_text`] wrote, with a blank between.
+/// Reads a seq and what [`rest_text`] wrote, with a blank between.
 ///
 /// # Errors
 /// [`Corrupt`] for anything else.
@@ -166,15 +177,13 @@ pub fn asset_id(text: &[u8]) -> Result<AssetId, Corrupt> {
     text.parse().map_err(|_| Corrupt)
 }
 
-/// A seq in 19 digits.
+/// A seq as the scripts compare it.
 ///
 /// # Errors
-/// [`Corrupt`] for any other length, and for 0.
+/// [`Corrupt`] for a leading zero or a sign, and for what is no number.
 pub fn seq_of(text: &[u8]) -> Result<Seq, Corrupt> {
     match text {
-        [b'0'..=b'9', ..] if text.len() == SEQ_DIGITS => {
-            Seq::new(number(text)?).map_err(|_| Corrupt)
-        }
+        [b'1'..=b'9', ..] => Seq::new(number(text)?).map_err(|_| Corrupt),
         _ => Err(Corrupt),
     }
 }
@@ -188,8 +197,7 @@ fn number(text: &[u8]) -> Result<i64, Corrupt> {
     if digits.is_empty() {
         return Err(Corrupt);
     }
-    if digits.len() < SEQ_DIGITS {
-        // Cannot be too large.
+    if digits.len() <= DIGITS_SAFE {
         let mut number = 0_i64;
         for byte in digits {
             let digit = byte.wrapping_sub(b'0');
@@ -231,13 +239,10 @@ mod tests {
         )
     }
 
-    const GOOD: [(&str, &str); 6] = [
-        ("v", "1"),
-        ("epoch", "e"),
-        ("whole", "1"),
-        ("until", "100"),
-        ("b:1", "0000000000000000017 910000000000 -5 - 99"),
-        ("n:1", "0000000000000000017"),
+    const GOOD: [(&str, &str); 3] = [
+        ("v", "2 e 100 1"),
+        ("b:1", "17 910000000000 -5 - 99"),
+        ("n:1", "17"),
     ];
 
     #[test]
@@ -250,13 +255,13 @@ mod tests {
         assert!(with(&[]).servable("e", 50));
         assert!(!with(&[]).servable("other", 50));
         assert!(!with(&[]).servable("e", 100));
-        assert!(!with(&[("f:1", "0000000000000000018 60")]).servable("e", 50));
+        assert!(!with(&[("f:1", "18 60")]).servable("e", 50));
         assert!(
-            with(&[("f:1", "0000000000000000018 50")]).servable("e", 50),
+            with(&[("f:1", "18 50")]).servable("e", 50),
             "the floor has ended"
         );
         assert!(
-            !with(&[("f:2", "0000000000000000001 60")]).servable("e", 50),
+            !with(&[("f:2", "1 60")]).servable("e", 50),
             "an asset with a floor is missing"
         );
     }
@@ -265,23 +270,29 @@ mod tests {
     fn whatever_cannot_be_read_is_corrupt() {
         assert_eq!(decode(&[], 0), Ok(None));
         for bad in [
+            ("v", "1"),
             ("v", "2"),
+            ("v", "2 e 100"),
+            ("v", "2 e 100 2"),
+            ("v", "2 e 100 1 1"),
+            ("v", "1 e 100 1"),
+            ("v", "2 e soon 1"),
+            ("v", "2 e - 1"),
+            ("v", "2 e +1 1"),
+            ("v", "2 e 9223372036854775808 1"),
+            ("v", "2 e -9223372036854775809 1"),
             ("x", "1"),
-            ("b:1", "17 1 2 - 3"),
-            ("b:1", "0000000000000000017 1 2 -"),
-            ("b:1", "0000000000000000017 1 2 - 3 4"),
-            ("b:1", "0000000000000000000 1 2 - 3"),
-            ("b:0", "0000000000000000017 1 2 - 3"),
-            ("b:1", "0000000000000000017 1.5 2 - 3"),
-            ("f:1", "0000000000000000017"),
-            ("until", "soon"),
-            ("until", "-"),
-            ("until", "+1"),
-            ("until", "9223372036854775808"),
-            ("until", "-9223372036854775809"),
+            ("b:1", "0000000000000000017 1 2 - 3"),
+            ("b:1", "17 1 2 -"),
+            ("b:1", "17 1 2 - 3 4"),
+            ("b:1", "0 1 2 - 3"),
+            ("b:1", "-17 1 2 - 3"),
+            ("b:0", "17 1 2 - 3"),
+            ("b:1", "17 1.5 2 - 3"),
+            ("f:1", "17"),
             ("z:1", "1"),
         ] {
-            let mut pairs = vec![("v", "1")];
+            let mut pairs = vec![("v", "2 e 100 1")];
             pairs.retain(|pair| pair.0 != bad.0);
             pairs.push(bad);
             assert_eq!(decode(&pairs, 0), Err(Corrupt), "{bad:?}");
@@ -295,6 +306,12 @@ mod tests {
         }
 
         #[test]
+        fn a_header_reads_back(epoch in "[0-9a-f]{1,32}", until: i64, whole: bool) {
+            let value = format!("{VERSION} {epoch} {until} {}", i32::from(whole));
+            prop_assert_eq!(header(value.as_bytes()), Ok((epoch.as_bytes(), until, whole)));
+        }
+
+        #[test]
         fn a_balance_reads_back(asset in 1..i32::MAX, seq in 1..i64::MAX, avail: i64, frozen: i64, at: Option<i64>, said: i64) {
             let written = Balance {
                 asset: AssetId::new(asset).unwrap(),
@@ -304,7 +321,7 @@ mod tests {
                 updated_at: at.map(UnixMillis),
                 said_at: UnixMillis(said),
             };
-            let value = format!("{} {}", seq_text(written.seq), rest_text(&written));
+            let value = format!("{} {}", written.seq, rest_text(&written));
             prop_assert_eq!(balance(asset.to_string().as_bytes(), value.as_bytes()), Ok(written));
         }
 

@@ -24,13 +24,13 @@ macro_rules! scripts {
 }
 
 scripts! {
-    LEASE = "lease.lua";
-    FILL = "fill.lua";
-    APPLY = "append.lua", "apply.lua";
-    DROP = "append.lua", "drop.lua";
+    LEASE = "entry.lua", "lease.lua";
+    FILL = "entry.lua", "fill.lua";
+    APPLY = "entry.lua", "append.lua", "apply.lua";
+    DROP = "entry.lua", "append.lua", "drop.lua";
     RELEASE = "release.lua";
     ANNOUNCE = "append.lua", "announce.lua";
-    ANNOUNCED = "announced.lua";
+    ANNOUNCED = "entry.lua", "announced.lua";
     EPOCH = "epoch.lua";
 }
 

@@ -135,7 +135,7 @@ impl Redis {
         let call = balances.iter().fold(call, |call, balance| {
             call.arg(user.to_string())
                 .arg(balance.asset.to_string())
-                .arg(entry::seq_text(balance.seq))
+                .arg(balance.seq.to_string())
                 .arg(entry::rest_text(balance))
         });
         let _ = self.link.run_scripts(&session, Op::Fill, &[call]).await;
@@ -188,9 +188,9 @@ fn told(notification: &Notification, heard_at: UnixMillis) -> (String, String, S
                 .balance(heard_at)
                 .map(|balance| entry::rest_text(&balance))
                 .unwrap_or_default();
-            (asset.to_string(), entry::seq_text(seq), rest)
+            (asset.to_string(), seq.to_string(), rest)
         }
-        Said::Seq { asset, seq } => (asset.to_string(), entry::seq_text(seq), String::new()),
+        Said::Seq { asset, seq } => (asset.to_string(), seq.to_string(), String::new()),
         Said::Asset { asset } => (asset.to_string(), String::new(), String::new()),
         Said::User => ("*".to_owned(), String::new(), String::new()),
     }

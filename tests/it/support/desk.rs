@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use balance_cache::tiers::redis::entry::VERSION;
 use redis::{Connection, FromRedisValue, RedisResult, Script};
 
 use super::redis::Redis;
@@ -13,25 +14,30 @@ pub const MINUTE: i64 = 60_000;
 /// Texts of a hash.
 pub type Fields = HashMap<String, String>;
 
+/// A file of the scripts.
+macro_rules! script_file {
+    ($name:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/tiers/redis/scripts/",
+            $name,
+            ".lua"
+        ))
+    };
+}
+
 /// The code of a script.
 macro_rules! script {
     ($name:literal) => {
         concat!(
-            include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/src/tiers/redis/scripts/append.lua"
-            )),
-            include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/src/tiers/redis/scripts/",
-                $name,
-                ".lua"
-            ))
+            $crate::support::desk::script_file!("entry"),
+            $crate::support::desk::script_file!("append"),
+            $crate::support::desk::script_file!($name)
         )
     };
 }
 
-pub(crate) use script;
+pub(crate) use {script, script_file};
 
 /// A Redis with one user's entry.
 pub struct Desk {
@@ -40,7 +46,7 @@ pub struct Desk {
 }
 
 pub fn seq(number: i64) -> String {
-    format!("{number:019}")
+    number.to_string()
 }
 
 impl Desk {
@@ -69,7 +75,7 @@ impl Desk {
     }
 
     pub fn lease_of(&mut self, epoch: &str, token: &str, ms: i64, force: &str) -> (String, Fields) {
-        let args = ["1", epoch, token, &ms.to_string(), force];
+        let args = [VERSION, epoch, token, &ms.to_string(), force];
         let (what, now, fields): (String, i64, Fields) = self.run(script!("lease"), &[KEY], &args);
         assert!(now > 1_700_000_000_000, "ms of Redis' clock: {now}");
         (what, fields)
@@ -89,7 +95,7 @@ impl Desk {
         balances: &[(i32, i64, i64)],
     ) -> String {
         let mut args = vec![
-            "1".to_owned(),
+            VERSION.to_owned(),
             epoch.to_owned(),
             token.to_owned(),
             ttl.to_string(),
@@ -123,7 +129,7 @@ impl Desk {
         rest: &str,
         observed: &str,
     ) -> (i64, i64) {
-        let args = ["1", epoch, "600000", observed, "7", asset, seq, rest];
+        let args = [VERSION, epoch, "600000", observed, "7", asset, seq, rest];
         let (done,): (i64,) = self.run(script!("apply"), keys, &args);
         (done & 1, done >> 1)
     }
@@ -141,6 +147,16 @@ impl Desk {
 
     pub fn fields(&self) -> Fields {
         self.redis.ask(&["HGETALL", KEY])
+    }
+
+    /// Epoch, end and whether the balances are all, as the header has them.
+    pub fn header(&self) -> Option<(String, i64, bool)> {
+        header(&self.fields())
+    }
+
+    /// The balances that are held are all there are.
+    pub fn whole(&self) -> bool {
+        self.header().is_some_and(|(_, _, whole)| whole)
     }
 
     pub fn has(&self, field: &str) -> bool {
@@ -161,23 +177,14 @@ impl Desk {
         let words: &[&str] = match kind {
             0 => &["SET", KEY, "{\"BTC\":\"9\"}"],
             1 => &["RPUSH", KEY, "a", "b"],
-            2 => &[
-                "HSET",
-                KEY,
-                "BTC",
-                "9",
-                "lease",
-                "t 99999999999999",
-                "whole",
-                "1",
-                "until",
-                "99999999999999",
-            ],
+            2 => &["HSET", KEY, "BTC", "9", "lease", "t 99999999999999"],
+            3 => &["HSET", KEY, "v", "0 e1 99999999999999 1", "b:1", "5"],
+            // The layout before this one.
             _ => &[
                 "HSET",
                 KEY,
                 "v",
-                "0",
+                "1",
                 "epoch",
                 "e1",
                 "whole",
@@ -192,4 +199,27 @@ impl Desk {
     }
 }
 
-pub const FOREIGN: usize = 4;
+pub const FOREIGN: usize = 5;
+
+/// What Redis holds of this user is whole.
+pub fn holds_whole(redis: &Redis, user: u64) -> bool {
+    let fields = redis.ask(&["HGETALL", &format!("balance:user:{user}")]);
+    header(&fields).is_some_and(|(_, _, whole)| whole)
+}
+
+/// What Redis holds of this user is not all there is any more.
+pub fn make_partial(redis: &Redis, user: u64) {
+    let key = format!("balance:user:{user}");
+    let (epoch, until, _) = header(&redis.ask(&["HGETALL", &key])).unwrap();
+    let of_parts = format!("{VERSION} {epoch} {until} 0");
+    redis.ask::<i64>(&["HSET", &key, "v", &of_parts]);
+}
+
+/// Epoch, end and whether the balances are all, as a header has them; none where there is none of ours.
+pub fn header(fields: &Fields) -> Option<(String, i64, bool)> {
+    let words: Vec<_> = fields.get("v")?.split(' ').collect();
+    let [VERSION, epoch, until, whole] = words[..] else {
+        return None;
+    };
+    Some((epoch.to_owned(), until.parse().unwrap(), whole == "1"))
+}

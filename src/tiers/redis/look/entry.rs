@@ -58,11 +58,12 @@ impl Held {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Self::Nothing,
             Err(entry::Corrupt) => {
-                let other = fields
-                    .iter()
-                    .find(|(field, value)| field == b"v" && value != entry::VERSION.as_bytes());
+                let header = fields.iter().find(|(field, _)| field == b"v");
+                let version =
+                    header.and_then(|(_, value)| value.split(|byte| *byte == b' ').next());
+                let other = version.filter(|version| *version != entry::VERSION.as_bytes());
                 return Self::Foreign(match other {
-                    Some((_, version)) => {
+                    Some(version) => {
                         let version = String::from_utf8_lossy(version);
                         format!("it has layout {version}, not {}", entry::VERSION)
                     }
@@ -73,6 +74,7 @@ impl Held {
         let mut shown = Shown {
             epoch: String::from_utf8_lossy(decoded.epoch).into_owned(),
             whole: decoded.whole,
+            until: (decoded.until > 0).then_some(decoded.until),
             balances: decoded.snapshot.balances().to_vec(),
             ..Shown::default()
         };
@@ -94,7 +96,6 @@ impl Shown {
         let last = value.rsplit(' ').next().and_then(|end| end.parse().ok());
         let Some(until) = last else { return };
         match field.split_once(':') {
-            None if field == "until" => self.until = Some(until),
             None if field == "lease" => self.lease_until = (until > now).then_some(until),
             Some(("f", asset)) if until > now => {
                 let seq = value.split(' ').next().unwrap_or_default();
@@ -129,17 +130,14 @@ mod tests {
     #[test]
     fn an_entry_is_shown_with_its_times_and_what_has_ended_is_left_out() {
         let held = read(&[
-            ("v", "1"),
-            ("epoch", "e"),
-            ("whole", "1"),
-            ("until", "90"),
+            ("v", "2 e 90 1"),
             ("lease", "abc 70"),
-            ("b:1", "0000000000000000017 910000000000 0 - 99"),
-            ("f:2", "0000000000000000004 40"),
-            ("f:1", "0000000000000000018 80"),
+            ("b:1", "17 910000000000 0 - 99"),
+            ("f:2", "4 40"),
+            ("f:1", "18 80"),
             ("d:*", "60"),
             ("d:3", "61"),
-            ("n:1", "0000000000000000018"),
+            ("n:1", "18"),
         ]);
         let Held::Entry(shown) = held else {
             panic!("{held:?}")
@@ -161,9 +159,9 @@ mod tests {
         let Held::Foreign(why) = read(&[("v", "7")]) else {
             panic!("not foreign")
         };
-        assert_eq!(why, "it has layout 7, not 1");
+        assert_eq!(why, "it has layout 7, not 2");
         assert!(matches!(
-            read(&[("v", "1"), ("b:1", "x")]),
+            read(&[("v", "2 e 90 1"), ("b:1", "x")]),
             Held::Foreign(_)
         ));
     }

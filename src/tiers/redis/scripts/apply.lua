@@ -2,7 +2,7 @@
 -- revoked, the news goes out in one entry of the feed. KEYS: the feed, where one script may touch all of them (not in a cluster);
 -- then the user's entry of each notification.
 -- ARGV: layout version, epoch, floor TTL in ms, "1" if the values came from a reader's own look at the ledger: no floor, no news,
--- only what is held moves; then for each: user, asset or "*", seq in 19 digits or "", rest of the balance or "".
+-- only what is held moves; then for each: user, asset or "*", seq or "", rest of the balance or "".
 -- Returns a number for each: 1 if nothing was news, and 2 more if it has to go out and did not go out here.
 local version, epoch, floor_ttl, observed = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local count = (#ARGV - 4) / 4
@@ -15,56 +15,60 @@ local expires = string.format('%d', now + floor_ttl)
 local news, told_in = {}, {}
 
 local function apply(entry, user, asset, seq, rest)
-  local held = redis.pcall('HMGET', entry, 'v', 'epoch', 'whole', 'lease', 'f:' .. asset, 'b:' .. asset, 'n:' .. asset)
-  if held.err or held[1] ~= version then
+  local held = redis.pcall('HMGET', entry, 'v', 'lease', 'f:' .. asset, 'b:' .. asset, 'n:' .. asset)
+  local held_version, held_epoch, ends, whole = header(held[1])
+  if held.err or held_version ~= version then
     redis.call('DEL', entry)
-    held = {}
+    held, held_epoch = {}, false
   end
-  local is_whole, floor, balance, told = held[3] == '1', held[5], held[6], held[7]
-  local balance_seq = balance and string.sub(balance, 1, 19) or ''
+  if held_epoch ~= epoch then
+    ends, whole = '0', false
+  end
+  local floor, told = held[3], held[5]
+  local balance_seq = seq_of(held[4])
   if observed then
-    if held[2] == epoch and is_whole and balance_seq < seq then
+    if whole and below(balance_seq, seq) then
       redis.call('HSET', entry, 'b:' .. asset, seq .. ' ' .. rest)
       return 0
     end
     return 1
   end
   -- A floor that has ended is none.
-  local floor_until = tonumber(floor and string.sub(floor, 21) or '0') or 0
-  local floor_seq = floor_until > now and string.sub(floor, 1, 19) or ''
+  local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
+  local floor_seq = floor_until > now and seq_of(floor) or ''
 
-  local set, gone = {}, {}
-  if held[2] ~= epoch then
-    set = {'v', version, 'epoch', epoch}
-    gone = {'whole', 'until', 'lease'}
-  elseif held[4] then
-    gone = {'lease'}
-  end
+  local set = {}
   local old, announce = 0, true
   if seq == '' then
-    gone[#gone + 1] = 'whole'
+    whole = false
     set[#set + 1], set[#set + 2] = 'd:' .. asset, expires
   else
-    if floor_seq >= seq or balance_seq >= seq then
+    if not below(floor_seq, seq) or not below(balance_seq, seq) then
       old = 1
     end
-    if floor_seq <= seq then
+    if not below(seq, floor_seq) then
       set[#set + 1], set[#set + 2] = 'f:' .. asset, seq .. ' ' .. expires
     end
-    if rest ~= '' and balance_seq < seq then
-      set[#set + 1], set[#set + 2] = 'b:' .. asset, seq .. ' ' .. rest
-    elseif balance_seq < seq then
-      gone[#gone + 1] = 'whole'
+    if below(balance_seq, seq) then
+      if rest ~= '' then
+        set[#set + 1], set[#set + 2] = 'b:' .. asset, seq .. ' ' .. rest
+      else
+        whole = false
+      end
     end
     -- A higher seq that was told counts as long as its floor lives: one that was a mistake must not silence what is real.
-    announce = not (told == seq or (told and told > seq and floor_seq >= told))
+    announce = not (told == seq or (told and below(seq, told) and not below(floor_seq, told)))
     if announce and feed then
       set[#set + 1], set[#set + 2] = 'n:' .. asset, seq
       told_in[#told_in + 1] = {entry, 'n:' .. asset}
     end
   end
-  if #gone > 0 then
-    redis.call('HDEL', entry, unpack(gone))
+  local v = header_text(version, epoch, ends, whole)
+  if v ~= held[1] then
+    set[#set + 1], set[#set + 2] = 'v', v
+  end
+  if held[2] then
+    redis.call('HDEL', entry, 'lease')
   end
   if #set > 0 then
     redis.call('HSET', entry, unpack(set))

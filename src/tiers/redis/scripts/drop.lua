@@ -5,21 +5,23 @@ local entry, feed = KEYS[1], KEYS[2]
 local version, user, forget = ARGV[1], ARGV[2], ARGV[3] == '1'
 
 local kind = redis.call('TYPE', entry).ok
-if forget or (kind ~= 'none' and (kind ~= 'hash' or redis.call('HGET', entry, 'v') ~= version)) then
+local held_version, epoch = header(kind == 'hash' and redis.call('HGET', entry, 'v'))
+if forget or (kind ~= 'none' and held_version ~= version) then
   redis.call('DEL', entry)
 elseif kind == 'hash' then
   local all = redis.call('HGETALL', entry)
-  local floors, over = {}, {'whole', 'until', 'lease'}
+  local floors, over = {}, {'lease'}
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'f:' then
-      floors[string.sub(all[at], 3)] = string.sub(all[at + 1], 1, 19)
+      floors[string.sub(all[at], 3)] = seq_of(all[at + 1])
     end
   end
   for at = 1, #all, 2 do
-    if string.sub(all[at], 1, 2) == 'b:' and floors[string.sub(all[at], 3)] ~= string.sub(all[at + 1], 1, 19) then
+    if string.sub(all[at], 1, 2) == 'b:' and floors[string.sub(all[at], 3)] ~= seq_of(all[at + 1]) then
       over[#over + 1] = all[at]
     end
   end
+  redis.call('HSET', entry, 'v', header_text(version, epoch, '0', false))
   for at = 1, #over, 1000 do
     redis.call('HDEL', entry, unpack(over, at, math.min(at + 999, #over)))
   end

@@ -1,6 +1,5 @@
 -- What was loaded becomes the snapshot. KEYS: the user's entry.
--- ARGV: layout version, epoch, token, snapshot TTL in ms, "1" if the ledger was read, then asset, seq, rest … of every balance
--- (seq in 19 digits: Lua's numbers are doubles).
+-- ARGV: layout version, epoch, token, snapshot TTL in ms, "1" if the ledger was read, then asset, seq, rest … of every balance.
 -- Returns {"ok", now} or {reason, now}: "lease" (revoked, taken or expired with the key), "epoch", "floor" (below one, or read
 -- from the view where the ledger was asked for), "incomplete" (an asset with a floor is missing).
 local entry, version, epoch, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -13,23 +12,24 @@ local held = {}
 for at = 1, all.err and 0 or #all, 2 do
   held[all[at]] = all[at + 1]
 end
-if held.v ~= version or not held.lease or string.match(held.lease, '^(%S+) ') ~= token then
+local held_version, held_epoch = header(held.v)
+if held_version ~= version or not held.lease or string.match(held.lease, '^(%S+) ') ~= token then
   return {'lease', now}
 end
-if held.epoch ~= epoch then
+if held_epoch ~= epoch then
   return {'epoch', now}
 end
 
-local fields = {'whole', '1', 'until', string.format('%d', now + ttl)}
+local fields = {'v', header_text(version, epoch, string.format('%d', now + ttl), true)}
 local seqs = {}
 for field, value in pairs(held) do
   if string.sub(field, 1, 2) == 'b:' then
-    seqs[string.sub(field, 3)] = string.sub(value, 1, 19)
+    seqs[string.sub(field, 3)] = seq_of(value)
   end
 end
 for at = 6, #ARGV, 3 do
   local asset, seq = ARGV[at], ARGV[at + 1]
-  if not seqs[asset] or seqs[asset] < seq then
+  if not seqs[asset] or below(seqs[asset], seq) then
     seqs[asset] = seq
     fields[#fields + 1] = 'b:' .. asset
     fields[#fields + 1] = seq .. ' ' .. ARGV[at + 2]
@@ -48,7 +48,7 @@ for field, value in pairs(held) do
       return {'floor', now}
     elseif kind == 'f' and not seqs[asset] then
       return {'incomplete', now}
-    elseif kind == 'f' and seqs[asset] < string.sub(value, 1, 19) then
+    elseif kind == 'f' and below(seqs[asset], seq_of(value)) then
       return {'floor', now}
     end
     expires = math.max(expires, until_ms)

@@ -8,32 +8,31 @@ local entry, version, epoch, token = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, force, unreadable = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[5] == '2'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local what = 'lease'
+local what, ends, whole = 'lease', '0', false
 
 local kind = redis.call('TYPE', entry).ok
-local held = kind == 'hash' and redis.call('HMGET', entry, 'v', 'epoch', 'whole', 'until', 'lease')
+local held = kind == 'hash' and redis.call('HMGET', entry, 'v', 'lease') or {}
+local held_version, held_epoch, held_ends, held_whole = header(held[1])
 if kind == 'none' then
   what = 'absent'
-elseif unreadable or not held or held[1] ~= version then
+elseif unreadable or held_version ~= version then
   redis.call('DEL', entry)
   what = 'foreign'
-else
-  if held[2] ~= epoch then
-    redis.call('HDEL', entry, 'whole', 'until', 'lease')
-    held[3], held[5] = false, false
-  end
+elseif held_epoch == epoch then
+  ends, whole = held_ends, held_whole
   if not force then
-    if held[3] == '1' and (tonumber(held[4]) or 0) > now then
+    if whole and tonumber(ends) > now then
       return {'hit', now, redis.call('HGETALL', entry)}
     end
-    local expires = held[5] and tonumber(string.match(held[5], ' (%d+)$'))
+    local expires = held[2] and tonumber(string.match(held[2], ' (%d+)$'))
     if expires and expires > now then
       return {'busy', now, {}}
     end
   end
 end
 
-redis.call('HSET', entry, 'v', version, 'epoch', epoch, 'lease', token .. ' ' .. string.format('%d', now + lease_ms))
+redis.call('HSET', entry, 'v', header_text(version, epoch, ends, whole),
+  'lease', token .. ' ' .. string.format('%d', now + lease_ms))
 if what ~= 'lease' then
   redis.call('PEXPIRE', entry, lease_ms)
   return {what, now, {}}
