@@ -72,6 +72,16 @@ impl Snapshot {
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }
 
+    /// Nothing of the other is missing or newer: merged with it, this one stays as it is.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let covered = |theirs: &Balance| {
+            self.get(theirs.asset)
+                .is_some_and(|ours| ours.newer(*theirs) == *ours)
+        };
+        other.0.iter().all(covered)
+    }
+
     /// The balances, by asset id.
     #[must_use]
     pub fn balances(&self) -> &[Balance] {
@@ -157,6 +167,12 @@ mod tests {
         #[test]
         fn merge_is_associative(a in snapshot(), b in snapshot(), c in snapshot()) {
             prop_assert_eq!(a.merge(&b).merge(&c), a.merge(&b.merge(&c)));
+        }
+
+        #[test]
+        fn one_covers_what_merging_adds_nothing_of(a in snapshot(), b in snapshot()) {
+            prop_assert_eq!(a.covers(&b), a.merge(&b) == a);
+            prop_assert!(a.merge(&b).covers(&a));
         }
 
         #[test]

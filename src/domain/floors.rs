@@ -79,7 +79,12 @@ impl Floors {
     /// The snapshot undercuts no floor.
     #[must_use]
     pub fn met_by(&self, snapshot: &Snapshot) -> bool {
-        self.unmet_by(snapshot).next().is_none()
+        // Both are by asset: each is gone through once.
+        let mut balances = snapshot.balances().iter();
+        self.0.iter().all(|(asset, seq)| {
+            let held = balances.find(|balance| balance.asset >= *asset);
+            held.is_some_and(|held| held.asset == *asset && held.seq >= *seq)
+        })
     }
 }
 
@@ -97,6 +102,18 @@ mod tests {
             floors.raise_to(&a);
             prop_assert!(floors.met_by(&a));
             prop_assert!(floors.met_by(&a.merge(&b)));
+        }
+
+        #[test]
+        fn floors_are_met_where_none_is_unmet(
+            pairs in proptest::collection::vec((1..5_i32, 1..5_i64), 0..5),
+            a in snapshot(),
+        ) {
+            let mut floors = Floors::NONE;
+            for (asset, seq) in pairs {
+                floors.raise(AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
+            }
+            prop_assert_eq!(floors.met_by(&a), floors.unmet_by(&a).next().is_none());
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! What is known of changes, by user.
 
+mod memo;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use memo::Memo;
 
 use crate::domain::{AssetId, Balance, Floors, Seq, Snapshot, UserId};
 
@@ -34,28 +37,6 @@ pub struct Mark {
     pub reread: u64,
     /// The assets that those named.
     pub reread_assets: Vec<AssetId>,
-}
-
-/// What is remembered of one user. Most are only read: they have nothing but what was shown.
-#[derive(Debug, Clone, Default)]
-struct Memo {
-    /// Floors by answers: real, and remembered as long as the user is.
-    shown: Floors,
-    news: Option<Box<News>>,
-}
-
-/// What notifications said of one user. It ends by itself, however often the user is read: a forged seq must not stay, and a
-/// user is to be read from the view again.
-#[derive(Debug, Clone, Default)]
-struct News {
-    /// Floors, and when each was told.
-    notified: Vec<(AssetId, Seq, Instant)>,
-    told: Snapshot,
-    changed: Option<Instant>,
-    reread: u64,
-    /// The last of them that a load from the ledger knew of.
-    read: u64,
-    reread_assets: Vec<AssetId>,
 }
 
 #[derive(Debug)]
@@ -105,14 +86,14 @@ impl Marks {
     /// What is known of the user.
     #[must_use]
     pub fn of(&self, user: UserId) -> Mark {
-        self.look(user, |memo| memo.mark(self.ttl))
+        self.look(user, |memo| memo.mark(self.ttl, Instant::now()))
             .unwrap_or_default()
     }
 
     /// The lowest seqs that may still be shown of the user.
     #[must_use]
     pub fn floors(&self, user: UserId) -> Floors {
-        self.look(user, |memo| memo.floors(self.ttl))
+        self.look(user, |memo| memo.floors(self.ttl, Instant::now()))
             .unwrap_or_default()
     }
 
@@ -130,33 +111,39 @@ impl Marks {
     #[must_use]
     pub fn allows(&self, user: UserId, rereads: u64, snapshot: &Snapshot) -> bool {
         self.look(user, |memo| {
-            memo.reread() == rereads && memo.met_by(snapshot, self.ttl)
+            memo.reread() == rereads && memo.met_by(snapshot, self.ttl, Instant::now())
         })
         .unwrap_or(rereads == 0)
     }
 
-    /// What may be shown of what somebody else held: with the newer balances that notifications said, if that is allowed and
-    /// no notification without a seq waits for the ledger to be read.
+    /// Takes at `now` what somebody else held: what may be shown of it, with the newer balances that notifications said. None where
+    /// a notification without a seq waits for the ledger to be read, or came since there were `rereads`, and where it is below a
+    /// floor. Nothing below what it gives may be shown from now on.
     #[must_use]
-    pub fn brought_up<'a>(
+    pub fn take<'a>(
         &self,
         user: UserId,
         rereads: u64,
         snapshot: &'a Snapshot,
+        now: Instant,
     ) -> Option<Cow<'a, Snapshot>> {
-        let unknown = || (rereads == 0).then_some(Cow::Borrowed(snapshot));
-        self.look(user, |memo| {
-            let newest = match &memo.news {
-                Some(news) if news.reread > news.read => return None,
-                Some(news) if !news.told.balances().is_empty() => {
-                    Cow::Owned(snapshot.merge(&news.told))
-                }
-                Some(_) | None => Cow::Borrowed(snapshot),
-            };
-            let allowed = memo.reread() == rereads && memo.met_by(&newest, self.ttl);
-            allowed.then_some(newest)
+        // Who is read all the time is looked for once.
+        let young = self.with(user, |shard| {
+            shard.turn(self.ttl, now);
+            let memo = shard.young.get_mut(&user)?;
+            let newest = memo.brought_up(rereads, snapshot, self.ttl, now);
+            if let Some(newest) = &newest {
+                memo.shown.raise_to(newest);
+            }
+            Some(newest)
+        });
+        young.unwrap_or_else(|| {
+            let look = |memo: &Memo| memo.brought_up(rereads, snapshot, self.ttl, now);
+            let unknown = || (rereads == 0).then_some(Cow::Borrowed(snapshot));
+            let newest = self.look(user, look).unwrap_or_else(unknown)?;
+            self.shown(user, &newest);
+            Some(newest)
         })
-        .unwrap_or_else(unknown)
     }
 
     /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
@@ -182,7 +169,7 @@ impl Marks {
                 let news = memo.news();
                 news.told = news.told.merge(&Snapshot::new(vec![balance]));
             }
-            memo.notify(asset, seq, self.ttl)
+            memo.notify(asset, seq, self.ttl, Instant::now())
         })
     }
 
@@ -269,11 +256,11 @@ impl Marks {
     /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
     #[must_use]
     pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
-        let mut changes = Vec::new();
+        let (mut changes, now) = (Vec::new(), Instant::now());
         for shard in &self.shards {
             let shard = shard.lock();
             let memos = shard.young.iter().chain(&shard.old);
-            let marks = memos.map(|(user, memo)| (*user, memo.mark(self.ttl)));
+            let marks = memos.map(|(user, memo)| (*user, memo.mark(self.ttl, now)));
             let marks = marks.filter(|(_, mark)| mark.changed);
             changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
         }
@@ -304,7 +291,7 @@ impl Marks {
 
     fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Memo) -> bool) -> bool {
         let (overflow, news) = self.with(user, |shard| {
-            shard.turn(self.ttl);
+            shard.turn(self.ttl, Instant::now());
             let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
             if full && !changed {
                 // What was shown is also kept by Redis and by quorum reads; giving up a change for it would be worse.
@@ -355,8 +342,8 @@ impl Marks {
 
 impl Shard {
     /// Forgets who was not marked for so long. Asked before each mark: without one there is nothing to make room for.
-    fn turn(&mut self, ttl: Duration) {
-        let age = self.turned.elapsed();
+    fn turn(&mut self, ttl: Duration, now: Instant) {
+        let age = now.saturating_duration_since(self.turned);
         if age < ttl {
             return;
         }
@@ -368,79 +355,6 @@ impl Shard {
         } else {
             young
         };
-        self.turned = Instant::now();
-    }
-}
-
-impl Memo {
-    fn news(&mut self) -> &mut News {
-        self.news.get_or_insert_default()
-    }
-
-    /// A notification's floor. True if it rose.
-    fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration) -> bool {
-        let now = Instant::now();
-        let is_news = self.shown.get(asset).is_none_or(|shown| shown < seq);
-        let notified = &mut self.news().notified;
-        notified.retain(|(_, _, told)| told.elapsed() < ttl);
-        if let Some((_, floor, told)) = notified.iter_mut().find(|floor| floor.0 == asset) {
-            let rises = *floor < seq;
-            if *floor <= seq {
-                (*floor, *told) = (seq, now);
-            }
-            rises && is_news
-        } else {
-            notified.push((asset, seq, now));
-            is_news
-        }
-    }
-
-    /// The floors by notifications that have not ended.
-    fn notified(&self, ttl: Duration) -> impl Iterator<Item = (AssetId, Seq)> {
-        let notified = self.news.iter().flat_map(|news| &news.notified);
-        let lasting = notified.filter(move |(_, _, told)| told.elapsed() < ttl);
-        lasting.map(|(asset, seq, _)| (*asset, *seq))
-    }
-
-    /// All floors that still count.
-    fn floors(&self, ttl: Duration) -> Floors {
-        let mut floors = self.shown.clone();
-        for (asset, seq) in self.notified(ttl) {
-            floors.raise(asset, seq);
-        }
-        floors
-    }
-
-    /// The snapshot is below none of them.
-    fn met_by(&self, snapshot: &Snapshot, ttl: Duration) -> bool {
-        let met = |(asset, seq)| {
-            snapshot
-                .get(asset)
-                .is_some_and(|balance| balance.seq >= seq)
-        };
-        self.shown.met_by(snapshot) && self.notified(ttl).all(met)
-    }
-
-    /// Counts notifications without a seq.
-    fn reread(&self) -> u64 {
-        self.news.as_ref().map_or(0, |news| news.reread)
-    }
-
-    /// What of it still counts.
-    fn mark(&self, ttl: Duration) -> Mark {
-        let floors = self.floors(ttl);
-        let Some(news) = &self.news else {
-            return Mark {
-                floors,
-                ..Mark::default()
-            };
-        };
-        Mark {
-            floors,
-            told: news.told.clone(),
-            changed: news.changed.is_some_and(|at| at.elapsed() < ttl),
-            reread: news.reread,
-            reread_assets: news.reread_assets.clone(),
-        }
+        self.turned = now;
     }
 }

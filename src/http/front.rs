@@ -191,6 +191,7 @@ impl Front {
                         }
                         self.out = bytes;
                         waits.since = Instant::now();
+                        worked = true;
                         continue;
                     }
                     Poll::Pending => return self.poll_meanwhile(waits, worked, ends, context),

@@ -207,7 +207,7 @@ impl Reader {
         let looked_at = Instant::now();
         let (mut rest, mut away) = (Rest::new(), Vec::new());
         for ((user, flight), looked) in flights.into_iter().zip(looked) {
-            match self.take_hit(user, flight.start, &looked) {
+            match self.take_hit(user, flight.start, &looked, looked_at) {
                 Some(landed) => {
                     let spent = Spent {
                         redis: looked_at.saturating_duration_since(flight.start.at),

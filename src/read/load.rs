@@ -166,6 +166,7 @@ impl Reader {
         let met = unmet.is_empty();
         // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
         let keeps = met && (!refused || (loaded.from_ledger && asked.grant.is_none()));
+        self.marks.shown(user, &snapshot);
         let held = if keeps {
             self.keep(
                 user,
@@ -179,7 +180,6 @@ impl Reader {
                 },
             )
         } else {
-            self.marks.shown(user, &snapshot);
             self.memory.raise(user, &snapshot);
             Held::new(&self.catalogue, &snapshot, heard_at)
         };
@@ -357,7 +357,7 @@ impl Reader {
         Ok(snapshot.merge(&rows?))
     }
 
-    /// Nothing older than this snapshot may be shown from now on; memory keeps it if nothing happened that it does not know.
+    /// Memory keeps what the marks know as shown, if nothing happened that it does not know.
     pub(super) fn keep(
         &self,
         user: UserId,
@@ -365,7 +365,6 @@ impl Reader {
         snapshot: &Snapshot,
         origin: Origin,
     ) -> Held {
-        self.marks.shown(user, snapshot);
         let held = Held::new(&self.catalogue, snapshot, origin.heard_at);
         if self.memory.is_off() {
             return held;

@@ -71,7 +71,7 @@ impl Reader {
                     return refused(Forward::Miss, known);
                 }
                 Lookup::Hit { snapshot, ttl } => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl, Instant::now()) {
                         return Ok(Ok(landed));
                     }
                     (forward, outdone) = (Forward::Stale, true);
@@ -111,7 +111,7 @@ impl Reader {
                     }));
                 }
                 Ok(Lease::Hit { snapshot, ttl }) => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl) {
+                    if let Some(landed) = self.accept(user, start, &snapshot, ttl, Instant::now()) {
                         return Ok(Ok(landed));
                     }
                     (forward, force) = (Forward::Stale, true);
@@ -128,14 +128,20 @@ impl Reader {
     }
 
     /// A hit that may be shown, with no question more.
-    pub(super) fn take_hit(&self, user: UserId, start: Start, looked: &Lookup) -> Option<Landed> {
+    pub(super) fn take_hit(
+        &self,
+        user: UserId,
+        start: Start,
+        looked: &Lookup,
+        now: Instant,
+    ) -> Option<Landed> {
         let Lookup::Hit { snapshot, ttl } = looked else {
             return None;
         };
         fail::fail_point!("looked");
         start
             .proven
-            .then(|| self.accept(user, start, snapshot, *ttl))
+            .then(|| self.accept(user, start, snapshot, *ttl, now))
             .flatten()
     }
 
@@ -146,11 +152,14 @@ impl Reader {
         start: Start,
         snapshot: &Snapshot,
         ttl: Duration,
+        now: Instant,
     ) -> Option<Landed> {
         // After a notification without a seq, or after a gap, there is nothing to compare with: the ledger is read once.
-        let known = !self.marks.doubtful();
-        let newest = self.marks.brought_up(user, start.reread, snapshot);
-        let snapshot = &*newest.filter(|_| known)?;
+        if self.marks.doubtful() {
+            return None;
+        }
+        let newest = self.marks.take(user, start.reread, snapshot, now)?;
+        let snapshot = &*newest;
         // It was loaded when its life in Redis began.
         let age = self.times.snapshot_ttl.saturating_sub(ttl);
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);

@@ -8,9 +8,9 @@ use crate::runner::fuzz;
 
 fn field() -> impl Strategy<Value = String> {
     let known = vec![
-        "v", "epoch", "lease", "b:1", "b:2", "f:1", "d:1", "d:*", "n:1", "b:", "z:1",
+        "v", "epoch", "lease", "b:1", "b:2", "f:1", "d:1", "d:*", "b:", "z:1",
     ];
-    prop_oneof![8 => prop::sample::select(known).prop_map(str::to_owned), 1 => "[bfdn]:[0-9*]{0,11}", 1 => ".{0,8}"]
+    prop_oneof![8 => prop::sample::select(known).prop_map(str::to_owned), 1 => "[bfd]:[0-9*]{0,11}", 1 => ".{0,8}"]
 }
 
 fn header() -> impl Strategy<Value = String> {
@@ -23,7 +23,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
         header(),
         "[0-9]{1,4}",
         "[0-9]{18,20} -?[0-9]{1,20} -?[0-9]{1,20} (-|[0-9]{1,14}) [0-9]{1,14}",
-        "[1-9][0-9]{0,3} [0-9]{1,4}",
+        "[1-9][0-9]{0,3} [0-9]{1,4} [0-9]{1,4}",
         "[1-9][0-9]{0,3} -?[0-9]{1,4} 0 - [0-9]{1,4}",
     ];
     prop_oneof![8 => near.prop_map(String::into_bytes), 1 => prop::collection::vec(any::<u8>(), 0..40)]

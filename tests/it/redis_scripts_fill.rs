@@ -132,7 +132,7 @@ fn a_floor_that_ended_is_forgotten_by_the_next_fill() {
         "HSET",
         KEY,
         "f:1",
-        &format!("{} 1000", seq(9)),
+        &format!("{} 0 1000", seq(9)),
         "d:*",
         "1000",
         "f:2",

@@ -69,7 +69,7 @@ pub struct Entry {
     pub floors: [(u8, Tick); 2],
     /// `d:`, its end.
     pub reread: [Tick; 2],
-    /// `n:`
+    /// The seq in `f:` that was announced last.
     pub told: Seqs,
     /// Of the key.
     pub expires: Tick,

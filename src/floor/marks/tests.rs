@@ -51,17 +51,21 @@ async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
     };
     let held = |number| Snapshot::new(vec![balance(number)]);
     let shown = |rereads, of: &Snapshot| {
-        let newest = marks.brought_up(user(1), rereads, of);
+        let allowed = marks.allows(user(1), rereads, of);
+        let newest = marks.take(user(1), rereads, of, Instant::now());
         assert_eq!(
-            marks.allows(user(1), rereads, of),
+            allowed,
             newest.as_deref() == Some(of),
             "no more and no less than memory may keep"
         );
+        if let Some(newest) = &newest {
+            let shown = newest.get(asset()).map(|balance| balance.seq);
+            assert!(marks.floors(user(1)).get(asset()) >= shown, "{newest:?}");
+        }
         newest.map(Cow::into_owned)
     };
-    assert_eq!(shown(0, &held(5)), Some(held(5)), "nothing is known");
     assert_eq!(shown(1, &held(5)), None, "what was known is forgotten");
-    marks.shown(user(1), &held(5));
+    assert_eq!(shown(0, &held(5)), Some(held(5)), "nothing is known");
     assert_eq!(
         (shown(0, &held(4)), shown(0, &held(5))),
         (None, Some(held(5)))
@@ -69,25 +73,46 @@ async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
     marks.changed(user(1), asset(), seq(7), Some(balance(7)));
     assert_eq!(shown(0, &held(5)), Some(held(7)), "what was told is newer");
     marks.changed(user(1), asset(), seq(8), None);
-    assert_eq!(
-        (shown(0, &held(7)), shown(0, &held(8))),
-        (None, Some(held(8)))
-    );
+    assert_eq!(shown(0, &held(7)), None);
+    assert!(marks.allows(user(1), 0, &held(8)));
     assert_eq!(marks.floors(user(1)).get(asset()), Some(seq(8)));
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(shown(0, &held(7)), Some(held(7)), "a notified floor ends");
-    assert_eq!(marks.floors(user(1)).get(asset()), Some(seq(5)));
+    assert_eq!(marks.floors(user(1)).get(asset()), Some(seq(7)));
 
     marks.reread(user(1), None);
     let rereads = marks.rereads(user(1));
     assert_ne!(rereads, 0);
     assert_eq!(shown(0, &held(9)), None, "begun before the notification");
     assert!(
-        marks.brought_up(user(1), rereads, &held(9)).is_none(),
+        marks
+            .take(user(1), rereads, &held(9), Instant::now())
+            .is_none(),
         "the ledger was not read"
     );
     marks.read(user(1), rereads);
     assert_eq!(shown(rereads, &held(9)), Some(held(9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_only_taken_is_remembered_too() {
+    let marks = Marks::new(Duration::from_secs(10), 100);
+    let held = Snapshot::new(vec![Balance {
+        asset: asset(),
+        seq: seq(5),
+        avail: crate::domain::Amount::from_raw(1),
+        frozen: crate::domain::Amount::from_raw(0),
+        updated_at: None,
+        said_at: crate::domain::UnixMillis(0),
+    }]);
+    for _ in 0..5 {
+        assert!(marks.take(user(1), 0, &held, Instant::now()).is_some());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(marks.floors(user(1)).get(asset()), Some(seq(5)));
+    }
+    tokio::time::advance(Duration::from_secs(21)).await;
+    marks.shown(user(17), &held);
+    assert_eq!(marks.of(user(1)), Mark::default(), "and then forgotten");
 }
 
 #[tokio::test(start_paused = true)]

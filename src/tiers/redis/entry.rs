@@ -5,9 +5,8 @@
 //! | `v` | the header: layout version; the life of the Redis that it was written in (its epoch: another one is a miss); when the snapshot ends, in ms of Redis' clock (`0`: there is none); `1` if the balances are all that the user has, else `0` |
 //! | `lease` | token and end of the right to fill |
 //! | `b:<asset>` | balance: seq, avail, frozen, updated at (or `-`), said at |
-//! | `f:<asset>` | floor: seq, end in ms |
+//! | `f:<asset>` | floor: seq, the seq that was announced last (`0`: none was), end in ms |
 //! | `d:<asset>`, `d:*` | to be read from the ledger, until then in ms |
-//! | `n:<asset>` | the last seq that was announced |
 //!
 //! Few fields and short values, because Redis walks through all of them for each hit, and more slowly once one of them is longer
 //! than its `hash-max-listpack-value`, which is 64 bytes.
@@ -65,8 +64,8 @@ impl<'a> Entry<'a> {
             match field {
                 [b'b', b':', asset @ ..] => balances.push(balance(asset, value)?),
                 [b'f', b':', asset @ ..] => {
-                    let (seq, until) = split(value).ok_or(Corrupt)?;
-                    if number(until)? > now {
+                    let (seq, until) = floor(value)?;
+                    if until > now {
                         entry.floors.raise(asset_id(asset)?, seq_of(seq)?);
                     }
                 }
@@ -82,7 +81,7 @@ impl<'a> Entry<'a> {
                     (entry.epoch, entry.until, entry.whole) = header(value)?;
                     headed = true;
                 }
-                b"lease" | [b'n', b':', ..] => {}
+                b"lease" => {}
                 _ => return Err(Corrupt),
             }
         }
@@ -177,6 +176,14 @@ pub fn asset_id(text: &[u8]) -> Result<AssetId, Corrupt> {
     text.parse().map_err(|_| Corrupt)
 }
 
+/// Reads seq and end of a floor.
+fn floor(value: &[u8]) -> Result<(&[u8], i64), Corrupt> {
+    let (seq, rest) = split(value).ok_or(Corrupt)?;
+    let (told, until) = split(rest).ok_or(Corrupt)?;
+    number(told)?;
+    Ok((seq, number(until)?))
+}
+
 /// A seq as the scripts compare it.
 ///
 /// # Errors
@@ -239,11 +246,7 @@ mod tests {
         )
     }
 
-    const GOOD: [(&str, &str); 3] = [
-        ("v", "2 e 100 1"),
-        ("b:1", "17 910000000000 -5 - 99"),
-        ("n:1", "17"),
-    ];
+    const GOOD: [(&str, &str); 2] = [("v", "2 e 100 1"), ("b:1", "17 910000000000 -5 - 99")];
 
     #[test]
     fn an_entry_is_served_only_while_it_is_whole_current_and_above_its_floors() {
@@ -255,13 +258,13 @@ mod tests {
         assert!(with(&[]).servable("e", 50));
         assert!(!with(&[]).servable("other", 50));
         assert!(!with(&[]).servable("e", 100));
-        assert!(!with(&[("f:1", "18 60")]).servable("e", 50));
+        assert!(!with(&[("f:1", "18 0 60")]).servable("e", 50));
         assert!(
-            with(&[("f:1", "18 50")]).servable("e", 50),
+            with(&[("f:1", "18 18 50")]).servable("e", 50),
             "the floor has ended"
         );
         assert!(
-            !with(&[("f:2", "1 60")]).servable("e", 50),
+            !with(&[("f:2", "1 1 60")]).servable("e", 50),
             "an asset with a floor is missing"
         );
     }
@@ -290,6 +293,10 @@ mod tests {
             ("b:0", "17 1 2 - 3"),
             ("b:1", "17 1.5 2 - 3"),
             ("f:1", "17"),
+            ("f:1", "17 60"),
+            ("f:1", "17 x 60"),
+            ("f:1", "17 17 60 1"),
+            ("n:1", "17"),
             ("z:1", "1"),
         ] {
             let mut pairs = vec![("v", "2 e 100 1")];
@@ -326,7 +333,7 @@ mod tests {
         }
 
         #[test]
-        fn no_stored_bytes_make_it_panic(pairs in proptest::collection::vec(("[vbfdn]?:?[0-9*]{0,3}", ".{0,24}"), 0..6)) {
+        fn no_stored_bytes_make_it_panic(pairs in proptest::collection::vec(("[vbfd]?:?[0-9*]{0,3}", ".{0,24}"), 0..6)) {
             let _ = Entry::decode(pairs.iter().map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))), 0);
         }
     }

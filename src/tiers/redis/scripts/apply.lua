@@ -11,11 +11,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = string.format('%d', now + floor_ttl)
 
--- What goes out, as fields and values, and what remembers that it did: entry, field.
-local news, told_in = {}, {}
+-- What goes out, as fields and values, and the floors that remember that it did, as they are if it does not: entry, field, value.
+local news, untold = {}, {}
 
 local function apply(entry, user, asset, seq, rest)
-  local held = redis.pcall('HMGET', entry, 'v', 'lease', 'f:' .. asset, 'b:' .. asset, 'n:' .. asset)
+  local held = redis.pcall('HMGET', entry, 'v', 'lease', 'f:' .. asset, 'b:' .. asset)
   local held_version, held_epoch, ends, whole = header(held[1])
   if held.err or held_version ~= version then
     redis.call('DEL', entry)
@@ -24,7 +24,6 @@ local function apply(entry, user, asset, seq, rest)
   if held_epoch ~= epoch then
     ends, whole = '0', false
   end
-  local floor, told = held[3], held[5]
   local balance_seq = seq_of(held[4])
   if observed then
     if whole and below(balance_seq, seq) then
@@ -33,9 +32,11 @@ local function apply(entry, user, asset, seq, rest)
     end
     return 1
   end
-  -- A floor that has ended is none.
-  local floor_until = tonumber(floor and string.match(floor, ' (%d+)$') or '0')
-  local floor_seq = floor_until > now and seq_of(floor) or ''
+  -- A floor that has ended is none; what was told is still known.
+  local floor_seq, told, floor_until = floor_of(held[3])
+  if tonumber(floor_until) <= now then
+    floor_seq = ''
+  end
 
   local set = {}
   local old, announce = 0, true
@@ -46,9 +47,6 @@ local function apply(entry, user, asset, seq, rest)
     if not below(floor_seq, seq) or not below(balance_seq, seq) then
       old = 1
     end
-    if not below(seq, floor_seq) then
-      set[#set + 1], set[#set + 2] = 'f:' .. asset, seq .. ' ' .. expires
-    end
     if below(balance_seq, seq) then
       if rest ~= '' then
         set[#set + 1], set[#set + 2] = 'b:' .. asset, seq .. ' ' .. rest
@@ -57,10 +55,17 @@ local function apply(entry, user, asset, seq, rest)
       end
     end
     -- A higher seq that was told counts as long as its floor lives: one that was a mistake must not silence what is real.
-    announce = not (told == seq or (told and below(seq, told) and not below(floor_seq, told)))
+    announce = told ~= seq and not (below(seq, told) and not below(floor_seq, told))
+    if not below(seq, floor_seq) then
+      floor_seq, floor_until = seq, expires
+    end
     if announce and feed then
-      set[#set + 1], set[#set + 2] = 'n:' .. asset, seq
-      told_in[#told_in + 1] = {entry, 'n:' .. asset}
+      untold[#untold + 1] = {entry, 'f:' .. asset, floor_text(floor_seq, '0', floor_until)}
+      told = seq
+    end
+    local floor = floor_text(floor_seq, told, floor_until)
+    if floor ~= held[3] then
+      set[#set + 1], set[#set + 2] = 'f:' .. asset, floor
     end
   end
   local v = header_text(version, epoch, ends, whole)
@@ -92,8 +97,8 @@ if #news > 0 then
   local added = {pcall(append, feed, unpack(news))}
   if not added[1] then
     -- Nobody was told: the repeated notification has to tell it.
-    for _, at in ipairs(told_in) do
-      redis.call('HDEL', at[1], at[2])
+    for _, floor in ipairs(untold) do
+      redis.call('HSET', unpack(floor))
     end
     return redis.error_reply('ERR the feed cannot be written')
   end

@@ -19,3 +19,13 @@ local function below(one, other)
   return #one < #other or #one == #other and one < other
 end
 
+-- A floor: its seq, the seq that was announced last (0: none was), its end in ms.
+local function floor_of(f)
+  local seq, told, ends = string.match(f or '', '^(%d+) (%d+) (%d+)$')
+  return seq or '', told or '0', ends or '0'
+end
+
+local function floor_text(seq, told, ends)
+  return seq .. ' ' .. told .. ' ' .. ends
+end
+
