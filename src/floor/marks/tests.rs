@@ -1,6 +1,7 @@
 //! What is remembered, for how long, and what may be shown by it.
 
 use super::*;
+use crate::domain::{Amount, UnixMillis};
 
 fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
@@ -14,17 +15,24 @@ fn seq(number: i64) -> Seq {
     Seq::new(number).unwrap()
 }
 
+fn balance(number: i64) -> Balance {
+    Balance {
+        asset: asset(),
+        seq: seq(number),
+        avail: Amount::from_raw(number),
+        frozen: Amount::from_raw(0),
+        updated_at: None,
+        said_at: UnixMillis(0),
+    }
+}
+
+fn held(number: i64) -> Snapshot {
+    Snapshot::new(vec![balance(number)])
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
     let marks = Marks::new(Duration::from_secs(10), 100);
-    let real = Balance {
-        asset: asset(),
-        seq: seq(5),
-        avail: crate::domain::Amount::from_raw(1),
-        frozen: crate::domain::Amount::from_raw(0),
-        updated_at: None,
-        said_at: crate::domain::UnixMillis(0),
-    };
     marks.changed(user(1), asset(), seq(i64::MAX), None);
     for second in 0..12 {
         let mark = marks.of(user(1));
@@ -33,7 +41,7 @@ async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
         if second > 0 {
             assert_eq!(mark.floors.get(asset()), Some(floor), "{second}");
         }
-        marks.shown(user(1), &Snapshot::new(vec![real]));
+        marks.shown(user(1), &held(5));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
 }
@@ -41,15 +49,6 @@ async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
     let marks = Marks::new(Duration::from_secs(10), 100);
-    let balance = |number| Balance {
-        asset: asset(),
-        seq: seq(number),
-        avail: crate::domain::Amount::from_raw(number),
-        frozen: crate::domain::Amount::from_raw(0),
-        updated_at: None,
-        said_at: crate::domain::UnixMillis(0),
-    };
-    let held = |number| Snapshot::new(vec![balance(number)]);
     let shown = |rereads, of: &Snapshot| {
         let allowed = marks.allows(user(1), rereads, of);
         let newest = marks.take(user(1), rereads, of, Instant::now());
@@ -97,21 +96,13 @@ async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
 #[tokio::test(start_paused = true)]
 async fn who_is_only_taken_is_remembered_too() {
     let marks = Marks::new(Duration::from_secs(10), 100);
-    let held = Snapshot::new(vec![Balance {
-        asset: asset(),
-        seq: seq(5),
-        avail: crate::domain::Amount::from_raw(1),
-        frozen: crate::domain::Amount::from_raw(0),
-        updated_at: None,
-        said_at: crate::domain::UnixMillis(0),
-    }]);
     for _ in 0..5 {
-        assert!(marks.take(user(1), 0, &held, Instant::now()).is_some());
+        assert!(marks.take(user(1), 0, &held(5), Instant::now()).is_some());
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(marks.floors(user(1)).get(asset()), Some(seq(5)));
     }
     tokio::time::advance(Duration::from_secs(21)).await;
-    marks.shown(user(17), &held);
+    marks.shown(user(17), &held(5));
     assert_eq!(marks.of(user(1)), Mark::default(), "and then forgotten");
 }
 
