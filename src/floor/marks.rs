@@ -341,7 +341,8 @@ impl Marks {
 }
 
 impl Shard {
-    /// Forgets who was not marked for so long. Asked before each mark: without one there is nothing to make room for.
+    /// Forgets who was not marked for so long. Asked before each mark, and each hit that counts as one:
+    /// without them there is nothing to make room for.
     fn turn(&mut self, ttl: Duration, now: Instant) {
         let age = now.saturating_duration_since(self.turned);
         if age < ttl {
