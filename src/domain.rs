@@ -12,11 +12,21 @@ mod entry;
 mod floors;
 mod ids;
 mod notification;
+mod posting;
+mod receipt;
+mod trade;
+mod transaction;
 
 pub use amount::Amount;
 pub use balance::{Balance, Snapshot};
 pub use catalogue::{Asset, Catalogue, CatalogueError, Symbol};
 pub use entry::{Entry, EntryWire};
 pub use floors::Floors;
-pub use ids::{AssetId, Malformed, Seq, UnixMillis, UserId};
+pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};
 pub use notification::{Notification, Said, Wire};
+pub use posting::{Change, Head, PostedBalance, Reason, Refusal};
+pub use receipt::{Conflict, Outcome, Receipt, StoredTransaction};
+pub use trade::{BalanceWire, FeeWire, PaysFrom, Trade, TradeWire};
+pub use transaction::{
+    ChangeWire, ENTRIES_PER_TRANSACTION_MAX, Reference, Transaction, TransactionWire,
+};

@@ -89,6 +89,16 @@ positive_id! {
     Seq(i64), "seq", "9223372036854775807"
 }
 
+positive_id! {
+    /// The caller's key of a transaction: 1 … 2^63−1. Trades have their own ([`TradeId`]).
+    TransactionId(i64), "transaction_id", "9223372036854775807"
+}
+
+positive_id! {
+    /// The caller's key of a trade: 1 … 2^63−1.
+    TradeId(i64), "trade_id", "9223372036854775807"
+}
+
 /// Milliseconds since 1970 by the wall clock of whoever said it. Any signed 64-bit number: it is shown, never trusted.
 #[derive(Default, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

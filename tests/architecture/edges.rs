@@ -137,7 +137,13 @@ const PLACES: [(&str, &[&str]); 20] = [
     ("axum", &["http", "ops"]),
     (
         "utoipa",
-        &["http", "domain/entry.rs", "domain/notification.rs"],
+        &[
+            "http",
+            "domain/entry.rs",
+            "domain/notification.rs",
+            "domain/trade.rs",
+            "domain/transaction.rs",
+        ],
     ),
     ("hyper", &["http", "ops", "cli/client.rs"]),
     ("hyper_util", &["http", "ops", "cli/client.rs"]),
