@@ -20,9 +20,13 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use crate::domain::{AssetId, Entry, Seq, Snapshot, UnixMillis, UserId};
+use crate::domain::{
+    AssetId, Entry, Outcome, Receipt, Reference, Seq, Snapshot, StoredTransaction, Transaction,
+    UnixMillis, UserId,
+};
 
 pub mod embedded;
+pub mod isolation;
 pub mod scylla;
 
 /// Why the source did not answer. The text is for the log; a client never sees it.
@@ -120,6 +124,18 @@ pub struct Stood {
     pub written_at: Option<UnixMillis>,
 }
 
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// The transaction stands.
+    Stands,
+    /// It failed: whether the transaction stands is known when the ledger is read again.
+    Unknown,
+}
+
+/// Takes effect on this instance: called with the receipt of each transaction after its commit, before its caller hears of it.
+pub type CommitHook = Box<dyn Fn(&Receipt, Commit) + Send + Sync>;
+
 /// An authoritative source of balances.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Who this is (keyspace and cluster, or the ledger file's own id): the same after a restart, another for other
@@ -172,4 +188,33 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Writes entries to the ledger and to the current state (`user_balances`), durably when it returns.
     /// Checked whole before anything is written; repeats are harmless.
     fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>>;
+
+    /// Writes transactions, each whole or not at all, in this order: each is judged by what stands after those before it.
+    /// What was written is durable when it returns. A source that takes none says that it is unavailable.
+    fn settle<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        let _ = transactions;
+        Box::pin(async { Err(Error::unavailable("it takes no transactions")) })
+    }
+
+    /// What stands under the id of a transaction or a trade.
+    fn transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+        let _ = reference;
+        Box::pin(async { Err(Error::unavailable("it holds no transactions")) })
+    }
+
+    /// The transactions that batch reads must show whole, where this source promises that.
+    fn isolation(&self) -> Option<&isolation::Isolation> {
+        None
+    }
+
+    /// Sets what happens when a transaction stands. Only the first call counts; a source without isolation ignores it.
+    fn on_commit(&self, hook: CommitHook) {
+        drop(hook);
+    }
 }

@@ -208,6 +208,14 @@ impl Catalogue {
             .or_else(|| text.parse().ok().filter(|id| self.get(*id).is_none()))
     }
 
+    /// The names of all symbols, in their order.
+    #[must_use]
+    pub fn symbols(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.markets.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Id, base and quote of a symbol. Readers and writers ask here, and nowhere else.
     #[must_use]
     pub fn symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {

@@ -63,6 +63,7 @@ pub enum PaysFrom {
 
 /// A fee as JSON: from `avail` to `avail`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(as = Fee)]
 #[serde(deny_unknown_fields)]
 pub struct FeeWire {
     /// Who pays it.
@@ -81,6 +82,7 @@ pub struct FeeWire {
 
 /// A balance after a trade as JSON, where the caller assigns seqs.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
+#[schema(as = PostedBalance)]
 #[serde(deny_unknown_fields)]
 pub struct BalanceWire {
     /// Whose.

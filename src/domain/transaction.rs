@@ -62,6 +62,7 @@ pub struct Transaction {
 
 /// One entry of a transaction as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(as = TransactionEntry)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeWire {
     /// Whose balance.

@@ -30,18 +30,26 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     clock, config,
-    domain::{AssetId, Entry, Seq, Snapshot, UserId},
-    source::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
+    domain::{
+        AssetId, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction, Transaction, UserId,
+    },
+    source::{
+        CommitHook, Cost, Error, Readiness, Source, Stood, WriteError, Written,
+        isolation::Isolation,
+    },
 };
 
 mod group;
 pub mod look;
+mod requests;
 mod sample;
 mod tables;
 mod times;
+mod transactions;
 
 pub use group::GROUP_ENTRIES_MAX;
 use group::Group;
+use requests::{Answer, Request};
 use tables::Tables;
 
 /// Why the file cannot be the ledger. Each says what to do; for the operator, never for a client.
@@ -86,6 +94,7 @@ pub enum OpenError {
 pub struct Embedded {
     tables: Arc<Tables>,
     group: Group,
+    isolation: Arc<Isolation>,
     identity: Arc<str>,
     timeout: Duration,
     /// What the last call failed with, while that is the last word.
@@ -116,8 +125,10 @@ impl Embedded {
         };
         let (tables, id) = Tables::open(path, fresh_id, &sample)?;
         let tables = Arc::new(tables);
+        let isolation = Arc::<Isolation>::default();
         Ok(Self {
-            group: Group::new(Arc::clone(&tables)),
+            group: Group::new(Arc::clone(&tables), Arc::clone(&isolation)),
+            isolation,
             tables,
             identity: format!("embedded:{id}").into(),
             timeout,
@@ -145,6 +156,11 @@ impl Embedded {
         let snapshot = self.read(read).await?;
         cost.add(snapshot.balances().len());
         Ok(snapshot)
+    }
+
+    /// A conflict or a refusal is an answer, not a failure of the source.
+    async fn written(&self, request: Request) -> Result<Answer, Error> {
+        self.watched(self.group.write(request)).await
     }
 
     /// Within the time that a call has; remembers whether it failed.
@@ -215,17 +231,47 @@ impl Source for Embedded {
 
     fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
         async move {
-            // A conflict is an answer, not a failure of the source.
-            let work = async {
-                match self.group.write(entries.to_vec()).await {
-                    Err(WriteError::Source(error)) => Err(error),
-                    answer => Ok(answer),
-                }
-            };
-            self.watched(work).await?
+            match self.written(Request::Entries(entries.to_vec())).await? {
+                Answer::Entries(answer) => answer,
+                Answer::Transactions(_) => Err(unasked().into()),
+            }
         }
         .boxed()
     }
+
+    fn settle<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        async move {
+            let request = Request::Transactions(transactions.to_vec());
+            match self.written(request).await? {
+                Answer::Transactions(outcomes) => Ok(outcomes),
+                Answer::Entries(_) => Err(unasked()),
+            }
+        }
+        .boxed()
+    }
+
+    fn transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+        self.read(move |tables| tables.transaction(reference))
+            .boxed()
+    }
+
+    fn isolation(&self) -> Option<&Isolation> {
+        Some(&self.isolation)
+    }
+
+    fn on_commit(&self, hook: CommitHook) {
+        self.isolation.on_commit(hook);
+    }
+}
+
+fn unasked() -> Error {
+    Error::unavailable("the writer answered another request")
 }
 
 fn make_folder(path: &Path) -> std::io::Result<()> {

@@ -5,19 +5,19 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
 
-use super::tables::Tables;
-use crate::{
-    domain::Entry,
-    source::{Error, WriteError, Written},
+use super::{
+    requests::{Answer, Request},
+    tables::Tables,
 };
+use crate::source::{Error, isolation::Isolation};
 
 /// Entries that one transaction takes at most, unless a single request has more.
 pub const GROUP_ENTRIES_MAX: usize = 10_000;
 
 #[derive(Debug)]
 struct Job {
-    entries: Vec<Entry>,
-    answer: oneshot::Sender<Result<Written, WriteError>>,
+    request: Request,
+    answer: oneshot::Sender<Result<Answer, Error>>,
 }
 
 /// The writer of a file.
@@ -27,28 +27,30 @@ struct Job {
 #[derive(Debug)]
 pub(super) struct Group {
     tables: Arc<Tables>,
+    isolation: Arc<Isolation>,
     queue: Mutex<VecDeque<Job>>,
     turn: Arc<Turn<()>>,
 }
 
 impl Group {
-    pub(super) fn new(tables: Arc<Tables>) -> Self {
+    pub(super) fn new(tables: Arc<Tables>, isolation: Arc<Isolation>) -> Self {
         Self {
             tables,
+            isolation,
             queue: Mutex::default(),
             turn: Arc::default(),
         }
     }
 
     /// Writes one request, alone or together with others. Dropped before its transaction began, it is not written.
-    pub(super) async fn write(&self, entries: Vec<Entry>) -> Result<Written, WriteError> {
+    pub(super) async fn write(&self, request: Request) -> Result<Answer, Error> {
         let (answer, mut answered) = oneshot::channel();
-        self.queue.lock().push_back(Job { entries, answer });
+        self.queue.lock().push_back(Job { request, answer });
         loop {
             tokio::select! {
                 biased;
                 answer = &mut answered => {
-                    return answer.unwrap_or_else(|_| Err(Error::unavailable("the writer stopped").into()));
+                    return answer.unwrap_or_else(|_| Err(Error::unavailable("the writer stopped")));
                 }
                 turn = Arc::clone(&self.turn).lock_owned() => self.start(turn),
             }
@@ -61,22 +63,24 @@ impl Group {
         if jobs.is_empty() {
             return;
         }
-        let tables = Arc::clone(&self.tables);
+        let (tables, isolation) = (Arc::clone(&self.tables), Arc::clone(&self.isolation));
         drop(tokio::task::spawn_blocking(move || {
-            let requests: Vec<_> = jobs.iter().map(|job| job.entries.as_slice()).collect();
-            let answers = tables.write(&requests);
+            let requests: Vec<_> = jobs.iter().map(|job| &job.request).collect();
+            let mut window = isolation.window();
+            let answers = tables.write(&requests, &mut |receipt| window.add(receipt));
+            window.close(answers.is_ok());
             // Before the answers: who has his and closes the ledger may open it again.
             drop(tables);
             match answers {
                 Ok(answers) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {
                         // Who has gone does not hear it.
-                        let _ = job.answer.send(answer);
+                        let _ = job.answer.send(Ok(answer));
                     }
                 }
                 Err(error) => {
                     for job in jobs {
-                        let _ = job.answer.send(Err(error.clone().into()));
+                        let _ = job.answer.send(Err(error.clone()));
                     }
                 }
             }
@@ -94,10 +98,10 @@ impl Group {
         let mut queue = self.queue.lock();
         let (mut jobs, mut entries) = (Vec::new(), 0_usize);
         while let Some(job) = queue.pop_front_if(|job| {
-            entries == 0 || entries.saturating_add(job.entries.len()) <= GROUP_ENTRIES_MAX
+            entries == 0 || entries.saturating_add(job.request.rows_max()) <= GROUP_ENTRIES_MAX
         }) {
             if !job.answer.is_closed() {
-                entries = entries.saturating_add(job.entries.len());
+                entries = entries.saturating_add(job.request.rows_max());
                 jobs.push(job);
             }
         }

@@ -9,10 +9,18 @@ use redb::{
     ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
-use super::{OpenError, times::Times};
+use super::{
+    OpenError,
+    requests::{Answer, Request},
+    times::Times,
+    transactions,
+};
 use crate::{
     clock,
-    domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis, UserId},
+    domain::{
+        Amount, AssetId, Balance, Entry, Receipt, Reference, Seq, Snapshot, StoredTransaction,
+        UnixMillis, UserId,
+    },
     source::{Error, Stood, WriteError, Written},
 };
 
@@ -159,39 +167,64 @@ impl Tables {
         }))
     }
 
-    /// Writes these requests in one transaction, each whole or not at all; the answers in their order.
+    /// What stands under the id of a transaction or a trade.
+    pub(super) fn transaction(
+        &self,
+        reference: Reference,
+    ) -> Result<Option<StoredTransaction>, Error> {
+        let read = || -> Result<_, redb::Error> {
+            transactions::find(&self.database.begin_read()?, reference)
+        };
+        let found = read().map_err(Error::unavailable)?;
+        found.map(transactions::Stored::read).transpose()
+    }
+
+    /// Writes these requests in one redb transaction, each whole or not at all; the answers in their order. Each receipt of
+    /// a transaction is given to `before_commit` before any reader can see its rows.
     pub(super) fn write(
         &self,
-        requests: &[&[Entry]],
-    ) -> Result<Vec<Result<Written, WriteError>>, Error> {
-        let write = || -> Result<Vec<_>, redb::Error> {
+        requests: &[&Request],
+        before_commit: &mut dyn FnMut(&Receipt),
+    ) -> Result<Vec<Answer>, Error> {
+        let mut write = || -> Result<Vec<Answer>, redb::Error> {
             let transaction = begin(&self.database)?;
-            let answers = requests
-                .iter()
-                .map(|entries| put(&transaction, entries))
-                .collect::<Result<Vec<_>, _>>()?;
-            if answers
-                .iter()
-                .any(|answer| matches!(answer, Ok(done) if done.changed))
-            {
+            let mut changed = false;
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                answers.push(match request {
+                    Request::Entries(entries) => {
+                        let done = put(&transaction, entries)?;
+                        changed |= matches!(&done, Ok(done) if done.changed);
+                        // Before, so that nobody finds a row whose time is not known yet.
+                        self.times.written(entries, clock::wall());
+                        Answer::Entries(done.map(|done| done.written))
+                    }
+                    Request::Transactions(all) => {
+                        let written = transactions::settle(&transaction, all, clock::wall())?;
+                        changed |= !written.rows.is_empty();
+                        self.times.written(&written.rows, clock::wall());
+                        written.receipts().for_each(&mut *before_commit);
+                        Answer::Transactions(written.outcomes)
+                    }
+                });
+            }
+            if changed {
+                fail::fail_point!("ledger-before-commit");
                 transaction.commit()?;
+                fail::fail_point!("ledger-committed");
             } else {
                 transaction.abort()?;
             }
-            let written = |answer: Result<Done, _>| answer.map(|done| done.written);
-            Ok(answers.into_iter().map(written).collect())
+            Ok(answers)
         };
-        // Before, so that nobody finds a row whose time is not known yet; and after, for it has been there since then.
-        self.take_time(requests);
         let answers = write().map_err(Error::unavailable)?;
-        self.take_time(requests);
-        Ok(answers)
-    }
-
-    fn take_time(&self, requests: &[&[Entry]]) {
-        for entries in requests {
-            self.times.written(entries, clock::wall());
+        // After, too: the rows are there since then.
+        for request in requests {
+            if let Request::Entries(entries) = request {
+                self.times.written(entries, clock::wall());
+            }
         }
+        Ok(answers)
     }
 }
 
@@ -244,6 +277,7 @@ fn prepare(
     }
     let empty = transaction.open_table(LEDGER)?.is_empty()?;
     transaction.open_table(BALANCES)?;
+    transactions::make_tables(&transaction)?;
     if empty {
         // Rows of one writer: they cannot conflict.
         let _ = put(&transaction, sample)?;
@@ -312,7 +346,7 @@ pub(super) fn key_of(entry: &Entry) -> LedgerKey {
     (entry.user.get(), entry.asset.get(), entry.seq.get())
 }
 
-fn append(
+pub(super) fn append(
     ledger: &mut Table<'_, LedgerKey, LedgerRow>,
     key: LedgerKey,
     entry: &Entry,
@@ -331,7 +365,7 @@ fn append(
 }
 
 /// The current state only moves forward: entries come in any order. Whether it did.
-fn forward(
+pub(super) fn forward(
     balances: &mut Table<'_, BalanceKey, BalanceRow>,
     (user, asset, seq): LedgerKey,
     row: BalanceRow,

@@ -8,6 +8,7 @@ use crate::domain::{Amount, Seq, UnixMillis};
 
 mod above;
 mod repeats;
+mod transactions;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
