@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use crate::{
     audit::Sampler,
     clock,
-    domain::{Entry, Notification, Said, UserId},
+    domain::{Entry, Notification, Receipt, Said, UserId},
     floor::Marks,
-    source::{self, Source, Written},
+    source::{self, Commit, Source, Written},
     telemetry::{self, Meters, Op, Via},
     tiers::{
         memory::Memory,
@@ -285,6 +285,40 @@ impl Applier {
         let notifications: Vec<_> = entries.iter().map(Notification::from).collect();
         self.apply(&notifications, Via::Ledger, deadline).await?;
         Ok(written)
+    }
+
+    /// A transaction takes effect on this instance alone: right after its commit, before its caller hears of it.
+    pub fn committed(&self, receipt: &Receipt, commit: Commit) {
+        let heard_at = clock::wall();
+        for notification in receipt.notifications() {
+            match commit {
+                Commit::Stands => self.take(&News::from_notification(&notification, heard_at)),
+                Commit::Unknown => self.take(&News::Reread {
+                    user: notification.user,
+                    asset: None,
+                }),
+            }
+        }
+    }
+
+    /// The balances of transactions that stand take effect in all tiers and instances. Without a Redis they have, where the
+    /// source tells of its commits ([`Self::committed`]).
+    ///
+    /// # Errors
+    /// [`Error`]; the transactions stand, and the same request completes it.
+    pub async fn announce(
+        &self,
+        notifications: &[Notification],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        if self.redis.is_none() && self.source.isolation().is_some() {
+            let count = u64::try_from(notifications.len()).unwrap_or(u64::MAX);
+            self.meters
+                .notifications(Via::Ledger, telemetry::Applied::News, count);
+            return Ok(());
+        }
+        self.apply(notifications, Via::Ledger, deadline).await?;
+        Ok(())
     }
 
     /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.

@@ -26,6 +26,7 @@ mod forms;
 pub mod front;
 pub mod head;
 mod json;
+mod ledger;
 pub mod listener;
 mod one;
 pub mod openapi;
@@ -291,6 +292,10 @@ impl<B: Backend> Api<B> {
             | Failure::NoRoute
             | Failure::Method { .. }
             | Failure::Conflict { .. }
+            | Failure::Contradicts(_)
+            | Failure::Refused(_)
+            | Failure::SeqsElsewhere
+            | Failure::NothingThere
             | Failure::TooLarge { .. }
             | Failure::NotJson
             | Failure::Shed

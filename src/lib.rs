@@ -27,6 +27,7 @@ pub mod audit;
 pub mod read;
 
 pub mod apply;
+pub mod settle;
 
 pub mod feed;
 

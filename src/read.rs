@@ -24,6 +24,7 @@ mod lookup;
 mod own;
 mod spent;
 mod turns;
+mod whole_batch;
 
 use std::{sync::Arc, time::Duration};
 

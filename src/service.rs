@@ -110,8 +110,11 @@ impl Service {
             header_timeout: settings.limits.header_timeout_ms.0,
             drain: settings.limits.drain_ms.0,
         };
-        let described =
-            http::openapi::document(&parts.catalogue, settings.auth.mode == AuthMode::Token);
+        let described = http::openapi::document(
+            &parts.catalogue,
+            settings.writer(),
+            settings.auth.mode == AuthMode::Token,
+        );
         let documents = Documents::new(&described, api.address(), operators.address());
         let options = Options {
             auth,

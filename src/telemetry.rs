@@ -8,6 +8,7 @@ pub mod families;
 mod health;
 mod histogram;
 mod labels;
+mod ledger;
 pub mod log;
 pub mod recent;
 mod register;
@@ -30,12 +31,12 @@ use self::{
     slowest::{Slow, Slowest},
 };
 use crate::{
-    domain::UnixMillis,
+    domain::{Catalogue, UnixMillis},
     trail::{Outcome, Tier},
 };
 
 pub use histogram::{Counts, Seconds, Tally};
-pub use labels::{Applied, Degraded, Evicted, Fault, Op, Refused, Via, Window};
+pub use labels::{Applied, Degraded, Evicted, Fault, Op, Refused, Settled, Via, Window};
 pub use sparing::Sparing;
 
 /// All meters of one process.
@@ -61,6 +62,7 @@ pub struct Meters {
     bus_resyncs: Count,
     refused_fills: Each<Refused, Count>,
     audits: audit::Audits,
+    ledger: ledger::Ledger,
     sizes: sizes::Sizes,
     slowest: Slowest,
     recent: Mutex<Recent>,
@@ -70,12 +72,19 @@ pub struct Meters {
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
 
 impl Meters {
-    /// All series, at zero.
+    /// All series, at zero, without names of assets.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::of(&Catalogue::default())
+    }
+
+    /// All series, at zero, with these assets.
+    #[must_use]
+    pub fn of(catalogue: &Catalogue) -> Arc<Self> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
-        let meters = metrics::with_local_recorder(&recorder, || Self::register(prometheus));
+        let meters =
+            metrics::with_local_recorder(&recorder, || Self::register(prometheus, catalogue));
         Arc::new(meters)
     }
 
@@ -246,6 +255,9 @@ mod tests {
             "balance_cache_notifications_total{via=\"stream\",result=\"invalid\"} 0",
             "balance_cache_audit_stale_total{tier=\"redis\",window=\"0.1\"} 0",
             "balance_cache_bus_resyncs_total 0",
+            "balance_cache_ledger_transactions_total{result=\"refused\"} 0",
+            "balance_cache_ledger_seconds_count 0",
+            "balance_cache_ledger_moved_total{asset=\"other\"} 0",
             "balance_cache_read_seconds_count{outcome=\"memory\"} 0",
             "balance_cache_tier_seconds_count{tier=\"source\",op=\"load\"} 0",
             "balance_cache_view_lag_seconds_count 0",

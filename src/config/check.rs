@@ -10,6 +10,7 @@ use super::{Errors, Mistake, Origin, Settings, SourceKind, layers::Told};
 
 mod auth;
 mod catalogue;
+mod ledger;
 mod redis;
 mod scylla;
 mod times;
@@ -33,6 +34,7 @@ pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
     check.settlement();
     check.source();
     check.scylla();
+    check.ledger();
     check.catalogue();
     check.telemetry();
     Errors::unless_empty(check.told.mistakes)

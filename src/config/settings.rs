@@ -44,6 +44,7 @@ pub struct Settings {
     pub scylla: Scylla,
     pub embedded: Embedded,
     pub settlement: Settlement,
+    pub ledger: Ledger,
     pub stale: Stale,
     pub limits: Limits,
     pub audit: Audit,
@@ -251,6 +252,41 @@ section! {
         floor_ttl_ms: Millis,
         lag_budget_ms: Millis,
         claim_idle_ms: Millis,
+    }
+}
+
+choice! {
+    /// Who assigns seqs, as a file says it.
+    LedgerWriter { Auto, Service, External, }
+}
+
+/// Who assigns seqs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The instances of this service, and nobody else.
+    Service,
+    /// A settlement service.
+    External,
+}
+
+section! {
+    /// Transactions and trades.
+    #[derive(Debug)]
+    Ledger { writer: LedgerWriter, recovery_ms: Millis, }
+}
+
+impl Settings {
+    /// Who assigns seqs: `ledger.writer`, or what suits the kind of source.
+    #[must_use]
+    pub const fn writer(&self) -> Writer {
+        match (self.ledger.writer, self.source.kind) {
+            (LedgerWriter::Service, _) | (LedgerWriter::Auto, SourceKind::Embedded) => {
+                Writer::Service
+            }
+            (LedgerWriter::External, _) | (LedgerWriter::Auto, SourceKind::Scylla) => {
+                Writer::External
+            }
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use tokio::time::Instant;
 
 use crate::{
     apply::{self, Applied, Warmed},
-    domain::{Entry, Notification, UserId},
+    config::Writer,
+    domain::{Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId},
     read::{self, Answer, Ask},
-    source::Written,
+    settle,
+    source::{Error as SourceError, Written},
     telemetry::Via,
     trail::Forward,
 };
@@ -63,6 +65,23 @@ pub trait Backend: Send + Sync + 'static {
         entries: Vec<Entry>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Written, apply::WriteError>> + Send;
+
+    /// Who assigns seqs.
+    fn writer(&self) -> Writer;
+
+    /// Writes transactions, one outcome for each in this order, and makes what stands take effect.
+    fn settle_transactions(
+        &self,
+        transactions: Vec<Transaction>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Outcome>, settle::Error>> + Send;
+
+    /// What stands under an id.
+    fn find_transaction(
+        &self,
+        reference: Reference,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Option<StoredTransaction>, SourceError>> + Send;
 
     /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
     fn invalidate(

@@ -14,7 +14,7 @@ use http::{
 use http_body_util::Full;
 use rand::seq::IndexedRandom;
 
-use crate::{apply, config::Scope, read, source::Error as SourceError};
+use crate::{apply, config::Scope, read, settle, source::Error as SourceError};
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -48,6 +48,14 @@ pub enum Failure {
         /// Counted from 0.
         index: usize,
     },
+    /// A transaction contradicts what stands, in words for the client.
+    Contradicts(Cow<'static, str>),
+    /// A balance refuses a transaction, in words for the client.
+    Refused(Cow<'static, str>),
+    /// Seqs are assigned by an external writer.
+    SeqsElsewhere,
+    /// Nothing stands under this id.
+    NothingThere,
     /// The body is longer than `limits.body_bytes`.
     TooLarge {
         /// That many bytes.
@@ -102,6 +110,16 @@ impl Failure {
                 4091,
                 format!("element {index}: its seq is taken by other amounts").into(),
             ),
+            Self::Contradicts(what) => (StatusCode::CONFLICT, 4091, shortened(what)),
+            Self::Refused(why) => (StatusCode::CONFLICT, 4092, shortened(why)),
+            Self::SeqsElsewhere => fixed(
+                StatusCode::CONFLICT,
+                4093,
+                "seqs are assigned by another writer here (ledger.writer): send trades with their balances, and entries",
+            ),
+            Self::NothingThere => {
+                fixed(StatusCode::NOT_FOUND, 4042, "nothing stands under this id")
+            }
             Self::TooLarge { max } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 4131,
@@ -236,6 +254,15 @@ impl From<apply::WriteError> for Failure {
             apply::WriteError::Conflict { index } => Self::Conflict { index },
             apply::WriteError::Source(error) => Self::Source(error),
             apply::WriteError::Apply(error) => error.into(),
+        }
+    }
+}
+
+impl From<settle::Error> for Failure {
+    fn from(error: settle::Error) -> Self {
+        match error {
+            settle::Error::Source(error) => Self::Source(error),
+            settle::Error::Apply(error) => error.into(),
         }
     }
 }

@@ -15,7 +15,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::openapi::shapes;
-use crate::domain::{Amount, AssetId, Entry, Notification, Said, Seq, UserId};
+use crate::{
+    config::Writer,
+    domain::{
+        Amount, AssetId, Catalogue, Entry, Notification, Said, Seq, Trade, Transaction, UserId,
+    },
+};
 
 /// Users in one batch read.
 pub const BATCH_MAX: usize = 1_000;
@@ -25,6 +30,8 @@ pub const USERS_MAX: usize = 10_000;
 pub const NOTIFICATIONS_MAX: usize = 10_000;
 /// Ledger entries in one request.
 pub const ENTRIES_MAX: usize = 1_000;
+/// Transactions, or trades, in one request.
+pub const TRANSACTIONS_MAX: usize = 1_000;
 
 /// Users, each by its number.
 #[derive(Deserialize, ToSchema)]
@@ -98,6 +105,42 @@ pub fn entries(body: &[u8]) -> Result<Vec<Entry>, String> {
         ))
     };
     one_or_many::<_, ENTRIES_MAX>(body, Entry::parse, amounts)
+}
+
+/// One transaction or an array of them.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
+    one_or_many::<_, TRANSACTIONS_MAX>(body, Transaction::parse, |_| None)
+}
+
+/// One trade or an array of them; with `balances` exactly where an external writer assigns seqs. None: they are left out there.
+///
+/// # Errors
+/// What is wrong with it, for the caller to read.
+pub fn trades(
+    body: &[u8],
+    catalogue: &Catalogue,
+    writer: Writer,
+) -> Result<Option<Vec<Transaction>>, String> {
+    let parse = |json: &str| {
+        let trade = Trade::parse(json, catalogue)?;
+        match (writer, &trade.balances) {
+            (Writer::Service, Some(_)) => {
+                Err("balances are computed here (ledger.writer): leave them out".to_owned())
+            }
+            (Writer::Service, None) | (Writer::External, _) => Ok(trade),
+        }
+    };
+    let trades = one_or_many::<_, TRANSACTIONS_MAX>(body, parse, |_| None)?;
+    let whole = writer == Writer::Service || trades.iter().all(|trade| trade.balances.is_some());
+    Ok(whole.then_some(trades))
+}
+
+/// Whether the body is an array.
+pub fn is_list(body: &[u8]) -> bool {
+    first_byte(body) == Some(b'[')
 }
 
 type Key = (UserId, AssetId, Seq);

@@ -12,6 +12,7 @@
 //! **Deliberately absent**: HEAD (it is GET without a body), and the operators' routes, which `ops` adds.
 
 mod failures;
+mod ledger;
 mod operations;
 mod samples;
 pub(super) mod shapes;
@@ -24,7 +25,13 @@ use super::{
     forms::{Invalidated, Settled, Warmed, Written},
     json::{BATCH_MAX, Invalidation, USERS_MAX, Users},
 };
-use crate::domain::{AssetId, Catalogue, EntryWire, Seq, Wire};
+use crate::{
+    config::Writer,
+    domain::{
+        AssetId, BalanceWire, Catalogue, ChangeWire, EntryWire, FeeWire, PaysFrom, Seq, TradeWire,
+        TransactionWire, Wire,
+    },
+};
 
 /// Where it stands, on both listeners.
 pub use super::routes::OPENAPI as PATH;
@@ -33,9 +40,9 @@ const ABOUT: &str = "What does a user have? Answers come from memory, Redis or t
 Success and failure have one envelope: `status` is 0 and `data` is there, or `status` is the code of the failure and `data` is null. \
 Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits, and write them without a fraction. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
 
-/// The description of the API with these assets, where a token is needed or not.
+/// The description of the API with these assets and this writer of seqs, where a token is needed or not.
 #[must_use]
-pub fn document(catalogue: &Catalogue, token: bool) -> Value {
+pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
     let samples = Samples::new(catalogue);
     json!({
         "openapi": "3.1.0",
@@ -49,12 +56,13 @@ pub fn document(catalogue: &Catalogue, token: bool) -> Value {
         "tags": [
             {"name": "balances", "description": "What users have."},
             {"name": "settlements", "description": "What changed."},
+            {"name": "ledger", "description": "What is written: transactions and trades, exactly once."},
             {"name": "cache", "description": "What is held."},
             {"name": "description", "description": "This document."},
         ],
-        "paths": operations::paths(&samples, token),
+        "paths": operations::paths(&samples, writer, token),
         "components": {
-            "schemas": schemas(),
+            "schemas": schemas(catalogue, writer),
             "headers": headers(),
             "responses": failures::of_no_operation(),
             "parameters": parameters(catalogue, &samples),
@@ -67,7 +75,7 @@ pub fn document(catalogue: &Catalogue, token: bool) -> Value {
     })
 }
 
-fn schemas() -> Value {
+fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
     json!({
         "UserId": schema::<shapes::UserId>(),
         "Amount": schema::<shapes::Amount>(),
@@ -80,6 +88,18 @@ fn schemas() -> Value {
         "Invalidation": at_most(schema::<Invalidation<'_>>(), USERS_MAX),
         "Notification": notification(),
         "LedgerEntry": schema::<EntryWire>(),
+        "Transaction": schema::<TransactionWire>(),
+        "TransactionEntry": schema::<ChangeWire>(),
+        "Trade": ledger::trade(schema::<TradeWire>(), catalogue, writer),
+        "Fee": schema::<FeeWire>(),
+        "PaysFrom": schema::<PaysFrom>(),
+        "PostedBalance": schema::<BalanceWire>(),
+        "SettleResult": schema::<shapes::SettleResult>(),
+        "SettleState": schema::<shapes::SettleState>(),
+        "SettledTransaction": schema::<shapes::SettledTransaction>(),
+        "SettledTrade": schema::<shapes::SettledTrade>(),
+        "StoredTransaction": schema::<shapes::StoredTransaction>(),
+        "StoredTrade": schema::<shapes::StoredTrade>(),
         "Settled": schema::<Settled>(),
         "Written": schema::<Written>(),
         "Invalidated": schema::<Invalidated>(),
@@ -218,6 +238,10 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
     }
     asset.push(unnamed);
     json!({
+        "id": {
+            "name": "id", "in": "path", "required": true, "description": "The caller's key of idempotence.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": i64::MAX}, "example": ledger::ID,
+        },
         "user_id": {
             "name": "user_id", "in": "query", "required": true, "description": "Whose balances.",
             "schema": {"$ref": "#/components/schemas/UserId"}, "example": samples::USER,

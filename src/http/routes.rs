@@ -20,7 +20,7 @@ use super::{
     failure::Failure,
     forms::{Invalidated, Settled, Warmed, Written},
     json::{self, BATCH_MAX, USERS_MAX},
-    query,
+    ledger, query,
 };
 use crate::{config::Scope, telemetry::Via};
 
@@ -33,6 +33,14 @@ pub const BATCH: &str = "/api/v1/user/balances";
 pub const SETTLEMENTS: &str = "/api/v1/settlements";
 /// Ledger entries.
 pub const ENTRIES: &str = "/api/v1/ledger/entries";
+/// Transactions.
+pub const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
+/// One transaction.
+pub const TRANSACTION: &str = "/api/v1/ledger/transactions/{id}";
+/// Trades.
+pub const TRADES: &str = "/api/v1/ledger/trades";
+/// One trade.
+pub const TRADE: &str = "/api/v1/ledger/trades/{id}";
 /// Snapshots are dropped.
 pub const INVALIDATE: &str = "/api/v1/cache/invalidate";
 /// Users are loaded.
@@ -40,8 +48,8 @@ pub const WARM: &str = "/api/v1/cache/warm";
 /// All of this, described.
 pub const OPENAPI: &str = "/openapi.json";
 
-type Told = Result<Response<Body>, Failure>;
-type Shared<B> = Arc<Api<B>>;
+pub(super) type Told = Result<Response<Body>, Failure>;
+pub(super) type Shared<B> = Arc<Api<B>>;
 
 /// All routes of the API.
 pub fn router<B: Backend>(api: Shared<B>) -> Router {
@@ -58,6 +66,10 @@ pub(super) fn table<B: Backend>() -> Vec<(&'static str, MethodRouter<Shared<B>>)
         (BATCH, posted(batch::<B>)),
         (SETTLEMENTS, posted(settle::<B>)),
         (ENTRIES, posted(write_entries::<B>)),
+        (TRANSACTIONS, posted(ledger::transactions::<B>)),
+        (TRANSACTION, shown(ledger::transaction::<B>)),
+        (TRADES, posted(ledger::trades::<B>)),
+        (TRADE, shown(ledger::trade::<B>)),
         (INVALIDATE, posted(invalidate::<B>)),
         (WARM, posted(warm::<B>)),
         (OPENAPI, shown(openapi::<B>)),
@@ -184,7 +196,11 @@ async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Tol
 }
 
 /// What a POST brought, once its sender may send it.
-async fn whole<B: Backend>(api: &Api<B>, request: Request, scope: Scope) -> Result<Whole, Failure> {
+pub(super) async fn whole<B: Backend>(
+    api: &Api<B>,
+    request: Request,
+    scope: Scope,
+) -> Result<Whole, Failure> {
     api.allow(request.headers(), scope)?;
     query::none(request.uri().query()).map_err(Failure::malformed)?;
     let (head, body) = request.into_parts();

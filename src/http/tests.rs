@@ -6,6 +6,7 @@ mod bodies;
 mod failures;
 mod fake;
 mod front;
+mod ledger;
 mod openapi;
 mod sockets;
 mod wire;

@@ -30,11 +30,8 @@ pub(super) type Lead = (UserId, Arc<Flight>);
 type Rest = Vec<(Lead, Option<Lookup>)>;
 
 impl Reader {
-    /// The balances of many users, in the order asked. Redis is asked once for all that memory lacks.
-    ///
-    /// # Errors
-    /// The first failure of any of them.
-    pub async fn read_many(
+    /// The balances of many users, in the order asked, each by itself. Redis is asked once for all that memory lacks.
+    pub(super) async fn read_each(
         self: &Arc<Self>,
         users: &[UserId],
         deadline: Instant,

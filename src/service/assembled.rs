@@ -10,14 +10,17 @@ use super::{Error, readiness, shown::Fixed, told};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
-    config::{ReadFrom, Settings, SourceKind},
-    domain::{Catalogue, Entry, Notification, UserId},
+    config::{ReadFrom, Settings, SourceKind, Writer},
+    domain::{
+        Catalogue, Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId,
+    },
     feed::settlements::Consumer,
     floor::{Freshness, MARKS_MAX, Marks},
     http::Backend,
     ops,
     read::{self, Answer, Ask, Parts, Reader},
-    source::{Source, Written, embedded::Embedded, scylla::Scylla},
+    settle::{self, Settler},
+    source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
     telemetry::{self, Meters, Via, traces},
     tiers::{
         memory::Memory,
@@ -34,6 +37,8 @@ const LEASE_SLACK: Duration = Duration::from_millis(250);
 pub(super) struct Assembled {
     pub(super) reader: Arc<Reader>,
     pub(super) applier: Arc<Applier>,
+    settler: Arc<Settler>,
+    writer: Writer,
     pub(super) memory: Arc<Memory>,
     pub(super) marks: Arc<Marks>,
     pub(super) freshness: Arc<Freshness>,
@@ -172,7 +177,7 @@ impl Assembled {
         let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
-        let meters = Meters::new();
+        let meters = Meters::of(&catalogue);
         let (source, scylla) = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
         let marks = Arc::new(Marks::new(floor_ttl, MARKS_MAX));
@@ -208,12 +213,19 @@ impl Assembled {
             Arc::clone(&meters),
             Arc::clone(&sampler),
         ));
+        let settler = Settler::new(
+            Arc::clone(&source),
+            Arc::clone(&applier),
+            Arc::clone(&meters),
+        );
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, redis, &applier, &meters));
         let assembled = Self {
             reader,
             applier,
+            settler: Arc::new(settler),
+            writer: settings.writer(),
             memory,
             marks,
             freshness,
@@ -306,6 +318,31 @@ impl Backend for Arc<Assembled> {
         self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
+    }
+
+    fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    async fn settle_transactions(
+        &self,
+        transactions: Vec<Transaction>,
+        deadline: Instant,
+    ) -> Result<Vec<Outcome>, settle::Error> {
+        let settler = Arc::clone(&self.settler);
+        let span = traces::apply(transactions.len());
+        let change = async move { settler.settle(&transactions, deadline).await };
+        self.finish(change.instrument(span))
+            .await
+            .unwrap_or(Err(settle::Error::Apply(apply::Error::Deadline)))
+    }
+
+    async fn find_transaction(
+        &self,
+        reference: Reference,
+        deadline: Instant,
+    ) -> Result<Option<StoredTransaction>, source::Error> {
+        self.settler.find(reference, deadline).await
     }
 
     async fn invalidate(

@@ -74,6 +74,22 @@ label! {
 }
 
 label! {
+    /// What became of a transaction or trade.
+    Settled {
+        /// It stands since now.
+        Written = "written",
+        /// It stood already.
+        Repeated = "repeated",
+        /// A balance refused it.
+        Refused = "refused",
+        /// It contradicts what stands.
+        Conflict = "conflict",
+        /// The source or Redis failed: it may stand.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why what was loaded was not kept.
     Refused {
         /// The right to fill was gone.

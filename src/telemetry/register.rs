@@ -11,9 +11,13 @@ use parking_lot::Mutex;
 
 use super::{
     Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
-    health::Health, histogram::Seconds, named, recent::Recent, sizes::Sizes, slowest::Slowest,
+    health::Health, histogram::Seconds, ledger::Ledger, named, recent::Recent, sizes::Sizes,
+    slowest::Slowest,
 };
-use crate::trail::{Outcome, Tier};
+use crate::{
+    domain::Catalogue,
+    trail::{Outcome, Tier},
+};
 
 /// Histograms without labels: how late news came, and how late the view was.
 const DELAYS: [(&str, &str); 3] = [
@@ -61,7 +65,7 @@ impl Count {
 }
 
 impl Meters {
-    pub(super) fn register(prometheus: PrometheusHandle) -> Self {
+    pub(super) fn register(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
         describe();
         build_info();
         let mut families = Families::default();
@@ -84,6 +88,7 @@ impl Meters {
         let [notification_delay, bus_delay, view_lag] =
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
         let sizes = Sizes::register(&mut families);
+        let ledger = Ledger::register(&mut families, catalogue);
         Self {
             prometheus,
             reads,
@@ -116,6 +121,7 @@ impl Meters {
                 count("refused_fills_total", labels)
             }),
             audits: Audits::register(),
+            ledger,
             sizes,
             slowest: Slowest::default(),
             recent: Mutex::new(Recent::new()),
@@ -230,6 +236,14 @@ fn describe() {
             "Times that the feed could not be followed without a gap",
         ),
         ("refused_fills_total", "Loads that Redis refused to keep"),
+        (
+            "ledger_transactions_total",
+            "Transactions and trades by what became of them",
+        ),
+        (
+            "ledger_moved_total",
+            "Raw units that transactions credited or debited, whichever is more, by asset",
+        ),
     ] {
         metrics::describe_counter!(named(name), what);
     }

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -59,6 +59,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "source",
         ],
     ),
+    ("settle", &["domain", "telemetry", "source", "apply"]),
     (
         "feed",
         &[
@@ -81,6 +82,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "telemetry",
             "read",
             "apply",
+            "settle",
             "trail",
             "source",
         ],
@@ -105,6 +107,7 @@ const EVERY: &[&str] = &[
     "source",
     "read",
     "apply",
+    "settle",
     "feed",
     "http",
     "ops",

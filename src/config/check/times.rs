@@ -46,13 +46,14 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Every time with the least that it may be.
-fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 18] {
+fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 19] {
     let Settings {
         memory,
         redis,
         source,
         scylla,
         settlement,
+        ledger,
         stale,
         limits,
         audit,
@@ -77,6 +78,7 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 18] {
         ("settlement.floor_ttl_ms", settlement.floor_ttl_ms, one),
         ("settlement.lag_budget_ms", settlement.lag_budget_ms, none),
         ("settlement.claim_idle_ms", settlement.claim_idle_ms, one),
+        ("ledger.recovery_ms", ledger.recovery_ms, one),
         ("stale.max_age_ms", stale.max_age_ms, one),
         ("limits.deadline_ms", limits.deadline_ms, one),
         ("limits.header_timeout_ms", limits.header_timeout_ms, one),

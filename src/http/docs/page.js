@@ -97,10 +97,12 @@ function body(card, operation) {
 // What is filled in, as a request.
 function request(card, method, path) {
   const query = [], headers = {};
+  let place = path;
   for (const input of card.querySelectorAll("input[data-name]")) {
     const value = input.value.trim();
     if (value === "") continue;
     if (input.dataset.in === "query") query.push(`${input.dataset.name}=${encodeURIComponent(value).replaceAll("%3A", ":").replaceAll("%2C", ",")}`);
+    else if (input.dataset.in === "path") place = place.replace(`{${input.dataset.name}}`, encodeURIComponent(value));
     else headers[input.dataset.name] = value;
   }
   const area = card.querySelector("[data-body]");
@@ -108,7 +110,7 @@ function request(card, method, path) {
   const token = byId("token").value.trim();
   if (token && card.dataset.scope) headers.Authorization = `Bearer ${token}`;
   // Relative: the service may stand behind a prefix of somebody's proxy.
-  return { method: method.toUpperCase(), url: path.slice(1) + (query.length ? "?" + query.join("&") : ""), headers, body: area ? area.value : undefined };
+  return { method: method.toUpperCase(), url: place.slice(1) + (query.length ? "?" + query.join("&") : ""), headers, body: area ? area.value : undefined };
 }
 
 function curl(request) {
@@ -172,8 +174,8 @@ function form(card, path, method, operation) {
   copy.addEventListener("click", () => navigator.clipboard.writeText(line.textContent).catch(() => getSelection().selectAllChildren(line)));
   card.addEventListener("input", refresh);
   card.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input")) go.click(); });
-  const common = parameters.filter((one) => one.in === "query");
-  const rest = parameters.filter((one) => one.in !== "query");
+  const common = parameters.filter((one) => one.in === "query" || one.in === "path");
+  const rest = parameters.filter((one) => one.in !== "query" && one.in !== "path");
   const asked = element("div", {},
     ...common.map((one) => field(card, one, !one.required)),
     ...(operation.requestBody ? body(card, operation) : []),

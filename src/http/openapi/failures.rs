@@ -27,6 +27,16 @@ const fn when(failure: &Failure) -> &'static str {
         Failure::Conflict { .. } => {
             "a seq is taken by other amounts: nothing of the request is written"
         }
+        Failure::Contradicts(_) => {
+            "the id stands with other content, or a seq is taken by other amounts: nothing of it is written"
+        }
+        Failure::Refused(_) => {
+            "an amount would be below zero or too large, or another seq stands: nothing of it is written, and the id is free"
+        }
+        Failure::SeqsElsewhere => {
+            "seqs are assigned elsewhere (`ledger.writer`), and this needs one"
+        }
+        Failure::NothingThere => "nothing stands under this id",
         Failure::TooLarge { .. } => "the body is too large",
         Failure::NotJson => "the body says that it is not JSON",
         Failure::Shed => "too much work in flight",

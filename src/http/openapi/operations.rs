@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     failures::{references, responses},
+    ledger,
     samples::{NOBODY, Samples, USER, value},
 };
 use crate::{
-    config::Scope,
+    config::{Scope, Writer},
     http::{
         Failure, answer, docs,
         forms::{Invalidated, Settled, Warmed, Written},
@@ -21,22 +22,22 @@ use crate::{
 };
 
 /// One method of one path.
-struct Operation {
-    id: &'static str,
-    tag: &'static str,
-    scope: Option<Scope>,
-    summary: &'static str,
-    about: &'static str,
-    parameters: &'static [&'static str],
+pub(super) struct Operation {
+    pub(super) id: &'static str,
+    pub(super) tag: &'static str,
+    pub(super) scope: Option<Scope>,
+    pub(super) summary: &'static str,
+    pub(super) about: &'static str,
+    pub(super) parameters: &'static [&'static str],
     /// The schema of the body and examples of it.
-    takes: Option<(Value, Value)>,
+    pub(super) takes: Option<(Value, Value)>,
     /// What is given where nothing fails, by status.
-    gives: Vec<(&'static str, Value)>,
-    fails: Vec<Failure>,
+    pub(super) gives: Vec<(&'static str, Value)>,
+    pub(super) fails: Vec<Failure>,
 }
 
 /// Every path.
-pub fn paths(samples: &Samples<'_>, token: bool) -> Value {
+pub fn paths(samples: &Samples<'_>, writer: Writer, token: bool) -> Value {
     let get = |operation: Operation| json!({"get": operation.shown(token)});
     let post = |operation: Operation| json!({"post": operation.shown(token)});
     let mut paths = Map::new();
@@ -47,6 +48,13 @@ pub fn paths(samples: &Samples<'_>, token: bool) -> Value {
         (routes::BATCH, post(batch(samples))),
         (routes::SETTLEMENTS, post(settlements(samples))),
         (routes::ENTRIES, post(entries(samples))),
+        (
+            routes::TRANSACTIONS,
+            post(ledger::transactions(samples, writer)),
+        ),
+        (routes::TRANSACTION, get(ledger::transaction(samples))),
+        (routes::TRADES, post(ledger::trades(samples, writer))),
+        (routes::TRADE, get(ledger::trade_by_id(samples))),
         (routes::INVALIDATE, post(invalidate())),
         (routes::WARM, post(warm())),
         (routes::OPENAPI, get(openapi())),
@@ -303,7 +311,7 @@ impl Operation {
     }
 }
 
-fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     vec![
         Failure::malformed(mistake.unwrap_or_default()),
         Failure::Unauthenticated,
@@ -313,7 +321,7 @@ fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     ]
 }
 
-fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+pub(super) fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     let mut fails = common(scope, mistake);
     fails.extend([
         Failure::TooLarge { max: 8_388_608 },
@@ -323,7 +331,7 @@ fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     fails
 }
 
-fn one_or_many(name: &str, max: usize) -> Value {
+pub(super) fn one_or_many(name: &str, max: usize) -> Value {
     let one = json!({"$ref": format!("#/components/schemas/{name}")});
     json!({"anyOf": [one, {"type": "array", "items": one, "maxItems": max}]})
 }
@@ -341,7 +349,7 @@ fn envelope(data: &Value) -> Value {
     })
 }
 
-fn ok(data: &Value, description: &str, example: &Value) -> Value {
+pub(super) fn ok(data: &Value, description: &str, example: &Value) -> Value {
     json!({
         "description": description,
         "headers": references(&HeaderMap::new()),

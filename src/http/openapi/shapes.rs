@@ -3,8 +3,12 @@
 
 #![expect(dead_code, reason = "described, never made")]
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::domain::{BalanceWire, ChangeWire, FeeWire, PaysFrom};
 
 /// A user's number.
 #[derive(ToSchema)]
@@ -22,6 +26,126 @@ pub struct UserId(i64);
     examples("9100")
 )]
 pub struct Amount(String);
+
+/// What became of a transaction.
+#[derive(ToSchema)]
+pub struct SettledTransaction {
+    /// Its id.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    transaction_id: i64,
+    result: SettleResult,
+    /// After it, by user and asset; not where it was refused or is in conflict.
+    #[schema(value_type = Vec<BalanceWire>, required = false)]
+    balances: Option<Vec<BalanceWire>>,
+    /// By user, what a read takes as `min_seq`.
+    #[schema(value_type = HashMap<String, String>, required = false)]
+    min_seq: Option<HashMap<String, String>>,
+    /// Why it was refused or is in conflict.
+    #[schema(value_type = String, required = false)]
+    msg: Option<String>,
+}
+
+/// What became of a trade.
+#[derive(ToSchema)]
+pub struct SettledTrade {
+    /// Its id.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    trade_id: i64,
+    result: SettleResult,
+    /// After it, by user and asset; not where it was refused or is in conflict.
+    #[schema(value_type = Vec<BalanceWire>, required = false)]
+    balances: Option<Vec<BalanceWire>>,
+    /// By user, what a read takes as `min_seq`.
+    #[schema(value_type = HashMap<String, String>, required = false)]
+    min_seq: Option<HashMap<String, String>>,
+    /// Why it was refused or is in conflict.
+    #[schema(value_type = String, required = false)]
+    msg: Option<String>,
+}
+
+/// What became of it.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum SettleResult {
+    /// It stands since now.
+    Written,
+    /// It stood already, with the same content.
+    Repeated,
+    /// A balance refused it; in arrays only.
+    Refused,
+    /// It contradicts what stands; in arrays only.
+    Conflict,
+}
+
+/// How far a transaction is.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum SettleState {
+    /// It stands whole.
+    Done,
+    /// It is being written.
+    Pending,
+}
+
+/// A transaction that stands.
+#[derive(ToSchema)]
+pub struct StoredTransaction {
+    /// Its id.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    transaction_id: i64,
+    /// As they were sent, in an order of their own.
+    #[schema(value_type = Vec<ChangeWire>)]
+    entries: Vec<ChangeWire>,
+    /// What happened.
+    event_type: String,
+    /// When: milliseconds since 1970.
+    created_at: i64,
+    /// Amounts may have fallen below 0.
+    overdraft: bool,
+    state: SettleState,
+    /// After it, by user and asset.
+    #[schema(value_type = Vec<BalanceWire>)]
+    balances: Vec<BalanceWire>,
+}
+
+/// A trade that stands.
+#[derive(ToSchema)]
+pub struct StoredTrade {
+    /// Its id.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    trade_id: i64,
+    /// A name of the catalogue.
+    symbol: String,
+    /// Who got base and paid quote.
+    buyer_user_id: UserId,
+    /// Who got quote and paid base.
+    seller_user_id: UserId,
+    /// Raw quote units for one whole base unit.
+    price: i64,
+    /// Raw base units.
+    quantity: i64,
+    /// Raw quote units.
+    cost: i64,
+    /// When it was settled: milliseconds since 1970.
+    settled_at: i64,
+    /// The buyer's order.
+    #[schema(value_type = i64, required = false)]
+    buyer_order_id: Option<i64>,
+    /// The seller's order.
+    #[schema(value_type = i64, required = false)]
+    seller_order_id: Option<i64>,
+    #[schema(value_type = PaysFrom)]
+    buyer_pays_from: PaysFrom,
+    #[schema(value_type = PaysFrom)]
+    seller_pays_from: PaysFrom,
+    /// In an order of their own.
+    #[schema(value_type = Vec<FeeWire>)]
+    fees: Vec<FeeWire>,
+    state: SettleState,
+    /// After it, by user and asset.
+    #[schema(value_type = Vec<BalanceWire>)]
+    balances: Vec<BalanceWire>,
+}
 
 /// What a user has in one asset.
 #[derive(ToSchema)]

@@ -1,6 +1,9 @@
 //! A backend that holds three balances and fails on demand.
 
-use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -11,13 +14,15 @@ use tokio::{
 use super::NOW;
 use crate::{
     apply::{self, Applied, Warmed},
+    config::Writer,
     domain::{
-        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Seq, Snapshot, UnixMillis,
-        UserId,
+        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Receipt,
+        Reference, Seq, Snapshot, StoredTransaction, Symbol, Transaction, UnixMillis, UserId,
     },
     http::Backend,
     read::{self, Answer, Ask, Held},
-    source::Written,
+    settle,
+    source::{Error as SourceError, Written},
     telemetry::Via,
     trail::{Detail, Forward, Trail},
 };
@@ -28,6 +33,7 @@ pub(super) enum Trouble {
     Read(read::Error),
     Apply(apply::Error),
     Write(apply::WriteError),
+    Settle(Result<Outcome, settle::Error>),
     Silence,
     FewerAnswers,
 }
@@ -42,6 +48,9 @@ pub(super) struct Fake {
     pub last: Mutex<Option<Ask>>,
     pub memory: AtomicBool,
     /// Reads of user 7 wait for it, and say that they do.
+    /// Transactions that stand, by what they are known by.
+    pub stands: Mutex<HashMap<Reference, StoredTransaction>>,
+    pub writer: Mutex<Writer>,
     pub gate: Notify,
     pub entered: Notify,
 }
@@ -52,7 +61,14 @@ pub(super) fn catalogue() -> Arc<Catalogue> {
         name: name.to_owned(),
         decimals: 8,
     };
-    Arc::new(Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT"), asset(3, "ETH")], &[]).unwrap())
+    let symbol = Symbol {
+        id: 1,
+        name: "BTC_USDT".to_owned(),
+        base: "BTC".to_owned(),
+        quote: "USDT".to_owned(),
+    };
+    let assets = [asset(1, "BTC"), asset(2, "USDT"), asset(3, "ETH")];
+    Arc::new(Catalogue::new(&assets, &[symbol]).unwrap())
 }
 
 fn snapshot() -> Snapshot {
@@ -80,6 +96,8 @@ impl Fake {
             asked: Mutex::new(vec![]),
             last: Mutex::new(None),
             memory: AtomicBool::new(true),
+            stands: Mutex::new(HashMap::new()),
+            writer: Mutex::new(Writer::Service),
             gate: Notify::new(),
             entered: Notify::new(),
         }
@@ -194,6 +212,53 @@ impl Backend for Arc<Fake> {
             _ => None,
         };
         self.troubled(pick, written).await
+    }
+
+    fn writer(&self) -> Writer {
+        *self.writer.lock()
+    }
+
+    async fn settle_transactions(
+        &self,
+        all: Vec<Transaction>,
+        _: Instant,
+    ) -> Result<Vec<Outcome>, settle::Error> {
+        self.note(format!("settle transactions {}", all.len()));
+        if let Some(Trouble::Settle(result)) = self.trouble.lock().clone() {
+            return result.map(|outcome| all.iter().map(|_| outcome.clone()).collect());
+        }
+        let mut stands = self.stands.lock();
+        let outcomes = all.into_iter().map(|transaction| {
+            let rows = Transaction {
+                overdraft: true,
+                ..transaction.clone()
+            }
+            .rows(&[], UnixMillis(NOW));
+            let receipt = transaction.balances.clone().map_or_else(
+                || Receipt::of(&rows.unwrap(), UnixMillis(NOW)),
+                |balances| Receipt {
+                    balances,
+                    created_at: UnixMillis(NOW),
+                },
+            );
+            let stored = StoredTransaction {
+                content: transaction.content,
+                receipt: receipt.clone(),
+            };
+            match stands.insert(transaction.reference, stored) {
+                None => Outcome::Written(receipt),
+                Some(_) => Outcome::Repeated(receipt),
+            }
+        });
+        Ok(outcomes.collect())
+    }
+
+    async fn find_transaction(
+        &self,
+        reference: Reference,
+        _: Instant,
+    ) -> Result<Option<StoredTransaction>, SourceError> {
+        Ok(self.stands.lock().get(&reference).cloned())
     }
 
     async fn invalidate(

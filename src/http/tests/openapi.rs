@@ -7,8 +7,10 @@ use serde_json::Value;
 use super::*;
 use crate::{
     apply::{Error as ApplyError, WriteError},
-    config::{Scope, Token},
+    config::{Scope, Token, Writer},
+    domain::{Conflict, Outcome, Reason, Refusal, UserId},
     http::{openapi, routes},
+    settle,
 };
 
 #[path = "../../../tests/it/support/described.rs"]
@@ -16,9 +18,12 @@ mod described;
 use described::Described;
 
 const BALANCE: &str = "/api/user/balance";
+const TRANSACTION: &str =
+    r#"{"transaction_id":9001,"entries":[{"user_id":1001,"asset_id":1,"delta_avail":5}]}"#;
+const TRADE: &str = r#"[{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"seller_user_id":1002,"price":5000000000000,"quantity":1000000,"settled_at":1765352441955}]"#;
 
 fn description(token: bool) -> Described {
-    Described(openapi::document(&catalogue(), token))
+    Described(openapi::document(&catalogue(), Writer::Service, token))
 }
 
 /// Asks, and holds the answer against the description. The status is what it was asked for.
@@ -42,7 +47,7 @@ fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
 }
 
 /// Every changing route with a body that is right.
-fn posts() -> [(&'static str, &'static str); 5] {
+fn posts() -> [(&'static str, &'static str); 7] {
     let users = r#"{"user_ids":[1001,7,1001]}"#;
     [
         (routes::BATCH, users),
@@ -56,6 +61,8 @@ fn posts() -> [(&'static str, &'static str); 5] {
         ),
         (routes::INVALIDATE, users),
         (routes::WARM, users),
+        (routes::TRANSACTIONS, TRANSACTION),
+        (routes::TRADES, TRADE),
     ]
 }
 
@@ -106,7 +113,7 @@ fn no_text_is_meant_for_readers_of_the_source() {
 #[test]
 fn a_catalogue_without_names_is_described_too() {
     let none = Catalogue::new(&[], &[]).unwrap();
-    let described = Described(openapi::document(&none, false)).closed();
+    let described = Described(openapi::document(&none, Writer::Service, false)).closed();
     let (_, faults) = described.bad_examples();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     let asset = &described.0["components"]["parameters"]["asset"]["schema"];
@@ -210,6 +217,60 @@ async fn failures_of_every_route_are_as_described() {
             post(routes::ENTRIES, posts()[2].1),
         )
         .await;
+    }
+}
+
+#[tokio::test]
+async fn transactions_and_trades_are_as_described() {
+    let asked = Asked::new();
+    let paths = [
+        "/api/v1/ledger/transactions/9001",
+        "/api/v1/ledger/trades/7",
+    ];
+    for path in paths {
+        check(&asked, 404, request("GET", path, &[], "")).await;
+        let bad = path.replace(['9', '7'], "0");
+        check(&asked, 400, request("GET", &bad, &[], "")).await;
+    }
+    let list = format!("[{TRANSACTION}]");
+    for (body, status) in [
+        (TRANSACTION, 200),
+        (list.as_str(), 200),
+        ("[]", 200),
+        ("[{}]", 400),
+    ] {
+        check(&asked, status, post(routes::TRANSACTIONS, body)).await;
+    }
+    check(&asked, 200, post(routes::TRADES, TRADE)).await;
+    for path in paths {
+        check(&asked, 200, request("GET", path, &[], "")).await;
+    }
+    for (outcome, status) in [
+        (Outcome::Conflict(Conflict::OtherContent), 409),
+        (
+            Outcome::Refused(Refusal {
+                user: UserId::new(1).unwrap(),
+                asset: crate::domain::AssetId::new(1).unwrap(),
+                reason: Reason::AvailBelowZero,
+            }),
+            409,
+        ),
+    ] {
+        let asked = Asked::troubled(Trouble::Settle(Ok(outcome)));
+        check(&asked, status, post(routes::TRANSACTIONS, TRANSACTION)).await;
+        check(&asked, 200, post(routes::TRANSACTIONS, &list)).await;
+    }
+    for (error, status) in [
+        (settle::Error::Source(source::Error::Timeout), 503),
+        (
+            settle::Error::Apply(ApplyError::Unavailable("gone".into())),
+            503,
+        ),
+        (settle::Error::Apply(ApplyError::Deadline), 504),
+    ] {
+        let asked = Asked::troubled(Trouble::Settle(Err(error)));
+        check(&asked, status, post(routes::TRANSACTIONS, TRANSACTION)).await;
+        check(&asked, status, post(routes::TRADES, TRADE)).await;
     }
 }
 

@@ -1,0 +1,21 @@
+//! Who assigns seqs.
+
+use super::Check;
+use crate::config::{LedgerWriter, SourceKind};
+
+impl Check<'_> {
+    pub(super) fn ledger(&mut self) {
+        let (writer, kind) = (self.settings.ledger.writer, self.settings.source.kind);
+        self.require(
+            &["ledger.writer", "source.kind"],
+            (writer, kind) != (LedgerWriter::External, SourceKind::Embedded),
+            "must be \"service\" (or \"auto\") with source.kind = \"embedded\": an embedded ledger has one writer, this instance",
+        );
+        self.require(
+            &["ledger.writer", "source.kind"],
+            (writer, kind) != (LedgerWriter::Service, SourceKind::Scylla),
+            "must be \"external\" (or \"auto\") with source.kind = \"scylla\": this version assigns seqs in the embedded ledger \
+             only; a settlement service writes entries and trades with their balances",
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! The operations of transactions and trades. Examples are parsed and answered by what parses and answers real ones.
+
+use serde_json::{Value, json};
+
+use super::{
+    operations::{Operation, common, ok, one_or_many, posted},
+    put,
+    samples::{Samples, USER, value},
+};
+use crate::{
+    config::{Scope, Writer},
+    domain::{
+        Catalogue, Conflict, Outcome, Reason, Receipt, Reference, Refusal, StoredTransaction,
+        Trade, Transaction, UnixMillis,
+    },
+    http::{
+        Failure, answer,
+        json::{self, TRANSACTIONS_MAX},
+        ledger::{shown, told},
+    },
+    source::Error as SourceError,
+};
+
+/// The id of the examples.
+pub const ID: i64 = 9_001;
+const SELLER: i64 = 1002;
+const SETTLED_AT: i64 = 1_765_352_441_955;
+
+/// The schema of a trade, with this catalogue's symbols, and with `balances` where an external writer assigns seqs.
+pub fn trade(mut schema: Value, catalogue: &Catalogue, writer: Writer) -> Value {
+    let symbols = catalogue.symbols();
+    if let (Some(symbol), false) = (schema.pointer_mut("/properties/symbol"), symbols.is_empty()) {
+        put(symbol, "enum", json!(symbols));
+    }
+    match writer {
+        Writer::Service => {
+            if let Some(Value::Object(properties)) = schema.pointer_mut("/properties") {
+                properties.remove("balances");
+            }
+        }
+        Writer::External => {
+            if let Some(Value::Array(required)) = schema.pointer_mut("/required") {
+                required.push(json!("balances"));
+            }
+        }
+    }
+    schema
+}
+
+fn sample_transaction(samples: &Samples<'_>, id: i64, event: &str, frozen: i64) -> Value {
+    json!({"transaction_id": id, "event_type": event, "entries": [
+        {"user_id": USER, "asset_id": samples.asset_id(), "delta_avail": 500_000_000_i64.saturating_sub(frozen), "delta_frozen": frozen},
+    ]})
+}
+
+fn sample_trade(samples: &Samples<'_>, id: i64, writer: Writer) -> Value {
+    let symbols = samples.catalogue.symbols();
+    let symbol = symbols.first().copied().unwrap_or("BTC_USDT");
+    let mut trade = json!({
+        "trade_id": id, "symbol": symbol, "buyer_user_id": USER, "seller_user_id": SELLER,
+        "price": 5_000_000_000_000_i64, "quantity": 1_000_000, "settled_at": SETTLED_AT,
+    });
+    if writer == Writer::External {
+        let parsed = Trade::parse(&trade.to_string(), samples.catalogue);
+        let changes = parsed.map(|trade| trade.changes).unwrap_or_default();
+        let balances = changes.iter().map(|change| {
+            json!({"user_id": change.user, "asset_id": change.asset, "seq": 100, "avail": 90_000_000_000_i64, "frozen": 0})
+        });
+        put(&mut trade, "balances", balances.collect());
+    }
+    trade
+}
+
+/// What such a transaction would come to in an empty ledger.
+fn receipt(transaction: &Transaction) -> Receipt {
+    let overdrawn = Transaction {
+        overdraft: true,
+        ..transaction.clone()
+    };
+    let rows = overdrawn.rows(&[], UnixMillis(SETTLED_AT));
+    Receipt::of(&rows.unwrap_or_default(), UnixMillis(SETTLED_AT))
+}
+
+fn settled(samples: &Samples<'_>, transaction: Result<Transaction, String>) -> Value {
+    let Ok(transaction) = transaction else {
+        return json!({"status": 0, "msg": "ok", "data": []});
+    };
+    let outcome = Outcome::Written(receipt(&transaction));
+    let told = told(transaction.reference, &outcome, samples.catalogue);
+    value(&answer::done_body(&told).unwrap_or_default())
+}
+
+fn stored(transaction: Result<Transaction, String>) -> Option<Value> {
+    let transaction = transaction.ok()?;
+    let stands = StoredTransaction {
+        receipt: receipt(&transaction),
+        content: transaction.content,
+    };
+    let shown = shown(transaction.reference, &stands)?;
+    Some(value(&answer::done_body(&shown).unwrap_or_default()))
+}
+
+/// The ways in which both kinds fail.
+fn failures(mistake: Option<String>, writer: Writer) -> Vec<Failure> {
+    let mut fails = posted(Scope::Settle, mistake);
+    fails.extend([
+        Failure::Contradicts(Conflict::OtherContent.to_string().into()),
+        Failure::Source(SourceError::Timeout),
+        Failure::Promise("".into()),
+    ]);
+    match writer {
+        Writer::Service => fails.extend(refusal().map(|why| Failure::Refused(why.into()))),
+        Writer::External => fails.push(Failure::SeqsElsewhere),
+    }
+    fails
+}
+
+fn refusal() -> Option<String> {
+    let refusal = Refusal {
+        user: USER.try_into().ok()?,
+        asset: 1_i64.try_into().ok()?,
+        reason: Reason::AvailBelowZero,
+    };
+    Some(refusal.to_string())
+}
+
+fn results(name: &str) -> Value {
+    let one = json!({"$ref": format!("#/components/schemas/{name}")});
+    json!({"anyOf": [one, {"type": "array", "items": one}]})
+}
+
+pub fn transactions(samples: &Samples<'_>, writer: Writer) -> Operation {
+    let one = sample_transaction(samples, ID, "deposit", 0);
+    let several = json!([
+        sample_transaction(samples, ID.saturating_add(1), "deposit", 0),
+        sample_transaction(samples, ID.saturating_add(2), "hold", 500_000_000),
+    ]);
+    let example = settled(samples, Transaction::parse(&one.to_string()));
+    let examples = json!({
+        "one": {"summary": "a deposit", "value": one},
+        "several": {"summary": "a deposit and a hold", "value": several},
+    });
+    Operation {
+        id: "settle_transactions",
+        tag: "ledger",
+        scope: Some(Scope::Settle),
+        summary: "Settles transactions",
+        about: "One transaction or an array, in this order. Entries of one transaction stand together or not at all, and exactly once: \
+                the same content again under an id is a repetition and has the seqs and balances of the first time. \
+                A transaction that would lower an amount below 0 is refused, unless it says `overdraft`. \
+                In an array each stands for itself. After 503 send all of it again.",
+        parameters: &["x-request-id"],
+        takes: Some((one_or_many("Transaction", TRANSACTIONS_MAX), examples)),
+        gives: vec![(
+            "200",
+            ok(
+                &results("SettledTransaction"),
+                "What became of each.",
+                &example,
+            ),
+        )],
+        fails: failures(json::transactions(b"[{}]").err(), writer),
+    }
+}
+
+pub fn trades(samples: &Samples<'_>, writer: Writer) -> Operation {
+    let one = sample_trade(samples, ID, writer);
+    let several = json!([sample_trade(samples, ID, writer)]);
+    let example = settled(samples, Trade::parse(&one.to_string(), samples.catalogue));
+    let examples = json!({
+        "one": {"summary": "a trade", "value": one},
+        "several": {"summary": "an array", "value": several},
+    });
+    let mistake = json::trades(b"[{}]", samples.catalogue, writer).err();
+    Operation {
+        id: "settle_trades",
+        tag: "ledger",
+        scope: Some(Scope::Settle),
+        summary: "Settles trades",
+        about: "One trade or an array, in this order. Four balances (two for a trade with oneself), the fees and the trade stand together or \
+                not at all, and exactly once. The buyer pays the cost: price × quantity / 10^(decimals of base), rounded towards zero.",
+        parameters: &["x-request-id"],
+        takes: Some((one_or_many("Trade", TRANSACTIONS_MAX), examples)),
+        gives: vec![(
+            "200",
+            ok(&results("SettledTrade"), "What became of each.", &example),
+        )],
+        fails: failures(mistake, writer),
+    }
+}
+
+pub fn transaction(samples: &Samples<'_>) -> Operation {
+    let sample = sample_transaction(samples, ID, "deposit", 0).to_string();
+    let reference = |id: &str| id.parse().map(Reference::Transaction);
+    Operation {
+        id: "transaction",
+        summary: "A transaction that stands",
+        ..by_id(
+            "StoredTransaction",
+            stored(Transaction::parse(&sample)),
+            reference("0").err().map(|malformed| malformed.to_string()),
+        )
+    }
+}
+
+pub fn trade_by_id(samples: &Samples<'_>) -> Operation {
+    let sample = sample_trade(samples, ID, Writer::Service).to_string();
+    let reference = |id: &str| id.parse().map(Reference::Trade);
+    Operation {
+        id: "trade",
+        summary: "A trade that stands",
+        ..by_id(
+            "StoredTrade",
+            stored(Trade::parse(&sample, samples.catalogue)),
+            reference("0").err().map(|malformed| malformed.to_string()),
+        )
+    }
+}
+
+fn by_id(name: &str, example: Option<Value>, mistake: Option<String>) -> Operation {
+    let data = json!({"$ref": format!("#/components/schemas/{name}")});
+    let mut given = ok(&data, "What was sent, and what it came to.", &Value::Null);
+    if let Some(media) = given.pointer_mut("/content/application~1json") {
+        let examples = example.map_or_else(|| json!({}), |value| json!({"one": {"value": value}}));
+        put(media, "examples", examples);
+    }
+    let mut fails = common(Scope::Settle, mistake);
+    fails.extend([Failure::NothingThere, Failure::Source(SourceError::Timeout)]);
+    Operation {
+        id: "",
+        tag: "ledger",
+        scope: Some(Scope::Settle),
+        summary: "",
+        about: "Every field that was sent, with defaults, and the balances of the first time.",
+        parameters: &["id", "x-request-id"],
+        takes: None,
+        gives: vec![("200", given)],
+        fails,
+    }
+}

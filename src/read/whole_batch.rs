@@ -1,0 +1,89 @@
+//! Batch reads that show each transaction whole, where the source promises that (`source::isolation`).
+//!
+//! **Invariants.** A transaction that one answer shows is in all answers of its users. Answers only move forward.
+//!
+//! **Limits.** Users who lack a transaction are read again until none does, or the deadline has passed. Answers marked
+//! `detail=` are exempt.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{Answer, Ask, Error, Reader, spent::Spent, turns::Kind};
+use crate::{
+    domain::{AssetId, Seq, Snapshot, UserId},
+    source::isolation::lagging,
+};
+
+impl Reader {
+    /// The balances of many users, in the order asked.
+    ///
+    /// # Errors
+    /// The first failure of any of them.
+    pub async fn read_many(
+        self: &Arc<Self>,
+        users: &[UserId],
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Error> {
+        let Some(isolation) = self.source.isolation() else {
+            return self.read_each(users, deadline).await;
+        };
+        let mut began = isolation.now();
+        let mut answers = self.read_each(users, deadline).await?;
+        loop {
+            let Ok(transactions) = isolation.since(began) else {
+                began = isolation.now();
+                answers = self.read_each(users, deadline).await?;
+                continue;
+            };
+            if transactions.is_empty() {
+                return Ok(answers);
+            }
+            let torn = {
+                let shown = snapshots(users, &answers);
+                let seq = |user: UserId, asset: AssetId| -> Option<Option<Seq>> {
+                    let snapshot = shown.get(&user)?;
+                    Some(snapshot.get(asset).map(|balance| balance.seq))
+                };
+                lagging(&transactions, seq)
+            };
+            if torn.is_empty() {
+                return Ok(answers);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Deadline);
+            }
+            for user in torn {
+                let again = self.read_ledger(user, deadline).await?;
+                for (at, answer) in users.iter().zip(&mut answers) {
+                    if *at == user {
+                        *answer = again.clone();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read_ledger(
+        self: &Arc<Self>,
+        user: UserId,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let ask = Ask {
+            no_cache: true,
+            ..Ask::default()
+        };
+        let (now, mut spent) = (Instant::now(), Spent::default());
+        self.answer(Kind::Bulk, user, &ask, now, deadline, &mut spent)
+            .await
+    }
+}
+
+/// What was answered of each user, where it is as good as promised.
+fn snapshots(users: &[UserId], answers: &[Answer]) -> HashMap<UserId, Snapshot> {
+    let promised = users.iter().zip(answers);
+    promised
+        .filter(|(_, answer)| answer.trail.detail.is_none())
+        .map(|(user, answer)| (*user, answer.held.snapshot()))
+        .collect()
+}

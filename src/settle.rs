@@ -1,0 +1,171 @@
+//! Transactions and trades: written by the source, then in effect everywhere, then acknowledged.
+//!
+//! **Invariants.** What is acknowledged stands whole and has taken effect as a notification does. A repetition takes effect again,
+//! for the first time may have failed behind the ledger. All balances of a request take effect in one call.
+//!
+//! **Cancellation.** Dropped in the middle, transactions may stand and not be in effect everywhere: the same request completes it.
+//!
+//! **Limits.** The caller bounds the number of transactions; each call ends at its deadline.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    apply::{self, Applier},
+    domain::{AssetId, Notification, Outcome, Reference, StoredTransaction, Transaction},
+    source::{self, Source},
+    telemetry::{Meters, Settled},
+};
+
+/// Why transactions were not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The source failed; some of them may stand.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// They stand, and did not take effect everywhere.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+}
+
+/// Settles transactions.
+#[derive(Debug)]
+pub struct Settler {
+    source: Arc<dyn Source>,
+    applier: Arc<Applier>,
+    meters: Arc<Meters>,
+}
+
+impl Settler {
+    /// Over this source. From here on what it commits takes effect on this instance before anybody hears of it.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>, applier: Arc<Applier>, meters: Arc<Meters>) -> Self {
+        // The source must not keep alive what keeps it alive.
+        let takes = Arc::downgrade(&applier);
+        source.on_commit(Box::new(move |receipt, commit| {
+            if let Some(applier) = takes.upgrade() {
+                applier.committed(receipt, commit);
+            }
+        }));
+        Self {
+            source,
+            applier,
+            meters,
+        }
+    }
+
+    /// Writes transactions in this order, and makes what stands take effect.
+    ///
+    /// # Errors
+    /// [`Error`]; all of them may be sent again.
+    pub async fn settle(
+        &self,
+        transactions: &[Transaction],
+        deadline: Instant,
+    ) -> Result<Vec<Outcome>, Error> {
+        let begun = Instant::now();
+        let result = self.settle_all(transactions, deadline).await;
+        match &result {
+            Ok(_) => self.meters.ledger_took(begun.elapsed()),
+            Err(_) => {
+                let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
+                self.meters.settled(Settled::Failed, count);
+            }
+        }
+        result
+    }
+
+    async fn settle_all(
+        &self,
+        transactions: &[Transaction],
+        deadline: Instant,
+    ) -> Result<Vec<Outcome>, Error> {
+        let written = timeout_at(deadline, self.source.settle(transactions)).await;
+        let outcomes = written.unwrap_or(Err(source::Error::Timeout))?;
+        fail::fail_point!("ledger-written");
+        for (transaction, outcome) in transactions.iter().zip(&outcomes) {
+            self.count(transaction, outcome);
+        }
+        let news: Vec<Notification> = outcomes.iter().flat_map(notifications).collect();
+        if !news.is_empty() {
+            self.applier.announce(&news, deadline).await?;
+        }
+        Ok(outcomes)
+    }
+
+    fn count(&self, transaction: &Transaction, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Written(_) => Settled::Written,
+            Outcome::Repeated(_) => Settled::Repeated,
+            Outcome::Refused(_) => Settled::Refused,
+            Outcome::Conflict(_) => Settled::Conflict,
+        };
+        self.meters.settled(result, 1);
+        if result == Settled::Written {
+            for (asset, units) in moved(transaction) {
+                self.meters.ledger_moved(asset, units);
+            }
+        }
+    }
+
+    /// What stands under an id.
+    ///
+    /// # Errors
+    /// The source cannot answer.
+    pub async fn find(
+        &self,
+        reference: Reference,
+        deadline: Instant,
+    ) -> Result<Option<StoredTransaction>, source::Error> {
+        let found = timeout_at(deadline, self.source.transaction(reference)).await;
+        found.unwrap_or(Err(source::Error::Timeout))
+    }
+}
+
+fn notifications(outcome: &Outcome) -> Vec<Notification> {
+    match outcome {
+        Outcome::Written(receipt) | Outcome::Repeated(receipt) => receipt.notifications().collect(),
+        Outcome::Refused(_) | Outcome::Conflict(_) => Vec::new(),
+    }
+}
+
+/// Raw units of each asset that a transaction credits or debits, whichever is more.
+fn moved(transaction: &Transaction) -> BTreeMap<AssetId, u64> {
+    let mut both: BTreeMap<AssetId, (u128, u128)> = BTreeMap::new();
+    for change in &transaction.changes {
+        let (credited, debited) = both.entry(change.asset).or_default();
+        for delta in [change.delta_avail, change.delta_frozen] {
+            let side = if delta < 0 {
+                &mut *debited
+            } else {
+                &mut *credited
+            };
+            *side = side.saturating_add(delta.unsigned_abs());
+        }
+    }
+    let units = |(credited, debited): (u128, u128)| {
+        u64::try_from(credited.max(debited)).unwrap_or(u64::MAX)
+    };
+    both.into_iter()
+        .map(|(asset, sides)| (asset, units(sides)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_is_the_larger_of_credits_and_debits_of_each_asset() {
+        let json = r#"{"transaction_id":1,"entries":[
+            {"user_id":1,"asset_id":1,"delta_avail":-5},{"user_id":2,"asset_id":1,"delta_avail":4},{"user_id":3,"asset_id":1,"delta_frozen":1},
+            {"user_id":1,"asset_id":2,"delta_avail":-3},{"user_id":4,"asset_id":3,"delta_avail":-7,"delta_frozen":7}]}"#;
+        let moved = moved(&Transaction::parse(json).unwrap());
+        let plain: Vec<_> = moved
+            .into_iter()
+            .map(|(asset, units)| (asset.get(), units))
+            .collect();
+        assert_eq!(plain, [(1, 5), (2, 3), (3, 7)]);
+    }
+}
