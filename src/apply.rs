@@ -2,21 +2,22 @@
 //! One path for every way in.
 //!
 //! **Invariants.** Idempotent and free of order: late, duplicate and replayed notifications are harmless. Nothing is acknowledged
-//! that did not take effect in Redis and here. A mark is made before memory is told.
+//! that did not take effect in Redis and here. A mark is made before memory is told. All changes of one user that one call
+//! brings become visible together, in each tier (promise P10).
 //!
 //! **Cancellation.** Dropped in the middle, Redis may have it and this instance not yet: the feed brings it here, and the
 //! sender, who has no acknowledgement, repeats it.
 //!
 //! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     audit::Sampler,
     clock,
-    domain::{Entry, Notification, Receipt, Said, UserId},
+    domain::{BalanceChange, Entry, Notification, Receipt, Said, UnixMillis, UserId},
     floor::Marks,
     source::{self, Commit, Source, Written},
     telemetry::{self, Meters, Op, Via},
@@ -118,11 +119,11 @@ impl Applier {
         deadline: Instant,
     ) -> Result<Applied, Error> {
         let heard_at = clock::wall();
+        let grouped = by_user(notifications);
         let result = match &self.redis {
             None => Ok(None),
             Some(redis) => {
-                match tokio::time::timeout_at(deadline, redis.apply(notifications, heard_at)).await
-                {
+                match tokio::time::timeout_at(deadline, redis.apply(&grouped, heard_at)).await {
                     Ok(Ok(effects)) => Ok(Some(effects)),
                     Ok(Err(fault)) => Err(Error::Unavailable(fault.word().into())),
                     Err(_) => Err(Error::Deadline),
@@ -136,23 +137,22 @@ impl Applier {
         })?;
         fail::fail_point!("redis-took");
         let mut applied = Applied::default();
-        for (at, notification) in notifications.iter().enumerate() {
-            let news_here = self.take_news(&News::from_notification(notification, heard_at));
-            let old = match &effects {
-                Some(effects) => effects.get(at).is_some_and(|effect| effect.old),
-                None => !news_here,
+        let mut effects = effects.map(Vec::into_iter);
+        for one_users in grouped.chunk_by(|one, other| one.user == other.user) {
+            let Some(user) = one_users.first().map(|first| first.user) else {
+                continue;
             };
-            let count = if old {
-                &mut applied.old
-            } else {
-                &mut applied.applied
-            };
-            *count = count.saturating_add(1);
-            if let (false, Some(created_at)) = (old, notification.created_at) {
-                let millis =
-                    u64::try_from(clock::wall().0.saturating_sub(created_at.0)).unwrap_or(0);
-                self.meters
-                    .notification_delay(Duration::from_millis(millis));
+            let changes: Vec<_> = one_users
+                .iter()
+                .map(|notification| BalanceChange::new(notification, heard_at))
+                .collect();
+            let news_here = self.take_changes(user, &changes);
+            for (notification, is_news) in one_users.iter().zip(news_here) {
+                let old = match &mut effects {
+                    Some(effects) => effects.next().is_some_and(|effect| effect.old),
+                    None => !is_news,
+                };
+                self.count_effect(&mut applied, old, notification.created_at);
             }
         }
         fail::fail_point!("took-effect");
@@ -163,46 +163,54 @@ impl Applier {
         Ok(applied)
     }
 
-    /// The effect on this instance alone: what the feed brings.
-    pub fn take(&self, news: &News) {
-        let _ = self.take_news(news);
+    fn count_effect(&self, applied: &mut Applied, old: bool, created_at: Option<UnixMillis>) {
+        let count = if old {
+            &mut applied.old
+        } else {
+            &mut applied.applied
+        };
+        *count = count.saturating_add(1);
+        if let (false, Some(created_at)) = (old, created_at) {
+            let millis = u64::try_from(clock::wall().0.saturating_sub(created_at.0)).unwrap_or(0);
+            self.meters
+                .notification_delay(Duration::from_millis(millis));
+        }
     }
 
-    /// As [`Applier::take`]; true if it was news here.
-    fn take_news(&self, news: &News) -> bool {
-        match *news {
-            News::Changed {
-                user,
-                asset,
-                seq,
-                balance,
-            } => {
-                let is_news = self.marks.changed(user, asset, seq, balance);
-                fail::fail_point!("marked");
-                match &balance {
-                    Some(balance) => self.memory.forward(user, balance),
-                    None => self.memory.doubt_below(user, asset, seq),
-                }
-                if is_news {
-                    self.sampler.changed(user, asset, seq);
-                }
-                is_news
-            }
-            News::Reread { user, asset } => {
-                self.marks.reread(user, asset);
-                self.memory.doubt_all(user);
-                true
+    /// The effect on this instance alone: what the feed brings.
+    pub fn take(&self, news: &News) {
+        match news {
+            News::Changed { user, changes } => {
+                let _ = self.take_changes(*user, changes);
             }
             News::Dropped { user, floors } => {
-                if floors {
-                    self.marks.forget(user);
+                if *floors {
+                    self.marks.forget(*user);
                 } else {
-                    self.marks.reread(user, None);
+                    self.marks.reread(*user, None);
                 }
-                self.memory.forget(user);
-                true
+                self.memory.forget(*user);
             }
         }
+    }
+
+    /// One user's changes take effect on this instance in one step: the mark, then memory. Returns for each whether it was news.
+    fn take_changes(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
+        if changes.len() > 1 && !together() {
+            let one_by_one = changes.chunks(1);
+            return one_by_one
+                .flat_map(|one| self.take_changes(user, one))
+                .collect();
+        }
+        let news = self.marks.advance(user, changes);
+        fail::fail_point!("marked");
+        self.memory.advance(user, changes);
+        for (change, is_news) in changes.iter().zip(&news) {
+            if let (BalanceChange::Moved { asset, seq, .. }, true) = (change, *is_news) {
+                self.sampler.changed(user, *asset, *seq);
+            }
+        }
+        news
     }
 
     /// Changes may have been missed: everything held, and every load under way, counts for nothing.
@@ -348,27 +356,18 @@ impl Applier {
     }
 }
 
-impl News {
-    fn from_notification(notification: &Notification, heard_at: crate::domain::UnixMillis) -> Self {
-        let user = notification.user;
-        match notification.said {
-            Said::Values { asset, seq, .. } => Self::Changed {
-                user,
-                asset,
-                seq,
-                balance: notification.balance(heard_at),
-            },
-            Said::Seq { asset, seq } => Self::Changed {
-                user,
-                asset,
-                seq,
-                balance: None,
-            },
-            Said::Asset { asset } => Self::Reread {
-                user,
-                asset: Some(asset),
-            },
-            Said::User => Self::Reread { user, asset: None },
-        }
+/// The changes of one user are taken together; not so where a test looks what happens otherwise.
+fn together() -> bool {
+    fail::fail_point!("one-by-one", |_| false);
+    true
+}
+
+/// Those of one user stand together, in the order in which they came. Users may stand in any order.
+fn by_user(notifications: &[Notification]) -> Cow<'_, [Notification]> {
+    if notifications.is_sorted_by_key(|notification| notification.user) {
+        return Cow::Borrowed(notifications);
     }
+    let mut sorted = notifications.to_vec();
+    sorted.sort_by_key(|notification| notification.user);
+    Cow::Owned(sorted)
 }

@@ -1,13 +1,14 @@
 //! What the service talks about: ids, amounts, balances, snapshots, floors, notifications, the catalogue.
 //!
-//! **Invariants.** A balance never travels without its seq. Merging is by the higher seq of a (user, asset), so it is
-//! idempotent, commutative and associative. Money is an integer; no operation here wraps or rounds.
+//! **Invariants.** A balance never travels without its seq. Merging takes the higher seq of a (user, asset), and at equal seq
+//! what the ledger says ([`takes_place`]). Money is an integer; no operation here wraps or rounds.
 //!
 //! **Deliberately absent**: input and output, clocks, randomness. Everything here is a pure function of its arguments.
 
 mod amount;
 mod balance;
 mod catalogue;
+mod change;
 mod entry;
 mod floors;
 mod ids;
@@ -18,8 +19,9 @@ mod trade;
 mod transaction;
 
 pub use amount::Amount;
-pub use balance::{Balance, Snapshot};
+pub use balance::{Balance, Snapshot, Word, takes_place};
 pub use catalogue::{Asset, Catalogue, CatalogueError, Symbol};
+pub use change::BalanceChange;
 pub use entry::{Entry, EntryWire};
 pub use floors::Floors;
 pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};

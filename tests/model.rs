@@ -48,6 +48,11 @@ const NEEDED: &[(Rule, &str)] = &[
     (Rule::AnnouncedBySeq, "warm memory, memory evicts"),
     (Rule::MarkBeforeMemory, "one instance, two readers"),
     (Rule::GuardedKeep, "one instance, two readers"),
+    (
+        Rule::OneScript,
+        "two assets in one request, two readers elsewhere",
+    ),
+    (Rule::OneStep, "two assets in one request, two readers here"),
 ];
 
 /// Rules that [`Rule::RereadForRedis`] stands behind: what each lets through is seen without both.

@@ -19,25 +19,22 @@ pub struct Balance {
     pub said_at: UnixMillis,
 }
 
-impl Balance {
-    /// The newer of two balances of the same asset. Of two with one seq the one that knows more is taken, then the one
-    /// said later, so that the choice does not depend on the order of arrival.
-    #[must_use]
-    fn newer(self, other: Self) -> Self {
-        let rank = |balance: &Self| {
-            (
-                balance.seq,
-                balance.updated_at,
-                balance.said_at,
-                balance.avail,
-                balance.frozen,
-            )
-        };
-        if rank(&other) > rank(&self) {
-            other
-        } else {
-            self
-        }
+/// Where a balance comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// A notification carried it.
+    Told,
+    /// The ledger said it, or a table that is derived from the ledger.
+    Ledger,
+}
+
+/// The merge rule: whether a balance at `seq` takes the place of one at `held` in the same asset. The higher seq does; at equal
+/// seq the ledger's word does, and a notification's does not. The scripts have the same rule (`takes_place` in `entry.lua`).
+#[must_use]
+pub fn takes_place(held: Option<Seq>, seq: Seq, word: Word) -> bool {
+    match word {
+        Word::Told => held < Some(seq),
+        Word::Ledger => held <= Some(seq),
     }
 }
 
@@ -48,22 +45,23 @@ impl Balance {
 pub struct Snapshot(Vec<Balance>);
 
 impl Snapshot {
-    /// The newest of what is given for each asset, in any order.
+    /// The highest seq of what is given for each asset; at equal seq what stands first.
     #[must_use]
     pub fn new(balances: Vec<Balance>) -> Self {
         let mut balances = balances;
         balances.sort_by_key(|balance| balance.asset);
         balances.dedup_by(|next, kept| {
             let same = next.asset == kept.asset;
-            if same {
-                *kept = kept.newer(*next);
+            if same && takes_place(Some(kept.seq), next.seq, Word::Told) {
+                *kept = *next;
             }
             same
         });
         Self(balances)
     }
 
-    /// Both, the higher seq of each asset: idempotent, commutative, associative.
+    /// Both, the higher seq of each asset; at equal seq this one's balance, so the ledger's word is merged *with* what is held.
+    /// Idempotent and associative, and commutative in the seqs.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
         if other.0.is_empty() {
@@ -76,8 +74,8 @@ impl Snapshot {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let covered = |theirs: &Balance| {
-            self.get(theirs.asset)
-                .is_some_and(|ours| ours.newer(*theirs) == *ours)
+            let ours = self.get(theirs.asset).map(|ours| ours.seq);
+            !takes_place(ours, theirs.seq, Word::Told)
         };
         other.0.iter().all(covered)
     }
@@ -151,7 +149,37 @@ pub mod strategies {
 mod tests {
     use proptest::prelude::*;
 
-    use super::strategies::snapshot;
+    use super::{strategies::snapshot, *};
+
+    /// Held seq, new seq, whose word the new one is, and whether it takes the place. `tests/it/redis_scripts_merge.rs` asks the
+    /// scripts the same.
+    const CASES: &str = include_str!("../../tests/fixtures/merge_cases.txt");
+
+    #[test]
+    fn the_merge_rule_is_the_one_of_the_table() {
+        let cases = CASES.lines().filter(|line| !line.starts_with('#'));
+        for case in cases {
+            let words: Vec<_> = case.split_whitespace().collect();
+            let [held, new, word, takes] = words[..] else {
+                panic!("{case}");
+            };
+            let seq = |text: &str| text.parse().ok().and_then(|seq: i64| Seq::new(seq).ok());
+            let word = match word {
+                "told" => Word::Told,
+                "ledger" => Word::Ledger,
+                other => panic!("{other}"),
+            };
+            let new = seq(new).unwrap();
+            assert_eq!(takes_place(seq(held), new, word), takes == "yes", "{case}");
+        }
+    }
+
+    fn seqs(snapshot: &Snapshot) -> Vec<(AssetId, Seq)> {
+        let balances = snapshot.balances().iter();
+        balances
+            .map(|balance| (balance.asset, balance.seq))
+            .collect()
+    }
 
     proptest! {
         #[test]
@@ -160,8 +188,13 @@ mod tests {
         }
 
         #[test]
-        fn merge_is_commutative(a in snapshot(), b in snapshot()) {
-            prop_assert_eq!(a.merge(&b), b.merge(&a));
+        fn merge_is_commutative_in_the_seqs_and_this_ones_word_counts_at_equal_seq(a in snapshot(), b in snapshot()) {
+            let merged = a.merge(&b);
+            prop_assert_eq!(seqs(&merged), seqs(&b.merge(&a)));
+            for ours in a.balances() {
+                let higher = b.get(ours.asset).filter(|theirs| theirs.seq > ours.seq);
+                prop_assert_eq!(merged.get(ours.asset), Some(higher.unwrap_or(ours)));
+            }
         }
 
         #[test]

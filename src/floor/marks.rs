@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use memo::Memo;
 
-use crate::domain::{AssetId, Balance, Floors, Seq, Snapshot, UserId};
+#[cfg(test)]
+use crate::domain::Balance;
+use crate::domain::{AssetId, BalanceChange, Floors, Seq, Snapshot, UserId};
 
 /// Users per generation.
 pub const MARKS_MAX: usize = 1_000_000;
 const SHARDS: usize = 16;
-/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
-const REREAD_MAX: usize = 64;
 
 /// What is known of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -156,40 +156,54 @@ impl Marks {
         told.flatten().map(|(_, seq, told)| (seq, told))
     }
 
-    /// A notification said that the user's balance in this asset is at `seq`, and maybe what it is. True if that is news.
-    pub fn changed(
-        &self,
-        user: UserId,
-        asset: AssetId,
-        seq: Seq,
-        balance: Option<Balance>,
-    ) -> bool {
+    /// Notifications said that the user's balances changed so. A reader sees all of these changes in the mark, or none. Returns
+    /// for each whether it is news.
+    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
+        let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
+        let rereads = if changes.iter().any(unknown) {
+            let before = self.rereads.fetch_add(1, Ordering::Relaxed);
+            before.saturating_add(1)
+        } else {
+            0
+        };
+        let mut news = Vec::with_capacity(changes.len());
         self.mark(user, true, |memo| {
-            if let Some(balance) = balance {
-                let news = memo.news();
-                news.told = news.told.merge(&Snapshot::new(vec![balance]));
-            }
-            memo.notify(asset, seq, self.ttl, Instant::now())
-        })
+            let now = Instant::now();
+            news.extend(changes.iter().map(|change| match *change {
+                BalanceChange::Moved {
+                    asset,
+                    seq,
+                    balance,
+                } => {
+                    if let Some(balance) = balance {
+                        let news = memo.news();
+                        news.told = news.told.merge(&Snapshot::new(vec![balance]));
+                    }
+                    memo.notify(asset, seq, self.ttl, now)
+                }
+                BalanceChange::Unknown { asset } => {
+                    memo.reread_later(asset, rereads);
+                    true
+                }
+            }));
+            true
+        });
+        news
     }
 
     /// A notification said that this asset (or any) of the user changed, not to what.
     pub fn reread(&self, user: UserId, asset: Option<AssetId>) {
-        let count = self
-            .rereads
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1);
-        self.mark(user, true, |memo| {
-            let news = memo.news();
-            news.reread = count;
-            if let Some(asset) = asset
-                && !news.reread_assets.contains(&asset)
-                && news.reread_assets.len() < REREAD_MAX
-            {
-                news.reread_assets.push(asset);
-            }
-            true
-        });
+        self.advance(user, &[BalanceChange::Unknown { asset }]);
+    }
+
+    #[cfg(test)]
+    fn changed(&self, user: UserId, asset: AssetId, seq: Seq, balance: Option<Balance>) -> bool {
+        let change = BalanceChange::Moved {
+            asset,
+            seq,
+            balance,
+        };
+        self.advance(user, &[change]) == [true]
     }
 
     /// The user was read from the ledger by a load that began when this many notifications without a seq were known.

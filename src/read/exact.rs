@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use super::{Answer, Ask, Error, Reader, spent::Spent, turns::Kind};
 use crate::{
     clock,
-    domain::UserId,
+    domain::{Floors, Snapshot, UserId},
     render::Held,
+    source::Cost,
+    tiers::redis::Known,
     trail::{Forward, Tier, Trail},
 };
 
@@ -37,7 +39,9 @@ impl Reader {
         let mut pause = Duration::from_millis(1);
         loop {
             let place = self.doors.place(user, start, None).await?;
-            snapshot = self.look_again(user, snapshot, &ask.min_seq, spent).await?;
+            snapshot = self
+                .look_at_all(user, snapshot, &ask.min_seq, spent)
+                .await?;
             // Who only waits keeps no place among the loads.
             drop(place);
             if ask.min_seq.met_by(&snapshot) {
@@ -57,9 +61,7 @@ impl Reader {
             .copied()
             .collect();
         self.marks.shown(user, &snapshot);
-        for balance in &newer {
-            self.memory.forward(user, balance);
-        }
+        self.memory.raise(user, &snapshot);
         if let Some(redis) = &self.redis {
             redis.observed(user, &newer).await;
         }
@@ -78,5 +80,27 @@ impl Reader {
             held: Held::new(&self.catalogue, &snapshot, clock::wall()),
             trail,
         })
+    }
+
+    /// The newest ledger rows of all the user's assets: of those that `min_seq` names alone, half of a settlement would be shown,
+    /// and kept.
+    async fn look_at_all(
+        &self,
+        user: UserId,
+        snapshot: Snapshot,
+        min_seq: &Floors,
+        spent: &mut Spent,
+    ) -> Result<Snapshot, Error> {
+        let known = Known {
+            snapshot,
+            floors: min_seq.clone(),
+            assets: Vec::new(),
+        };
+        let wanted = self.wanted(user, &self.marks.of(user), &known);
+        let (begun, cost) = (Instant::now(), Cost::default());
+        let rows = self.source.latest_counting(user, &wanted, &cost).await;
+        spent.source = spent.source.saturating_add(begun.elapsed());
+        spent.add(&cost);
+        Ok(rows?.merge(&known.snapshot))
     }
 }

@@ -282,13 +282,13 @@ impl Reader {
             .collect();
         let more = self.source.latest_counting(user, &more, cost).await?;
         Ok(Loaded {
-            snapshot: viewed.merge(&ledger).merge(&more),
+            snapshot: ledger.merge(&more).merge(&viewed),
             from_ledger: true,
         })
     }
 
     /// The assets of the catalogue, of what is held and of the floors, ascending: a ledger cannot be listed by user.
-    fn wanted(&self, user: UserId, mark: &Mark, known: &Known) -> Vec<AssetId> {
+    pub(super) fn wanted(&self, user: UserId, mark: &Mark, known: &Known) -> Vec<AssetId> {
         let mut wanted: BTreeSet<_> = self.catalogue.ids().collect();
         wanted.extend(mark.floors.iter().map(|(asset, _)| asset));
         wanted.extend(mark.reread_assets.iter().copied());
@@ -354,7 +354,7 @@ impl Reader {
         let rows = self.source.latest_counting(user, &unmet, &cost).await;
         spent.source = spent.source.saturating_add(begun.elapsed());
         spent.add(&cost);
-        Ok(snapshot.merge(&rows?))
+        Ok(rows?.merge(&snapshot))
     }
 
     /// Memory keeps what the marks know as shown, if nothing happened that it does not know.

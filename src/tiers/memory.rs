@@ -29,7 +29,7 @@ use near::{Near, State};
 use stripes::Stripes;
 
 use crate::{
-    domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
+    domain::{AssetId, BalanceChange, Catalogue, Seq, Snapshot, UserId, Word, takes_place},
     render::Held,
     telemetry::{Evicted, Meters},
 };
@@ -169,7 +169,15 @@ impl Memory {
             let there = there.filter(|there| there.generation == new.generation);
             // What is loaded again is mostly what was held.
             let other = there.filter(|there| there.held != new.held);
-            let merged = other.map(|other| other.held.snapshot().merge(snapshot));
+            // At equal seq the word of the later load counts.
+            let merged = other.map(|other| {
+                let held = other.held.snapshot();
+                if other.loaded > new.loaded {
+                    held.merge(snapshot)
+                } else {
+                    snapshot.merge(&held)
+                }
+            });
             let new = match merged {
                 Some(merged) if merged != *snapshot => {
                     guard(&merged).then(|| self.with(new, &merged))
@@ -182,44 +190,48 @@ impl Memory {
         kept
     }
 
-    /// A newer balance: what is held moves forward in place. What is not held stays so: one balance is no snapshot.
-    pub fn forward(&self, user: UserId, balance: &Balance) {
+    /// One user's changes take effect in one step: what is held moves forward in place, and is doubted where a change says less
+    /// than that. What is not held stays so: some balances are no snapshot. A fill that is being decided is waited for.
+    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) {
         self.change(user, |there| {
             let there = there?;
             let held = there.held.snapshot();
-            is_below(&held, balance.asset, balance.seq)
-                .then(|| self.with(&there, &held.merge(&Snapshot::new(vec![*balance]))))
+            let carried = changes.iter().filter_map(|change| match change {
+                BalanceChange::Moved { balance, .. } => *balance,
+                BalanceChange::Unknown { .. } => None,
+            });
+            let carried: Vec<_> = carried
+                .filter(|balance| is_below(&held, balance.asset, balance.seq))
+                .collect();
+            let moves = !carried.is_empty();
+            let newest = if moves {
+                held.merge(&Snapshot::new(carried))
+            } else {
+                held
+            };
+            let doubts = changes.iter().any(|change| match change {
+                BalanceChange::Moved { asset, seq, .. } => is_below(&newest, *asset, *seq),
+                BalanceChange::Unknown { .. } => true,
+            });
+            let there = Kept {
+                doubted: there.doubted || doubts,
+                ..there
+            };
+            if moves {
+                Some(self.with(&there, &newest))
+            } else {
+                doubts.then_some(there)
+            }
         });
     }
 
-    /// Newer balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
+    /// Balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
     pub fn raise(&self, user: UserId, shown: &Snapshot) {
         self.change(user, |there| {
             let there = there?;
             let held = there.held.snapshot();
-            let merged = held.merge(shown);
+            let merged = shown.merge(&held);
             (merged != held).then(|| self.with(&there, &merged))
-        });
-    }
-
-    /// What is held is not shown any more if it is below that seq.
-    pub fn doubt_below(&self, user: UserId, asset: AssetId, seq: Seq) {
-        self.doubt(user, |kept| is_below(&kept.held.snapshot(), asset, seq));
-    }
-
-    /// What is held is not shown any more. A fill that is being decided is waited for, and doubted.
-    pub fn doubt_all(&self, user: UserId) {
-        self.doubt(user, |_| true);
-    }
-
-    fn doubt(&self, user: UserId, when: impl FnOnce(&Kept) -> bool) {
-        self.change(user, |there| {
-            there
-                .filter(|there| !there.doubted && when(there))
-                .map(|there| Kept {
-                    doubted: true,
-                    ..there
-                })
         });
     }
 
@@ -261,7 +273,7 @@ impl Memory {
 }
 
 fn is_below(held: &Snapshot, asset: AssetId, seq: Seq) -> bool {
-    held.get(asset).is_none_or(|balance| balance.seq < seq)
+    takes_place(held.get(asset).map(|balance| balance.seq), seq, Word::Told)
 }
 
 impl std::fmt::Debug for Memory {

@@ -61,6 +61,8 @@ mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
 #[cfg(test)]
+mod redis_scripts_whole;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_feed;
 #[cfg(test)]
@@ -83,6 +85,8 @@ mod settlement_instances;
 mod settlement_pair;
 #[cfg(test)]
 mod settlement_support;
+#[cfg(test)]
+mod settlement_whole;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]

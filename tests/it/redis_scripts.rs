@@ -152,22 +152,18 @@ fn seqs_above_two_to_the_53_are_compared_exactly() {
 #[test]
 fn what_could_not_be_told_is_told_by_the_repeated_notification() {
     let mut desk = Desk::new();
-    let args = [
-        VERSION, "e1", "600000", "0", "7", "1", "6", "60 0 - 5", "7", "1", "7", "70 0 - 5", "7",
-        "1", "6", "60 0 - 5",
-    ];
-    let keys = [FEED, KEY, KEY, KEY];
-    let apply = |desk: &mut Desk| desk.try_run::<Vec<i64>>(script!("apply"), &keys, &args);
+    let apply =
+        |desk: &mut Desk| desk.apply_all(&[(1, 6, Some(60)), (1, 7, Some(70)), (1, 6, Some(60))]);
     let () = desk.redis.ask(&["ACL", "SETUSER", "default", "-xadd"]);
     let refused = apply(&mut desk).unwrap_err();
     assert!(
-        refused.to_string().contains("the feed cannot be written"),
+        refused.to_string().contains("can't run this command"),
         "{refused}"
     );
-    assert!(desk.fields()["f:1"].starts_with("7 0 "), "the floor stands");
+    assert!(desk.fields().is_empty(), "nothing has happened");
     assert_eq!(desk.news(), 0);
     let () = desk.redis.ask(&["ACL", "SETUSER", "default", "+xadd"]);
-    assert_eq!(apply(&mut desk).unwrap(), [1, 1, 1], "known, and told now");
+    assert_eq!(apply(&mut desk).unwrap(), [0, 0, 1]);
     assert_eq!(desk.news(), 1, "in one entry");
     assert!(desk.fields()["f:1"].starts_with("7 7 "));
     assert_eq!(apply(&mut desk).unwrap(), [1, 1, 1]);
@@ -278,6 +274,14 @@ fn in_a_cluster_the_news_goes_out_in_steps_and_is_remembered_last() {
         assert!(desk.fields()["f:1"].starts_with(&told), "{told}");
     }
     assert_eq!(apart(&mut desk), (1, 0));
+    let args = [
+        VERSION, "e1", "600000", "apart", "7", "2", "1", "8", "80 0 - 5", "2", "3", "",
+    ];
+    let both: Vec<i64> = desk.run(script!("apply"), &[KEY], &args);
+    assert_eq!(both, [2, 2], "one user's changes, together");
+    let _: i64 = desk.run(script!("announced"), &[KEY], &["1", "8", "2", "3"]);
+    let both: Vec<i64> = desk.run(script!("apply"), &[KEY], &args);
+    assert_eq!(both, [1, 1], "both were told");
     let () = desk.redis.ask(&["DEL", KEY]);
     let _: i64 = desk.run(script!("announced"), &[KEY], &["1", &seq(9)]);
     assert!(

@@ -110,6 +110,12 @@ impl Inst {
 
     /// `Marks::changed` and `Marks::reread`
     pub fn changed(&mut self, rules: Rules, now: Tick, news: News) {
+        for part in news.parts() {
+            self.changed_part(rules, now, part);
+        }
+    }
+
+    fn changed_part(&mut self, rules: Rules, now: Tick, news: News) {
         if news.form == Form::Asset {
             self.rereads += 1;
             let count = self.rereads;
@@ -230,6 +236,12 @@ impl Inst {
 
     /// `Memory::forward`, `Memory::drop_below`, `Memory::forget`
     pub fn tell(&mut self, rules: Rules, now: Tick, news: News) {
+        for part in news.parts() {
+            self.tell_part(rules, now, part);
+        }
+    }
+
+    fn tell_part(&mut self, rules: Rules, now: Tick, news: News) {
         let Some(kept) = &mut self.memory else {
             if !rules.holds(Rule::ValuesAreNoSnapshot) && news.form == Form::Values {
                 let mut snapshot = [0, 0];

@@ -342,13 +342,20 @@ fn land(world: &World, state: &mut State, at: usize, index: usize, snapshot: Seq
     for reader in load.readers {
         let compared = world.rules.holds(Rule::FollowersCompare);
         if behind || !compared || meets(snapshot, reader.floors) {
-            show(state, at, snapshot, reader.duty, behind);
+            show(world, state, at, snapshot, reader.duty, behind);
         }
     }
 }
 
 /// An answer leaves.
-pub fn show(state: &mut State, at: usize, snapshot: Seqs, duty: Duty, behind: bool) {
+pub fn show(
+    world: &World,
+    state: &mut State,
+    at: usize,
+    snapshot: Seqs,
+    duty: Duty,
+    behind: bool,
+) {
     if !behind && state.broken.is_none() {
         state.broken = if snapshot.contains(&0) {
             Some(Broken::Part)
@@ -358,6 +365,8 @@ pub fn show(state: &mut State, at: usize, snapshot: Seqs, duty: Duty, behind: bo
             Some(Broken::SettledElsewhere)
         } else if !meets(snapshot, duty.showed) {
             Some(Broken::Backwards)
+        } else if world.scope.notes.iter().any(|note| note.torn_in(snapshot)) {
+            Some(Broken::Torn)
         } else {
             None
         };

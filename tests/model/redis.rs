@@ -32,6 +32,24 @@ pub struct News {
     pub asset: Asset,
     pub seq: u8,
     pub form: Form,
+    /// The seq of the other asset, which comes with its values in the same request; 0 is none.
+    pub with: u8,
+}
+
+impl News {
+    /// What it says of each asset, one at a time.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let first = Self { with: 0, ..self };
+        let second = Self {
+            asset: 1 - self.asset,
+            seq: self.with,
+            form: Form::Values,
+            with: 0,
+        };
+        [first, second]
+            .into_iter()
+            .take(if self.with > 0 { 2 } else { 1 })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -126,6 +144,45 @@ impl Entry {
             && (self.epoch == epoch || !rules.holds(Rule::EpochCompared))
             && self.until > now
             && (0..ASSETS).all(|asset| self.balances[asset] >= floors[asset])
+    }
+
+    /// One change of `apply.lua`: whether it was known, and whether it was announced.
+    fn apply_part(
+        &mut self,
+        rules: Rules,
+        now: Tick,
+        expires: Tick,
+        absent: bool,
+        part: News,
+    ) -> (bool, bool) {
+        let News {
+            asset, seq, form, ..
+        } = part;
+        if form == Form::Asset {
+            (self.whole, self.reread[asset]) = (false, expires);
+            return (false, false);
+        }
+        let floor = self.floors[asset].0;
+        let old = floor >= seq || self.balances[asset] >= seq;
+        if floor <= seq && rules.holds(Rule::RedisFloors) {
+            self.floors[asset] = (seq, expires);
+        }
+        if form == Form::Values && self.balances[asset] < seq {
+            self.balances[asset] = seq;
+            if !rules.holds(Rule::ValuesAreNoSnapshot) && absent {
+                (self.whole, self.until) = (true, now + SNAPSHOT_TTL);
+            }
+            if self.until == 0 && !rules.holds(Rule::Whole) {
+                self.until = now + SNAPSHOT_TTL;
+            }
+        }
+        if self.balances[asset] < seq {
+            self.whole = false;
+            if !rules.holds(Rule::Whole) {
+                self.until = 0;
+            }
+        }
+        (old, self.told[asset] >= seq)
     }
 }
 
@@ -233,7 +290,6 @@ impl Data {
         news: News,
         id: Id,
     ) {
-        let News { asset, seq, form } = news;
         let there = self.entry(now);
         let mut entry = there.unwrap_or_default();
         if entry.epoch != epoch && rules.holds(Rule::EpochCompared) {
@@ -241,44 +297,27 @@ impl Data {
         }
         entry.epoch = epoch;
         let expires = now + floor_ttl;
-        let (mut old, mut announce) = (false, true);
-        if form == Form::Asset {
-            (entry.whole, entry.reread[asset]) = (false, expires);
-        } else {
-            let floor = entry.floors[asset].0;
-            old = floor >= seq || entry.balances[asset] >= seq;
-            if floor <= seq && rules.holds(Rule::RedisFloors) {
-                entry.floors[asset] = (seq, expires);
-            }
-            if form == Form::Values && entry.balances[asset] < seq {
-                entry.balances[asset] = seq;
-                if !rules.holds(Rule::ValuesAreNoSnapshot) && there.is_none() {
-                    (entry.whole, entry.until) = (true, now + SNAPSHOT_TTL);
+        let mut untold: Option<News> = None;
+        for part in news.parts() {
+            let (old, told) = entry.apply_part(rules, now, expires, there.is_none(), part);
+            let announce = if rules.holds(Rule::AnnouncedBySeq) {
+                !told
+            } else {
+                !old
+            };
+            if announce {
+                if part.form != Form::Asset {
+                    entry.told[part.asset] = part.seq;
                 }
-                if entry.until == 0 && !rules.holds(Rule::Whole) {
-                    entry.until = now + SNAPSHOT_TTL;
-                }
+                untold = untold.map_or(Some(part), |_| Some(news));
             }
-            if entry.balances[asset] < seq {
-                entry.whole = false;
-                if !rules.holds(Rule::Whole) {
-                    entry.until = 0;
-                }
-            }
-            announce = entry.told[asset] < seq;
         }
         if rules.holds(Rule::Lease) {
             entry.lease = None;
         }
         entry.expires = entry.expires.max(expires);
-        if !rules.holds(Rule::AnnouncedBySeq) {
-            announce = !old;
-        }
-        if announce {
-            self.post(id, Some(news));
-            if form != Form::Asset {
-                entry.told[asset] = seq;
-            }
+        if untold.is_some() {
+            self.post(id, untold);
         }
         self.entry = Some(entry);
     }

@@ -52,6 +52,11 @@ pub enum Rule {
     /// What Redis holds is compared with what this instance was told (`Reader::accept`).
     AcceptCompares,
 
+    /// P10: one script takes all changes of a user that one request carries (`apply.lua`).
+    OneScript,
+    /// P10: marks, then memory, take them in one step each (`Applier::take_changes`).
+    OneStep,
+
     /// What was shown and not kept moves what memory holds.
     ShownMovesMemory,
     /// The connection that the feed is read on leads to the server that the session was opened to.

@@ -10,8 +10,12 @@ const VALUES: Note = Note {
     asset: 0,
     seq: 2,
     form: Form::Values,
+    with: 0,
     times: 1,
 };
+/// One request with two balances: both by their values, or one by its seq only.
+const BOTH: Note = Note { with: 2, ..VALUES };
+const SEQ_AND_VALUES: Note = Note { with: 2, ..SEQ };
 const SEQ: Note = Note {
     form: Form::Seq,
     ..VALUES
@@ -73,6 +77,45 @@ pub const SCOPES: &[Scope] = &[
         written: 2,
         notes: &[VALUES, Note { asset: 1, ..SEQ }],
         reads: [0, 2],
+        ..PLAIN
+    },
+    Scope {
+        name: "two assets in one request, two readers here",
+        writes: &[(0, 2), (1, 2)],
+        written: 2,
+        notes: &[BOTH],
+        reads: [2, 0],
+        warm_memory: true,
+        faults: &[(Fault::EvictMemory(0), 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "two assets in one request, two readers elsewhere",
+        writes: &[(0, 2), (1, 2)],
+        written: 2,
+        notes: &[Note { times: 2, ..BOTH }],
+        reads: [0, 2],
+        warm_redis: true,
+        faults: &[(Fault::EvictMemory(1), 1), (Fault::LoseEntry, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "two assets in one request, a seq and values",
+        writes: &[(0, 2), (1, 2)],
+        written: 2,
+        notes: &[SEQ_AND_VALUES],
+        reads: [1, 1],
+        warm_memory: true,
+        ..PLAIN
+    },
+    Scope {
+        name: "two assets in one request before their rows",
+        writes: &[],
+        written: 0,
+        ahead: true,
+        notes: &[BOTH],
+        reads: [1, 1],
+        warm_redis: true,
         ..PLAIN
     },
     Scope {

@@ -41,6 +41,7 @@ pub enum Broken {
     SettledElsewhere,
     Backwards,
     Part,
+    Torn,
 }
 
 /// A notification that may be sent.
@@ -49,8 +50,18 @@ pub struct Note {
     pub asset: Asset,
     pub seq: u8,
     pub form: Form,
+    /// The seq of the other asset in the same request, with its values; 0 is none.
+    pub with: u8,
     /// Once, or with duplicates.
     pub times: u8,
+}
+
+impl Note {
+    /// The snapshot shows one of the two balances that one request carries, and not the other.
+    pub fn torn_in(&self, snapshot: Seqs) -> bool {
+        let other = snapshot[1 - self.asset];
+        self.with > 0 && (snapshot[self.asset] >= self.seq) != (other >= self.with)
+    }
 }
 
 /// How much of everything there is.

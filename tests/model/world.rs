@@ -64,6 +64,7 @@ pub struct World {
     pub rules: Rules,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Script,
     Mark,
@@ -71,14 +72,36 @@ enum Step {
 }
 
 impl World {
-    fn steps(&self) -> [Step; 3] {
-        if !self.rules.holds(Rule::RedisFirst) {
-            [Step::Mark, Step::Tell, Step::Script]
-        } else if self.rules.holds(Rule::MarkBeforeMemory) {
-            [Step::Script, Step::Mark, Step::Tell]
+    /// Each step, with the changes that it takes.
+    fn steps(&self, news: News) -> Vec<(Step, News)> {
+        let here = if self.rules.holds(Rule::MarkBeforeMemory) {
+            [Step::Mark, Step::Tell]
         } else {
-            [Step::Script, Step::Tell, Step::Mark]
+            [Step::Tell, Step::Mark]
+        };
+        let parts = |together: bool| -> Vec<News> {
+            if together {
+                vec![news]
+            } else {
+                news.parts().collect()
+            }
+        };
+        let scripts = parts(self.rules.holds(Rule::OneScript));
+        let scripts = scripts.into_iter().map(|some| (Step::Script, some));
+        let here = parts(self.rules.holds(Rule::OneStep))
+            .into_iter()
+            .flat_map(|some| here.map(|step| (step, some)));
+        if self.rules.holds(Rule::RedisFirst) {
+            scripts.chain(here).collect()
+        } else {
+            here.chain(scripts).collect()
         }
+    }
+
+    fn next_is_a_script(&self, applying: &Applying) -> bool {
+        let steps = self.steps(applying.news);
+        let next = steps.get(usize::from(applying.steps));
+        next.is_some_and(|(step, _)| matches!(step, Step::Script))
     }
 
     pub fn write(&self, state: &mut State) {
@@ -92,8 +115,10 @@ impl World {
         let Some(mut applying) = state.applying else {
             return;
         };
-        let (at, news, now) = (applying.at, applying.news, state.now);
-        match self.steps()[usize::from(applying.steps)] {
+        let (at, now) = (applying.at, state.now);
+        let steps = self.steps(applying.news);
+        let (step, news) = steps[usize::from(applying.steps)];
+        match step {
             Step::Script => {
                 let Some(session) = state.reach_redis(at) else {
                     state.applying = None;
@@ -105,8 +130,13 @@ impl World {
                     .redis
                     .data
                     .apply(self.rules, now, session.epoch.id, ttl, news, id);
-                if news.form != Form::Asset && state.view[news.asset] < news.seq {
-                    state.due[news.asset] = state.due[news.asset].min(now + FLOOR_TTL);
+                for News {
+                    asset, seq, form, ..
+                } in news.parts()
+                {
+                    if form != Form::Asset && state.view[asset] < seq {
+                        state.due[asset] = state.due[asset].min(now + FLOOR_TTL);
+                    }
                 }
             }
             Step::Mark => state.insts[at].changed(self.rules, now, news),
@@ -114,9 +144,9 @@ impl World {
         }
         applying.steps += 1;
         state.applying = Some(applying);
-        if usize::from(applying.steps) == self.steps().len() {
-            let mut says = [0, 0];
-            says[news.asset] = applying.says;
+        if usize::from(applying.steps) == steps.len() {
+            let mut says = [applying.news.with; 2];
+            says[applying.news.asset] = applying.says;
             state.insts[at].acknowledged = merge(state.insts[at].acknowledged, says);
             state.acked = merge(state.acked, says);
             state.applying = None;
@@ -125,7 +155,11 @@ impl World {
 
     fn apply(&self, state: &mut State, at: usize, note: usize) {
         let Note {
-            asset, seq, form, ..
+            asset,
+            seq,
+            form,
+            with,
+            ..
         } = self.scope.notes[note];
         state.notes[note] -= 1;
         let (seq, says) = if form == Form::Asset {
@@ -133,7 +167,12 @@ impl World {
         } else {
             (seq, seq)
         };
-        let news = News { asset, seq, form };
+        let news = News {
+            asset,
+            seq,
+            form,
+            with,
+        };
         state.applying = Some(Applying {
             at,
             news,
@@ -142,8 +181,12 @@ impl World {
             begun: state.now,
         });
         self.apply_on(state);
-        // Where nobody reads, nobody sees a difference between the steps.
-        while self.scope.reads[at] == 0 && state.applying.is_some() {
+        // Where nobody reads, nobody sees a difference between the steps but for those in Redis.
+        while self.scope.reads[at] == 0
+            && state
+                .applying
+                .is_some_and(|applying| !self.next_is_a_script(&applying))
+        {
             self.apply_on(state);
         }
     }
@@ -154,7 +197,7 @@ impl World {
         state.reads[at] -= 1;
         let inst = &mut state.insts[at];
         if let Some(snapshot) = inst.ask_memory(self.rules, now) {
-            return load::show(state, at, snapshot, duty, false);
+            return load::show(self, state, at, snapshot, duty, false);
         }
         let mark = inst.mark(self.rules, now);
         let waiting = Waiting {
@@ -363,6 +406,9 @@ impl Model for World {
                 state.holds_nothing_old(world)
             }),
             Property::always("P6 whole snapshots", |_, state| kept(state, Broken::Part)),
+            Property::always("P10 a settlement shows whole", |_, state| {
+                kept(state, Broken::Torn)
+            }),
             Property::sometimes(FRESH, |world: &Self, state: &State| {
                 let newest = world.scope.notes.iter().any(|note| note.seq > 1);
                 newest

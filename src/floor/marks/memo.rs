@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use super::Mark;
 use crate::domain::{AssetId, Floors, Seq, Snapshot};
 
+/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
+const REREAD_MAX: usize = 64;
+
 /// What is remembered of one user. Most are only read: they have nothing but what was shown.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memo {
@@ -48,6 +51,18 @@ impl Memo {
         } else {
             notified.push((asset, seq, now));
             is_news
+        }
+    }
+
+    /// A notification without a seq, the `count`th of all users.
+    pub(super) fn reread_later(&mut self, asset: Option<AssetId>, count: u64) {
+        let news = self.news();
+        news.reread = count;
+        if let Some(asset) = asset
+            && !news.reread_assets.contains(&asset)
+            && news.reread_assets.len() < REREAD_MAX
+        {
+            news.reread_assets.push(asset);
         }
     }
 

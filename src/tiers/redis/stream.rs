@@ -22,7 +22,7 @@ use super::{
     link,
     script::{self, Call},
 };
-use crate::domain::{AssetId, Balance, Seq, UserId};
+use crate::domain::{BalanceChange, UserId};
 
 /// Entries per read of a stream.
 pub const PAGE: usize = 1_000;
@@ -52,25 +52,14 @@ pub struct Post {
 }
 
 /// What the feed says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// A balance is at this seq, and maybe what it is.
+    /// A user's balances changed: all of this becomes visible together.
     Changed {
-        /// Whose.
+        /// The user.
         user: UserId,
-        /// In what.
-        asset: AssetId,
-        /// The version.
-        seq: Seq,
-        /// The balance itself.
-        balance: Option<Balance>,
-    },
-    /// An asset of the user, or any, changed to something that nobody said.
-    Reread {
-        /// Whose.
-        user: UserId,
-        /// In what.
-        asset: Option<AssetId>,
+        /// The changes, in their order.
+        changes: Vec<BalanceChange>,
     },
     /// The user's snapshot is dropped; with `floors` these are forgotten too.
     Dropped {

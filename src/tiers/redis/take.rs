@@ -1,10 +1,11 @@
 //! Redis takes what changed: notifications, what readers observed in the ledger, and invalidations.
 //!
-//! **Invariants.** Notifications are atomic with what the feed tells of them, but for a cluster, where the entry comes first and
-//! the feed second, and a crash in between is repaired by the repeated notification.
+//! **Invariants.** All changes of one user that come in one request take effect in one script, and stand in one entry of the
+//! feed. They are atomic with that entry, but for a cluster, where the user's entry comes first and the feed second, and a crash
+//! in between is repaired by the repeated notification.
 //!
-//! **Limits.** [`BATCH`] notifications in one pipeline, [`TOGETHER`] of them in one script: nobody else is served by Redis while
-//! one runs (about 5 µs for each).
+//! **Limits.** [`BATCH`] changes in one pipeline, [`TOGETHER`] of them in one script, and more only where one user has more:
+//! nobody else is served by Redis while a script runs (about 5 µs for each change).
 
 use std::sync::Arc;
 
@@ -19,10 +20,12 @@ use crate::{
     telemetry::{Fault, Op},
 };
 
-/// Notifications (or users) per pipeline.
+/// Changes (or users) per pipeline.
 const BATCH: usize = 512;
-/// Notifications per script, and per entry of the feed.
+/// Changes per script, and per entry of the feed, of users that have few.
 const TOGETHER: usize = 32;
+/// Values per entry of the feed, which is the longest list that a script hands on.
+const VALUES_MAX: usize = 1000;
 
 /// What applying one notification did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,40 +34,84 @@ pub struct Effect {
     pub old: bool,
 }
 
+/// Asset, seq and the rest of a change, as the scripts and the feed have them.
+type Told = (String, String, String);
+
+/// How a script treats the feed: the fourth argument of `apply.lua`.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Feed,
+    Apart,
+    Observed,
+}
+
+impl Mode {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::Apart => "apart",
+            Self::Observed => "observed",
+        }
+    }
+}
+
 impl Redis {
-    /// Notifications take effect, in their order: floors rise, what is held moves or may not be shown any more, leases are
-    /// revoked, the feed tells the others. Each notification is atomic (in a cluster: entry first, feed second).
+    /// Notifications take effect: floors rise, what is held moves or may not be shown any more, leases are revoked, the feed tells
+    /// the others. Those of one user must stand together, and take effect together. Returns what each did.
     ///
     /// # Errors
-    /// The fault: some of them may have taken effect, and all of them may be repeated.
+    /// The fault: some users' may have taken effect, and all of them may be repeated.
     pub async fn apply(
         &self,
         notifications: &[Notification],
         heard_at: UnixMillis,
     ) -> Result<Vec<Effect>, Fault> {
         let session = self.session(Op::Apply)?;
-        // The entries of a cluster live apart.
-        let together = if self.cluster { 1 } else { TOGETHER };
         let mut effects = Vec::with_capacity(notifications.len());
-        for batch in notifications.chunks(BATCH) {
-            let calls: Vec<_> = batch
-                .chunks(together)
-                .map(|some| self.apply_call(&session, some, heard_at))
-                .collect();
-            let replies = self.link.run_scripts(&session, Op::Apply, &calls).await?;
-            let mut untold = Vec::new();
-            for (reply, some) in replies.into_iter().zip(batch.chunks(together)) {
-                let done: Vec<u8> = self.read(reply, Op::Apply)?;
-                for (done, notification) in done.into_iter().zip(some) {
-                    effects.push(Effect { old: done & 1 == 1 });
-                    if done & 2 == 2 {
-                        untold.push(self.announce(&session, notification, heard_at));
-                    }
-                }
-            }
-            try_join_all(untold).await?;
+        let mut calls = packed(notifications, self.cluster).peekable();
+        while calls.peek().is_some() {
+            let mut size = 0_usize;
+            let batch: Vec<_> = std::iter::from_fn(|| {
+                let next =
+                    calls.next_if(|call| size == 0 || size.saturating_add(call.len()) <= BATCH)?;
+                size = size.saturating_add(next.len());
+                Some(next)
+            })
+            .collect();
+            self.apply_batch(&session, &batch, heard_at, &mut effects)
+                .await?;
         }
         Ok(effects)
+    }
+
+    /// One pipeline: a script for each slice.
+    async fn apply_batch(
+        &self,
+        session: &Arc<Session>,
+        batch: &[&[Notification]],
+        heard_at: UnixMillis,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault> {
+        let calls: Vec<_> = batch
+            .iter()
+            .map(|some| self.apply_call(session, some, heard_at))
+            .collect();
+        let replies = self.link.run_scripts(session, Op::Apply, &calls).await?;
+        let mut untold = Vec::new();
+        for (reply, some) in replies.into_iter().zip(batch) {
+            let done: Vec<u8> = self.read(reply, Op::Apply)?;
+            effects.extend(done.iter().map(|done| Effect { old: done & 1 == 1 }));
+            let to_announce: Vec<_> = done
+                .iter()
+                .zip(*some)
+                .filter(|(done, _)| *done & 2 == 2)
+                .map(|(_, notification)| *notification)
+                .collect();
+            if !to_announce.is_empty() {
+                untold.push(self.announce(session, to_announce, heard_at));
+            }
+        }
+        try_join_all(untold).await.map(drop)
     }
 
     fn apply_call(
@@ -73,72 +120,98 @@ impl Redis {
         notifications: &[Notification],
         heard_at: UnixMillis,
     ) -> Call {
-        let mut call = Call::new(&script::APPLY);
-        if !self.cluster {
-            call = call.key(self.link.keys.feed());
-        }
-        for notification in notifications {
-            call = call.key(self.link.keys.user(notification.user));
-        }
-        let call = call
-            .arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(self.floor_ttl.as_millis().to_string())
-            .arg("0");
-        notifications.iter().fold(call, |call, notification| {
-            let (asset, seq, rest) = told(notification, heard_at);
-            call.arg(notification.user.to_string())
-                .arg(asset)
-                .arg(seq)
-                .arg(rest)
-        })
+        let mode = if self.cluster {
+            Mode::Apart
+        } else {
+            Mode::Feed
+        };
+        let users: Vec<(UserId, Vec<Told>)> = notifications
+            .chunk_by(|one, other| one.user == other.user)
+            .filter_map(|some| {
+                let user = some.first()?.user;
+                let told = some.iter().map(|one| told(one, heard_at));
+                Some((user, told.collect()))
+            })
+            .collect();
+        self.change_call(session, mode, self.floor_ttl.as_millis(), users)
     }
 
-    /// The feed and the user's entry are apart: entry first, feed second, and last that it was told.
+    /// A call of `apply.lua`.
+    fn change_call(
+        &self,
+        session: &Session,
+        mode: Mode,
+        floor_ttl_ms: u128,
+        users: Vec<(UserId, Vec<Told>)>,
+    ) -> Call {
+        let mut call = Call::new(&script::APPLY);
+        if matches!(mode, Mode::Feed) {
+            call = call.key(self.link.keys.feed());
+        }
+        for (user, _) in &users {
+            call = call.key(self.link.keys.user(*user));
+        }
+        call = call
+            .arg(entry::VERSION)
+            .arg(session.epoch.id.as_str())
+            .arg(floor_ttl_ms.to_string())
+            .arg(mode.word());
+        for (user, changes) in users {
+            call = call.arg(user.to_string()).arg(changes.len().to_string());
+            for (asset, seq, rest) in changes {
+                call = call.arg(asset).arg(seq).arg(rest);
+            }
+        }
+        call
+    }
+
+    /// The feed and the user's entry are apart: entry first, feed second, and last that it was told. These are of one user.
     async fn announce(
         &self,
         session: &Arc<Session>,
-        notification: &Notification,
+        notifications: Vec<Notification>,
         heard_at: UnixMillis,
     ) -> Result<(), Fault> {
-        let (asset, seq, rest) = told(notification, heard_at);
-        let tell = Call::new(&script::ANNOUNCE)
-            .key(self.link.keys.feed())
-            .arg("c")
-            .arg(format!("{} {asset} {seq} {rest}", notification.user));
+        let Some(user) = notifications.first().map(|first| first.user) else {
+            return Ok(());
+        };
+        let changes: Vec<_> = notifications
+            .iter()
+            .map(|one| told(one, heard_at))
+            .collect();
+        let mut tell = Call::new(&script::ANNOUNCE).key(self.link.keys.feed());
+        for value in feed_values(user, &changes) {
+            tell = tell.arg("c").arg(value);
+        }
         let _: String = self.read(self.one(session, Op::Apply, tell).await?, Op::Apply)?;
-        if !seq.is_empty() {
-            let done = Call::new(&script::ANNOUNCED)
-                .key(self.link.keys.user(notification.user))
-                .arg(asset)
-                .arg(seq);
+        let mut done = Call::new(&script::ANNOUNCED).key(self.link.keys.user(user));
+        let with_seq = changes.iter().filter(|(_, seq, _)| !seq.is_empty());
+        let mut any = false;
+        for (asset, seq, _) in with_seq {
+            done = done.arg(asset.as_str()).arg(seq.as_str());
+            any = true;
+        }
+        if any {
             let _: i64 = self.read(self.one(session, Op::Apply, done).await?, Op::Apply)?;
         }
         Ok(())
     }
 
-    /// Balances that a reader found in the ledger: what is held moves forward. Nothing else happens, and a fault is only
-    /// counted.
+    /// Balances that a reader found in the ledger: what is held moves forward, all of them together. Nothing else happens, and a
+    /// fault is only counted.
     pub async fn observed(&self, user: UserId, balances: &[Balance]) {
         let Ok(session) = self.session(Op::Fill) else {
             return;
         };
-        let mut call = Call::new(&script::APPLY);
-        for _ in balances {
-            call = call.key(self.link.keys.user(user));
-        }
-        let call = call
-            .arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg("0")
-            .arg("1");
-        let call = balances.iter().fold(call, |call, balance| {
-            call.arg(user.to_string())
-                .arg(balance.asset.to_string())
-                .arg(balance.seq.to_string())
-                .arg(entry::rest_text(balance))
+        let changes = balances.iter().map(|balance| {
+            let (asset, seq) = (balance.asset.to_string(), balance.seq.to_string());
+            (asset, seq, entry::rest_text(balance))
         });
-        let _ = self.link.run_scripts(&session, Op::Fill, &[call]).await;
+        let users = vec![(user, changes.collect())];
+        let call = self.change_call(&session, Mode::Observed, 0, users);
+        if let Ok(reply) = self.one(&session, Op::Fill, call).await {
+            let _: Result<Vec<u8>, Fault> = self.read(reply, Op::Fill);
+        }
     }
 
     /// Snapshots are dropped, here and by the feed everywhere; floors too if they are to be forgotten.
@@ -173,15 +246,47 @@ impl Redis {
                         .arg(user.to_string());
                     self.one(&session, Op::Apply, call)
                 });
-                try_join_all(tell).await?;
+                for reply in try_join_all(tell).await? {
+                    let _: String = self.read(reply, Op::Apply)?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Asset, seq and the rest of a notification, as the scripts and the feed have them.
-fn told(notification: &Notification, heard_at: UnixMillis) -> (String, String, String) {
+/// Notifications in slices, each for one script: up to [`TOGETHER`] of them, and never a part of one user's. In a cluster, where
+/// entries live apart, one user's each.
+fn packed(notifications: &[Notification], cluster: bool) -> impl Iterator<Item = &[Notification]> {
+    let mut rest = notifications;
+    std::iter::from_fn(move || {
+        let mut len = 0_usize;
+        for user in rest.chunk_by(|one, other| one.user == other.user) {
+            let with = len.saturating_add(user.len());
+            if len > 0 && (cluster || with > TOGETHER) {
+                break;
+            }
+            len = with;
+        }
+        let (some, more) = rest.split_at_checked(len)?;
+        rest = more;
+        (!some.is_empty()).then_some(some)
+    })
+}
+
+/// One user's changes as the values of an entry of the feed: one for each, or several in one where there would be too many.
+fn feed_values(user: UserId, changes: &[Told]) -> impl Iterator<Item = String> {
+    let run = changes.len().div_ceil(VALUES_MAX).max(1);
+    changes.chunks(run).map(move |some| {
+        let texts: Vec<_> = some
+            .iter()
+            .map(|(asset, seq, rest)| format!("{asset} {seq} {rest}"))
+            .collect();
+        format!("{user} {}", texts.join(","))
+    })
+}
+
+fn told(notification: &Notification, heard_at: UnixMillis) -> Told {
     match notification.said {
         Said::Values { asset, seq, .. } => {
             let rest = notification
@@ -193,5 +298,58 @@ fn told(notification: &Notification, heard_at: UnixMillis) -> (String, String, S
         Said::Seq { asset, seq } => (asset.to_string(), seq.to_string(), String::new()),
         Said::Asset { asset } => (asset.to_string(), String::new(), String::new()),
         Said::User => ("*".to_owned(), String::new(), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notification(user: i64) -> Notification {
+        Notification {
+            user: UserId::new(user).unwrap(),
+            said: Said::User,
+            created_at: None,
+        }
+    }
+
+    fn sizes(users: &[(i64, usize)], cluster: bool) -> Vec<usize> {
+        let all: Vec<_> = users
+            .iter()
+            .flat_map(|(user, count)| std::iter::repeat_n(notification(*user), *count))
+            .collect();
+        let packed: Vec<_> = packed(&all, cluster).collect();
+        assert_eq!(packed.concat(), all, "all of them, in their order");
+        packed.iter().map(|some| some.len()).collect()
+    }
+
+    #[test]
+    fn a_script_takes_users_whole() {
+        assert_eq!(sizes(&[], false), [0; 0]);
+        assert_eq!(sizes(&[(1, 1)], false), [1]);
+        assert_eq!(sizes(&[(1, 20), (2, 12), (3, 1)], false), [32, 1]);
+        assert_eq!(sizes(&[(1, 20), (2, 13), (3, 1)], false), [20, 14]);
+        assert_eq!(sizes(&[(1, 1), (2, 64), (3, 1)], false), [1, 64, 1]);
+        assert_eq!(sizes(&[(1, 10_000)], false), [10_000]);
+        assert_eq!(sizes(&[(1, 2), (2, 1), (3, 1)], true), [2, 1, 1]);
+    }
+
+    #[test]
+    fn an_entry_of_the_feed_has_a_bounded_number_of_values() {
+        let user = UserId::new(7).unwrap();
+        let change = |asset: usize| (asset.to_string(), "5".to_owned(), "1 2 - 3".to_owned());
+        for (changes, values) in [
+            (1, 1),
+            (2, 2),
+            (1_000, 1_000),
+            (1_001, 501),
+            (10_000, 1_000),
+        ] {
+            let all: Vec<_> = (1..=changes).map(change).collect();
+            assert_eq!(feed_values(user, &all).count(), values, "{changes}");
+        }
+        let both: Vec<_> = (1..=2).map(change).collect();
+        let told: Vec<_> = feed_values(user, &both).collect();
+        assert_eq!(told, ["7 1 5 1 2 - 3", "7 2 5 1 2 - 3"]);
     }
 }

@@ -129,9 +129,28 @@ impl Desk {
         rest: &str,
         observed: &str,
     ) -> (i64, i64) {
-        let args = [VERSION, epoch, "600000", observed, "7", asset, seq, rest];
+        let mode = match (observed, keys.len()) {
+            ("1", _) => "observed",
+            (_, 1) => "apart",
+            (_, _) => "feed",
+        };
+        let args = [VERSION, epoch, "600000", mode, "7", "1", asset, seq, rest];
         let (done,): (i64,) = self.run(script!("apply"), keys, &args);
         (done & 1, done >> 1)
+    }
+
+    /// Changes of one user in one script: asset, seq, and an amount where there is one. Returns a number for each.
+    pub fn apply_all(&mut self, changes: &[(i32, i64, Option<i64>)]) -> RedisResult<Vec<i64>> {
+        let mut args: Vec<String> = [VERSION, "e1", "600000", "feed", "7"]
+            .map(str::to_owned)
+            .to_vec();
+        args.push(changes.len().to_string());
+        for (asset, number, avail) in changes {
+            let rest = avail.map_or(String::new(), |avail| format!("{avail} 0 - 5"));
+            args.extend([asset.to_string(), seq(*number), rest]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.try_run(script!("apply"), &[FEED, KEY], &args)
     }
 
     /// With values where there is an amount.

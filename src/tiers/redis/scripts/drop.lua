@@ -4,6 +4,13 @@
 local entry, feed = KEYS[1], KEYS[2]
 local version, user, forget = ARGV[1], ARGV[2], ARGV[3] == '1'
 
+-- The feed first: if it cannot be written, nothing has happened.
+if feed then
+  local told = append(feed, forget and 'x' or 'd', user)
+  if type(told) == 'table' then
+    return told
+  end
+end
 local kind = redis.call('TYPE', entry).ok
 local held_version, epoch = header(kind == 'hash' and redis.call('HGET', entry, 'v'))
 if forget or (kind ~= 'none' and held_version ~= version) then
@@ -25,8 +32,5 @@ elseif kind == 'hash' then
   for at = 1, #over, 1000 do
     redis.call('HDEL', entry, unpack(over, at, math.min(at + 999, #over)))
   end
-end
-if feed then
-  append(feed, forget and 'x' or 'd', user)
 end
 return 1

@@ -10,6 +10,14 @@ if redis.call('TYPE', KEYS[1]).ok == 'hash' then
     return {held[1], held[2], string.format('%d', now), '0'}
   end
 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'id', ARGV[2], 'birth', string.format('%d', now), 'servers', ARGV[1])
+local epoch = {'id', ARGV[2], 'birth', string.format('%d', now), 'servers', ARGV[1]}
+local set = redis.pcall('HSET', KEYS[1], unpack(epoch))
+if type(set) == 'table' then
+  -- Behind a deletion Redis would no longer refuse it for lack of memory.
+  if not string.find(set.err, 'WRONGTYPE', 1, true) then
+    return set
+  end
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], unpack(epoch))
+end
 return {ARGV[2], string.format('%d', now), string.format('%d', now), '1'}

@@ -8,6 +8,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local all = redis.pcall('HGETALL', entry)
+if all.err and not is_error(all, 'WRONGTYPE') then
+  return all
+end
 local held = {}
 for at = 1, all.err and 0 or #all, 2 do
   held[all[at]] = all[at + 1]
@@ -29,7 +32,7 @@ for field, value in pairs(held) do
 end
 for at = 6, #ARGV, 3 do
   local asset, seq = ARGV[at], ARGV[at + 1]
-  if not seqs[asset] or below(seqs[asset], seq) then
+  if takes_place(seqs[asset] or '', seq, true) then
     seqs[asset] = seq
     fields[#fields + 1] = 'b:' .. asset
     fields[#fields + 1] = seq .. ' ' .. ARGV[at + 2]
@@ -55,12 +58,12 @@ for field, value in pairs(held) do
   end
 end
 
--- Lua's stack takes some thousand values at once.
-for at = 1, #over, 1000 do
-  redis.call('HDEL', entry, unpack(over, at, math.min(at + 999, #over)))
+local failed = write(entry, fields, false)
+if failed then
+  return failed
 end
-for at = 1, #fields, 1000 do
-  redis.call('HSET', entry, unpack(fields, at, math.min(at + 999, #fields)))
+for at = 1, #over, RUN do
+  redis.call('HDEL', entry, unpack(over, at, math.min(at + RUN - 1, #over)))
 end
 redis.call('PEXPIREAT', entry, string.format('%d', expires))
 return {'ok', now}

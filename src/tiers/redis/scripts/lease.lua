@@ -16,7 +16,6 @@ local held_version, held_epoch, held_ends, held_whole = header(held[1])
 if kind == 'none' then
   what = 'absent'
 elseif unreadable or held_version ~= version then
-  redis.call('DEL', entry)
   what = 'foreign'
 elseif held_epoch == epoch then
   ends, whole = held_ends, held_whole
@@ -31,8 +30,11 @@ elseif held_epoch == epoch then
   end
 end
 
-redis.call('HSET', entry, 'v', header_text(version, epoch, ends, whole),
-  'lease', token .. ' ' .. string.format('%d', now + lease_ms))
+local leased = {'v', header_text(version, epoch, ends, whole), 'lease', token .. ' ' .. string.format('%d', now + lease_ms)}
+local failed = write(entry, leased, what == 'foreign')
+if failed then
+  return failed
+end
 if what ~= 'lease' then
   redis.call('PEXPIRE', entry, lease_ms)
   return {what, now, {}}

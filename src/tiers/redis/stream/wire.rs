@@ -3,7 +3,10 @@
 use redis::{FromRedisValue, RedisResult, Value};
 
 use super::{News, Post, StreamId};
-use crate::{domain::UserId, tiers::redis::entry};
+use crate::{
+    domain::{BalanceChange, UserId},
+    tiers::redis::entry,
+};
 
 /// An entry with its place, its fields and their values.
 pub(super) type RawEntry = (String, Vec<(Vec<u8>, Vec<u8>)>);
@@ -66,44 +69,64 @@ pub(super) fn last_id(info: &Value) -> StreamId {
 /// is a link of the chain still, if it names the entry before it; one that says what we cannot read is not.
 pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
     let id = StreamId::parse(&id)?;
-    let mut before = None;
+    let (mut before, mut readable) = (None, true);
     let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
     for (field, value) in &fields {
         let value = std::str::from_utf8(value).ok();
         match field.as_slice() {
             b"p" => before = value.and_then(StreamId::parse),
-            b"c" => news.push(value.and_then(changed)),
-            b"d" => news.push(value.and_then(|user| dropped(user, false))),
-            b"x" => news.push(value.and_then(|user| dropped(user, true))),
+            b"c" => readable &= value.and_then(|text| changed(text, &mut news)).is_some(),
+            b"d" => {
+                readable &= value
+                    .and_then(|user| dropped(user, false, &mut news))
+                    .is_some()
+            }
+            b"x" => {
+                readable &= value
+                    .and_then(|user| dropped(user, true, &mut news))
+                    .is_some()
+            }
             _ => {}
         }
     }
-    let read: Option<Vec<_>> = news.into_iter().collect();
-    Some(Post {
-        id,
-        before: before.filter(|_| read.is_some()),
-        news: read.unwrap_or_default(),
-    })
+    if !readable {
+        (before, news) = (None, Vec::new());
+    }
+    Some(Post { id, before, news })
 }
 
-/// User, asset or `*`, seq or nothing, rest of the balance or nothing: as `apply.lua` tells it.
-fn changed(text: &str) -> Option<News> {
+/// A user, then changes with a comma between, as `apply.lua` tells them. All changes of one user become one piece of news.
+fn changed(text: &str, news: &mut Vec<News>) -> Option<()> {
     let (user, text) = text.split_once(' ')?;
+    let user: UserId = user.parse().ok()?;
+    let read: Option<Vec<_>> = text.split(',').map(change).collect();
+    let read = read?;
+    let same = news.iter_mut().rev().find_map(|piece| match piece {
+        News::Changed { user: of, changes } if *of == user => Some(changes),
+        News::Changed { .. } | News::Dropped { .. } => None,
+    });
+    match same {
+        Some(changes) => changes.extend(read),
+        None => news.push(News::Changed {
+            user,
+            changes: read,
+        }),
+    }
+    Some(())
+}
+
+/// Asset or `*`, seq or nothing, rest of the balance or nothing.
+fn change(text: &str) -> Option<BalanceChange> {
     let (asset, text) = text.split_once(' ')?;
     let (seq, rest) = text.split_once(' ')?;
-    let user: UserId = user.parse().ok()?;
     if asset == "*" {
-        return Some(News::Reread { user, asset: None });
+        return Some(BalanceChange::Unknown { asset: None });
     }
     let named = asset.parse().ok()?;
     if seq.is_empty() {
-        return Some(News::Reread {
-            user,
-            asset: Some(named),
-        });
+        return Some(BalanceChange::Unknown { asset: Some(named) });
     }
-    Some(News::Changed {
-        user,
+    Some(BalanceChange::Moved {
         asset: named,
         seq: entry::seq_of(seq.as_bytes()).ok()?,
         balance: if rest.is_empty() {
@@ -114,7 +137,54 @@ fn changed(text: &str) -> Option<News> {
     })
 }
 
-fn dropped(user: &str, floors: bool) -> Option<News> {
+fn dropped(user: &str, floors: bool, news: &mut Vec<News>) -> Option<()> {
     let user = user.parse().ok()?;
-    Some(News::Dropped { user, floors })
+    news.push(News::Dropped { user, floors });
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&str, &str)]) -> Post {
+        let fields = fields
+            .iter()
+            .map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        post(("5-1".to_owned(), fields.collect())).unwrap()
+    }
+
+    #[test]
+    fn the_changes_of_one_user_are_one_piece_of_news() {
+        let apart = of(&[
+            ("p", "5-0"),
+            ("c", "7 1 6 60 0 - 5"),
+            ("c", "8 1 2 "),
+            ("c", "7 2 9 "),
+            ("c", "7 *  "),
+        ]);
+        let joined = of(&[
+            ("p", "5-0"),
+            ("c", "7 1 6 60 0 - 5,2 9 ,*  "),
+            ("c", "8 1 2 "),
+        ]);
+        assert_eq!(apart, joined);
+        let sizes: Vec<_> = apart
+            .news
+            .iter()
+            .map(|piece| match piece {
+                News::Changed { user, changes } => (user.get(), changes.len()),
+                News::Dropped { user, .. } => (user.get(), 0),
+            })
+            .collect();
+        assert_eq!(sizes, [(7, 3), (8, 1)]);
+    }
+
+    #[test]
+    fn an_entry_of_which_a_part_cannot_be_read_is_a_break_of_the_chain() {
+        for bad in ["7 1 6 60 0 - 5,", "7 1 6 60 0 - 5,x 1 ", "7", "0 1 1 "] {
+            let read = of(&[("p", "5-0"), ("c", "7 2 9 "), ("c", bad)]);
+            assert_eq!((read.before, read.news), (None, Vec::new()), "{bad}");
+        }
+    }
 }

@@ -1,0 +1,43 @@
+//! One change of a user's balances, in the form that every tier takes.
+
+use crate::domain::{AssetId, Balance, Notification, Said, Seq, UnixMillis};
+
+/// A change of one user's balances. The changes of one request become visible together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BalanceChange {
+    /// The balance in this asset is at `seq`.
+    Moved {
+        /// The asset.
+        asset: AssetId,
+        /// Its new version.
+        seq: Seq,
+        /// The balance itself, where the notification carried it.
+        balance: Option<Balance>,
+    },
+    /// The balance in this asset (or in any) changed to an amount that nobody said: it is read again from the ledger.
+    Unknown {
+        /// The asset; none stands for all of them.
+        asset: Option<AssetId>,
+    },
+}
+
+impl BalanceChange {
+    /// The change that a notification tells, heard at that moment of the wall clock.
+    #[must_use]
+    pub const fn new(notification: &Notification, heard_at: UnixMillis) -> Self {
+        match notification.said {
+            Said::Values { asset, seq, .. } => Self::Moved {
+                asset,
+                seq,
+                balance: notification.balance(heard_at),
+            },
+            Said::Seq { asset, seq } => Self::Moved {
+                asset,
+                seq,
+                balance: None,
+            },
+            Said::Asset { asset } => Self::Unknown { asset: Some(asset) },
+            Said::User => Self::Unknown { asset: None },
+        }
+    }
+}

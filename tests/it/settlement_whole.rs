@@ -1,0 +1,136 @@
+//! Promise P10: reads beside settlements of two balances show both or none, on the instance told and on others.
+
+#[cfg(feature = "failpoints")]
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::{
+    settlement_pair::Pair,
+    settlement_support::{SETTLEMENTS, seq_of, settled, values, whole},
+    support::service::{Service, Setup},
+};
+#[cfg(feature = "failpoints")]
+use crate::{settlement_support::SOON, support::eventually::eventually_async};
+
+const USER: u64 = 3;
+/// Settlements that the readers look at.
+const SETTLEMENTS_MAX: i64 = 120;
+
+/// What readers saw.
+#[derive(Debug, Default)]
+struct Seen {
+    reads: AtomicU64,
+    torn: AtomicU64,
+    /// Of memory and of Redis.
+    from: [AtomicU64; 2],
+}
+
+impl Seen {
+    fn of(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::SeqCst)
+    }
+}
+
+/// Reads until it is over.
+async fn read(service: &Service, seen: &Seen, over: &AtomicBool) {
+    while !over.load(Ordering::SeqCst) {
+        let answer = service.balances(USER).await;
+        let status = answer.cache_status();
+        if status.contains("detail=") {
+            continue;
+        }
+        let torn = seq_of(&answer, "BTC") != seq_of(&answer, "USDT");
+        seen.reads.fetch_add(1, Ordering::SeqCst);
+        seen.torn.fetch_add(u64::from(torn), Ordering::SeqCst);
+        for (tier, from) in ["memory; hit", "redis; hit"].iter().zip(&seen.from) {
+            from.fetch_add(u64::from(status.starts_with(tier)), Ordering::SeqCst);
+        }
+    }
+}
+
+async fn settle(service: &Service, seq: i64) {
+    let both = json!([values(USER, 1, seq, seq), values(USER, 2, seq, seq)]);
+    settled(&service.post(SETTLEMENTS, &both).await);
+}
+
+/// One that is told, one that follows, and one whose memory keeps nothing.
+async fn three(pair: &Pair, adapt: impl Fn(Setup) -> Setup) -> Vec<Service> {
+    let setups = [
+        pair.setup(0),
+        pair.setup(1),
+        pair.setup(1).with("memory.ttl_ms", 1),
+    ];
+    let mut services = Vec::new();
+    for setup in setups {
+        let service = Service::start_ready(adapt(setup)).await;
+        whole(&service).await;
+        services.push(service);
+    }
+    services
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_read_shows_half_of_a_settlement() {
+    let pair = Pair::without_services(
+        crate::support::cassandra::shared(),
+        crate::support::redis::Redis::start(),
+        5,
+    )
+    .await;
+    let services = three(&pair, |setup| setup).await;
+    let (seen, over) = ([0; 3].map(|_| Seen::default()), AtomicBool::new(false));
+    settle(&services[0], 2).await;
+    let readers = services
+        .iter()
+        .zip(&seen)
+        .flat_map(|(service, seen)| (0..2).map(move |_| (service, seen)))
+        .map(|(service, seen)| read(service, seen, &over));
+    let settling = async {
+        for seq in 3..SETTLEMENTS_MAX {
+            settle(&services[0], seq).await;
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(futures::future::join_all(readers), settling);
+    for seen in &seen {
+        eprintln!("{seen:?}");
+        assert_eq!(Seen::of(&seen.torn), 0, "{seen:?}");
+    }
+    assert!(Seen::of(&seen[0].from[0]) > 0, "of memory: {:?}", seen[0]);
+    assert!(Seen::of(&seen[2].from[1]) > 0, "of Redis: {:?}", seen[2]);
+}
+
+/// With the rule taken out, this test sees what the one above must not.
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_are_taken_one_by_one_are_seen_torn() {
+    let pair = Pair::without_services(
+        crate::support::cassandra::shared(),
+        crate::support::redis::Redis::start(),
+        5,
+    )
+    .await;
+    let without =
+        |setup: Setup| setup.raw("FAILPOINTS", "one-by-one=return;marked=sleep(5)".into());
+    let services = three(&pair, without).await;
+    let (seen, over) = ([0; 2].map(|_| Seen::default()), AtomicBool::new(false));
+    settle(&services[0], 2).await;
+    let readers = services
+        .iter()
+        .zip(&seen)
+        .map(|(service, seen)| read(service, seen, &over));
+    let settling = async {
+        let next = AtomicI64::new(3);
+        eventually_async(SOON, "both show half of one", async || {
+            settle(&services[0], next.fetch_add(1, Ordering::SeqCst)).await;
+            seen.iter()
+                .all(|seen| Seen::of(&seen.torn) > 0)
+                .then_some(())
+        })
+        .await;
+        over.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(futures::future::join_all(readers), settling);
+}
