@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use crate::{
     settlement_support::{
         ENTRIES, FLOOR_TTL, INVALIDATE, SETTLEMENTS, SOON, add, add_event, btc, embedded, seq_of,
-        settled, values,
+        settled, short, values, whole,
     },
-    support::{desk::make_partial, eventually::eventually_async, redis::Redis},
+    support::{desk::make_partial, eventually::eventually_async, redis::Redis, service::Service},
 };
 
 /// A sample user: each has BTC, USDT and ETH.
@@ -389,7 +389,12 @@ async fn every_form_comes_in_by_the_stream_too_and_what_cannot_be_read_is_put_as
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_notifications_in_one_request_take_effect_together() {
     let redis = Redis::start();
-    let service = embedded(&redis).await;
+    // A busy machine takes its time.
+    let setup = short(&redis.url())
+        .with("limits.deadline_ms", 30_000)
+        .with("settlement.floor_ttl_ms", 600_000);
+    let service = Service::start_ready(setup).await;
+    whole(&service).await;
     let all: Vec<_> = (0..10_000_u64)
         .map(|n| values(1 + n % 2_500, 1, 1_000_000 + i64::try_from(n).unwrap(), 1))
         .collect();
