@@ -138,14 +138,8 @@ impl Applier {
         fail::fail_point!("redis-took");
         let mut applied = Applied::default();
         let mut effects = effects.map(Vec::into_iter);
-        for one_users in grouped.chunk_by(|one, other| one.user == other.user) {
-            let Some(user) = one_users.first().map(|first| first.user) else {
-                continue;
-            };
-            let changes: Vec<_> = one_users
-                .iter()
-                .map(|notification| BalanceChange::new(notification, heard_at))
-                .collect();
+        for (user, one_users) in users_of(&grouped) {
+            let changes = changes_of(one_users, heard_at);
             let news_here = self.take_changes(user, &changes);
             for (notification, is_news) in one_users.iter().zip(news_here) {
                 let old = match &mut effects {
@@ -298,14 +292,13 @@ impl Applier {
     /// A transaction takes effect on this instance alone: right after its commit, before its caller hears of it.
     pub fn committed(&self, receipt: &Receipt, commit: Commit) {
         let heard_at = clock::wall();
-        for notification in receipt.notifications() {
-            match commit {
-                Commit::Stands => self.take(&News::from_notification(&notification, heard_at)),
-                Commit::Unknown => self.take(&News::Reread {
-                    user: notification.user,
-                    asset: None,
-                }),
-            }
+        let notifications: Vec<_> = receipt.notifications().collect();
+        for (user, one_users) in users_of(&by_user(&notifications)) {
+            let changes = match commit {
+                Commit::Stands => changes_of(one_users, heard_at),
+                Commit::Unknown => vec![BalanceChange::Unknown { asset: None }],
+            };
+            let _ = self.take_changes(user, &changes);
         }
     }
 
@@ -360,6 +353,19 @@ impl Applier {
 fn together() -> bool {
     fail::fail_point!("one-by-one", |_| false);
     true
+}
+
+/// Each user with their notifications, where those stand together.
+fn users_of(grouped: &[Notification]) -> impl Iterator<Item = (UserId, &[Notification])> {
+    let users = grouped.chunk_by(|one, other| one.user == other.user);
+    users.filter_map(|one_users| Some((one_users.first()?.user, one_users)))
+}
+
+fn changes_of(notifications: &[Notification], heard_at: UnixMillis) -> Vec<BalanceChange> {
+    let changes = notifications.iter();
+    changes
+        .map(|notification| BalanceChange::new(notification, heard_at))
+        .collect()
 }
 
 /// Those of one user stand together, in the order in which they came. Users may stand in any order.
