@@ -13,6 +13,7 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod diagnosis;
 pub mod telemetry;
 pub mod trail;
 

@@ -18,7 +18,6 @@ use crate::{
     audit::Auditor,
     clock,
     config::{AuthMode, Settings},
-    feed::invalidations::Follower,
     http::{
         self, Options,
         auth::Auth,
@@ -101,7 +100,7 @@ impl Service {
             work,
         } = self;
         let stop_loops = CancellationToken::new();
-        start_loops(&settings, &parts, scylla, &loops, &stop_loops);
+        start_loops(&parts, scylla, &loops, &stop_loops);
         if let Some(auditor) = auditor {
             loops.spawn(auditor.run(stop_loops.clone()));
         }
@@ -158,7 +157,6 @@ fn told(error: Option<impl fmt::Display>) -> Error {
 }
 
 fn start_loops(
-    settings: &Settings,
     parts: &Arc<Assembled>,
     scylla: Option<Arc<Scylla>>,
     loops: &TaskTracker,
@@ -170,16 +168,9 @@ fn start_loops(
     if let Some(redis) = &parts.redis {
         let (keeper, token) = (Arc::clone(redis), stop.clone());
         loops.spawn(async move { keeper.link.run(token).await });
-        let follower = Follower::new(
-            Arc::clone(redis),
-            Arc::clone(&parts.applier),
-            Arc::clone(&parts.marks),
-            Arc::clone(&parts.freshness),
-            Arc::clone(&parts.meters),
-            settings.settlement.floor_ttl_ms.0,
-            settings.settlement.max_staleness_ms.0,
-        );
-        let token = stop.clone();
+    }
+    if let Some(follower) = &parts.follower {
+        let (follower, token) = (Arc::clone(follower), stop.clone());
         loops.spawn(async move { follower.run(token).await });
     }
     if let Some(consumer) = &parts.consumer {

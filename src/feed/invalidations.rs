@@ -1,7 +1,7 @@
 //! Following `balance:invalidations` with a cursor of our own.
 //!
 //! **Invariants.** Lag, gap and reconnect mean "I know nothing": freshness is proven only by a read of the feed to its end,
-//! dated when it was asked for, and only while Redis is the one that it was. A break in the chain of entries, another epoch, or
+//! dated when it was asked for, and only if Redis was the same master with the same data after it. A break in the chain of entries, another epoch, or
 //! an epoch younger than `floor_ttl` puts the view out of use for `floor_ttl`. A short loss is replayed from the cursor.
 //!
 //! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
@@ -14,12 +14,14 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::Applier,
     clock,
+    diagnosis::{Finding, Part},
     floor::{Freshness, Marks},
     telemetry::Meters,
     tiers::redis::{
@@ -47,6 +49,8 @@ pub struct Follower {
     block: Duration,
     /// Redis lost its data, and was not told again yet.
     redis_is_new: AtomicBool,
+    /// Why the feed cannot be followed, though Redis answers.
+    trouble: Mutex<Option<Finding>>,
 }
 
 /// Where it is.
@@ -91,7 +95,14 @@ impl Follower {
             floor_ttl,
             block,
             redis_is_new: AtomicBool::new(false),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// Why the feed cannot be followed, though Redis answers.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Finding> {
+        self.trouble.lock().clone()
     }
 
     /// Follows until shutdown.
@@ -161,21 +172,27 @@ impl Follower {
         match tap.is_of(session).await {
             Ok(true) => {}
             Ok(false) => {
-                self.redis.link.end(session, "another redis");
+                self.redis.link.end_changed(session);
                 return position;
             }
             Err(_) => return position,
         }
+        let mut gaps = 0_u32;
         loop {
             if self.freshness.term() != term {
                 return position;
             }
             match self.read_on(tap, session, term, &mut position).await {
-                Ok(()) => {}
+                Ok(()) => gaps = 0,
                 Err(End::Lost) => return position,
                 Err(End::Gap) => {
                     tracing::warn!("the feed has a gap: everything held counts for nothing");
                     self.applier.missed();
+                    gaps = gaps.saturating_add(1);
+                    if gaps > 1 {
+                        // Every gap may write an entry: a feed that is broken again and again must not be filled by this.
+                        tokio::time::sleep(RETRY_EVERY).await;
+                    }
                 }
             }
             if trimmed.elapsed() >= TRIM_EVERY {
@@ -207,10 +224,8 @@ impl Follower {
         // The first proof of a term is waited for by readers: what is there is read at once.
         let proven = self.freshness.proven(Instant::now());
         let block = if proven { self.block } else { SHORTEST };
-        let page = tap
-            .feed(&keys.feed(), position.cursor, block)
-            .await
-            .map_err(|_| End::Lost)?;
+        let page = tap.feed(&keys.feed(), position.cursor, block).await;
+        let page = page.map_err(|error| self.lost(self.redis.link.finding_of(&error)))?;
         fail::fail_point!("feed-read");
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
@@ -224,15 +239,31 @@ impl Follower {
                 return Err(End::Gap);
             }
         }
-        let epoch = tap.epoch(&keys.epoch()).await.map_err(|_| End::Lost)?;
-        if epoch.as_deref() != Some(session.epoch.id.as_str()) {
-            self.redis.link.end(session, "its epoch is another");
+        // Asked after the feed: it was the master with these data when the feed was read.
+        let vouched = tap.vouches_for(session, &keys.epoch()).await;
+        let vouched = vouched.map_err(|error| self.lost(self.redis.link.finding_of(&error)))?;
+        if !vouched {
+            self.redis.link.end_changed(session);
             return Err(End::Lost);
         }
+        *self.trouble.lock() = None;
         if !page.full {
             self.freshness.prove(term, page.sent);
         }
         Ok(())
+    }
+
+    /// The feed could not be read: logged once where Redis refuses a command, so that another connection helps nothing.
+    fn lost(&self, finding: Finding) -> End {
+        if self.redis.link.session().is_some() && finding.code.is_refusal() {
+            let finding = finding.of(Part::Feed);
+            let mut trouble = self.trouble.lock();
+            if trouble.as_ref() != Some(&finding) {
+                tracing::warn!(reason = %finding, "the feed cannot be followed");
+                *trouble = Some(finding);
+            }
+        }
+        End::Lost
     }
 
     /// Entries take effect, in order. False if one of them, or one that was there before, was missed.

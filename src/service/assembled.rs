@@ -14,7 +14,7 @@ use crate::{
     domain::{
         Catalogue, Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId,
     },
-    feed::settlements::Consumer,
+    feed::{invalidations::Follower, settlements::Consumer},
     floor::{Freshness, MARKS_MAX, Marks},
     http::Backend,
     ops,
@@ -48,6 +48,7 @@ pub(super) struct Assembled {
     pub(super) catalogue: Arc<Catalogue>,
     tasks: TaskTracker,
     pub(super) consumer: Option<Arc<Consumer>>,
+    pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
@@ -221,6 +222,17 @@ impl Assembled {
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, redis, &applier, &meters));
+        let follower = redis.as_ref().map(|redis| {
+            Arc::new(Follower::new(
+                Arc::clone(redis),
+                Arc::clone(&applier),
+                Arc::clone(&marks),
+                Arc::clone(&freshness),
+                Arc::clone(&meters),
+                floor_ttl,
+                settings.settlement.max_staleness_ms.0,
+            ))
+        });
         let assembled = Self {
             reader,
             applier,
@@ -235,6 +247,7 @@ impl Assembled {
             catalogue,
             tasks,
             consumer,
+            follower,
             shutdown,
             started: Instant::now(),
             fixed: Fixed::now(settings),
@@ -247,9 +260,9 @@ impl Assembled {
         let (entries, bytes) = self.memory.size();
         self.meters.memory(entries, bytes);
         self.reader.keep_up();
-        let (readiness, degraded) = readiness::of(self);
-        self.meters
-            .health(readiness.not_ready.is_empty(), &degraded);
+        let found = readiness::of(self);
+        let ready = found.words.not_ready.is_empty();
+        self.meters.health(ready, &found.degraded, &found.codes);
         self.meters.upkeep();
     }
 
@@ -373,7 +386,7 @@ impl Backend for Arc<Assembled> {
 
 impl ops::Facts for Assembled {
     fn readiness(&self) -> ops::Readiness {
-        readiness::of(self).0
+        readiness::of(self).words
     }
 
     fn metrics(&self) -> String {

@@ -1,74 +1,102 @@
-//! Whether the parts can answer together, in words for probes and as labels for metrics.
+//! Whether the parts can answer together: findings, in words for probes and as labels for metrics.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::assembled::Assembled;
-use crate::{ops, source, telemetry::Degraded, tiers::redis::Redis};
+use crate::{
+    diagnosis::{Code, Finding, Part},
+    ops, source,
+    telemetry::Degraded,
+    tiers::redis::Redis,
+};
 
 /// How long an instance waits with its readiness for Redis. Without Redis it is ready, and degraded, after that.
 const STARTING: Duration = Duration::from_secs(2);
 
-const EVICTS: &str =
-    "redis: maxmemory-policy is not noeviction: what it may have dropped is read from the ledger";
-const UNPROVEN: &str =
-    "feed: freshness is not proven: memory answers only what was just read from the ledger";
-
-/// What is found, while it is gathered.
+/// Findings while they are gathered.
 #[derive(Default)]
-struct Found {
-    words: ops::Readiness,
-    degraded: Vec<Degraded>,
+pub(super) struct Found {
+    /// In words, for probes.
+    pub(super) words: ops::Readiness,
+    /// The parts that are degraded.
+    pub(super) degraded: Vec<Degraded>,
+    /// The findings that have a code.
+    pub(super) codes: Vec<Code>,
 }
 
 impl Found {
-    fn not_ready(&mut self, words: impl Into<String>) {
-        self.words.not_ready.push(words.into());
+    fn not_ready(&mut self, finding: &Finding) {
+        self.codes.push(finding.code);
+        self.words.not_ready.push(finding.to_string());
     }
 
-    fn degraded(&mut self, reason: Degraded, words: impl Into<String>) {
-        self.words.degraded.push(words.into());
+    fn degraded(&mut self, reason: Degraded, finding: &Finding) {
+        self.codes.push(finding.code);
+        self.words.degraded.push(finding.to_string());
         self.degraded.push(reason);
     }
 
     fn of_redis(&mut self, parts: &Assembled, redis: &Redis) {
-        match (redis.link.trouble(), redis.link.session()) {
-            (Some(reason), _) if redis.link.refused() => self.not_ready(format!("redis: {reason}")),
-            (Some(reason), _) => self.degraded(Degraded::Redis, format!("redis: {reason}")),
-            (None, Some(session)) if session.evicts => self.degraded(Degraded::Evicting, EVICTS),
-            (None, Some(_) | None) => {}
+        let session = redis.link.session();
+        match redis.link.trouble() {
+            Some(finding) if redis.link.refused() => self.not_ready(&finding),
+            Some(finding) => self.degraded(Degraded::Redis, &finding),
+            None => {}
         }
+        if session.is_some() {
+            let advised = redis.link.advice();
+            if let Some(evicts) = advised.iter().find(|it| it.code == Code::RedisEvicts) {
+                self.degraded(Degraded::Evicting, evicts);
+            }
+            if let Some(finding) = redis.link.unsettled() {
+                self.degraded(Degraded::Settlements, &finding);
+            }
+        }
+        let of_feed = |code| Finding::new(Part::Feed, code, "");
         if !parts.freshness.ever_proven() && parts.started.elapsed() < STARTING {
-            self.not_ready("starting: the feed is read back");
+            self.not_ready(&of_feed(Code::FeedStarting));
         } else if !parts.freshness.proven(Instant::now()) {
-            self.degraded(Degraded::Feed, UNPROVEN);
+            let trouble = parts
+                .follower
+                .as_ref()
+                .and_then(|follower| follower.trouble());
+            let unproven = trouble.unwrap_or_else(|| of_feed(Code::FeedUnproven));
+            self.degraded(Degraded::Feed, &unproven);
         }
     }
 }
 
-/// What keeps the parts from answering, and what they answer in spite of; the latter as labels, too.
-pub(super) fn of(parts: &Assembled) -> (ops::Readiness, Vec<Degraded>) {
+/// What keeps the parts from answering, and what they answer in spite of.
+pub(super) fn of(parts: &Assembled) -> Found {
     let mut found = Found::default();
     if parts.shutdown.is_cancelled() {
-        found.not_ready("stopping");
+        found.words.not_ready.push("stopping".to_owned());
     }
     if let Some(reason) = parts
         .consumer
         .as_ref()
         .and_then(|consumer| consumer.trouble())
     {
-        found.degraded(Degraded::Stream, format!("settlement stream: {reason}"));
+        found
+            .words
+            .degraded
+            .push(format!("settlement stream: {reason}"));
+        found.degraded.push(Degraded::Stream);
     }
     match parts.source.readiness() {
         source::Readiness::Ready => {}
         source::Readiness::Failing(reason) => {
-            found.degraded(Degraded::Source, format!("source: {reason}"));
+            found.words.degraded.push(format!("source: {reason}"));
+            found.degraded.push(Degraded::Source);
         }
-        source::Readiness::NotReady(reason) => found.not_ready(format!("source: {reason}")),
+        source::Readiness::NotReady(reason) => {
+            found.words.not_ready.push(format!("source: {reason}"));
+        }
     }
     if let Some(redis) = &parts.redis {
         found.of_redis(parts, redis);
     }
-    (found.words, found.degraded)
+    found
 }

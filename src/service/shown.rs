@@ -72,17 +72,20 @@ impl Assembled {
             );
         };
         match (redis.link.trouble(), redis.link.session()) {
-            (Some(reason), _) if redis.link.refused() => {
-                part("Redis", PartState::Bad, "refused", &reason)
+            (Some(finding), _) if redis.link.refused() => {
+                part("Redis", PartState::Bad, "refused", &finding.cause())
             }
-            (Some(reason), _) => part("Redis", PartState::Bad, "down", &reason),
+            (Some(finding), _) => part("Redis", PartState::Bad, "down", &finding.cause()),
             (None, Some(session)) if session.evicts => part(
                 "Redis",
                 PartState::Warn,
                 "may evict",
                 "maxmemory-policy is not noeviction",
             ),
-            (None, Some(_) | None) => part("Redis", PartState::Good, "connected", ""),
+            (None, Some(_) | None) => match redis.link.unsettled() {
+                Some(finding) => part("Redis", PartState::Bad, "takes no writes", &finding.cause()),
+                None => part("Redis", PartState::Good, "connected", ""),
+            },
         }
     }
 

@@ -3,11 +3,13 @@
 use metrics::{Gauge, Label};
 
 use super::{Degraded, Meters, gauge_value, named};
+use crate::diagnosis::Code;
 
 /// The gauges.
 pub(super) struct Health {
     ready: Gauge,
     degraded: Vec<(Degraded, Gauge)>,
+    findings: Vec<(Code, Gauge)>,
     stream_lag: Gauge,
 }
 
@@ -16,6 +18,7 @@ impl Health {
         for (name, what) in [
             ("ready", "1 where /readyz says 200"),
             ("degraded", "1 where /readyz names this"),
+            ("finding", "1 where /readyz says the sentence of this code"),
             (
                 "stream_lag_entries",
                 "Entries of the settlement stream that are not acknowledged",
@@ -32,7 +35,12 @@ impl Health {
             let labels = vec![Label::new("reason", reason.word())];
             (*reason, at_zero("degraded", labels))
         };
+        let of_code = |code: &Code| {
+            let labels = vec![Label::new("code", code.word())];
+            (*code, at_zero("finding", labels))
+        };
         Self {
+            findings: Code::ALL.iter().map(of_code).collect(),
             ready: at_zero("ready", vec![]),
             degraded: Degraded::ALL.iter().map(of).collect(),
             stream_lag: at_zero("stream_lag_entries", vec![]),
@@ -41,8 +49,11 @@ impl Health {
 }
 
 impl Meters {
-    /// Whether it can answer, and what it answers in spite of.
-    pub fn health(&self, ready: bool, degraded: &[Degraded]) {
+    /// Whether it can answer, and what it answers in spite of, as parts and as findings.
+    pub fn health(&self, ready: bool, degraded: &[Degraded], findings: &[Code]) {
+        for (code, gauge) in &self.health.findings {
+            gauge.set(f64::from(u8::from(findings.contains(code))));
+        }
         self.health.ready.set(f64::from(u8::from(ready)));
         for (reason, gauge) in &self.health.degraded {
             gauge.set(f64::from(u8::from(degraded.contains(reason))));
@@ -68,14 +79,17 @@ mod tests {
         let meters = Meters::new();
         assert!(has(&meters, "balance_cache_ready 0"));
         assert!(has(&meters, "balance_cache_degraded{reason=\"feed\"} 0"));
-        meters.health(true, &[Degraded::Redis, Degraded::Feed]);
+        let full = [Code::RedisFull];
+        meters.health(true, &[Degraded::Redis, Degraded::Feed], &full);
+        assert!(has(&meters, "balance_cache_finding{code=\"redis_full\"} 1"));
         meters.stream_lag(12);
         assert!(has(&meters, "balance_cache_ready 1"));
         assert!(has(&meters, "balance_cache_degraded{reason=\"redis\"} 1"));
         assert!(has(&meters, "balance_cache_degraded{reason=\"feed\"} 1"));
         assert!(has(&meters, "balance_cache_degraded{reason=\"source\"} 0"));
         assert!(has(&meters, "balance_cache_stream_lag_entries 12"));
-        meters.health(false, &[]);
+        meters.health(false, &[], &[]);
+        assert!(has(&meters, "balance_cache_finding{code=\"redis_full\"} 0"));
         assert!(has(&meters, "balance_cache_ready 0"));
         assert!(has(&meters, "balance_cache_degraded{reason=\"redis\"} 0"));
     }

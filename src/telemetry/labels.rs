@@ -126,6 +126,8 @@ label! {
         Feed = "feed",
         /// The settlement stream cannot be followed.
         Stream = "stream",
+        /// Redis answers and takes no settlements.
+        Settlements = "settlements",
     }
 }
 

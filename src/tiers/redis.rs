@@ -13,12 +13,16 @@ mod advice;
 mod clock;
 mod conn;
 pub mod entry;
+mod faults;
+mod keeper;
 mod keys;
 mod lane;
 mod link;
 pub mod look;
 mod script;
+mod server;
 mod session;
+mod slot;
 pub mod stream;
 mod take;
 
@@ -29,7 +33,7 @@ use tokio::time::Instant;
 
 use self::{
     clock::{Now, Reading},
-    entry::{Corrupt, Entry},
+    entry::{Corrupt, Entry, Life},
     script::Call,
 };
 pub use self::{
@@ -40,6 +44,7 @@ pub use self::{
 };
 use crate::{
     config::{self, RedisMode},
+    diagnosis::Part,
     domain::{AssetId, Floors, Snapshot, UserId},
     telemetry::{Fault, Meters, Op, Refused, Sparing},
     trail::Tier,
@@ -166,8 +171,8 @@ impl Redis {
 
     async fn look_up(&self, users: &[UserId]) -> Result<Vec<Lookup>, Fault> {
         let session = self.session(Op::Get)?;
-        if let Some(lane) = session.lane() {
-            let answer = self.link.hashes(&session, lane, users).await?;
+        if let Some(slot) = session.lane() {
+            let answer = self.link.hashes(&session, slot, users).await?;
             let now = session.now();
             let looked = answer.replies().map(|reply| {
                 let entry = reply.pairs();
@@ -198,8 +203,8 @@ impl Redis {
         now: Now,
     ) -> Lookup {
         match entry {
-            Ok(Some(entry)) if entry.servable(&session.epoch.id, now.latest) => hit(entry, now),
-            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, now.latest) => {
+            Ok(Some(entry)) if entry.servable(&session.epoch.id, self.life(now)) => hit(entry, now),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, self.life(now)) => {
                 Lookup::Stale(known(entry))
             }
             Ok(entry) => Lookup::Miss(entry.map(known).unwrap_or_default()),
@@ -208,6 +213,13 @@ impl Redis {
                     .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
                 Lookup::Miss(Known::default())
             }
+        }
+    }
+
+    fn life(&self, now: Now) -> Life {
+        Life {
+            now: now.latest,
+            longest: i64::try_from(self.snapshot_ttl.as_millis()).unwrap_or(i64::MAX),
         }
     }
 
@@ -253,7 +265,7 @@ impl Redis {
         };
         let entry = entry.unwrap_or_default();
         Ok(Ok(match what.as_str() {
-            "hit" if entry.servable(&session.epoch.id, now.latest) => match hit(entry, now) {
+            "hit" if entry.servable(&session.epoch.id, self.life(now)) => match hit(entry, now) {
                 Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
                 Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
             },
@@ -335,14 +347,16 @@ impl Redis {
     /// An error that one command got, counted and logged.
     fn refused(&self, error: &RedisError, op: Op) -> Fault {
         self.meters.tier_failure(Tier::Redis, op, Fault::Error);
+        let finding = self.link.finding_of(error).of(Part::Settlements);
         if let Some(left_out) = self.log.line() {
-            let (reason, code) = (error.category(), error.code());
             tracing::warn!(
-                reason,
-                code,
+                reason = %finding,
                 lines.left_out = left_out,
                 "redis refused a command"
             );
+        }
+        if op == Op::Apply {
+            self.link.note_refusal(finding);
         }
         Fault::Error
     }

@@ -37,8 +37,8 @@ async fn advice_is_given_once_at_start_and_about_redis_when_the_link_comes_up() 
         "  source.kind: is embedded",
         "  limits.connections: is 10000000",
         "this redis works, and could hurt",
-        "  maxmemory-policy is allkeys-lru",
-        "  appendonly is no",
+        "  redis: maxmemory-policy is allkeys-lru",
+        "  redis: appendonly is no",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
     }

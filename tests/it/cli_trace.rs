@@ -260,7 +260,7 @@ async fn a_redis_of_another_source_foreign_values_and_a_dead_database_are_told()
         1,
         &[
             "! the ledger could not be asked",
-            "! Redis could not be asked: it cannot be reached: the connection is refused",
+            "! Redis could not be asked: 127.0.0.1:1 cannot be reached: the connection is refused",
         ],
     );
 }

@@ -57,11 +57,14 @@ mod read_source_outages;
 #[cfg(test)]
 mod read_tiers;
 #[cfg(test)]
+mod redis_findings;
+#[cfg(test)]
 mod redis_scripts;
 #[cfg(test)]
 mod redis_scripts_fill;
 #[cfg(test)]
 mod redis_scripts_whole;
+mod redis_sessions;
 #[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_feed;

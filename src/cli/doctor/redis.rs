@@ -3,6 +3,7 @@
 use balance_cache::{
     clock,
     config::Settings,
+    diagnosis::Code,
     tiers::redis::{
         Keys,
         look::{Look, Server, Trouble},
@@ -28,17 +29,7 @@ pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Op
     let look = match Look::open(&settings.redis).await {
         Ok(look) => look,
         Err(trouble) => {
-            let remedy = match &trouble {
-                Trouble::Setting(_) => "correct that setting",
-                Trouble::Password(_) => {
-                    "put the right user and password into redis.url (redis://user:password@host)"
-                }
-                Trouble::Unreached(_) | Trouble::Silent => {
-                    "start it, or correct redis.url; until then reads go to the source and settlements get 503"
-                }
-                Trouble::Refused(_) => "see what its log says",
-            };
-            report.fail("redis", trouble.to_string(), remedy);
+            report.fail("redis", trouble.to_string(), trouble.remedy());
             return;
         }
     };
@@ -47,7 +38,9 @@ pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Op
             version(report, &server);
             memory(report, &server);
             kept(report, &look, &server).await;
+            fenced(report, &look, &server).await;
         }
+        settles(report, &look).await;
         skew(report, &look).await?;
         owner(report, settings, &look, identity).await?;
         inbox(report, settings, &look).await?;
@@ -59,11 +52,7 @@ pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Op
         Ok::<_, Trouble>(())
     };
     if let Err(trouble) = checks.await {
-        report.fail(
-            "redis",
-            trouble.to_string(),
-            "let this user ask INFO, TIME, GET, HMGET, XLEN and XINFO",
-        );
+        report.fail("redis", trouble.to_string(), trouble.remedy());
     }
 }
 
@@ -94,7 +83,10 @@ fn version(report: &mut Report, server: &Server) {
     if !server.master {
         report.fail(
             "redis.role",
-            "this is a replica: it takes no writes",
+            format!(
+                "this is a replica (its link to the master is {}): it takes no writes, and nothing that it holds is proven fresh",
+                server.link
+            ),
             "name the master in redis.url",
         );
     }
@@ -160,6 +152,27 @@ async fn kept(report: &mut Report, look: &Look, server: &Server) {
         ),
         Some(other) => report.ok("redis.persistence", format!("appendonly, appendfsync {other}")),
         None => report.ok("redis.persistence", "appendonly; appendfsync may not be asked (CONFIG GET)"),
+    }
+}
+
+/// Whether a master that is cut off from its replicas stops taking writes.
+async fn fenced(report: &mut Report, look: &Look, server: &Server) {
+    let advice = look.advice(server).await;
+    match advice.iter().find(|it| it.code == Code::RedisUnfenced) {
+        Some(finding) => report.warn("redis.replicas", finding.cause(), finding.remedy()),
+        None if server.replicas > 0 => report.ok(
+            "redis.replicas",
+            format!("{}, and min-replicas-to-write is set", server.replicas),
+        ),
+        None => {}
+    }
+}
+
+/// Whether a settlement can succeed.
+async fn settles(report: &mut Report, look: &Look) {
+    match look.try_settling().await {
+        Ok(()) => report.ok("redis.settle", "every command of a settlement is taken"),
+        Err(finding) => report.fail("redis.settle", finding.cause(), finding.remedy()),
     }
 }
 

@@ -1,4 +1,7 @@
 //! Redis' clock, by ours.
+//!
+//! **Invariants.** Redis' clock decides how long floors and snapshots live, so a step of it is noticed: between two readings it
+//! must have run as long as the monotonic clock of this process, within [`STEP_MIN_MS`] and a hundredth.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -7,25 +10,45 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Redis' clock as it was read.
+/// A step below this is not told from a late answer, in ms.
+const STEP_MIN_MS: i64 = 500;
+/// A clock that is slewed runs faster or slower by less than one part in this.
+const SLEW_PARTS: i64 = 100;
+/// Readings are compared with one that is at least this old at times, so that many small steps are noticed too.
+const ANCHOR_AGE: Duration = Duration::from_mins(1);
+
+/// The clocks of all masters as they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// When it was asked, by our clock.
+    /// When they were asked, by our clock.
     pub asked: Instant,
     /// When the answer was here.
     pub answered: Instant,
-    /// What it said, in ms.
-    pub redis_ms: i64,
+    /// The earliest of what they said, in ms.
+    pub earliest_ms: i64,
+    /// The latest of it.
+    pub latest_ms: i64,
 }
 
 impl Reading {
     /// Redis was asked at a moment, and said this just now.
     pub fn just_now(asked: Instant, redis_ms: i64) -> Self {
-        Self {
+        Self::of_all(asked, [redis_ms].into_iter()).unwrap_or(Self {
+            asked,
+            answered: asked,
+            earliest_ms: redis_ms,
+            latest_ms: redis_ms,
+        })
+    }
+
+    /// Masters were asked at a moment, and said these just now; none where none of them said anything.
+    pub fn of_all(asked: Instant, clocks_ms: impl Iterator<Item = i64> + Clone) -> Option<Self> {
+        Some(Self {
             asked,
             answered: Instant::now(),
-            redis_ms,
-        }
+            earliest_ms: clocks_ms.clone().min()?,
+            latest_ms: clocks_ms.max()?,
+        })
     }
 
     /// When the answer was here.
@@ -33,9 +56,35 @@ impl Reading {
         // What is cut off of times in whole ms: of the reading, of this one, and of the two in `Clock`.
         let took = millis(self.answered.saturating_duration_since(self.asked)).saturating_add(3);
         Now {
-            earliest: self.redis_ms,
-            latest: self.redis_ms.saturating_add(took),
+            earliest: self.earliest_ms,
+            latest: self.latest_ms.saturating_add(took),
         }
+    }
+
+    /// How far a clock was set between the reading `before` and this one, in ms, beyond what late answers and slewing explain;
+    /// 0 where none was.
+    pub fn step_since(&self, before: &Self) -> i64 {
+        let least = millis(self.asked.saturating_duration_since(before.answered));
+        let most = millis(self.answered.saturating_duration_since(before.asked)).saturating_add(1);
+        let slack = STEP_MIN_MS.saturating_add(most.checked_div(SLEW_PARTS).unwrap_or(0));
+        let beyond = |ran: i64| {
+            if ran < least.saturating_sub(slack) {
+                ran.saturating_sub(least)
+            } else if ran > most.saturating_add(slack) {
+                ran.saturating_sub(most)
+            } else {
+                0
+            }
+        };
+        let first = beyond(self.earliest_ms.saturating_sub(before.earliest_ms));
+        let last = beyond(self.latest_ms.saturating_sub(before.latest_ms));
+        if first == 0 { last } else { first }
+    }
+
+    /// The reading that later ones are compared with: this one once `before` is old.
+    pub fn anchor_after(self, before: Self) -> Self {
+        let age = self.asked.saturating_duration_since(before.asked);
+        if age >= ANCHOR_AGE { self } else { before }
     }
 }
 
@@ -125,5 +174,56 @@ mod tests {
         within(clock.now(), 500, 1);
         tokio::time::advance(Duration::from_millis(7)).await;
         within(clock.now(), 507, 1);
+    }
+
+    fn reading(base: Instant, asked_ms: u64, took_ms: u64, redis_ms: i64) -> Reading {
+        let at = |ms| base + Duration::from_millis(ms);
+        Reading {
+            asked: at(asked_ms),
+            answered: at(asked_ms + took_ms),
+            earliest_ms: redis_ms,
+            latest_ms: redis_ms,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_redis_clock_is_told_from_late_answers_and_slewing() {
+        let base = Instant::now();
+        let before = reading(base, 0, 1, 1_000_000);
+        let after =
+            |asked, took, redis_ms| reading(base, asked, took, redis_ms).step_since(&before);
+        assert_eq!(after(250, 1, 1_000_250), 0);
+        assert_eq!(after(250, 900, 1_001_100), 0, "the answer was late");
+        assert_eq!(after(250, 900, 1_000_260), 0, "the answer was late");
+        assert_eq!(after(50_000, 1, 1_050_400), 0, "slewed by less than 1 %");
+        assert_eq!(after(250, 1, 1_000_250 - 3_600_000), -3_599_999);
+        assert_eq!(after(250, 1, 1_000_251 + 3_600_000), 3_599_999);
+        assert_eq!(after(250, 1, 1_000_900), 648);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_steps_are_a_step() {
+        let base = Instant::now();
+        let mut anchor = reading(base, 0, 1, 0);
+        let mut found = 0;
+        for look in 1..400_u64 {
+            // Each look finds the clock 20 ms further than it should be.
+            let now = reading(base, look * 250, 1, i64::try_from(look * 270).unwrap());
+            found = now.step_since(&anchor);
+            if found != 0 {
+                break;
+            }
+            anchor = now.anchor_after(anchor);
+        }
+        assert!((500..2_000).contains(&found), "{found}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_master_whose_clock_is_set_is_noticed_among_others() {
+        let asked = Instant::now();
+        let before = Reading::of_all(asked, [1_000, 1_002, 1_004].into_iter()).unwrap();
+        let after = Reading::of_all(asked, [1_000, 9_002, 1_004].into_iter()).unwrap();
+        assert!(after.step_since(&before) > 5_000);
+        assert_eq!(Reading::of_all(asked, [].into_iter()), None);
     }
 }

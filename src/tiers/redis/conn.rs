@@ -18,8 +18,12 @@ use redis::{
     cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
 };
 
-use super::lane::Lane;
+use super::{lane::Lane, server::Server};
 use crate::config::{self, RedisMode};
+
+/// How often a cluster's client follows a redirection, or tries again while a slot is in migration, and the longest pause before.
+const REDIRECTIONS: u32 = 3;
+const REDIRECTION_WAIT_MAX_MS: u64 = 20;
 
 /// A cluster's client wants a bound on replies; for a connection that blocks, the caller has its own.
 const UNBOUNDED: Duration = Duration::from_hours(1);
@@ -67,6 +71,21 @@ impl Dialer {
         })
     }
 
+    /// The nodes, without user and password.
+    pub(super) fn address(&self) -> String {
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.addr().to_string())
+            .collect();
+        nodes.join(", ")
+    }
+
+    /// Opens one connection.
+    pub(super) async fn open_one(&self, tempers: Tempers) -> RedisResult<Conn> {
+        self.open(1, tempers).await?.pop().ok_or_else(no_pool)
+    }
+
     /// Opens `count` connections.
     pub(super) async fn open(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
         let opened = tokio::time::timeout(tempers.connect, self.open_all(count, tempers)).await;
@@ -106,7 +125,9 @@ impl Dialer {
             }
             (RedisMode::Cluster, Some(_)) => {
                 let mut builder = ClusterClient::builder(self.nodes.clone())
-                    .retries(0)
+                    .retries(REDIRECTIONS)
+                    .min_retry_wait(1)
+                    .max_retry_wait(REDIRECTION_WAIT_MAX_MS)
                     .connection_timeout(tempers.connect)
                     .response_timeout(tempers.reply.unwrap_or(UNBOUNDED));
                 if let Some(authorities) = &self.authorities {
@@ -162,8 +183,26 @@ impl Conn {
         T::from_redis_value(value).map_err(RedisError::from)
     }
 
+    /// Whether the server, or each master, answers.
+    pub(super) async fn ping(&self) -> RedisResult<()> {
+        let ping = redis::cmd("PING");
+        match self {
+            Self::Single(_) => self.one::<Value>(ping).await.map(drop),
+            Self::Cluster(conn) => {
+                let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                conn.clone().route_command(ping, routing).await.map(drop)
+            }
+        }
+    }
+
+    /// The server, or each master, as it describes itself.
+    pub(super) async fn servers(&self) -> RedisResult<Vec<Server>> {
+        let infos = self.info().await?;
+        Ok(infos.iter().map(|info| Server::read(info)).collect())
+    }
+
     /// `INFO` of the server, or of each master.
-    pub(super) async fn info(&self) -> RedisResult<Vec<String>> {
+    async fn info(&self) -> RedisResult<Vec<String>> {
         match self {
             Self::Single(_) => self
                 .one::<String>(redis::cmd("INFO"))

@@ -42,6 +42,23 @@ pub struct Entry<'a> {
     pub reread_assets: Vec<AssetId>,
 }
 
+/// The ends that a snapshot may have: later than now, and not later than one that is filled now would have.
+///
+/// An end beyond that was written before the clock was set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Redis' clock in ms, at the latest.
+    pub now: i64,
+    /// How long a snapshot lives at most, in ms.
+    pub longest: i64,
+}
+
+impl Life {
+    const fn holds(self, until: i64) -> bool {
+        until > self.now && until.saturating_sub(self.now) <= self.longest
+    }
+}
+
 /// The entry cannot be ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt;
@@ -94,19 +111,19 @@ impl<'a> Entry<'a> {
 
     /// Holds a snapshot whose time is not over, and which may not be shown any more.
     #[must_use]
-    pub fn is_outdated(&self, epoch: &str, now: i64) -> bool {
-        let current = self.is_current(epoch, now) && !self.snapshot.balances().is_empty();
-        current && !self.servable(epoch, now)
+    pub fn is_outdated(&self, epoch: &str, life: Life) -> bool {
+        let current = self.is_current(epoch, life) && !self.snapshot.balances().is_empty();
+        current && !self.servable(epoch, life)
     }
 
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
     #[must_use]
-    pub fn servable(&self, epoch: &str, now: i64) -> bool {
-        self.whole && self.is_current(epoch, now) && self.floors.met_by(&self.snapshot)
+    pub fn servable(&self, epoch: &str, life: Life) -> bool {
+        self.whole && self.is_current(epoch, life) && self.floors.met_by(&self.snapshot)
     }
 
-    fn is_current(&self, epoch: &str, now: i64) -> bool {
-        self.epoch == epoch.as_bytes() && self.until > now
+    fn is_current(&self, epoch: &str, life: Life) -> bool {
+        self.epoch == epoch.as_bytes() && life.holds(self.until)
     }
 }
 
@@ -255,16 +272,22 @@ mod tests {
             pairs.extend_from_slice(more);
             decode(&pairs, 50).unwrap().unwrap()
         }
-        assert!(with(&[]).servable("e", 50));
-        assert!(!with(&[]).servable("other", 50));
-        assert!(!with(&[]).servable("e", 100));
-        assert!(!with(&[("f:1", "18 0 60")]).servable("e", 50));
+        let at = |now| Life { now, longest: 60 };
+        assert!(with(&[]).servable("e", at(50)));
+        assert!(!with(&[]).servable("other", at(50)));
+        assert!(!with(&[]).servable("e", at(100)));
+        assert!(with(&[]).servable("e", at(40)));
         assert!(
-            with(&[("f:1", "18 18 50")]).servable("e", 50),
+            !with(&[]).servable("e", at(39)),
+            "no snapshot lives as long: the clock was set back"
+        );
+        assert!(!with(&[("f:1", "18 0 60")]).servable("e", at(50)));
+        assert!(
+            with(&[("f:1", "18 18 50")]).servable("e", at(50)),
             "the floor has ended"
         );
         assert!(
-            !with(&[("f:2", "1 1 60")]).servable("e", 50),
+            !with(&[("f:2", "1 1 60")]).servable("e", at(50)),
             "an asset with a floor is missing"
         );
     }

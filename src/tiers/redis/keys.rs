@@ -31,6 +31,12 @@ impl Keys {
         [&self.of_users, digits.format(user.get())].concat()
     }
 
+    /// An entry that no user has: ids begin at 1.
+    #[must_use]
+    pub fn nobody(&self) -> String {
+        format!("{}0", self.of_users)
+    }
+
     /// What the key of every user begins with.
     #[must_use]
     pub fn user_prefix(&self) -> &str {

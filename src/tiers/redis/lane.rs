@@ -101,6 +101,11 @@ impl Lane {
         Ok(())
     }
 
+    /// Whether the server answers.
+    pub(super) async fn ping(&self) -> RedisResult<()> {
+        self.ask_one(&redis::cmd("PING")).await.map(drop)
+    }
+
     /// `INFO`, as text.
     pub(super) async fn info(&self) -> RedisResult<String> {
         let answer = self.ask_one(&redis::cmd("INFO")).await?;

@@ -1,7 +1,7 @@
 //! A look at Redis from outside, for the tools: what stands there, who it is, how fast it answers.
 //!
-//! **Invariants.** Nothing is written: every command here is a read, and no script runs. (`SET balance:source … NX`, which an
-//! instance begins with, is not sent: a tool must not claim a Redis.) No text here holds an address or a password.
+//! **Invariants.** Nothing is written: every command here is a read, but for the trial of a settlement's commands, which changes
+//! nothing. (`SET balance:source … NX`, which an instance begins with, is not sent: a tool must not claim a Redis.)
 //!
 //! **Cancellation.** Nothing is kept of a question that was dropped.
 //!
@@ -12,7 +12,6 @@
 
 mod entry;
 mod recent;
-mod server;
 
 use std::time::Duration;
 
@@ -22,15 +21,18 @@ use tokio::time::{Instant, timeout};
 pub use self::{
     entry::{Floor, Held, Shown},
     recent::SCANNED_MAX,
-    server::Server,
 };
+pub use super::server::Server;
 use super::{
+    advice,
     conn::{Conn, Dialer, Tempers},
+    faults, keeper,
     keys::Keys,
     session::Epoch,
 };
 use crate::{
     config::{self, RedisMode},
+    diagnosis::{Code, Finding, Part},
     domain::UserId,
 };
 
@@ -46,39 +48,29 @@ pub enum Trouble {
     /// A setting that cannot be used.
     #[error("{0}")]
     Setting(String),
-    /// User or password are not taken, or are missing.
-    #[error("it refuses the user or password ({0})")]
-    Password(String),
-    /// No connection.
-    #[error("it cannot be reached: {0}")]
-    Unreached(String),
-    /// It was silent.
-    #[error("it does not answer in {} ms", PATIENCE.as_millis())]
-    Silent,
-    /// It answered something else than what was asked for.
-    #[error("it refuses a question: {0}")]
-    Refused(String),
+    /// A question that cannot be asked of such a Redis.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// What Redis or the way to it answered instead.
+    #[error("{}", .0.cause())]
+    Found(Finding),
 }
 
-impl From<RedisError> for Trouble {
-    fn from(error: RedisError) -> Self {
-        let code = error.code().unwrap_or_default().to_owned();
-        let text = match error.detail() {
-            Some(detail) => format!("{}: {detail}", error.category()),
-            None => error.category().to_owned(),
-        };
-        if error.kind() == redis::ErrorKind::AuthenticationFailed
-            || ["NOAUTH", "WRONGPASS"].contains(&code.as_str())
-        {
-            Self::Password(if code.is_empty() { text } else { code })
-        } else if error.is_timeout() {
-            Self::Silent
-        } else if error.is_connection_refusal() {
-            Self::Unreached("the connection is refused".to_owned())
-        } else if error.is_io_error() {
-            Self::Unreached(error.to_string())
-        } else {
-            Self::Refused(text)
+impl Trouble {
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Setting(_) => "correct that setting".to_owned(),
+            Self::Unsupported(_) => "ask another way".to_owned(),
+            Self::Found(finding) => finding.remedy(),
+        }
+    }
+
+    fn code(&self) -> Option<Code> {
+        match self {
+            Self::Found(finding) => Some(finding.code),
+            Self::Setting(_) | Self::Unsupported(_) => None,
         }
     }
 }
@@ -122,7 +114,8 @@ pub struct Inbox {
 pub struct Look {
     conn: Conn,
     keys: Keys,
-    single: bool,
+    mode: RedisMode,
+    address: String,
 }
 
 impl std::fmt::Debug for Look {
@@ -142,11 +135,13 @@ impl Look {
             reply: Some(PATIENCE),
         };
         let dialer = Dialer::new(settings).map_err(Trouble::Setting)?;
-        let conn = dialer.open(1, tempers).await?.pop();
+        let address = dialer.address();
+        let opened = dialer.open_one(tempers).await;
         let look = Self {
-            conn: conn.ok_or_else(|| Trouble::Unreached("no connection".to_owned()))?,
+            conn: opened.map_err(|error| trouble(&error, &address))?,
             keys: Keys::new(&settings.namespace),
-            single: settings.mode == RedisMode::Single,
+            mode: settings.mode,
+            address,
         };
         look.ping().await?;
         Ok(look)
@@ -218,8 +213,32 @@ impl Look {
     /// # Errors
     /// [`Trouble`].
     pub async fn servers(&self) -> Result<Vec<Server>, Trouble> {
-        let texts = within(self.conn.info()).await?;
-        Ok(texts.iter().map(|text| Server::read(text)).collect())
+        self.within(self.conn.servers()).await
+    }
+
+    /// What works and could hurt, of a master.
+    pub async fn advice(&self, server: &Server) -> Vec<Finding> {
+        let fsync = self.setting("appendfsync").await;
+        advice::of(
+            std::slice::from_ref(server),
+            fsync.as_deref(),
+            &self.address,
+        )
+    }
+
+    /// Tries every command of a settlement without changing anything.
+    ///
+    /// # Errors
+    /// What does not work.
+    pub async fn try_settling(&self) -> Result<(), Finding> {
+        let tried = keeper::try_settling(&self.conn, &self.keys, self.mode, &self.address);
+        match timeout(PATIENCE, tried).await {
+            Ok(tried) => tried,
+            Err(_) => Err(
+                Finding::new(Part::Redis, Code::RedisSilent, self.address.as_str())
+                    .with(format!("{} ms", PATIENCE.as_millis())),
+            ),
+        }
     }
 
     /// A setting of the server; none where it may not be asked.
@@ -236,8 +255,13 @@ impl Look {
         let dead = self.length(&self.keys.dead()).await?;
         let asked = self.one(&["XINFO", "GROUPS", stream]).await;
         let groups: StreamInfoGroupsReply = match asked {
-            // There is none yet, or it is no stream: nobody follows it.
-            Err(Trouble::Refused(_)) => StreamInfoGroupsReply::default(),
+            // There is none yet: nobody follows it.
+            Err(trouble) if trouble.code() == Some(Code::RedisUnexpected) => {
+                StreamInfoGroupsReply::default()
+            }
+            Err(Trouble::Found(finding)) if finding.code == Code::RedisWrongType => {
+                return Err(Trouble::Found(finding.with(stream)));
+            }
             told => told?,
         };
         let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
@@ -252,8 +276,9 @@ impl Look {
 
     async fn length(&self, stream: &str) -> Result<u64, Trouble> {
         match self.one::<u64>(&["XLEN", stream]).await {
-            // Not a stream: another check's business.
-            Err(Trouble::Refused(_)) => Ok(0),
+            Err(Trouble::Found(finding)) if finding.code == Code::RedisWrongType => {
+                Err(Trouble::Found(finding.with(stream)))
+            }
             told => told,
         }
     }
@@ -264,13 +289,21 @@ impl Look {
         for word in words {
             command.arg(*word);
         }
-        within(self.conn.one(command)).await
+        self.within(self.conn.one(command)).await
+    }
+
+    async fn within<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Trouble> {
+        let silent = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let answer = timeout(PATIENCE, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        answer.map_err(|error| trouble(&error, &self.address))
     }
 }
 
-async fn within<T>(asked: impl Future<Output = RedisResult<T>>) -> Result<T, Trouble> {
-    match timeout(PATIENCE, asked).await {
-        Ok(answer) => answer.map_err(Trouble::from),
-        Err(_) => Err(Trouble::Silent),
-    }
+fn trouble(error: &RedisError, address: &str) -> Trouble {
+    let finding = faults::finding(error, address);
+    Trouble::Found(match finding.code {
+        Code::RedisSilent => finding.with(format!("{} ms", PATIENCE.as_millis())),
+        _ => finding,
+    })
 }

@@ -32,6 +32,7 @@ scripts! {
     ANNOUNCE = "append.lua", "announce.lua";
     ANNOUNCED = "entry.lua", "announced.lua";
     EPOCH = "epoch.lua";
+    TRIAL = "trial.lua";
 }
 
 impl Script {

@@ -1,7 +1,7 @@
 //! Connections that were checked: to which life of which Redis they lead.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -9,6 +9,7 @@ use super::{
     clock::{Clock, Now, Reading},
     conn::Conn,
     lane::Lane,
+    slot::{Slot, Streak},
 };
 use crate::telemetry::Op;
 
@@ -46,40 +47,33 @@ pub(super) struct Conns {
 
 /// Checked connections.
 pub struct Session {
-    lanes: Vec<Lane>,
-    readers: Vec<Conn>,
+    pub(super) lanes: Vec<Slot<Lane>>,
+    pub(super) readers: Vec<Slot<Conn>>,
     next: AtomicUsize,
-    pub(super) writer: Conn,
+    pub(super) writer: Slot<Conn>,
     /// The life of Redis that they belong to.
     pub epoch: Epoch,
     /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
     pub evicts: bool,
     pub(super) fingerprint: String,
     clock: Clock,
-    failures: AtomicU32,
-    /// When the streak of failures began, on the clock's base, in ms.
-    failing_since: AtomicI64,
+    /// Failures on whatever connection, without an answer on any between.
+    streak: Streak,
     over: AtomicBool,
 }
 
 impl Session {
     pub(super) fn new(conns: Conns, found: Findings) -> Self {
-        let Conns {
-            lanes,
-            readers,
-            writer,
-        } = conns;
         Self {
-            lanes,
-            readers,
+            lanes: conns.lanes.into_iter().map(Slot::new).collect(),
+            readers: conns.readers.into_iter().map(Slot::new).collect(),
             next: AtomicUsize::new(0),
-            writer,
+            writer: Slot::new(conns.writer),
             epoch: found.epoch,
             evicts: found.evicts,
             fingerprint: found.fingerprint,
             clock: Clock::new(found.now),
-            failures: AtomicU32::new(0),
-            failing_since: AtomicI64::new(0),
+            streak: Streak::default(),
             over: AtomicBool::new(false),
         }
     }
@@ -89,22 +83,19 @@ impl Session {
         self.clock.set(reading);
     }
 
-    /// A command was answered.
-    pub(super) fn answered(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+    /// Time since the session was opened, in ms.
+    pub(super) fn elapsed_ms(&self) -> i64 {
+        self.clock.elapsed()
     }
 
-    /// A command was not answered. True if that makes `most` in a row, over at least `time`: many commands that fail in one
-    /// moment may be this process' own stutter.
+    /// A command was answered, on whatever connection.
+    pub(super) fn answered(&self) {
+        self.streak.answered();
+    }
+
+    /// A command was not answered. True if nothing was for so many commands in a row, over at least `time`.
     pub(super) fn failed(&self, most: u32, time: Duration) -> bool {
-        let now = self.clock.elapsed();
-        let before = self.failures.fetch_add(1, Ordering::Relaxed);
-        if before == 0 {
-            self.failing_since.store(now, Ordering::Relaxed);
-        }
-        let since = now.saturating_sub(self.failing_since.load(Ordering::Relaxed));
-        before.saturating_add(1) >= most
-            && u128::try_from(since).is_ok_and(|since| since >= time.as_millis())
+        self.streak.failed(self.elapsed_ms(), most, time)
     }
 
     /// It is over; false if it was already.
@@ -131,20 +122,23 @@ impl Session {
     }
 
     /// Readers fail fast; what applies does not give up early.
-    pub(super) fn conn(&self, op: Op) -> &Conn {
+    pub(super) fn slot(&self, op: Op) -> &Slot<Conn> {
         match op {
             Op::Apply => &self.writer,
-            Op::Get | Op::Fill | Op::Load => self.in_turn(&self.readers).unwrap_or(&self.writer),
+            Op::Get | Op::Fill | Op::Load => self.sound_one(&self.readers).unwrap_or(&self.writer),
         }
     }
 
-    /// The way that is made for hashes, if there is one.
-    pub(super) fn lane(&self) -> Option<&Lane> {
-        self.in_turn(&self.lanes)
+    /// The way that is made for hashes, if one is sound.
+    pub(super) fn lane(&self) -> Option<&Slot<Lane>> {
+        self.sound_one(&self.lanes)
     }
 
-    fn in_turn<'a, T>(&self, of: &'a [T]) -> Option<&'a T> {
+    /// The next connection in turn that is not broken.
+    fn sound_one<'a, T>(&self, slots: &'a [Slot<T>]) -> Option<&'a Slot<T>> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        turn.checked_rem(of.len()).and_then(|at| of.get(at))
+        let first = turn.checked_rem(slots.len())?;
+        let mut in_turn = slots.iter().cycle().skip(first).take(slots.len());
+        in_turn.find(|slot| !slot.health().is_broken())
     }
 }

@@ -19,8 +19,8 @@ use self::wire::{entries, last_id, post};
 use super::{
     Redis, Session,
     conn::Conn,
-    link,
     script::{self, Call},
+    server::{Server, same_servers},
 };
 use crate::domain::{BalanceChange, UserId};
 
@@ -150,7 +150,8 @@ impl Tap {
         info.arg("STREAM").arg(feed);
         let last = match self.one::<Value>(info, GRACE).await {
             Ok(info) => Some(last_id(&info)),
-            Err(error) if matches!(error.code(), Some("ERR" | "WRONGTYPE")) => None,
+            // Only these say that there is no stream: a command that is forbidden or renamed says nothing of the feed.
+            Err(error) if is_no_stream(&error) => None,
             Err(error) => return Err(error),
         };
         let mut read = redis::cmd("XREAD");
@@ -187,21 +188,43 @@ impl Tap {
     /// A connection that is of no use any more.
     pub async fn is_of(&self, session: &Session) -> RedisResult<bool> {
         let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        let info = timeout(GRACE, self.conn.info())
+        let servers = timeout(GRACE, self.conn.servers())
             .await
             .map_err(|_| gone())??;
-        let (fingerprint, _) = link::fingerprint(&info);
-        Ok(fingerprint == session.fingerprint)
+        Ok(same_servers(&session.fingerprint, &servers))
     }
 
-    /// The id of the current epoch; none where it is gone.
+    /// Still leads to a master with the data of the session's epoch, asked in one round trip.
+    ///
+    /// A node of a cluster that is no master any more refuses reads, so its role is not asked for.
     ///
     /// # Errors
     /// A connection that is of no use any more.
-    pub async fn epoch(&self, key: &str) -> RedisResult<Option<String>> {
-        let mut read = redis::cmd("HGET");
-        read.arg(key).arg("id");
-        self.one(read, GRACE).await
+    pub async fn vouches_for(&self, session: &Session, epoch_key: &str) -> RedisResult<bool> {
+        let mut epoch = redis::cmd("HGET");
+        epoch.arg(epoch_key).arg("id");
+        let mut commands = vec![epoch];
+        if matches!(self.conn, Conn::Single(_)) {
+            let mut role = redis::cmd("INFO");
+            role.arg("replication");
+            commands.push(role);
+        }
+        let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let asked = timeout(GRACE, self.conn.ask(commands)).await;
+        let mut replies = asked.map_err(|_| gone())??.into_iter();
+        let Some(epoch) = replies.next() else {
+            return Err(gone());
+        };
+        let epoch = Option::<String>::from_redis_value(epoch?)?;
+        let master = match replies.next() {
+            None => true,
+            Some(role) => {
+                let server = Server::read(&String::from_redis_value(role?)?);
+                let histories = session.fingerprint.split_once('/');
+                histories.is_some_and(|(_, history)| server.continues(history))
+            }
+        };
+        Ok(master && epoch.as_deref() == Some(session.epoch.id.as_str()))
     }
 
     /// Forgets entries of the feed that are older than `before`, about.
@@ -216,6 +239,12 @@ impl Tap {
         cap.arg(feed).arg("MAXLEN").arg("~").arg(FEED_MAX);
         self.one::<i64>(cap, GRACE).await.map(drop)
     }
+}
+
+/// The key is absent, or holds something that is no stream.
+fn is_no_stream(error: &RedisError) -> bool {
+    let says = |words: &str| error.detail().is_some_and(|detail| detail.contains(words));
+    error.code() == Some("WRONGTYPE") || error.code() == Some("ERR") && says("no such key")
 }
 
 fn millis(time: Duration) -> u64 {

@@ -7,6 +7,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -14,6 +18,7 @@ use std::{
 #[derive(Debug)]
 pub struct Rewriter {
     address: SocketAddr,
+    changes: Arc<AtomicBool>,
 }
 
 impl Rewriter {
@@ -28,18 +33,26 @@ impl Rewriter {
                 (from.as_bytes().to_vec(), to.as_bytes().to_vec())
             })
             .collect();
+        let changes = Arc::new(AtomicBool::new(true));
+        let switch = Arc::clone(&changes);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(upstream) = TcpStream::connect(server) else {
                     continue;
                 };
                 let back = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-                let words = words.clone();
-                thread::spawn(move || relay(client, upstream, &[]));
-                thread::spawn(move || relay(back.0, back.1, &words));
+                let (words, switch) = (words.clone(), Arc::clone(&switch));
+                let asking = Arc::clone(&switch);
+                thread::spawn(move || relay(client, upstream, &[], &asking));
+                thread::spawn(move || relay(back.0, back.1, &words, &switch));
             }
         });
-        Self { address }
+        Self { address, changes }
+    }
+
+    /// Changes the words from now on, or no longer.
+    pub fn switch(&self, on: bool) {
+        self.changes.store(on, Ordering::SeqCst);
     }
 
     /// Where it listens.
@@ -48,10 +61,20 @@ impl Rewriter {
     }
 }
 
-fn relay(mut from: TcpStream, mut to: TcpStream, words: &[(Vec<u8>, Vec<u8>)]) {
+fn relay(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    words: &[(Vec<u8>, Vec<u8>)],
+    switch: &AtomicBool,
+) {
     let mut buffer = vec![0; 256 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         let piece = &mut buffer[..length];
+        let words = if switch.load(Ordering::SeqCst) {
+            words
+        } else {
+            &[]
+        };
         for (word, instead) in words {
             for at in 0..(length + 1).saturating_sub(word.len()) {
                 if piece[at..].starts_with(word) {

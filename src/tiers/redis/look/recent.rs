@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use redis::{RedisResult, Value};
 
-use super::{Look, Trouble, within};
-use crate::domain::UserId;
+use super::{Look, Trouble};
+use crate::{config::RedisMode, domain::UserId};
 
 /// Keys that are looked at, at most.
 pub const SCANNED_MAX: usize = 1_000_000;
@@ -24,9 +24,8 @@ impl Look {
     /// # Errors
     /// [`Trouble`]; a cluster is refused.
     pub async fn recent(&self, most: usize) -> Result<Vec<UserId>, Trouble> {
-        if !self.single {
-            let reason = "a cluster is not walked through";
-            return Err(Trouble::Refused(reason.to_owned()));
+        if self.mode == RedisMode::Cluster {
+            return Err(Trouble::Unsupported("a cluster is not walked through"));
         }
         // Seconds since the last touch, or how seldom it is touched: the lowest first.
         let mut kept: BTreeSet<(i64, UserId)> = BTreeSet::new();
@@ -63,7 +62,7 @@ impl Look {
                 command.arg(what).arg(key);
                 command
             });
-            within(self.conn.ask(commands.collect()))
+            self.within(self.conn.ask(commands.collect()))
         };
         let read = |reply: RedisResult<Value>| match reply {
             Ok(Value::Int(number)) => Some(number),

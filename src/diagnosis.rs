@@ -1,0 +1,114 @@
+//! Findings: each thing that can be wrong, with one sentence that names where, why and what to do.
+//!
+//! `/readyz`, the log, the advice at start, the metric `balance_cache_finding` and `doctor` say the sentences of this table.
+//!
+//! **Invariants.** A sentence is never empty and never holds a driver's text, a password or an amount.
+
+mod code;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+pub use code::Code;
+
+/// The part of the service that a finding concerns; the sentence begins with its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The Redis tier.
+    Redis,
+    /// The feed `balance:invalidations`.
+    Feed,
+    /// The settlement stream.
+    Stream,
+    /// Applying notifications.
+    Settlements,
+    /// The source of balances.
+    Source,
+    /// This process.
+    Process,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The part that it concerns.
+    pub part: Part,
+    /// The kind of finding: its word is the label of the metric.
+    pub code: Code,
+    at: Arc<str>,
+    detail: Arc<str>,
+}
+
+// === impl Part ===
+
+impl Part {
+    /// The word that the sentence begins with.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Feed => "feed",
+            Self::Stream => "settlement stream",
+            Self::Settlements => "settlements",
+            Self::Source => "source",
+            Self::Process => "process",
+        }
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// A finding of this code at an address, a file or a key; the address must not hold a password.
+    #[must_use]
+    pub fn new(part: Part, code: Code, at: impl Into<Arc<str>>) -> Self {
+        Self {
+            part,
+            code,
+            at: at.into(),
+            detail: "".into(),
+        }
+    }
+
+    /// Adds the command, key, number or name that the code's sentence has a place for.
+    #[must_use]
+    pub fn with(mut self, detail: impl Into<Arc<str>>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// The same finding, of another part.
+    #[must_use]
+    pub const fn of(mut self, part: Part) -> Self {
+        self.part = part;
+        self
+    }
+
+    /// Where and why, without the part's word.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        self.filled(self.code.cause())
+    }
+
+    /// The action that ends it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        self.filled(self.code.remedy())
+    }
+
+    fn filled(&self, text: &str) -> String {
+        let detail = match &*self.detail {
+            "" => "(not said)",
+            detail => detail,
+        };
+        text.replace("{at}", &self.at).replace("{}", detail)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (part, cause, remedy) = (self.part.word(), self.cause(), self.remedy());
+        write!(f, "{part}: {cause}; {remedy}")
+    }
+}

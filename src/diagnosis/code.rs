@@ -1,0 +1,226 @@
+//! The table of findings. `{at}` stands for the address, file or key, `{}` for the detail of the finding.
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $cause:literal, $remedy:literal;)*) => {
+        /// A kind of finding.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The label of the metric.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            pub(super) const fn cause(self) -> &'static str {
+                match self { $(Self::$name => $cause,)* }
+            }
+
+            pub(super) const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+impl Code {
+    /// Redis answered and refused a command: another connection would be refused too.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::RedisForbidden
+                | Self::RedisKeyForbidden
+                | Self::RedisUnknownCommand
+                | Self::RedisWrongType
+                | Self::RedisReadOnly
+                | Self::RedisMasterDown
+                | Self::RedisNoReplicas
+                | Self::RedisDisk
+                | Self::RedisFull
+                | Self::RedisLoading
+                | Self::RedisBusy
+                | Self::RedisIsCluster
+                | Self::RedisMoved
+                | Self::RedisMigrating
+                | Self::RedisClusterDown
+                | Self::RedisAuthMissing
+                | Self::RedisAuthWrong
+                | Self::RedisUnexpected
+        )
+    }
+}
+
+codes! {
+    // === Redis: reaching it ===
+
+    /// No session was opened yet.
+    RedisStarting = "redis_starting",
+        "{at} was not connected to yet", "wait; the first connection is being made";
+    /// The source's identity is not known, so nothing is claimed in Redis.
+    RedisAwaitsSource = "redis_awaits_source",
+        "{at} is not used before the source has said who it is", "see the reason of the source";
+    /// Connection refused.
+    RedisRefused = "redis_refused",
+        "{at} cannot be reached: the connection is refused", "start it, or correct redis.url";
+    /// No connection for another reason.
+    RedisUnreachable = "redis_unreachable",
+        "{at} cannot be reached: {}", "correct redis.url, or mend the network on the way";
+    /// TLS fails.
+    RedisTls = "redis_tls",
+        "the TLS handshake with {at} fails", "compare redis.ca_file and the host of redis.url with Redis' certificate";
+    /// The connection ended.
+    RedisClosed = "redis_closed",
+        "{at} ended the connection", "see Redis' log, its maxclients and timeout, and the proxies on the way";
+    /// Silence.
+    RedisSilent = "redis_silent",
+        "{at} does not answer in {}", "see whether Redis is stopped, busy (SLOWLOG GET), or behind a network that drops packets";
+    /// `NOAUTH`
+    RedisAuthMissing = "redis_auth_missing",
+        "{at} wants a user or password and none was given (NOAUTH)", "put it into redis.url: redis://user:password@host";
+    /// `WRONGPASS`
+    RedisAuthWrong = "redis_auth_wrong",
+        "{at} refuses the user or password (WRONGPASS)", "put the right user and password into redis.url: redis://user:password@host";
+
+    // === Redis: rights and commands ===
+
+    /// `NOPERM` for a command.
+    RedisForbidden = "redis_forbidden",
+        "{at} forbids this user the command {} (NOPERM)", "ACL SETUSER with +{} for the user of redis.url";
+    /// `NOPERM` for a key or channel.
+    RedisKeyForbidden = "redis_key_forbidden",
+        "{at} forbids this user a key that {} needs (NOPERM)", "ACL SETUSER with the key patterns of redis.namespace and settlement.stream";
+    /// A command that was renamed away, or is too new.
+    RedisUnknownCommand = "redis_unknown_command",
+        "{at} does not know the command {}", "remove its rename-command from redis.conf, or upgrade Redis to 7 or later";
+    /// `WRONGTYPE`
+    RedisWrongType = "redis_wrong_type",
+        "the key {} at {at} holds another type than it should", "find out what wrote it (TYPE {}), then RENAME or DEL it";
+
+    // === Redis: writes ===
+
+    /// `READONLY`
+    RedisReadOnly = "redis_read_only",
+        "{at} takes no writes: it is a replica (READONLY)", "name the master in redis.url";
+    /// `INFO` says that it is a replica.
+    RedisReplica = "redis_replica",
+        "{at} is a replica (its link to the master is {}): nothing that it holds is proven fresh", "name the master in redis.url";
+    /// `MASTERDOWN`
+    RedisMasterDown = "redis_master_down",
+        "{at} is a replica that lost its master (MASTERDOWN)", "name the master in redis.url";
+    /// `NOREPLICAS`
+    RedisNoReplicas = "redis_no_replicas",
+        "{at} takes no writes: it has fewer good replicas than min-replicas-to-write (NOREPLICAS)", "bring its replicas back; settlements are answered 503 until then";
+    /// `MISCONF`
+    RedisDisk = "redis_disk",
+        "{at} takes no writes: it cannot save to its disk (MISCONF)", "free or mend the disk of Redis and see its log; settlements are answered 503 until then";
+    /// `OOM`
+    RedisFull = "redis_full",
+        "{at} is full: maxmemory is used up (OOM), and settlements are answered 503", "raise maxmemory, or remove what other programs left there";
+    /// `LOADING`
+    RedisLoading = "redis_loading",
+        "{at} is loading its data (LOADING)", "wait until it has loaded them";
+    /// `BUSY`
+    RedisBusy = "redis_busy",
+        "{at} runs a script that does not end (BUSY)", "SCRIPT KILL, and find out what sent it";
+
+    // === Redis: cluster ===
+
+    /// `CROSSSLOT`, or a cluster's node with `mode = "single"`.
+    RedisIsCluster = "redis_is_cluster",
+        "{at} is a node of a Redis Cluster and redis.mode is single: no settlement can succeed", "set redis.mode = \"cluster\"";
+    /// `MOVED`
+    RedisMoved = "redis_moved",
+        "{at} does not serve the slot of a key (MOVED)", "set redis.mode = \"cluster\", or wait until the cluster agrees on its slots";
+    /// `ASK`, `TRYAGAIN`
+    RedisMigrating = "redis_migrating",
+        "a slot of the cluster of {at} is in migration and some of its users cannot be settled ({})", "let the migration end: redis-cli --cluster check, then --cluster fix";
+    /// `CLUSTERDOWN`
+    RedisClusterDown = "redis_cluster_down",
+        "the cluster of {at} does not serve every slot (CLUSTERDOWN)", "bring its masters back: redis-cli --cluster check";
+
+    // === Redis: identity ===
+
+    /// Another source's balances.
+    RedisOtherSource = "redis_other_source",
+        "this Redis ({at}) and namespace hold the balances of another source", "give this deployment a redis.namespace of its own";
+    /// The connections of one session disagree.
+    RedisDisagree = "redis_disagree",
+        "connections to {at} lead to different servers", "wait until the failover is over, or name one server in redis.url";
+    /// A write vanished.
+    RedisForgets = "redis_forgets",
+        "what is written to {at} is gone at once", "give Redis memory, and maxmemory-policy noeviction";
+    /// Run id, history or epoch are others.
+    RedisChanged = "redis_changed",
+        "{at} is another Redis than before, or its data are", "wait; it is opened again. If it goes on, find out what restarts, flushes or fails it over";
+    /// Its clock was set.
+    RedisClock = "redis_clock",
+        "the clock of {at} was set by {}: everything held there counts for nothing", "let that machine keep time without steps (chrony with makestep only at start)";
+    /// The data carry another policy than at the session's start.
+    RedisPolicyChanged = "redis_policy_changed",
+        "maxmemory-policy of {at} was changed", "wait; it is opened again";
+    /// Anything else; the detail is the error code.
+    RedisUnexpected = "redis_unexpected",
+        "{at} refuses a command ({})", "see Redis' log; doctor tries each command by itself";
+
+    // === Redis: advice ===
+
+    /// Keys may be evicted.
+    RedisEvicts = "redis_evicts",
+        "maxmemory-policy is {} at {at}: it may drop floors and snapshots before their time, and every absent key is read from the ledger", "CONFIG SET maxmemory-policy noeviction (and in redis.conf), with enough maxmemory";
+    /// A limit of memory.
+    RedisLimited = "redis_limited",
+        "maxmemory is {} bytes with noeviction at {at}: when it is full, settlements are answered 503", "watch used_memory, and raise maxmemory in time";
+    /// `appendonly no`
+    RedisForgetful = "redis_forgetful",
+        "appendonly is no at {at}: a restart of Redis forgets notifications that ran ahead of their ledger rows", "CONFIG SET appendonly yes and appendfsync always (and in redis.conf)";
+    /// `appendfsync no`
+    RedisUnsynced = "redis_unsynced",
+        "appendfsync is no at {at}: a crash of Redis' machine forgets notifications that ran ahead of their ledger rows", "CONFIG SET appendfsync everysec or always (and in redis.conf)";
+    /// Replicas without a fence.
+    RedisUnfenced = "redis_unfenced",
+        "{at} has {} replicas and no min-replicas-to-write: cut off from them it goes on taking settlements that a failover loses, and instances that reach only it show old balances", "CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 10 (and in redis.conf, on replicas too)";
+
+    // === the feed ===
+
+    /// No proof of freshness.
+    FeedUnproven = "feed_unproven",
+        "freshness is not proven: memory answers only what was just read from the ledger", "see the reason of redis; without one, whether this process or Redis is overloaded";
+    /// The first read of the feed.
+    FeedStarting = "feed_starting",
+        "starting: the feed is read back", "wait";
+
+    // === the source ===
+
+    /// No node listens.
+    SourceRefused = "source_refused",
+        "{at} cannot be reached: the connection is refused", "start it, or correct scylla.nodes";
+    /// No node can be reached for another reason.
+    SourceUnreachable = "source_unreachable",
+        "no node can be reached at {at}", "correct scylla.nodes, or mend the network on the way";
+    /// Silence.
+    SourceSilent = "source_silent",
+        "{at} does not answer in source.timeout_ms", "see the database's own monitoring, or raise source.timeout_ms";
+    /// User or password.
+    SourceAuth = "source_auth",
+        "{at} refuses the user or password", "correct scylla.username and scylla.password";
+    /// A right is missing.
+    SourceForbidden = "source_forbidden",
+        "{at} refuses this user the right {}", "GRANT that right to the user of scylla.username";
+    /// Too few replicas of a partition.
+    SourceQuorum = "source_quorum",
+        "too few nodes of {at} are up for the consistency that is asked for ({})", "bring its nodes back: nodetool status";
+    /// The database is overloaded or bootstrapping.
+    SourceOverloaded = "source_overloaded",
+        "{at} refuses statements: it is overloaded or starting", "see the database's own monitoring";
+    /// A keyspace, table or column is missing.
+    SourceSchema = "source_schema",
+        "keyspace or table is missing at {at}, or not as it should be", "balance-cache schema status says which; balance-cache schema apply makes what is missing";
+    /// Anything else of the driver or the database.
+    SourceUnexpected = "source_unexpected",
+        "{at} refuses a statement ({})", "see the database's log; balance-cache doctor looks at each part by itself";
+}

@@ -1,0 +1,233 @@
+//! Findings of what Redis or the way to it answered instead of a reply.
+
+use std::{error::Error as _, io};
+
+use redis::{ErrorKind, RedisError};
+
+use crate::diagnosis::{Code, Finding, Part};
+
+/// The finding of a failed command or connection to the Redis at this address.
+pub(super) fn finding(error: &RedisError, at: &str) -> Finding {
+    let of = |code| Finding::new(Part::Redis, code, at);
+    if let Some(code) = error.code() {
+        return of_reply(code, error.detail().unwrap_or_default(), "", at);
+    }
+    if error.is_timeout() {
+        return of(Code::RedisSilent).with("time");
+    }
+    if error.is_connection_refusal() {
+        return of(Code::RedisRefused);
+    }
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return match error.detail() {
+            Some(detail) if detail.contains("NOAUTH") => of(Code::RedisAuthMissing),
+            Some(_) | None => of(Code::RedisAuthWrong),
+        };
+    }
+    let kind = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => of(Code::RedisTls),
+        Some(
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown,
+        ) => of(Code::RedisUnreachable).with("no route leads there"),
+        _ if error.is_connection_dropped() || error.is_unrecoverable_error() => {
+            of(Code::RedisClosed)
+        }
+        _ if error.is_io_error() => {
+            of(Code::RedisUnreachable).with("its name is not known, or the network fails")
+        }
+        _ => of(Code::RedisUnexpected).with("not a reply of the Redis protocol"),
+    }
+}
+
+/// The finding of an error reply: its code, the words behind it, and the command, where it is known.
+pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Finding {
+    let of = |code| Finding::new(Part::Redis, code, at);
+    let command = match (command, quoted(words)) {
+        ("", Some(named)) => named,
+        ("", None) => "that it got".to_owned(),
+        (command, _) => command.to_owned(),
+    };
+    let in_script = |part: &str| words.contains("executing the script") && words.contains(part);
+    match code {
+        "NOAUTH" => of(Code::RedisAuthMissing),
+        "WRONGPASS" => of(Code::RedisAuthWrong),
+        "NOPERM" if words.contains("keys") || words.contains("channel") => {
+            of(Code::RedisKeyForbidden).with(command)
+        }
+        "NOPERM" => of(Code::RedisForbidden).with(command),
+        "ERR" if in_script("run this command") => of(Code::RedisForbidden).with(command),
+        "ERR" if in_script("keys") => of(Code::RedisKeyForbidden).with(command),
+        "ERR"
+            if words.starts_with("unknown command") || words.contains("Unknown Redis command") =>
+        {
+            of(Code::RedisUnknownCommand).with(command)
+        }
+        "ERR" if words.contains("unknown subcommand") || words.contains("Unknown subcommand") => {
+            of(Code::RedisUnknownCommand).with(command)
+        }
+        "WRONGTYPE" => of(Code::RedisWrongType).with("that was asked for"),
+        "READONLY" => of(Code::RedisReadOnly),
+        "MASTERDOWN" => of(Code::RedisMasterDown),
+        "NOREPLICAS" => of(Code::RedisNoReplicas),
+        "MISCONF" => of(Code::RedisDisk),
+        "OOM" => of(Code::RedisFull),
+        "LOADING" => of(Code::RedisLoading),
+        "BUSY" => of(Code::RedisBusy),
+        "CROSSSLOT" => of(Code::RedisIsCluster),
+        "MOVED" => of(Code::RedisMoved),
+        "ASK" | "TRYAGAIN" => of(Code::RedisMigrating).with(code),
+        "CLUSTERDOWN" => of(Code::RedisClusterDown),
+        other => of(Code::RedisUnexpected).with(other),
+    }
+}
+
+/// The command that an error names between quotes, in capitals.
+fn quoted(words: &str) -> Option<String> {
+    let mut parts = words.split(['\'', '`']);
+    let named = parts.nth(1)?;
+    let short = !named.is_empty() && named.len() <= 64;
+    short.then(|| named.to_ascii_uppercase())
+}
+
+/// Whether a connection on which this was answered leads to a server that must not be used any more.
+pub(super) fn ends_session(code: Code) -> bool {
+    matches!(code, Code::RedisReadOnly | Code::RedisMasterDown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_reply_has_its_finding_with_the_command_where_it_is_said() {
+        for (code, words, command, expected, part) in [
+            (
+                "NOAUTH",
+                "Authentication required.",
+                "",
+                Code::RedisAuthMissing,
+                "NOAUTH",
+            ),
+            (
+                "WRONGPASS",
+                "invalid username-password pair",
+                "",
+                Code::RedisAuthWrong,
+                "WRONGPASS",
+            ),
+            (
+                "NOPERM",
+                "this user has no permissions to run the 'xautoclaim' command",
+                "",
+                Code::RedisForbidden,
+                "+XAUTOCLAIM",
+            ),
+            (
+                "NOPERM",
+                "User x has no permissions to run the 'config|get' command",
+                "",
+                Code::RedisForbidden,
+                "CONFIG|GET",
+            ),
+            (
+                "NOPERM",
+                "this user has no permissions to access one of the keys used as arguments",
+                "HSET",
+                Code::RedisKeyForbidden,
+                "HSET",
+            ),
+            (
+                "ERR",
+                "The user executing the script can't run this command or subcommand",
+                "XADD",
+                Code::RedisForbidden,
+                "XADD",
+            ),
+            (
+                "ERR",
+                "unknown command 'XINFO', with args beginning with: 'STREAM'",
+                "",
+                Code::RedisUnknownCommand,
+                "XINFO",
+            ),
+            (
+                "ERR",
+                "unknown command `EVALSHA`, with args beginning with: ",
+                "",
+                Code::RedisUnknownCommand,
+                "EVALSHA",
+            ),
+            ("OOM", "command not allowed", "", Code::RedisFull, "OOM"),
+            (
+                "NOREPLICAS",
+                "Not enough good replicas",
+                "",
+                Code::RedisNoReplicas,
+                "NOREPLICAS",
+            ),
+            (
+                "READONLY",
+                "You can't write",
+                "",
+                Code::RedisReadOnly,
+                "READONLY",
+            ),
+            (
+                "MISCONF",
+                "Redis is configured to save",
+                "",
+                Code::RedisDisk,
+                "MISCONF",
+            ),
+            (
+                "LOADING",
+                "Redis is loading",
+                "",
+                Code::RedisLoading,
+                "LOADING",
+            ),
+            (
+                "CROSSSLOT",
+                "Keys in request",
+                "",
+                Code::RedisIsCluster,
+                "redis.mode",
+            ),
+            ("ASK", "5 127.0.0.1:7000", "", Code::RedisMigrating, "ASK"),
+            (
+                "CLUSTERDOWN",
+                "Hash slot not served",
+                "",
+                Code::RedisClusterDown,
+                "CLUSTERDOWN",
+            ),
+            ("SOMETHING", "new", "", Code::RedisUnexpected, "SOMETHING"),
+        ] {
+            let found = of_reply(code, words, command, "h:1");
+            assert_eq!(found.code, expected, "{code} {words}");
+            let sentence = found.to_string();
+            assert!(
+                sentence.contains(part) && sentence.contains("h:1"),
+                "{sentence}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_connection_says_has_a_finding_too() {
+        let of =
+            |kind: io::ErrorKind| finding(&RedisError::from(io::Error::from(kind)), "h:1").code;
+        assert_eq!(of(io::ErrorKind::ConnectionRefused), Code::RedisRefused);
+        assert_eq!(of(io::ErrorKind::TimedOut), Code::RedisSilent);
+        assert_eq!(of(io::ErrorKind::BrokenPipe), Code::RedisClosed);
+        assert_eq!(of(io::ErrorKind::HostUnreachable), Code::RedisUnreachable);
+        let refused = RedisError::from((ErrorKind::AuthenticationFailed, "no"));
+        assert_eq!(finding(&refused, "h:1").code, Code::RedisAuthWrong);
+    }
+}
