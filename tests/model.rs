@@ -43,6 +43,11 @@ const NEEDED: &[(Rule, &str)] = &[
     (Rule::Whole, "values, duplicate, memory evicts"),
     (Rule::EpochCompared, "Redis back, older or empty"),
     (Rule::TapIsTheSessions, "Redis back, older or empty"),
+    (Rule::MasterVouches, "master demoted"),
+    (
+        Rule::ClockStepEndsEpoch,
+        "Redis' clock set forward, instance restarted",
+    ),
     (Rule::YoungSession, "FLUSHALL"),
     (Rule::FirstSessionTurns, "new instance cut off, FLUSHALL"),
     (Rule::AnnouncedBySeq, "warm memory, memory evicts"),

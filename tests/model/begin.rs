@@ -35,6 +35,8 @@ impl World {
             up: true,
             run: 1,
             data,
+            demoted: None,
+            ahead: 0,
             dump: None,
             epochs: 1,
             tokens: 0,

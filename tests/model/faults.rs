@@ -3,7 +3,8 @@
 use crate::{
     instance::Inst,
     redis::Data,
-    state::{Scope, State},
+    rules::{Rule, Rules},
+    state::{FLOOR_TTL, Scope, State},
     world::Action,
 };
 
@@ -22,6 +23,10 @@ pub enum Fault {
     Save,
     /// Redis dies; it comes back with what was saved, or with nothing. A failover looks the same.
     Restart,
+    /// A failover makes the master a replica whose link is down: it goes on answering reads, and another server takes writes.
+    Demote,
+    /// Redis' clock is set forward beyond `floor_ttl`: every end is over, and what was written before is old.
+    ClockForward,
     /// The feed is trimmed to nothing.
     Trim,
     /// An instance is cut off from Redis, alone; the network heals whenever it likes.
@@ -62,17 +67,20 @@ fn possible(state: &State, fault: Fault) -> bool {
             .is_some_and(|feed| !feed.posts.is_empty()),
         Fault::Cut(at) => !state.insts[at].cut,
         Fault::GiveUp => state.applying.is_some(),
-        Fault::Restart | Fault::Kill(_) => true,
+        Fault::Demote => state.redis.demoted.is_none(),
+        Fault::Restart | Fault::Kill(_) | Fault::ClockForward => true,
         Fault::Heal(_) => false,
     }
 }
 
-pub fn strike(state: &mut State, fault: Fault, index: usize) {
+pub fn strike(state: &mut State, rules: Rules, fault: Fault, index: usize) {
     if let Fault::Heal(at) = fault {
         state.insts[at].cut = false;
         return;
     }
     state.faults[index] -= 1;
+    // Within a tick, which is longer than the keeper takes to look.
+    let watched = (0..2).any(|at| state.reach_redis(at).is_some());
     let data = &mut state.redis.data;
     match fault {
         Fault::EvictMemory(at) => state.insts[at].memory = None,
@@ -84,6 +92,17 @@ pub fn strike(state: &mut State, fault: Fault, index: usize) {
         Fault::Restart => {
             state.redis.run += 1;
             *data = state.redis.dump.as_deref().cloned().unwrap_or_default();
+        }
+        Fault::Demote => {
+            state.redis.demoted = Some((state.redis.run, Box::new(data.clone())));
+            state.redis.run += 1;
+        }
+        Fault::ClockForward => {
+            data.entry = None;
+            state.redis.ahead += FLOOR_TTL + 1;
+            if watched && rules.holds(Rule::ClockStepEndsEpoch) {
+                data.epoch = None;
+            }
         }
         Fault::Trim => {
             if let Some(feed) = &mut data.feed {

@@ -292,7 +292,8 @@ impl Inst {
     // === Follower
 
     /// `Follower::begin`, on a tap that was just opened.
-    pub fn begin(&mut self, rules: Rules, now: Tick, run: u8) {
+    /// `ahead` is how far Redis' clock is before this one.
+    pub fn begin(&mut self, rules: Rules, now: Tick, run: u8, ahead: Tick) {
         let Some(session) = self.session else { return };
         let epoch = session.epoch;
         self.tap = Some(Tap {
@@ -314,7 +315,7 @@ impl Inst {
         } else if rules.holds(Rule::FirstSessionTurns) {
             self.turn(rules);
         }
-        let cursor = at_tick(now.saturating_sub(floor_ttl(rules)));
+        let cursor = at_tick((now + ahead).saturating_sub(floor_ttl(rules)));
         self.position = Some(Position {
             epoch: epoch.id,
             cursor,

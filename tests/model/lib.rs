@@ -2,7 +2,7 @@
 //!
 //! Two instances, one user with two assets, a view that lags, evictions and deletions in each tier, duplicates, reordering,
 //! notifications with values, with a seq and with an asset only, a trimmed and a lost feed, Redis flushed and restarted with
-//! older data, an instance cut off alone, an instance restarted, time. See `docs/MODEL.md` for what was found.
+//! older data, a master demoted, Redis' clock set forward, an instance cut off alone, an instance restarted, time. See `docs/MODEL.md` for what was found.
 //!
 //! Each module says which function of the code its parts stand for. Simplified, and why that hides nothing:
 //! * a balance is its seq (one assigner: the amounts follow from it);

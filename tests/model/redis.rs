@@ -106,6 +106,10 @@ pub struct Redis {
     /// Run id.
     pub run: u8,
     pub data: Data,
+    /// A master that was demoted and goes on answering reads: its run id, and what it had then.
+    pub demoted: Option<(u8, Box<Data>)>,
+    /// How far its clock was set forward.
+    pub ahead: Tick,
     /// What is on its disk: what a restart may bring back.
     pub dump: Option<Box<Data>>,
     /// Epochs, tokens and ids that there ever were.
@@ -361,7 +365,16 @@ pub struct Ask {
 impl Redis {
     pub fn next_id(&mut self, now: Tick) -> Id {
         self.ids += 1;
-        at_tick(now) + Id::from(self.ids)
+        at_tick(now + self.ahead) + Id::from(self.ids)
+    }
+
+    /// What the server of this run id has, and whether it is a master.
+    pub fn server(&self, run: u8) -> Option<(&Data, bool)> {
+        if run == self.run {
+            return Some((&self.data, true));
+        }
+        let demoted = self.demoted.as_ref().filter(|(id, _)| *id == run);
+        demoted.map(|(_, data)| (&**data, false))
     }
 
     /// `epoch.lua`, then the entry that opens its feed.

@@ -73,6 +73,10 @@ pub enum Rule {
     ProofForRedis,
     /// Nor for those who missed changes (`Marks::doubtful`).
     SightForRedis,
+    /// Freshness is proven only by a server that is a master after the feed was read (`Tap::vouches_for`).
+    MasterVouches,
+    /// A step of Redis' clock ends the epoch (`Link::look`, `epoch.lua`).
+    ClockStepEndsEpoch,
     /// Nor for those who were told of a change without its seq and did not read the ledger since (`Mark::unread`).
     RereadForRedis,
 }

@@ -259,6 +259,21 @@ pub const SCOPES: &[Scope] = &[
         ..PLAIN
     },
     Scope {
+        name: "master demoted",
+        reads: [0, 2],
+        ticks: 1,
+        warm_memory: true,
+        faults: &[(Fault::Demote, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "Redis' clock set forward, instance restarted",
+        reads: [0, 1],
+        ticks: 1,
+        faults: &[(Fault::ClockForward, 1), (Fault::Kill(1), 1)],
+        ..PLAIN
+    },
+    Scope {
         name: "new instance cut off, FLUSHALL",
         newborn: true,
         written: 0,

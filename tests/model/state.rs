@@ -7,8 +7,8 @@ use crate::{
     faults::Fault,
     instance::{Inst, Session, Tap},
     load::Duty,
-    redis::{Form, News, Redis},
-    rules::Rule,
+    redis::{Feed, Form, News, Redis},
+    rules::{Rule, Rules},
     world::World,
 };
 
@@ -132,8 +132,23 @@ impl State {
 
     pub fn tap_is_whole(&self, at: usize) -> bool {
         let inst = &self.insts[at];
-        let runs = |tap: Tap| tap.run == self.redis.run;
+        let runs = |tap: Tap| self.redis.server(tap.run).is_some();
         self.redis.up && !inst.cut && inst.tap.is_some_and(runs)
+    }
+
+    /// `Tap::feed`: of the server that the tap leads to.
+    pub fn tap_feed(&self, at: usize) -> Option<&Feed> {
+        let tap = self.insts[at].tap?;
+        let (data, _) = self.redis.server(tap.run)?;
+        data.feed.as_ref()
+    }
+
+    /// `Tap::vouches_for`: the epoch that the tap's server vouches for; the outer none is a broken connection.
+    pub fn tap_vouches(&self, rules: Rules, at: usize) -> Option<Option<u8>> {
+        let tap = self.insts[at].tap.filter(|_| self.tap_is_whole(at))?;
+        let (data, master) = self.redis.server(tap.run)?;
+        let vouches = master || !rules.holds(Rule::MasterVouches);
+        Some(data.epoch.filter(|_| vouches).map(|epoch| epoch.id))
     }
 
     pub fn view_catches_up(&mut self) {

@@ -356,12 +356,11 @@ impl Model for World {
                 load::step(self, &mut state, at, load, false, true)
             }
             Action::ReadFeed { at } => {
-                let feed = state.redis.data.feed.clone();
+                let feed = state.tap_feed(at).cloned();
                 state.insts[at].read_feed(now, feed.as_ref());
             }
             Action::TakeFeed { at } => {
-                let epoch = state.redis.data.epoch.map(|epoch| epoch.id);
-                let said = state.tap_is_whole(at).then_some(epoch);
+                let said = state.tap_vouches(self.rules, at);
                 let gone = state.insts[at].page.as_ref().is_some_and(|page| page.gone);
                 if gone && self.rules.holds(Rule::FeedGoneIsAGap) && state.reach_redis(at).is_some()
                 {
@@ -379,11 +378,11 @@ impl Model for World {
                 });
             }
             Action::BeginFollowing { at } => {
-                let run = state.redis.run;
-                state.insts[at].begin(self.rules, now, run);
+                let (run, ahead) = (state.redis.run, state.redis.ahead);
+                state.insts[at].begin(self.rules, now, run, ahead);
             }
             Action::Tick => Self::tick(&mut state),
-            Action::Fault(fault, index) => faults::strike(&mut state, fault, index),
+            Action::Fault(fault, index) => faults::strike(&mut state, self.rules, fault, index),
         }
         (state != *last).then_some(state)
     }
