@@ -130,6 +130,19 @@ fn consumer(
     ))
 }
 
+fn follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
+    let redis = parts.redis.as_ref()?;
+    Some(Arc::new(Follower::new(
+        Arc::clone(redis),
+        Arc::clone(&parts.applier),
+        Arc::clone(&parts.marks),
+        Arc::clone(&parts.freshness),
+        Arc::clone(&parts.meters),
+        settings.settlement.floor_ttl_ms.0,
+        settings.settlement.max_staleness_ms.0,
+    )))
+}
+
 fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>) -> Arc<Memory> {
     let stale_for = if settings.stale.enabled {
         settings.stale.max_age_ms.0
@@ -222,18 +235,7 @@ impl Assembled {
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, redis, &applier, &meters));
-        let follower = redis.as_ref().map(|redis| {
-            Arc::new(Follower::new(
-                Arc::clone(redis),
-                Arc::clone(&applier),
-                Arc::clone(&marks),
-                Arc::clone(&freshness),
-                Arc::clone(&meters),
-                floor_ttl,
-                settings.settlement.max_staleness_ms.0,
-            ))
-        });
-        let assembled = Self {
+        let mut assembled = Self {
             reader,
             applier,
             settler: Arc::new(settler),
@@ -247,11 +249,12 @@ impl Assembled {
             catalogue,
             tasks,
             consumer,
-            follower,
+            follower: None,
             shutdown,
             started: Instant::now(),
             fixed: Fixed::now(settings),
         };
+        assembled.follower = follower(settings, &assembled);
         let auditor = auditor(settings, &assembled, sampler, inbox);
         Ok((assembled, scylla, auditor))
     }

@@ -76,9 +76,13 @@ impl Reading {
                 0
             }
         };
-        let first = beyond(self.earliest_ms.saturating_sub(before.earliest_ms));
-        let last = beyond(self.latest_ms.saturating_sub(before.latest_ms));
-        if first == 0 { last } else { first }
+        let of_earliest = beyond(self.earliest_ms.saturating_sub(before.earliest_ms));
+        let of_latest = beyond(self.latest_ms.saturating_sub(before.latest_ms));
+        if of_earliest == 0 {
+            of_latest
+        } else {
+            of_earliest
+        }
     }
 
     /// The reading that later ones are compared with: this one once `before` is old.

@@ -104,113 +104,116 @@ pub(super) fn ends_session(code: Code) -> bool {
 mod tests {
     use super::*;
 
+    /// Code and words of a reply, the command that is known, what is found, and a part of its sentence.
+    const REPLIES: &[(&str, &str, &str, Code, &str)] = &[
+        (
+            "NOAUTH",
+            "Authentication required.",
+            "",
+            Code::RedisAuthMissing,
+            "NOAUTH",
+        ),
+        (
+            "WRONGPASS",
+            "invalid username-password pair",
+            "",
+            Code::RedisAuthWrong,
+            "WRONGPASS",
+        ),
+        (
+            "NOPERM",
+            "this user has no permissions to run the 'xautoclaim' command",
+            "",
+            Code::RedisForbidden,
+            "+XAUTOCLAIM",
+        ),
+        (
+            "NOPERM",
+            "User x has no permissions to run the 'config|get' command",
+            "",
+            Code::RedisForbidden,
+            "CONFIG|GET",
+        ),
+        (
+            "NOPERM",
+            "this user has no permissions to access one of the keys used as arguments",
+            "HSET",
+            Code::RedisKeyForbidden,
+            "HSET",
+        ),
+        (
+            "ERR",
+            "The user executing the script can't run this command or subcommand",
+            "XADD",
+            Code::RedisForbidden,
+            "XADD",
+        ),
+        (
+            "ERR",
+            "unknown command 'XINFO', with args beginning with: 'STREAM'",
+            "",
+            Code::RedisUnknownCommand,
+            "XINFO",
+        ),
+        (
+            "ERR",
+            "unknown command `EVALSHA`, with args beginning with: ",
+            "",
+            Code::RedisUnknownCommand,
+            "EVALSHA",
+        ),
+        ("OOM", "command not allowed", "", Code::RedisFull, "OOM"),
+        (
+            "NOREPLICAS",
+            "Not enough good replicas",
+            "",
+            Code::RedisNoReplicas,
+            "NOREPLICAS",
+        ),
+        (
+            "READONLY",
+            "You can't write",
+            "",
+            Code::RedisReadOnly,
+            "READONLY",
+        ),
+        (
+            "MISCONF",
+            "Redis is configured to save",
+            "",
+            Code::RedisDisk,
+            "MISCONF",
+        ),
+        (
+            "LOADING",
+            "Redis is loading",
+            "",
+            Code::RedisLoading,
+            "LOADING",
+        ),
+        (
+            "CROSSSLOT",
+            "Keys in request",
+            "",
+            Code::RedisIsCluster,
+            "redis.mode",
+        ),
+        ("ASK", "5 127.0.0.1:7000", "", Code::RedisMigrating, "ASK"),
+        (
+            "CLUSTERDOWN",
+            "Hash slot not served",
+            "",
+            Code::RedisClusterDown,
+            "CLUSTERDOWN",
+        ),
+        ("SOMETHING", "new", "", Code::RedisUnexpected, "SOMETHING"),
+    ];
+
     #[test]
     fn each_error_reply_has_its_finding_with_the_command_where_it_is_said() {
-        for (code, words, command, expected, part) in [
-            (
-                "NOAUTH",
-                "Authentication required.",
-                "",
-                Code::RedisAuthMissing,
-                "NOAUTH",
-            ),
-            (
-                "WRONGPASS",
-                "invalid username-password pair",
-                "",
-                Code::RedisAuthWrong,
-                "WRONGPASS",
-            ),
-            (
-                "NOPERM",
-                "this user has no permissions to run the 'xautoclaim' command",
-                "",
-                Code::RedisForbidden,
-                "+XAUTOCLAIM",
-            ),
-            (
-                "NOPERM",
-                "User x has no permissions to run the 'config|get' command",
-                "",
-                Code::RedisForbidden,
-                "CONFIG|GET",
-            ),
-            (
-                "NOPERM",
-                "this user has no permissions to access one of the keys used as arguments",
-                "HSET",
-                Code::RedisKeyForbidden,
-                "HSET",
-            ),
-            (
-                "ERR",
-                "The user executing the script can't run this command or subcommand",
-                "XADD",
-                Code::RedisForbidden,
-                "XADD",
-            ),
-            (
-                "ERR",
-                "unknown command 'XINFO', with args beginning with: 'STREAM'",
-                "",
-                Code::RedisUnknownCommand,
-                "XINFO",
-            ),
-            (
-                "ERR",
-                "unknown command `EVALSHA`, with args beginning with: ",
-                "",
-                Code::RedisUnknownCommand,
-                "EVALSHA",
-            ),
-            ("OOM", "command not allowed", "", Code::RedisFull, "OOM"),
-            (
-                "NOREPLICAS",
-                "Not enough good replicas",
-                "",
-                Code::RedisNoReplicas,
-                "NOREPLICAS",
-            ),
-            (
-                "READONLY",
-                "You can't write",
-                "",
-                Code::RedisReadOnly,
-                "READONLY",
-            ),
-            (
-                "MISCONF",
-                "Redis is configured to save",
-                "",
-                Code::RedisDisk,
-                "MISCONF",
-            ),
-            (
-                "LOADING",
-                "Redis is loading",
-                "",
-                Code::RedisLoading,
-                "LOADING",
-            ),
-            (
-                "CROSSSLOT",
-                "Keys in request",
-                "",
-                Code::RedisIsCluster,
-                "redis.mode",
-            ),
-            ("ASK", "5 127.0.0.1:7000", "", Code::RedisMigrating, "ASK"),
-            (
-                "CLUSTERDOWN",
-                "Hash slot not served",
-                "",
-                Code::RedisClusterDown,
-                "CLUSTERDOWN",
-            ),
-            ("SOMETHING", "new", "", Code::RedisUnexpected, "SOMETHING"),
-        ] {
+        for (code, words, command, expected, part) in *REPLIES {
             let found = of_reply(code, words, command, "h:1");
-            assert_eq!(found.code, expected, "{code} {words}");
+            assert_eq!(found.code, *expected, "{code} {words}");
             let sentence = found.to_string();
             assert!(
                 sentence.contains(part) && sentence.contains("h:1"),

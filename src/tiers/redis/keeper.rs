@@ -415,9 +415,10 @@ impl Link {
         let mut unsettled = self.unsettled.lock();
         let code = |finding: &Option<Finding>| finding.as_ref().map(|finding| finding.code);
         if code(&unsettled) != code(&finding) && !session.is_over() {
-            match &finding {
-                Some(finding) => tracing::warn!(reason = %finding, "redis takes no settlements"),
-                None => tracing::info!("redis takes settlements again"),
+            if let Some(finding) = &finding {
+                tracing::warn!(reason = %finding, "redis takes no settlements");
+            } else {
+                tracing::info!("redis takes settlements again");
             }
         }
         *unsettled = finding;
