@@ -64,6 +64,7 @@ mod redis_scripts;
 mod redis_scripts_fill;
 #[cfg(test)]
 mod redis_scripts_whole;
+#[cfg(test)]
 mod redis_sessions;
 #[cfg(test)]
 #[cfg(feature = "failpoints")]

@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn each_error_reply_has_its_finding_with_the_command_where_it_is_said() {
-        for (code, words, command, expected, part) in *REPLIES {
+        for (code, words, command, expected, part) in REPLIES {
             let found = of_reply(code, words, command, "h:1");
             assert_eq!(found.code, *expected, "{code} {words}");
             let sentence = found.to_string();
