@@ -1,8 +1,8 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
 //! A request comes in by [`listener`] and goes one of two ways: the usual read of a balance is answered from bytes to bytes
-//! ([`front`], [`short`]); everything else goes by hyper to the router. Both ways show one thing ([`answer::Shown`]); a table
-//! of tests runs over both.
+//! ([`front`], [`short`]); everything else goes to the router (`connection`). Both ways show one thing ([`answer::Shown`]); a
+//! table of tests runs over both.
 //!
 //! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error
 //! text of another layer: those are logged here, with the request's id.
@@ -18,6 +18,9 @@ mod answer;
 pub mod auth;
 mod backend;
 mod body;
+mod chunked;
+mod connection;
+pub mod cross_origin;
 mod docs;
 mod elements;
 mod ending;
@@ -25,13 +28,15 @@ mod failure;
 mod forms;
 pub mod front;
 pub mod head;
+mod hosts;
 mod json;
 mod ledger;
 pub mod listener;
-mod one;
 pub mod openapi;
 mod query;
+mod request_body;
 mod request_id;
+mod response;
 mod routes;
 mod short;
 mod socket;
@@ -45,8 +50,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{Router, body::HttpBody};
 use bytes::Bytes;
 use http::{
-    HeaderMap, Request, Response, StatusCode,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, IF_NONE_MATCH},
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::{Either, Full};
 use tokio::time::{Instant, timeout_at};
@@ -58,13 +63,14 @@ use self::{
     auth::Auth,
     body::Bodies,
     elements::Elements,
-    front::{Said, Says},
+    front::{Reason, Refusal, Said, Says},
     head::Head,
     query::Question,
 };
 pub use self::{
     backend::Backend,
     failure::Failure,
+    hosts::{Error as HostError, Hosts},
     request_id::{REQUEST_ID, RequestIds},
 };
 use crate::{
@@ -78,11 +84,16 @@ use crate::{
 /// that did not come in time.
 const GRACE: Duration = Duration::from_millis(25);
 
+/// The value of `X-Content-Type-Options`, on every answer: no browser takes an answer for something else.
+pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
 /// What the API is told at start.
 #[derive(Debug)]
 pub struct Options {
     /// Who may ask.
     pub auth: Auth,
+    /// Names of this service in `Host`.
+    pub hosts: Hosts,
     /// Names and scales of assets.
     pub catalogue: Arc<Catalogue>,
     /// `limits.deadline_ms`.
@@ -115,6 +126,7 @@ pub struct Service<B> {
 struct Api<B> {
     backend: B,
     auth: Auth,
+    hosts: Hosts,
     catalogue: Arc<Catalogue>,
     deadline: Duration,
     bodies: Bodies,
@@ -132,6 +144,7 @@ impl<B: Backend> Service<B> {
         let api = Arc::new(Api {
             backend,
             auth: options.auth,
+            hosts: options.hosts,
             catalogue: options.catalogue,
             deadline: options.deadline,
             bodies: Bodies::new(options.body_bytes, options.body_wait),
@@ -162,7 +175,17 @@ impl<B: Backend> Service<B> {
         R::Error: Into<axum::BoxError>,
     {
         let id = self.api.ids.of(request.headers());
-        let mut response = self.routed(request, &id).await;
+        let changes = !routes::READS_BY_POST.contains(&request.uri().path());
+        let mut response =
+            if changes && cross_origin::is_refused(request.method(), request.headers()) {
+                Failure::CrossOrigin.response(&id).map(Either::Left)
+            } else {
+                self.routed(request, &id).await
+            };
+        let headers = response.headers_mut();
+        if !headers.contains_key(X_CONTENT_TYPE_OPTIONS) {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }
@@ -206,16 +229,26 @@ impl<B: Backend> Says for Arc<Service<B>> {
             Said::Nothing
         }
     }
+
+    fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
+        self.api.hosts.check(host)
+    }
 }
 
 impl<B: Backend> listener::Answers for Arc<Service<B>> {
-    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<axum::body::Body>) -> Response<Body> {
         Service::answer(self, request).await
     }
 
-    fn refusal(&self) -> Vec<u8> {
-        let id = self.api.ids.new_id();
-        Failure::malformed("this is no HTTP/1.1 request that can be read").on_the_wire(&id)
+    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+        let id = refusal.request_id.clone();
+        let id = id.unwrap_or_else(|| self.api.ids.new_id());
+        let failure = match refusal.reason {
+            Reason::Malformed(what) => Failure::malformed(what),
+            Reason::HeadTooLarge => Failure::HeadTooLarge,
+            Reason::ForeignHost => Failure::ForeignHost,
+        };
+        failure.on_the_wire(&id)
     }
 }
 
@@ -289,6 +322,9 @@ impl<B: Backend> Api<B> {
             Failure::Malformed(_)
             | Failure::Unauthenticated
             | Failure::Forbidden(_)
+            | Failure::CrossOrigin
+            | Failure::ForeignHost
+            | Failure::HeadTooLarge
             | Failure::NoRoute
             | Failure::Method { .. }
             | Failure::Conflict { .. }

@@ -20,17 +20,16 @@ use axum::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::Either;
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
 pub use self::health::Readiness;
 use crate::{
     http::{
-        Body, REQUEST_ID, RequestIds,
-        listener::{Answers, Says},
+        Body, HostError, Hosts, NOSNIFF, REQUEST_ID, RequestIds, cross_origin,
+        listener::{Answers, Reason, Refusal, Says},
     },
     telemetry::Meters,
 };
@@ -55,12 +54,13 @@ pub trait Facts: Send + Sync + 'static {
 pub struct Service {
     router: Router,
     ids: Arc<RequestIds>,
+    hosts: Hosts,
 }
 
 impl Service {
-    /// Over these facts; `id_prefix` is random, `openapi` is the description for this listener.
+    /// Over these facts; `id_prefix` is random, `hosts` are the names of this listener, `openapi` is the description for this listener.
     #[must_use]
-    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, openapi: Bytes) -> Self {
+    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, hosts: Hosts, openapi: Bytes) -> Self {
         let json = || HeaderValue::from_static("application/json");
         let described = async move || {
             (
@@ -82,23 +82,57 @@ impl Service {
         Self {
             router,
             ids: Arc::new(RequestIds::new(id_prefix)),
+            hosts,
         }
     }
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
         let id = self.ids.of(request.headers());
-        let Ok(mut response): Result<_, Infallible> = self.router.clone().oneshot(request).await;
+        let mut response = if cross_origin::is_refused(request.method(), request.headers()) {
+            plain(StatusCode::FORBIDDEN, r#"{"status":"cross_origin"}"#)
+        } else {
+            let Ok(response): Result<_, Infallible> = self.router.clone().oneshot(request).await;
+            response
+        };
+        response
+            .headers_mut()
+            .insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         response.headers_mut().insert(REQUEST_ID, id);
         response.map(Either::Right)
     }
 }
 
-impl Says for Service {}
+impl Says for Service {
+    fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
+        self.hosts.check(host)
+    }
+}
 
 impl Answers for Service {
-    async fn answer(&self, request: Request<Incoming>) -> http::Response<Body> {
-        Self::answer(self, request.map(axum::body::Body::new)).await
+    async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
+        Self::answer(self, request).await
+    }
+
+    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+        let (status, word) = match refusal.reason {
+            Reason::Malformed(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Reason::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head_too_large",
+            ),
+            Reason::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
+        };
+        let id = refusal.request_id.clone();
+        let id = id.unwrap_or_else(|| self.ids.new_id());
+        let body = format!(r#"{{"status":"{word}"}}"#);
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
+             cache-control: no-store\r\nx-request-id: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            id.to_str().unwrap_or_default(),
+            body.len()
+        )
+        .into_bytes()
     }
 }
 
@@ -185,6 +219,7 @@ mod tests {
         let service = Service::new(
             Arc::new(Fake(readiness, Meters::new())),
             7,
+            Hosts::Any,
             Bytes::from_static(b"{}"),
         );
         let request = Request::builder()

@@ -5,21 +5,22 @@
 
 mod advice;
 mod assembled;
+pub mod descriptors;
 mod readiness;
 mod shown;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::assembled::Assembled;
+use self::{assembled::Assembled, descriptors::Connections};
 use crate::{
     audit::Auditor,
     clock,
     config::{AuthMode, Settings},
     http::{
-        self, Options,
+        self, Hosts, Options,
         auth::Auth,
         listener::{Limits, Listening},
     },
@@ -81,7 +82,7 @@ impl Service {
 
     /// Where clients and operators ask, with the ports that the system chose.
     #[must_use]
-    pub const fn addresses(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
+    pub const fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.api.address(), self.operators.address())
     }
 
@@ -104,8 +105,9 @@ impl Service {
         if let Some(auditor) = auditor {
             loops.spawn(auditor.run(stop_loops.clone()));
         }
+        let connections = Connections::of_this_process(&settings);
         let limits = Limits {
-            connections: settings.limits.connections,
+            connections: connections.api,
             header_timeout: settings.limits.header_timeout_ms.0,
             drain: settings.limits.drain_ms.0,
         };
@@ -115,8 +117,14 @@ impl Service {
             settings.auth.mode == AuthMode::Token,
         );
         let documents = Documents::new(&described, api.address(), operators.address());
+        let hosts = |listen: SocketAddr| match settings.auth.mode {
+            AuthMode::None => Hosts::Local(listen.ip()),
+            AuthMode::Network | AuthMode::Token => Hosts::Any,
+        };
+        let hosts_of_operators = hosts(operators.address());
         let options = Options {
             auth,
+            hosts: hosts(api.address()),
             catalogue: Arc::clone(&parts.catalogue),
             deadline: settings.limits.deadline_ms.0,
             body_bytes: settings.limits.body_bytes,
@@ -128,8 +136,16 @@ impl Service {
         let answers = Arc::new(http::Service::new(Arc::clone(&parts), options));
         let facts: Arc<dyn ops::Facts> = parts.clone();
         let probes = operators.serve(
-            ops::Service::new(facts, rand::random(), documents.operators),
-            limits,
+            ops::Service::new(
+                facts,
+                rand::random(),
+                hosts_of_operators,
+                documents.operators,
+            ),
+            Limits {
+                connections: connections.operators,
+                ..limits
+            },
             work.clone(),
             stop_loops.clone(),
         );

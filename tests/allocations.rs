@@ -173,7 +173,7 @@ fn a_memory_hit_allocates_no_more_than_a_constant_answer_of_bare_hyper() {
     let (headers, body) = parts(&room[..len]);
     let status = headers.get("cache-status").unwrap().to_str().unwrap();
     assert!(status.starts_with("memory; hit"), "{status}");
-    assert_eq!(headers.len(), 6, "{headers:?}");
+    assert_eq!(headers.len(), 7, "{headers:?}");
     let hit = ours.allocations();
     drop(stream);
     ours.end();

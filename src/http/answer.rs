@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG},
+    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::Full;
 use serde::Serialize;
@@ -76,6 +76,7 @@ impl<'a> Shown<'a> {
         if !self.known {
             out.insert(CONTENT_TYPE, JSON);
         }
+        out.insert(X_CONTENT_TYPE_OPTIONS, super::NOSNIFF);
         if let Ok(tag) = HeaderValue::from_bytes(self.held.tag()) {
             out.insert(ETAG, tag);
         }

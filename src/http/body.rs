@@ -5,36 +5,28 @@
 //!
 //! **Cancellation.** Dropped with the connection; the room it took is given back.
 //!
-//! **Limits.** Each wait for more is `wait` long, all of them together [`WAITS_MAX`] times that. The request's deadline
-//! begins when its body is there: a long upload is not the server's work.
+//! **Limits.** Each wait for more is `wait` long; all of them together [`WAITS_MAX`] times that, and [`waits::transfer_time`] of
+//! what came. The request's deadline begins when its body is there: a long upload is not the server's work.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::{
-    HeaderMap,
-    header::{CONTENT_TYPE, EXPECT},
-};
+use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, waits};
 
 /// Bodies of the greatest length that are held at once, over all connections.
 const WHOLE_BODIES: usize = 32;
 /// Waits of full length that one body may take in all.
-const WAITS_MAX: u32 = 30;
+const WAITS_MAX: u32 = 4;
 /// What room is measured in.
 const UNIT_BYTES: usize = 4096;
-/// How long, and how many times the limit, of a body that is too long is thrown away before the answer, so that a
-/// client that sends first and reads later gets to read it.
-const DISCARD_WAIT: Duration = Duration::from_secs(1);
-const DISCARD_TIMES: usize = 2;
-
 /// Reads bodies.
 #[derive(Debug)]
 pub struct Bodies {
@@ -75,30 +67,24 @@ impl Bodies {
         if !may_be_json(headers) {
             return Err(Failure::NotJson);
         }
-        let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut body = body;
-        let read = async {
-            if told > self.max {
-                return Err(self.too_large());
-            }
-            self.pieces(&mut body).await
-        };
-        let whole = timeout(self.wait.saturating_mul(WAITS_MAX), read)
-            .await
-            .unwrap_or(Err(Failure::Deadline));
-        if matches!(whole, Err(Failure::TooLarge { .. })) && !headers.contains_key(EXPECT) {
-            let _ = timeout(DISCARD_WAIT, self.discard(&mut body)).await;
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > self.max {
+            return Err(self.too_large());
         }
-        whole
+        self.pieces(body).await
     }
 
-    async fn pieces(&self, body: &mut Body) -> Result<Whole, Failure> {
+    async fn pieces(&self, mut body: Body) -> Result<Whole, Failure> {
+        let begun = Instant::now();
         let mut whole = Whole {
             bytes: Vec::new(),
             room: Vec::new(),
         };
         let mut units = 0_usize;
-        while let Some(piece) = self.piece(body).await? {
+        while let Some(piece) = self
+            .piece(&mut body, self.end_of_wait(begun, whole.bytes.len()))
+            .await?
+        {
             let len = whole.bytes.len().saturating_add(piece.len());
             if len > self.max {
                 return Err(self.too_large());
@@ -114,8 +100,8 @@ impl Bodies {
         Ok(whole)
     }
 
-    async fn piece(&self, body: &mut Body) -> Result<Option<Bytes>, Failure> {
-        match timeout(self.wait, body.frame()).await {
+    async fn piece(&self, body: &mut Body, end: Instant) -> Result<Option<Bytes>, Failure> {
+        match timeout_at(end, body.frame()).await {
             Err(_) => Err(Failure::Deadline),
             Ok(None) => Ok(None),
             Ok(Some(Err(_))) => Err(Failure::malformed("the body ended early or is not HTTP")),
@@ -123,14 +109,13 @@ impl Bodies {
         }
     }
 
-    async fn discard(&self, body: &mut Body) {
-        let mut left = self.max.saturating_mul(DISCARD_TIMES);
-        while let Ok(Some(piece)) = self.piece(body).await {
-            left = left.saturating_sub(piece.len());
-            if left == 0 {
-                return;
-            }
-        }
+    /// When a wait that begins now ends, for a body that began then and of which so many bytes came.
+    fn end_of_wait(&self, begun: Instant, came: usize) -> Instant {
+        let now = Instant::now();
+        let whole = self.wait.saturating_mul(WAITS_MAX);
+        let whole = whole.saturating_add(waits::transfer_time(came));
+        let ends = [now.checked_add(self.wait), begun.checked_add(whole)];
+        ends.into_iter().flatten().min().unwrap_or(now)
     }
 
     const fn too_large(&self) -> Failure {

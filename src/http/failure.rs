@@ -9,7 +9,9 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use http_body_util::Full;
 use rand::seq::IndexedRandom;
@@ -36,6 +38,10 @@ pub enum Failure {
     Unauthenticated,
     /// A token without this scope.
     Forbidden(Scope),
+    /// A web page of another origin asks for a change.
+    CrossOrigin,
+    /// `Host` names another host.
+    ForeignHost,
     /// No such route.
     NoRoute,
     /// The route takes other methods.
@@ -61,6 +67,8 @@ pub enum Failure {
         /// That many bytes.
         max: usize,
     },
+    /// The head of the request is too large.
+    HeadTooLarge,
     /// The body says that it is not JSON.
     NotJson,
     /// Too much in flight.
@@ -99,6 +107,16 @@ impl Failure {
                 2003,
                 format!("the token lacks the scope {}", scope_word(*scope)).into(),
             ),
+            Self::CrossOrigin => fixed(
+                StatusCode::FORBIDDEN,
+                2003,
+                "a page of another origin may not change anything here",
+            ),
+            Self::ForeignHost => fixed(
+                StatusCode::FORBIDDEN,
+                2003,
+                "Host is not a name of this service: without tokens it answers to localhost, loopback addresses and its own address",
+            ),
             Self::NoRoute => fixed(StatusCode::NOT_FOUND, 4041, "no such route"),
             Self::Method { allow } => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -124,6 +142,11 @@ impl Failure {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 4131,
                 format!("the body is longer than {max} bytes").into(),
+            ),
+            Self::HeadTooLarge => fixed(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                4311,
+                "the head of the request is longer than 16384 bytes, or has more than 100 fields",
             ),
             Self::NotJson => fixed(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -178,7 +201,8 @@ impl Failure {
         let id = request_id.to_str().unwrap_or_default();
         let (status, body) = self.body(id);
         format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-request-id: {id}\r\n\
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
+             cache-control: no-store\r\nx-request-id: {id}\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -199,6 +223,7 @@ impl Failure {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, super::answer::JSON);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, super::NOSNIFF);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);

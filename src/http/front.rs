@@ -1,39 +1,41 @@
-//! A connection before hyper: requests that can be answered from their heads are, and everything else is handed on.
+//! The fast path of a connection: requests that can be answered from their heads are, and everything else is handed on.
 //!
 //! Most requests are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
 //! ready, in one read and one write; of pipelined requests all answers go out together.
 //!
-//! **Invariants.** Answers go out in the order of their requests: what is handed on is handed on after all that was answered
-//! before it has been written. Every byte that came is used once: by an answer, by what is handed on, or by what follows.
-//! Nothing is read while an answer waits to be taken. A client that hangs up drops the answer that is being made for it.
+//! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once: by an answer, by what is
+//! handed on, or by what follows. Nothing is read while an answer waits to be taken. A client that has ended its side still
+//! gets its answers; one whose connection breaks drops the answer that is being made for it.
 //!
 //! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
 //!
-//! **Limits.** A request of more than [`HEAD_MAX`] bytes before its body is handed on; so a connection holds no more than
-//! that and one read, and the answers to them. While an answer is made, [`AHEAD_MAX`] bytes of what follows are read; behind
-//! them a client that hangs up is noticed only when the answer is written.
+//! **Limits.** A connection holds one head and one read, and answers of [`requests::OUT_MAX`] bytes and one more. While an answer is
+//! made, [`AHEAD_MAX`] bytes of what follows are read; behind them a break is noticed only when the answer is written.
+
+mod requests;
 
 use std::{
     cell::Cell,
+    io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::{net::TcpStream, time::Instant};
 
+pub use self::requests::{HandOff, Next, Reason, Refusal};
+use self::requests::{Then, answer_all};
 use super::{
-    head::{self, Framing, Parsed},
-    socket,
-    waits::{Waited, Waits},
+    head::Head,
+    hosts, socket,
+    waits::{self, Waited, Waits},
 };
 
-/// The longest head that is waited for here.
-const HEAD_MAX: usize = 8 * 1024;
 /// What is read while an answer is made.
 const AHEAD_MAX: usize = 16 * 1024;
 /// What is kept of the room that answers took.
 const ROOM_MAX: usize = 4 * 1024;
-
 thread_local! {
     /// Room for answers, of all connections that this thread serves in turn: it stays in the core's nearest cache. Only who
     /// does not take an answer at once keeps it for longer.
@@ -73,63 +75,49 @@ pub enum Said {
     Nothing,
 }
 
-/// Whoever can answer some requests from nothing but their heads.
+/// The fast path's side of a service.
 pub trait Says {
     /// Appends the whole answer to a request that came at `now` to `out`, or leaves `out` as it is. With `last` the answer
     /// says that the connection is closed behind it.
-    fn say(&self, head: &head::Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
         let _ = (head, now, last, out);
         Said::Nothing
     }
-}
 
-/// What a connection needs next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Nothing: it is over.
-    End,
-    /// To be told that what it said cannot be understood.
-    Refusal,
-    /// Somebody who answers one request: its head and so much of its body are the first `here` bytes of [`Front::held`],
-    /// and `left` bytes of its body are still to come.
-    One {
-        /// Bytes.
-        here: usize,
-        /// Bytes.
-        left: u64,
-    },
-    /// Somebody who knows what to do with all that is held and all that will come.
-    All,
+    /// Checks the value of `Host`.
+    ///
+    /// # Errors
+    /// The request is not to be served under this name.
+    fn check_host(&self, host: &[u8]) -> Result<(), hosts::Error>;
 }
 
 /// A connection, and what of it was read and not used yet.
 pub struct Front {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Arc<TcpStream>,
     /// What was read and not used.
     pub held: Vec<u8>,
-    /// Somebody put into `held` what nobody has looked at yet.
+    /// The `Host` that was checked last: most clients say the same in every request.
+    host: Vec<u8>,
+    /// `held` has bytes that were not looked at yet.
     unseen: bool,
+    /// The client sends nothing more.
+    read_closed: bool,
     out: Vec<u8>,
     sent: usize,
     later: Option<Later>,
     then: Option<Next>,
 }
 
-/// What the bytes at the beginning of an input need.
-enum Then {
-    More,
-    Later(Later, Option<Next>),
-    Next(Next),
-}
-
 impl Front {
     /// A connection that nothing was read from yet.
-    pub const fn new(stream: TcpStream) -> Self {
+    pub const fn new(stream: Arc<TcpStream>) -> Self {
         Self {
             stream,
             held: Vec::new(),
+            host: Vec::new(),
             unseen: false,
+            read_closed: false,
             out: Vec::new(),
             sent: 0,
             later: None,
@@ -137,14 +125,10 @@ impl Front {
         }
     }
 
-    /// A connection that was handed on, back: `came` behind what was held.
-    pub fn back(stream: TcpStream, mut held: Vec<u8>, came: &[u8]) -> Self {
-        held.extend_from_slice(came);
-        Self {
-            unseen: !held.is_empty(),
-            held,
-            ..Self::new(stream)
-        }
+    /// The connection goes on behind a request that was handed off; `held` was read behind it.
+    pub fn resume(&mut self, held: Vec<u8>) {
+        self.unseen = !held.is_empty();
+        self.held = held;
     }
 
     /// Answers what `who` can answer at once, until something else is needed.
@@ -166,14 +150,14 @@ impl Front {
         loop {
             match self.poll_send(context) {
                 Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(Next::End),
-                // Who does not take an answer is not waited for longer than who does not ask.
+                Poll::Ready(false) => return Poll::Ready(Next::Abort),
                 Poll::Pending => {
+                    waits.extra = waits::transfer_time(self.out.len());
                     return match waits.poll(context, false, ends) {
                         Poll::Pending => Poll::Pending,
-                        Poll::Ready(Waited::TooLong) => Poll::Ready(Next::End),
+                        Poll::Ready(Waited::TooLong) => Poll::Ready(Next::Abort),
                         Poll::Ready(Waited::Stopped) => {
-                            waits.cut.as_mut().poll(context).map(|()| Next::End)
+                            waits.poll_last(context).map(|()| Next::Abort)
                         }
                     };
                 }
@@ -187,7 +171,7 @@ impl Front {
                         self.later = None;
                         if self.then.is_none() && ends {
                             bytes.splice(fields_end..fields_end, CLOSE.iter().copied());
-                            self.then = Some(Next::End);
+                            self.then = Some(Next::Close);
                         }
                         self.out = bytes;
                         waits.since = Instant::now();
@@ -209,13 +193,17 @@ impl Front {
                     Poll::Ready(Some(now)) => now,
                     Poll::Ready(None) => return Poll::Ready(Next::End),
                     Poll::Pending => {
-                        return waits
-                            .poll(context, worked, ends)
-                            .map(|waited| match waited {
-                                // A request that was begun is still answered.
-                                Waited::Stopped if !self.held.is_empty() => Next::All,
-                                Waited::Stopped | Waited::TooLong => Next::End,
-                            });
+                        waits.extra = std::time::Duration::ZERO;
+                        return match waits.poll(context, worked, ends) {
+                            Poll::Pending => Poll::Pending,
+                            // A request that was begun is still answered.
+                            Poll::Ready(Waited::Stopped) if self.has_begun() => {
+                                waits.poll_last(context).map(|()| Next::End)
+                            }
+                            Poll::Ready(Waited::Stopped | Waited::TooLong) => {
+                                Poll::Ready(Next::End)
+                            }
+                        };
                     }
                 }
             };
@@ -226,7 +214,7 @@ impl Front {
         }
     }
 
-    /// While an answer is made: over if the client is gone, or has been waited for long enough.
+    /// While an answer is made: over if the connection breaks, or the service waits no more.
     fn poll_meanwhile<F: Future<Output = ()>>(
         &mut self,
         waits: &mut Waits<'_, F>,
@@ -234,15 +222,16 @@ impl Front {
         ends: bool,
         context: &mut Context<'_>,
     ) -> Poll<Next> {
-        while self.held.len() < AHEAD_MAX {
+        while !self.read_closed && self.held.len() < AHEAD_MAX {
             match self.poll_recv(context, |front, came| front.held.extend_from_slice(came)) {
                 Poll::Pending => break,
-                Poll::Ready(true) => self.unseen = true,
-                Poll::Ready(false) => return Poll::Ready(Next::End),
+                Poll::Ready(Ok(0)) => self.read_closed = true,
+                Poll::Ready(Ok(_)) => self.unseen = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Abort),
             }
         }
         match waits.poll(context, worked, ends) {
-            Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::End),
+            Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::Abort),
             // It is we who take long.
             Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
         }
@@ -282,7 +271,7 @@ impl Front {
             }
             // The usual case: whole requests, answered from where they were read to.
             let mut out = ROOM.take();
-            let (used, then) = answer_all(who, came, now, ends, &mut out);
+            let (used, then) = answer_all(who, &mut front.host, came, now, ends, &mut out);
             let rest = came.get(used..).unwrap_or_default();
             front.held.extend_from_slice(rest);
             front.go_on(out, then);
@@ -290,12 +279,17 @@ impl Front {
         read.map(|_| now)
     }
 
-    /// Reads once, and has what came looked at; false at the end of the stream.
+    /// Whether a part of a request has come.
+    fn has_begun(&self) -> bool {
+        !matches!(self.held.as_slice(), b"" | b"\r")
+    }
+
+    /// Reads once, and has what came looked at: how many bytes, none at the end of the stream.
     fn poll_recv(
         &mut self,
         context: &mut Context<'_>,
         look: impl FnOnce(&mut Self, &[u8]),
-    ) -> Poll<bool> {
+    ) -> Poll<io::Result<usize>> {
         let mut came = CAME.take();
         let read = socket::poll_recv(&self.stream, &mut came, context);
         if !came.is_empty() {
@@ -303,12 +297,12 @@ impl Front {
             came.clear();
         }
         CAME.set(came);
-        read.map(|read| matches!(read, Ok(1..)))
+        read
     }
 
     fn look_at_held(&mut self, who: &impl Says, now: Instant, ends: bool) {
         let mut out = ROOM.take();
-        let (used, then) = answer_all(who, &self.held, now, ends, &mut out);
+        let (used, then) = answer_all(who, &mut self.host, &self.held, now, ends, &mut out);
         self.held.drain(..used.min(self.held.len()));
         self.go_on(out, then);
     }
@@ -321,67 +315,12 @@ impl Front {
         }
         match then {
             Then::More => {}
+            Then::SendFirst => self.unseen = true,
             Then::Next(next) => self.then = Some(next),
             Then::Later(later, next) => {
                 (self.later, self.then) = (Some(later), next);
                 self.unseen = !self.held.is_empty();
             }
         }
-    }
-}
-
-/// Answers the requests that `input` begins with, which came at `now`: how many bytes they were, and what the rest needs. Where
-/// the service `ends`, the first of them is the last.
-fn answer_all(
-    who: &impl Says,
-    input: &[u8],
-    now: Instant,
-    ends: bool,
-    out: &mut Vec<u8>,
-) -> (usize, Then) {
-    let mut used: usize = 0;
-    while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
-        let mut room = head::room();
-        let head = match head::parse(rest, &mut room) {
-            Parsed::Partial if rest.len() < HEAD_MAX => break,
-            Parsed::Partial | Parsed::TooMany => return (used, Then::Next(Next::All)),
-            Parsed::Unreadable => return (used, Then::Next(Next::Refusal)),
-            Parsed::Head(head) => head,
-        };
-        let last = ends || head.framing == Framing::Last;
-        let said = match head.framing {
-            Framing::None | Framing::Last => who.say(&head, now, last, out),
-            Framing::Body(_) | Framing::Other => Said::Nothing,
-        };
-        let behind = used.saturating_add(head.len);
-        match (said, head.framing) {
-            (Said::All, _) if last => return (input.len(), Then::Next(Next::End)),
-            (Said::All, _) => used = behind,
-            (Said::Later(later), _) if last => {
-                return (input.len(), Then::Later(later, Some(Next::End)));
-            }
-            (Said::Later(later), _) => return (behind, Then::Later(later, None)),
-            (Said::Nothing, _) if head.target.parse::<http::Uri>().is_err() => {
-                return (used, Then::Next(Next::Refusal));
-            }
-            (Said::Nothing, Framing::None) => return (used, Then::Next(one(&head, rest, 0))),
-            (Said::Nothing, Framing::Body(bytes)) => {
-                return (used, Then::Next(one(&head, rest, bytes)));
-            }
-            (Said::Nothing, Framing::Last | Framing::Other) => {
-                return (used, Then::Next(Next::All));
-            }
-        }
-    }
-    (used, Then::More)
-}
-
-/// One request, at the beginning of `rest`, with a body of so many bytes.
-fn one(head: &head::Head<'_, '_>, rest: &[u8], body: u64) -> Next {
-    let behind = rest.len().saturating_sub(head.len);
-    let here = usize::try_from(body).unwrap_or(usize::MAX).min(behind);
-    Next::One {
-        here: head.len.saturating_add(here),
-        left: body.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX)),
     }
 }

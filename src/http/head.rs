@@ -1,24 +1,37 @@
-//! The head of a request as it stands on the wire, looked at before hyper sees it.
+//! The head of a request as it stands on the wire: parsed by httparse, its framing judged here (RFC 9112).
 //!
-//! **Invariants.** Nothing is decided here about a head that could be understood in two ways: such a head has
-//! [`Framing::Other`], and is hyper's business from its first byte on. What is read here is read by the parser that hyper
-//! reads with.
+//! **Invariants.** A head that two programs could understand differently is refused: `Content-Length` beside
+//! `Transfer-Encoding`, either of them twice, another coding than `chunked`, a second `Host`. A verdict depends on the
+//! bytes of the head only, never on how they arrived.
 //!
-//! **Limits.** [`FIELDS_MAX`] header fields; more are hyper's business too.
+//! **Limits.** [`HEAD_MAX`] bytes and [`FIELDS_MAX`] fields; the fast path takes up to [`FAST_FIELDS_MAX`].
 
 use std::mem::MaybeUninit;
 
+use http::HeaderValue;
 use httparse::{Header, Request, Status};
 
-/// Header fields of a request that is looked at here.
-pub const FIELDS_MAX: usize = 32;
+use super::request_id;
 
-/// Where the fields of a head are kept while it is looked at.
-pub type Room<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
+/// Bytes of a head, with its empty line.
+pub const HEAD_MAX: usize = 16 * 1024;
+/// Header fields of a request.
+pub const FIELDS_MAX: usize = 100;
+/// Header fields of a request that the fast path may answer.
+pub const FAST_FIELDS_MAX: usize = 32;
+
+/// Where the fields of a head are kept while the fast path looks at it.
+pub type Room<'b> = [MaybeUninit<Header<'b>>; FAST_FIELDS_MAX];
 
 /// An empty one.
 #[must_use]
 pub const fn room<'b>() -> Room<'b> {
+    [const { MaybeUninit::uninit() }; FAST_FIELDS_MAX]
+}
+
+/// Room for as many fields as a request may have.
+#[must_use]
+pub const fn large_room<'b>() -> [MaybeUninit<Header<'b>>; FIELDS_MAX] {
     [const { MaybeUninit::uninit() }; FIELDS_MAX]
 }
 
@@ -35,19 +48,33 @@ pub struct Head<'h, 'b> {
     pub len: usize,
     /// What belongs to the request behind its head.
     pub framing: Framing,
+    /// The connection ends behind the answer.
+    pub close: bool,
+    /// HTTP/1.0.
+    pub is_http_1_0: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// The value of `Host`; only a request of HTTP/1.0 may lack it.
+    pub host: Option<&'b [u8]>,
 }
 
-/// What follows a head.
+impl Head<'_, '_> {
+    /// The client's request id, if it is fit to be repeated.
+    #[must_use]
+    pub fn request_id(&self) -> Option<HeaderValue> {
+        client_id(self.fields)
+    }
+}
+
+/// How the body behind a head is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// The next request, or nothing: HTTP/1.1, kept open, without a body.
+    /// No body.
     None,
-    /// The same, with a body of so many bytes.
-    Body(u64),
-    /// The same as [`Framing::None`], and the client wants the connection closed.
-    Last,
-    /// Something else: chunks, another version, another protocol, a length that is none.
-    Other,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
 }
 
 /// What the first bytes of an input are.
@@ -55,144 +82,254 @@ pub enum Framing {
 pub enum Parsed<'h, 'b> {
     /// The beginning of a head.
     Partial,
-    /// More fields than are read here.
+    /// More fields than there is room for.
     TooMany,
     /// No head.
     Unreadable,
+    /// A head that must not be served.
+    Bad {
+        /// For the client.
+        reason: &'static str,
+        /// The client's request id.
+        request_id: Option<HeaderValue>,
+    },
     /// A head.
     Head(Head<'h, 'b>),
 }
 
-/// Looks at the head that `input` begins with.
-pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut Room<'b>) -> Parsed<'h, 'b> {
+/// Parses the head that `input` begins with.
+pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut [MaybeUninit<Header<'b>>]) -> Parsed<'h, 'b> {
     let mut request = Request::new(&mut []);
-    match request.parse_with_uninit_headers(input, room) {
-        Ok(Status::Partial) => Parsed::Partial,
-        Err(httparse::Error::TooManyHeaders) => Parsed::TooMany,
-        Err(_) => Parsed::Unreadable,
-        Ok(Status::Complete(len)) => match (request.method, request.path) {
-            (Some(method), Some(target)) => Parsed::Head(Head {
-                method,
-                target,
-                framing: if request.version == Some(1) {
-                    framing(request.headers)
-                } else {
-                    Framing::Other
-                },
-                fields: request.headers,
-                len,
-            }),
-            _ => Parsed::Unreadable,
+    let len = match request.parse_with_uninit_headers(input, room) {
+        Ok(Status::Partial) => return Parsed::Partial,
+        Err(httparse::Error::TooManyHeaders) => return Parsed::TooMany,
+        Err(_) => return Parsed::Unreadable,
+        Ok(Status::Complete(len)) => len,
+    };
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Parsed::Unreadable;
+    };
+    let is_http_1_0 = request.version == Some(0);
+    match Meaning::of(request.headers, is_http_1_0) {
+        Ok(meaning) => Parsed::Head(Head {
+            method,
+            target,
+            fields: request.headers,
+            len,
+            framing: meaning.framing,
+            close: meaning.close,
+            is_http_1_0,
+            expects_continue: meaning.expects_continue,
+            host: meaning.host,
+        }),
+        Err(reason) => Parsed::Bad {
+            reason,
+            request_id: client_id(request.headers),
         },
     }
 }
 
-fn framing(fields: &[Header<'_>]) -> Framing {
-    let (mut body, mut last) = (None, false);
-    for field in fields {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        match field.name.len() {
-            6 if is("expect") => return Framing::Other,
-            7 if is("upgrade") => return Framing::Other,
-            10 if is("connection") => {
-                if field.value.eq_ignore_ascii_case(b"close") {
-                    last = true;
-                } else if !field.value.eq_ignore_ascii_case(b"keep-alive") {
-                    return Framing::Other;
+/// What the fields say about the connection and the body.
+struct Meaning<'b> {
+    framing: Framing,
+    close: bool,
+    expects_continue: bool,
+    host: Option<&'b [u8]>,
+}
+
+impl<'b> Meaning<'b> {
+    fn of(fields: &[Header<'b>], is_http_1_0: bool) -> Result<Self, &'static str> {
+        let (mut length, mut chunked) = (None, false);
+        let (mut close, mut keep_alive) = (false, false);
+        let (mut host, mut expects_continue) = (None, false);
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                4 if is("host") => {
+                    if host.replace(field.value).is_some() {
+                        return Err("Host is given twice");
+                    }
                 }
+                6 if is("expect") => {
+                    expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                10 if is("connection") => {
+                    for option in field.value.split(|byte| *byte == b',') {
+                        let option = option.trim_ascii();
+                        close |= option.eq_ignore_ascii_case(b"close");
+                        keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                14 if is("content-length") => {
+                    let bytes = parse_length(field.value).ok_or("Content-Length is no length")?;
+                    if length.replace(bytes).is_some() {
+                        return Err("Content-Length is given twice");
+                    }
+                }
+                17 if is("transfer-encoding") => {
+                    if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err("Transfer-Encoding may be chunked, once, and nothing else");
+                    }
+                    chunked = true;
+                }
+                _ => {}
             }
-            14 if is("content-length") => match (body, length(field.value)) {
-                (None, Some(bytes)) => body = Some(bytes),
-                _ => return Framing::Other,
-            },
-            17 if is("transfer-encoding") => return Framing::Other,
-            _ => {}
         }
-    }
-    match (body, last) {
-        (None | Some(0), false) => Framing::None,
-        (None, true) => Framing::Last,
-        (Some(bytes), false) => Framing::Body(bytes),
-        (Some(_), true) => Framing::Other,
+        if chunked && (length.is_some() || is_http_1_0) {
+            return Err(
+                "Transfer-Encoding stands beside Content-Length, or in a request of HTTP/1.0",
+            );
+        }
+        if host.is_none() && !is_http_1_0 {
+            return Err("Host is missing");
+        }
+        Ok(Self {
+            framing: match length {
+                _ if chunked => Framing::Chunked,
+                None | Some(0) => Framing::None,
+                Some(bytes) => Framing::Length(bytes),
+            },
+            close: close || (is_http_1_0 && !keep_alive),
+            expects_continue: expects_continue && !is_http_1_0,
+            host,
+        })
     }
 }
 
 /// Digits and nothing else.
-fn length(value: &[u8]) -> Option<u64> {
+fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+}
+
+fn client_id(fields: &[Header<'_>]) -> Option<HeaderValue> {
+    let id = fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("x-request-id"))?;
+    HeaderValue::from_bytes(id.value)
+        .ok()
+        .filter(|id| request_id::is_fit(id.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn framing_of(fields: &str) -> Option<Framing> {
-        let text = format!("GET /x HTTP/1.1\r\n{fields}\r\n");
+    fn parsed(version: &str, fields: &str) -> Option<(Framing, bool)> {
+        let text = format!("GET /x HTTP/{version}\r\nx-request-id: 7\r\n{fields}\r\n");
         match parse(text.as_bytes(), &mut room()) {
             Parsed::Head(head) => {
                 assert_eq!(
                     (head.method, head.target, head.len),
                     ("GET", "/x", text.len())
                 );
-                Some(head.framing)
+                assert_eq!(head.request_id().unwrap(), "7");
+                Some((head.framing, head.close))
             }
-            Parsed::Partial | Parsed::TooMany | Parsed::Unreadable => None,
+            Parsed::Bad { request_id, .. } => {
+                assert_eq!(request_id.unwrap(), "7");
+                None
+            }
+            Parsed::Partial | Parsed::TooMany | Parsed::Unreadable => panic!("{fields:?}"),
         }
     }
 
     #[test]
-    fn what_can_be_understood_in_two_ways_is_left_to_hyper() {
-        for (fields, framing) in [
-            ("", Framing::None),
-            ("Host: x\r\nConnection: Keep-Alive\r\n", Framing::None),
-            ("content-length: 0\r\n", Framing::None),
-            ("Content-Length: 17\r\n", Framing::Body(17)),
-            ("connection: CLOSE\r\n", Framing::Last),
-            ("connection: close\r\ncontent-length: 1\r\n", Framing::Other),
-            ("connection: close, x\r\n", Framing::Other),
-            ("connection: upgrade\r\n", Framing::Other),
-            ("upgrade: h2c\r\n", Framing::Other),
-            ("expect: 100-continue\r\n", Framing::Other),
-            ("Transfer-Encoding: chunked\r\n", Framing::Other),
+    fn the_framing_of_a_request_follows_from_its_fields() {
+        for (fields, expected) in [
+            ("Connection: Keep-Alive\r\n", (Framing::None, false)),
+            ("content-length: 0\r\n", (Framing::None, false)),
+            ("Content-Length: 17\r\n", (Framing::Length(17), false)),
+            ("connection: CLOSE\r\n", (Framing::None, true)),
+            ("connection: x , close\r\n", (Framing::None, true)),
             (
-                "transfer-encoding: identity\r\ncontent-length: 3\r\n",
-                Framing::Other,
+                "connection: x\r\nconnection: close\r\n",
+                (Framing::None, true),
             ),
-            ("content-length: 3\r\ncontent-length: 3\r\n", Framing::Other),
-            ("content-length: 3, 3\r\n", Framing::Other),
-            ("content-length: +3\r\n", Framing::Other),
-            ("content-length: -3\r\n", Framing::Other),
-            ("content-length: 0x3\r\n", Framing::Other),
-            ("content-length:\r\n", Framing::Other),
-            ("content-length: 18446744073709551616\r\n", Framing::Other),
+            (
+                "connection: upgrade\r\nupgrade: h2c\r\n",
+                (Framing::None, false),
+            ),
+            ("Transfer-Encoding: Chunked\r\n", (Framing::Chunked, false)),
+            (
+                "content-length: 18446744073709551615\r\n",
+                (Framing::Length(u64::MAX), false),
+            ),
         ] {
-            assert_eq!(framing_of(fields), Some(framing), "{fields:?}");
+            let fields = format!("host: x\r\n{fields}");
+            assert_eq!(parsed("1.1", &fields), Some(expected), "{fields:?}");
+        }
+        for (fields, close) in [
+            ("", true),
+            ("host: x\r\n", true),
+            ("connection: keep-alive\r\n", false),
+            ("connection: keep-alive, close\r\n", true),
+        ] {
+            assert_eq!(
+                parsed("1.0", fields),
+                Some((Framing::None, close)),
+                "{fields:?}"
+            );
         }
     }
 
     #[test]
-    fn other_versions_and_too_many_fields_are_not_read_here() {
-        let old = parse(b"GET / HTTP/1.0\r\n\r\n", &mut room()).is_other();
-        assert!(old);
-        assert_eq!(
-            framing_of(&"a: b\r\n".repeat(FIELDS_MAX)),
-            Some(Framing::None)
-        );
-        assert_eq!(framing_of(&"a: b\r\n".repeat(FIELDS_MAX + 1)), None);
-        assert!(matches!(
-            parse(b"GET / HTTP/1.1\r\na", &mut room()),
-            Parsed::Partial
-        ));
-        assert!(matches!(
-            parse(b"\x16\x03\x01", &mut room()),
-            Parsed::Unreadable
-        ));
+    fn what_can_be_understood_in_two_ways_is_refused() {
+        for fields in [
+            "transfer-encoding: gzip\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: chunked, chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: identity\r\ncontent-length: 3\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 3\r\n",
+            "content-length: 3\r\ncontent-length: 3\r\n",
+            "content-length: 3\r\ncontent-length: 4\r\n",
+            "content-length: 3, 3\r\n",
+            "content-length: +3\r\n",
+            "content-length: -3\r\n",
+            "content-length: 0x3\r\n",
+            "content-length:\r\n",
+            "content-length: 18446744073709551616\r\n",
+            "host: x\r\n",
+        ] {
+            let fields = format!("host: x\r\n{fields}");
+            assert_eq!(parsed("1.1", &fields), None, "{fields:?}");
+        }
+        assert_eq!(parsed("1.1", ""), None, "without Host");
+        assert_eq!(parsed("1.0", "transfer-encoding: chunked\r\n"), None);
+        assert_eq!(parsed("1.0", "host: x\r\nhost: y\r\n"), None);
+    }
+
+    #[test]
+    fn more_fields_than_there_is_room_for_and_half_a_head_are_told_apart() {
+        let many = |fields: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nhost: x\r\n{}\r\n",
+                "a: b\r\n".repeat(fields)
+            )
+        };
+        for (fields, fast, large) in [(31, true, true), (32, false, true), (100, false, false)] {
+            let text = many(fields);
+            let (mut small_room, mut large_room) = (room(), large_room());
+            let small = parse(text.as_bytes(), &mut small_room);
+            assert_eq!(matches!(small, Parsed::Head(_)), fast, "{fields}");
+            let big = parse(text.as_bytes(), &mut large_room);
+            assert_eq!(matches!(big, Parsed::Head(_)), large, "{fields}");
+            assert!(large || matches!(big, Parsed::TooMany), "{fields}");
+        }
+        let half = parse(b"GET / HTTP/1.1\r\na", &mut room()).is_partial();
+        assert!(half);
+        for none in ["\u{16}\u{3}\u{1}", "GET / HTTP/2.0\r\n\r\n"] {
+            assert!(matches!(
+                parse(none.as_bytes(), &mut room()),
+                Parsed::Unreadable
+            ));
+        }
     }
 
     impl Parsed<'_, '_> {
-        fn is_other(&self) -> bool {
-            matches!(self, Self::Head(head) if head.framing == Framing::Other)
+        const fn is_partial(&self) -> bool {
+            matches!(self, Self::Partial)
         }
     }
 }

@@ -29,6 +29,8 @@ pub const BALANCE: [&str; 2] = ["/api/user/balance", "/api/v1/user/balance"];
 
 /// The other paths.
 pub const BATCH: &str = "/api/v1/user/balances";
+/// Routes that are asked by POST and change nothing.
+pub const READS_BY_POST: [&str; 1] = [BATCH];
 /// Notifications.
 pub const SETTLEMENTS: &str = "/api/v1/settlements";
 /// Ledger entries.

@@ -209,9 +209,9 @@ impl Shown<'_> {
     /// The whole answer as bytes, its fields in the order in which router and hyper write them. Says where the id ends.
     fn write(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
         out.extend_from_slice(if self.known {
-            b"HTTP/1.1 304 Not Modified\r\netag: "
+            b"HTTP/1.1 304 Not Modified\r\nx-content-type-options: nosniff\r\netag: "
         } else {
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: "
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\netag: "
         });
         out.extend_from_slice(self.held.tag());
         out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
@@ -288,8 +288,8 @@ thread_local! {
     static DATE: RefCell<Spelled> = const { RefCell::new(Spelled { second: i64::MIN, text: String::new() }) };
 }
 
-/// What ends every head.
-fn write_date(now: UnixMillis, out: &mut Vec<u8>) {
+/// Appends the date, and the end of a head.
+pub(super) fn write_date(now: UnixMillis, out: &mut Vec<u8>) {
     let second = now.0.div_euclid(1000);
     DATE.with_borrow_mut(|date| {
         if date.second != second {

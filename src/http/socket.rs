@@ -8,13 +8,16 @@
 
 use std::{
     io,
+    net::Shutdown,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use rustix::{
     buffer::spare_capacity,
     net::{RecvFlags, SendFlags, recv, send},
 };
+use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
 /// Bytes of one read.
@@ -50,6 +53,37 @@ pub fn poll_send(
             return Poll::Ready(Ok(bytes));
         }
     }
+}
+
+/// Reads once, behind what `came`: how many bytes; none at the end of the stream.
+pub async fn receive(stream: &TcpStream, came: &mut Vec<u8>) -> io::Result<usize> {
+    std::future::poll_fn(|context| poll_recv(stream, came, context)).await
+}
+
+/// Writes all of it.
+pub async fn send_all(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let sent = std::future::poll_fn(|context| poll_send(stream, rest, context)).await?;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Tells the client that nothing more is sent.
+pub fn end_sending(stream: &TcpStream) {
+    // It fails where the client is gone already.
+    drop(SockRef::from(stream).shutdown(Shutdown::Write));
+}
+
+/// Lets the system forget what the client does not take, as soon as the connection is dropped.
+pub fn forget_unsent(stream: &TcpStream) {
+    drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+}
+
+/// Ready when the connection has broken; the end of what the client sends is no break.
+pub async fn broken(stream: &TcpStream) {
+    drop(stream.ready(Interest::ERROR).await);
 }
 
 /// How many bytes a call moved that could move `most`; none where the socket is not ready.

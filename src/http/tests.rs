@@ -8,6 +8,9 @@ mod fake;
 mod front;
 mod ledger;
 mod openapi;
+mod origins;
+mod requests;
+mod slow;
 mod sockets;
 mod wire;
 
@@ -74,8 +77,21 @@ impl Asked {
 
     pub fn with(auth: &config::Auth, body_bytes: usize) -> Self {
         let fake = Arc::new(Fake::new());
+        Self {
+            service: Self::service(&fake, auth, body_bytes, Hosts::Any),
+            fake,
+        }
+    }
+
+    fn service(
+        fake: &Arc<Fake>,
+        auth: &config::Auth,
+        body_bytes: usize,
+        hosts: Hosts,
+    ) -> Service<Arc<Fake>> {
         let options = Options {
             auth: Auth::new(auth).unwrap(),
+            hosts,
             catalogue: catalogue(),
             deadline: Duration::from_secs(2),
             body_bytes,
@@ -84,8 +100,17 @@ impl Asked {
             wall: || UnixMillis(NOW),
             openapi: Bytes::from_static(b"{}"),
         };
-        let service = Service::new(Arc::clone(&fake), options);
-        Self { fake, service }
+        Service::new(Arc::clone(fake), options)
+    }
+
+    /// Accepts these names only.
+    pub fn set_hosts(&mut self, hosts: Hosts) {
+        self.service = Self::service(
+            &self.fake,
+            &settings(AuthMode::None, vec![]),
+            8_388_608,
+            hosts,
+        );
     }
 
     /// The same API, without the short way.
@@ -118,7 +143,12 @@ impl Asked {
 
     /// The short way's answer, if it has one, read again from its bytes.
     pub async fn short(&self, request: &Request<Full<Bytes>>) -> Option<Told> {
-        let mut text = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
+        let mut text = format!(
+            "{} {} HTTP/1.1\r\nhost: x\r\n",
+            request.method(),
+            request.uri()
+        )
+        .into_bytes();
         for (name, value) in request.headers() {
             text.extend_from_slice(name.as_str().as_bytes());
             text.extend_from_slice(b": ");
@@ -132,7 +162,7 @@ impl Asked {
         };
         let mut out = b"before".to_vec();
         let service = Arc::new(self.service.clone());
-        if head.framing != head::Framing::None {
+        if head.framing != head::Framing::None || head.close {
             return None;
         }
         match service.say(&head, Instant::now(), false, &mut out) {

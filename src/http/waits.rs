@@ -11,6 +11,15 @@ use tokio::time::{Duration, Instant, Sleep};
 
 use super::ending::Ending;
 
+/// Bytes a millisecond that a client takes or sends at least, once its patience is used up: some 64 KB a second.
+const BYTES_PER_MS: u64 = 64;
+
+/// How long so many bytes may be under way.
+pub fn transfer_time(bytes: usize) -> Duration {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    Duration::from_millis(bytes.checked_div(BYTES_PER_MS).unwrap_or(0))
+}
+
 /// What ends the wait for a request.
 pub struct Waits<'a, F> {
     /// The service ends.
@@ -25,6 +34,8 @@ pub struct Waits<'a, F> {
     pub patience: Duration,
     /// Since when it has been waited.
     pub since: Instant,
+    /// What the client may take beyond `patience`, for an answer that is long.
+    pub extra: Duration,
     /// Who was told of `stop` and `alarm`.
     told: Option<Waker>,
 }
@@ -46,6 +57,7 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
             alarm,
             patience,
             since: Instant::now(),
+            extra: Duration::ZERO,
             told: None,
         }
     }
@@ -65,14 +77,31 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
         if ends || self.stop.as_mut().poll(context).is_ready() {
             return Poll::Ready(Waited::Stopped);
         }
-        while self.alarm.as_mut().poll(context).is_ready() {
-            match self.since.checked_add(self.patience) {
-                Some(end) if end > Instant::now() => self.alarm.as_mut().reset(end),
-                _ => return Poll::Ready(Waited::TooLong),
-            }
+        if self.poll_alarm(context).is_ready() {
+            return Poll::Ready(Waited::TooLong);
         }
         if !told {
             self.told = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ready when the client took too long, or the service waits no more. For a service that ends, and a client that is in
+    /// the middle of something.
+    pub fn poll_last(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_alarm(context)
+    }
+
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let patience = self.patience.saturating_add(self.extra);
+            match self.since.checked_add(patience) {
+                Some(end) if end > Instant::now() => self.alarm.as_mut().reset(end),
+                _ => return Poll::Ready(()),
+            }
         }
         Poll::Pending
     }

@@ -1,71 +1,55 @@
-//! What is worth a thought before it starts: the settings' advice, and what this process may do. Told once, in one block.
+//! Advice before the start: the settings', and what this process may do. Told once, in one block.
 
+use super::descriptors::{Connections, DEFAULT_CONNECTIONS, open_files};
 use crate::config::{self, Advice, Settings};
-
-/// Where Linux says what a process may do.
-const LIMITS: &str = "/proc/self/limits";
-/// Files that are open beside the clients' connections: listeners, the ledger, Redis, the database.
-const OTHER_FILES: u64 = 128;
 
 /// Tells it.
 pub(super) fn tell(settings: &Settings) {
-    let limits = std::fs::read_to_string(LIMITS).unwrap_or_default();
     let mut advice = config::advice(settings);
-    advice.extend(connections(settings, open_files(&limits)));
+    advice.extend(connections(settings, open_files()));
     if let Some(block) = config::advice_block(&advice) {
         tracing::warn!(advice = %format_args!("\n{block}"), "the settings work, and could hurt");
     }
 }
 
-/// Each connection is an open file.
+/// Each connection is an open file. The default adapts itself; a number that was chosen cannot be kept in silence.
 fn connections(settings: &Settings, open_files: Option<u64>) -> Option<Advice> {
-    let wanted = u64::try_from(settings.limits.connections).unwrap_or(u64::MAX);
-    let may = open_files?;
-    (wanted.saturating_add(OTHER_FILES) > may).then(|| {
+    let wanted = settings.limits.connections;
+    let fit = Connections::new(settings, open_files).api;
+    let files = open_files?;
+    (wanted != DEFAULT_CONNECTIONS && fit < wanted).then(|| {
         Advice::new(
             "limits.connections",
             format!(
-                "is {wanted}, and this process may open {may} files (ulimit -n, LimitNOFILE): beyond that, connections cannot be accepted"
+                "is {wanted}, and this process may open {files} files (ulimit -n, LimitNOFILE): {fit} connections are accepted, more wait in the backlog"
             ),
         )
     })
-}
-
-/// How many files this process may have open. None where that is not limited, or nobody says.
-fn open_files(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINUX: &str = "Limit                     Soft Limit           Hard Limit           Units     \nMax processes             63432                63432                processes \nMax open files            1024                 524288               files     \n";
-
     #[test]
     fn more_connections_than_files_is_told_with_both_numbers() {
         let mut settings = config::defaults().unwrap();
-        let said = connections(&settings, open_files(LINUX)).unwrap();
+        settings.limits.connections = 5_000;
+        let said = connections(&settings, Some(1_024)).unwrap();
         assert_eq!(said.key, "limits.connections");
         assert!(
-            said.text.contains("20000") && said.text.contains("1024"),
+            said.text.contains("5000") && said.text.contains("1024") && said.text.contains("784"),
             "{said}"
         );
-        settings.limits.connections = 896;
-        assert_eq!(connections(&settings, open_files(LINUX)), None);
+        settings.limits.connections = 784;
+        assert_eq!(connections(&settings, Some(1_024)), None);
+        settings.limits.connections = 5_000;
+        assert_eq!(connections(&settings, None), None);
     }
 
     #[test]
-    fn where_nobody_says_nothing_is_told() {
+    fn the_default_is_lowered_without_a_word() {
         let settings = config::defaults().unwrap();
-        for limits in [
-            "",
-            "Max open files            unlimited            unlimited            files",
-        ] {
-            assert_eq!(connections(&settings, open_files(limits)), None);
-        }
+        assert_eq!(connections(&settings, Some(1_024)), None);
     }
 }

@@ -134,7 +134,17 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
     (
         "ops",
         "http",
-        &["Body", "RequestIds", "REQUEST_ID", "listener", "openapi"],
+        &[
+            "Body",
+            "HostError",
+            "Hosts",
+            "NOSNIFF",
+            "RequestIds",
+            "REQUEST_ID",
+            "cross_origin",
+            "listener",
+            "openapi",
+        ],
     ),
 ];
 
@@ -162,8 +172,8 @@ const PLACES: [(&str, &[&str]); 20] = [
             "domain/transaction.rs",
         ],
     ),
-    ("hyper", &["http", "ops", "cli/client.rs"]),
-    ("hyper_util", &["http", "ops", "cli/client.rs"]),
+    ("hyper", &["http", "cli/client.rs"]),
+    ("hyper_util", &["cli/client.rs"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("indicatif", &["cli/progress.rs"]),

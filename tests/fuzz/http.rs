@@ -1,12 +1,18 @@
 //! Whatever a client sends: no panic, and an answer that blames the client or nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use balance_cache::{
     apply::{self, Applied, Warmed},
     config::{Auth as AuthSettings, AuthMode},
     domain::{Asset, Catalogue, Entry, Notification, Snapshot, UnixMillis, UserId},
-    http::{Backend, Options, Service, auth::Auth},
+    http::{Backend, Hosts, Options, Service, auth::Auth},
     read::{self, Answer, Ask, Held},
     source::Written,
     telemetry::Via,
@@ -23,8 +29,8 @@ use tokio::{
 
 use crate::runner::fuzz;
 
-/// Nobody has anything, and every change is done.
-struct Nobody;
+/// Nobody has anything, and every change is done. It counts the requests of notifications.
+pub struct Nobody(pub Arc<AtomicUsize>);
 
 fn nothing() -> Answer {
     let held = Held::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(0));
@@ -54,6 +60,7 @@ impl Backend for Nobody {
     }
 
     async fn settle(&self, _: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
+        self.0.fetch_add(1, Ordering::SeqCst);
         Ok(Applied::default())
     }
 
@@ -72,6 +79,32 @@ impl Backend for Nobody {
     }
 }
 
+/// The API over that backend.
+pub fn service(backend: Nobody) -> Service<Nobody> {
+    let asset = |id, name: &str| Asset {
+        id,
+        name: name.to_owned(),
+        decimals: 8,
+    };
+    let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(3, "ETH")], &[]).unwrap();
+    let open = AuthSettings {
+        mode: AuthMode::None,
+        tokens: vec![],
+    };
+    let options = Options {
+        hosts: Hosts::Any,
+        auth: Auth::new(&open).unwrap(),
+        catalogue: Arc::new(catalogue),
+        deadline: Duration::from_secs(2),
+        body_bytes: 1 << 20,
+        body_wait: Duration::from_secs(20),
+        id_prefix: 1,
+        wall: || UnixMillis(0),
+        openapi: bytes::Bytes::new(),
+    };
+    Service::new(backend, options)
+}
+
 /// The API, and a runtime to ask it on.
 struct Asked {
     service: Service<Nobody>,
@@ -80,29 +113,9 @@ struct Asked {
 
 impl Asked {
     fn new() -> Self {
-        let asset = |id, name: &str| Asset {
-            id,
-            name: name.to_owned(),
-            decimals: 8,
-        };
-        let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(3, "ETH")], &[]).unwrap();
-        let open = AuthSettings {
-            mode: AuthMode::None,
-            tokens: vec![],
-        };
-        let options = Options {
-            auth: Auth::new(&open).unwrap(),
-            catalogue: Arc::new(catalogue),
-            deadline: Duration::from_secs(2),
-            body_bytes: 1 << 20,
-            body_wait: Duration::from_secs(1),
-            id_prefix: 1,
-            wall: || UnixMillis(0),
-            openapi: bytes::Bytes::new(),
-        };
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         Self {
-            service: Service::new(Nobody, options),
+            service: service(Nobody(Arc::default())),
             runtime,
         }
     }

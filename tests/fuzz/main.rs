@@ -3,6 +3,8 @@
 //! A target is a test named `fuzz_…` that calls `runner::fuzz` with its own name, and a line in [`TARGETS`].
 
 #[cfg(test)]
+mod connection;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod runner;
@@ -13,8 +15,9 @@ mod wire;
 
 /// Every target. They share the time.
 #[cfg(test)]
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "fuzz_batch_body",
+    "fuzz_connection",
     "fuzz_entries_body",
     "fuzz_entry_json",
     "fuzz_invalidate_body",

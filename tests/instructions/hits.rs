@@ -11,7 +11,7 @@ use balance_cache::{
     },
     floor::{Freshness, Marks},
     http::{
-        Backend, Options, Service,
+        Backend, Hosts, Options, Service,
         auth::Auth,
         front::{Said, Says},
         head::{self, Framing, Parsed},
@@ -223,6 +223,7 @@ type Api = Arc<Service<Reads>>;
 
 fn api(settings: &Settings, catalogue: Arc<Catalogue>, reader: Arc<Reader>) -> Api {
     let options = Options {
+        hosts: Hosts::Any,
         auth: Auth::new(&settings.auth).unwrap(),
         catalogue,
         deadline: settings.limits.deadline_ms.0,

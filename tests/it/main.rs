@@ -22,6 +22,8 @@ mod cli_trace;
 #[cfg(test)]
 mod cli_verify;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod dashboard_data;
 #[cfg(test)]
 mod dashboard_page;
@@ -102,3 +104,5 @@ mod support;
 #[cfg(test)]
 #[cfg(feature = "otel")]
 mod traces;
+#[cfg(test)]
+mod web_pages;

@@ -94,7 +94,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
     let before = loads(&service).await;
     let mut first = TcpStream::connect(service.http()).unwrap();
     first
-        .write_all(b"GET /api/user/balance?user_id=1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /api/user/balance?user_id=1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     in_flight(&service).await;
     drop(first);
@@ -110,7 +110,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
     // Nobody is left to wait: the load goes on, and fills.
     let mut lonely = TcpStream::connect(service.http()).unwrap();
     lonely
-        .write_all(b"GET /api/user/balance?user_id=2 HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /api/user/balance?user_id=2 HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     in_flight(&service).await;
     drop(lonely);
@@ -152,7 +152,7 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     proxy.set(Mode::Delay(Duration::from_millis(200)));
     let mut client = TcpStream::connect(dying.http()).unwrap();
     client
-        .write_all(b"GET /api/user/balance?user_id=3 HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /api/user/balance?user_id=3 HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     eventually_async(SOON, "it has the lease", async || {
         redis

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use balance_cache::config::{self, AuthMode, Scope, Settings};
+use balance_cache::{
+    config::{self, AuthMode, Scope, Settings},
+    service::descriptors::{Connections, DEFAULT_CONNECTIONS},
+};
 
 use super::Report;
 
@@ -114,6 +117,11 @@ fn descriptors(report: &mut Report, settings: &Settings) {
         );
         return;
     };
+    if settings.limits.connections == DEFAULT_CONNECTIONS {
+        let fit = Connections::new(settings, Some(limit)).api;
+        let said = format!("{limit} open files allowed here: {fit} connections of clients");
+        return report.ok("machine.files", said);
+    }
     let said = format!("{limit} open files allowed here, limits.connections is {connections}");
     let remedy = format!(
         "ulimit -n {needed} before the start (LimitNOFILE= in a systemd unit), or lower limits.connections"

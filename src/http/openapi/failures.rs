@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,9 @@ const fn when(failure: &Failure) -> &'static str {
         }
         Failure::Unauthenticated => "no token, or a bad one",
         Failure::Forbidden(_) => "a token without the scope",
+        Failure::CrossOrigin => "a web page of another origin asks for a change",
+        Failure::ForeignHost => "`Host` names another host, and there are no tokens",
+        Failure::HeadTooLarge => "the head is too large",
         Failure::NoRoute => "no such route",
         Failure::Method { .. } => "another method",
         Failure::Conflict { .. } => {
@@ -69,6 +72,8 @@ pub fn of_no_operation() -> Value {
     json!({
         "NoRoute": response(&[&Failure::NoRoute]),
         "Method": response(&[&method]),
+        "ForeignHost": response(&[&Failure::ForeignHost]),
+        "HeadTooLarge": response(&[&Failure::HeadTooLarge]),
     })
 }
 
@@ -105,7 +110,9 @@ fn response(failures: &[&Failure]) -> Value {
 /// The headers of a real answer: by its name in the components where the value differs from answer to answer, else with
 /// this one value. The request's id is put on last, on all of them.
 pub fn references(headers: &HeaderMap) -> Value {
-    let described = headers.keys().filter(|name| **name != CONTENT_TYPE);
+    let described = headers
+        .keys()
+        .filter(|name| **name != CONTENT_TYPE && **name != X_CONTENT_TYPE_OPTIONS);
     let reference = |name: &HeaderName| {
         let of = match headers.get(name).and_then(|value| value.to_str().ok()) {
             Some(value) if FIXED.contains(name) => {

@@ -316,6 +316,7 @@ pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
         Failure::malformed(mistake.unwrap_or_default()),
         Failure::Unauthenticated,
         Failure::Forbidden(scope),
+        Failure::HeadTooLarge,
         Failure::Deadline,
         Failure::Bug("never shown"),
     ]
@@ -323,6 +324,9 @@ pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
 
 pub(super) fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     let mut fails = common(scope, mistake);
+    if scope != Scope::Read {
+        fails.push(Failure::CrossOrigin);
+    }
     fails.extend([
         Failure::TooLarge { max: 8_388_608 },
         Failure::NotJson,

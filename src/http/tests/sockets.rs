@@ -97,7 +97,7 @@ async fn a_304_and_a_head_have_no_body_and_no_false_length() {
 
 #[tokio::test]
 async fn headers_that_do_not_come_end_the_connection() {
-    let running = Running::usual();
+    let running = Running::start(Asked::new(), 100, PATIENCE);
     for begun in ["", "GET /api", "GET / HTTP/1.1\r\nhost: x\r\n"] {
         let mut stream = running.connect().await;
         send(&mut stream, begun).await;
@@ -243,7 +243,11 @@ async fn garbage_is_refused_and_the_listener_goes_on() {
     let running = Running::usual();
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200_000));
-    for garbage in ["\u{16}\u{3}\u{1}\r\n\r\n", &many, &long] {
+    for (garbage, status, code) in [
+        ("\u{16}\u{3}\u{1}\r\n\r\n", "400 Bad Request", 1001),
+        (&many, "431 Request Header Fields Too Large", 4311),
+        (&long, "431 Request Header Fields Too Large", 4311),
+    ] {
         let mut stream = running.connect().await;
         let _ = stream.write_all(garbage.as_bytes()).await;
         let mut all = Vec::new();
@@ -251,13 +255,19 @@ async fn garbage_is_refused_and_the_listener_goes_on() {
             .await
             .unwrap();
         let all = String::from_utf8(all).unwrap();
-        assert!(all.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{all:?}");
         assert!(
-            all.contains("\r\nx-request-id: ") && all.contains("\r\ncache-control: no-store\r\n"),
-            "{all}"
+            all.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{all:?}"
         );
+        for field in [
+            "x-request-id: ",
+            "cache-control: no-store",
+            "x-content-type-options: nosniff",
+        ] {
+            assert!(all.contains(&format!("\r\n{field}")), "{all}");
+        }
         assert!(
-            all.ends_with(r#""data":null}"#) && all.contains(r#"{"status":1001,"#),
+            all.ends_with(r#""data":null}"#) && all.contains(&format!(r#"{{"status":{code},"#)),
             "{all}"
         );
     }

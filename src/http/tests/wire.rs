@@ -26,12 +26,22 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// With little patience for heads and for clients that do not read.
     pub fn start(asked: Asked, connections: usize, drain: Duration) -> Self {
+        Self::start_patient(asked, connections, drain, Duration::from_millis(300))
+    }
+
+    fn start_patient(
+        asked: Asked,
+        connections: usize,
+        drain: Duration,
+        header_timeout: Duration,
+    ) -> Self {
         let listening = Listening::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let limits = Limits {
             connections,
-            header_timeout: Duration::from_millis(300),
+            header_timeout,
             drain,
         };
         let address = listening.address();
@@ -48,7 +58,11 @@ impl Running {
     }
 
     pub(super) fn usual() -> Self {
-        Self::start(Asked::new(), 100, PATIENCE)
+        Self::usual_of(Asked::new())
+    }
+
+    pub(super) fn usual_of(asked: Asked) -> Self {
+        Self::start_patient(asked, 100, PATIENCE, PATIENCE)
     }
 
     pub(super) async fn connect(&self) -> TcpStream {
@@ -94,4 +108,47 @@ pub(super) async fn rest(stream: &mut TcpStream) -> String {
         .await
         .expect("the connection stays open");
     String::from_utf8(all).unwrap()
+}
+
+/// Sends `text` in two pieces, ends the client's side, and reads all answers: their statuses, and how the last one ended.
+/// `100 Continue` is left out.
+pub(super) async fn statuses_of(running: &Running, text: &[u8], cut: usize) -> Vec<u16> {
+    let mut stream = running.connect().await;
+    stream.set_nodelay(true).unwrap();
+    let (first, second) = text.split_at(cut);
+    for piece in [first, second] {
+        // A server that has refused the first piece may be gone.
+        let _ = stream.write_all(piece).await;
+        tokio::task::yield_now().await;
+    }
+    let _ = stream.shutdown().await;
+    let mut all = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut all))
+        .await
+        .expect("the connection stays open")
+        .expect("the answers were lost");
+    statuses_in(&all)
+}
+
+/// The statuses of whole answers, and nothing else.
+fn statuses_in(mut bytes: &[u8]) -> Vec<u16> {
+    let mut statuses = vec![];
+    while !bytes.is_empty() {
+        let mut fields = [httparse::EMPTY_HEADER; 24];
+        let mut response = httparse::Response::new(&mut fields);
+        let head = response.parse(bytes).unwrap().unwrap();
+        let status = response.code.unwrap();
+        let length = response
+            .headers
+            .iter()
+            .find(|field| field.name == "content-length");
+        let length = length.map_or(0, |field| {
+            str::from_utf8(field.value).unwrap().parse().unwrap()
+        });
+        bytes = &bytes[head + length..];
+        if status != 100 {
+            statuses.push(status);
+        }
+    }
+    statuses
 }

@@ -24,6 +24,8 @@ pub struct Setup {
     pub file: String,
     /// Environment on top, as [`Setup::with`] adds it.
     pub environment: Vec<(String, String)>,
+    /// What a shell does first, as `ulimit -n 64;`; empty: no shell.
+    pub shell: String,
 }
 
 impl Setup {
@@ -43,7 +45,14 @@ impl Setup {
     }
 
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_balance-cache"));
+        let program = env!("CARGO_BIN_EXE_balance-cache");
+        let mut command = if self.shell.is_empty() {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("{} exec \"$@\"", self.shell), "sh", program]);
+            command
+        };
         command.current_dir(folder).args(arguments);
         if !self.file.is_empty() {
             let file = folder.join("balance-cache.toml");

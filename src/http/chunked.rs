@@ -1,0 +1,240 @@
+//! The chunked transfer coding (RFC 9112, section 7.1), decoded from whatever pieces arrive.
+//!
+//! **Invariants.** Where a body ends depends on its bytes only, never on how they were cut. Nothing is forgiven: line ends are
+//! CRLF, sizes are hexadecimal digits, trailers are fields.
+//!
+//! **Limits.** Extensions and trailers are read over; together they may be [`OVERHEAD_MAX`] bytes.
+
+/// Digits of one chunk's size: 64 bits.
+const DIGITS_MAX: u8 = 16;
+/// Bytes of extensions and trailers of one body.
+const OVERHEAD_MAX: usize = 16 * 1024;
+
+/// A body that is not what its coding says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the chunks cannot be read")]
+pub struct Malformed;
+
+/// Where in the coding the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size { digits: u8, size: u64 },
+    SizeSpace { size: u64 },
+    Extension { size: u64 },
+    SizeEnd { size: u64 },
+    Data { remaining: u64 },
+    DataCr,
+    DataLf,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// Decodes one body.
+#[derive(Debug)]
+pub struct Chunked {
+    state: State,
+    overhead: usize,
+}
+
+impl Chunked {
+    /// At the first byte of a body.
+    pub const fn new() -> Self {
+        Self {
+            state: State::Size { digits: 0, size: 0 },
+            overhead: 0,
+        }
+    }
+
+    /// Whether the body is complete.
+    pub const fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Appends the data at the beginning of `input` to `out`: how many bytes of `input` belong to the body.
+    ///
+    /// # Errors
+    /// The coding is broken; nothing that follows can be understood.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+        let mut used: usize = 0;
+        while let Some(rest) = input.get(used..)
+            && let Some(byte) = rest.first()
+            && !self.is_done()
+        {
+            let taken = if let State::Data { remaining } = self.state {
+                let most = usize::try_from(remaining).unwrap_or(usize::MAX);
+                let data = rest.get(..most).unwrap_or(rest);
+                out.extend_from_slice(data);
+                let taken = u64::try_from(data.len()).map_err(|_| Malformed)?;
+                self.state = match remaining.saturating_sub(taken) {
+                    0 => State::DataCr,
+                    remaining => State::Data { remaining },
+                };
+                data.len()
+            } else {
+                self.state = self.step(*byte)?;
+                1
+            };
+            used = used.saturating_add(taken);
+        }
+        Ok(used)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+        Ok(match (self.state, byte) {
+            (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
+                let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+                if digits == DIGITS_MAX {
+                    return Err(Malformed);
+                }
+                State::Size {
+                    digits: digits.saturating_add(1),
+                    size: (size << 4) | u64::from(digit),
+                }
+            }
+            (State::Size { digits: 0, .. }, _) => return Err(Malformed),
+            (State::Size { size, .. } | State::SizeSpace { size }, b' ' | b'\t') => {
+                self.count()?;
+                State::SizeSpace { size }
+            }
+            (State::Size { size, .. } | State::SizeSpace { size }, b';') => {
+                State::Extension { size }
+            }
+            (
+                State::Size { size, .. } | State::SizeSpace { size } | State::Extension { size },
+                b'\r',
+            ) => State::SizeEnd { size },
+            (State::Extension { size }, _) if is_text(byte) => {
+                self.count()?;
+                State::Extension { size }
+            }
+            (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
+            (State::SizeEnd { size }, b'\n') => State::Data { remaining: size },
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+                self.count()?;
+                State::TrailerName
+            }
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, _) if is_text(byte) => {
+                self.count()?;
+                State::TrailerValue
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => State::Done,
+            _ => return Err(Malformed),
+        })
+    }
+
+    fn count(&mut self) -> Result<(), Malformed> {
+        self.overhead = self.overhead.saturating_add(1);
+        if self.overhead > OVERHEAD_MAX {
+            return Err(Malformed);
+        }
+        Ok(())
+    }
+}
+
+/// Visible characters, spaces, tabs, and bytes above ASCII.
+const fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data, and how many bytes of the text were the body; in one piece, and cut at each byte.
+    fn decoded(text: &str) -> Result<(String, usize), Malformed> {
+        let whole = pieces(&[text.as_bytes()]);
+        for cut in 0..text.len() {
+            let (before, behind) = text.as_bytes().split_at(cut);
+            assert_eq!(pieces(&[before, behind]), whole, "{text:?} cut at {cut}");
+        }
+        whole
+    }
+
+    fn pieces(pieces: &[&[u8]]) -> Result<(String, usize), Malformed> {
+        let (mut chunked, mut out, mut used) = (Chunked::new(), Vec::new(), 0);
+        for piece in pieces {
+            used += chunked.decode(piece, &mut out)?;
+        }
+        let done = if chunked.is_done() { used } else { usize::MAX };
+        Ok((String::from_utf8(out).unwrap(), done))
+    }
+
+    #[test]
+    fn a_body_ends_behind_its_last_chunk_and_trailers() {
+        for (body, data) in [
+            ("0\r\n\r\n", ""),
+            ("3\r\nabc\r\n0\r\n\r\n", "abc"),
+            ("3;a=\"b\"\r\nabc\r\n0;x\r\n\r\n", "abc"),
+            ("3 ;a\r\nabc\r\n00\r\n\r\n", "abc"),
+            (
+                "a\r\n0123456789\r\n1\r\n\n\r\n0\r\nX: y\r\nz:\r\n\r\n",
+                "0123456789\n",
+            ),
+            ("0000000000000001\r\n\r\r\n0\r\n\r\n", "\r"),
+        ] {
+            let followed = format!("{body}GET / HTTP/1.1\r\n\r\n");
+            assert_eq!(decoded(&followed), Ok((data.to_owned(), body.len())));
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_off_is_not_done() {
+        for body in [
+            "",
+            "3",
+            "3\r\nab",
+            "3\r\nabc\r\n",
+            "3\r\nabc\r\n0\r\n",
+            "0\r\nx: y\r\n",
+        ] {
+            assert_eq!(decoded(body).unwrap().1, usize::MAX, "{body:?}");
+        }
+        assert!(decoded("ffffffffffffffff\r\nabc").is_ok());
+    }
+
+    #[test]
+    fn what_is_not_quite_the_coding_is_refused() {
+        for body in [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            "1\n",
+            "1\r\r",
+            "1 2\r\n",
+            " 1\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "3\r\nabc0\r\n",
+            "00000000000000001\r\n",
+            "3;a\nabc\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\n: x\r\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\n x: y\r\n\r\n",
+            "0\r\n\n",
+            "\0\r\n\r\n",
+        ] {
+            assert_eq!(decoded(body), Err(Malformed), "{body:?}");
+        }
+        for long in ["1;", "0\r\nx:", "0\r\n"] {
+            let body = format!("{long}{}", "a".repeat(OVERHEAD_MAX + 1));
+            assert_eq!(pieces(&[body.as_bytes()]), Err(Malformed), "{long:?}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One connection from accept to close: the fast path, requests handed off to the service, refusals, and the end.
+//!
+//! **Invariants.** One request, one answer, in order, whatever follows it; only an answer to the last request announces the end of
+//! the connection. After such an answer the client is listened to for a while, so that a reset does not take the answer from it.
+//!
+//! **Cancellation.** A request's future is dropped when its connection breaks or is cut. A client that only ends its side gets its
+//! answer.
+//!
+//! **Limits.** An answer is taken within `header_timeout` and [`waits::transfer_time`], or the connection is reset. One answer is
+//! held at a time. The end takes [`LINGER`] at most.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::body::{Body as AxumBody, HttpBody};
+use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http_body_util::BodyExt;
+use tokio::{
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Body,
+    ending::Ending,
+    front::{Front, HandOff, Next, Reason, Refusal},
+    head::{self, Parsed},
+    listener::Answers,
+    request_body::{Incoming, Unread},
+    response::{self, Form, Sending},
+    socket,
+    waits::{self, Waits},
+};
+use crate::clock;
+
+/// How long, with how long a pause, and for how many bytes a client is listened to after the last answer.
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+/// The same where the service ends.
+const LINGER_ENDING: Duration = Duration::from_millis(500);
+/// Pieces of a body up to so many bytes are sent together with what stands before them.
+const TOGETHER_MAX: usize = 16 * 1024;
+
+/// A connection and its surroundings.
+pub(super) struct Connection<S> {
+    pub service: S,
+    pub header_timeout: Duration,
+    pub ending: Ending,
+    pub cut: CancellationToken,
+    /// Its place among the connections.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+impl<S: Answers> Connection<S> {
+    /// Serves it to its end.
+    pub(super) async fn run(self, stream: TcpStream) {
+        // Answers are written whole: waiting for more to send only delays them.
+        let _ = stream.set_nodelay(true);
+        let (stop, cut) = (pin!(self.ending.begun()), pin!(self.cut.cancelled()));
+        let alarm = pin!(sleep(self.header_timeout));
+        let mut waits = Waits::new(&self.ending, stop, cut, alarm, self.header_timeout);
+        let mut front = Front::new(Arc::new(stream));
+        loop {
+            match front.next(&self.service, &mut waits).await {
+                Next::End => return self.close(&front.stream, false).await,
+                Next::Close => return self.close(&front.stream, true).await,
+                Next::Abort => return socket::forget_unsent(&front.stream),
+                Next::Refuse(refusal) => {
+                    return Box::pin(self.refuse(&front.stream, &refusal)).await;
+                }
+                // Boxed: what few connections need takes no room in the others.
+                Next::HandOff(request) => {
+                    if !Box::pin(self.answer(&mut front, request)).await {
+                        return;
+                    }
+                }
+            }
+            waits.since = Instant::now();
+        }
+    }
+
+    /// Has the service answer one request; false where the connection ended with it.
+    async fn answer(&self, front: &mut Front, request: HandOff) -> bool {
+        let stream = Arc::clone(&front.stream);
+        let rest = front.held.split_off(request.head_len.min(front.held.len()));
+        let Some(built) = build_request(&std::mem::take(&mut front.held)) else {
+            let reason = Reason::Malformed("this is no HTTP/1.1 request that can be read");
+            let refusal = Refusal {
+                reason,
+                request_id: None,
+            };
+            self.refuse(&stream, &refusal).await;
+            return false;
+        };
+        let expects = request.expects_continue;
+        let incoming = Incoming::new(Arc::clone(&stream), rest, request.framing, expects);
+        let method = built.method().clone();
+        let answering = self
+            .service
+            .answer(built.map(|()| AxumBody::new(incoming.body())));
+        let response = tokio::select! {
+            biased;
+            response = answering => response,
+            () = socket::broken(&stream) => return false,
+            () = self.cut.cancelled() => return false,
+        };
+        let unread = incoming.skip_arrived();
+        let close = request.close || self.ending.has_begun() || unread == Unread::Rest;
+        let mut form = Form::new(&method, request.is_http_1_0, close);
+        let sent = tokio::select! {
+            biased;
+            sent = self.send(&stream, response, &mut form) => sent,
+            () = self.cut.cancelled() => None,
+        };
+        if sent.is_none() {
+            socket::forget_unsent(&stream);
+            return false;
+        }
+        let skipped = match unread {
+            Unread::Nothing => true,
+            Unread::Little => matches!(timeout(LINGER_PAUSE, incoming.skip()).await, Ok(Ok(()))),
+            Unread::Rest => false,
+        };
+        if form.close || !skipped {
+            self.close(&stream, true).await;
+            return false;
+        }
+        front.resume(incoming.take_buffer());
+        true
+    }
+
+    /// Sends a response; none if the client does not take it, or it breaks off.
+    async fn send(
+        &self,
+        stream: &TcpStream,
+        response: Response<Body>,
+        form: &mut Form,
+    ) -> Option<()> {
+        let (parts, mut body) = response.into_parts();
+        let (length, mut out) = (body.size_hint().exact(), Vec::new());
+        let now = clock::wall_at_last_tick();
+        let sending = response::write_head(&parts, length, form, now, &mut out);
+        while sending != Sending::Nothing && !body.is_end_stream() {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = socket::broken(stream) => return None,
+            };
+            let Some(frame) = frame else { break };
+            let piece = frame.ok()?.into_data().unwrap_or_default();
+            if sending == Sending::Plain && piece.len() > TOGETHER_MAX {
+                self.send_bytes(stream, &std::mem::take(&mut out)).await?;
+                self.send_bytes(stream, &piece).await?;
+                continue;
+            }
+            response::write_piece(&piece, sending, &mut out);
+            if !body.is_end_stream() {
+                self.send_bytes(stream, &std::mem::take(&mut out)).await?;
+            }
+        }
+        response::write_end(sending, &mut out);
+        self.send_bytes(stream, &out).await
+    }
+
+    async fn send_bytes(&self, stream: &TcpStream, bytes: &[u8]) -> Option<()> {
+        let patience = self
+            .header_timeout
+            .saturating_add(waits::transfer_time(bytes.len()));
+        timeout(patience, socket::send_all(stream, bytes))
+            .await
+            .ok()?
+            .ok()
+    }
+
+    /// Answers what does not reach the service, and ends.
+    async fn refuse(&self, stream: &TcpStream, refusal: &Refusal) {
+        let bytes = self.service.refusal(refusal);
+        let sent = tokio::select! {
+            biased;
+            sent = self.send_bytes(stream, &bytes) => sent,
+            () = self.cut.cancelled() => None,
+        };
+        match sent {
+            Some(()) => self.close(stream, true).await,
+            None => socket::forget_unsent(stream),
+        }
+    }
+
+    /// Ends a connection. A client that is `sending`, or may be, would lose the last answer to a reset: it is listened to
+    /// for a while.
+    async fn close(&self, stream: &TcpStream, sending: bool) {
+        socket::end_sending(stream);
+        if !sending && !matches!(stream.try_read(&mut [0]), Ok(1..)) {
+            return;
+        }
+        let (whole, pause) = if self.ending.has_begun() {
+            (LINGER_ENDING, LINGER_ENDING)
+        } else {
+            (LINGER, LINGER_PAUSE)
+        };
+        let listening = async {
+            let (mut bytes, mut remaining) = (Vec::with_capacity(TOGETHER_MAX), LINGER_BYTES);
+            while let Ok(Ok(read @ 1..)) = timeout(pause, socket::receive(stream, &mut bytes)).await
+            {
+                bytes.clear();
+                remaining = remaining.saturating_sub(read);
+                if remaining == 0 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = timeout(whole, listening) => {}
+            () = self.cut.cancelled() => {}
+        }
+    }
+}
+
+/// The head as the service takes it; none where a name or a value is not what HTTP allows.
+fn build_request(bytes: &[u8]) -> Option<Request<()>> {
+    let mut room = head::large_room();
+    let Parsed::Head(head) = head::parse(bytes, &mut room) else {
+        return None;
+    };
+    let version = if head.is_http_1_0 {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    let request = Request::builder()
+        .method(head.method)
+        .uri(head.target)
+        .version(version);
+    let mut request = request.body(()).ok()?;
+    request.headers_mut().reserve(head.fields.len());
+    for field in head.fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(field.value).ok()?;
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
+}

@@ -1,0 +1,111 @@
+//! Changes that a web page of another origin asks for.
+//!
+//! A page can send a POST to any address without a preflight (`no-cors`, `sendBeacon`). Browsers name the page's origin in
+//! `Origin` and the relation in `Sec-Fetch-Site`, and no page can forge either; other clients send neither.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{HOST, ORIGIN},
+};
+
+use super::hosts::Authority;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a request that may change something comes from a page of another origin. GET and its like change nothing.
+#[must_use]
+pub fn is_refused(method: &Method, headers: &HeaderMap) -> bool {
+    !method.is_safe() && is_cross_origin(headers)
+}
+
+/// Another port of the same host is another origin, and so is `null`.
+fn is_cross_origin(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST);
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    sites.any(|site| site != "same-origin" && site != "none")
+        || origins.any(|origin| !is_origin_of(origin, host).unwrap_or(false))
+}
+
+fn is_origin_of(origin: &HeaderValue, host: Option<&HeaderValue>) -> Option<bool> {
+    let (scheme, origin) = origin.to_str().ok()?.split_once("://")?;
+    let usual_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let origin = Authority::parse(origin.as_bytes())?;
+    let host = Authority::parse(host?.as_bytes())?;
+    Some(
+        origin.name.eq_ignore_ascii_case(host.name)
+            && origin.port.unwrap_or(usual_port) == host.port.unwrap_or(usual_port),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(method: &Method, fields: &[(&'static str, &str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        is_refused(method, &headers)
+    }
+
+    #[test]
+    fn only_the_own_origin_may_change_something() {
+        let host = ("host", "127.0.0.1:3001");
+        for (fields, foreign) in [
+            (vec![host], false),
+            (vec![host, ("origin", "http://127.0.0.1:3001")], false),
+            (vec![host, ("sec-fetch-site", "same-origin")], false),
+            (vec![host, ("sec-fetch-site", "none")], false),
+            (
+                vec![("host", "a.test"), ("origin", "https://A.test")],
+                false,
+            ),
+            (
+                vec![("host", "a.test:443"), ("origin", "https://a.test")],
+                false,
+            ),
+            (
+                vec![("host", "[::1]:1"), ("origin", "http://[::1]:1")],
+                false,
+            ),
+            (
+                vec![("host", "a.test:80"), ("origin", "https://a.test")],
+                true,
+            ),
+            (vec![host, ("origin", "http://127.0.0.1:3002")], true),
+            (vec![host, ("origin", "http://localhost:3001")], true),
+            (vec![host, ("origin", "null")], true),
+            (vec![host, ("origin", "")], true),
+            (vec![host, ("origin", "http://evil.test")], true),
+            (vec![host, ("origin", "file://127.0.0.1:3001")], true),
+            (
+                vec![
+                    host,
+                    ("origin", "http://127.0.0.1:3001"),
+                    ("origin", "http://evil.test"),
+                ],
+                true,
+            ),
+            (vec![("origin", "http://127.0.0.1:3001")], true),
+            (vec![host, ("sec-fetch-site", "cross-site")], true),
+            (vec![host, ("sec-fetch-site", "same-site")], true),
+            (
+                vec![
+                    host,
+                    ("origin", "http://127.0.0.1:3001"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                true,
+            ),
+        ] {
+            assert_eq!(refused(&Method::POST, &fields), foreign, "{fields:?}");
+            assert!(!refused(&Method::GET, &fields), "{fields:?}");
+        }
+    }
+}
