@@ -54,7 +54,13 @@ const SETTLEMENTS: &str = "/api/v1/settlements";
 const GOOD: &str = r#"[{"user_id":5}]"#;
 
 const ROUTES: [Route; 9] = [
-    ("GET", "/api/user/balance?user_id=1001", 200, false, "GET / HTTP/1.1\r\n\r\n"),
+    (
+        "GET",
+        "/api/user/balance?user_id=1001",
+        200,
+        false,
+        "GET / HTTP/1.1\r\n\r\n",
+    ),
     ("GET", "/api/user/balance?user_id=0", 400, false, "x"),
     ("HEAD", "/api/user/balance?user_id=7", 200, false, "[]"),
     ("GET", "/nowhere", 404, false, "0\r\n\r\n"),
@@ -100,7 +106,16 @@ struct Dress {
 
 fn dress() -> impl Strategy<Value = Dress> {
     use prop::sample::select;
-    let connection = select(vec!["", "", "", "close", "keep-alive", "x", "Keep-Alive, x", "x,Close"]);
+    let connection = select(vec![
+        "",
+        "",
+        "",
+        "close",
+        "keep-alive",
+        "x",
+        "Keep-Alive, x",
+        "x,Close",
+    ]);
     let mut bodies = vec![Body::None; 8];
     bodies.extend([Body::Length; 8]);
     bodies.extend([Body::Chunked; 8]);
@@ -111,8 +126,20 @@ fn dress() -> impl Strategy<Value = Dress> {
         Body::LengthAndChunks,
         Body::Gzip,
     ]);
-    let hosts = select([vec![Host::Good; 40], vec![Host::Missing, Host::Two, Host::Bad]].concat());
-    let more = select(vec!["", "", "Upgrade: h2c\r\n", "X-Request-Id: mine\r\n", "Cache-Control: no-cache\r\n"]);
+    let hosts = select(
+        [
+            vec![Host::Good; 40],
+            vec![Host::Missing, Host::Two, Host::Bad],
+        ]
+        .concat(),
+    );
+    let more = select(vec![
+        "",
+        "",
+        "Upgrade: h2c\r\n",
+        "X-Request-Id: mine\r\n",
+        "Cache-Control: no-cache\r\n",
+    ]);
     (
         prop::bool::weighted(0.15),
         connection,
@@ -123,16 +150,18 @@ fn dress() -> impl Strategy<Value = Dress> {
         1..9_usize,
         0..3_usize,
     )
-        .prop_map(|(old, connection, body, host, fields, more, chunk, blank)| Dress {
-            old,
-            connection,
-            body,
-            host,
-            fields,
-            more,
-            chunk,
-            blank,
-        })
+        .prop_map(
+            |(old, connection, body, host, fields, more, chunk, blank)| Dress {
+                old,
+                connection,
+                body,
+                host,
+                fields,
+                more,
+                chunk,
+                blank,
+            },
+        )
 }
 
 impl Dress {
@@ -200,13 +229,21 @@ impl Dress {
         };
         let (blank, fields) = ("\r\n".repeat(self.blank), "a: b\r\n".repeat(self.fields));
         let more = self.more;
-        format!("{blank}{method} {target} HTTP/{version}\r\n{host}{fields}{connection}{more}{framing}\r\n{body}")
+        format!(
+            "{blank}{method} {target} HTTP/{version}\r\n{host}{fields}{connection}{more}{framing}\r\n{body}"
+        )
     }
 
     fn chunks(&self, body: &str) -> String {
         let pieces = body.as_bytes().chunks(self.chunk);
         pieces
-            .map(|piece| format!("{:x};e=1\r\n{}\r\n", piece.len(), str::from_utf8(piece).unwrap()))
+            .map(|piece| {
+                format!(
+                    "{:x};e=1\r\n{}\r\n",
+                    piece.len(),
+                    str::from_utf8(piece).unwrap()
+                )
+            })
             .collect()
     }
 }
@@ -244,7 +281,10 @@ fn sequences() -> impl Strategy<Value = (Vec<Request>, Vec<prop::sample::Index>)
         requests.extend(damaged);
         requests
     });
-    (requests, prop::collection::vec(any::<prop::sample::Index>(), 0..4))
+    (
+        requests,
+        prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    )
 }
 
 /// The service behind its listener.
@@ -256,7 +296,11 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let settled = Arc::new(AtomicUsize::new(0));
         let service = Arc::new(service(Nobody(Arc::clone(&settled))));
         let guard = runtime.enter();
@@ -349,7 +393,11 @@ fn check(requests: &[Request], mut bytes: &[u8]) -> Result<Option<usize>, TestCa
             break;
         }
     }
-    prop_assert!(bytes.is_empty(), "{:?} is too much", String::from_utf8_lossy(bytes));
+    prop_assert!(
+        bytes.is_empty(),
+        "{:?} is too much",
+        String::from_utf8_lossy(bytes)
+    );
     Ok(Some(changes))
 }
 
@@ -357,7 +405,10 @@ fn check(requests: &[Request], mut bytes: &[u8]) -> Result<Option<usize>, TestCa
 fn fuzz_connection() {
     let running = Running::start();
     fuzz("fuzz_connection", &sequences(), |(requests, cuts)| {
-        let text: Vec<u8> = requests.iter().flat_map(|request| request.text.clone()).collect();
+        let text: Vec<u8> = requests
+            .iter()
+            .flat_map(|request| request.text.clone())
+            .collect();
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(text.len())).collect();
         cuts.sort_unstable();
         let mut pieces = vec![];

@@ -10,11 +10,15 @@ use std::{
 
 use balance_cache::{
     apply::{self, Applied, Warmed},
-    config::{Auth as AuthSettings, AuthMode},
-    domain::{Asset, Catalogue, Entry, Notification, Snapshot, UnixMillis, UserId},
+    config::{Auth as AuthSettings, AuthMode, Writer},
+    domain::{
+        Asset, Catalogue, Entry, Notification, Outcome, Reference, Snapshot, StoredTransaction,
+        Transaction, UnixMillis, UserId,
+    },
     http::{Backend, Hosts, Options, Service, auth::Auth},
     read::{self, Answer, Ask, Held},
-    source::Written,
+    settle,
+    source::{self, Written},
     telemetry::Via,
     trail::{Forward, Trail},
 };
@@ -68,6 +72,26 @@ impl Backend for Nobody {
 
     async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, apply::WriteError> {
         Ok(Written::default())
+    }
+
+    fn writer(&self) -> Writer {
+        Writer::External
+    }
+
+    async fn settle_transactions(
+        &self,
+        _: Vec<Transaction>,
+        _: Instant,
+    ) -> Result<Vec<Outcome>, settle::Error> {
+        Ok(Vec::new())
+    }
+
+    async fn find_transaction(
+        &self,
+        _: Reference,
+        _: Instant,
+    ) -> Result<Option<StoredTransaction>, source::Error> {
+        Ok(None)
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

@@ -5,9 +5,10 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use balance_cache::{
     apply::{self, Applied, Warmed, WriteError},
     audit::Sampler,
-    config::{self, AuthMode, Millis, Scope, Settings, Token},
+    config::{self, AuthMode, Millis, Scope, Settings, Token, Writer},
     domain::{
-        Amount, AssetId, Balance, Catalogue, Entry, Notification, Seq, Snapshot, UnixMillis, UserId,
+        Amount, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Reference, Seq,
+        Snapshot, StoredTransaction, Transaction, UnixMillis, UserId,
     },
     floor::{Freshness, Marks},
     http::{
@@ -17,6 +18,7 @@ use balance_cache::{
         head::{self, Framing, Parsed},
     },
     read::{self, Answer, Ask, Parts, Reader},
+    settle,
     source::{self, Cost, Readiness, Source, Stood, Written},
     telemetry::{Meters, Via},
     tiers::memory::Memory,
@@ -166,6 +168,26 @@ impl Backend for Reads {
 
     async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, WriteError> {
         Err(WriteError::Apply(apply::Error::Deadline))
+    }
+
+    fn writer(&self) -> Writer {
+        Writer::External
+    }
+
+    async fn settle_transactions(
+        &self,
+        _: Vec<Transaction>,
+        _: Instant,
+    ) -> Result<Vec<Outcome>, settle::Error> {
+        Ok(Vec::new())
+    }
+
+    async fn find_transaction(
+        &self,
+        _: Reference,
+        _: Instant,
+    ) -> Result<Option<StoredTransaction>, source::Error> {
+        Ok(None)
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

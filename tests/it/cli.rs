@@ -183,8 +183,10 @@ async fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones() {
 async fn a_second_signal_ends_it_at_once() {
     let mut service = Service::start_ready(Setup::default()).await;
     let mut half = TcpStream::connect(service.http()).unwrap();
-    half.write_all(b"POST /api/v1/settlements HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n[")
-        .unwrap();
+    half.write_all(
+        b"POST /api/v1/settlements HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n[",
+    )
+    .unwrap();
     shown(&service.balances(1001).await);
     service.process().signal("TERM");
     let gone = "nobody is let in";

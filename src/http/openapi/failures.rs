@@ -78,19 +78,27 @@ pub fn of_no_operation() -> Value {
 }
 
 fn response(failures: &[&Failure]) -> Value {
-    let codes: Vec<u16> = failures.iter().map(|failure| failure.told(ID).1).collect();
+    let all: Vec<u16> = failures.iter().map(|failure| failure.told(ID).1).collect();
     let texts: Vec<&str> = failures.iter().map(|failure| when(failure)).collect();
     let examples: Map<String, Value> = failures
         .iter()
-        .zip(&codes)
-        .map(|(failure, code)| {
+        .zip(&all)
+        .enumerate()
+        .map(|(at, (failure, code))| {
             let body = samples::value(failure.body(ID).1.as_bytes());
+            let named_before = all.iter().take(at).any(|other| other == code);
             (
-                code.to_string(),
+                if named_before {
+                    format!("{code}_{at}")
+                } else {
+                    code.to_string()
+                },
                 json!({"summary": when(failure), "value": body}),
             )
         })
         .collect();
+    let mut codes = all;
+    codes.dedup();
     let headers = failures
         .first()
         .map(|failure| failure.response(&HeaderValue::from_static(ID)));
