@@ -27,7 +27,10 @@ pub use floors::Floors;
 pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};
 pub use notification::{Notification, Said, Wire};
 pub use posting::{Change, Head, PostedBalance, Reason, Refusal};
-pub use receipt::{Conflict, Outcome, Receipt, StoredTransaction};
+pub use receipt::{
+    Conflict, Outcome, Receipt, SettleState, StoredTransaction, balances_from_text,
+    balances_to_text,
+};
 pub use trade::{BalanceWire, FeeWire, PaysFrom, Trade, TradeWire};
 pub use transaction::{
     ChangeWire, ENTRIES_PER_TRANSACTION_MAX, Reference, Transaction, TransactionWire,

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::domain::{
-    AssetId, Entry, Notification, PostedBalance, Refusal, Said, Seq, UnixMillis, UserId,
+    Amount, AssetId, Entry, Malformed, Notification, PostedBalance, Refusal, Said, Seq, UnixMillis,
+    UserId,
 };
 
 /// What became of one transaction of a request.
@@ -56,13 +57,63 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// How far a transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleState {
+    /// It stands whole.
+    Done,
+    /// Its id is claimed, and not all of it is known to stand.
+    Pending,
+}
+
 /// What stands under an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTransaction {
+    /// How far it is.
+    pub state: SettleState,
     /// Canonical JSON of what was sent.
     pub content: String,
     /// What it wrote.
     pub receipt: Receipt,
+}
+
+/// One balance as it is stored: user, asset, seq, avail, frozen.
+type Plain = (i64, i32, i64, i64, i64);
+
+/// Balances as one text, for a column.
+#[must_use]
+pub fn balances_to_text(balances: &[PostedBalance]) -> String {
+    let plain = |balance: &PostedBalance| -> Plain {
+        (
+            balance.user_id.get(),
+            balance.asset_id.get(),
+            balance.seq.get(),
+            balance.avail.raw(),
+            balance.frozen.raw(),
+        )
+    };
+    let all: Vec<Plain> = balances.iter().map(plain).collect();
+    // Numbers are always JSON.
+    serde_json::to_string(&all).unwrap_or_default()
+}
+
+/// Reads back what [`balances_to_text`] wrote.
+///
+/// # Errors
+/// What is wrong with it, for the log.
+pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
+    let all: Vec<Plain> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, Malformed> {
+        Ok(PostedBalance {
+            user_id: UserId::new(user)?,
+            asset_id: AssetId::new(asset)?,
+            seq: Seq::new(seq)?,
+            avail: Amount::from_raw(avail),
+            frozen: Amount::from_raw(frozen),
+        })
+    };
+    let balances: Result<Vec<_>, Malformed> = all.into_iter().map(balance).collect();
+    balances.map_err(|malformed| malformed.to_string())
 }
 
 impl Receipt {

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     config::{Scope, Writer},
     domain::{
-        Catalogue, Malformed, Outcome, PostedBalance, Receipt, Reference, StoredTransaction,
-        Transaction,
+        Catalogue, Malformed, Outcome, PostedBalance, Receipt, Reference, SettleState,
+        StoredTransaction, Transaction,
     },
     telemetry::Via,
 };
@@ -184,7 +184,11 @@ pub(super) fn shown(
         fields.insert("created_at".to_owned(), created_at);
     }
     let balances = serde_json::to_value(&stored.receipt.balances).ok()?;
-    fields.insert("state".to_owned(), "done".into());
+    let state = match stored.state {
+        SettleState::Done => "done",
+        SettleState::Pending => "pending",
+    };
+    fields.insert("state".to_owned(), state.into());
     fields.insert("balances".to_owned(), balances);
     Some(fields)
 }

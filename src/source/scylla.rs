@@ -22,6 +22,7 @@ mod ledger;
 pub mod look;
 pub mod schema;
 mod statements;
+mod trades;
 mod view;
 mod watch;
 mod write;
@@ -47,7 +48,10 @@ use self::{
 use crate::{
     clock,
     config::{self, ReadFrom, ViewCheck},
-    domain::{AssetId, Catalogue, Entry, Seq, Snapshot, UserId},
+    domain::{
+        AssetId, Catalogue, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction,
+        Transaction, UserId,
+    },
     source::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
 };
 
@@ -226,6 +230,32 @@ impl Source for Scylla {
                 self.nudge.notify_one();
             }
             result
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let keyspace = &self.connector.keyspace;
+            self.noticed(trades::settle(&live, keyspace, transactions).await)
+        })
+    }
+
+    fn transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+        Box::pin(async move {
+            let Reference::Trade(id) = reference else {
+                // Transactions need seqs, and those are assigned elsewhere.
+                return Ok(None);
+            };
+            let live = self.live()?;
+            let keyspace = &self.connector.keyspace;
+            self.noticed(trades::find(&live, keyspace, id).await)
         })
     }
 }

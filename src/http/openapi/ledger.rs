@@ -10,8 +10,8 @@ use super::{
 use crate::{
     config::{Scope, Writer},
     domain::{
-        Catalogue, Conflict, Outcome, Reason, Receipt, Reference, Refusal, StoredTransaction,
-        Trade, Transaction, UnixMillis,
+        Catalogue, Conflict, Outcome, Reason, Receipt, Reference, Refusal, SettleState,
+        StoredTransaction, Trade, Transaction, UnixMillis,
     },
     http::{
         Failure, answer,
@@ -93,6 +93,7 @@ fn settled(samples: &Samples<'_>, transaction: Result<Transaction, String>) -> V
 fn stored(transaction: Result<Transaction, String>) -> Option<Value> {
     let transaction = transaction.ok()?;
     let stands = StoredTransaction {
+        state: SettleState::Done,
         receipt: receipt(&transaction),
         content: transaction.content,
     };

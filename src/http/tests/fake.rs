@@ -17,7 +17,8 @@ use crate::{
     config::Writer,
     domain::{
         Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Receipt,
-        Reference, Seq, Snapshot, StoredTransaction, Symbol, Transaction, UnixMillis, UserId,
+        Reference, Seq, SettleState, Snapshot, StoredTransaction, Symbol, Transaction, UnixMillis,
+        UserId,
     },
     http::Backend,
     read::{self, Answer, Ask, Held},
@@ -242,6 +243,7 @@ impl Backend for Arc<Fake> {
                 },
             );
             let stored = StoredTransaction {
+                state: SettleState::Done,
                 content: transaction.content,
                 receipt: receipt.clone(),
             };

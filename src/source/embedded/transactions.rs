@@ -13,8 +13,8 @@ use super::tables::{
 };
 use crate::{
     domain::{
-        Amount, AssetId, Change, Conflict, Entry, Head, Outcome, PostedBalance, Receipt, Reference,
-        Seq, StoredTransaction, Trade, Transaction, UnixMillis, UserId,
+        Amount, Change, Conflict, Entry, Head, Outcome, Receipt, Reference, Seq, SettleState,
+        StoredTransaction, Trade, Transaction, UnixMillis, balances_from_text, balances_to_text,
     },
     source::Error,
 };
@@ -69,24 +69,12 @@ impl Stored {
 
     /// What it says.
     pub(super) fn read(self) -> Result<StoredTransaction, Error> {
-        let corrupt = |what: String| Error::Corrupt(what.into());
-        let plain: Vec<(i64, i32, i64, i64, i64)> =
-            serde_json::from_str(&self.balances).map_err(|error| corrupt(error.to_string()))?;
-        let malformed = |what: crate::domain::Malformed| corrupt(what.to_string());
-        let mut balances = Vec::with_capacity(plain.len());
-        for (user, asset, seq, avail, frozen) in plain {
-            balances.push(PostedBalance {
-                user_id: UserId::new(user).map_err(malformed)?,
-                asset_id: AssetId::new(asset).map_err(malformed)?,
-                seq: Seq::new(seq).map_err(malformed)?,
-                avail: Amount::from_raw(avail),
-                frozen: Amount::from_raw(frozen),
-            });
-        }
+        let balances = balances_from_text(&self.balances);
         Ok(StoredTransaction {
+            state: SettleState::Done,
             content: self.content,
             receipt: Receipt {
-                balances,
+                balances: balances.map_err(|what| Error::Corrupt(what.into()))?,
                 created_at: UnixMillis(self.created_at),
             },
         })
@@ -185,9 +173,7 @@ impl Open<'_> {
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
         let receipt = Receipt::of(&rows, request.created_at.unwrap_or(now));
-        let plain: Vec<_> = receipt.balances.iter().map(plain).collect();
-        let balances = serde_json::to_string(&plain)
-            .map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+        let balances = balances_to_text(&receipt.balances);
         self.transactions.insert(
             key,
             (
@@ -253,14 +239,4 @@ impl Open<'_> {
         }
         Ok(())
     }
-}
-
-const fn plain(balance: &PostedBalance) -> (i64, i32, i64, i64, i64) {
-    (
-        balance.user_id.get(),
-        balance.asset_id.get(),
-        balance.seq.get(),
-        balance.avail.raw(),
-        balance.frozen.raw(),
-    )
 }

@@ -28,6 +28,8 @@ use crate::{
 pub(super) const LEDGER: &str = "balance_ledger";
 pub(super) const TABLE: &str = "user_balances";
 pub(super) const VIEW: &str = "user_balances_by_user";
+pub(super) const SETTLED_TRADES: &str = "settled_trades";
+pub(super) const USER_TRADES: &str = "user_trades";
 
 /// A column as the schema tables describe it: name, type, role, position in the role, order.
 type Column = (&'static str, &'static str, &'static str, i32, &'static str);
@@ -71,6 +73,32 @@ const VIEW_COLUMNS: &[Column] = &[
     column("avail"),
     column("frozen"),
     column("created_at"),
+];
+
+const SETTLED_TRADES_COLUMNS: &[Column] = &[
+    key("trade_id", "bigint", 0),
+    ("symbol_id", "int", "regular", -1, "none"),
+    column("price"),
+    column("quantity"),
+    column("cost"),
+    column("settled_at"),
+    column("buyer_user_id"),
+    column("seller_user_id"),
+    column("buyer_order_id"),
+    column("seller_order_id"),
+    ("content", "text", "regular", -1, "none"),
+    ("balances", "text", "regular", -1, "none"),
+];
+const USER_TRADES_COLUMNS: &[Column] = &[
+    key("user_id", "bigint", 0),
+    key("symbol_id", "int", 1),
+    sorted("settled_at", "bigint", 0, "desc"),
+    sorted("trade_id", "bigint", 1, "desc"),
+    sorted("role", "tinyint", 2, "asc"),
+    column("price"),
+    column("quantity"),
+    column("cost"),
+    column("order_id"),
 ];
 
 /// What is known of a table or view.
@@ -121,6 +149,10 @@ pub struct Found {
     pub table: Standing,
     /// `user_balances_by_user`
     pub view: Standing,
+    /// `settled_trades`
+    pub settled_trades: Standing,
+    /// `user_trades`
+    pub user_trades: Standing,
     /// Whether a materialized view of that name is there, as it should be or not.
     pub view_is_view: bool,
     /// The view's build on every node; empty where there is no view.
@@ -146,12 +178,31 @@ pub(super) const VIEWS_DISABLED: &str = "this Cassandra has materialized_views_e
 
 impl Found {
     /// Tables and view, in the order in which they are made.
-    pub(super) fn standings(&self) -> [(&'static str, &Standing); 3] {
+    pub(super) fn standings(&self) -> [(&'static str, &Standing); 5] {
         [
             (LEDGER, &self.ledger),
             (TABLE, &self.table),
+            (SETTLED_TRADES, &self.settled_trades),
+            (USER_TRADES, &self.user_trades),
             (VIEW, &self.view),
         ]
+    }
+
+    /// Why no trade can be written. Balances can be read all the same.
+    #[must_use]
+    pub fn trades_problem(&self) -> Option<String> {
+        let tables = [
+            (SETTLED_TRADES, &self.settled_trades),
+            (USER_TRADES, &self.user_trades),
+        ];
+        tables.into_iter().find_map(|(name, standing)| match standing {
+            Standing::Table => None,
+            Standing::Missing => Some(format!(
+                "{name} is missing, so no trade can be written: run `balance-cache schema apply`"
+            )),
+            Standing::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
+            Standing::View => Some(format!("{name} is a view and not a table")),
+        })
     }
 
     /// What stands in the way of reading like this.
@@ -271,6 +322,8 @@ pub(super) async fn inspect(
         ledger: standing(LEDGER, LEDGER_COLUMNS),
         table: standing(TABLE, TABLE_COLUMNS),
         view: standing(VIEW, VIEW_COLUMNS),
+        settled_trades: standing(SETTLED_TRADES, SETTLED_TRADES_COLUMNS),
+        user_trades: standing(USER_TRADES, USER_TRADES_COLUMNS),
         view_is_view: is_view(VIEW),
         builds: Vec::new(),
         views_enabled: None,

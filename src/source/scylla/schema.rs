@@ -16,7 +16,7 @@ use scylla::{client::session::Session, statement::Statement};
 
 use super::{
     connect::{BadSetting, Connector, Keyspace},
-    inspect::{LEDGER, TABLE, VIEW, VIEWS_DISABLED, inspect},
+    inspect::{LEDGER, SETTLED_TRADES, TABLE, USER_TRADES, VIEW, VIEWS_DISABLED, inspect},
     statements::failed,
 };
 use crate::{
@@ -29,8 +29,8 @@ pub use sample::Sample;
 
 const DDL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a file makes, its name, its text.
-const FILES: [(&str, &str, &str); 3] = [
+/// What a file makes, its name, its text. The view is made last, so that all tables stand where views are switched off.
+const FILES: [(&str, &str, &str); 5] = [
     (
         LEDGER,
         "001_balance_ledger.cql",
@@ -40,6 +40,16 @@ const FILES: [(&str, &str, &str); 3] = [
         TABLE,
         "002_user_balances.cql",
         include_str!("../../../schema/002_user_balances.cql"),
+    ),
+    (
+        SETTLED_TRADES,
+        "004_settled_trades.cql",
+        include_str!("../../../schema/004_settled_trades.cql"),
+    ),
+    (
+        USER_TRADES,
+        "005_user_trades.cql",
+        include_str!("../../../schema/005_user_trades.cql"),
     ),
     (
         VIEW,
@@ -225,10 +235,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the service can read as configured: all that it needs is there, as it should be, and built.
+    /// Whether the service can read as configured and write trades: all that it needs is there, as it should be, and built.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.problem().is_none()
+        self.problem().is_none() && self.found.trades_problem().is_none()
     }
 
     /// What stands in the way, and what to do.
@@ -268,9 +278,10 @@ impl fmt::Display for Status {
         if let Some(sample) = &self.sample {
             writeln!(f, "view: {sample}")?;
         }
-        match self.problem() {
-            None => writeln!(f, "ready"),
-            Some(Problem::Blocking(reason) | Problem::ViewNotBuilt(reason)) => {
+        match (self.problem(), self.found.trades_problem()) {
+            (None, None) => writeln!(f, "ready"),
+            (None, Some(reason)) => writeln!(f, "not ready: {reason}"),
+            (Some(Problem::Blocking(reason) | Problem::ViewNotBuilt(reason)), _) => {
                 writeln!(f, "not ready: {reason}")
             }
         }

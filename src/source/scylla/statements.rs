@@ -21,7 +21,9 @@ use scylla::{
     statement::prepared::PreparedStatement,
 };
 
-use super::connect::Keyspace;
+use tokio::sync::OnceCell;
+
+use super::{connect::Keyspace, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
@@ -61,6 +63,8 @@ pub(super) struct Live {
     pub(super) ledger_above: PreparedStatement,
     pub(super) insert_ledger: PreparedStatement,
     pub(super) insert_table: PreparedStatement,
+    /// Those of trades, prepared by the first one: an older keyspace has no tables for them.
+    pub(super) trades: OnceCell<TradeStatements>,
     sent: Arc<AtomicU64>,
 }
 
@@ -136,6 +140,7 @@ impl Live {
             ledger_above,
             insert_ledger,
             insert_table,
+            trades: OnceCell::new(),
             sent,
         })
     }
@@ -244,6 +249,6 @@ pub(super) fn failed(error: &ExecutionError) -> Error {
     }
 }
 
-fn prepare_failed(error: &PrepareError) -> Error {
+pub(super) fn prepare_failed(error: &PrepareError) -> Error {
     Error::unavailable(format_args!("cannot prepare a statement: {error}"))
 }

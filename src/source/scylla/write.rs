@@ -51,6 +51,19 @@ struct Checked<'a> {
     stored: Option<Stored>,
 }
 
+/// The index of the first entry whose seq stands with other amounts, or has them earlier among these.
+pub(super) async fn conflict(live: &Live, entries: &[Entry]) -> Result<Option<usize>, Error> {
+    let checked = async {
+        let (distinct, _) = distinct(entries)?;
+        check(live, distinct).await
+    };
+    match checked.await {
+        Ok(_) => Ok(None),
+        Err(WriteError::Conflict { index }) => Ok(Some(index)),
+        Err(WriteError::Source(error)) => Err(error),
+    }
+}
+
 pub(super) async fn write(live: &Live, entries: &[Entry]) -> Result<Written, WriteError> {
     let (distinct, doubled) = distinct(entries)?;
     let checked = check(live, distinct).await?;
