@@ -10,6 +10,7 @@ mod asked;
 mod client;
 mod doctor;
 mod get;
+mod ledger;
 mod output;
 mod progress;
 mod schema;
@@ -27,7 +28,7 @@ use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    arguments::{Arguments, AuthCommand, Command, ConfigCommand},
+    arguments::{Arguments, AuthCommand, Command, ConfigCommand, LedgerCommand},
     output::{Unable, complain, say},
 };
 
@@ -69,6 +70,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Get(what) if what.trace => trace::run(&what, &settings),
         Command::Get(what) => get::run(&what, &settings),
         Command::Warm(what) => warm::run(&what, &settings),
+        Command::Ledger(LedgerCommand::Settle(what)) => ledger::settle(&what, &settings),
         Command::Verify(what) => verify::run(&what, &settings),
         Command::Doctor(what) => doctor::run(&what, &settings, config.as_deref()),
         // Done above, before the settings are looked at.

@@ -56,6 +56,16 @@ the instances before it served. It needs a Redis, and one that is no cluster.
 
 Exit codes: 0 all loaded, 1 some were not, 2 the command line or the settings are wrong.";
 
+const LEDGER_EXAMPLES: &str = "\
+Examples:
+  balance-cache ledger settle --file trades.ndjson
+  zcat trades.ndjson.gz | balance-cache ledger settle --file - --url http://10.0.0.7:3001
+
+Each line is one trade as POST /api/v1/ledger/trades takes it. A trade that stands already is a repetition: after a break, send the \
+same file again. What is refused, in conflict or malformed is told by its line.
+
+Exit codes: 0 all stand, 1 some do not, 2 the command line, the settings or the file are wrong.";
+
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   balance-cache verify --sample 10000 --config balance-cache.toml
@@ -112,6 +122,9 @@ pub(crate) enum Command {
     /// Loads users into a running service before they ask.
     #[command(after_help = WARM_EXAMPLES)]
     Warm(Warm),
+    /// Writes the ledger through a running service.
+    #[command(subcommand, after_help = LEDGER_EXAMPLES)]
+    Ledger(LedgerCommand),
     /// Compares view and current state with the ledger.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
@@ -142,6 +155,27 @@ pub(crate) enum SchemaCommand {
     Status,
     /// Drops the view (not the ledger), so that it can be built anew.
     DropView,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Settles the trades of a file, one in a line, in its order.
+    Settle(Settle),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// The trades, one JSON object in a line; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Trades in one request.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) batch: u32,
+    /// For programs: one object, when it is done.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 #[derive(Debug, Subcommand)]

@@ -35,6 +35,10 @@ mod harness;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]
+mod ledger_external;
+#[cfg(test)]
+mod ledger_settle;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod openapi_page;

@@ -114,6 +114,9 @@ fn stands(report: &mut Report, settings: &Settings, status: &Status) {
             report.fail(name, reason, remedy);
         }
     }
+    if let (true, Some(reason)) = (found.exists, found.trades_problem()) {
+        report.warn("source.trades", reason, "balance-cache schema apply");
+    }
     let apart = found.builds.iter().filter(|build| !build.connected).count();
     if apart > 0 {
         report.warn(

@@ -67,7 +67,12 @@ impl TradeStatements {
             Ok::<_, Error>(statement)
         };
         Ok(Self {
-            claim: prepare(CLAIM).await?,
+            claim: {
+                // A second copy of it, sent to another node, would find the first one's claim.
+                let mut claim = prepare(CLAIM).await?;
+                claim.set_is_idempotent(false);
+                claim
+            },
             claimed: prepare(CLAIMED).await?,
             insert_side: prepare(INSERT_SIDE).await?,
             side: prepare(SIDE).await?,

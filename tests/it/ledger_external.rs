@@ -1,0 +1,275 @@
+//! Trades whose seqs an external writer assigned, on a real Cassandra.
+
+use balance_cache::{
+    config::ReadFrom,
+    domain::{
+        Asset, Catalogue, Conflict, Outcome, Reference, SettleState, Symbol, Trade, TradeId,
+        Transaction,
+    },
+    source::{Source, scylla::schema},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    settlement_support::{SOON, short},
+    support::{
+        cassandra::shared,
+        cql::{Place, Running, entry, told, user},
+        eventually::eventually_async,
+        service::Service,
+    },
+};
+
+const TRADES: &str = "/api/v1/ledger/trades";
+
+fn catalogue() -> std::sync::Arc<Catalogue> {
+    let asset = |id, name: &str| Asset {
+        id,
+        name: name.to_owned(),
+        decimals: 8,
+    };
+    let symbol = Symbol {
+        id: 1,
+        name: "BTC_USDT".to_owned(),
+        base: "BTC".to_owned(),
+        quote: "USDT".to_owned(),
+    };
+    Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol])
+        .unwrap()
+        .into()
+}
+
+/// A trade of 10 raw BTC for 20 raw USDT, whose four rows have this seq and these amounts.
+fn trade(id: i64, seq: i64, avail: i64) -> Value {
+    let balances: Vec<Value> = [(1, 1), (1, 2), (2, 1), (2, 2)]
+        .map(|(user, asset)| json!({"user_id": user, "asset_id": asset, "seq": seq, "avail": avail, "frozen": 0}))
+        .to_vec();
+    json!({"trade_id": id, "symbol": "BTC_USDT", "buyer_user_id": 1, "seller_user_id": 2, "price": 200_000_000,
+        "quantity": 10, "settled_at": 77, "buyer_order_id": 5, "balances": balances})
+}
+
+fn parsed(trade: &Value) -> Transaction {
+    Trade::parse(&trade.to_string(), &catalogue()).unwrap()
+}
+
+async fn settle(source: &Running, trades: &[Transaction]) -> Vec<Outcome> {
+    source.scylla.settle(trades).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessly() {
+    let place = Place::new(shared()).applied().await;
+    let source = place.open(ReadFrom::Table, &catalogue()).await;
+    let one = parsed(&trade(7, 5, 100));
+    for word in ["written", "repeated"] {
+        let outcome = settle(&source, std::slice::from_ref(&one)).await.remove(0);
+        let same = matches!(
+            (&outcome, word),
+            (Outcome::Written(_), "written") | (Outcome::Repeated(_), "repeated")
+        );
+        assert!(same, "{outcome:?}");
+        assert_eq!(
+            told(&source.scylla.load(user(1)).await.unwrap()),
+            [(1, 5, 100), (2, 5, 100)]
+        );
+    }
+    let reference = Reference::Trade(TradeId::new(7).unwrap());
+    let stands = source.scylla.transaction(reference).await.unwrap().unwrap();
+    assert_eq!(
+        (stands.state, &stands.content),
+        (SettleState::Done, &one.content)
+    );
+    assert_eq!(Some(stands.receipt.balances), one.balances);
+    let session = shared().session().await;
+    let text = format!(
+        "SELECT user_id, role, order_id, cost FROM \"{0}\".user_trades WHERE user_id IN (1, 2) AND symbol_id = 1",
+        place.settings.keyspace
+    );
+    let rows = session
+        .query_unpaged(text, ())
+        .await
+        .unwrap()
+        .into_rows_result()
+        .unwrap();
+    let sides: Vec<(i64, i8, Option<i64>, i64)> =
+        rows.rows().unwrap().map(Result::unwrap).collect();
+    assert_eq!(sides, [(1, 0, Some(5), 20), (2, 1, None, 20)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() {
+    let place = Place::new(shared()).applied().await;
+    let source = place.open(ReadFrom::Ledger, &catalogue()).await;
+    source.scylla.write(&[entry(2, 2, 9, 1)]).await.unwrap();
+    let mut other = trade(7, 6, 100);
+    other["quantity"] = json!(11);
+    let all = [
+        parsed(&trade(7, 5, 100)),
+        parsed(&other),
+        parsed(&trade(7, 6, 100)),
+        parsed(&trade(8, 9, 100)),
+        parsed(&trade(7, 5, 100)),
+        parsed(&trade(9, 5, 101)),
+    ];
+    let outcomes = settle(&source, &all).await;
+    assert!(matches!(outcomes[0], Outcome::Written(_)));
+    for at in [1, 2] {
+        assert_eq!(
+            outcomes[at],
+            Outcome::Conflict(Conflict::OtherContent),
+            "{at}"
+        );
+    }
+    for at in [3, 5] {
+        let taken = matches!(outcomes[at], Outcome::Conflict(Conflict::SeqTaken { .. }));
+        assert!(taken, "{at}: {:?}", outcomes[at]);
+    }
+    assert!(matches!(outcomes[4], Outcome::Repeated(_)));
+    let free = source
+        .scylla
+        .transaction(Reference::Trade(TradeId::new(8).unwrap()));
+    assert_eq!(free.await.unwrap(), None, "a conflict leaves no claim");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_keyspace_is_read_and_schema_apply_brings_it_up_to_date() {
+    let place = Place::new(shared()).applied().await;
+    let session = shared().session().await;
+    for table in ["settled_trades", "user_trades"] {
+        place
+            .cql(&session, &format!("DROP TABLE {{ks}}.{table}"))
+            .await;
+    }
+    let source = place.open(ReadFrom::Table, &catalogue()).await;
+    assert!(
+        source
+            .scylla
+            .settle(&[parsed(&trade(1, 1, 1))])
+            .await
+            .is_err()
+    );
+    assert!(source.scylla.load(user(1)).await.is_ok());
+    let settings = place.source(ReadFrom::Table);
+    let status = schema::status(&place.settings, &settings).await.unwrap();
+    assert!(!status.is_ready());
+    assert!(
+        status.to_string().contains("settled_trades is missing"),
+        "{status}"
+    );
+    schema::apply(&place.settings, &settings).await.unwrap();
+    assert!(
+        schema::status(&place.settings, &settings)
+            .await
+            .unwrap()
+            .is_ready()
+    );
+    let outcome = settle(&source, &[parsed(&trade(1, 1, 1))]).await.remove(0);
+    assert!(matches!(outcome, Outcome::Written(_)));
+}
+
+/// A service over this keyspace, with what more it is given.
+async fn service(place: &Place, raw: Option<(&str, String)>) -> Service {
+    let mut setup = short("")
+        .with("source.kind", "scylla")
+        .with("source.read_from", "table")
+        .with("scylla.nodes", shared().node())
+        .with("scylla.keyspace", &place.settings.keyspace);
+    if let Some((name, value)) = raw {
+        setup = setup.raw(name, value);
+    }
+    Service::start_ready(setup).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_and_trades_without_balances_need_another_writer() {
+    let place = Place::new(shared())
+        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_w")
+        .applied()
+        .await;
+    let service = service(&place, None).await;
+    let mut without = trade(7, 5, 100);
+    without.as_object_mut().unwrap().remove("balances");
+    let deposit =
+        json!({"transaction_id": 1, "entries": [{"user_id": 1, "asset_id": 1, "delta_avail": 1}]});
+    for (path, body) in [
+        (TRADES, &without),
+        ("/api/v1/ledger/transactions", &deposit),
+    ] {
+        let answer = service.post(path, body).await;
+        assert_eq!(
+            (answer.status, &answer.json()["status"]),
+            (409, &json!(4093)),
+            "{}",
+            answer.body
+        );
+    }
+    let answer = service.post(TRADES, &trade(7, 5, 100)).await;
+    assert_eq!(
+        (answer.status, &answer.data()["result"]),
+        (200, &json!("written")),
+        "{}",
+        answer.body
+    );
+    let read = service
+        .get("/api/user/balance?user_id=1&min_seq=BTC:5,USDT:5")
+        .await;
+    assert_eq!(read.status, 200, "{}", read.body);
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
+    let place = Place::new(shared())
+        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_k")
+        .applied()
+        .await;
+    let session = shared().session().await;
+    let count = async |text: &str| {
+        let text = text.replace("{ks}", &place.settings.keyspace);
+        let result = session.query_unpaged(text, ()).await.unwrap();
+        result.into_rows_result().unwrap().rows_num()
+    };
+    // Where it stops, and the rows that stand by then.
+    let points = [
+        ("trade-claimed", "settled_trades WHERE trade_id = {id}", 1),
+        (
+            "trade-balances-written",
+            "user_balances WHERE user_id IN (1, 2) AND asset_id IN (1, 2) AND version = {id} ALLOW FILTERING",
+            4,
+        ),
+        (
+            "trade-seller-written",
+            "user_trades WHERE user_id = 2 AND symbol_id = 1 AND settled_at = 77 AND trade_id = {id}",
+            1,
+        ),
+    ];
+    for ((point, rows, stand), id) in points.into_iter().zip(1_i64..) {
+        let rows = format!("SELECT * FROM {{ks}}.{rows}").replace("{id}", &id.to_string());
+        let pause = ("FAILPOINTS", format!("{point}=pause"));
+        let mut victim = service(&place, Some(pause)).await;
+        let sent = trade(id, id, 100 + id);
+        let request = victim.request(reqwest::Method::POST, TRADES).json(&sent);
+        let unanswered = async {
+            let answer = victim.try_send(request).await;
+            assert!(answer.is_none_or(|answer| answer.status >= 500), "{point}");
+            std::future::pending::<()>().await;
+        };
+        let reached = eventually_async(SOON, "it stopped there", async || {
+            (count(&rows).await == stand).then_some(())
+        });
+        tokio::select! {
+            () = unanswered => {}
+            () = reached => {}
+        }
+        victim.kill9();
+        let next = service(&place, None).await;
+        let state = next.get(&format!("{TRADES}/{id}")).await.data();
+        assert_eq!(state["state"], "pending", "{point}");
+        let answer = next.post(TRADES, &sent).await;
+        assert_eq!(answer.status, 200, "{point}: {}", answer.body);
+        assert_eq!(answer.data()["result"], "repeated", "{point}");
+        let state = next.get(&format!("{TRADES}/{id}")).await.data();
+        assert_eq!(state["state"], "done", "{point}");
+        assert_eq!(next.balances(1).await.data()[0]["seq"], id);
+    }
+}
