@@ -201,7 +201,7 @@ codes! {
         "{at} cannot be reached: the connection is refused", "start it, or correct scylla.nodes";
     /// No node can be reached for another reason.
     SourceUnreachable = "source_unreachable",
-        "no node can be reached at {at}", "correct scylla.nodes, or mend the network on the way";
+        "{at} cannot be reached", "correct scylla.nodes, or mend the network on the way";
     /// Silence.
     SourceSilent = "source_silent",
         "{at} does not answer in source.timeout_ms", "see the database's own monitoring, or raise source.timeout_ms";

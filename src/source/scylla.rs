@@ -17,6 +17,7 @@
 //! question costs one timeout), caching, retries of our own.
 
 mod connect;
+mod faults;
 mod inspect;
 mod ledger;
 pub mod look;
@@ -71,7 +72,17 @@ pub struct Scylla {
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
     warned: Mutex<String>,
+    writing: Mutex<Writing>,
     sent: Arc<AtomicU64>,
+}
+
+/// Whether ledger entries can be written.
+#[derive(Debug, Default)]
+struct Writing {
+    /// They could once, or a client wanted to: a right that is missing is told.
+    wanted: bool,
+    /// Why they cannot be.
+    refusal: Option<Arc<str>>,
 }
 
 /// What can be done at the moment.
@@ -115,6 +126,7 @@ impl Scylla {
             remembered: view::Remembered::default(),
             nudge: Notify::new(),
             warned: Mutex::default(),
+            writing: Mutex::default(),
             sent: Arc::default(),
         })
     }
@@ -187,7 +199,14 @@ impl Source for Scylla {
     }
 
     fn readiness(&self) -> Readiness {
-        self.state.load().readiness.clone()
+        let readiness = self.state.load().readiness.clone();
+        let writing = self.writing.lock();
+        match (&readiness, &writing.refusal) {
+            (Readiness::Ready, Some(refusal)) if writing.wanted => {
+                Readiness::Failing(Arc::clone(refusal))
+            }
+            _ => readiness,
+        }
     }
 
     fn load_counting<'a>(
@@ -227,6 +246,7 @@ impl Source for Scylla {
             let live = self.live()?;
             let result = write::write(&live, entries).await;
             if let Err(WriteError::Source(Error::Unavailable(_) | Error::Timeout)) = &result {
+                self.writing.lock().wanted = true;
                 self.nudge.notify_one();
             }
             result

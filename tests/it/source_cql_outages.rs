@@ -147,12 +147,93 @@ async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password(
     let without = place.clone().with(|s| s.password = "wrong".to_owned());
     without
         .begin(ReadFrom::Table, &catalogue([1]))
-        .not_ready("cannot connect")
+        .not_ready("the database refuses the user or password")
         .await;
     let without = place.with(|s| s.tls_ca_file = "".into());
     let plain = without.begin(ReadFrom::Table, &catalogue([1]));
-    plain.not_ready("connect").await;
+    plain.not_ready("the database cannot be reached").await;
     assert!(plain.scylla.load(user(1)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
+    let node = Cassandra::start(&Options {
+        password: true,
+        ..Options::default()
+    });
+    let admin = scylla::client::session_builder::SessionBuilder::new()
+        .known_node(node.node())
+        .user("cassandra", "cassandra")
+        .build()
+        .await
+        .unwrap();
+    let place = Place::new(&node).with(|s| {
+        s.username = "cassandra".to_owned();
+        s.password = "cassandra".to_owned();
+    });
+    let place = place.applied().await;
+    for statement in [
+        "CREATE ROLE app WITH PASSWORD = 'app' AND LOGIN = true",
+        "GRANT SELECT ON ALL KEYSPACES TO app",
+    ] {
+        place.cql(&admin, statement).await;
+    }
+    let app = place.clone().with(|s| {
+        s.username = "app".to_owned();
+        s.password = "app".to_owned();
+    });
+    let known = catalogue([1]);
+
+    // A user that only reads is in order, until a client wants to write.
+    let reads_only = app.open(ReadFrom::Ledger, &known).await;
+    let refused = reads_only.scylla.write(&[entry(1, 1, 1, 10)]).await;
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("the right MODIFY on table"), "{said}");
+    failing(&reads_only.scylla, "the right MODIFY on table").await;
+
+    place
+        .cql(&admin, "GRANT MODIFY ON KEYSPACE {ks} TO app")
+        .await;
+    reads_only.ready().await;
+    reads_only
+        .scylla
+        .write(&[entry(1, 1, 1, 10)])
+        .await
+        .unwrap();
+
+    // One that could is told without a write.
+    place
+        .cql(&admin, "REVOKE MODIFY ON KEYSPACE {ks} FROM app")
+        .await;
+    let reason = failing(&reads_only.scylla, "the right MODIFY on table").await;
+    assert!(
+        reason.contains(&node.node()) && reason.contains("GRANT"),
+        "{reason}"
+    );
+    assert_eq!(
+        reads_only
+            .scylla
+            .latest(user(1), &[asset(1)])
+            .await
+            .unwrap()
+            .balances()
+            .len(),
+        1,
+        "it answers reads as ever"
+    );
+}
+
+/// Waits until it is failing with a reason that contains this.
+async fn failing(scylla: &Scylla, part: &str) -> String {
+    let mut said = String::new();
+    until(&format!("failing: {part}"), async || {
+        if let Readiness::Failing(reason) = scylla.readiness() {
+            said = reason.to_string();
+        }
+        said.contains(part)
+    })
+    .await;
+    said
 }
 
 /// Every address that a node of these tests may have.

@@ -31,6 +31,7 @@ use scylla::{
     statement::Consistency,
 };
 
+use super::faults;
 use crate::{config, source::Error};
 
 /// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
@@ -124,6 +125,11 @@ impl Connector {
         })
     }
 
+    /// The nodes, as the settings name them.
+    pub(super) fn address(&self) -> String {
+        self.nodes.join(", ")
+    }
+
     /// A new session, by any node that answers. Ends within a few times `scylla.connect_timeout_ms` for each node named.
     pub(super) async fn session(&self) -> Result<Session, Error> {
         let mut builder = SessionBuilder::new()
@@ -146,8 +152,8 @@ impl Connector {
         let all = each.saturating_mul(nodes.saturating_add(2));
         tokio::time::timeout(all, builder.build())
             .await
-            .map_err(|_| Error::unavailable("connecting took too long"))?
-            .map_err(|error| Error::unavailable(format_args!("cannot connect: {error}")))
+            .map_err(|_| faults::never_connected())?
+            .map_err(|error| faults::not_connected(&error))
     }
 }
 

@@ -18,6 +18,7 @@ use scylla::{
 
 use super::{
     connect::{BadSetting, Connector, Keyspace},
+    faults::not_prepared,
     inspect::{Found, LEDGER, Standing, TABLE, VIEW, inspect, query},
     statements::{Row, balances, failed, rows_of, unreadable},
 };
@@ -179,9 +180,7 @@ impl Look {
 
     async fn statement(&self, text: &str) -> Result<PreparedStatement, Error> {
         let prepared = self.session.prepare(self.keyspace.fill(text)).await;
-        let mut prepared = prepared.map_err(|error| {
-            Error::unavailable(format_args!("cannot prepare a statement: {error}"))
-        })?;
+        let mut prepared = prepared.map_err(|error| not_prepared(&error))?;
         prepared.set_is_idempotent(true);
         Ok(prepared)
     }

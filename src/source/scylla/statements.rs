@@ -15,17 +15,19 @@ use std::sync::{
 use scylla::{
     DeserializeRow,
     client::session::Session,
-    errors::{DbError, ExecutionError, PrepareError, RequestAttemptError},
     response::query_result::{QueryResult, QueryRowsResult},
     serialize::row::SerializeRow,
     statement::prepared::PreparedStatement,
+    value::MaybeUnset,
 };
 
 use tokio::sync::OnceCell;
 
-use super::{connect::Keyspace, trades::TradeStatements};
+pub(super) use super::faults::{failed, not_prepared as prepare_failed};
+use super::{connect::Keyspace, faults, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
+    diagnosis::{Code, Finding},
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
     source::{Cost, Error},
 };
@@ -154,6 +156,27 @@ impl Live {
             .map_err(|error| failed(&error))
     }
 
+    /// The right that is missing to write ledger entries, if one is. Tried with a row without a seq, which is refused after the
+    /// right was checked: nothing is written.
+    pub(super) async fn missing_right(&self) -> Option<Finding> {
+        let unset = || MaybeUnset::<i64>::Unset;
+        let no_row = (
+            i64::MAX,
+            i32::MAX,
+            None::<i64>,
+            unset(),
+            unset(),
+            unset(),
+            unset(),
+            MaybeUnset::<&str>::Unset,
+            unset(),
+            unset(),
+        );
+        let tried = self.session.execute_unpaged(&self.insert_ledger, no_row);
+        let finding = tried.await.err().map(|error| faults::finding(&error))?;
+        (finding.code == Code::SourceForbidden).then_some(finding)
+    }
+
     /// Runs a statement that returns rows.
     pub(super) async fn rows(
         &self,
@@ -235,20 +258,4 @@ pub(super) fn rows_of(result: QueryResult) -> Result<QueryRowsResult, Error> {
 /// A row that is not of the types that the schema says.
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {
     Error::Corrupt(error.to_string().into())
-}
-
-/// What a failed statement means.
-pub(super) fn failed(error: &ExecutionError) -> Error {
-    match error {
-        ExecutionError::RequestTimeout(_)
-        | ExecutionError::LastAttemptError(RequestAttemptError::DbError(
-            DbError::ReadTimeout { .. } | DbError::WriteTimeout { .. },
-            _,
-        )) => Error::Timeout,
-        other => Error::unavailable(other),
-    }
-}
-
-pub(super) fn prepare_failed(error: &PrepareError) -> Error {
-    Error::unavailable(format_args!("cannot prepare a statement: {error}"))
 }

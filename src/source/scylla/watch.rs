@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     config::ViewCheck,
+    diagnosis::{Code, Finding, Part},
     source::{Error, Readiness},
 };
 
@@ -76,14 +77,15 @@ async fn start(scylla: &Scylla) -> Arc<Live> {
 }
 
 async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Arc<str>> {
+    let told = |error| text(scylla, error);
     let session = match held.take() {
         Some(session) => session,
-        None => scylla.connector.session().await.map_err(text)?,
+        None => scylla.connector.session().await.map_err(told)?,
     };
     let session = held.insert(session);
     look(scylla, session)
         .await
-        .map_err(text)?
+        .map_err(told)?
         .map_err(|refusal| refusal.reason)?;
     let Some(session) = held.take() else {
         return Err("no session".into());
@@ -91,13 +93,18 @@ async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Ar
     let sent = Arc::clone(&scylla.sent);
     Live::prepare(session, &scylla.connector.keyspace, scylla.read_from, sent)
         .await
-        .map_err(text)
+        .map_err(told)
 }
 
-fn text(error: Error) -> Arc<str> {
+/// The reason of an error, behind the addresses of the nodes.
+fn text(scylla: &Scylla, error: Error) -> Arc<str> {
+    let nodes = scylla.connector.address();
     match error {
-        Error::Unavailable(reason) | Error::Corrupt(reason) => reason,
-        Error::Timeout => "it does not answer in source.timeout_ms".into(),
+        Error::Unavailable(reason) | Error::Corrupt(reason) => format!("{nodes}: {reason}").into(),
+        Error::Timeout => {
+            let silent = Finding::new(Part::Source, Code::SourceSilent, nodes);
+            format!("{}; {}", silent.cause(), silent.remedy()).into()
+        }
     }
 }
 
@@ -141,6 +148,7 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
 /// Checks for ever.
 async fn keep(scylla: &Scylla, live: &Arc<Live>) {
     let mut inspected = Instant::now();
+    try_writing(scylla, live).await;
     loop {
         let nudged = timeout(PROBE_EVERY, scylla.nudge.notified()).await.is_ok();
         let before = scylla.state.load_full();
@@ -154,16 +162,37 @@ async fn keep(scylla: &Scylla, live: &Arc<Live>) {
                 ((!entirely).then_some(live), Readiness::NotReady(reason))
             }
             // What was refused for a reason is refused until that reason is known to be gone.
-            Err(error) if refused => (before.live.as_ref(), Readiness::NotReady(text(error))),
-            Err(error) => (Some(live), Readiness::Failing(text(error))),
+            Err(error) if refused => (
+                before.live.as_ref(),
+                Readiness::NotReady(text(scylla, error)),
+            ),
+            Err(error) => (Some(live), Readiness::Failing(text(scylla, error))),
         };
         if due {
             inspected = Instant::now();
+            try_writing(scylla, live).await;
         }
         show(scylla, usable, readiness);
         // Failing reads ask for a check; not more often than this.
         sleep(PROBE_MIN).await;
     }
+}
+
+/// Tries whether ledger entries may be written. An instance that never could and was never asked to has a user that reads only.
+async fn try_writing(scylla: &Scylla, live: &Live) {
+    let finding = live.missing_right().await;
+    let reason = finding.map(|finding| {
+        let nodes = scylla.connector.address();
+        format!("{nodes}: {}; {}", finding.cause(), finding.remedy())
+    });
+    let mut writing = scylla.writing.lock();
+    writing.wanted |= reason.is_none();
+    if let Some(reason) = &reason
+        && writing.refusal.is_none()
+    {
+        tracing::warn!(source.reason = %reason, "ledger entries cannot be written");
+    }
+    writing.refusal = reason.map(Arc::from);
 }
 
 /// Reads a row with the consistency of every read, and looks at the schema where that is due.

@@ -120,6 +120,11 @@ fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
     } else {
         "AllowAllAuthenticator"
     };
+    let authorizer = if options.password {
+        "CassandraAuthorizer"
+    } else {
+        "AllowAllAuthorizer"
+    };
     let tls = options.tls.as_ref().map_or(String::new(), |pem| {
         format!(
             "client_encryption_options:\n  enabled: true\n  optional: false\n  require_client_auth: false\n  \
@@ -134,6 +139,8 @@ num_tokens: 1
 initial_token: \"{token}\"
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 authenticator: {authenticator}
+authorizer: {authorizer}
+permissions_validity: 100ms
 {sync}
 commitlog_segment_size: 8MiB
 commitlog_directory: {folder}/commitlog
