@@ -73,7 +73,7 @@ async fn fault_a_database_that_is_down() {
         &Apart::new(setup).run(&CHECK),
         "source",
         &[
-            "127.0.0.1:1: source unavailable: cannot connect",
+            "127.0.0.1:1: the database cannot be reached: the connection is refused",
             "scylla.nodes",
         ],
     );

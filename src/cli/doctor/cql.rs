@@ -25,13 +25,16 @@ pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<St
         Ok(look) => look,
         Err(trouble) => {
             let nodes = settings.scylla.nodes.join(", ");
-            let remedy = match &trouble {
-                Trouble::Setting(_) => "correct that setting",
-                Trouble::Source(_) => {
-                    "start it, or correct scylla.nodes, username, password, datacenter or the TLS files"
+            let otherwise = "start it, or correct scylla.nodes, username, password, datacenter or the TLS files";
+            let (cause, remedy) = match &trouble {
+                Trouble::Setting(setting) => (setting.clone(), "correct that setting"),
+                Trouble::Source(source::Error::Unavailable(reason)) => {
+                    let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
+                    (cause.to_owned(), remedy)
                 }
+                Trouble::Source(error) => (error.to_string(), otherwise),
             };
-            report.fail("source", format!("{nodes}: {trouble}"), remedy);
+            report.fail("source", format!("{nodes}: {cause}"), remedy);
             return None;
         }
     };

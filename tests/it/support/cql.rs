@@ -161,8 +161,15 @@ pub struct Running {
 
 impl Running {
     pub async fn ready(&self) {
+        let mut said = Readiness::Ready;
         until("the source is ready", async || {
-            self.scylla.readiness() == Readiness::Ready
+            let readiness = self.scylla.readiness();
+            if readiness != said {
+                // Shown where the wait is in vain.
+                println!("{readiness:?}");
+                said = readiness.clone();
+            }
+            readiness == Readiness::Ready
         })
         .await;
     }
