@@ -78,9 +78,36 @@ async fn a_cluster_serves_reads_batches_and_settlements_and_survives_the_loss_of
     )
     .await;
 
+    is_settled_while_its_slot_moves(&mut cluster, &one).await;
+
     let master = cluster.masters()[0];
     cluster.nodes()[master].kill9();
     fails_over(&one, &other).await;
+}
+
+/// A slot in migration: what is not at its old master is asked for at the new one (`ASK`).
+async fn is_settled_while_its_slot_moves(cluster: &mut RedisCluster, service: &Service) {
+    let key = "balance:user:77";
+    let masters = cluster.masters();
+    let nodes = cluster.nodes();
+    let owns = |at: &usize| {
+        let mut connection = nodes[*at].connection();
+        let asked: redis::RedisResult<i64> = redis::cmd("EXISTS").arg(key).query(&mut connection);
+        asked.is_ok()
+    };
+    let (owners, others): (Vec<usize>, Vec<usize>) = masters.into_iter().partition(owns);
+    let (from, to) = (&nodes[owners[0]], &nodes[others[0]]);
+    let slot = from.ask::<i64>(&["CLUSTER", "KEYSLOT", key]).to_string();
+    let id = |node: &Redis| node.ask::<String>(&["CLUSTER", "MYID"]);
+    let _: String = to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
+    let _: String = from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
+    let told = json!({"user_id": 77, "asset_id": 1, "seq": 5, "avail": 500_000_000, "frozen": 0});
+    let answer = service.post("/api/v1/settlements", &told).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(to.ask::<i64>(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), 1);
+    for node in [from, to] {
+        let _: String = node.ask(&["CLUSTER", "SETSLOT", &slot, "STABLE"]);
+    }
 }
 
 /// Right while the slots of the lost master are nobody's, and whole when a replica has them.

@@ -57,12 +57,19 @@ pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Find
     match code {
         "NOAUTH" => of(Code::RedisAuthMissing),
         "WRONGPASS" => of(Code::RedisAuthWrong),
-        "NOPERM" if words.contains("keys") || words.contains("channel") => {
+        "NOPERM" if words.contains(" key") || words.contains(" channel") => {
             of(Code::RedisKeyForbidden).with(command)
         }
         "NOPERM" => of(Code::RedisForbidden).with(command),
         "ERR" if in_script("run this command") => of(Code::RedisForbidden).with(command),
         "ERR" if in_script("keys") => of(Code::RedisKeyForbidden).with(command),
+        // Valkey's words for both.
+        "ERR" if words.starts_with("ACL failure in script") && words.contains(" key") => {
+            of(Code::RedisKeyForbidden).with(command)
+        }
+        "ERR" if words.starts_with("ACL failure in script") => {
+            of(Code::RedisForbidden).with(command)
+        }
         "ERR"
             if words.starts_with("unknown command") || words.contains("Unknown Redis command") =>
         {
@@ -147,6 +154,13 @@ mod tests {
             "XADD",
             Code::RedisForbidden,
             "XADD",
+        ),
+        (
+            "ERR",
+            "ACL failure in script: User u has no permissions to run the 'xadd' command",
+            "",
+            Code::RedisForbidden,
+            "+XADD",
         ),
         (
             "ERR",
