@@ -12,6 +12,7 @@
 mod advice;
 mod clock;
 mod conn;
+mod connections;
 pub mod entry;
 mod faults;
 mod keeper;
@@ -25,6 +26,7 @@ mod session;
 mod slot;
 pub mod stream;
 mod take;
+mod trial;
 
 use std::{sync::Arc, time::Duration};
 

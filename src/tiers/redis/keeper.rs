@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    future::{join, join_all, try_join_all},
-    try_join,
-};
+use futures::{future::try_join_all, try_join};
 use redis::{RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,17 +20,12 @@ use super::{
     advice,
     clock::Reading,
     conn::{Conn, Tempers},
-    faults,
     link::{Anchor, Link, WRITER_TIMEOUT},
     script::{self, Call},
     server::{Server, fingerprint, same_servers},
     session::{Conns, Epoch, Findings, Session},
-    slot::{Health, Slot},
 };
-use crate::{
-    config::RedisMode,
-    diagnosis::{Code, Finding, Part},
-};
+use crate::diagnosis::{Code, Finding};
 
 /// How often an open session is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
@@ -129,7 +121,7 @@ impl Link {
         Ok(Session::new(conns, found))
     }
 
-    fn of_readers(&self) -> Tempers {
+    pub(super) fn of_readers(&self) -> Tempers {
         Tempers {
             connect: self.options.connect_timeout_ms.0,
             reply: Some(self.options.timeout_ms.0),
@@ -339,121 +331,6 @@ impl Link {
         session.set_clock(now);
         self.advise(&servers, None).await;
         Ok(())
-    }
-
-    /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced.
-    async fn keep_alive(&self, session: &Session) {
-        let lanes = session.lanes.iter().map(|slot| async move {
-            let lane = slot.get();
-            self.ping(session, slot.health(), lane.ping()).await;
-            if slot.health().is_broken() {
-                self.replace_lane(session, slot).await;
-            }
-        });
-        let readers = session.readers.iter().map(|slot| async move {
-            let conn = slot.get();
-            self.ping(session, slot.health(), conn.ping()).await;
-            if slot.health().is_broken() {
-                self.replace_reader(session, slot).await;
-            }
-        });
-        join(join_all(lanes), join_all(readers)).await;
-    }
-
-    async fn ping(
-        &self,
-        session: &Session,
-        health: &Health,
-        asking: impl Future<Output = RedisResult<()>>,
-    ) {
-        let (most, time) = (self.options.breaker_failures, self.options.timeout_ms.0);
-        match timeout(time, asking).await {
-            Ok(Ok(())) => health.answered(),
-            Ok(Err(error)) if error.is_io_error() && !error.is_timeout() => health.break_off(),
-            Ok(Err(_)) | Err(_) => health.failed(session.elapsed_ms(), most, time),
-        }
-    }
-
-    async fn replace_lane(&self, session: &Session, slot: &Slot<super::lane::Lane>) {
-        let opened = self
-            .dialer
-            .lanes(1, self.options.connect_timeout_ms.0)
-            .await;
-        let Some(lane) = opened.ok().and_then(|mut lanes| lanes.pop()) else {
-            return;
-        };
-        let info = timeout(WRITER_TIMEOUT, lane.info()).await;
-        let Ok(Ok(info)) = info else { return };
-        if same_servers(&session.fingerprint, &[Server::read(&info)]) {
-            tracing::info!("redis connection for hashes replaced");
-            slot.replace(lane);
-        }
-    }
-
-    async fn replace_reader(&self, session: &Session, slot: &Slot<Conn>) {
-        let Ok(conn) = self.dialer.open_one(self.of_readers()).await else {
-            return;
-        };
-        let servers = timeout(WRITER_TIMEOUT, conn.servers()).await;
-        let Ok(Ok(servers)) = servers else { return };
-        if same_servers(&session.fingerprint, &servers) {
-            tracing::info!("redis connection for reads replaced");
-            slot.replace(conn);
-        }
-    }
-
-    /// Tries every command of a settlement without changing anything, and shows what does not work.
-    async fn try_settling(&self, session: &Session) {
-        let conn = session.writer.get();
-        let tried = try_settling(&conn, &self.keys, self.options.mode, &self.address);
-        let finding = match timeout(WRITER_TIMEOUT, tried).await {
-            Ok(Ok(())) => None,
-            Ok(Err(finding)) => Some(finding.of(Part::Settlements)),
-            // The next check says what is the matter with the connection.
-            Err(_) => return,
-        };
-        let mut unsettled = self.unsettled.lock();
-        let code = |finding: &Option<Finding>| finding.as_ref().map(|finding| finding.code);
-        if code(&unsettled) != code(&finding) && !session.is_over() {
-            if let Some(finding) = &finding {
-                tracing::warn!(reason = %finding, "redis takes no settlements");
-            } else {
-                tracing::info!("redis takes settlements again");
-            }
-        }
-        *unsettled = finding;
-    }
-}
-
-/// Tries every command of a settlement, in a script as there, without changing anything. (An id that no entry can have, a key that
-/// no user has, and a type that is not right are refused after everything else was checked.)
-///
-/// # Errors
-/// What does not work.
-pub(super) async fn try_settling(
-    conn: &Conn,
-    keys: &super::keys::Keys,
-    mode: RedisMode,
-    at: &str,
-) -> Result<(), Finding> {
-    let mut call = Call::new(&script::TRIAL).key(keys.feed());
-    if mode == RedisMode::Single {
-        call = call.key(keys.nobody());
-    }
-    let mut asked = conn.one::<Vec<String>>(call.by_digest()).await;
-    let unknown = |error: &RedisError| {
-        error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
-    };
-    if asked.as_ref().is_err_and(unknown) {
-        asked = conn.one(call.by_code()).await;
-    }
-    let reply = asked.map_err(|error| faults::finding(&error, at))?;
-    match reply.as_slice() {
-        [command, error] => {
-            let (code, words) = error.split_once(' ').unwrap_or((error.as_str(), ""));
-            Err(faults::of_reply(code, words, command, at))
-        }
-        _ => Ok(()),
     }
 }
 

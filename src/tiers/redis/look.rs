@@ -26,9 +26,10 @@ pub use super::server::Server;
 use super::{
     advice,
     conn::{Conn, Dialer, Tempers},
-    faults, keeper,
+    faults,
     keys::Keys,
     session::Epoch,
+    trial,
 };
 use crate::{
     config::{self, RedisMode},
@@ -231,7 +232,7 @@ impl Look {
     /// # Errors
     /// What does not work.
     pub async fn try_settling(&self) -> Result<(), Finding> {
-        let tried = keeper::try_settling(&self.conn, &self.keys, self.mode, &self.address);
+        let tried = trial::try_settling(&self.conn, &self.keys, self.mode, &self.address);
         match timeout(PATIENCE, tried).await {
             Ok(tried) => tried,
             Err(_) => Err(
