@@ -20,7 +20,7 @@ use crate::{
     domain::{BalanceChange, Entry, Notification, Receipt, Said, UnixMillis, UserId},
     floor::Marks,
     source::{self, Commit, Source, Written},
-    telemetry::{self, Meters, Op, Via},
+    telemetry::{self, Fault, Meters, Op, Via},
     tiers::{
         memory::Memory,
         redis::{Redis, stream::News},
@@ -281,8 +281,8 @@ impl Applier {
             Ok(Err(source::WriteError::Conflict { index })) => {
                 return Err(WriteError::Conflict { index });
             }
-            Ok(Err(source::WriteError::Source(error))) => return Err(WriteError::Source(error)),
-            Err(_) => return Err(WriteError::Source(source::Error::Timeout)),
+            Ok(Err(source::WriteError::Source(error))) => return Err(self.write_failed(error)),
+            Err(_) => return Err(self.write_failed(source::Error::Timeout)),
         };
         let notifications: Vec<_> = entries.iter().map(Notification::from).collect();
         self.apply(&notifications, Via::Ledger, deadline).await?;
@@ -320,6 +320,17 @@ impl Applier {
         }
         self.apply(notifications, Via::Ledger, deadline).await?;
         Ok(())
+    }
+
+    /// Counts a write that the source did not take.
+    fn write_failed(&self, error: source::Error) -> WriteError {
+        let fault = match error {
+            source::Error::Timeout => Fault::Timeout,
+            source::Error::Corrupt(_) => Fault::Corrupt,
+            source::Error::Unavailable(_) => Fault::Error,
+        };
+        self.meters.tier_failure(Tier::Source, Op::Apply, fault);
+        WriteError::Source(error)
     }
 
     /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.

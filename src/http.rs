@@ -12,7 +12,8 @@
 //! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`], [`elements`] and [`json`] bound what it
 //! brings; [`listener`] bounds connections and headers.
 //!
-//! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them), TLS.
+//! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them; requests are counted by
+//! [`Backend::answered`]), TLS.
 
 mod answer;
 pub mod auth;
@@ -77,7 +78,7 @@ use crate::{
     config::Scope,
     domain::{Catalogue, UnixMillis},
     read::{Answer, Ask},
-    telemetry::{Sparing, traces},
+    telemetry::{HttpStatus, Route, Sparing, traces},
 };
 
 /// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was
@@ -174,6 +175,7 @@ impl<B: Backend> Service<B> {
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Into<axum::BoxError>,
     {
+        let (route, came) = (Route::of_path(request.uri().path()), Instant::now());
         let id = self.api.ids.of(request.headers());
         let changes = !routes::READS_BY_POST.contains(&request.uri().path());
         let mut response =
@@ -187,6 +189,8 @@ impl<B: Backend> Service<B> {
             headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         }
         response.headers_mut().insert(REQUEST_ID, id);
+        let status = HttpStatus::of_code(response.status().as_u16());
+        self.api.backend.answered(route, status, came.elapsed());
         response
     }
 
@@ -248,6 +252,9 @@ impl<B: Backend> listener::Answers for Arc<Service<B>> {
             Reason::HeadTooLarge => Failure::HeadTooLarge,
             Reason::ForeignHost => Failure::ForeignHost,
         };
+        let status = HttpStatus::of_code(failure.told("").0.as_u16());
+        let backend = &self.api.backend;
+        backend.answered(Route::Other, status, Duration::ZERO);
         failure.on_the_wire(&id)
     }
 }

@@ -8,8 +8,9 @@
 pub mod dashboard;
 mod health;
 pub mod openapi;
+mod runbook;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -18,23 +19,26 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{
     HeaderValue, Request, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body_util::Either;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 pub use self::health::Readiness;
 use crate::{
+    domain::UserId,
     http::{
         Body, HostError, Hosts, NOSNIFF, REQUEST_ID, RequestIds, cross_origin,
         listener::{Answers, Reason, Refusal, Says},
     },
-    telemetry::Meters,
+    telemetry::{HttpStatus, Meters, Route},
 };
 
-/// What the operators' listener shows. Both are asked for at once, without waiting.
+/// What the operators' listener shows. All but a user is answered at once, without waiting.
 pub trait Facts: Send + Sync + 'static {
     /// Whether the service can answer, and what is wrong.
     fn readiness(&self) -> Readiness;
@@ -47,14 +51,27 @@ pub trait Facts: Send + Sync + 'static {
 
     /// How the parts of the service are.
     fn parts(&self) -> dashboard::Parts;
+
+    /// What each tier holds of a user; none where the settings forbid to show it.
+    fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
+        let _ = user;
+        Box::pin(async { None })
+    }
 }
 
 /// The operators' listener as [`crate::http::listener`] calls it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Service {
+    facts: Arc<dyn Facts>,
     router: Router,
     ids: Arc<RequestIds>,
     hosts: Hosts,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
 }
 
 impl Service {
@@ -72,14 +89,17 @@ impl Service {
             )
         };
         let router = Router::new()
+            .route("/", shown(get(async || to_dashboard())))
             .route("/livez", shown(get(live)))
             .route("/readyz", shown(get(ready)))
             .route("/metrics", shown(get(metrics)))
             .route(openapi::PATH, shown(get(described)))
             .merge(dashboard::routes())
+            .merge(runbook::routes())
             .fallback(async || plain(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
-            .with_state(facts);
+            .with_state(Arc::clone(&facts));
         Self {
+            facts,
             router,
             ids: Arc::new(RequestIds::new(id_prefix)),
             hosts,
@@ -88,6 +108,7 @@ impl Service {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
+        let (route, came) = (Route::of_path(request.uri().path()), Instant::now());
         let id = self.ids.of(request.headers());
         let mut response = if cross_origin::is_refused(request.method(), request.headers()) {
             plain(StatusCode::FORBIDDEN, r#"{"status":"cross_origin"}"#)
@@ -99,6 +120,9 @@ impl Service {
             .headers_mut()
             .insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         response.headers_mut().insert(REQUEST_ID, id);
+        let status = HttpStatus::of_code(response.status().as_u16());
+        let took = came.elapsed();
+        self.facts.meters().http_request(route, status, took);
         response.map(Either::Right)
     }
 }
@@ -123,6 +147,9 @@ impl Answers for Service {
             ),
             Reason::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
         };
+        let counted = HttpStatus::of_code(status.as_u16());
+        let meters = self.facts.meters();
+        meters.http_request(Route::Other, counted, Duration::ZERO);
         let id = refusal.request_id.clone();
         let id = id.unwrap_or_else(|| self.ids.new_id());
         let body = format!(r#"{{"status":"{word}"}}"#);
@@ -150,6 +177,12 @@ fn shown(route: MethodRouter<Arc<dyn Facts>>) -> MethodRouter<Arc<dyn Facts>> {
             .insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         response
     })
+}
+
+/// A browser that was given the bare address finds the page. Relative: a proxy may put a path before it.
+fn to_dashboard() -> Response {
+    let to = [(LOCATION, HeaderValue::from_static("dashboard"))];
+    (StatusCode::TEMPORARY_REDIRECT, to).into_response()
 }
 
 async fn live() -> Response {
@@ -201,6 +234,7 @@ mod tests {
                 started: UnixMillis(1),
                 now: UnixMillis(2),
                 api_port: 3001,
+                user_lookup: false,
                 memory: dashboard::MemoryUse {
                     entries: 0,
                     bytes: 0,
@@ -286,7 +320,14 @@ mod tests {
     #[tokio::test]
     async fn other_routes_and_methods_are_refused() {
         for (method, path, status) in [
-            ("GET", "/", 404),
+            ("GET", "/", 307),
+            ("POST", "/", 405),
+            ("GET", "/docs/OPERATIONS.md", 200),
+            ("GET", "/docs", 404),
+            ("GET", "/dashboard/user?user_id=1001", 403),
+            ("GET", "/dashboard/user?user_id=01", 400),
+            ("GET", "/dashboard/user?user=1", 400),
+            ("GET", "/dashboard/user", 400),
             ("GET", "/api/user/balance", 404),
             ("POST", "/livez", 405),
             ("GET", "/openapi.json", 200),

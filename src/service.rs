@@ -8,6 +8,7 @@ mod assembled;
 pub mod descriptors;
 mod readiness;
 mod shown;
+mod user_lookup;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -7,6 +7,7 @@ mod audit;
 pub mod families;
 mod health;
 mod histogram;
+mod http;
 mod labels;
 mod ledger;
 pub mod log;
@@ -36,7 +37,9 @@ use crate::{
 };
 
 pub use histogram::{Counts, Seconds, Tally};
-pub use labels::{Applied, Degraded, Evicted, Fault, Op, Refused, Settled, Via, Window};
+pub use labels::{
+    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Route, Settled, Via, Window,
+};
 pub use sparing::Sparing;
 
 /// All meters of one process.
@@ -67,6 +70,7 @@ pub struct Meters {
     slowest: Slowest,
     recent: Mutex<Recent>,
     health: health::Health,
+    http: http::Http,
 }
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
@@ -91,9 +95,14 @@ impl Meters {
     /// The page that Prometheus reads.
     #[must_use]
     pub fn page(&self) -> String {
-        for (_, (count, seconds)) in &self.reads.0 {
-            count.absolute(seconds.count());
+        for (outcome, (count, seconds)) in &self.reads.0 {
+            let hits = match outcome {
+                Outcome::Memory => self.http.hits(),
+                _ => 0,
+            };
+            count.absolute(seconds.count().saturating_add(hits));
         }
+        self.http.update();
         self.upkeep();
         let mut page = self.prometheus.render();
         self.families.render(&mut page);
@@ -123,7 +132,7 @@ impl Meters {
         self.slowest.all()
     }
 
-    /// A user's read was answered, or was not.
+    /// A user's read was answered, or was not; but for hits of the fast path ([`Meters::memory_hit`]).
     pub fn read(&self, outcome: Outcome, took: Duration) {
         if let Some((_, seconds)) = self.reads.get(outcome) {
             seconds.record(took);

@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Millis {
 #[expect(missing_docs, reason = "one field per section of config/default.toml")]
 pub struct Settings {
     pub http: Listener,
-    pub ops: Listener,
+    pub ops: Ops,
     pub auth: Auth,
     pub memory: Memory,
     pub redis: Redis,
@@ -82,6 +82,29 @@ section! {
     /// A listening socket.
     #[derive(Debug)]
     Listener { listen: SocketAddr, }
+}
+
+choice! {
+    /// Whether the operators' page may look up a user.
+    UserLookup { Off, Loopback, On, }
+}
+
+section! {
+    /// The operators' listener.
+    #[derive(Debug)]
+    Ops { listen: SocketAddr, user_lookup: UserLookup, }
+}
+
+impl Ops {
+    /// Whether the page may show what is held of a user, amounts too.
+    #[must_use]
+    pub const fn may_look_up(&self) -> bool {
+        match self.user_lookup {
+            UserLookup::Off => false,
+            UserLookup::Loopback => self.listen.ip().is_loopback(),
+            UserLookup::On => true,
+        }
+    }
 }
 
 choice! {

@@ -1,5 +1,7 @@
 //! What the routes need of the rest of the service: the seam between the wire and the work.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     read::{self, Answer, Ask},
     settle,
     source::{Error as SourceError, Written},
-    telemetry::Via,
+    telemetry::{HttpStatus, Route, Via},
     trail::Forward,
 };
 
@@ -58,6 +60,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A request of notifications (or ledger entries) could not be read: to be counted.
     fn malformed(&self, via: Via);
+
+    /// A request was answered after `took`: to be counted. Not called for hits that [`Backend::held`] showed, which count
+    /// themselves.
+    fn answered(&self, route: Route, status: HttpStatus, took: Duration) {
+        let _ = (route, status, took);
+    }
+
+    /// A hit that [`Backend::held`] showed was answered with 304: to be counted.
+    fn unchanged_hit(&self) {}
 
     /// Writes ledger entries and applies them.
     fn write_entries(

@@ -29,6 +29,9 @@ const RETRY_AFTER_SPREAD: [HeaderValue; 3] = [
 /// Characters of a message: parsers quote what the client sent, and that can be long.
 const MSG_MAX_CHARS: usize = 256;
 
+/// Tells a lost caller, and a browser at the bare address, where to look.
+const NO_ROUTE: &str = "no such route; GET /docs shows those there are";
+
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone)]
 pub enum Failure {
@@ -117,7 +120,7 @@ impl Failure {
                 2003,
                 "Host is not a name of this service: without tokens it answers to localhost, loopback addresses and its own address",
             ),
-            Self::NoRoute => fixed(StatusCode::NOT_FOUND, 4041, "no such route"),
+            Self::NoRoute => fixed(StatusCode::NOT_FOUND, 4041, NO_ROUTE),
             Self::Method { allow } => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 4051,

@@ -29,7 +29,7 @@ use crate::{
     config::Scope,
     domain::UnixMillis,
     read::{Answer, Ask, PassedOn},
-    telemetry::traces,
+    telemetry::{HttpStatus, Route, traces},
 };
 
 /// The fields that say something about a balance read.
@@ -87,6 +87,7 @@ struct Waiting {
     /// The client's own.
     request_id: Option<HeaderValue>,
     if_none_match: Option<Vec<u8>>,
+    came: Instant,
     last: bool,
 }
 
@@ -109,6 +110,9 @@ impl<B: Backend> Api<B> {
                 let today = (self.wall)();
                 let known = usual.if_none_match.into_iter();
                 let shown = Shown::new(&usual.question, known, answer, &self.catalogue, today);
+                if shown.known {
+                    self.backend.unchanged_hit();
+                }
                 match usual.request_id {
                     Some(id) => shown.write(id, last, today, out),
                     None => shown.write(&self.ids.next(), last, today, out),
@@ -160,6 +164,7 @@ impl<B: Backend> Api<B> {
             question: usual.question,
             request_id: own.and_then(Result::ok),
             if_none_match: usual.if_none_match.map(<[u8]>::to_vec),
+            came: passed_on.came,
             last,
         };
         let ask = Ask {
@@ -176,7 +181,7 @@ impl<B: Backend> Api<B> {
 
     fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Late {
         let (now, last, mut out) = ((self.wall)(), waiting.last, front::room());
-        let fields_end = match answer {
+        let (fields_end, status) = match answer {
             Ok(answer) => {
                 let known = waiting.if_none_match.iter().map(Vec::as_slice);
                 let shown = Shown::new(
@@ -186,18 +191,27 @@ impl<B: Backend> Api<B> {
                     &self.catalogue,
                     now,
                 );
-                match &waiting.request_id {
+                let status = if shown.known {
+                    HttpStatus::NotModified
+                } else {
+                    HttpStatus::Ok
+                };
+                let fields_end = match &waiting.request_id {
                     Some(id) => shown.write(id.as_bytes(), last, now, &mut out),
                     None => shown.write(&self.ids.next(), last, now, &mut out),
-                }
+                };
+                (fields_end, status)
             }
             Err(failure) => {
                 let own = waiting.request_id.clone();
                 let id = own.unwrap_or_else(|| self.ids.new_id());
                 self.log(&failure, &id);
-                failure.write(&id, last, now, &mut out)
+                let status = HttpStatus::of_code(failure.told("").0.as_u16());
+                (failure.write(&id, last, now, &mut out), status)
             }
         };
+        let took = waiting.came.elapsed();
+        self.backend.answered(Route::Balance, status, took);
         Late {
             bytes: out,
             fields_end,

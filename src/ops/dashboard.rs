@@ -1,7 +1,8 @@
 //! The operators' page: what the service does now, and did in the last quarter of an hour.
 //!
 //! **Invariants.** All of it is in the binary and comes from this listener: no other host is asked, and the content policy
-//! forbids it. The page shows users (of slow reads), never amounts. Its totals are those of `/metrics`.
+//! forbids it. The page shows users of slow reads, and amounts of one user where `ops.user_lookup` allows to look it up. Its
+//! totals are those of `/metrics`.
 //!
 //! **Limits.** One answer holds at most 15 minutes of seconds; who says what it has (`after`) gets the rest.
 //!
@@ -26,6 +27,7 @@ use http::{
 };
 
 use super::{Facts, plain, shown};
+use crate::domain::UserId;
 
 pub use data::{MemoryUse, Part, Parts, State as PartState};
 
@@ -61,13 +63,14 @@ pub(super) fn routes() -> Router<Arc<dyn Facts>> {
             asset("text/plain; charset=utf-8", CHART_LICENCE),
         )
         .route("/dashboard/data", shown(get(data)))
+        .route("/dashboard/user", shown(get(user)))
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<dyn Facts>> {
     shown(get(async move || file(kind, text)))
 }
 
-fn file(kind: &'static str, text: impl IntoResponse) -> Response {
+pub(super) fn file(kind: &'static str, text: impl IntoResponse) -> Response {
     let headers: [(HeaderName, HeaderValue); 5] = [
         (CONTENT_TYPE, HeaderValue::from_static(kind)),
         // Asked again after every deployment, or a page would run with another version's script.
@@ -99,6 +102,24 @@ async fn data(State(facts): State<Arc<dyn Facts>>, RawQuery(query): RawQuery) ->
     match serde_json::to_string(&data::shown(&*facts, after)) {
         Ok(body) => plain(StatusCode::OK, body),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"failed"}"#),
+    }
+}
+
+/// `?user_id=N`: what each tier holds of that user, where `ops.user_lookup` allows it.
+async fn user(State(facts): State<Arc<dyn Facts>>, RawQuery(query): RawQuery) -> Response {
+    let id = query
+        .as_deref()
+        .and_then(|query| query.strip_prefix("user_id="));
+    let Some(user) = id.and_then(|id| id.parse::<UserId>().ok()) else {
+        let body = r#"{"status":"bad_request","msg":"user_id is a number from 1 on"}"#;
+        return plain(StatusCode::BAD_REQUEST, body);
+    };
+    match facts.user(user).await {
+        Some(seen) => plain(StatusCode::OK, seen.to_string()),
+        None => plain(
+            StatusCode::FORBIDDEN,
+            r#"{"status":"forbidden","msg":"ops.user_lookup does not allow it"}"#,
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is counted and noted of a read that is over.
 //!
-//! **Invariants.** A hit in memory costs two records and two looks at an atomic here; whatever else is done is done for few.
+//! **Invariants.** A hit in memory costs one record and two looks at an atomic; whatever else is done is done for few.
 
 use std::time::Duration;
 
@@ -12,6 +12,20 @@ use crate::{audit::Sample, clock, domain::UserId, telemetry::slowest, trail::Out
 impl Reader {
     /// Counts a read that took so long, and notes its answer if it is the auditor's turn. What it was.
     pub(super) fn count(
+        &self,
+        user: UserId,
+        result: Result<Answer<&[u8]>, &Error>,
+        begun: Instant,
+        took: Duration,
+        spent: &Spent,
+    ) -> Outcome {
+        let outcome = self.note_read(user, result, begun, took, spent);
+        self.meters.read(outcome, took);
+        outcome
+    }
+
+    /// The same of a read that is counted elsewhere.
+    pub(super) fn note_read(
         &self,
         user: UserId,
         result: Result<Answer<&[u8]>, &Error>,
@@ -33,7 +47,6 @@ impl Reader {
             Err(Error::Shed) => Outcome::Shed,
             Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
         };
-        self.meters.read(outcome, took);
         let some = |time: Duration| (!time.is_zero()).then_some(time);
         let loaded = spent.statements > 0;
         self.meters.slow(took, || slowest::Slow {

@@ -25,8 +25,8 @@ impl Reader {
     ) -> Result<T, Forward> {
         let mut counted = |answer: Answer<&[u8]>| {
             let took = begun.elapsed();
-            self.meters.tier(Tier::Memory, Op::Get, took);
-            self.count(user, Ok(answer), begun, took, &Spent::default());
+            self.meters.memory_hit(took);
+            self.note_read(user, Ok(answer), begun, took, &Spent::default());
             show(answer)
         };
         if let Some(shown) = self.show_near(user, ask, begun, &mut counted) {

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, readiness, shown::Fixed, told};
+use super::{Error, readiness, shown::Fixed, told, user_lookup::UserLookup};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
@@ -21,7 +22,7 @@ use crate::{
     read::{self, Answer, Ask, Parts, Reader},
     settle::{self, Settler},
     source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    telemetry::{self, Meters, Via, traces},
+    telemetry::{self, HttpStatus, Meters, Route, Via, traces},
     tiers::{
         memory::Memory,
         redis::{Link, Redis},
@@ -52,6 +53,7 @@ pub(super) struct Assembled {
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
+    pub(super) lookup: Option<UserLookup>,
 }
 
 /// The parts, and what has a loop of its own.
@@ -253,6 +255,7 @@ impl Assembled {
             shutdown,
             started: Instant::now(),
             fixed: Fixed::now(settings),
+            lookup: UserLookup::new(settings),
         };
         assembled.follower = follower(settings, &assembled);
         let auditor = auditor(settings, &assembled, sampler, inbox);
@@ -321,6 +324,14 @@ impl Backend for Arc<Assembled> {
     fn malformed(&self, via: Via) {
         self.meters
             .notifications(via, telemetry::Applied::Invalid, 1);
+    }
+
+    fn answered(&self, route: Route, status: HttpStatus, took: Duration) {
+        self.meters.http_request(route, status, took);
+    }
+
+    fn unchanged_hit(&self) {
+        self.meters.unchanged_hit();
     }
 
     async fn write_entries(
@@ -403,5 +414,9 @@ impl ops::Facts for Assembled {
 
     fn parts(&self) -> ops::dashboard::Parts {
         Self::parts(self)
+    }
+
+    fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
+        Box::pin(self.look_up_user(user))
     }
 }

@@ -13,6 +13,10 @@ use crate::{
     source::Readiness,
 };
 
+/// From here on, in thousandths of its limit, Redis refuses what it has to hold, or soon will.
+const REDIS_FULL_PERMILLE: u64 = 990;
+const REDIS_NEARLY_FULL_PERMILLE: u64 = 900;
+
 /// What does not change while the process lives.
 #[derive(Debug)]
 pub(super) struct Fixed {
@@ -46,6 +50,7 @@ impl Assembled {
             started: self.fixed.started,
             now: clock::wall(),
             api_port: self.fixed.api_port,
+            user_lookup: self.lookup.is_some(),
             memory: MemoryUse {
                 entries,
                 bytes,
@@ -84,13 +89,30 @@ impl Assembled {
             ),
             (None, Some(_) | None) => match redis.link.unsettled() {
                 Some(finding) => part("Redis", PartState::Bad, "takes no writes", &finding.cause()),
-                None => part("Redis", PartState::Good, "connected", ""),
+                None => self.redis_memory_part(),
             },
         }
     }
 
+    /// A Redis that can be used, by how full it is.
+    fn redis_memory_part(&self) -> Part {
+        let (used, max) = self.meters.last_redis_memory();
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        let permille = used.saturating_mul(1_000).checked_div(max).unwrap_or(0);
+        let detail = match (used, max) {
+            (0, _) => String::new(),
+            (used, 0) => format!("{} MB used, no limit", megabytes(used)),
+            (used, max) => format!("{} MB of {} MB used", megabytes(used), megabytes(max)),
+        };
+        match permille {
+            REDIS_FULL_PERMILLE.. => part("Redis", PartState::Bad, "full", &detail),
+            REDIS_NEARLY_FULL_PERMILLE.. => part("Redis", PartState::Warn, "nearly full", &detail),
+            _ => part("Redis", PartState::Good, "connected", &detail),
+        }
+    }
+
     fn breaker_part(&self) -> Part {
-        let name = "Circuit breaker";
+        let name = "Redis' breaker";
         match &self.redis {
             None => part(name, PartState::Off, "not used", "no Redis"),
             Some(redis) if redis.link.session().is_some() => {

@@ -31,7 +31,7 @@ struct Family {
     name: &'static str,
     help: &'static str,
     unit: Unit,
-    series: Vec<(String, Arc<Histogram>)>,
+    series: Vec<(String, Vec<Arc<Histogram>>)>,
 }
 
 impl Families {
@@ -54,12 +54,8 @@ impl Families {
         unit: Unit,
         labels: &[Label],
     ) -> Arc<Histogram> {
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|label| format!("{}=\"{}\"", label.key(), label.value()))
-            .collect();
-        let one = (labels.join(","), Arc::<Histogram>::default());
-        let histogram = Arc::clone(&one.1);
+        let histogram = Arc::<Histogram>::default();
+        let one = (label_text(labels), vec![Arc::clone(&histogram)]);
         match self.0.iter_mut().find(|family| family.name == name) {
             Some(family) => family.series.push(one),
             None => self.0.push(Family {
@@ -72,6 +68,16 @@ impl Families {
         histogram
     }
 
+    /// Adds what is recorded elsewhere to a series of durations that there is.
+    pub fn include(&mut self, name: &str, labels: &[Label], part: &Seconds) {
+        let text = label_text(labels);
+        let family = self.0.iter_mut().find(|family| family.name == name);
+        let series = family.and_then(|family| family.series.iter_mut().find(|(at, _)| *at == text));
+        if let Some((_, parts)) = series {
+            parts.push(Arc::clone(&part.0));
+        }
+    }
+
     /// Appends them in Prometheus' text format.
     pub(super) fn render(&self, page: &mut String) {
         for family in &self.0 {
@@ -81,12 +87,24 @@ impl Families {
     }
 }
 
+/// Labels as they stand between the braces of a series.
+fn label_text(labels: &[Label]) -> String {
+    let each = labels.iter();
+    let texts: Vec<_> = each
+        .map(|label| format!("{}=\"{}\"", label.key(), label.value()))
+        .collect();
+    texts.join(",")
+}
+
 impl Family {
     fn render(&self, page: &mut String) -> std::fmt::Result {
         let name = named(self.name);
         writeln!(page, "# HELP {name} {}\n# TYPE {name} histogram", self.help)?;
-        for (labels, histogram) in &self.series {
-            let tally = histogram.tally();
+        for (labels, parts) in &self.series {
+            let mut tally = Tally::NONE;
+            for histogram in parts {
+                tally.add(&histogram.tally());
+            }
             self.buckets(page, &name, labels, &tally)?;
             let braced = if labels.is_empty() {
                 String::new()

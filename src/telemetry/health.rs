@@ -1,5 +1,7 @@
 //! Whether the process can answer, and what is wrong, as gauges: what `/readyz` tells in words.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Gauge, Label};
 
 use super::{Degraded, Meters, gauge_value, named};
@@ -11,7 +13,11 @@ pub(super) struct Health {
     degraded: Vec<(Degraded, Gauge)>,
     findings: Vec<(Code, Gauge)>,
     stream_lag: Gauge,
+    redis_memory: [(Gauge, AtomicU64); 2],
 }
+
+/// Bytes that the fullest master of Redis uses, and its limit; 0: none, or not known yet.
+const REDIS_MEMORY: [&str; 2] = ["redis_memory_bytes", "redis_memory_max_bytes"];
 
 impl Health {
     pub(super) fn register() -> Self {
@@ -23,6 +29,11 @@ impl Health {
                 "stream_lag_entries",
                 "Entries of the settlement stream that are not acknowledged",
             ),
+            (
+                REDIS_MEMORY[0],
+                "Bytes that Redis uses, of the fullest master",
+            ),
+            (REDIS_MEMORY[1], "Its maxmemory; 0: no limit"),
         ] {
             metrics::describe_gauge!(named(name), what);
         }
@@ -44,6 +55,7 @@ impl Health {
             ready: at_zero("ready", vec![]),
             degraded: Degraded::ALL.iter().map(of).collect(),
             stream_lag: at_zero("stream_lag_entries", vec![]),
+            redis_memory: REDIS_MEMORY.map(|name| (at_zero(name, vec![]), AtomicU64::new(0))),
         }
     }
 }
@@ -58,6 +70,22 @@ impl Meters {
         for (reason, gauge) in &self.health.degraded {
             gauge.set(f64::from(u8::from(degraded.contains(reason))));
         }
+    }
+
+    /// Bytes that the fullest master of Redis uses, and its limit (0: none).
+    pub fn redis_memory(&self, used: u64, max: u64) {
+        for ((gauge, held), bytes) in self.health.redis_memory.iter().zip([used, max]) {
+            gauge.set(gauge_value(bytes));
+            held.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The same, as it was told last.
+    #[must_use]
+    pub fn last_redis_memory(&self) -> (u64, u64) {
+        let [used, max] = &self.health.redis_memory;
+        let bytes = |held: &AtomicU64| held.load(Ordering::Relaxed);
+        (bytes(&used.1), bytes(&max.1))
     }
 
     /// How many entries of the settlement stream wait for their effect.

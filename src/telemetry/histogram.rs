@@ -42,7 +42,7 @@ pub(super) struct Histogram {
 }
 
 /// A histogram of durations; its bounds are 1 µs, 2 µs, 4 µs … 8.4 s.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Seconds(pub(super) Arc<Histogram>);
 
 /// A histogram of numbers; its bounds are 1, 2, 4 … 65,536.

@@ -144,3 +144,139 @@ label! {
         FiveMinutes = "300",
     }
 }
+
+label! {
+    /// Which route a request asked for. A label's value is the path, or the part of it that all paths of the route share.
+    Route {
+        /// One user's balances, by either of its paths.
+        Balance = "/api/v1/user/balance",
+        /// Balances of many users.
+        Balances = "/api/v1/user/balances",
+        /// Notifications.
+        Settlements = "/api/v1/settlements",
+        /// Ledger entries.
+        Entries = "/api/v1/ledger/entries",
+        /// Transactions, and one of them.
+        Transactions = "/api/v1/ledger/transactions",
+        /// Trades, and one of them.
+        Trades = "/api/v1/ledger/trades",
+        /// Snapshots are dropped.
+        Invalidate = "/api/v1/cache/invalidate",
+        /// Users are loaded.
+        Warm = "/api/v1/cache/warm",
+        /// The page to try the API.
+        Docs = "/docs",
+        /// The description of the API, on either listener.
+        Openapi = "/openapi.json",
+        /// Whether the process lives.
+        Livez = "/livez",
+        /// Whether it can answer.
+        Readyz = "/readyz",
+        /// All metrics.
+        Metrics = "/metrics",
+        /// The operators' page with its files and data.
+        Dashboard = "/dashboard",
+        /// No route of ours, and requests that cannot be read.
+        Other = "other",
+    }
+}
+
+label! {
+    /// The HTTP status of an answer: those of the contract, and one for all others.
+    HttpStatus {
+        /// Done.
+        Ok = "200",
+        /// To be found elsewhere.
+        TemporaryRedirect = "307",
+        /// The client has it already.
+        NotModified = "304",
+        /// Malformed.
+        BadRequest = "400",
+        /// No token that is known.
+        Unauthorized = "401",
+        /// A token without the scope.
+        Forbidden = "403",
+        /// No such route or object.
+        NotFound = "404",
+        /// Another method.
+        MethodNotAllowed = "405",
+        /// Something else stands there.
+        Conflict = "409",
+        /// The body is too long.
+        PayloadTooLarge = "413",
+        /// The body is not JSON.
+        UnsupportedMediaType = "415",
+        /// Shed.
+        TooManyRequests = "429",
+        /// The head is too long.
+        HeadTooLarge = "431",
+        /// A bug.
+        Internal = "500",
+        /// Source, Redis or `min_seq`.
+        Unavailable = "503",
+        /// The request's deadline.
+        GatewayTimeout = "504",
+        /// Any other.
+        Other = "other",
+    }
+}
+
+/// The other path of a balance read.
+const BALANCE_ALIAS: &str = "/api/user/balance";
+
+impl Route {
+    /// The route of a path; a path below a route's own counts as that route.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        let below = |route: &&Self| {
+            let rest = path.strip_prefix(route.word());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match Self::ALL.iter().find(below) {
+            Some(route) => *route,
+            None if path == BALANCE_ALIAS => Self::Balance,
+            None => Self::Other,
+        }
+    }
+}
+
+impl HttpStatus {
+    /// The label of a code.
+    #[must_use]
+    pub fn of_code(code: u16) -> Self {
+        let named = |status: &&Self| status.word().parse() == Ok(code);
+        Self::ALL.iter().find(named).copied().unwrap_or(Self::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_one_route() {
+        for (path, route) in [
+            ("/api/user/balance", Route::Balance),
+            ("/api/v1/user/balance", Route::Balance),
+            ("/api/v1/user/balances", Route::Balances),
+            ("/api/v1/ledger/trades/7", Route::Trades),
+            ("/docs/page.js", Route::Docs),
+            ("/docs/OPERATIONS.md", Route::Docs),
+            ("/dashboard/data", Route::Dashboard),
+            ("/dashboards", Route::Other),
+            ("/api/user/balance/x", Route::Other),
+            ("other", Route::Other),
+            ("/", Route::Other),
+            ("", Route::Other),
+        ] {
+            assert_eq!(Route::of_path(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_code_outside_of_the_contract_is_other() {
+        assert_eq!(HttpStatus::of_code(200), HttpStatus::Ok);
+        assert_eq!(HttpStatus::of_code(504), HttpStatus::GatewayTimeout);
+        assert_eq!(HttpStatus::of_code(418), HttpStatus::Other);
+    }
+}

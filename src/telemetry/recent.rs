@@ -38,6 +38,8 @@ pub struct Second {
     pub load_failures: u64,
     /// Notifications that were news or known.
     pub notifications: u64,
+    /// Notifications that could not be given their promise.
+    pub notification_failures: u64,
     /// From `created_at` to the effect.
     pub notification_delay: Quantiles,
     /// From the feed's entry to the effect here.
@@ -126,6 +128,7 @@ impl Recent {
             loads: now.loads.saturating_sub(before.loads),
             load_failures: now.load_failures.saturating_sub(before.load_failures),
             notifications: now.heard().saturating_sub(before.heard()),
+            notification_failures: now.refused().saturating_sub(before.refused()),
             notification_delay,
             bus_delay,
             view_lag,

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 use super::{
     Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
-    health::Health, histogram::Seconds, ledger::Ledger, named, recent::Recent, sizes::Sizes,
-    slowest::Slowest,
+    health::Health, histogram::Seconds, http::Http, ledger::Ledger, named, recent::Recent,
+    sizes::Sizes, slowest::Slowest,
 };
 use crate::{
     domain::Catalogue,
@@ -89,8 +89,11 @@ impl Meters {
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
         let sizes = Sizes::register(&mut families);
         let ledger = Ledger::register(&mut families, catalogue);
+        let http = Http::register(&mut families);
+        http.include_hits(&mut families);
         Self {
             prometheus,
+            http,
             reads,
             tiers,
             notification_delay,

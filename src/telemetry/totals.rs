@@ -47,10 +47,21 @@ impl Totals {
     /// Notifications that took effect, as news or as known.
     #[must_use]
     pub fn heard(&self) -> u64 {
-        let heard = self.notifications.iter();
-        heard
-            .filter(|(result, _)| matches!(result, Applied::News | Applied::Old))
-            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        self.notified(|result| matches!(result, Applied::News | Applied::Old))
+    }
+
+    /// Notifications that could not be given their promise.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.notified(|result| result == Applied::Failed)
+    }
+
+    fn notified(&self, which: impl Fn(Applied) -> bool) -> u64 {
+        let these = self
+            .notifications
+            .iter()
+            .filter(|(result, _)| which(*result));
+        these.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 }
 
@@ -58,7 +69,13 @@ impl Meters {
     /// Everything that the operators' page shows.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let read = |outcome| self.reads.get(outcome).map(|(_, seconds)| seconds.tally());
+        let read = |outcome| {
+            let mut tally = self.reads.get(outcome)?.1.tally();
+            if outcome == Outcome::Memory {
+                tally.add(&self.http.hits_tally());
+            }
+            Some(tally)
+        };
         let by_result = |result| {
             let ways = Via::ALL.iter();
             let each = ways.filter_map(|via| self.notifications.get((*via, result)));

@@ -109,7 +109,14 @@ fn columns_fit(columns: &Value, newest: u64) {
         .collect();
     let expected: Vec<_> = (newest + 1..).take(numbers.len()).collect();
     assert_eq!(numbers, expected, "no second is missing or told twice");
-    for column in ["at", "lasted_ms", "loads", "load_failures", "notifications"] {
+    for column in [
+        "at",
+        "lasted_ms",
+        "loads",
+        "load_failures",
+        "notifications",
+        "notification_failures",
+    ] {
         assert_eq!(
             columns[column].as_array().unwrap().len(),
             numbers.len(),
@@ -151,7 +158,7 @@ async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
         names,
         [
             "Redis",
-            "Circuit breaker",
+            "Redis' breaker",
             "Invalidation feed",
             "Settlement stream",
             "Source",
@@ -213,6 +220,8 @@ async fn every_part_of_the_page_is_served_here_under_a_strict_policy() {
         ("/dashboard/uplot.js", "text/javascript; charset=utf-8"),
         ("/dashboard/uplot.css", "text/css; charset=utf-8"),
         ("/dashboard/uplot.LICENSE", "text/plain; charset=utf-8"),
+        ("/docs/OPERATIONS.md", "text/html; charset=utf-8"),
+        ("/docs/runbook.css", "text/css; charset=utf-8"),
     ] {
         let answer = service.get_ops(path).await;
         assert_eq!(
@@ -230,4 +239,112 @@ async fn every_part_of_the_page_is_served_here_under_a_strict_policy() {
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
     }
+}
+
+/// Series of `http_requests_total` of one route that are not zero: status and count.
+async fn requests(service: &Service, route: &str) -> BTreeMap<String, u64> {
+    let page = service.get_ops("/metrics").await.body;
+    let start = format!("balance_cache_http_requests_total{{route=\"{route}\",status=\"");
+    let series = page.lines().filter_map(|line| {
+        let (status, count) = line.strip_prefix(&start)?.split_once("\"} ")?;
+        Some((status.to_owned(), count.parse().unwrap()))
+    });
+    series.filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_status_whichever_way_they_took() {
+    let service = Service::start_ready(Setup::default()).await;
+    let balance = "/api/user/balance?user_id=1001";
+    // Cold, then three hits of the fast path, one of them 304.
+    let tag = service.balances(1001).await.header("etag");
+    service.balances(1001).await;
+    service.get("/api/v1/user/balance?user_id=1001").await;
+    let known = service.request(Method::GET, balance);
+    let known = service.send(known.header("if-none-match", tag)).await;
+    assert_eq!(known.status, 304);
+    // By the router.
+    let fresh = service.request(Method::GET, balance);
+    let fresh = service
+        .send(fresh.header("cache-control", "no-cache"))
+        .await;
+    assert_eq!(fresh.status, 200);
+    let behind = service.get(&format!("{balance}&min_seq=BTC:9000000")).await;
+    assert_eq!(behind.status, 503);
+    assert_eq!(service.get("/api/user/balance?user_id=x").await.status, 400);
+    let empty = service.post("/api/v1/settlements", &json!([])).await;
+    assert_eq!(empty.status, 200);
+    assert_eq!(service.get("/api/v1/settlements").await.status, 405);
+    let lost = service.get("/api/v1/nothing/1001").await;
+    assert_eq!(lost.status, 404);
+    assert!(lost.body.contains("/docs"), "{}", lost.body);
+
+    let are = |expected: &[(&str, u64)]| -> BTreeMap<String, u64> {
+        let owned = expected.iter();
+        owned
+            .map(|(status, n)| ((*status).to_owned(), *n))
+            .collect()
+    };
+    let of_balances = [("200", 4), ("304", 1), ("400", 1), ("503", 1)];
+    let found = requests(&service, "/api/v1/user/balance").await;
+    assert_eq!(found, are(&of_balances));
+    let timed = [r#"route="/api/v1/user/balance""#];
+    let timed = counted(&service, "http_request_seconds_count", &timed).await;
+    assert_eq!(timed, found.values().sum::<u64>());
+    let found = requests(&service, "/api/v1/settlements").await;
+    assert_eq!(found, are(&[("200", 1), ("405", 1)]));
+    assert_eq!(requests(&service, "other").await, are(&[("404", 1)]));
+    // Hits of the fast path are reads like all others.
+    let hits = counted(&service, "reads_total", &[r#"outcome="memory""#]).await;
+    assert_eq!(hits, 3);
+}
+
+#[tokio::test]
+async fn the_bare_address_leads_to_the_page() {
+    let service = Service::start(Setup::default()).await;
+    let found = service.get_ops("/").await;
+    assert_eq!(found.status, 200, "{}", found.body);
+    assert!(found.body.contains("<title>balance-cache</title>"));
+}
+
+#[tokio::test]
+async fn a_user_is_looked_up_and_each_tier_says_what_it_holds() {
+    let redis = Redis::start();
+    let setup = Setup::default().and(&redis).with("memory.ttl_ms", 60_000);
+    let service = Service::start(setup).await;
+    in_order(&service).await;
+    assert_eq!(service.balances(1001).await.status, 200);
+    let ahead = json!({"user_id": 1001, "asset_id": 1, "seq": 9000});
+    let told = service.post("/api/v1/settlements", &ahead).await;
+    assert_eq!(told.status, 200, "{}", told.body);
+
+    let answer = service.get_ops("/dashboard/user?user_id=1001").await;
+    let seen = answer.json();
+    let tiers: Vec<_> = seen["tiers"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = tiers.iter().map(|tier| &tier["tier"]).collect();
+    assert_eq!(names, ["ledger", "source", "redis", "memory"]);
+    for tier in &tiers {
+        assert_eq!(tier["balances"][0]["asset"], "BTC", "{tier}");
+        assert_eq!(tier["balances"][0]["avail"], "9100", "{tier}");
+    }
+    let state = |tier: usize| tiers[tier]["state"].as_str().unwrap();
+    assert!(state(2).contains("no whole snapshot"), "{}", state(2));
+    assert!(state(3).contains("not served"), "{}", state(3));
+    assert_eq!(seen["floors"][0], json!({"asset": "BTC", "seq": 9000}));
+    let finding = &seen["findings"][0];
+    assert_eq!(finding["bad"], true);
+    let text = finding["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("BTC: a notification announced seq 9000"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_user_is_not_looked_up_where_the_settings_forbid_it() {
+    let service = Service::start(Setup::default().with("ops.user_lookup", "off")).await;
+    let answer = service.get_ops("/dashboard/user?user_id=1001").await;
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    assert!(!answer.body.contains("9100"), "{}", answer.body);
+    assert_eq!(data(&service, "").await["user_lookup"], false);
 }

@@ -10,11 +10,13 @@ use serde_json::json;
 
 use crate::support::{
     browser::Browser,
+    cassandra::shared,
     eventually::eventually_async,
     pictures::{folder as pictures, picture},
+    proxy::{Mode, Proxy},
     redis::Redis,
     service::{Service, Setup},
-    stage::{in_order, readiness},
+    stage::{Stage, in_order, readiness},
 };
 
 /// How long the page may take to show something: pictures show a minute.
@@ -58,6 +60,25 @@ async fn load(service: &Service) {
         }
     };
     tokio::join!(client(0), client(10_007), client(20_011));
+}
+
+/// Elements that show less than they hold, or stand beside the screen; charts and what is meant for screen readers only
+/// excepted.
+const CUT: &str = "[...document.querySelectorAll('body *')].filter((at) => at.offsetParent && !at.closest('.uplot, thead') \
+    && (at.getBoundingClientRect().right > innerWidth + 1 \
+        || (at.scrollWidth > at.clientWidth + 1 && at.clientWidth > 0 && getComputedStyle(at).overflowX !== 'visible')))";
+
+/// Looks up a user on the page.
+fn look_up(browser: &Browser) {
+    browser.run("document.querySelector('#lookup-user').value = '1001'; document.querySelector('#lookup-form button').click()");
+    browser.until(
+        "the tiers of the user are shown",
+        "[...document.querySelectorAll('#lookup-tiers tbody td:first-child')].map((at) => at.firstChild && at.firstChild.textContent).filter(Boolean).join() === 'ledger,source,Redis,memory,floors'",
+    );
+    browser.until(
+        "it says why the balance is what it is",
+        "document.querySelector('#lookup-findings li').textContent.length > 20",
+    );
 }
 
 /// Waits for the page while the service has load.
@@ -132,7 +153,7 @@ async fn it_says_that_there_are_no_reads_and_moves_when_there_are() {
         "document.querySelector('#slowest tbody tr td:nth-child(4)')",
     )
     .await;
-    picture(&browser, "live-light");
+    picture(&browser, "healthy");
     browser.prefers("dark");
     browser.until("it is dark", "document.documentElement.dataset.theme === 'dark' && getComputedStyle(document.body).backgroundColor === 'rgb(14, 20, 27)'");
     picture(&browser, "live-dark");
@@ -141,12 +162,14 @@ async fn it_says_that_there_are_no_reads_and_moves_when_there_are() {
         "the switch counts more than the system",
         "document.documentElement.dataset.theme === 'light'",
     );
-    browser.size(375, 812, true);
-    browser.until("it has a phone's width", "innerWidth === 375");
+    look_up(&browser);
+    browser.size(360, 780, true);
+    browser.until("it has a phone's width", "innerWidth === 360");
     browser.until(
         "nothing is wider than a phone",
-        "document.documentElement.scrollWidth <= 375 && charts.reads.plot.width < 375",
+        "document.documentElement.scrollWidth <= 360 && charts.reads.plot.width < 360",
     );
+    browser.until("nothing is cut", &format!("{CUT}.length === 0"));
     picture(&browser, "phone");
     page_and_data_agree(&browser, &service).await;
     no_complaint(&browser);
@@ -181,7 +204,7 @@ async fn it_tells_what_is_degraded_and_what_it_lost_and_comes_back_by_itself() {
     under_load(&service, async || {
         until(&browser, "it is degraded", &format!("{STATE} === 'degraded'")).await;
         until(&browser, "it says why", "document.querySelector('#reasons').textContent.includes('redis: ')").await;
-        until(&browser, "and which parts", "['Redis', 'Circuit breaker'].every((at) => document.querySelector(`[data-part=\"${at}\"]`).dataset.is === 'bad')").await;
+        until(&browser, "and which parts", "['Redis', \"Redis' breaker\"].every((at) => document.querySelector(`[data-part=\"${at}\"]`).dataset.is === 'bad')").await;
         until(&browser, "reads go on", "Number(document.querySelector('[data-total=source]').dataset.value) > 100 && seconds.filter((at) => !at.gap && at.reads.source > 0 && at.reads.redis === 0).length > 5").await;
     })
     .await;
@@ -248,4 +271,87 @@ async fn before_the_first_answer_it_says_so_and_a_service_that_cannot_answer_is_
     );
     service.process().signal("CONT");
     browser.until("it comes back", &format!("{STATE} === 'not_ready'"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_redis_nothing_of_redis_is_shown() {
+    let service = Service::start_ready(Setup::default()).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.open(&page(&service));
+    browser.until("it is ready", &format!("{STATE} === 'ready'"));
+    browser.until(
+        "the unused parts are one line",
+        "document.querySelector('#unused').textContent.startsWith('Not in use: Redis') && document.querySelectorAll('.part').length === 2",
+    );
+    browser.until(
+        "no chart and no table has it",
+        "[...document.querySelectorAll('.legend li')].every((at) => !at.offsetParent || !at.textContent.includes('Redis')) && ![...document.querySelectorAll('#outcomes th, #nines th, #slowest th')].some((at) => at.offsetParent && at.textContent === 'Redis')",
+    );
+    let links = browser
+        .run("return [...document.querySelectorAll('header .links a')].map((at) => at.href)");
+    let runbook = format!("http://{}/docs/OPERATIONS.md", service.ops());
+    assert_eq!(
+        links,
+        json!([runbook, format!("http://{}/docs", service.http())])
+    );
+    browser.open(&runbook);
+    browser.until(
+        "the runbook has the section of an alert",
+        "document.querySelector('h3#balancecacheredisdown')",
+    );
+    no_complaint(&browser);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_down_is_told_by_strip_box_and_tile() {
+    let stage = Stage::new(shared()).await;
+    stage.has(1001, &[(1, 300_000_000)]).await;
+    let proxy = Proxy::start(shared().node().parse().unwrap());
+    let redis = Redis::start();
+    let service = Service::start(stage.setup_at(proxy.address()).and(&redis)).await;
+    in_order(&service).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.prefers("light");
+    browser.open(&page(&service));
+    browser.until("it is ready", &format!("{STATE} === 'ready'"));
+    proxy.set(Mode::Cut);
+    readiness(&service, "degraded", "source: ").await;
+    under_load(&service, async || {
+        until(
+            &browser,
+            "it is degraded, and says what that means",
+            &format!("{STATE} === 'degraded' && document.querySelector('#impact').textContent.startsWith('The source')"),
+        )
+        .await;
+        until(&browser, "the reason leads to the runbook", "document.querySelector('#reasons a').href.endsWith('/docs/OPERATIONS.md#balancecachesourcefailing')").await;
+        until(&browser, "the box is bad and stands first", "document.querySelector('.part').dataset.part === 'Source' && document.querySelector('.part').dataset.is === 'bad'").await;
+        until(&browser, "failed reads are bad, in words too", "document.querySelector('#tile-failed').dataset.is === 'bad' && getComputedStyle(document.querySelector('#tile-failed h2'), '::after').content.includes('bad')").await;
+    })
+    .await;
+    picture(&browser, "source-down");
+    no_complaint(&browser);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_redis_is_told_by_its_box_and_by_failed_notifications() {
+    let redis = Redis::start();
+    let service = Service::start(Setup::default().and(&redis)).await;
+    in_order(&service).await;
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.prefers("light");
+    browser.open(&page(&service));
+    browser.until("it is ready", &format!("{STATE} === 'ready'"));
+    let () = redis.ask(&["CONFIG", "SET", "maxmemory", "4mb"]);
+    let _: i64 = redis.ask(&["SETRANGE", "another:program", "4000000", "x"]);
+    under_load(&service, async || {
+        until(&browser, "the box says full", "document.querySelector('[data-part=Redis]').dataset.is === 'bad'").await;
+        until(&browser, "the strip says cause, meaning and remedy", &format!("{STATE} === 'degraded' && document.querySelector('#impact').textContent.startsWith('Settlements are refused') && document.querySelector('#reasons').textContent.includes('maxmemory') && document.querySelector('#reasons b')")).await;
+        until(&browser, "notifications fail", "document.querySelector('#tile-heard').dataset.is === 'bad'").await;
+    })
+    .await;
+    picture(&browser, "redis-full");
+    no_complaint(&browser);
 }

@@ -255,3 +255,11 @@ async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
     assert!(text.contains(SECRET) && text.contains("find-me"), "{text}");
     assert!(text.lines().count() < 50, "a flood: {text}");
 }
+
+#[test]
+fn requests_of_every_route_are_counted_by_its_name() {
+    use crate::telemetry::Route;
+    for (path, _) in crate::http::routes::table::<Arc<fake::Fake>>() {
+        assert_ne!(Route::of_path(path), Route::Other, "{path}");
+    }
+}

@@ -20,12 +20,12 @@ const scales = {
 
 // What there is to draw. `stack`: later series stand on earlier ones.
 const CHARTS = {
-  reads: { scale: scales.linear(4), text: rate, stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },
-  ratio: { scale: scales.share, text: (v) => (v === null || v === undefined ? NONE : (Math.floor(v * 100) / 100).toFixed(2) + " %"), axis: (v) => v + " %", stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },
-  latency: { scale: scales.nanos, text: duration, splits: powers, series: [["p50", "p50"], ["p99", "p99"], ["p999", "p99.9"]] },
-  loads: { scale: scales.linear(4), text: rate, series: [["source", "loads"], ["p999", "failed"]] },
-  heard: { scale: scales.linear(4), text: rate, series: [["memory", "in effect"]] },
-  delays: { scale: scales.nanos, text: duration, splits: powers, series: [["p99", "notification to effect"], ["redis", "feed to effect"], ["rest", "view behind ledger"]] },
+  reads: { samples: "reads", scale: scales.linear(4), text: rate, stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },
+  ratio: { samples: "reads", scale: scales.share, text: (v) => (v === null || v === undefined ? NONE : (Math.floor(v * 100) / 100).toFixed(2) + " %"), axis: (v) => v + " %", stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },
+  latency: { samples: "reads", scale: scales.nanos, text: duration, splits: powers, series: [["p50", "p50"], ["p99", "p99"], ["p999", "p99.9"]] },
+  loads: { samples: "loads", scale: scales.linear(4), text: rate, series: [["source", "loads"], ["p999", "failed"]] },
+  heard: { samples: "notifications", scale: scales.linear(4), text: rate, series: [["memory", "in effect"], ["p999", "failed"]] },
+  delays: { samples: "notifications", scale: scales.nanos, text: duration, splits: powers, series: [["p99", "notification to effect"], ["redis", "feed to effect"], ["rest", "view behind ledger"]] },
 };
 
 const axisText = (v) => duration(v).replace(/\.00? /, " ").replace(/\.0 /, " ");
@@ -36,8 +36,12 @@ class Chart {
     this.made = CHARTS[name];
     this.box = document.getElementById("chart-" + name);
     this.columns = null;
+    this.samples = [];
+    this.aside = document.getElementById("aside-" + name);
     this.legend = this.made.series.map(([css, label]) => {
       const item = document.createElement("li");
+      if (label === "Redis" || label === "feed to effect") item.className = "for-redis";
+      if (label === "view behind ledger") item.className = "for-view";
       const swatch = document.createElement("i");
       swatch.className = css;
       const value = document.createElement("b");
@@ -90,9 +94,10 @@ class Chart {
     return [x, ...sums.reverse()];
   }
 
-  // Columns: x in seconds, then one per series, as they are (not stacked).
-  set(columns, empty) {
+  // Columns: x in seconds, then one per series, as they are (not stacked). `samples`: how many values each second has.
+  set(columns, empty, samples) {
     this.columns = columns;
+    this.samples = samples;
     this.box.dataset.empty = String(empty);
     this.plot.setData(this.drawn());
     const at = this.plot.cursor.idx;
@@ -108,6 +113,8 @@ class Chart {
     this.legend.forEach((value, i) => {
       value.textContent = this.made.text(at < 0 ? null : this.columns[i + 1][at]);
     });
+    const samples = at < 0 ? null : this.samples[at];
+    this.aside.textContent = samples === null || samples === undefined ? "" : "numbers: 1 s at " + clock(x[at] * 1000) + ", " + count(samples) + " " + this.made.samples;
   }
 
   resize() {

@@ -67,6 +67,8 @@ pub struct Parts {
     pub now: UnixMillis,
     /// Where clients ask.
     pub api_port: u16,
+    /// Whether the page may look up a user (`ops.user_lookup`).
+    pub user_lookup: bool,
     /// What memory holds.
     pub memory: MemoryUse,
     /// In the order to be shown.
@@ -155,6 +157,7 @@ struct History {
     loads: Vec<u64>,
     load_failures: Vec<u64>,
     notifications: Vec<u64>,
+    notification_failures: Vec<u64>,
     notification_delay: [Vec<Option<u64>>; 3],
     bus_delay: [Vec<Option<u64>>; 3],
     view_lag: [Vec<Option<u64>>; 3],
@@ -271,6 +274,9 @@ fn history(seconds: &[Second]) -> History {
         history.loads.push(second.loads);
         history.load_failures.push(second.load_failures);
         history.notifications.push(second.notifications);
+        history
+            .notification_failures
+            .push(second.notification_failures);
         add(&mut history.notification_delay, &second.notification_delay);
         add(&mut history.bus_delay, &second.bus_delay);
         add(&mut history.view_lag, &second.view_lag);

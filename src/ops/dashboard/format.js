@@ -49,6 +49,9 @@ function clock(ms) {
   return two(at.getHours()) + ":" + two(at.getMinutes()) + ":" + two(at.getSeconds());
 }
 
+// A day and a time, in UTC.
+const moment = (ms) => new Date(ms).toISOString().replace("T", " ").replace(/\.\d+Z$/, "") + " UTC";
+
 function elapsed(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
   if (s < 60) return s + " s";

@@ -329,6 +329,9 @@ impl Link {
             anchor.reading = now.anchor_after(anchor.reading);
         }
         session.set_clock(now);
+        if let Some(server) = servers.iter().max_by_key(|server| server.memory_permille()) {
+            self.meters.redis_memory(server.used, server.maxmemory);
+        }
         self.advise(&servers, None).await;
         Ok(())
     }

@@ -62,7 +62,7 @@ pub struct Link {
     pub(super) options: config::Redis,
     pub(super) identity: Identity,
     pub(super) freshness: Arc<Freshness>,
-    meters: Arc<Meters>,
+    pub(super) meters: Arc<Meters>,
     /// The names of all keys.
     pub keys: Keys,
     /// The nodes of `redis.url`, without user and password.

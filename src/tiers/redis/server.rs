@@ -82,6 +82,13 @@ impl Server {
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
+    /// Memory in use, in thousandths of the limit; 0 without a limit.
+    #[must_use]
+    pub fn memory_permille(&self) -> u64 {
+        let part = self.used.saturating_mul(1_000);
+        part.checked_div(self.maxmemory).unwrap_or(0)
+    }
+
     /// It may drop keys that have not ended.
     #[must_use]
     pub fn evicts(&self) -> bool {

@@ -1,0 +1,418 @@
+//! The user look-up of the operators' page: what each tier holds of one user, and why a balance looks as it does.
+//!
+//! **Invariants.** Nothing is written and nothing is loaded into a tier: the ledger, Redis and memory are asked apart from the
+//! read path. Only where `ops.user_lookup` allows it; amounts go to that page and nowhere else.
+//!
+//! **Limits.** One look-up at a time; each tier has [`PATIENCE`]. The tiers are asked one after the other, so a user who is
+//! settled at this moment may differ by that.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::assembled::Assembled;
+use crate::{
+    clock, config,
+    domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
+    tiers::redis::look::{Held, Look},
+};
+
+/// How long one tier may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a look-up needs of the settings.
+#[derive(Debug)]
+pub(super) struct UserLookup {
+    redis: config::Redis,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What one tier holds.
+#[derive(Debug, Default)]
+struct Holding {
+    tier: &'static str,
+    /// In words.
+    state: String,
+    /// None where it holds no snapshot, or cannot say.
+    snapshot: Option<Snapshot>,
+    /// It may not be served as it is.
+    withheld: bool,
+}
+
+/// One balance, with its amounts as people write them.
+#[derive(Serialize)]
+struct Line {
+    asset: String,
+    seq: i64,
+    avail: String,
+    frozen: String,
+    updated_at: Option<i64>,
+}
+
+/// A sentence about what was seen.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+struct Finding {
+    /// It can be why a reader sees a wrong balance.
+    bad: bool,
+    text: String,
+}
+
+type Floors = BTreeMap<AssetId, Seq>;
+
+impl UserLookup {
+    /// None where the settings do not allow it.
+    pub(super) fn new(settings: &config::Settings) -> Option<Self> {
+        settings.ops.may_look_up().then(|| Self {
+            redis: settings.redis.clone(),
+            turn: tokio::sync::Mutex::new(()),
+        })
+    }
+}
+
+impl Assembled {
+    /// What the page shows of the user; none where it may not.
+    pub(super) async fn look_up_user(&self, user: UserId) -> Option<Value> {
+        let lookup = self.lookup.as_ref()?;
+        let _turn = lookup.turn.lock().await;
+        let mut floors: Floors = self.marks.floors(user).iter().collect();
+        let memory = self.in_memory(user);
+        let redis = in_redis(&lookup.redis, user, &mut floors).await;
+        let view = timeout(PATIENCE, self.source.load(user)).await;
+        let view = holding("source", "as reads load it (source.read_from)", view);
+        let held = [&memory, &redis, &view].into_iter();
+        let assets = held.filter_map(|holding| holding.snapshot.as_ref());
+        let mut assets: Vec<_> = assets.flat_map(Snapshot::assets).collect();
+        assets.extend(self.catalogue.ids().chain(floors.keys().copied()));
+        assets.sort();
+        assets.dedup();
+        let ledger = timeout(PATIENCE, self.source.latest(user, &assets)).await;
+        let ledger = holding("ledger", "its newest rows", ledger);
+        let findings = findings(&ledger, &[&memory, &redis, &view], &floors, &self.catalogue);
+        let tiers = [&ledger, &view, &redis, &memory];
+        Some(json!({
+            // Beyond 2^53 a number would be another user's in a browser.
+            "user": user.get().to_string(),
+            "at": clock::wall().0,
+            "tiers": tiers.map(|holding| holding.to_json(&self.catalogue)),
+            "floors": floors.iter().map(|(asset, seq)| {
+                json!({"asset": name_of(&self.catalogue, *asset), "seq": seq.get()})
+            }).collect::<Vec<_>>(),
+            "findings": findings,
+        }))
+    }
+
+    fn in_memory(&self, user: UserId) -> Holding {
+        let now = Instant::now();
+        let Some(kept) = self.memory.get(user, self.marks.generation()) else {
+            return Holding {
+                tier: "memory",
+                state: "nothing".to_owned(),
+                ..Holding::default()
+            };
+        };
+        let left = kept.until.saturating_duration_since(now);
+        let proven = self.freshness.proven(now);
+        let (withheld, state) = if kept.doubted {
+            (true, "not served: a newer seq was notified".to_owned())
+        } else if left.is_zero() {
+            (true, "not served: its time is over".to_owned())
+        } else if !proven {
+            (true, "not served now: freshness is not proven".to_owned())
+        } else {
+            (false, format!("served for {} s more", left.as_secs()))
+        };
+        Holding {
+            tier: "memory",
+            state,
+            snapshot: Some(kept.held.snapshot()),
+            withheld,
+        }
+    }
+}
+
+async fn in_redis(settings: &config::Redis, user: UserId, floors: &mut Floors) -> Holding {
+    let tier = "redis";
+    let state = |state: String| Holding {
+        tier,
+        state,
+        ..Holding::default()
+    };
+    if settings.url.is_empty() {
+        return state("there is no Redis".to_owned());
+    }
+    let asked = async { Look::open(settings).await?.user(user).await };
+    let key = match timeout(PATIENCE, asked).await {
+        Ok(Ok(key)) => key,
+        Ok(Err(trouble)) => return state(format!("could not be asked: {trouble}")),
+        Err(_) => return state(format!("no answer in {} ms", PATIENCE.as_millis())),
+    };
+    let shown = match key.held {
+        Held::Nothing => return state("nothing".to_owned()),
+        Held::Foreign(why) => return state(format!("not ours, and replaced: {why}")),
+        Held::Entry(shown) => shown,
+    };
+    for floor in &shown.floors {
+        let known = floors.entry(floor.asset).or_insert(floor.seq);
+        *known = (*known).max(floor.seq);
+    }
+    let left = shown.until.map_or(0, |until| until.saturating_sub(key.now));
+    let withheld = !shown.whole || left <= 0;
+    let said = match (shown.whole, left) {
+        (false, _) => "floors and single balances, no whole snapshot".to_owned(),
+        (true, ..=0) => "not served: the snapshot's time is over".to_owned(),
+        (true, left) => format!("served for {} s more", left.div_euclid(1_000)),
+    };
+    Holding {
+        tier,
+        state: said,
+        snapshot: Some(Snapshot::new(shown.balances)),
+        withheld,
+    }
+}
+
+fn holding<E: std::fmt::Display, T>(
+    tier: &'static str,
+    what: &str,
+    answer: Result<Result<Snapshot, E>, T>,
+) -> Holding {
+    let (state, snapshot) = match answer {
+        Ok(Ok(snapshot)) => (what.to_owned(), Some(snapshot)),
+        Ok(Err(error)) => (format!("could not be asked: {error}"), None),
+        Err(_) => (format!("no answer in {} ms", PATIENCE.as_millis()), None),
+    };
+    Holding {
+        tier,
+        state,
+        snapshot,
+        withheld: false,
+    }
+}
+
+impl Holding {
+    fn to_json(&self, catalogue: &Catalogue) -> Value {
+        let balances = self.snapshot.iter().flat_map(Snapshot::balances);
+        let lines: Vec<_> = balances
+            .map(|balance| Line::of(balance, catalogue))
+            .collect();
+        json!({"tier": self.tier, "state": self.state, "balances": lines})
+    }
+}
+
+impl Line {
+    fn of(balance: &Balance, catalogue: &Catalogue) -> Self {
+        let known = catalogue.get(balance.asset);
+        let decimals = known.map_or(0, |(_, decimals)| decimals);
+        Self {
+            asset: name_of(catalogue, balance.asset),
+            seq: balance.seq.get(),
+            avail: balance.avail.decimal(decimals).to_string(),
+            frozen: balance.frozen.decimal(decimals).to_string(),
+            updated_at: balance.updated_at.map(|at| at.0),
+        }
+    }
+}
+
+fn name_of(catalogue: &Catalogue, asset: AssetId) -> String {
+    let known = catalogue.get(asset);
+    known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
+}
+
+/// What differs between the ledger and the tiers, in sentences.
+fn findings(
+    ledger: &Holding,
+    tiers: &[&Holding],
+    floors: &Floors,
+    catalogue: &Catalogue,
+) -> Vec<Finding> {
+    let Some(rows) = &ledger.snapshot else {
+        let text = format!("The ledger {}; nothing can be compared.", ledger.state);
+        return vec![Finding { bad: true, text }];
+    };
+    let held = tiers.iter().filter_map(|tier| tier.snapshot.as_ref());
+    let mut assets: Vec<_> = held.chain([rows]).flat_map(Snapshot::assets).collect();
+    assets.extend(floors.keys());
+    assets.sort();
+    assets.dedup();
+    let mut found = Vec::new();
+    for asset in &assets {
+        let (name, row) = (name_of(catalogue, *asset), rows.get(*asset));
+        let newest = row.map_or(0, |row| row.seq.get());
+        let floor = floors.get(asset).map_or(0, |seq| seq.get());
+        if floor > newest {
+            found.push(Finding { bad: true, text: format!(
+                "{name}: a notification announced seq {floor}, and the ledger is at seq {newest}. Wait for the row; if the seq was a mistake, POST /api/v1/cache/invalidate with \"floors\":true."
+            )});
+        }
+        for tier in tiers {
+            found.extend(compare(tier, &name, *asset, row, floor));
+        }
+    }
+    if found.is_empty() {
+        let text = if assets.is_empty() {
+            "The ledger has no row of this user in any asset of the catalogue, and no tier holds one."
+        } else {
+            "Every tier that holds this user agrees with the ledger."
+        };
+        found.push(Finding {
+            bad: false,
+            text: text.to_owned(),
+        });
+    }
+    found
+}
+
+/// One tier's balance of one asset beside the ledger's row.
+fn compare(
+    tier: &Holding,
+    name: &str,
+    asset: AssetId,
+    row: Option<&Balance>,
+    floor: i64,
+) -> Option<Finding> {
+    let snapshot = tier.snapshot.as_ref()?;
+    let held = snapshot.get(asset);
+    let (seq, newest) = (
+        held.map_or(0, |held| held.seq.get()),
+        row.map_or(0, |row| row.seq.get()),
+    );
+    let (of, finding) = (tier.tier, |bad, text| Some(Finding { bad, text }));
+    if seq > newest {
+        return finding(
+            floor < seq,
+            format!(
+                "{name}: {of} holds seq {seq}, and the ledger is at seq {newest}: a notification ran ahead of its row, or the ledger lost rows."
+            ),
+        );
+    }
+    if seq == newest {
+        let differ = held
+            .zip(row)
+            .is_some_and(|(held, row)| (held.avail, held.frozen) != (row.avail, row.frozen));
+        return if differ {
+            finding(
+                true,
+                format!(
+                    "{name}: {of} has other amounts than the ledger under seq {seq}: something wrote past the ledger. POST /api/v1/cache/invalidate heals the tier."
+                ),
+            )
+        } else {
+            None
+        };
+    }
+    if tier.withheld || floor >= newest || (held.is_none() && snapshot.balances().is_empty()) {
+        return finding(
+            false,
+            format!(
+                "{name}: {of} holds seq {seq} and the ledger seq {newest}; it is known to be behind and not served, the next read loads it."
+            ),
+        );
+    }
+    finding(
+        true,
+        format!(
+            "{name}: {of} holds seq {seq} and the ledger seq {newest}, and no notification named seq {newest}. Was that settlement notified? POST /api/v1/cache/invalidate heals the user now."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Amount, UnixMillis};
+
+    fn balance(seq: i64, raw: i64) -> Balance {
+        Balance {
+            asset: AssetId::new(1).unwrap(),
+            seq: Seq::new(seq).unwrap(),
+            avail: Amount::from_raw(raw),
+            frozen: Amount::from_raw(0),
+            updated_at: None,
+            said_at: UnixMillis(1),
+        }
+    }
+
+    fn tier(tier: &'static str, withheld: bool, balances: Vec<Balance>) -> Holding {
+        Holding {
+            tier,
+            state: String::new(),
+            snapshot: Some(Snapshot::new(balances)),
+            withheld,
+        }
+    }
+
+    /// The findings' texts, with `!` before a bad one, of a ledger at seq 4 and memory as given.
+    fn of(memory: &Holding, floor: Option<i64>) -> Vec<String> {
+        let ledger = tier("ledger", false, vec![balance(4, 400)]);
+        let floors = floor.map(|seq| (AssetId::new(1).unwrap(), Seq::new(seq).unwrap()));
+        let catalogue = Catalogue::new(&[], &[]).unwrap();
+        let found = findings(
+            &ledger,
+            &[memory],
+            &floors.into_iter().collect(),
+            &catalogue,
+        );
+        let sign = |bad| if bad { "!" } else { "" };
+        let texts = found.iter();
+        texts
+            .map(|at| format!("{}{}", sign(at.bad), at.text))
+            .collect()
+    }
+
+    #[test]
+    fn each_difference_has_its_sentence() {
+        let memory = |seq, raw| tier("memory", false, vec![balance(seq, raw)]);
+        for (memory, floor, part) in [
+            (
+                memory(4, 400),
+                None,
+                "Every tier that holds this user agrees",
+            ),
+            (
+                memory(3, 300),
+                None,
+                "!1: memory holds seq 3 and the ledger seq 4, and no notification",
+            ),
+            (
+                memory(3, 300),
+                Some(4),
+                "1: memory holds seq 3 and the ledger seq 4; it is known to be behind",
+            ),
+            (memory(4, 401), None, "!1: memory has other amounts"),
+            (
+                memory(4, 400),
+                Some(9),
+                "!1: a notification announced seq 9, and the ledger is at seq 4",
+            ),
+            (
+                memory(5, 500),
+                None,
+                "!1: memory holds seq 5, and the ledger is at seq 4",
+            ),
+            (
+                tier("memory", true, vec![balance(3, 300)]),
+                None,
+                "1: memory holds seq 3 and the ledger seq 4; it is known",
+            ),
+        ] {
+            let found = of(&memory, floor);
+            assert!(
+                found[0].starts_with(part),
+                "{found:?} begins not with {part}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_asked_is_said() {
+        let ledger = Holding {
+            tier: "ledger",
+            state: "could not be asked: no".to_owned(),
+            ..Holding::default()
+        };
+        let catalogue = Catalogue::new(&[], &[]).unwrap();
+        let found = findings(&ledger, &[], &Floors::new(), &catalogue);
+        assert!(found[0].bad && found[0].text.contains("could not be asked: no"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What the listeners answered: requests by route and status, and how long each answer took to make.
+//!
+//! **Invariants.** A hit in memory on the fast path costs nothing here: it is counted once, by [`Meters::memory_hit`], and the
+//! request counter, the request histogram, the read histogram and the tier histogram all show that one record.
+//!
+//! **Limits.** Requests whose client hung up before the answer was made are not counted.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use metrics::{Counter, Label};
+
+use super::{
+    HttpStatus, Meters, Op, Outcome, Route, Seconds, Tier,
+    families::Families,
+    histogram::Tally,
+    named,
+    register::{Each, each},
+};
+
+const SECONDS: &str = "http_request_seconds";
+const REQUESTS: &str = "http_requests_total";
+
+/// A counter of ours and its series, which is brought up to date when the metrics are read.
+struct Requests {
+    counted: AtomicU64,
+    shown: Counter,
+}
+
+/// Requests of all routes.
+pub(super) struct Http {
+    routes: Each<Route, (Each<HttpStatus, Requests>, Seconds)>,
+    /// Hits in memory on the fast path, of any status.
+    hits: Seconds,
+    /// Those of them that were answered with 304.
+    unchanged: AtomicU64,
+}
+
+impl Http {
+    pub(super) fn register(families: &mut Families) -> Self {
+        metrics::describe_counter!(named(REQUESTS), "HTTP requests by route and status");
+        let help = "Seconds from a request's head until its answer was made, by route";
+        let hits = Seconds::default();
+        let routes = each(Route::ALL.iter().copied(), |route| {
+            let labels = [Label::new("route", route.word())];
+            let seconds = families.seconds(SECONDS, help, &labels);
+            if route == Route::Balance {
+                families.include(SECONDS, &labels, &hits);
+            }
+            let statuses = HttpStatus::ALL.iter().copied();
+            (each(statuses, |status| requests(route, status)), seconds)
+        });
+        Self {
+            routes,
+            hits,
+            unchanged: AtomicU64::new(0),
+        }
+    }
+
+    /// Hits of the fast path are reads from memory too.
+    pub(super) fn include_hits(&self, families: &mut Families) {
+        let outcome = Label::new("outcome", Outcome::Memory.word());
+        families.include("read_seconds", &[outcome], &self.hits);
+        let tier = [
+            Label::new("tier", Tier::Memory.word()),
+            Label::new("op", Op::Get.word()),
+        ];
+        families.include("tier_seconds", &tier, &self.hits);
+    }
+
+    /// Brings the counters up to date. They never fall: a hit is counted before it is known to be a 304.
+    pub(super) fn update(&self) {
+        let unchanged = self.unchanged.load(Ordering::Relaxed);
+        let hits = self.hits.count();
+        for (route, (statuses, _)) in &self.routes.0 {
+            for (status, requests) in &statuses.0 {
+                let hits = match (route, status) {
+                    (Route::Balance, HttpStatus::Ok) => hits.saturating_sub(unchanged),
+                    (Route::Balance, HttpStatus::NotModified) => unchanged,
+                    _ => 0,
+                };
+                let counted = requests.counted.load(Ordering::Relaxed);
+                requests.shown.absolute(counted.saturating_add(hits));
+            }
+        }
+    }
+
+    pub(super) fn hits(&self) -> u64 {
+        self.hits.count()
+    }
+
+    pub(super) fn hits_tally(&self) -> Tally {
+        self.hits.tally()
+    }
+}
+
+fn requests(route: Route, status: HttpStatus) -> Requests {
+    let labels = vec![
+        Label::new("route", route.word()),
+        Label::new("status", status.word()),
+    ];
+    let shown = metrics::counter!(named(REQUESTS), labels);
+    shown.increment(0);
+    Requests {
+        counted: AtomicU64::new(0),
+        shown,
+    }
+}
+
+impl Meters {
+    /// The fast path answered a balance request from memory: a read, a look into the tier and an HTTP request in one.
+    pub fn memory_hit(&self, took: Duration) {
+        self.http.hits.record(took);
+    }
+
+    /// One of those hits was answered with 304.
+    pub fn unchanged_hit(&self) {
+        self.http.unchanged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was answered, other than by a hit of the fast path. `took` is the time from its head to its answer.
+    pub fn http_request(&self, route: Route, status: HttpStatus, took: Duration) {
+        if let Some((statuses, seconds)) = self.http.routes.get(route) {
+            seconds.record(took);
+            if let Some(requests) = statuses.get(status) {
+                requests.counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn has(meters: &Meters, line: &str) {
+        let page = meters.page();
+        let found = page.lines().any(|at| at == format!("balance_cache_{line}"));
+        assert!(found, "{line} is not in\n{page}");
+    }
+
+    #[test]
+    fn every_route_and_status_is_there_at_zero() {
+        let meters = Meters::new();
+        for route in Route::ALL {
+            let route = route.word();
+            for status in HttpStatus::ALL {
+                let status = status.word();
+                let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
+                has(&meters, &format!("http_requests_total{labels} 0"));
+            }
+            let labels = format!("{{route=\"{route}\"}}");
+            has(&meters, &format!("http_request_seconds_count{labels} 0"));
+        }
+    }
+
+    #[test]
+    fn a_hit_of_the_fast_path_is_a_read_a_look_and_a_request() {
+        let meters = Meters::new();
+        for _ in 0..3 {
+            meters.memory_hit(Duration::from_micros(3));
+        }
+        meters.unchanged_hit();
+        let took = Duration::from_millis(5);
+        meters.http_request(Route::Balance, HttpStatus::Ok, took);
+        meters.http_request(Route::Balance, HttpStatus::Unavailable, took);
+        meters.read(Outcome::Memory, took);
+        for line in [
+            r#"http_requests_total{route="/api/v1/user/balance",status="200"} 3"#,
+            r#"http_requests_total{route="/api/v1/user/balance",status="304"} 1"#,
+            r#"http_requests_total{route="/api/v1/user/balance",status="503"} 1"#,
+            r#"http_request_seconds_count{route="/api/v1/user/balance"} 5"#,
+            r#"http_request_seconds_sum{route="/api/v1/user/balance"} 0.010009"#,
+            r#"reads_total{outcome="memory"} 4"#,
+            r#"read_seconds_count{outcome="memory"} 4"#,
+            r#"tier_seconds_count{tier="memory",op="get"} 3"#,
+        ] {
+            has(&meters, line);
+        }
+        assert_eq!(meters.totals().reads[0].count(), 4);
+    }
+}
