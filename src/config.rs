@@ -12,8 +12,8 @@
 //! **Limits.** A file of at most [`FILE_BYTES_MAX`] bytes. Lists of tables (`assets`, `symbols`, `auth.tokens`) are set
 //! by a file only.
 //!
-//! **Deliberately absent**: reloading, and looking at what settings point to. Whether a certificate file can be read or
-//! a host be reached is found out by the component that needs it, so that a file can be checked on another machine.
+//! **Deliberately absent**: looking at what settings point to. Whether a certificate file can be read or a host be
+//! reached is found out by the component that needs it, so that a file can be checked on another machine.
 
 use std::{
     ffi::OsString,
@@ -21,15 +21,20 @@ use std::{
 };
 
 mod advice;
+mod changes;
 mod check;
 mod errors;
 mod layers;
+pub mod log_filter;
+mod places;
 mod redis_url;
 mod settings;
 mod shown;
+mod suggest;
 pub mod token;
 
 pub use advice::{Advice, advice, advice_block};
+pub use changes::changes;
 pub use errors::{Errors, Mistake, Origin};
 pub use settings::*;
 pub use shown::shown;
@@ -40,7 +45,7 @@ use layers::Layers;
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
 /// What a variable that sets a key starts with. Two underscores: `BALANCE_CACHE_PORT` and the like are set by
-/// Kubernetes for a service of that name, and are none of ours.
+/// Kubernetes for a service of that name, and are none of ours. One that can only be meant for a key is refused.
 pub const PREFIX: &str = "BALANCE_CACHE__";
 
 /// The largest file that is read.
@@ -72,6 +77,27 @@ where
     let (settings, told) = layers.merge()?;
     check::check(&settings, told)?;
     Ok(settings)
+}
+
+/// Variables that begin like ours and set nothing: not refused, for another program may read them, but worth a line.
+#[must_use]
+pub fn unknown_variables<N, V>(env: impl IntoIterator<Item = (N, V)>) -> Vec<String>
+where
+    N: Into<OsString>,
+    V: Into<OsString>,
+{
+    let Ok(schema) = DEFAULT.parse() else {
+        return Vec::new();
+    };
+    let names = env.into_iter().filter_map(|(name, value)| {
+        let (name, value) = (name.into().into_string().ok()?, value.into());
+        let ours = suggest::is_like_ours(&name) && !name.starts_with(PREFIX);
+        let value = value.to_string_lossy();
+        (ours && suggest::stray(&schema, &name, &value) == suggest::Stray::Unknown).then_some(name)
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 /// The settings without a file and an environment.

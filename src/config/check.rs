@@ -37,7 +37,7 @@ pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
     check.ledger();
     check.catalogue();
     check.telemetry();
-    Errors::unless_empty(check.told.mistakes)
+    Errors::unless_empty(check.told.mistakes, settings.telemetry.format)
 }
 
 /// Settings under check.
@@ -61,13 +61,11 @@ impl Check<'_> {
         if let [only] = keys {
             self.unusable.push((*only).to_owned());
         }
-        let origins = &self.told.origins;
-        let origin = keys.iter().find_map(|key| origins.get(list_of(key)));
-        let origin = origin.cloned().unwrap_or(Origin::Default);
+        let origin = keys.iter().find_map(|key| self.told.origin(key));
         self.told.mistakes.push(Mistake {
             key: (*key).to_owned(),
             reason: reason.into(),
-            origin,
+            origin: origin.unwrap_or(Origin::Default),
         });
     }
 
@@ -188,13 +186,9 @@ impl Check<'_> {
     }
 
     fn telemetry(&mut self) {
-        let log = &self.settings.telemetry.log;
-        let good = tracing_subscriber::EnvFilter::try_new(log).is_ok();
-        self.require(
-            &["telemetry.log"],
-            good,
-            "must be error, warn, info, debug, trace, or a filter as RUST_LOG takes it",
-        );
+        if let Err(reason) = super::log_filter::directives(&self.settings.telemetry.log) {
+            self.wrong(&["telemetry.log"], reason);
+        }
         let endpoint = &self.settings.telemetry.otlp_endpoint;
         let host = endpoint.strip_prefix("http://");
         self.require(
@@ -208,11 +202,6 @@ impl Check<'_> {
             "this binary was built without traces: build it with --features otel, or leave the key empty",
         );
     }
-}
-
-/// The list that a key is in: the whole of it was set, not an element.
-fn list_of(key: &str) -> &str {
-    key.split('[').next().unwrap_or(key)
 }
 
 /// Whether `part` is `whole` or stands in it.

@@ -2,13 +2,20 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::LogFormat;
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Nobody set it.
     Default,
     /// The file of `--config`.
-    File(PathBuf),
+    File {
+        /// Its name as given.
+        path: PathBuf,
+        /// Where in it, counted from 1; none for the file as a whole.
+        line: Option<usize>,
+    },
     /// A variable of the environment, by its name.
     Variable(String),
 }
@@ -17,7 +24,10 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File { path, line } => {
+                write!(f, "file {}", path.display())?;
+                line.map_or(Ok(()), |line| write!(f, ", line {line}"))
+            }
             Self::Variable(name) => write!(f, "variable {name}"),
         }
     }
@@ -45,37 +55,51 @@ impl fmt::Display for Mistake {
 
 /// All mistakes of a configuration; at least one. Shown one on a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errors(Vec<Mistake>);
+pub struct Errors {
+    mistakes: Vec<Mistake>,
+    /// `telemetry.format`, as far as it could be read.
+    format: LogFormat,
+}
 
 impl Errors {
     /// The mistakes, if there are any.
-    pub(super) fn unless_empty(mistakes: Vec<Mistake>) -> Result<(), Self> {
+    pub(super) fn unless_empty(mistakes: Vec<Mistake>, format: LogFormat) -> Result<(), Self> {
         if mistakes.is_empty() {
             Ok(())
         } else {
-            Err(Self(mistakes))
+            Err(Self { mistakes, format })
         }
     }
 
     /// A fault of the defaults that are compiled in.
     pub(super) fn of_defaults(error: impl fmt::Display) -> Self {
-        Self(vec![Mistake {
+        let mistake = Mistake {
             key: String::new(),
             reason: error.to_string(),
             origin: Origin::Default,
-        }])
+        };
+        Self {
+            mistakes: vec![mistake],
+            format: LogFormat::Text,
+        }
     }
 
     /// One after the other: files before variables, then what does not fit together.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
-        &self.0
+        &self.mistakes
+    }
+
+    /// The form of the lines in which a service tells them: `telemetry.format`, text where that is among the mistakes.
+    #[must_use]
+    pub const fn log_format(&self) -> LogFormat {
+        self.format
     }
 }
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, mistake) in self.0.iter().enumerate() {
+        for (at, mistake) in self.mistakes.iter().enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }

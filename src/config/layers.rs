@@ -13,7 +13,11 @@ use config::{Config, ConfigError, File, FileFormat, Map, Source};
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use super::{DEFAULT, Errors, Mistake, Origin, PREFIX, Settings};
+use super::{
+    DEFAULT, Errors, Mistake, Origin, PREFIX, Settings,
+    places::Places,
+    suggest::{self, Stray},
+};
 
 /// An element of each list of tables that the defaults do not have; never a value in force.
 const SAMPLES: &str = r#"[[auth.tokens]]
@@ -29,6 +33,29 @@ pub(super) struct Told {
     pub origins: HashMap<String, Origin>,
     /// What is wrong already.
     pub mistakes: Vec<Mistake>,
+    /// Where the keys of the file stand.
+    places: Places,
+}
+
+impl Told {
+    /// Who set the key, or the list that it is in, and where.
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        // The whole of a list was set, not an element.
+        let list = key.split('[').next().unwrap_or(key);
+        let origin = self.origins.get(list)?;
+        Some(self.placed(origin, key))
+    }
+
+    /// The origin with the line of the key.
+    fn placed(&self, origin: &Origin, key: &str) -> Origin {
+        match origin {
+            Origin::File { path, .. } => Origin::File {
+                path: path.clone(),
+                line: self.places.line(key),
+            },
+            Origin::Default | Origin::Variable(_) => origin.clone(),
+        }
+    }
 }
 
 /// Keys and values of one layer, all of them good by themselves.
@@ -79,7 +106,10 @@ impl Layers {
         self.told.mistakes.push(Mistake {
             key: String::new(),
             reason,
-            origin: Origin::File(path.to_owned()),
+            origin: Origin::File {
+                path: path.to_owned(),
+                line: None,
+            },
         });
     }
 
@@ -87,7 +117,11 @@ impl Layers {
     pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         match text.parse::<Table>() {
             Ok(table) => {
-                let mut judge = self.judge(Origin::File(PathBuf::from(path)));
+                self.told.places = Places::of(text);
+                let mut judge = self.judge(Origin::File {
+                    path: PathBuf::from(path),
+                    line: None,
+                });
                 judge.table(&judge.schema.clone(), table, "");
                 let layer = judge.layer;
                 self.file = layer;
@@ -100,12 +134,17 @@ impl Layers {
         }
     }
 
-    /// The variables with our prefix.
+    /// The variables with our prefix, and those that can only be meant to have it.
     pub(super) fn add_environment(&mut self, env: impl Iterator<Item = (OsString, OsString)>) {
-        let mut ours: Vec<_> = env
-            .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
-            .collect();
+        let (mut ours, mut others): (Vec<_>, Vec<_>) =
+            env.partition(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
         ours.sort();
+        others.sort();
+        for (name, value) in others {
+            if let Some(name) = name.to_str().filter(|name| suggest::is_like_ours(name)) {
+                self.add_stray(name, &value.to_string_lossy());
+            }
+        }
         let mut all = Layer::default();
         for (name, value) in ours {
             let shown = name.to_string_lossy().into_owned();
@@ -114,6 +153,17 @@ impl Layers {
             all.0.extend(judge.layer.0);
         }
         self.environment = all;
+    }
+
+    fn add_stray(&mut self, name: &str, value: &str) {
+        if let Stray::Meant { key } = suggest::stray(&self.schema, name, value) {
+            let variable = suggest::variable(&key);
+            self.told.mistakes.push(Mistake {
+                key,
+                reason: format!("this variable sets nothing; did you mean {variable}?"),
+                origin: Origin::Variable(name.to_owned()),
+            });
+        }
     }
 
     /// The settings that all layers come to. A key whose value is bad keeps its default (in an element of a
@@ -158,18 +208,58 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn wrong(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+        let key = key.into();
+        let origin = self.told.placed(&self.origin, &key);
         self.told.mistakes.push(Mistake {
-            key: key.into(),
+            key,
             reason: reason.into(),
-            origin: self.origin.clone(),
+            origin,
         });
+    }
+
+    fn unknown(&mut self, key: impl Into<String>, section: &str, known: &Table, name: &str) {
+        let meant = suggest::key(self.schema, section, known, name);
+        let variable = matches!(self.origin, Origin::Variable(_));
+        let meant = meant.map(|key| {
+            if variable {
+                suggest::variable(&key)
+            } else {
+                key
+            }
+        });
+        let meant = meant.map_or_else(String::new, |key| format!("; did you mean {key}?"));
+        let names: Vec<_> = known.keys().map(String::as_str).collect();
+        let (names, what) = (
+            names.join(", "),
+            if section.is_empty() { "section" } else { "key" },
+        );
+        let place = if section.is_empty() {
+            "there are"
+        } else {
+            section
+        };
+        let has = if section.is_empty() { "" } else { " has" };
+        self.wrong(key, format!("unknown {what}{meant}; {place}{has} {names}"));
+    }
+
+    /// What is accepted at a key, with its default as the example.
+    fn accepted(&self, known: &Value, key: &str) -> String {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let example = match (&self.origin, known) {
+            (_, Value::String(text)) if text.is_empty() => String::new(),
+            (Origin::Variable(name), Value::String(text)) => format!(", as in {name}={text}"),
+            (Origin::Variable(name), Value::Array(_)) => format!(", as in {name}=a,b"),
+            (Origin::Variable(name), known) => format!(", as in {name}={known}"),
+            (Origin::File { .. } | Origin::Default, known) => format!(", as in {name} = {known}"),
+        };
+        format!("{}{example}", kind_of(known))
     }
 
     fn table(&mut self, known: &Table, table: Table, section: &str) {
         for (name, value) in table {
             let key = joined(section, &name);
             match (known.get(&name), value) {
-                (None, _) => self.wrong(key, unknown(section, known)),
+                (None, _) => self.unknown(key, section, known, &name),
                 (Some(Value::Table(known)), Value::Table(table)) => self.table(known, table, &key),
                 (Some(Value::Table(_)), _) => self.wrong(key, "is a section: must be a table"),
                 (Some(Value::Array(known)), value) if element(known).is_some() => {
@@ -213,7 +303,7 @@ impl Judge<'_> {
         for (name, value) in element {
             let shown = joined(here, &name);
             match known.get(&name) {
-                None => self.wrong(shown, unknown(key, known)),
+                None => self.unknown(shown, key, known, &name),
                 Some(known) => {
                     if self.fits(known, &value, &joined(key, &name), &shown) {
                         usable.insert(name, value);
@@ -228,7 +318,8 @@ impl Judge<'_> {
         let rest = name.strip_prefix(PREFIX).unwrap_or_default();
         let key = rest.to_lowercase().replace("__", ".");
         if rest != rest.to_uppercase() {
-            return self.wrong(key, "unknown key: variables are written in capitals");
+            let reason = format!("unknown key; did you mean {PREFIX}{}?", rest.to_uppercase());
+            return self.wrong(key, reason);
         }
         let Some(value) = value else {
             return self.wrong(key, "is not UTF-8 text");
@@ -250,11 +341,17 @@ impl Judge<'_> {
                             self.take(&key, value);
                         }
                         Some(_) => {}
-                        None => self.wrong(key.clone(), format!("must be {}", kind_of(kind))),
+                        None => {
+                            let accepted = self.accepted(kind, &key);
+                            self.wrong(key.clone(), format!("must be {accepted}"));
+                        }
                     }
                     return;
                 }
-                Some(_) | None => return self.wrong(key, unknown(&section, known)),
+                Some(_) | None => {
+                    let name = name.to_owned();
+                    return self.unknown(key, &section, known, &name);
+                }
             }
         }
         self.wrong(key, "is a section: set its keys one by one");
@@ -263,7 +360,8 @@ impl Judge<'_> {
     /// Whether `value` can stand at `key` (`shown` is its name in messages, with the place in the list).
     fn fits(&mut self, known: &Value, value: &Value, key: &str, shown: &str) -> bool {
         if !same_kind(known, value) {
-            self.wrong(shown, format!("must be {}", kind_of(known)));
+            let accepted = self.accepted(known, key);
+            self.wrong(shown, format!("must be {accepted}"));
             return false;
         }
         let mut tried = Value::Table(self.schema.clone());
@@ -273,7 +371,8 @@ impl Judge<'_> {
         match Settings::deserialize(tried) {
             Ok(_) => true,
             Err(error) => {
-                self.wrong(shown, one_line(error.message()));
+                let accepted = self.accepted(known, key);
+                self.wrong(shown, refusal(error.message(), &accepted));
                 false
             }
         }
@@ -341,17 +440,38 @@ fn parsed(known: &Value, text: &str) -> Option<Value> {
     }
 }
 
-fn unknown(section: &str, known: &Table) -> String {
-    let names: Vec<_> = known.keys().map(String::as_str).collect();
-    let names = names.join(", ");
-    if section.is_empty() {
-        format!("unknown section; there are {names}")
-    } else {
-        format!("unknown key; {section} has {names}")
+/// What serde says of a value, in the words of a file.
+fn refusal(message: &str, accepted: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let choices = message.starts_with("unknown variant");
+    if let (true, Some(given)) = (choices, quoted.next()) {
+        let choices: Vec<_> = quoted.collect();
+        let meant = suggest::nearest(given, choices.iter().copied());
+        let meant = meant.map_or_else(String::new, |choice| format!("; did you mean {choice:?}?"));
+        return format!("{given:?} is none of {}{meant}", choices.join(", "));
     }
+    let range = match message
+        .rsplit_once("expected ")
+        .map(|(_, kind)| kind.trim())
+    {
+        Some("u8") => " from 0 to 255",
+        Some("u32") => " from 0 to 4294967295",
+        Some("i32") => " from -2147483648 to 2147483647",
+        Some("u64" | "usize") => " from 0 on",
+        Some(_) | None => "",
+    };
+    if message.contains("socket address") {
+        let example = accepted.split_once(", ").map_or("", |(_, example)| example);
+        return format!("must be an IP address and a port, {example}");
+    }
+    if range.is_empty() {
+        return format!("{}: must be {accepted}", one_line(message));
+    }
+    let (kind, example) = accepted.split_once(", ").unwrap_or((accepted, ""));
+    format!("must be {kind}{range}, {example}")
 }
 
-fn joined(section: &str, name: &str) -> String {
+pub(super) fn joined(section: &str, name: &str) -> String {
     if section.is_empty() {
         name.to_owned()
     } else {

@@ -186,13 +186,19 @@ fn all_mistakes_of_all_layers_are_in_one_message_with_their_origins() {
     let lines: Vec<_> = message.lines().collect();
     assert_eq!(lines.len(), 4, "{message}");
     assert!(lines[0].starts_with("typo: unknown section"), "{message}");
-    assert!(lines[0].ends_with(&format!("(file {path})")), "{message}");
+    assert!(
+        lines[0].ends_with(&format!("(file {path}, line 1)")),
+        "{message}"
+    );
     assert_eq!(
         lines[1],
-        "limits.deadline_ms: must be a whole number (variable BALANCE_CACHE__LIMITS__DEADLINE_MS)"
+        "limits.deadline_ms: must be a whole number, as in BALANCE_CACHE__LIMITS__DEADLINE_MS=2000 (variable BALANCE_CACHE__LIMITS__DEADLINE_MS)"
     );
     assert!(lines[2].starts_with("auth.mode: "), "{message}");
-    assert!(lines[2].ends_with(&format!("(file {path})")), "{message}");
+    assert!(
+        lines[2].ends_with(&format!("(file {path}, line 3)")),
+        "{message}"
+    );
     assert!(lines[3].starts_with("memory.ttl_ms: "), "{message}");
 }
 
@@ -209,6 +215,84 @@ fn a_file_that_cannot_be_used_is_a_mistake_beside_the_others() {
     assert!(syntax.starts_with("line 3: "), "{syntax}");
     assert!(!syntax.contains("secret"), "{syntax}");
     assert_eq!(syntax.lines().count(), 1, "{syntax}");
+}
+
+#[test]
+fn a_mistake_is_told_with_its_line_the_accepted_form_and_what_may_be_meant() {
+    for (text, line, parts) in [
+        ("[redis]\nurll = \"\"", 2, &["did you mean redis.url?"][..]),
+        ("[reddis]\nurl = \"\"", 1, &["did you mean redis?"]),
+        (
+            "sample_data = false",
+            1,
+            &["did you mean embedded.sample_data?"],
+        ),
+        (
+            "[redis]\nmax_bytes = 1",
+            2,
+            &["did you mean memory.max_bytes?"],
+        ),
+        (
+            "[auth]\n\nmode = \"tokens\"",
+            3,
+            &["none, network, token", "did you mean \"token\"?"],
+        ),
+        (
+            "[memory]\nttl_ms = \"10\"",
+            2,
+            &["a whole number", "ttl_ms = 10000"],
+        ),
+        ("[memory]\nttl_ms = -1", 2, &["from 0 on", "ttl_ms = 10000"]),
+        (
+            "[http]\nlisten = \"3001\"",
+            2,
+            &["an IP address and a port", "\"127.0.0.1:3001\""],
+        ),
+        ("[stale]\nenabled = \"yes\"", 2, &["true or false"]),
+        (
+            "[telemetry]\nlog = \"verbose\"",
+            2,
+            &["off, error, warn, info, debug, trace", "scylla=warn"],
+        ),
+        (
+            "[[assets]]\nid = 1\nname = \"A\"\n[[assets]]\nid = 2\nnam = \"B\"\ndecimals = 1",
+            6,
+            &["assets.name"],
+        ),
+    ] {
+        let said = loaded(text, &[]).unwrap_err().to_string();
+        assert!(said.contains(&format!(", line {line})")), "{text}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{text}: {part} is not in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_can_only_be_meant_for_a_key_is_refused_and_an_unknown_one_is_told() {
+    for name in ["BALANCE_CACHE_REDIS_URL", "balance_cache__redis__url"] {
+        let errors = loaded("", &[(name, "redis://secret")]).unwrap_err();
+        let said = errors.to_string();
+        assert!(
+            said.contains("did you mean BALANCE_CACHE__REDIS__URL?"),
+            "{said}"
+        );
+        assert!(said.contains(name) && !said.contains("secret"), "{said}");
+    }
+    let nested = loaded("", &[("BALANCE_CACHE__REDIS_URL", "x")]).unwrap_err();
+    assert!(
+        nested
+            .to_string()
+            .contains("did you mean BALANCE_CACHE__REDIS__URL?"),
+        "{nested}"
+    );
+    let env = [
+        ("BALANCE_CACHE_IMAGE", "x"),
+        ("BALANCE_CACHE_TOKEN", "t"),
+        ("PATH", "/bin"),
+    ];
+    loaded("", &env).unwrap();
+    assert_eq!(unknown_variables(env), ["BALANCE_CACHE_IMAGE"]);
 }
 
 #[cfg(unix)]

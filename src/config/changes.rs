@@ -1,0 +1,48 @@
+//! Which keys differ between two settings.
+
+use toml::{Table, Value};
+
+use super::Settings;
+
+/// The keys whose values differ, `redis.url`; a list of tables (`assets`) is one key. Never a value: it may be a secret.
+#[must_use]
+pub fn changes(before: &Settings, after: &Settings) -> Vec<String> {
+    let mut keys = Vec::new();
+    if let (Ok(before), Ok(after)) = (Table::try_from(before), Table::try_from(after)) {
+        compare("", &before, &after, &mut keys);
+    }
+    keys
+}
+
+fn compare(section: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
+    for (name, after) in after {
+        let key = super::layers::joined(section, name);
+        match (before.get(name), after) {
+            (Some(Value::Table(before)), Value::Table(after)) => {
+                compare(&key, before, after, keys);
+            }
+            (before, after) if before == Some(after) => {}
+            _ => keys.push(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::defaults;
+
+    #[test]
+    fn keys_that_differ_are_named_and_no_others() {
+        let before = defaults().unwrap();
+        assert_eq!(changes(&before, &before), [""; 0]);
+        let mut after = before.clone();
+        after.assets.pop();
+        "debug".clone_into(&mut after.telemetry.log);
+        after.limits.body_bytes += 1;
+        assert_eq!(
+            changes(&before, &after),
+            ["assets", "limits.body_bytes", "telemetry.log"]
+        );
+    }
+}

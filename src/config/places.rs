@@ -1,0 +1,80 @@
+//! Where each key stands in a file.
+
+use std::collections::HashMap;
+
+use toml::de::{DeTable, DeValue};
+
+/// Lines of keys, counted from 1. Keys as in messages: `redis.url`, `assets[1].name`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(HashMap<String, usize>);
+
+impl Places {
+    /// The lines of all keys of a file; what cannot be read of it has none.
+    pub(super) fn of(text: &str) -> Self {
+        let breaks: Vec<usize> = text
+            .bytes()
+            .enumerate()
+            .filter_map(|(at, byte)| (byte == b'\n').then_some(at))
+            .collect();
+        let mut places = Self::default();
+        let (table, _) = DeTable::parse_recoverable(text);
+        places.add(table.get_ref(), "", &breaks);
+        places
+    }
+
+    /// The line of the key, or of what it is a part of.
+    pub(super) fn line(&self, key: &str) -> Option<usize> {
+        let found = self.0.get(key).copied();
+        found.or_else(|| self.line(key.get(..key.rfind(['.', '['])?)?))
+    }
+
+    fn add(&mut self, table: &DeTable<'_>, section: &str, breaks: &[usize]) {
+        for (name, value) in table {
+            let key = super::layers::joined(section, name.get_ref());
+            self.put(&key, name.span().start, breaks);
+            match value.get_ref() {
+                DeValue::Table(inner) => self.add(inner, &key, breaks),
+                DeValue::Array(elements) => {
+                    for (at, element) in elements.iter().enumerate() {
+                        let key = format!("{key}[{at}]");
+                        self.put(&key, element.span().start, breaks);
+                        if let DeValue::Table(inner) = element.get_ref() {
+                            self.add(inner, &key, breaks);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn put(&mut self, key: &str, offset: usize, breaks: &[usize]) {
+        self.0.insert(key.to_owned(), line_at(breaks, offset));
+    }
+}
+
+fn line_at(breaks: &[usize], offset: usize) -> usize {
+    breaks.partition_point(|at| *at < offset).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_the_line_in_which_it_stands() {
+        let text = "top = 1\n[redis]\n# a comment\nurl = \"\"\n\n[[assets]]\nid = 1\n[[assets]]\nid = 2\nname = \"X\"\n";
+        let places = Places::of(text);
+        for (key, line) in [
+            ("top", 1),
+            ("redis.url", 4),
+            ("assets[0].id", 7),
+            ("assets[1].id", 9),
+            ("assets[1].name", 10),
+            ("assets[1].decimals", 8),
+        ] {
+            assert_eq!(places.line(key), Some(line), "{key}");
+        }
+        assert_eq!(places.line("memory.ttl_ms"), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! "Did you mean": the key, choice or variable that a misspelled one comes closest to.
+
+use toml::{Table, Value};
+
+use super::PREFIX;
+
+/// What variables begin with, in any case.
+const ENVIRONMENT: &str = "BALANCE_CACHE_";
+
+/// Variables that are none of the settings: the token of the command line, and what the tests of this repository read.
+const KNOWN: [&str; 6] = [
+    "BALANCE_CACHE_TOKEN",
+    "BALANCE_CACHE_TEST_",
+    "BALANCE_CACHE_FUZZ_",
+    "BALANCE_CACHE_CHAOS_",
+    "BALANCE_CACHE_BENCH_",
+    "BALANCE_CACHE_SCREENSHOTS",
+];
+
+/// Letters that may differ in a variable that is taken for a misspelled one.
+const DIFFERENCES_MAX: usize = 2;
+
+/// A variable that begins like ours and sets no key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stray {
+    /// Not meant for the settings: known to the tools, made by Kubernetes, or another program's.
+    Foreign,
+    /// So close to the variable of this key that nothing else can be meant.
+    Meant {
+        /// The key, `redis.url`.
+        key: String,
+    },
+    /// Of unknown purpose.
+    Unknown,
+}
+
+/// The one of `candidates` that is spelled most like `given`, if it is alike.
+pub(super) fn nearest<'a>(
+    given: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    let most = (given.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let differences = strsim::damerau_levenshtein(&given, &candidate.to_lowercase());
+            // A word that goes on where the other one ends: `warning`, `urls`.
+            let begins = given.len() > 2 && given.starts_with(candidate);
+            (if begins { 1 } else { differences }, candidate)
+        })
+        .filter(|(differences, _)| *differences <= most)
+        .min_by_key(|(differences, _)| *differences)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The key that `name` in `section` comes closest to: spelled the same but for its signs, in the same section, or of the
+/// same name in another one.
+pub(super) fn key(schema: &Table, section: &str, known: &Table, name: &str) -> Option<String> {
+    let all = keys(schema);
+    let find = |wanted: &dyn Fn(&str) -> bool| all.iter().find(|key| wanted(key)).cloned();
+    let joined = squeezed(&format!("{section}{name}"));
+    let same_letters = find(&|key| squeezed(key) == joined);
+    let beside = || {
+        let nearest = nearest(name, known.keys().map(String::as_str))?;
+        Some(super::layers::joined(section, nearest))
+    };
+    let elsewhere = || find(&|key| key.rsplit('.').next() == Some(name));
+    same_letters.or_else(beside).or_else(elsewhere)
+}
+
+/// All keys that a variable can set.
+pub(super) fn keys(schema: &Table) -> Vec<String> {
+    let sections = schema.iter().filter_map(|(section, value)| match value {
+        Value::Table(keys) => Some((section, keys)),
+        _ => None,
+    });
+    sections
+        .flat_map(|(section, keys)| {
+            let of_values = keys
+                .iter()
+                .filter(|(_, value)| !matches!(value, Value::Array(list) if list.first().is_some_and(Value::is_table)));
+            of_values.map(move |(key, _)| format!("{section}.{key}"))
+        })
+        .collect()
+}
+
+/// The variable that sets a key.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Whether the name begins like ours, in any case.
+pub(super) fn is_like_ours(name: &str) -> bool {
+    name.get(..ENVIRONMENT.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(ENVIRONMENT))
+}
+
+/// What a variable is that begins like ours and does not have the prefix of a setting.
+pub(super) fn stray(schema: &Table, name: &str, value: &str) -> Stray {
+    let rest = name.get(ENVIRONMENT.len()..).unwrap_or_default();
+    if KNOWN.iter().any(|known| name.starts_with(known)) || is_of_kubernetes(rest, value) {
+        return Stray::Foreign;
+    }
+    let given = squeezed(rest);
+    let all = keys(schema);
+    let best = all
+        .iter()
+        .map(|key| (strsim::damerau_levenshtein(&given, &squeezed(key)), key))
+        .filter(|(differences, _)| *differences <= DIFFERENCES_MAX)
+        .min_by_key(|(differences, _)| *differences);
+    match best {
+        Some((_, key)) => Stray::Meant { key: key.clone() },
+        None => Stray::Unknown,
+    }
+}
+
+/// What Kubernetes sets for a service whose name begins with `balance-cache`.
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
+    let address = ["tcp://", "udp://", "sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme));
+    rest.ends_with("SERVICE_HOST")
+        || rest.contains("SERVICE_PORT")
+        || (rest.ends_with("PORT") && address)
+        || ["_TCP", "_UDP", "_SCTP"]
+            .iter()
+            .any(|protocol| rest.contains("PORT_") && rest.contains(protocol))
+}
+
+/// Letters and digits alone, in lower case.
+fn squeezed(text: &str) -> String {
+    let kept = text.chars().filter(|letter| letter.is_alphanumeric());
+    kept.collect::<String>().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DEFAULT;
+
+    #[test]
+    fn a_variable_with_one_underscore_is_taken_for_the_key_that_it_names() {
+        let schema = DEFAULT.parse().unwrap();
+        for (name, key) in [
+            ("BALANCE_CACHE_REDIS_URL", "redis.url"),
+            ("BALANCE_CACHE_REDIS__URL", "redis.url"),
+            ("balance_cache__redis__url", "redis.url"),
+            ("BALANCE_CACHE_REDIS_URI", "redis.url"),
+            ("BALANCE_CACHE_HTTP_LISTN", "http.listen"),
+            ("BALANCE_CACHE_MEMORY_MAX_BYTES", "memory.max_bytes"),
+        ] {
+            let meant = Stray::Meant {
+                key: key.to_owned(),
+            };
+            assert!(is_like_ours(name));
+            assert_eq!(stray(&schema, name, "x"), meant, "{name}");
+        }
+        for (name, value, expected) in [
+            ("BALANCE_CACHE_TOKEN", "bc_x", Stray::Foreign),
+            ("BALANCE_CACHE_PORT", "tcp://10.0.0.1:3001", Stray::Foreign),
+            ("BALANCE_CACHE_SERVICE_HOST", "10.0.0.1", Stray::Foreign),
+            (
+                "BALANCE_CACHE_REDIS_PORT",
+                "tcp://10.0.0.1:6379",
+                Stray::Foreign,
+            ),
+            (
+                "BALANCE_CACHE_PORT_3001_TCP_ADDR",
+                "10.0.0.1",
+                Stray::Foreign,
+            ),
+            ("BALANCE_CACHE_TEST_HITS", "1", Stray::Foreign),
+            ("BALANCE_CACHE_IMAGE", "x", Stray::Unknown),
+        ] {
+            assert_eq!(stray(&schema, name, value), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_is_alike_or_none() {
+        assert_eq!(nearest("urll", ["url", "mode"]), Some("url"));
+        assert_eq!(
+            nearest("tokens", ["none", "network", "token"]),
+            Some("token")
+        );
+        assert_eq!(nearest("qwertz", ["url", "mode"]), None);
+    }
+}
