@@ -44,7 +44,7 @@ pub struct EntryWire {
     /// Which version of it.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     seq: i64,
-    /// Running balance after the event, in raw units.
+    /// Running balance after the event, in raw units: the asset's smallest (with 8 decimals, 920000000000 is "9200" in an answer).
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     avail: i64,
     /// Running hold after the event, in raw units.

@@ -58,7 +58,7 @@ pub struct Wire {
     /// Its new version; needs the asset.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub seq: Option<i64>,
-    /// The new balance in raw units; needs seq and `frozen`.
+    /// The new balance in raw units, the asset's smallest (with 8 decimals, 920000000000 is "9200" in an answer); needs seq and `frozen`.
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub avail: Option<i64>,
     /// The new hold in raw units; needs seq and `avail`.
@@ -109,19 +109,12 @@ impl Notification {
     }
 }
 
-/// One JSON object (serde would take an array of the fields' values too), or what is wrong with it, without the place in a text
-/// that the caller never sees as we do.
+/// One JSON object (serde would take an array of the fields' values too), or what is wrong with it, for its sender.
 pub(super) fn object<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     if !json.trim_start().starts_with('{') {
         return Err("must be an object".to_owned());
     }
-    serde_json::from_str(json).map_err(|error| {
-        let text = error.to_string();
-        text.split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    })
+    super::parse_json(json.as_bytes())
 }
 
 impl From<&Entry> for Notification {
@@ -168,7 +161,14 @@ impl Wire {
             }
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                return Err("avail and frozen go together".to_owned());
+                let (given, missing) = if self.avail.is_some() {
+                    ("avail", "frozen")
+                } else {
+                    ("frozen", "avail")
+                };
+                return Err(format!(
+                    "{missing} is missing: it goes together with {given}"
+                ));
             }
         };
         let said = match (asset, seq, amounts) {
@@ -181,8 +181,8 @@ impl Wire {
             (Some(asset), Some(seq), None) => Said::Seq { asset, seq },
             (Some(asset), None, None) => Said::Asset { asset },
             (None, None, None) => Said::User,
-            (_, None, Some(_)) => return Err("avail and frozen need seq".to_owned()),
-            (None, Some(_), _) => return Err("seq needs asset_id".to_owned()),
+            (_, None, Some(_)) => return Err("seq is missing: avail and frozen need it".to_owned()),
+            (None, Some(_), _) => return Err("asset_id is missing: seq needs it".to_owned()),
         };
         Ok(Notification {
             user,

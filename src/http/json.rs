@@ -19,6 +19,7 @@ use crate::{
     config::Writer,
     domain::{
         Amount, AssetId, Catalogue, Entry, Notification, Said, Seq, Trade, Transaction, UserId,
+        parse_json,
     },
 };
 
@@ -154,7 +155,7 @@ fn one_or_many<T, const MAX: usize>(
         let text = str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
         return Ok(vec![parsed(text.trim_ascii_start(), &parse)?]);
     }
-    let raws = serde_json::from_slice::<Raws<'_, MAX>>(body).map_err(|error| plain(&error))?;
+    let raws = parse_json::<Raws<'_, MAX>>(body)?;
     let mut said: HashMap<Key, (Amount, Amount)> = HashMap::new();
     let mut all = Vec::with_capacity(raws.0.len());
     for (index, raw) in raws.0.into_iter().enumerate() {
@@ -184,7 +185,7 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     if first_byte(body) != Some(b'{') {
         return Err("the body must be a JSON object".to_owned());
     }
-    serde_json::from_slice(body).map_err(|error| plain(&error))
+    parse_json(body)
 }
 
 fn first_byte(body: &[u8]) -> Option<u8> {
@@ -201,15 +202,6 @@ fn ids<const MAX: usize>(raws: &Raws<'_, MAX>) -> Result<Vec<UserId>, String> {
                 .map_err(|malformed| format!("user_ids[{index}]: {malformed}"))
         })
         .collect()
-}
-
-/// What serde says, without the place in the text: elements are named by their index.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }
 
 // === impl Raws ===

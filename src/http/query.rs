@@ -41,7 +41,8 @@ impl Question {
     pub fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut asset, mut min_seq) = (None, None, None);
         for (name, value) in pairs(query) {
-            let (name, value) = (decoded(name)?, decoded(value)?);
+            let name = decoded(name)?;
+            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
             let repeated = match name.as_ref() {
                 "user_id" => {
                     let id = value
@@ -49,9 +50,17 @@ impl Question {
                         .map_err(|malformed| malformed.to_string())?;
                     user.replace(id).is_some()
                 }
-                "asset" => asset.replace(resolved(&value, catalogue)?).is_some(),
+                "asset" => {
+                    let id =
+                        resolved(&value, catalogue).map_err(|wrong| format!("asset: {wrong}"))?;
+                    asset.replace(id).is_some()
+                }
                 "min_seq" => min_seq.replace(floors(&value, catalogue)?).is_some(),
-                _ => return Err(format!("unknown parameter: {name}")),
+                _ => {
+                    return Err(format!(
+                        "unknown parameter: {name}; there are user_id, asset and min_seq"
+                    ));
+                }
             };
             if repeated {
                 return Err(format!("repeated parameter: {name}"));
@@ -72,7 +81,7 @@ impl Question {
 pub fn none(query: Option<&str>) -> Result<(), String> {
     match pairs(query).next() {
         None => Ok(()),
-        Some((name, _)) => Err(format!("unknown parameter: {name}")),
+        Some((name, _)) => Err(format!("unknown parameter: {name}; this route takes none")),
     }
 }
 
@@ -94,11 +103,12 @@ fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
         }
         let (asset, seq) = pair
             .split_once(':')
-            .ok_or("min_seq must be asset:seq, separated by commas")?;
+            .ok_or_else(|| format!("min_seq[{at}] must be asset:seq, separated by commas"))?;
+        let wrong = |what: String| format!("min_seq[{at}]: {what}");
         let seq = seq
             .parse::<Seq>()
-            .map_err(|malformed| format!("min_seq: {malformed}"))?;
-        floors.raise(resolved(asset, catalogue)?, seq);
+            .map_err(|malformed| wrong(malformed.to_string()))?;
+        floors.raise(resolved(asset, catalogue).map_err(wrong)?, seq);
     }
     Ok(floors)
 }
