@@ -10,7 +10,7 @@
 //!
 //! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -165,9 +165,7 @@ impl Applier {
         };
         *count = count.saturating_add(1);
         if let (false, Some(created_at)) = (old, created_at) {
-            let millis = u64::try_from(clock::wall().0.saturating_sub(created_at.0)).unwrap_or(0);
-            self.meters
-                .notification_delay(Duration::from_millis(millis));
+            self.meters.notification_delay(created_at, clock::wall());
         }
     }
 

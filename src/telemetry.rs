@@ -13,6 +13,7 @@ mod ledger;
 pub mod log;
 pub mod recent;
 mod register;
+mod reloads;
 mod sizes;
 pub mod slowest;
 mod sparing;
@@ -38,7 +39,8 @@ use crate::{
 
 pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{
-    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Route, Settled, Via, Window,
+    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Reloaded, Route, Settled, Via,
+    Window,
 };
 pub use sparing::Sparing;
 
@@ -71,7 +73,13 @@ pub struct Meters {
     recent: Mutex<Recent>,
     health: health::Health,
     http: http::Http,
+    reloads: reloads::Reloads,
 }
+
+/// What took longer is a backfill or a wrong clock, and would drown the delays in the histogram's sum.
+const DELAY_MAX: Duration = Duration::from_hours(24);
+/// How far a sender's clock may be ahead.
+const CLOCKS_DIFFER_MILLIS: i64 = 60_000;
 
 const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
 
@@ -209,14 +217,19 @@ impl Meters {
         }
     }
 
-    /// From `created_at` to the effect.
-    pub fn notification_delay(&self, delay: Duration) {
-        self.notification_delay.record(delay);
+    /// A notification that was created at `created_at` has taken effect `now`. A time that is no delay (older than
+    /// [`DELAY_MAX`], or still to come by more than the clocks may differ) is not recorded: it may be any number.
+    pub fn notification_delay(&self, created_at: UnixMillis, now: UnixMillis) {
+        let millis = now.0.saturating_sub(created_at.0);
+        if millis >= CLOCKS_DIFFER_MILLIS.saturating_neg() {
+            let delay = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            record_plausible(&self.notification_delay, delay);
+        }
     }
 
-    /// From the feed's entry to the effect here.
+    /// From the feed's entry to the effect here; not recorded where it is longer than [`DELAY_MAX`].
     pub fn bus_delay(&self, delay: Duration) {
-        self.bus_delay.record(delay);
+        record_plausible(&self.bus_delay, delay);
     }
 
     /// From a notification until a load without the ledger showed it.
@@ -240,6 +253,12 @@ impl Meters {
 impl std::fmt::Debug for Meters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Meters").finish_non_exhaustive()
+    }
+}
+
+fn record_plausible(histogram: &Seconds, delay: Duration) {
+    if delay <= DELAY_MAX {
+        histogram.record(delay);
     }
 }
 
@@ -276,6 +295,28 @@ mod tests {
                 "{line} is not in\n{page}"
             );
         }
+    }
+
+    #[test]
+    fn a_created_at_that_is_no_delay_does_not_spoil_the_histogram() {
+        let meters = Meters::new();
+        let now = UnixMillis(1_765_352_441_955);
+        for created_at in [
+            -5,
+            0,
+            i64::MIN,
+            i64::MAX,
+            now.0 + 600_000,
+            now.0 - 90_000_000,
+        ] {
+            meters.notification_delay(UnixMillis(created_at), now);
+        }
+        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        assert!(has("balance_cache_notification_delay_seconds_count 0"));
+        meters.notification_delay(UnixMillis(now.0 - 250), now);
+        meters.notification_delay(UnixMillis(now.0 + 20), now);
+        assert!(has("balance_cache_notification_delay_seconds_count 2"));
+        assert!(has("balance_cache_notification_delay_seconds_sum 0.25"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     clock,
     diagnosis::{Finding, Part},
     floor::{Freshness, Marks},
-    telemetry::Meters,
+    telemetry::{Meters, Sparing},
     tiers::redis::{
         Redis, Session,
         stream::{Page, StreamId, Tap},
@@ -51,6 +51,7 @@ pub struct Follower {
     redis_is_new: AtomicBool,
     /// Why the feed cannot be followed, though Redis answers.
     trouble: Mutex<Option<Finding>>,
+    gap_log: Sparing,
 }
 
 /// Where it is.
@@ -96,6 +97,7 @@ impl Follower {
             block,
             redis_is_new: AtomicBool::new(false),
             trouble: Mutex::default(),
+            gap_log: Sparing::default(),
         }
     }
 
@@ -186,7 +188,12 @@ impl Follower {
                 Ok(()) => gaps = 0,
                 Err(End::Lost) => return position,
                 Err(End::Gap) => {
-                    tracing::warn!("the feed has a gap: everything held counts for nothing");
+                    if let Some(left_out) = self.gap_log.line() {
+                        tracing::warn!(
+                            lines.left_out = left_out,
+                            "the feed has a gap: everything held counts for nothing"
+                        );
+                    }
                     self.applier.missed();
                     gaps = gaps.saturating_add(1);
                     if gaps > 1 {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::Applier,
-    telemetry::{Applied, Meters, Via},
+    telemetry::{Applied, Meters, Sparing, Via},
     tiers::redis::{
         Redis,
         stream::{Event, Tap},
@@ -26,6 +26,8 @@ const BLOCK: Duration = Duration::from_millis(500);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// How long applying one page may take.
 const APPLY_MAX: Duration = Duration::from_secs(5);
+/// Characters of a reason in the log: it may quote what a producer sent.
+const REASON_MAX_CHARS: usize = 200;
 /// Consumers that have had nothing for this many `claim_idle` are removed.
 const FORGET_AFTER: u32 = 20;
 
@@ -43,6 +45,7 @@ pub struct Consumer {
     name: String,
     claim_idle: Duration,
     trouble: Mutex<Option<&'static str>>,
+    unreadable_log: Sparing,
 }
 
 impl Consumer {
@@ -64,6 +67,7 @@ impl Consumer {
             name,
             claim_idle,
             trouble: Mutex::new(None),
+            unreadable_log: Sparing::default(),
         }
     }
 
@@ -174,11 +178,15 @@ impl Consumer {
             match event.read() {
                 Ok(notification) => notifications.push(notification),
                 Err(reason) => {
-                    tracing::warn!(
-                        stream.id = event.id,
-                        reason,
-                        "a settlement event cannot be read"
-                    );
+                    if let Some(left_out) = self.unreadable_log.line() {
+                        let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
+                        tracing::warn!(
+                            stream.id = event.id,
+                            reason,
+                            lines.left_out = left_out,
+                            "a settlement event cannot be read"
+                        );
+                    }
                     self.meters.notifications(Via::Stream, Applied::Invalid, 1);
                     tap.bury(&self.redis.link.keys.dead(), &event, &reason)
                         .await

@@ -102,6 +102,10 @@ impl Slow {
         took: Duration,
         spent: &Spent,
     ) {
+        // The request's own line tells of a source that failed: one line for each failed read.
+        if matches!(result, Err(Error::Source(_))) {
+            return;
+        }
         let Some(left_out) = self.line(took) else {
             return;
         };

@@ -146,6 +146,18 @@ label! {
 }
 
 label! {
+    /// What became of a reload of the settings.
+    Reloaded {
+        /// All that differed is in force.
+        Done = "done",
+        /// Some keys need a restart.
+        Partial = "partial",
+        /// Nothing was taken: the settings, or what they name, cannot be used.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Which route a request asked for. A label's value is the path, or the part of it that all paths of the route share.
     Route {
         /// One user's balances, by either of its paths.

@@ -32,7 +32,7 @@ impl Ledger {
         };
         let named = catalogue
             .ids()
-            .filter_map(|id| catalogue.get(id).map(|(name, _)| (id, moved(name))));
+            .filter_map(|id| catalogue.get(id).map(|(name, _)| (id, moved(&name))));
         Self {
             transactions: each(Settled::ALL.iter().copied(), |result| {
                 let labels = vec![Label::new("result", result.word())];

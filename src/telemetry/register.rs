@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{
     Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
     health::Health, histogram::Seconds, http::Http, ledger::Ledger, named, recent::Recent,
-    sizes::Sizes, slowest::Slowest,
+    reloads::Reloads, sizes::Sizes, slowest::Slowest,
 };
 use crate::{
     domain::Catalogue,
@@ -129,6 +129,7 @@ impl Meters {
             slowest: Slowest::default(),
             recent: Mutex::new(Recent::new()),
             health: Health::register(),
+            reloads: Reloads::register(),
         }
     }
 }
