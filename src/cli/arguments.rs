@@ -20,12 +20,19 @@ Exit codes: 0 done, 1 it could not be done (or differences, or faults, were foun
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   balance-cache config check --config balance-cache.toml
-  BALANCE_CACHE__REDIS__URL=redis://cache:6379 balance-cache config show";
+  BALANCE_CACHE__REDIS__URL=redis://cache:6379 balance-cache config show
+
+A running service takes tokens, assets, log level and certificates from the same file on SIGHUP (kill -HUP PID).
+
+Exit codes: 0 right, 2 the command line or the settings are wrong.";
 
 const SCHEMA_EXAMPLES: &str = "\
 Examples:
   balance-cache schema apply --config balance-cache.toml
-  balance-cache schema status --config balance-cache.toml && echo built";
+  balance-cache schema status --config balance-cache.toml && echo built
+  balance-cache schema drop-view --yes --config balance-cache.toml
+
+Exit codes: 0 done (status: all is there and built), 1 not, 2 the command line or the settings are wrong.";
 
 const AUTH_EXAMPLES: &str = "\
 Examples:
@@ -76,7 +83,7 @@ The ledger is right; view and table are compared with it. A difference is looked
 then was lag, which is counted and no difference. The embedded ledger is compared with its own current state; its file \
 must not be in use.
 
-Exit codes: 0 the same, 1 differences, 2 it could not be compared.";
+Exit codes: 0 the same, 1 differences or it could not be compared, 2 the command line or the settings are wrong.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -153,8 +160,12 @@ pub(crate) enum SchemaCommand {
     Apply,
     /// Says what is there and how far the view is built; exit code 0 when all of it is.
     Status,
-    /// Drops the view (not the ledger), so that it can be built anew.
-    DropView,
+    /// Drops the view (not the ledger), so that it can be built anew. Names the live instances, which are not ready meanwhile.
+    DropView {
+        /// Does it; without, it only says what it would do.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

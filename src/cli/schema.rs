@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use balance_cache::{
     config::{Settings, SourceKind},
-    source::scylla::schema,
+    source::scylla::schema::{self, Error},
+    tiers::redis::look::Look,
 };
 
 use super::{
     arguments::SchemaCommand,
-    output::{Unable, say},
+    client::Client,
+    output::{Unable, complain, say},
     runtime,
 };
 
@@ -23,18 +25,13 @@ pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode>
     runtime()?.block_on(async {
         match what {
             SchemaCommand::Apply => {
-                say(schema::apply(&settings.scylla, &settings.source)
-                    .await?
-                    .to_string()
-                    .trim_end())?;
+                let applied = schema::apply(&settings.scylla, &settings.source).await;
+                say(applied.map_err(told)?.to_string().trim_end())?;
             }
-            SchemaCommand::DropView => {
-                say(&schema::drop_view(&settings.scylla, &settings.source)
-                    .await?
-                    .to_string())?;
-            }
+            SchemaCommand::DropView { yes } => drop_view(settings, *yes).await?,
             SchemaCommand::Status => {
-                let status = schema::status(&settings.scylla, &settings.source).await?;
+                let status = schema::status(&settings.scylla, &settings.source).await;
+                let status = status.map_err(told)?;
                 say(status.to_string().trim_end())?;
                 return Ok(if status.is_ready() {
                     ExitCode::SUCCESS
@@ -45,4 +42,54 @@ pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode>
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Settings that cannot be used have their own exit code.
+fn told(error: Error) -> anyhow::Error {
+    match error {
+        Error::Setting(bad) => Unable(bad.to_string()).into(),
+        other => other.into(),
+    }
+}
+
+async fn drop_view(settings: &Settings, yes: bool) -> Result<()> {
+    let live = live_instances(settings).await;
+    let keyspace = &settings.scylla.keyspace;
+    if !yes {
+        anyhow::bail!(Unable(format!(
+            "schema drop-view drops user_balances_by_user of keyspace {keyspace}; instances that read it are not ready until \
+             schema apply has built it again. Live instances: {live}. Say --yes to drop it"
+        )));
+    }
+    complain(&format!(
+        "live instances, not ready until the view is built again: {live}"
+    ));
+    let dropped = schema::drop_view(&settings.scylla, &settings.source).await;
+    say(&dropped.map_err(told)?.to_string())
+}
+
+/// The instances that can be seen from here: the one of these settings, and those that follow the settlement stream.
+async fn live_instances(settings: &Settings) -> String {
+    let mut live = Vec::new();
+    if let Ok(here) = Client::new(None, settings.ops.listen, None)
+        && here.get("/livez").await.is_ok()
+    {
+        live.push(format!("{} (of these settings)", here.base()));
+    }
+    if !settings.redis.url.is_empty() {
+        let followers = async { Look::open(&settings.redis).await?.followers().await };
+        match followers.await {
+            Ok(addresses) => live.extend(
+                addresses
+                    .iter()
+                    .map(|address| format!("{address} (follows the settlement stream)")),
+            ),
+            Err(trouble) => live.push(format!("others unknown, Redis cannot be asked ({trouble})")),
+        }
+    }
+    if live.is_empty() {
+        "none seen".to_owned()
+    } else {
+        live.join(", ")
+    }
 }

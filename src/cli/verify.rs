@@ -83,6 +83,11 @@ struct Page<'a> {
     shown: &'a [Difference],
 }
 
+/// It could not be compared: exit code 1, as for differences.
+fn failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
+}
+
 /// Compares.
 pub(crate) fn run(what: &Verify, settings: &Settings) -> Result<ExitCode> {
     let findings = match settings.source.kind {

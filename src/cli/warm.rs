@@ -5,7 +5,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use balance_cache::{config::Settings, domain::UserId, tiers::redis::look::Look};
+use balance_cache::{
+    config::Settings,
+    domain::UserId,
+    tiers::redis::look::{Look, Trouble},
+};
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -85,7 +89,10 @@ async fn recent(settings: &Settings, most: u32) -> Result<Vec<UserId>> {
                       Name them with --users";
         anyhow::bail!(Unable(reason.to_owned()));
     }
-    let told = |error| anyhow::anyhow!("redis: {error}");
+    let told = |trouble| match trouble {
+        Trouble::Setting(reason) => Unable(reason).into(),
+        other => anyhow::anyhow!("redis: {other}"),
+    };
     let look = Look::open(&settings.redis).await.map_err(told)?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     look.recent(most).await.map_err(told)

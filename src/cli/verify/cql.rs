@@ -16,7 +16,7 @@ use balance_cache::{
     domain::{AssetId, Balance, Catalogue, UserId},
     source::{
         Error,
-        scylla::look::{Look, Relation, Stretch},
+        scylla::look::{Look, Relation, Stretch, Trouble},
         scylla::schema::Standing,
     },
 };
@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::{
-    Findings, Progress,
+    Findings, Progress, failed,
     file::catalogue,
     tally::{Kind, Trio},
 };
@@ -56,7 +56,10 @@ struct Job<'a> {
 pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
     let asked = what.users.as_deref().map(users::listed).transpose()?;
     let opened = Look::open(&settings.scylla, &settings.source).await;
-    let look = opened.map_err(|error| Unable(error.to_string()))?;
+    let look = opened.map_err(|trouble| match trouble {
+        Trouble::Setting(reason) => Unable(reason).into(),
+        Trouble::Source(error) => failed(error),
+    })?;
     let total = match &asked {
         Some(users) => u64::try_from(users.len()).unwrap_or(u64::MAX),
         None if what.all => u64::from(STRETCHES),
@@ -72,7 +75,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
         grace: Duration::from_millis(what.grace_ms),
     };
-    let unable = |error: Error| Unable(error.to_string());
+    let unable = failed::<Error>;
     match asked {
         Some(users) => job.users(&users, &mut findings).await?,
         None if what.all => job.everything(&mut findings).await?,
@@ -93,14 +96,10 @@ fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(
     let keyspace = &found.keyspace;
     let stands = |standing: &Standing| matches!(standing, Standing::Table | Standing::View);
     if !found.exists {
-        anyhow::bail!(Unable(format!(
-            "there is no keyspace {keyspace}: see scylla.keyspace"
-        )));
+        anyhow::bail!("there is no keyspace {keyspace}: see scylla.keyspace");
     }
     if !stands(&found.ledger) {
-        let reason =
-            format!("balance_ledger of keyspace {keyspace} is missing, or not as it should be");
-        anyhow::bail!(Unable(reason));
+        anyhow::bail!("balance_ledger of keyspace {keyspace} is missing, or not as it should be");
     }
     let view = stands(&found.view);
     if !view {
@@ -115,9 +114,7 @@ fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(
         );
     }
     if !view && !table {
-        anyhow::bail!(Unable(
-            "there is nothing to compare the ledger with".to_owned()
-        ));
+        anyhow::bail!("there is nothing to compare the ledger with");
     }
     Ok((view, table))
 }
@@ -130,7 +127,7 @@ impl Job<'_> {
                 .buffer_unordered(self.at_once)
                 .try_collect()
                 .await
-                .map_err(|error| Unable(error.to_string()))?;
+                .map_err(failed)?;
             let count = u64::try_from(some.len()).unwrap_or(0);
             findings.tally.users = findings.tally.users.saturating_add(count);
             findings.progress.add(count);
@@ -227,7 +224,7 @@ impl Job<'_> {
             .buffered(self.at_once)
             .try_collect()
             .await
-            .map_err(|error| Unable(error.to_string()))?;
+            .map_err(failed)?;
         for ((first, kind), later) in suspects.into_iter().zip(again) {
             if first.settled(kind, &later) {
                 findings.tally.lag = findings.tally.lag.saturating_add(1);
@@ -273,7 +270,7 @@ impl Job<'_> {
     }
 
     async fn everything(&self, findings: &mut Findings) -> Result<()> {
-        let unable = |error: Error| Unable(error.to_string());
+        let unable = failed::<Error>;
         let ledger = self
             .look
             .stretches(Relation::Ledger, PAGE)
@@ -346,7 +343,7 @@ impl Job<'_> {
             .buffer_unordered(self.at_once)
             .try_collect()
             .await
-            .map_err(|error| Unable(error.to_string()))?;
+            .map_err(failed)?;
         // Each place has its turn: what both show is not counted twice.
         let of_it = |trio: Trio| match relation {
             Relation::View => Trio {

@@ -9,8 +9,8 @@ use balance_cache::{
     source::embedded::look::{Look, Pair, Trouble},
 };
 
-use super::{Findings, Progress, tally::Trio};
-use crate::cli::{arguments::Verify, output::Unable, users};
+use super::{Findings, Progress, failed, tally::Trio};
+use crate::cli::{arguments::Verify, users};
 
 /// Pairs of one step.
 const STEP: usize = 1000;
@@ -23,9 +23,9 @@ pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
             Trouble::InUse => ". Stop it, or compare a copy that was made while it was stopped",
             Trouble::Missing | Trouble::Unclean | Trouble::Unreadable(_) => "",
         };
-        Unable(format!("{}: {trouble}{more}", path.display()))
+        failed(format!("{}: {trouble}{more}", path.display()))
     })?;
-    let unable = |error: balance_cache::source::Error| Unable(error.to_string());
+    let unable = failed::<balance_cache::source::Error>;
     let asked: Option<HashSet<UserId>> = asked.map(HashSet::from_iter);
     let catalogue = catalogue(settings)?;
     let progress = Progress::new("comparing", look.count().map_err(unable)?);

@@ -113,8 +113,7 @@ impl Trio {
     /// In words, with amounts as people write them.
     pub(super) fn difference(&self, kind: Kind, catalogue: &Catalogue) -> Difference {
         let known = catalogue.get(self.asset);
-        let asset = known.map_or_else(|| self.asset.to_string(), |(name, _)| name.to_owned());
-        let decimals = known.map_or(0, |(_, decimals)| decimals);
+        let (asset, decimals) = known.unwrap_or_else(|| (self.asset.to_string(), 0));
         let row = |row: Option<Balance>| {
             row.map_or_else(
                 || "nothing".to_owned(),

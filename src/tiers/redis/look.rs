@@ -275,6 +275,22 @@ impl Look {
         })
     }
 
+    /// The addresses of those who wait for entries of a stream as consumers of a group: instances of this service, as a rule.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn followers(&self) -> Result<Vec<String>, Trouble> {
+        let clients: String = self.one(&["CLIENT", "LIST"]).await?;
+        let followers = clients.lines().filter_map(|client| {
+            let mut fields = client.split(' ');
+            let address = fields.find_map(|field| field.strip_prefix("addr="))?;
+            fields
+                .any(|field| field == "cmd=xreadgroup")
+                .then(|| address.to_owned())
+        });
+        Ok(followers.collect())
+    }
+
     async fn length(&self, stream: &str) -> Result<u64, Trouble> {
         match self.one::<u64>(&["XLEN", stream]).await {
             Err(Trouble::Found(finding)) if finding.code == Code::RedisWrongType => {
