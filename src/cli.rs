@@ -1,5 +1,5 @@
-//! What can be asked on the command line, and what is printed. Exit codes: 0 done, 1 it could not be done, 2 the settings or
-//! the command line are wrong, or (for `verify`) nothing could be compared.
+//! What can be asked on the command line, and what is printed. Exit codes of every subcommand: 0 done, 1 it could not be done
+//! (or differences, or faults, were found), 2 the settings or the command line are wrong.
 //!
 //! `get`, `verify` and `doctor` look at the parts from outside and write nowhere; what they look through is `look` in
 //! `tiers::redis`, `source::scylla` and `source::embedded`. Foreign crates of the command line alone: clap in
@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod schema;
 mod serve;
+mod signals;
 mod trace;
 mod users;
 mod verify;
@@ -51,13 +52,22 @@ pub(crate) fn run() -> ExitCode {
     let settings = match config::load(config.as_deref(), config::environment()) {
         Ok(settings) => settings,
         Err(errors) => {
-            complain(&format!("the settings are wrong:\n{errors}"));
+            match command {
+                Command::Serve => serve::refuse(&errors),
+                _ => complain(&format!("the settings are wrong:\n{errors}")),
+            }
             return ExitCode::from(2);
         }
     };
     finish_with(match command {
-        Command::Serve => done(serve::serve(settings)),
+        Command::Serve => serve::serve(settings, config.as_deref()),
         Command::Config(ConfigCommand::Check) => {
+            for variable in config::unknown_variables(config::environment()) {
+                complain(&format!(
+                    "the variable {variable} begins like a setting and is none; a setting is {PREFIX}SECTION__KEY",
+                    PREFIX = config::PREFIX
+                ));
+            }
             let advice = config::advice_block(&config::advice(&settings));
             let advice = advice.map(|block| format!("; they could hurt:\n{block}"));
             done(say(&format!(

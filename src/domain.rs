@@ -12,6 +12,8 @@ mod change;
 mod entry;
 mod floors;
 mod ids;
+mod json_text;
+mod live_catalogue;
 mod notification;
 mod posting;
 mod receipt;
@@ -20,11 +22,13 @@ mod transaction;
 
 pub use amount::Amount;
 pub use balance::{Balance, Snapshot, Word, takes_place};
-pub use catalogue::{Asset, Catalogue, CatalogueError, Symbol};
+pub use catalogue::{Asset, CatalogueError, CatalogueTable, Symbol};
 pub use change::BalanceChange;
 pub use entry::{Entry, EntryWire};
 pub use floors::Floors;
 pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};
+pub use json_text::parse_json;
+pub use live_catalogue::Catalogue;
 pub use notification::{Notification, Said, Wire};
 pub use posting::{Change, Head, PostedBalance, Reason, Refusal};
 pub use receipt::{

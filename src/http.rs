@@ -108,7 +108,7 @@ pub struct Options {
     /// The wall clock, for `Age`.
     pub wall: fn() -> UnixMillis,
     /// What `/openapi.json` says: [`openapi`], with the operators' routes.
-    pub openapi: Bytes,
+    pub openapi: openapi::Document,
 }
 
 /// A body on its way out: ours, or the router's.
@@ -134,7 +134,7 @@ struct Api<B> {
     elements: Elements,
     ids: RequestIds,
     wall: fn() -> UnixMillis,
-    openapi: Bytes,
+    openapi: openapi::Document,
     log: Sparing,
 }
 

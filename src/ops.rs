@@ -18,7 +18,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{
     HeaderValue, Request, StatusCode,
@@ -34,6 +33,7 @@ use crate::{
     http::{
         Body, HostError, Hosts, NOSNIFF, REQUEST_ID, RequestIds, cross_origin,
         listener::{Answers, Reason, Refusal, Says},
+        openapi::Document,
     },
     telemetry::{HttpStatus, Meters, Route},
 };
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// Over these facts; `id_prefix` is random, `hosts` are the names of this listener, `openapi` is the description for this listener.
     #[must_use]
-    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, hosts: Hosts, openapi: Bytes) -> Self {
+    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, hosts: Hosts, openapi: Document) -> Self {
         let json = || HeaderValue::from_static("application/json");
         let described = async move || {
             (
@@ -85,7 +85,7 @@ impl Service {
                     (CONTENT_TYPE, json()),
                     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
                 ],
-                openapi.clone(),
+                openapi.get(),
             )
         };
         let router = Router::new()
@@ -254,7 +254,7 @@ mod tests {
             Arc::new(Fake(readiness, Meters::new())),
             7,
             Hosts::Any,
-            Bytes::from_static(b"{}"),
+            Document::from(bytes::Bytes::from_static(b"{}")),
         );
         let request = Request::builder()
             .method(method)

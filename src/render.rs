@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 pub use held::Held;
 
-use crate::domain::{Balance, Catalogue, Snapshot};
+use crate::domain::{Balance, CatalogueTable, Snapshot};
 
 const HEAD: &str = r#"{"status":0,"msg":"ok","data":"#;
 const TAIL: &str = "}";
@@ -22,7 +22,7 @@ const TAG_BYTES: usize = 18;
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The whole body of a single read: envelope and balances.
-fn text(catalogue: &Catalogue, snapshot: &Snapshot) -> String {
+fn text(catalogue: &CatalogueTable, snapshot: &Snapshot) -> String {
     let balances = snapshot.balances();
     let mut text = String::with_capacity(
         balances
@@ -44,7 +44,7 @@ fn text(catalogue: &Catalogue, snapshot: &Snapshot) -> String {
     text
 }
 
-fn push_balance(text: &mut String, catalogue: &Catalogue, balance: &Balance) {
+fn push_balance(text: &mut String, catalogue: &CatalogueTable, balance: &Balance) {
     let known = catalogue.get(balance.asset);
     let decimals = known.map_or(0, |(_, decimals)| decimals);
     let mut digits = itoa::Buffer::new();
@@ -93,7 +93,7 @@ fn entity_tag(body: &[u8]) -> [u8; TAG_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Amount, Asset, AssetId, Seq, UnixMillis};
+    use crate::domain::{Amount, Asset, AssetId, Catalogue, Seq, UnixMillis};
 
     fn balance(asset: i32, avail: i64, said_at: i64) -> Balance {
         Balance {

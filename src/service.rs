@@ -7,19 +7,24 @@ mod advice;
 mod assembled;
 pub mod descriptors;
 mod readiness;
+mod reload;
 mod shown;
 mod user_lookup;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::reload::Reloader;
 
 use self::{assembled::Assembled, descriptors::Connections};
 use crate::{
     audit::Auditor,
     clock,
     config::{AuthMode, Settings},
+    domain::Catalogue,
     http::{
         self, Hosts, Options,
         auth::Auth,
@@ -27,7 +32,7 @@ use crate::{
     },
     ops::{self, openapi::Documents},
     source::scylla::Scylla,
-    telemetry::traces,
+    telemetry::{log::FilterHandle, traces},
 };
 
 /// How often gauges are set, and what was counted is put beside what was counted before.
@@ -46,6 +51,7 @@ pub struct Service {
     operators: Listening,
     parts: Arc<Assembled>,
     auth: Auth,
+    documents: Documents,
     scylla: Option<Arc<Scylla>>,
     auditor: Option<Auditor>,
     shutdown: CancellationToken,
@@ -67,9 +73,13 @@ impl Service {
         })?;
         let work = TaskTracker::new();
         let (parts, scylla, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
+        let api = Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?;
+        let operators = Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?;
+        let described = described(&settings, &parts.catalogue);
         Ok(Self {
-            api: Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?,
-            operators: Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?,
+            documents: Documents::new(&described, api.address(), operators.address()),
+            api,
+            operators,
             settings,
             parts: Arc::new(parts),
             auth,
@@ -87,6 +97,19 @@ impl Service {
         (self.api.address(), self.operators.address())
     }
 
+    /// What reloads this service's settings while it runs; `log` is the logger's filter, where it is to be replaced too.
+    #[must_use]
+    pub fn reloader(&self, log: Option<FilterHandle>) -> Reloader {
+        Reloader {
+            in_force: Mutex::new(self.settings.clone()),
+            parts: Arc::clone(&self.parts),
+            auth: self.auth.clone(),
+            scylla: self.scylla.clone(),
+            documents: self.documents.clone(),
+            log,
+        }
+    }
+
     /// Serves until the token is cancelled, then drains.
     pub async fn run(self) {
         let Self {
@@ -95,6 +118,7 @@ impl Service {
             operators,
             parts,
             auth,
+            documents,
             scylla,
             auditor,
             shutdown,
@@ -112,20 +136,11 @@ impl Service {
             header_timeout: settings.limits.header_timeout_ms.0,
             drain: settings.limits.drain_ms.0,
         };
-        let described = http::openapi::document(
-            &parts.catalogue,
-            settings.writer(),
-            settings.auth.mode == AuthMode::Token,
-        );
-        let documents = Documents::new(&described, api.address(), operators.address());
-        let hosts = |listen: SocketAddr| match settings.auth.mode {
-            AuthMode::None => Hosts::Local(listen.ip()),
-            AuthMode::Network | AuthMode::Token => Hosts::Any,
-        };
-        let hosts_of_operators = hosts(operators.address());
+        let mode = settings.auth.mode;
+        let hosts_of_operators = hosts(mode, operators.address());
         let options = Options {
             auth,
-            hosts: hosts(api.address()),
+            hosts: hosts(mode, api.address()),
             catalogue: Arc::clone(&parts.catalogue),
             deadline: settings.limits.deadline_ms.0,
             body_bytes: settings.limits.body_bytes,
@@ -167,6 +182,20 @@ impl Service {
         // The last spans are sent by a thread that has to be waited for.
         drop(tokio::task::spawn_blocking(traces::finish).await);
     }
+}
+
+/// The names under which a listener may be asked.
+fn hosts(mode: AuthMode, listen: SocketAddr) -> Hosts {
+    match mode {
+        AuthMode::None => Hosts::Local(listen.ip()),
+        AuthMode::Network | AuthMode::Token => Hosts::Any,
+    }
+}
+
+/// The description of the API under these settings.
+fn described(settings: &Settings, catalogue: &Catalogue) -> serde_json::Value {
+    let token = settings.auth.mode == AuthMode::Token;
+    http::openapi::document(catalogue, settings.writer(), token)
 }
 
 fn told(error: Option<impl fmt::Display>) -> Error {

@@ -1,64 +1,102 @@
-//! `serve`: starts the service, says where it listens, and waits for the signals that end it.
+//! `serve`: starts the service, says where it listens, and waits for the signals that reload its settings or end it.
+//!
+//! With `telemetry.format = "json"` every line of it is JSON: what is printed at the start, log lines, and the error that
+//! ends it.
 
-use anyhow::{Context, Result};
-use balance_cache::{
-    config::{AuthMode, Settings, SourceKind},
-    service::Service,
-    telemetry,
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use anyhow::Result;
+use balance_cache::{
+    config::{self, AuthMode, Errors, LogFormat, Settings, SourceKind},
+    service::{Reloader, Service},
+    telemetry::log,
+};
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::{output::say, runtime};
+use super::{
+    output::{complain, say},
+    runtime,
+    signals::{Signals, hangups},
+};
 
-/// Serves until a signal comes.
-pub(crate) fn serve(settings: Settings) -> Result<()> {
+/// Serves until a signal comes. `file` is read again on SIGHUP.
+pub(crate) fn serve(settings: Settings, file: Option<&Path>) -> Result<ExitCode> {
+    let format = settings.telemetry.format;
+    match run(settings, file.map(Path::to_owned)) {
+        Err(error) if format == LogFormat::Json => {
+            log::in_json(std::io::stderr, || {
+                tracing::error!(error = format!("{error:#}"), "balance-cache ends");
+            });
+            Ok(ExitCode::FAILURE)
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Tells why there is no service, in the form of log lines that the settings ask for.
+pub(crate) fn refuse(errors: &Errors) {
+    match errors.log_format() {
+        LogFormat::Json => log::in_json(std::io::stderr, || {
+            for mistake in errors.mistakes() {
+                tracing::error!(config.mistake = %mistake, "the settings are wrong");
+            }
+        }),
+        LogFormat::Text => complain(&format!("the settings are wrong:\n{errors}")),
+    }
+}
+
+fn run(settings: Settings, file: Option<PathBuf>) -> Result<()> {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
-    telemetry::log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
+    let filter = log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
     runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;
+        let hangups = hangups()?;
+        for variable in config::unknown_variables(config::environment()) {
+            tracing::warn!(variable, "this variable begins like a setting and is none");
+        }
         let greeting = Greeting::of(&settings);
         let service = Service::open(settings, shutdown.clone())?;
         greeting.print(service.addresses())?;
+        let reloader = Arc::new(service.reloader(Some(filter)));
         let run = service.run();
         tokio::pin!(run);
         tokio::select! {
             () = &mut run => return Ok(()),
-            () = signals.next() => {
+            () = reload_on(hangups, &reloader, file) => {}
+            () = signals.end() => {
                 tracing::info!("stopping: a second signal ends at once");
                 shutdown.cancel();
             }
         }
         tokio::select! {
             () = run => {}
-            () = signals.next() => anyhow::bail!("ended by a second signal"),
+            () = signals.end() => anyhow::bail!("ended by a second signal"),
         }
         Ok(())
     })
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let of = |kind| signal(kind).context("signals cannot be waited for");
-        Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+/// Reads the settings again whenever SIGHUP comes, from where they came at the start.
+async fn reload_on(mut hangups: Signal, reloader: &Arc<Reloader>, file: Option<PathBuf>) {
+    while hangups.recv().await.is_some() {
+        let (reloader, file) = (Arc::clone(reloader), file.clone());
+        // Files are read: not on a thread that serves.
+        let reload = tokio::task::spawn_blocking(move || {
+            reloader.reload(config::load(file.as_deref(), config::environment()));
+        });
+        if reload.await.is_err() {
+            tracing::error!("reloading the settings met a bug");
         }
     }
+    // The runtime is gone only after this.
+    std::future::pending().await
 }
 
 /// What is printed at the start: what to open, and what to try.
@@ -66,6 +104,7 @@ struct Greeting {
     source: String,
     redis: bool,
     token: bool,
+    format: LogFormat,
 }
 
 impl Greeting {
@@ -84,6 +123,7 @@ impl Greeting {
             source,
             redis: !settings.redis.url.is_empty(),
             token: settings.auth.mode == AuthMode::Token,
+            format: settings.telemetry.format,
         }
     }
 
@@ -93,6 +133,22 @@ impl Greeting {
         } else {
             "memory (no Redis: this is the only instance)"
         };
+        if self.format == LogFormat::Json {
+            log::in_json(std::io::stdout, || {
+                tracing::info!(
+                    version = env!("CARGO_PKG_VERSION"),
+                    tiers,
+                    source = self.source,
+                    api = %format_args!("http://{api}"),
+                    documentation = %format_args!("http://{api}/docs"),
+                    dashboard = %format_args!("http://{operators}/dashboard"),
+                    readiness = %format_args!("http://{operators}/readyz"),
+                    metrics = %format_args!("http://{operators}/metrics"),
+                    "balance-cache is starting"
+                );
+            });
+            return Ok(());
+        }
         let token = if self.token {
             " -H 'Authorization: Bearer …'"
         } else {

@@ -126,7 +126,7 @@ impl Seen {
 
     fn name(&self, asset: AssetId) -> String {
         let known = self.catalogue.get(asset);
-        known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
+        known.map_or_else(|| asset.to_string(), |(name, _)| name)
     }
 
     /// Every asset that somebody holds, or that has a floor.

@@ -1,4 +1,4 @@
-//! Which assets and symbols there are: one table for readers and writers.
+//! Which assets and symbols there are: one table for readers and writers. [`super::Catalogue`] holds the one in force.
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,14 +42,14 @@ pub struct CatalogueError {
     pub reason: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     id: AssetId,
     name: String,
     decimals: u8,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Market {
     id: i32,
     base: AssetId,
@@ -57,15 +57,15 @@ struct Market {
 }
 
 /// The assets and symbols of one deployment. Sorted by asset id.
-#[derive(Debug, Clone, Default)]
-pub struct Catalogue {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CatalogueTable {
     known: Vec<Known>,
     by_name: HashMap<String, AssetId>,
     markets: HashMap<String, Market>,
 }
 
-impl Catalogue {
-    /// The catalogue, checked.
+impl CatalogueTable {
+    /// The table, checked.
     ///
     /// # Errors
     /// Everything that is wrong with it, not the first thing only.
@@ -224,6 +224,29 @@ impl Catalogue {
             .map(|market| (market.id, market.base, market.quote))
     }
 
+    /// What a running process must not take over from `next`, because amounts or names would change their meaning:
+    /// another scale of an asset, a name that moves to another asset, another base or quote of a symbol.
+    #[must_use]
+    pub fn unsafe_changes(&self, next: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        for Known { id, name, decimals } in &self.known {
+            if let Some((_, other)) = next.get(*id).filter(|(_, other)| other != decimals) {
+                found.push(format!("decimals of {name} ({decimals} to {other})"));
+            }
+            if let Some(other) = next.by_name.get(name).filter(|other| *other != id) {
+                found.push(format!("the id of {name} ({id} to {other})"));
+            }
+        }
+        let mut symbols: Vec<_> = self.markets.iter().collect();
+        symbols.sort_by_key(|(name, _)| name.as_str());
+        for (name, market) in symbols {
+            if next.markets.get(name).is_some_and(|other| other != market) {
+                found.push(format!("the symbol {name}"));
+            }
+        }
+        found
+    }
+
     /// What `quantity` of the symbol's base costs at `price`: both raw, the price in quote units per whole base unit.
     /// None where it does not fit in 64 bits, or the symbol is unknown. What is left below one raw unit is cut off.
     #[must_use]
@@ -279,8 +302,8 @@ mod tests {
         }
     }
 
-    fn seeds() -> Catalogue {
-        Catalogue::new(
+    fn seeds() -> CatalogueTable {
+        CatalogueTable::new(
             &[asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8)],
             &[
                 symbol(1, "BTC_USDT", "BTC", "USDT"),
@@ -313,7 +336,7 @@ mod tests {
             symbol(1, "ETH_USDT", "ETH", "USDT"),
         ];
         let assets = [asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8)];
-        let errors = Catalogue::new(&assets, &twice).unwrap_err();
+        let errors = CatalogueTable::new(&assets, &twice).unwrap_err();
         assert_eq!(
             errors
                 .iter()
@@ -321,6 +344,29 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["symbols[1].id"]
         );
+    }
+
+    #[test]
+    fn what_would_change_the_meaning_of_an_amount_or_a_name_is_found() {
+        let with = |assets: &[Asset], symbols: &[Symbol]| {
+            let next = CatalogueTable::new(assets, symbols).unwrap();
+            seeds().unsafe_changes(&next)
+        };
+        let (btc, usdt, eth) = (asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8));
+        let harmless = [btc.clone(), usdt.clone(), asset(4, "XAU", 3)];
+        assert_eq!(with(&harmless, &[]), [""; 0], "one less, and one more");
+        let renamed = [asset(1, "XBT", 8), usdt.clone()];
+        assert_eq!(
+            with(&renamed, &[]),
+            [""; 0],
+            "another name of the same asset"
+        );
+        let scaled = [asset(1, "BTC", 6), usdt.clone(), eth.clone()];
+        assert_eq!(with(&scaled, &[]), ["decimals of BTC (8 to 6)"]);
+        let moved = [asset(3, "BTC", 8), usdt.clone()];
+        assert_eq!(with(&moved, &[]), ["the id of BTC (1 to 3)"]);
+        let symbols = [symbol(1, "BTC_USDT", "ETH", "USDT")];
+        assert_eq!(with(&[btc, usdt, eth], &symbols), ["the symbol BTC_USDT"]);
     }
 
     #[test]
@@ -350,7 +396,7 @@ mod tests {
             asset(5, "X", 1),
             asset(5, "X", 1),
         ];
-        let keys: Vec<_> = Catalogue::new(&assets, &[])
+        let keys: Vec<_> = CatalogueTable::new(&assets, &[])
             .unwrap_err()
             .into_iter()
             .map(|error| error.key)

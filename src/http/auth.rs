@@ -5,6 +5,9 @@
 //!
 //! **Deliberately absent**: users. A token may read every user; telling users apart is its holder's business.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -14,12 +17,16 @@ use crate::config::{self, AuthMode, Scope};
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 
-/// The rules of one deployment.
+/// The rules of one deployment. Clones share the tokens.
 #[derive(Debug, Clone)]
 pub struct Auth {
     /// None: everybody may ask everything (`none` and `network`).
-    tokens: Option<Vec<Known>>,
+    tokens: Option<Arc<ArcSwap<Vec<Known>>>>,
 }
+
+/// Tokens that are checked and not in force yet.
+#[derive(Debug)]
+pub struct Tokens(Vec<Known>);
 
 #[derive(Debug, Clone)]
 struct Known {
@@ -33,22 +40,17 @@ impl Auth {
     /// # Errors
     /// The index of a token whose `sha256` is not 64 hexadecimal digits.
     pub fn new(settings: &config::Auth) -> Result<Self, usize> {
-        match settings.mode {
-            AuthMode::None | AuthMode::Network => Ok(Self { tokens: None }),
-            AuthMode::Token => settings
-                .tokens
-                .iter()
-                .enumerate()
-                .map(|(at, token)| {
-                    Ok(Known {
-                        digest: digest_of_hex(&token.sha256).ok_or(at)?,
-                        scopes: token.scopes.iter().fold(0, |all, one| all | bit(*one)),
-                    })
-                })
-                .collect::<Result<_, _>>()
-                .map(|tokens| Self {
-                    tokens: Some(tokens),
-                }),
+        let tokens = match settings.mode {
+            AuthMode::None | AuthMode::Network => None,
+            AuthMode::Token => Some(Arc::new(ArcSwap::from_pointee(Tokens::new(settings)?.0))),
+        };
+        Ok(Self { tokens })
+    }
+
+    /// From here on these tokens are known and no others. Without effect where no tokens are asked for.
+    pub fn replace(&self, tokens: Tokens) {
+        if let Some(known) = &self.tokens {
+            known.store(Arc::new(tokens.0));
         }
     }
 
@@ -67,7 +69,7 @@ impl Auth {
         let token = bearer(fields).ok_or(Failure::Unauthenticated)?;
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(token).into();
         let (mut known, mut scopes) = (Choice::from(0), 0_u8);
-        for token in tokens {
+        for token in tokens.load().iter() {
             let same = token.digest.ct_eq(&digest);
             known |= same;
             scopes |= u8::conditional_select(&0, &token.scopes, same);
@@ -79,6 +81,23 @@ impl Auth {
         } else {
             Ok(())
         }
+    }
+}
+
+impl Tokens {
+    /// The tokens that are configured.
+    ///
+    /// # Errors
+    /// The index of a token whose `sha256` is not 64 hexadecimal digits.
+    pub fn new(settings: &config::Auth) -> Result<Self, usize> {
+        let known = |(at, token): (usize, &config::Token)| {
+            Ok(Known {
+                digest: digest_of_hex(&token.sha256).ok_or(at)?,
+                scopes: token.scopes.iter().fold(0, |all, one| all | bit(*one)),
+            })
+        };
+        let known = settings.tokens.iter().enumerate().map(known);
+        known.collect::<Result<_, _>>().map(Self)
     }
 }
 

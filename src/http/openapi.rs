@@ -7,7 +7,7 @@
 //! **Invariants.** Every route of the router is described, and only those; every failure shows the status, code, headers
 //! and message that a client gets. Nothing secret goes in: anybody may read it.
 //!
-//! **Limits.** Made once, at start.
+//! **Limits.** Made at start, and again when a reload changes the assets ([`Document`]).
 //!
 //! **Deliberately absent**: HEAD (it is GET without a body), and the operators' routes, which `ops` adds.
 
@@ -17,6 +17,10 @@ mod operations;
 mod samples;
 pub(super) mod shapes;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema;
 
@@ -38,7 +42,31 @@ pub use super::routes::OPENAPI as PATH;
 
 const ABOUT: &str = "What does a user have? Answers come from memory, Redis or the ledger, and say which (`Cache-Status`). \
 Success and failure have one envelope: `status` is 0 and `data` is there, or `status` is the code of the failure and `data` is null. \
-Amounts are exact decimals in strings. Numbers go up to 2⁶³−1: read them with 64 bits, and write them without a fraction. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
+Amounts that are read are exact decimals of whole units, in strings; amounts that are sent are raw units, whole numbers of the asset's smallest unit: \
+with 8 decimals, 920000000000 is sent and \"9200\" is read. Numbers go up to 2⁶³−1: read them with 64 bits, and write them without a fraction. HEAD is GET without a body. Another path is 404 (`4041`), another method 405 (`4051`, `Allow`).";
+
+/// A rendered description that can be replaced while it is served. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Document(Arc<ArcSwap<Bytes>>);
+
+impl Document {
+    /// The description in force.
+    #[must_use]
+    pub fn get(&self) -> Bytes {
+        Bytes::clone(&self.0.load())
+    }
+
+    /// Serves another one from here on.
+    pub fn replace(&self, document: Bytes) {
+        self.0.store(Arc::new(document));
+    }
+}
+
+impl From<Bytes> for Document {
+    fn from(document: Bytes) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(document)))
+    }
+}
 
 /// The description of the API with these assets and this writer of seqs, where a token is needed or not.
 #[must_use]
@@ -213,7 +241,7 @@ fn headers() -> Value {
 fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
     let seqs = up_to(&Seq::MAX.to_string());
     let any = up_to(&AssetId::MAX.to_string());
-    let (names, numbers): (Vec<&str>, Vec<AssetId>) = catalogue
+    let (names, numbers): (Vec<String>, Vec<AssetId>) = catalogue
         .ids()
         .filter_map(|id| catalogue.get(id).map(|(name, _)| (name, id)))
         .unzip();

@@ -110,7 +110,7 @@ async fn balance<B: Backend>(State(api): State<Shared<B>>, request: Request) -> 
 }
 
 async fn openapi<B: Backend>(State(api): State<Shared<B>>) -> Response<Body> {
-    docs::with_headers("application/json", api.openapi.clone())
+    docs::with_headers("application/json", api.openapi.get())
 }
 
 async fn batch<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {

@@ -98,7 +98,7 @@ impl Asked {
             body_wait: Duration::from_millis(200),
             id_prefix: 0xabc,
             wall: || UnixMillis(NOW),
-            openapi: Bytes::from_static(b"{}"),
+            openapi: super::openapi::Document::from(Bytes::from_static(b"{}")),
         };
         Service::new(Arc::clone(fake), options)
     }

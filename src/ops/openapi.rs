@@ -10,26 +10,40 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::Readiness;
-use crate::http::openapi;
+use crate::http::openapi::{self, Document};
 
 /// The rendered document, for either listener.
 #[derive(Debug, Clone)]
 pub struct Documents {
     /// For who asks where clients ask.
-    pub api: Bytes,
+    pub api: Document,
     /// For who asks where operators ask.
-    pub operators: Bytes,
+    pub operators: Document,
+    api_at: SocketAddr,
+    operators_at: SocketAddr,
 }
 
 impl Documents {
     /// The description of the API and of the operators' routes; where each listens.
     #[must_use]
     pub fn new(api: &Value, api_at: SocketAddr, operators_at: SocketAddr) -> Self {
+        let documents = Self {
+            api: Document::default(),
+            operators: Document::default(),
+            api_at,
+            operators_at,
+        };
+        documents.replace(api);
+        documents
+    }
+
+    /// Another description of the API, on both listeners.
+    pub fn replace(&self, api: &Value) {
         let here = || json!({"url": "/", "description": "where this document came from"});
-        Self {
-            api: merged(api, &here(), &server("the operators' port", operators_at)),
-            operators: merged(api, &server("the API's port", api_at), &here()),
-        }
+        let operators = server("the operators' port", self.operators_at);
+        self.api.replace(merged(api, &here(), &operators));
+        let clients = server("the API's port", self.api_at);
+        self.operators.replace(merged(api, &clients, &here()));
     }
 }
 

@@ -265,7 +265,7 @@ impl Reader {
             let beyond: Vec<_> = wanted
                 .iter()
                 .copied()
-                .filter(|asset| self.catalogue.get(*asset).is_none())
+                .filter(|asset| !self.catalogue.has(*asset))
                 .collect();
             let more = self.source.latest_counting(user, &beyond, cost);
             let (loaded, more) = futures::try_join!(load, more)?;

@@ -43,7 +43,9 @@ impl Held {
     /// was said: of a user, or an asset, with nothing.
     #[must_use]
     pub fn new(catalogue: &Catalogue, snapshot: &Snapshot, heard_at: UnixMillis) -> Self {
-        let text = text(catalogue, snapshot);
+        // One table for text and notes: the amounts are read back by what the notes say of the decimals.
+        let catalogue = catalogue.now();
+        let text = text(&catalogue, snapshot);
         let (tag, len) = (entity_tag(text.as_bytes()), text.len());
         let said_at = snapshot.oldest_said_at().unwrap_or(heard_at);
         let mut piece = text.into_bytes();

@@ -16,6 +16,7 @@
 //! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; where all are silent, each
 //! question costs one timeout), caching, retries of our own.
 
+mod certificates;
 mod connect;
 mod faults;
 mod inspect;
@@ -64,8 +65,6 @@ pub struct Scylla {
     read_from: ReadFrom,
     view_check: ViewCheck,
     catalogue: Arc<Catalogue>,
-    /// The catalogue's assets, as a load from the ledger names them.
-    assets: Vec<AssetId>,
     state: ArcSwap<State>,
     identity: OnceLock<Arc<str>>,
     remembered: view::Remembered,
@@ -84,6 +83,10 @@ struct Writing {
     /// Why they cannot be.
     refusal: Option<Arc<str>>,
 }
+
+/// Certificates that were read and are not in force yet: see [`Scylla::read_certificates`].
+#[derive(Debug)]
+pub struct NewCertificates(certificates::Read);
 
 /// What can be done at the moment.
 #[derive(Debug)]
@@ -116,7 +119,6 @@ impl Scylla {
             connector: Connector::new(settings, source)?,
             read_from: source.read_from,
             view_check: settings.view_check,
-            assets: catalogue.ids().collect(),
             catalogue,
             state: ArcSwap::from_pointee(State {
                 live: None,
@@ -134,6 +136,30 @@ impl Scylla {
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         watch::run(&self, &shutdown).await;
+    }
+
+    /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read_certificates(
+        &self,
+        settings: &config::Scylla,
+    ) -> Result<Option<NewCertificates>, BadSetting> {
+        let Some(certificates) = self.connector.certificates() else {
+            return Ok(None);
+        };
+        let read = certificates::Read::files(settings)?;
+        Ok(read
+            .filter(|read| certificates.differ(read))
+            .map(NewCertificates))
+    }
+
+    /// Connections that are opened from here on use these.
+    pub fn use_certificates(&self, new: NewCertificates) {
+        if let Some(certificates) = self.connector.certificates() {
+            certificates.replace(new.0);
+        }
     }
 
     /// Statements that loads and writes sent since the start, without the checks' own.
@@ -169,7 +195,10 @@ impl Scylla {
                 let rows = live.counted(cost, statement, (user.get(),)).await?;
                 balances(&rows, said_at).map(Snapshot::new)
             }
-            Load::Ledger => ledger::latest((&live, cost), user, &self.assets).await,
+            Load::Ledger => {
+                let assets: Vec<_> = self.catalogue.ids().collect();
+                ledger::latest((&live, cost), user, &assets).await
+            }
         }
     }
 

@@ -40,7 +40,7 @@ use self::{
 };
 pub use self::{
     keys::Keys,
-    link::{Identity, Link},
+    link::{Identity, Link, NewAuthorities},
     session::{Epoch, Session},
     take::Effect,
 };

@@ -15,7 +15,7 @@ use balance_cache::{
         Asset, Catalogue, Entry, Notification, Outcome, Reference, Snapshot, StoredTransaction,
         Transaction, UnixMillis, UserId,
     },
-    http::{Backend, Hosts, Options, Service, auth::Auth},
+    http::{Backend, Hosts, Options, Service, auth::Auth, openapi::Document},
     read::{self, Answer, Ask, Held},
     settle,
     source::{self, Written},
@@ -124,7 +124,7 @@ pub fn service(backend: Nobody) -> Service<Nobody> {
         body_wait: Duration::from_secs(20),
         id_prefix: 1,
         wall: || UnixMillis(0),
-        openapi: bytes::Bytes::new(),
+        openapi: Document::default(),
     };
     Service::new(backend, options)
 }

@@ -16,6 +16,7 @@ use balance_cache::{
         auth::Auth,
         front::{Said, Says},
         head::{self, Framing, Parsed},
+        openapi::Document,
     },
     read::{self, Answer, Ask, Parts, Reader},
     settle,
@@ -253,7 +254,7 @@ fn api(settings: &Settings, catalogue: Arc<Catalogue>, reader: Arc<Reader>) -> A
         body_wait: settings.limits.header_timeout_ms.0,
         id_prefix: 0xabc,
         wall: || NOW,
-        openapi: bytes::Bytes::new(),
+        openapi: Document::default(),
     };
     Arc::new(Service::new(Reads(reader), options))
 }

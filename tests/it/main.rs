@@ -14,6 +14,8 @@ mod cli_doctor;
 #[cfg(test)]
 mod cli_doctor_source;
 #[cfg(test)]
+mod cli_exit_codes;
+#[cfg(test)]
 mod cli_get;
 #[cfg(test)]
 mod cli_support;
@@ -44,6 +46,10 @@ mod openapi;
 mod openapi_page;
 #[cfg(test)]
 mod openapi_schemathesis;
+#[cfg(test)]
+mod process_lines;
+#[cfg(test)]
+mod process_signals;
 #[cfg(test)]
 mod prometheus_alerts;
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn sample_transaction(samples: &Samples<'_>, id: i64, event: &str, frozen: i64) 
 
 fn sample_trade(samples: &Samples<'_>, id: i64, writer: Writer) -> Value {
     let symbols = samples.catalogue.symbols();
-    let symbol = symbols.first().copied().unwrap_or("BTC_USDT");
+    let symbol = symbols.first().map_or("BTC_USDT", String::as_str);
     let mut trade = json!({
         "trade_id": id, "symbol": symbol, "buyer_user_id": USER, "seller_user_id": SELLER,
         "price": 5_000_000_000_000_i64, "quantity": 1_000_000, "settled_at": SETTLED_AT,

@@ -73,7 +73,7 @@ impl<'a> Samples<'a> {
         let first = self.balances.first();
         first
             .and_then(|first| self.catalogue.get(first.asset))
-            .map_or_else(|| "1".to_owned(), |(name, _)| name.to_owned())
+            .map_or_else(|| "1".to_owned(), |(name, _)| name)
     }
 
     /// The same as a query parameter: a number where it has no name.

@@ -16,9 +16,8 @@
 //! Deliberately absent: own retries (the driver's policy goes to the next node for idempotent statements when a node is
 //! overloaded or its connection broke, and stops at the timeout).
 
-use std::{fs::File, io::BufReader, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use scylla::{
     client::{
         execution_profile::{ExecutionProfile, ExecutionProfileHandle},
@@ -31,7 +30,10 @@ use scylla::{
     statement::Consistency,
 };
 
-use super::faults;
+use super::{
+    certificates::{Certificates, Read},
+    faults,
+};
 use crate::{config, source::Error};
 
 /// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
@@ -53,7 +55,7 @@ pub struct BadSetting {
 }
 
 impl BadSetting {
-    fn new(key: &'static str, reason: impl std::fmt::Display) -> Self {
+    pub(super) fn new(key: &'static str, reason: impl std::fmt::Display) -> Self {
         Self {
             key,
             reason: reason.to_string(),
@@ -94,7 +96,7 @@ pub(super) struct Connector {
     pub(super) keyspace: Keyspace,
     nodes: Vec<String>,
     password: Option<(String, String)>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<(Arc<Certificates>, Arc<rustls::ClientConfig>)>,
     profile: ExecutionProfileHandle,
     connect_timeout: Duration,
 }
@@ -115,11 +117,16 @@ impl Connector {
         }
         let password = (!settings.username.is_empty())
             .then(|| (settings.username.clone(), settings.password.clone()));
+        let tls = Read::files(settings)?.map(|read| {
+            let certificates = Certificates::new(read);
+            let config = certificates.client_config()?;
+            Ok((certificates, config))
+        });
         Ok(Self {
             keyspace: Keyspace::new(&settings.keyspace)?,
             nodes: settings.nodes.clone(),
             password,
-            tls: tls(settings)?,
+            tls: tls.transpose()?,
             profile: profile(settings, source.timeout_ms.0),
             connect_timeout: settings.connect_timeout_ms.0,
         })
@@ -128,6 +135,11 @@ impl Connector {
     /// The nodes, as the settings name them.
     pub(super) fn address(&self) -> String {
         self.nodes.join(", ")
+    }
+
+    /// The certificates in force, where TLS is on.
+    pub(super) fn certificates(&self) -> Option<&Certificates> {
+        self.tls.as_ref().map(|(certificates, _)| &**certificates)
     }
 
     /// A new session, by any node that answers. Ends within a few times `scylla.connect_timeout_ms` for each node named.
@@ -141,7 +153,7 @@ impl Connector {
             .fetch_full_schema_metadata(false)
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE)
-            .tls_context(self.tls.clone());
+            .tls_context(self.tls.as_ref().map(|(_, config)| Arc::clone(config)));
         if let Some((user, password)) = &self.password {
             builder = builder.user(user, password);
         }
@@ -190,64 +202,6 @@ fn consistency(chosen: config::Consistency) -> Consistency {
         config::Consistency::Quorum => Consistency::Quorum,
         config::Consistency::LocalQuorum => Consistency::LocalQuorum,
         config::Consistency::All => Consistency::All,
-    }
-}
-
-/// TLS where an authority is named. The provider is named too: with two of them built in, rustls would not choose.
-fn tls(settings: &config::Scylla) -> Result<Option<Arc<ClientConfig>>, BadSetting> {
-    let none = |path: &Path| path.as_os_str().is_empty();
-    let (cert, key) = (&settings.tls_cert_file, &settings.tls_key_file);
-    if none(cert) != none(key) {
-        let reason = "certificate and key come together";
-        return Err(BadSetting::new("scylla.tls_cert_file", reason));
-    }
-    if none(&settings.tls_ca_file) {
-        return if none(cert) {
-            Ok(None)
-        } else {
-            let reason = "is needed beside scylla.tls_cert_file";
-            Err(BadSetting::new("scylla.tls_ca_file", reason))
-        };
-    }
-    let mut roots = RootCertStore::empty();
-    for authority in certificates("scylla.tls_ca_file", &settings.tls_ca_file)? {
-        roots
-            .add(authority)
-            .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?
-        .with_root_certificates(roots);
-    let config = if none(cert) {
-        builder.with_no_client_auth()
-    } else {
-        let chain = certificates("scylla.tls_cert_file", cert)?;
-        let key = rustls_pemfile::private_key(&mut open("scylla.tls_key_file", key)?)
-            .map_err(|error| BadSetting::new("scylla.tls_key_file", error))?
-            .ok_or_else(|| BadSetting::new("scylla.tls_key_file", "holds no private key"))?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))?
-    };
-    Ok(Some(Arc::new(config)))
-}
-
-fn open(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
-    File::open(path).map(BufReader::new).map_err(|error| {
-        BadSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
-    })
-}
-
-fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, BadSetting> {
-    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(key, path)?).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(BadSetting::new(key, "holds no certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(BadSetting::new(key, error)),
     }
 }
 

@@ -86,6 +86,11 @@ impl Dialer {
         self.open(1, tempers).await?.pop().ok_or_else(no_pool)
     }
 
+    /// Whether other authorities are trusted than by the other one.
+    pub(super) fn trusts_as(&self, other: &Self) -> bool {
+        self.authorities == other.authorities
+    }
+
     /// Opens `count` connections.
     pub(super) async fn open(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
         let opened = tokio::time::timeout(tempers.connect, self.open_all(count, tempers)).await;
@@ -261,9 +266,14 @@ fn read_authorities(file: &Path) -> Result<Option<Vec<u8>>, String> {
     if file.as_os_str().is_empty() {
         return Ok(None);
     }
-    std::fs::read(file)
-        .map(Some)
-        .map_err(|error| format!("redis.ca_file: {error}"))
+    let pem = std::fs::read(file).map_err(|error| format!("redis.ca_file: {error}"))?;
+    // The client takes a file without any certificate, and then trusts nobody.
+    let begins = b"-----BEGIN CERTIFICATE-----";
+    if pem.windows(begins.len()).any(|part| part == begins) {
+        Ok(Some(pem))
+    } else {
+        Err("redis.ca_file: holds no certificate".to_owned())
+    }
 }
 
 fn no_pool() -> RedisError {

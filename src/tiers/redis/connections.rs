@@ -50,6 +50,7 @@ impl Link {
     async fn replace_lane(&self, session: &Session, slot: &Slot<Lane>) {
         let opened = self
             .dialer
+            .load_full()
             .lanes(1, self.options.connect_timeout_ms.0)
             .await;
         let Some(lane) = opened.ok().and_then(|mut lanes| lanes.pop()) else {
@@ -64,7 +65,7 @@ impl Link {
     }
 
     async fn replace_reader(&self, session: &Session, slot: &Slot<Conn>) {
-        let Ok(conn) = self.dialer.open_one(self.of_readers()).await else {
+        let Ok(conn) = self.dialer.load_full().open_one(self.of_readers()).await else {
             return;
         };
         let servers = timeout(WRITER_TIMEOUT, conn.servers()).await;

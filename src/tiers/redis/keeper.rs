@@ -95,11 +95,21 @@ impl Link {
         let told = |error: RedisError| self.finding_of(&error);
         let connect = self.options.connect_timeout_ms.0;
         let count = self.options.connections.max(1);
-        let readers = self.dialer.open(count, self.of_readers()).await;
+        let readers = self.dialer.load_full().open(count, self.of_readers()).await;
         let conns = Conns {
             readers: readers.map_err(told)?,
-            writer: self.dialer.open_one(self.of_writer()).await.map_err(told)?,
-            lanes: self.dialer.lanes(count, connect).await.map_err(told)?,
+            writer: self
+                .dialer
+                .load_full()
+                .open_one(self.of_writer())
+                .await
+                .map_err(told)?,
+            lanes: self
+                .dialer
+                .load_full()
+                .lanes(count, connect)
+                .await
+                .map_err(told)?,
         };
         let checks = async {
             let found = self.check_in(&conns.writer, identity).await?;
@@ -281,7 +291,7 @@ impl Link {
             Ok(Err(Unfit::Unanswered(finding))) => finding,
             Err(_) => self.silent(WRITER_TIMEOUT),
         };
-        let Ok(conn) = self.dialer.open_one(self.of_writer()).await else {
+        let Ok(conn) = self.dialer.load_full().open_one(self.of_writer()).await else {
             return Err(finding);
         };
         match timeout(WRITER_TIMEOUT, self.look(session, &conn)).await {

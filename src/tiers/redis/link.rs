@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
@@ -56,9 +56,13 @@ pub(super) struct Anchor {
     pub(super) epoch: String,
 }
 
+/// Authorities that were read and are not in force yet: see [`Link::read_authorities`].
+#[derive(Debug)]
+pub struct NewAuthorities(Dialer);
+
 /// The way to Redis.
 pub struct Link {
-    pub(super) dialer: Dialer,
+    pub(super) dialer: ArcSwap<Dialer>,
     pub(super) options: config::Redis,
     pub(super) identity: Identity,
     pub(super) freshness: Arc<Freshness>,
@@ -104,7 +108,7 @@ impl Link {
         let address: Arc<str> = dialer.address().into();
         let starting = Finding::new(Part::Redis, Code::RedisStarting, Arc::clone(&address));
         Ok(Self {
-            dialer,
+            dialer: ArcSwap::from_pointee(dialer),
             keys: Keys::new(&options.namespace),
             options: options.clone(),
             identity,
@@ -121,6 +125,24 @@ impl Link {
             anchor: Mutex::default(),
             advised: Mutex::default(),
         })
+    }
+
+    /// Reads `redis.ca_file` again; nothing is in force yet. None where it is as it was.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read_authorities(
+        &self,
+        options: &config::Redis,
+    ) -> Result<Option<NewAuthorities>, String> {
+        let dialer = Dialer::new(options)?;
+        let same = dialer.trusts_as(&self.dialer.load());
+        Ok((!same).then_some(NewAuthorities(dialer)))
+    }
+
+    /// Connections that are opened from here on trust these authorities.
+    pub fn use_authorities(&self, new: NewAuthorities) {
+        self.dialer.store(Arc::new(new.0));
     }
 
     /// Checked connections, if there are any now.
@@ -181,7 +203,7 @@ impl Link {
             connect: self.options.connect_timeout_ms.0,
             reply: None,
         };
-        self.dialer.open_one(tempers).await
+        self.dialer.load_full().open_one(tempers).await
     }
 
     /// Commands in one round trip, each with its reply.

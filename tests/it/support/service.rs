@@ -17,6 +17,9 @@ const TURN: Duration = Duration::from_secs(30);
 /// How long an answer may take: longer than any deadline of the service.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// In an instance's folder.
+const CONFIG_FILE: &str = "balance-cache.toml";
+
 /// What an instance is given.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -55,7 +58,7 @@ impl Setup {
         };
         command.current_dir(folder).args(arguments);
         if !self.file.is_empty() {
-            let file = folder.join("balance-cache.toml");
+            let file = folder.join(CONFIG_FILE);
             fs::write(&file, &self.file).unwrap();
             command.arg("--config").arg(file);
         }
@@ -148,6 +151,11 @@ impl Service {
     /// Where operators ask.
     pub fn ops(&self) -> SocketAddr {
         self.ops.address()
+    }
+
+    /// Puts another text into its configuration file, which it had at its start.
+    pub fn rewrite(&self, file: &str) {
+        fs::write(self.folder.path().join(CONFIG_FILE), file).unwrap();
     }
 
     /// Its settings, for commands that look at it.

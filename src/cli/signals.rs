@@ -1,0 +1,51 @@
+//! The signals of a running service: which end it, which reload its settings, and which it ignores.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// `SIGXFSZ`, of a file beyond `ulimit -f`: the write fails with an error instead.
+const FILE_TOO_LARGE: i32 = 25;
+
+/// The signals of this process. Must be made before the first one can come.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Waits for SIGTERM and SIGINT from here on, and ignores what would end the process and has no meaning for it. (SIGPIPE
+    /// is ignored by Rust's own start.)
+    pub(super) fn new() -> Result<Self> {
+        for ignored in [
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+            SignalKind::alarm(),
+            SignalKind::io(),
+            SignalKind::from_raw(FILE_TOO_LARGE),
+        ] {
+            // A handler stays for the life of the process, also when nobody waits for it.
+            drop(of(ignored)?);
+        }
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one that ends the process.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP: several at once count as one.
+pub(super) fn hangups() -> Result<Signal> {
+    of(SignalKind::hangup())
+}
+
+fn of(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("signals cannot be waited for")
+}

@@ -1,0 +1,279 @@
+//! A running service takes over what can change without a restart: tokens, assets and symbols, the log filter, certificates.
+//!
+//! **Invariants.** All or nothing is prepared before anything changes: settings or files that cannot be used leave all as it
+//! was. A key that needs a restart is named, and compared again by the next reload. Tokens, tables and certificates are
+//! swapped whole, so a request sees either the old ones or the new ones.
+//!
+//! **Cancellation.** Nothing here waits; files are read, so the caller leaves the runtime's own threads alone.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::assembled::Assembled;
+use crate::{
+    clock,
+    config::{self, Errors, Settings},
+    domain::CatalogueTable,
+    http::auth::{Auth, Tokens},
+    ops::openapi::Documents,
+    source::scylla::{NewCertificates, Scylla},
+    telemetry::{
+        Reloaded,
+        log::{Filter, FilterHandle},
+    },
+    tiers::redis::NewAuthorities,
+};
+
+/// Keys that name certificate files.
+const REDIS_FILES: &str = "redis.ca_file";
+const SCYLLA_FILES: [&str; 3] = [
+    "scylla.tls_ca_file",
+    "scylla.tls_cert_file",
+    "scylla.tls_key_file",
+];
+
+/// Reloads the settings of a running service.
+pub struct Reloader {
+    pub(super) in_force: Mutex<Settings>,
+    pub(super) parts: Arc<Assembled>,
+    pub(super) auth: Auth,
+    pub(super) scylla: Option<Arc<Scylla>>,
+    pub(super) documents: Documents,
+    pub(super) log: Option<FilterHandle>,
+}
+
+/// What was read and can be used, and what it is called in the log.
+#[derive(Default)]
+struct Prepared {
+    tokens: Option<Tokens>,
+    table: Option<CatalogueTable>,
+    filter: Option<Filter>,
+    authorities: Option<NewAuthorities>,
+    certificates: Option<NewCertificates>,
+    /// Keys that are in force afterwards.
+    taken: Vec<String>,
+    /// Keys that are not, each with a reason where the key alone does not say it.
+    left: Vec<String>,
+}
+
+impl Reloader {
+    /// Puts in force what differs and can be, and tells what was and what was not: one line, and
+    /// `config_reloads_total`.
+    pub fn reload(&self, read: Result<Settings, Errors>) {
+        let mut in_force = self.in_force.lock();
+        let prepared = read
+            .map_err(|errors| errors.to_string().replace('\n', "; "))
+            .and_then(|new| Ok((self.prepare(&in_force, &new)?, new)));
+        let result = match prepared {
+            Ok((prepared, new)) => self.take(&mut in_force, &new, prepared),
+            Err(reason) => {
+                tracing::error!(
+                    reason,
+                    "settings are not reloaded: everything stays as it was"
+                );
+                Reloaded::Failed
+            }
+        };
+        self.parts.meters.reloaded(result, clock::wall());
+    }
+
+    fn prepare(&self, old: &Settings, new: &Settings) -> Result<Prepared, String> {
+        let mut prepared = Prepared::default();
+        let changed = config::changes(old, new);
+        let table = table_of(new)?;
+        let dangers = self.parts.catalogue.now().unsafe_changes(&table);
+        for key in changed {
+            match key.as_str() {
+                "auth.tokens" if new.auth.mode == old.auth.mode => {
+                    let tokens = Tokens::new(&new.auth);
+                    let wrong = |at| format!("auth.tokens[{at}].sha256 is not 64 hex digits");
+                    prepared.tokens = Some(tokens.map_err(wrong)?);
+                    prepared.taken.push(key);
+                }
+                "assets" | "symbols" if dangers.is_empty() => prepared.taken.push(key),
+                "assets" | "symbols" => prepared.left.push(format!(
+                    "{key} (amounts or names would change their meaning: {})",
+                    dangers.join(", ")
+                )),
+                "telemetry.log" => {
+                    prepared.filter = Some(Filter::new(&new.telemetry.log)?);
+                    prepared.taken.push(key);
+                }
+                file if is_renamed(file, old, new) => prepared.taken.push(key),
+                _ => prepared.left.push(key),
+            }
+        }
+        if prepared
+            .taken
+            .iter()
+            .any(|key| key == "assets" || key == "symbols")
+        {
+            prepared.table = Some(table);
+        }
+        self.prepare_certificates(old, new, &mut prepared)?;
+        Ok(prepared)
+    }
+
+    /// Certificate files are read again even where no key changed: they are renewed in place.
+    fn prepare_certificates(
+        &self,
+        old: &Settings,
+        new: &Settings,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let named = |keys: &[&str], taken: &[String]| {
+            keys.iter()
+                .any(|key| taken.iter().any(|taken| taken == key))
+        };
+        if let Some(redis) = &self.parts.redis {
+            let mut options = old.redis.clone();
+            if named(&[REDIS_FILES], &prepared.taken) {
+                options.ca_file.clone_from(&new.redis.ca_file);
+            }
+            prepared.authorities = redis.link.read_authorities(&options)?;
+            if prepared.authorities.is_some() && !named(&[REDIS_FILES], &prepared.taken) {
+                prepared.taken.push(format!("{REDIS_FILES} (its content)"));
+            }
+        }
+        if let Some(scylla) = &self.scylla {
+            let mut options = old.scylla.clone();
+            if named(&SCYLLA_FILES, &prepared.taken) {
+                options.tls_ca_file.clone_from(&new.scylla.tls_ca_file);
+                options.tls_cert_file.clone_from(&new.scylla.tls_cert_file);
+                options.tls_key_file.clone_from(&new.scylla.tls_key_file);
+            }
+            let read = scylla.read_certificates(&options);
+            prepared.certificates = read.map_err(|error| error.to_string())?;
+            if prepared.certificates.is_some() && !named(&SCYLLA_FILES, &prepared.taken) {
+                prepared
+                    .taken
+                    .push("scylla.tls_* (their content)".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, in_force: &mut Settings, new: &Settings, prepared: Prepared) -> Reloaded {
+        let Prepared {
+            tokens,
+            table,
+            filter,
+            authorities,
+            certificates,
+            taken,
+            left,
+        } = prepared;
+        // A filter that is about to hide the line must not hide it.
+        let shown_before = tracing::enabled!(tracing::Level::INFO);
+        if shown_before {
+            tell(&taken, &left);
+        }
+        if let Some(tokens) = tokens {
+            self.auth.replace(tokens);
+            in_force.auth.tokens.clone_from(&new.auth.tokens);
+        }
+        if let Some(table) = table {
+            self.parts.catalogue.replace(table);
+            // What was rendered in the words of the table before counts for nothing, and so does what is being rendered.
+            self.parts.marks.start_over();
+            self.parts.memory.clear();
+            in_force.assets.clone_from(&new.assets);
+            in_force.symbols.clone_from(&new.symbols);
+            let described = super::described(in_force, &self.parts.catalogue);
+            self.documents.replace(&described);
+        }
+        if let (Some(redis), Some(new)) = (&self.parts.redis, authorities) {
+            redis.link.use_authorities(new);
+        }
+        if let (Some(scylla), Some(new)) = (&self.scylla, certificates) {
+            scylla.use_certificates(new);
+        }
+        take_names_of_files(in_force, new, &taken);
+        if let Some(filter) = filter {
+            in_force.telemetry.log.clone_from(&new.telemetry.log);
+            if let Some(log) = &self.log {
+                log.replace(filter);
+            }
+        }
+        if !shown_before {
+            tell(&taken, &left);
+        }
+        if left.is_empty() {
+            Reloaded::Done
+        } else {
+            Reloaded::Partial
+        }
+    }
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
+
+fn table_of(settings: &Settings) -> Result<CatalogueTable, String> {
+    CatalogueTable::new(&settings.assets, &settings.symbols).map_err(|errors| {
+        errors.iter().fold(String::new(), |mut all, error| {
+            // A String takes whatever is written to it.
+            let _ = write!(all, "{error}; ");
+            all
+        })
+    })
+}
+
+/// Whether the key names another certificate file, of TLS that was on and stays on.
+fn is_renamed(key: &str, old: &Settings, new: &Settings) -> bool {
+    let paths = |settings: &Settings| match key {
+        REDIS_FILES => Some(settings.redis.ca_file.clone()),
+        "scylla.tls_ca_file" => Some(settings.scylla.tls_ca_file.clone()),
+        "scylla.tls_cert_file" => Some(settings.scylla.tls_cert_file.clone()),
+        "scylla.tls_key_file" => Some(settings.scylla.tls_key_file.clone()),
+        _ => None,
+    };
+    let named = |settings| paths(settings).is_some_and(|path| !path.as_os_str().is_empty());
+    named(old) && named(new)
+}
+
+fn take_names_of_files(in_force: &mut Settings, new: &Settings, taken: &[String]) {
+    for key in taken {
+        match key.as_str() {
+            REDIS_FILES => in_force.redis.ca_file.clone_from(&new.redis.ca_file),
+            "scylla.tls_ca_file" => {
+                let file = &mut in_force.scylla.tls_ca_file;
+                file.clone_from(&new.scylla.tls_ca_file);
+            }
+            "scylla.tls_cert_file" => {
+                let file = &mut in_force.scylla.tls_cert_file;
+                file.clone_from(&new.scylla.tls_cert_file);
+            }
+            "scylla.tls_key_file" => {
+                let file = &mut in_force.scylla.tls_key_file;
+                file.clone_from(&new.scylla.tls_key_file);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The one line of a reload.
+fn tell(taken: &[String], left: &[String]) {
+    let listed = |keys: &[String]| {
+        if keys.is_empty() {
+            "nothing".to_owned()
+        } else {
+            keys.join(", ")
+        }
+    };
+    let changed = listed(taken);
+    if left.is_empty() {
+        tracing::info!(changed, "settings are reloaded");
+    } else {
+        tracing::warn!(
+            changed,
+            needs_restart = listed(left),
+            "settings are reloaded in part"
+        );
+    }
+}

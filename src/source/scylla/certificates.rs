@@ -1,0 +1,188 @@
+//! The certificates of TLS to the database: which authorities are trusted, and who this client is. They are read again on
+//! demand, and the driver's next connections use what was read last.
+//!
+//! **Invariants.** Files that cannot be used change nothing. Checking a node's certificate is rustls' own work.
+
+use std::{fs::File, io::BufReader, path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    client::{
+        ResolvesClientCert, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::CertifiedKey,
+};
+
+use super::connect::BadSetting;
+use crate::config;
+
+/// What was read last. Shared by all connections.
+#[derive(Debug)]
+pub(super) struct Certificates(ArcSwap<Read>);
+
+/// Certificates that were read and checked.
+#[derive(Debug)]
+pub(super) struct Read {
+    verifier: Arc<WebPkiServerVerifier>,
+    client: Option<Arc<CertifiedKey>>,
+    /// The authorities, then this client's chain: to tell whether something changed.
+    content: [Vec<CertificateDer<'static>>; 2],
+}
+
+impl Read {
+    /// The files of the settings; none where TLS is off.
+    pub(super) fn files(settings: &config::Scylla) -> Result<Option<Self>, BadSetting> {
+        let none = |path: &Path| path.as_os_str().is_empty();
+        let (cert, key) = (&settings.tls_cert_file, &settings.tls_key_file);
+        if none(cert) != none(key) {
+            let reason = "certificate and key come together";
+            return Err(BadSetting::new("scylla.tls_cert_file", reason));
+        }
+        if none(&settings.tls_ca_file) {
+            return if none(cert) {
+                Ok(None)
+            } else {
+                let reason = "is needed beside scylla.tls_cert_file";
+                Err(BadSetting::new("scylla.tls_ca_file", reason))
+            };
+        }
+        let of_authorities =
+            |error: &dyn std::fmt::Display| BadSetting::new("scylla.tls_ca_file", error);
+        let authorities = certificates("scylla.tls_ca_file", &settings.tls_ca_file)?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| of_authorities(&error))?;
+        }
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()))
+                .build()
+                .map_err(|error| of_authorities(&error))?;
+        let (chain, client) = if none(cert) {
+            (Vec::new(), None)
+        } else {
+            let chain = certificates("scylla.tls_cert_file", cert)?;
+            let key = rustls_pemfile::private_key(&mut open("scylla.tls_key_file", key)?)
+                .map_err(|error| BadSetting::new("scylla.tls_key_file", error))?
+                .ok_or_else(|| BadSetting::new("scylla.tls_key_file", "holds no private key"))?;
+            let client = CertifiedKey::from_der(chain.clone(), key, &provider())
+                .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))?;
+            (chain, Some(Arc::new(client)))
+        };
+        Ok(Some(Self {
+            verifier,
+            client,
+            content: [authorities, chain],
+        }))
+    }
+}
+
+impl Certificates {
+    pub(super) fn new(read: Read) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(read)))
+    }
+
+    /// Whether these are other certificates than those in force.
+    pub(super) fn differ(&self, read: &Read) -> bool {
+        self.0.load().content != read.content
+    }
+
+    /// Connections that are opened from here on use these.
+    pub(super) fn replace(&self, read: Read) {
+        self.0.store(Arc::new(read));
+    }
+
+    /// How the driver speaks TLS.
+    pub(super) fn client_config(self: &Arc<Self>) -> Result<Arc<ClientConfig>, BadSetting> {
+        // The provider is named: with two of them built in, rustls would not choose.
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?;
+        let verifier: Arc<dyn ServerCertVerifier> = self.clone();
+        let config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(self.clone());
+        Ok(Arc::new(config))
+    }
+}
+
+fn provider() -> CryptoProvider {
+    aws_lc_rs::default_provider()
+}
+
+impl ServerCertVerifier for Certificates {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let read = self.0.load();
+        let verifier = &read.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let read = self.0.load();
+        read.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let read = self.0.load();
+        read.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.load().verifier.supported_verify_schemes()
+    }
+}
+
+impl ResolvesClientCert for Certificates {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let client = self.0.load().client.clone()?;
+        client.key.choose_scheme(schemes).map(|_| client.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.load().client.is_some()
+    }
+}
+
+fn open(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
+    File::open(path).map(BufReader::new).map_err(|error| {
+        BadSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
+    })
+}
+
+fn certificates(
+    key: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, BadSetting> {
+    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(key, path)?).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(BadSetting::new(key, "holds no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(BadSetting::new(key, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
