@@ -223,6 +223,7 @@ fn start_loops(
         let (consumer, token) = (Arc::clone(consumer), stop.clone());
         loops.spawn(async move { consumer.run(token).await });
     }
+    loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
     let (parts, token) = (Arc::clone(parts), stop.clone());
     loops.spawn(async move {
         let upkeep = async {

@@ -3,13 +3,19 @@
 //! **Invariants.** What is acknowledged stands whole and has taken effect as a notification does. A repetition takes effect again,
 //! for the first time may have failed behind the ledger. All balances of a request take effect in one call.
 //!
-//! **Cancellation.** Dropped in the middle, transactions may stand and not be in effect everywhere: the same request completes it.
+//! **Cancellation.** Dropped in the middle, transactions may stand and not be in effect everywhere: the same request completes it, and
+//! `recovery` does where a request ended in an error.
 //!
 //! **Limits.** The caller bounds the number of transactions; each call ends at its deadline.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod recovery;
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
+
+use self::recovery::Unfinished;
 
 use crate::{
     apply::{self, Applier},
@@ -35,12 +41,20 @@ pub struct Settler {
     source: Arc<dyn Source>,
     applier: Arc<Applier>,
     meters: Arc<Meters>,
+    unfinished: Mutex<Vec<Unfinished>>,
+    /// `ledger.recovery_ms`
+    recovery: Duration,
 }
 
 impl Settler {
     /// Over this source. From here on what it commits takes effect on this instance before anybody hears of it.
     #[must_use]
-    pub fn new(source: Arc<dyn Source>, applier: Arc<Applier>, meters: Arc<Meters>) -> Self {
+    pub fn new(
+        source: Arc<dyn Source>,
+        applier: Arc<Applier>,
+        meters: Arc<Meters>,
+        recovery: Duration,
+    ) -> Self {
         // The source must not keep alive what keeps it alive.
         let takes = Arc::downgrade(&applier);
         source.on_commit(Box::new(move |receipt, commit| {
@@ -52,6 +66,8 @@ impl Settler {
             source,
             applier,
             meters,
+            unfinished: Mutex::default(),
+            recovery,
         }
     }
 
@@ -71,6 +87,7 @@ impl Settler {
             Err(_) => {
                 let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
                 self.meters.settled(Settled::Failed, count);
+                self.remember(transactions);
             }
         }
         result

@@ -31,14 +31,18 @@ impl Reader {
         let mut began = isolation.now();
         let mut answers = self.read_each(users, deadline).await?;
         loop {
-            let Ok(transactions) = isolation.since(began) else {
+            let known = isolation.since(began);
+            if matches!(&known, Ok(transactions) if transactions.is_empty()) {
+                return Ok(answers);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Deadline);
+            }
+            let Ok(transactions) = known else {
                 began = isolation.now();
                 answers = self.read_each(users, deadline).await?;
                 continue;
             };
-            if transactions.is_empty() {
-                return Ok(answers);
-            }
             let torn = {
                 let shown = snapshots(users, &answers);
                 let seq = |user: UserId, asset: AssetId| -> Option<Option<Seq>> {
@@ -49,9 +53,6 @@ impl Reader {
             };
             if torn.is_empty() {
                 return Ok(answers);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::Deadline);
             }
             for user in torn {
                 let again = self.read_ledger(user, deadline).await?;

@@ -38,7 +38,7 @@ const LEASE_SLACK: Duration = Duration::from_millis(250);
 pub(super) struct Assembled {
     pub(super) reader: Arc<Reader>,
     pub(super) applier: Arc<Applier>,
-    settler: Arc<Settler>,
+    pub(super) settler: Arc<Settler>,
     writer: Writer,
     pub(super) memory: Arc<Memory>,
     pub(super) marks: Arc<Marks>,
@@ -233,6 +233,7 @@ impl Assembled {
             Arc::clone(&source),
             Arc::clone(&applier),
             Arc::clone(&meters),
+            settings.ledger.recovery_ms.0,
         );
         let consumer = redis
             .as_ref()

@@ -17,7 +17,7 @@ use super::{Commit, CommitHook};
 use crate::domain::{AssetId, PostedBalance, Receipt, Seq, UserId};
 
 /// Transactions that are remembered.
-pub const REMEMBERED_MAX: usize = 65_536;
+pub const REMEMBERED_MAX: usize = 16_384;
 
 /// What became visible lately.
 #[derive(Default)]

@@ -22,6 +22,7 @@ pub(super) struct Ledger {
     seconds: Seconds,
     moved: Vec<(AssetId, Count)>,
     moved_other: Count,
+    recovered: Count,
 }
 
 impl Ledger {
@@ -45,6 +46,7 @@ impl Ledger {
             ),
             moved: named.collect(),
             moved_other: moved(OTHER),
+            recovered: count("ledger_recovered_total", vec![]),
         }
     }
 }
@@ -60,6 +62,11 @@ impl Meters {
     /// From a request of transactions until all of them took effect.
     pub fn ledger_took(&self, took: Duration) {
         self.ledger.seconds.record(took);
+    }
+
+    /// A transaction of a request that failed was finished later.
+    pub fn ledger_recovered(&self) {
+        self.ledger.recovered.increment(1);
     }
 
     /// A transaction credited or debited so many raw units of the asset, whichever is more.

@@ -245,6 +245,10 @@ fn describe() {
             "Transactions and trades by what became of them",
         ),
         (
+            "ledger_recovered_total",
+            "Transactions of requests that failed, finished later without being sent again",
+        ),
+        (
             "ledger_moved_total",
             "Raw units that transactions credited or debited, whichever is more, by asset",
         ),

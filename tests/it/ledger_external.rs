@@ -168,12 +168,13 @@ async fn an_older_keyspace_is_read_and_schema_apply_brings_it_up_to_date() {
 }
 
 /// A service over this keyspace, with what more it is given.
-async fn service(place: &Place, raw: Option<(&str, String)>) -> Service {
+async fn service(place: &Place, raw: Option<(&str, String)>, recovery_ms: u32) -> Service {
     let mut setup = short("")
         .with("source.kind", "scylla")
         .with("source.read_from", "table")
         .with("scylla.nodes", shared().node())
-        .with("scylla.keyspace", &place.settings.keyspace);
+        .with("scylla.keyspace", &place.settings.keyspace)
+        .with("ledger.recovery_ms", recovery_ms);
     if let Some((name, value)) = raw {
         setup = setup.raw(name, value);
     }
@@ -186,7 +187,7 @@ async fn transactions_and_trades_without_balances_need_another_writer() {
         .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_w")
         .applied()
         .await;
-    let service = service(&place, None).await;
+    let service = service(&place, None, 30_000).await;
     let mut without = trade(7, 5, 100);
     without.as_object_mut().unwrap().remove("balances");
     let deposit =
@@ -210,6 +211,44 @@ async fn transactions_and_trades_without_balances_need_another_writer() {
         "{}",
         answer.body
     );
+    let read = service
+        .get("/api/user/balance?user_id=1&min_seq=BTC:5,USDT:5")
+        .await;
+    assert_eq!(read.status, 200, "{}", read.body);
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_that_broke_off_is_finished_without_being_sent_again() {
+    let place = Place::new(shared())
+        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_r")
+        .applied()
+        .await;
+    // The first trade is held up for longer than its request may take, right after its claim.
+    let service = service(
+        &place,
+        Some(("FAILPOINTS", "trade-claimed=1*sleep(4000)".to_owned())),
+        2_000,
+    )
+    .await;
+    let answer = service.try_send(
+        service
+            .request(reqwest::Method::POST, TRADES)
+            .json(&trade(7, 5, 100)),
+    );
+    let answer = answer.await;
+    assert!(answer.is_none_or(|answer| answer.status >= 500));
+    eventually_async(SOON, "the trade is done", async || {
+        let answer = service.get(&format!("{TRADES}/7")).await;
+        (answer.status == 200 && answer.data()["state"] == "done").then_some(())
+    })
+    .await;
+    eventually_async(SOON, "it is counted", async || {
+        let page = service.get_ops("/metrics").await.body;
+        let line = "balance_cache_ledger_recovered_total 1";
+        page.lines().any(|at| at == line).then_some(())
+    })
+    .await;
     let read = service
         .get("/api/user/balance?user_id=1&min_seq=BTC:5,USDT:5")
         .await;
@@ -246,7 +285,7 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
     for ((point, rows, stand), id) in points.into_iter().zip(1_i64..) {
         let rows = format!("SELECT * FROM {{ks}}.{rows}").replace("{id}", &id.to_string());
         let pause = ("FAILPOINTS", format!("{point}=pause"));
-        let mut victim = service(&place, Some(pause)).await;
+        let mut victim = service(&place, Some(pause), 30_000).await;
         let sent = trade(id, id, 100 + id);
         let request = victim.request(reqwest::Method::POST, TRADES).json(&sent);
         let unanswered = async {
@@ -262,7 +301,7 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
             () = reached => {}
         }
         victim.kill9();
-        let next = service(&place, None).await;
+        let next = service(&place, None, 30_000).await;
         let state = next.get(&format!("{TRADES}/{id}")).await.data();
         assert_eq!(state["state"], "pending", "{point}");
         let answer = next.post(TRADES, &sent).await;
