@@ -118,12 +118,15 @@ impl<S: Answers> Connection<S> {
             socket::forget_unsent(&stream);
             return false;
         }
-        let skipped = match unread {
-            Unread::Nothing => true,
-            Unread::Little => matches!(timeout(LINGER_PAUSE, incoming.skip()).await, Ok(Ok(()))),
-            Unread::Rest => false,
-        };
-        if form.close || !skipped {
+        let goes_on = !form.close
+            && match unread {
+                Unread::Nothing => true,
+                Unread::Little => {
+                    matches!(timeout(LINGER_PAUSE, incoming.skip()).await, Ok(Ok(())))
+                }
+                Unread::Rest => false,
+            };
+        if !goes_on {
             self.close(&stream, true).await;
             return false;
         }
@@ -195,14 +198,10 @@ impl<S: Answers> Connection<S> {
         if !sending && !matches!(stream.try_read(&mut [0]), Ok(1..)) {
             return;
         }
-        let (whole, pause) = if self.ending.has_begun() {
-            (LINGER_ENDING, LINGER_ENDING)
-        } else {
-            (LINGER, LINGER_PAUSE)
-        };
         let listening = async {
             let (mut bytes, mut remaining) = (Vec::with_capacity(TOGETHER_MAX), LINGER_BYTES);
-            while let Ok(Ok(read @ 1..)) = timeout(pause, socket::receive(stream, &mut bytes)).await
+            while let Ok(Ok(read @ 1..)) =
+                timeout(LINGER_PAUSE, socket::receive(stream, &mut bytes)).await
             {
                 bytes.clear();
                 remaining = remaining.saturating_sub(read);
@@ -211,9 +210,14 @@ impl<S: Answers> Connection<S> {
                 }
             }
         };
+        let ending = async {
+            self.ending.begun().await;
+            sleep(LINGER_ENDING).await;
+        };
         tokio::select! {
             biased;
-            _ = timeout(whole, listening) => {}
+            _ = timeout(LINGER, listening) => {}
+            () = ending => {}
             () = self.cut.cancelled() => {}
         }
     }

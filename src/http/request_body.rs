@@ -24,6 +24,8 @@ use super::{chunked::Chunked, head::Framing, socket};
 const DRAIN_NOW_MAX: usize = 256 * 1024;
 /// Bytes of an unread body that are waited for, so that the connection can be kept.
 const DRAIN_LATER_MAX: u64 = 64 * 1024;
+/// Bytes of one read of a body that has not arrived yet.
+const READ: usize = 16 * 1024;
 /// What the client hears if it asked for it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -187,6 +189,7 @@ impl State {
                     Err(error) => return self.broken(error),
                 }
             }
+            self.buffer.reserve(READ);
             match ready!(socket::poll_recv(&self.stream, &mut self.buffer, context)) {
                 Ok(0) => return self.broken(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
@@ -208,7 +211,7 @@ impl State {
 
     /// Whether something more was there.
     fn read_arrived(&mut self) -> bool {
-        self.buffer.reserve(16 * 1024);
+        self.buffer.reserve(READ);
         matches!(self.stream.try_read_buf(&mut self.buffer), Ok(1..))
     }
 }

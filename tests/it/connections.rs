@@ -137,3 +137,43 @@ async fn with_few_open_files_clients_wait_and_operators_are_answered() {
     let log = service.process().stderr();
     assert!(!log.contains("accept failed"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ports_refuse_a_host_that_is_missing_double_or_none() {
+    let service = Service::start_ready(Setup::default()).await;
+    for (address, path) in [
+        (service.http(), "/api/user/balance?user_id=1001"),
+        (service.http(), "/openapi.json"),
+        (service.ops(), "/livez"),
+        (service.ops(), "/metrics"),
+    ] {
+        for (version, host, status) in [
+            ("1.1", "host: localhost\r\n", 200),
+            ("1.1", "", 400),
+            ("1.1", "host:\r\n", 400),
+            ("1.1", "host: a/b\r\n", 400),
+            ("1.1", "host: localhost\r\nhost: localhost\r\n", 400),
+            ("1.1", "host: elsewhere.test\r\n", 403),
+            ("1.0", "", 200),
+            ("1.0", "host: elsewhere.test\r\n", 403),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let text = format!("GET {path} HTTP/{version}\r\n{host}x-request-id: mine\r\n\r\n");
+            stream.write_all(text.as_bytes()).await.unwrap();
+            // As `nc -N` does.
+            stream.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            timeout(PATIENCE, stream.read_to_end(&mut answer))
+                .await
+                .unwrap()
+                .unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(answer[9..12], status.to_string(), "{text}{answer}");
+            assert!(answer.contains("\r\nx-request-id: mine\r\n"), "{answer}");
+            assert!(
+                answer.contains("\r\nx-content-type-options: nosniff\r\n"),
+                "{answer}"
+            );
+        }
+    }
+}

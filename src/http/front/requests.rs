@@ -12,7 +12,7 @@ use crate::http::{
 };
 
 /// Bytes of answers that are made before they are sent; one answer more may stand behind them.
-pub const OUT_MAX: usize = 256 * 1024;
+pub const OUT_MAX: usize = 64 * 1024;
 /// Bytes of a `Host` that is remembered.
 const HOST_MAX: usize = 256;
 
@@ -188,14 +188,16 @@ fn hand_off(who: &impl Says, head: &Head<'_, '_>) -> Next {
             request_id: head.request_id(),
         })
     };
-    let Ok(target) = head.target.parse::<http::Uri>() else {
+    let target = head.target.parse::<http::Uri>().ok();
+    // A host alone is the target of a proxy.
+    let target = target.filter(|target| target.scheme().is_some() || target.authority().is_none());
+    let Some(target) = target else {
         return refused(Reason::Malformed("the request's target is none"));
     };
     // A target may name a host, too.
-    let named = target
-        .authority()
-        .map(|named| who.check_host(named.as_str().as_bytes()));
-    if let Some(Err(error)) = named {
+    if let Some(named) = target.authority()
+        && let Err(error) = who.check_host(named.as_str().as_bytes())
+    {
         return refused(error.into());
     }
     Next::HandOff(HandOff {

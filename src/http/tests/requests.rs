@@ -91,6 +91,16 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
         (post("").replace("host: x", "host: @"), vec![400], 0),
         (GET.replace("GET /", "GET http://a@b/"), vec![400], 0),
         (GET.replace("GET /", "GET http://y:1/"), vec![200], 0),
+        (
+            GET.replace("GET /api/user/balance?user_id=1001", "GET x"),
+            vec![400],
+            0,
+        ),
+        (
+            "CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+            vec![400],
+            0,
+        ),
         (old(GET).replace("host: x\r\n", ""), vec![200], 0),
         (with(&old(GET), "host: x\r\n"), vec![400], 0),
         // Versions, protocols, kept connections.
