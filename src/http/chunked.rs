@@ -111,7 +111,7 @@ impl Chunked {
                 self.count()?;
                 State::Extension { size }
             }
-            (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
+            (State::SizeEnd { size: 0 } | State::TrailerLf, b'\n') => State::TrailerStart,
             (State::SizeEnd { size }, b'\n') => State::Data { remaining: size },
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
@@ -126,7 +126,6 @@ impl Chunked {
                 self.count()?;
                 State::TrailerValue
             }
-            (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
             _ => return Err(Malformed),
         })

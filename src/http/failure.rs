@@ -96,6 +96,10 @@ impl Failure {
 
     /// The table of contract §2: HTTP status, `status` of the envelope, `msg`.
     #[must_use]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the table of the contract, row by row"
+    )]
     pub fn told(&self, request_id: &str) -> (StatusCode, u16, Cow<'static, str>) {
         let fixed = |status, code, msg| (status, code, Cow::Borrowed(msg));
         match self {

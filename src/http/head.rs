@@ -141,15 +141,11 @@ impl<'b> Meaning<'b> {
     fn of(fields: &[Header<'b>], is_http_1_0: bool) -> Result<Self, &'static str> {
         let (mut length, mut chunked) = (None, false);
         let (mut close, mut keep_alive) = (false, false);
-        let (mut host, mut expects_continue) = (None, false);
+        let (mut host, mut two_hosts, mut expects_continue) = (None, false, false);
         for field in fields {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
-                4 if is("host") => {
-                    if host.replace(field.value).is_some() {
-                        return Err("Host is given twice");
-                    }
-                }
+                4 if is("host") => two_hosts |= host.replace(field.value).is_some(),
                 6 if is("expect") => {
                     expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
                 }
@@ -180,8 +176,8 @@ impl<'b> Meaning<'b> {
                 "Transfer-Encoding stands beside Content-Length, or in a request of HTTP/1.0",
             );
         }
-        if host.is_none() && !is_http_1_0 {
-            return Err("Host is missing");
+        if two_hosts || (host.is_none() && !is_http_1_0) {
+            return Err("Host has to be given, and once");
         }
         Ok(Self {
             framing: match length {

@@ -30,6 +30,7 @@ fn with(text: &str, fields: &str) -> String {
 }
 
 /// What is sent, the statuses of its answers, and how many changes take effect.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(String, Vec<u16>, usize)> {
     let both = |fields: &str| with(&entry(), fields);
     vec![
