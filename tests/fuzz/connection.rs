@@ -3,7 +3,8 @@
 //! Each request is made together with the answer that it has to get. The service runs behind its real listener.
 
 use std::{
-    io::{Read, Write},
+    fmt::Write as _,
+    io::{Read, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -236,15 +237,11 @@ impl Dress {
 
     fn chunks(&self, body: &str) -> String {
         let pieces = body.as_bytes().chunks(self.chunk);
-        pieces
-            .map(|piece| {
-                format!(
-                    "{:x};e=1\r\n{}\r\n",
-                    piece.len(),
-                    str::from_utf8(piece).unwrap()
-                )
-            })
-            .collect()
+        pieces.fold(String::new(), |mut text, piece| {
+            let data = str::from_utf8(piece).unwrap();
+            write!(text, "{:x};e=1\r\n{data}\r\n", piece.len()).unwrap();
+            text
+        })
     }
 }
 
