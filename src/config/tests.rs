@@ -428,3 +428,14 @@ proptest! {
         let _ = loaded(&text, &[(&format!("{PREFIX}{name}"), &text)]);
     }
 }
+
+#[test]
+fn seqs_are_assigned_by_what_suits_the_source_unless_a_file_says_it() {
+    let writer = |text: &str| loaded(text, &[]).unwrap().writer();
+    assert_eq!(writer(""), Writer::Service);
+    assert_eq!(writer("[ledger]\nwriter = \"service\""), Writer::Service);
+    let scylla = "[source]\nkind = \"scylla\"\n";
+    assert_eq!(writer(scylla), Writer::External);
+    let said = format!("{scylla}[ledger]\nwriter = \"external\"");
+    assert_eq!(writer(&said), Writer::External);
+}

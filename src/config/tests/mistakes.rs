@@ -40,6 +40,14 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[symbols]]\nid = 1\nname = \"A_B\"\nbase = \"A\"\nquote = \"B\"",
         &["symbols[0].base", "symbols[0].quote"],
     ),
+    // Who assigns seqs.
+    ("[ledger]\nwriter = \"both\"", &["ledger.writer"]),
+    ("[ledger]\nwriter = \"external\"", &["ledger.writer"]),
+    (
+        "[ledger]\nwriter = \"service\"\n[source]\nkind = \"scylla\"",
+        &["ledger.writer"],
+    ),
+    ("[ledger]\nrecovery_ms = 0", &["ledger.recovery_ms"]),
     // Listeners and callers.
     ("[http]\nlisten = \"0.0.0.0:3001\"", &["auth.mode"]),
     ("[http]\nlisten = \"127.0.0.1:3002\"", &["ops.listen"]),
