@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod accepted;
 mod advice;
 mod changes;
 mod check;

@@ -190,7 +190,7 @@ async fn a_ledger_that_is_written_meanwhile_is_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_compared_is_exit_code_2() {
+async fn what_cannot_be_compared_is_exit_code_1_and_a_setting_that_cannot_be_used_2() {
     let stage = Stage::new(shared()).await;
     for (setup, code, part) in [
         (
