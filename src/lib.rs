@@ -17,6 +17,8 @@ pub mod diagnosis;
 pub mod telemetry;
 pub mod trail;
 
+pub mod protocol;
+
 pub mod floor;
 pub mod render;
 pub mod tiers;

@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -13,7 +13,8 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("trail", &[]),
     ("diagnosis", &[]),
     ("telemetry", &["domain", "config", "diagnosis", "trail"]),
-    ("floor", &["domain", "clock"]),
+    ("protocol", &[]),
+    ("floor", &["domain", "clock", "protocol"]),
     (
         "tiers",
         &[
@@ -49,6 +50,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "domain",
             "clock",
             "config",
+            "protocol",
             "render",
             "telemetry",
             "trail",
@@ -116,6 +118,7 @@ const EVERY: &[&str] = &[
     "render",
     "telemetry",
     "trail",
+    "protocol",
     "floor",
     "tiers",
     "source",

@@ -1,0 +1,13 @@
+//! The rules of the protocol as pure functions: facts in, a named reason out. No I/O, no clock, no lock.
+//!
+//! The service and the model in `tests/model` call the same functions. The model includes [`rules`] by its path, so the file
+//! names nothing but the standard library.
+//!
+//! **Invariants.** Each rule is one statement of the form `if fact { return Err(Reason) }`: `tests/rules_removed.rs` takes each
+//! of them out and expects the tests of the file to fail.
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts are yes or no, and each has its name"
+)]
+pub mod rules;
