@@ -89,6 +89,8 @@ pub enum Readiness {
 pub struct Cost {
     statements: AtomicU64,
     rows: AtomicU64,
+    untrusted: AtomicU64,
+    unreadable: AtomicU64,
 }
 
 impl Cost {
@@ -97,6 +99,24 @@ impl Cost {
         self.statements.fetch_add(1, Ordering::Relaxed);
         self.rows
             .fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// So many rows were not written as the service writes them, and were read from the ledger instead.
+    pub fn add_untrusted(&self, rows: usize) {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        self.untrusted.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// A statement was given up by the database, and others were asked in its place.
+    pub fn add_unreadable(&self) {
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Rows of [`Cost::add_untrusted`], and statements of [`Cost::add_unreadable`].
+    #[must_use]
+    pub fn detours(&self) -> (u64, u64) {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (count(&self.untrusted), count(&self.unreadable))
     }
 
     /// Statements so far, those that failed among them or not.

@@ -2,8 +2,8 @@
 //! crate is localized here and below.
 //!
 //! [`Scylla`] is made without touching the network; [`Scylla::run`] connects, and keeps looking. A load reads one of
-//! three places (`source.read_from`): the view (`view.rs`), `user_balances`, or the ledger (`ledger.rs`), all with the
-//! same answer. `write.rs` is the writing side, `schema.rs` makes and shows the tables.
+//! three places (`source.read_from`): the view (`view.rs`), `user_balances` (`table.rs`), or the ledger (`ledger.rs`), all
+//! with the same answer. `write.rs` is the writing side, `schema.rs` makes and shows the tables.
 //!
 //! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot
 //! (seed fault 8). `said_at` is taken before the first statement is sent. Amounts stay signed; a missing one is 0.
@@ -24,6 +24,7 @@ mod ledger;
 pub mod look;
 pub mod schema;
 mod statements;
+mod table;
 mod trades;
 mod view;
 mod watch;
@@ -45,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     connect::Connector,
-    statements::{Live, Load, balances},
+    statements::{Live, Load},
 };
 use crate::{
     clock,
@@ -192,8 +193,7 @@ impl Scylla {
                 view::load((&live, cost), (page, jump), user, guesses, said_at).await
             }
             Load::Table(statement) => {
-                let rows = live.counted(cost, statement, (user.get(),)).await?;
-                balances(&rows, said_at).map(Snapshot::new)
+                table::load((&live, cost), statement, user, said_at).await
             }
             Load::Ledger => {
                 let assets: Vec<_> = self.catalogue.ids().collect();

@@ -24,12 +24,13 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{connect::Keyspace, faults, trades::TradeStatements};
+use super::{connect::Keyspace, faults, table, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
     source::{Cost, Error},
+    telemetry::Sparing,
 };
 
 /// Rows of the view that the first statement of a load asks for. A user whose whole history is shorter costs one
@@ -45,7 +46,7 @@ pub(super) enum Load {
     View {
         /// The first rows of the user's history.
         page: PreparedStatement,
-        /// The newest row of the first asset from some id on.
+        /// The newest row of the first asset from some id to another.
         jump: PreparedStatement,
     },
     Table(PreparedStatement),
@@ -67,6 +68,8 @@ pub(super) struct Live {
     pub(super) insert_table: PreparedStatement,
     /// Those of trades, prepared by the first one: an older keyspace has no tables for them.
     pub(super) trades: OnceCell<TradeStatements>,
+    /// Before lines about what stands in the tables.
+    pub(super) sparing: Sparing,
     sent: Arc<AtomicU64>,
 }
 
@@ -94,17 +97,11 @@ impl Live {
                 .await?,
                 jump: prepare(
                     "SELECT asset_id, seq, avail, frozen, created_at \
-                     FROM {ks}.user_balances_by_user WHERE user_id = ? AND asset_id >= ? LIMIT 1",
+                     FROM {ks}.user_balances_by_user WHERE user_id = ? AND asset_id >= ? AND asset_id <= ? LIMIT 1",
                 )
                 .await?,
             },
-            ReadFrom::Table => Load::Table(
-                prepare(
-                    "SELECT asset_id, version, avail, frozen, updated_at \
-                     FROM {ks}.user_balances WHERE user_id = ?",
-                )
-                .await?,
-            ),
+            ReadFrom::Table => Load::Table(prepare(table::SELECT).await?),
             ReadFrom::Ledger => Load::Ledger,
         };
         let ledger_many = prepare(
@@ -143,6 +140,7 @@ impl Live {
             insert_ledger,
             insert_table,
             trades: OnceCell::new(),
+            sparing: Sparing::default(),
             sent,
         })
     }
@@ -198,17 +196,47 @@ impl Live {
         Ok(rows)
     }
 
+    /// The same; none where the nodes gave the read up by themselves, as above their limit of deleted rows.
+    pub(super) async fn readable(
+        &self,
+        cost: &Cost,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Option<QueryRowsResult>, Error> {
+        match self.execute(statement, values).await {
+            Ok(result) => {
+                let rows = rows_of(result)?;
+                cost.add(rows.rows_num());
+                Ok(Some(rows))
+            }
+            Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                DbError::ReadFailure { .. },
+                _,
+            ))) => {
+                cost.add_unreadable();
+                Ok(None)
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
     /// Runs a statement.
     pub(super) async fn run(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryResult, Error> {
+        let result = self.execute(statement, values).await;
+        result.map_err(|error| failed(&error))
+    }
+
+    async fn execute(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, ExecutionError> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        self.session
-            .execute_unpaged(statement, values)
-            .await
-            .map_err(|error| failed(&error))
+        self.session.execute_unpaged(statement, values).await
     }
 }
 
@@ -216,11 +244,11 @@ impl Live {
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
 pub(super) struct Row {
-    asset_id: i32,
-    seq: Option<i64>,
-    avail: Option<i64>,
-    frozen: Option<i64>,
-    created_at: Option<i64>,
+    pub(super) asset_id: i32,
+    pub(super) seq: Option<i64>,
+    pub(super) avail: Option<i64>,
+    pub(super) frozen: Option<i64>,
+    pub(super) created_at: Option<i64>,
 }
 
 impl Row {
