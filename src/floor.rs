@@ -6,11 +6,11 @@
 //! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
 //! ([`Marks::blind`]). Who cannot prove freshness does not serve from memory ([`Freshness`]).
 //!
-//! **Limits.** At most [`MARKS_MAX`] users per generation, two generations. What was notified
-//! counts for `floor_ttl`, what was shown for one to two.
+//! **Limits.** `settlement.change_log_max_bytes`: a quarter for what was shown, the rest for what was notified, each in two
+//! generations of which the older one is given up first. What was notified counts for `floor_ttl`, what was shown for one to two.
 
 mod freshness;
 mod marks;
 
 pub use freshness::Freshness;
-pub use marks::{MARKS_MAX, Mark, Marks};
+pub use marks::{Knowledge, Mark, Marks, Use, Uses};

@@ -23,6 +23,8 @@ mod load;
 mod lookup;
 mod own;
 mod spent;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod whole_batch;
 
@@ -41,12 +43,10 @@ use crate::{
     config::Settings,
     domain::{Catalogue, Floors, UserId},
     floor::{Freshness, Marks},
+    protocol::rules::{StaleFacts, StaleRefusal, may_stale_answer_be_shown},
     source::{self, Source},
     telemetry::{Meters, traces},
-    tiers::{
-        memory::{Kept, Memory},
-        redis::Redis,
-    },
+    tiers::{memory::Memory, redis::Redis},
     trail::{Detail, Forward, Trail},
 };
 use doors::Doors;
@@ -205,10 +205,14 @@ impl Reader {
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
                 lag_budget: settings.settlement.lag_budget_ms.0,
                 lease_wait: settings.redis.lease_wait_ms.0,
-                stale: settings
-                    .stale
-                    .enabled
-                    .then_some(settings.stale.max_age_ms.0),
+                // What is known of changes is known for that long.
+                stale: settings.stale.enabled.then_some(
+                    settings
+                        .stale
+                        .max_age_ms
+                        .0
+                        .min(settings.settlement.floor_ttl_ms.0),
+                ),
             },
             sampler,
             slow: Slow::new(settings.telemetry.slow_read_ms.0),
@@ -315,10 +319,10 @@ impl Reader {
     fn start(&self, kind: Kind, user: UserId, at: Instant) -> Start {
         Start {
             at,
-            generation: self.marks.generation(),
-            reread: self.marks.rereads(user),
+            knowledge: self.marks.knowledge(user),
             proven: self.freshness.proven(at),
             kind,
+            overtakes: false,
         }
     }
 
@@ -386,20 +390,29 @@ impl Reader {
 
     /// The last known balances, where that is switched on and they may still be shown; else the error.
     fn stale_or(&self, user: UserId, ask: &Ask, error: Error) -> Result<Answer, Error> {
-        let (Some(max_age), Error::Source(_), false) = (self.times.stale, &error, ask.no_cache)
-        else {
+        let (Some(max_age), Error::Source(_)) = (self.times.stale, &error) else {
             return Err(error);
         };
-        let Some(Kept { held, loaded, .. }) = self.memory.last_known(user) else {
+        let Some(kept) = self.memory.last_known(user) else {
             return Err(error);
         };
-        let snapshot = held.snapshot();
-        if loaded.elapsed() > max_age || !self.marks.of(user).floors.met_by(&snapshot) {
-            return Err(error);
+        let (snapshot, mark) = (kept.held.snapshot(), self.marks.of(user));
+        let facts = StaleFacts {
+            ledger_requested: ask.no_cache,
+            too_old: kept.loaded.elapsed() > max_age,
+            current_generation: kept.generation == self.marks.generation(),
+            invalidated: kept.doubted,
+            ledger_required: mark.ledger_required,
+            changes_given_up: self.marks.forgetful(),
+            floors_met: mark.floors.met_by(&snapshot),
+            min_seq_met: ask.min_seq.met_by(&snapshot),
+        };
+        match may_stale_answer_be_shown(&facts) {
+            Ok(()) => {}
+            Err(StaleRefusal::BelowMinSeq) => return Err(Error::NotReached),
+            Err(_) => return Err(error),
         }
-        if !ask.min_seq.met_by(&snapshot) {
-            return Err(Error::NotReached);
-        }
+        let held = kept.held;
         let redis = self.redis.as_ref().map(|redis| match redis.link.session() {
             Some(_) => Forward::Miss,
             None => Forward::Bypass,

@@ -4,6 +4,7 @@
 //! text. Handles are held, so that counting costs no look-up; a read is counted in memory that no other thread writes.
 
 mod audit;
+mod change_log;
 pub mod families;
 mod health;
 mod histogram;
@@ -39,8 +40,8 @@ use crate::{
 
 pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{
-    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Reloaded, Route, Settled, Via,
-    Window,
+    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Reloaded, Remembered, Route,
+    Settled, Via, Window,
 };
 pub use sparing::Sparing;
 
@@ -74,6 +75,7 @@ pub struct Meters {
     health: health::Health,
     http: http::Http,
     reloads: reloads::Reloads,
+    change_log: change_log::ChangeLog,
 }
 
 /// What took longer is a backfill or a wrong clock, and would drown the delays in the histogram's sum.

@@ -19,8 +19,14 @@ struct Variant {
 
 /// Its tests in place of the line that includes them.
 fn with_tests(rules: &str, tests: &str) -> String {
-    let tests: Vec<&str> = tests.lines().filter(|line| !line.starts_with("//!")).collect();
-    let rules: Vec<&str> = rules.lines().filter(|line| !line.starts_with("//!")).collect();
+    let tests: Vec<&str> = tests
+        .lines()
+        .filter(|line| !line.starts_with("//!"))
+        .collect();
+    let rules: Vec<&str> = rules
+        .lines()
+        .filter(|line| !line.starts_with("//!"))
+        .collect();
     let (rules, tests) = (rules.join("\n"), tests.join("\n"));
     let included = "#[path = \"rules/tests.rs\"]\nmod tests;";
     assert!(rules.contains(included), "the tests are included elsewhere");
@@ -49,7 +55,11 @@ fn variants(code: &str) -> Vec<Variant> {
         let condition = condition.split(" {\n").next().unwrap();
         let parts: Vec<&str> = condition.split(" && ").collect();
         for left_out in parts.iter().filter(|_| parts.len() > 1) {
-            let kept: Vec<&str> = parts.iter().copied().filter(|part| part != left_out).collect();
+            let kept: Vec<&str> = parts
+                .iter()
+                .copied()
+                .filter(|part| part != left_out)
+                .collect();
             let weaker = statement.replace(condition, &kept.join(" && "));
             variants.push(without(format!("{reason} without {left_out}"), &weaker));
         }
@@ -62,7 +72,8 @@ fn run(variants: &[Variant]) -> String {
     let folder = TempDir::new().unwrap();
     let (source, program) = (folder.path().join("all.rs"), folder.path().join("all"));
     let modules = variants.iter().enumerate();
-    let modules = modules.map(|(number, variant)| format!("mod v{number} {{\n{}\n}}\n", variant.code));
+    let modules =
+        modules.map(|(number, variant)| format!("mod v{number} {{\n{}\n}}\n", variant.code));
     let code: String = modules.collect();
     fs::write(&source, format!("#![allow(dead_code, unused)]\n{code}")).unwrap();
     let compiled = Command::new("rustc")

@@ -157,7 +157,7 @@ impl Stage {
             inbox,
             source: ledger.clone(),
             catalogue: Arc::new(Catalogue::new(&assets, &[]).unwrap()),
-            marks: Arc::new(Marks::new(MINUTE, 100)),
+            marks: Arc::new(Marks::new(MINUTE, 1 << 20)),
             meters: Arc::clone(&meters),
             has_room: Arc::new(move || has_room.load(Relaxed)),
             source_lags: true,

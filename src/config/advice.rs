@@ -125,7 +125,7 @@ fn tiers(settings: &Settings, lines: &mut Vec<Advice>) {
     check.when(
         settings.stale.enabled && settings.stale.max_age_ms > settings.settlement.floor_ttl_ms,
         "stale.max_age_ms",
-        "is longer than settlement.floor_ttl_ms: while the source is down, balances may be shown from before settlements that are forgotten by then",
+        "is longer than settlement.floor_ttl_ms, which ends stale answers first: settlements are remembered for no longer",
     );
 }
 

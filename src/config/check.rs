@@ -115,6 +115,7 @@ impl Check<'_> {
             redis,
             limits,
             scylla,
+            settlement,
             audit,
             ..
         } = self.settings;
@@ -124,6 +125,12 @@ impl Check<'_> {
                 "memory.max_bytes",
                 memory.max_bytes,
                 MEMORY_BYTES_MIN,
+                1 << 46,
+            ),
+            (
+                "settlement.change_log_max_bytes",
+                settlement.change_log_max_bytes,
+                1 << 20,
                 1 << 46,
             ),
             ("redis.connections", count(redis.connections), 1, 1024),

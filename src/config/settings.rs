@@ -275,6 +275,7 @@ section! {
         floor_ttl_ms: Millis,
         lag_budget_ms: Millis,
         claim_idle_ms: Millis,
+        change_log_max_bytes: u64,
     }
 }
 

@@ -70,6 +70,16 @@ impl Snapshot {
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }
 
+    /// These balances, and the other's of assets that are not among them.
+    #[must_use]
+    pub fn complete_with(&self, other: &Self) -> Self {
+        let missing = other
+            .0
+            .iter()
+            .filter(|balance| self.get(balance.asset).is_none());
+        Self::new(self.0.iter().chain(missing).copied().collect())
+    }
+
     /// Nothing of the other is missing or newer: merged with it, this one stays as it is.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

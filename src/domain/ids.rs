@@ -79,6 +79,18 @@ positive_id! {
     UserId(i64), "user_id", "9223372036854775807"
 }
 
+impl UserId {
+    /// A number below `parts`, at most 2^32 of them: evenly spread whatever the ids have in common (Fibonacci hashing, Knuth).
+    #[inline]
+    #[must_use]
+    pub fn part_of(self, parts: usize) -> usize {
+        let spread = self.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let high = spread.wrapping_shr(32);
+        let parts = u64::try_from(parts).unwrap_or(0);
+        usize::try_from(high.wrapping_mul(parts).wrapping_shr(32)).unwrap_or(0)
+    }
+}
+
 positive_id! {
     /// An asset: 1 … 2^31−1.
     AssetId(i32), "asset_id", "2147483647"

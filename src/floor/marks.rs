@@ -1,12 +1,13 @@
 //! What is known of changes, by user.
 
-mod memo;
+mod doubts;
+mod generations;
+mod known;
 #[cfg(test)]
 mod tests;
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -14,15 +15,19 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use memo::Memo;
+use generations::{Generations, GivenUp};
+use known::{Change, Known};
 
 #[cfg(test)]
 use crate::domain::Balance;
-use crate::domain::{AssetId, BalanceChange, Floors, Seq, Snapshot, UserId};
+use crate::{
+    domain::{AssetId, BalanceChange, Floors, Seq, Snapshot, UserId},
+    protocol::rules::{RedisFacts, StoreFacts, may_memory_store},
+};
 
-/// Users per generation.
-pub const MARKS_MAX: usize = 1_000_000;
-const SHARDS: usize = 16;
+const SHARDS: usize = 64;
+/// The part of the bytes that answers have; changes have the rest, for only they make reads dearer when they are given up.
+const SHOWN_PART: usize = 4;
 
 /// What is known of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,13 +42,45 @@ pub struct Mark {
     pub reread: u64,
     /// The assets that those named.
     pub reread_assets: Vec<AssetId>,
+    /// The ledger was not read since the last of those.
+    pub ledger_required: bool,
+}
+
+/// What a load knew of all users when it began, beside the floors of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// [`Marks::generation`].
+    pub generation: u64,
+    /// [`Mark::reread`] of its user.
+    pub reread: u64,
+    /// How often changes had been given up for want of room.
+    pub given_up: u64,
+}
+
+/// How much is remembered of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Use {
+    /// Users.
+    pub users: u64,
+    /// What they take.
+    pub bytes: u64,
+    /// Users given up for want of room since the start, before they were old enough to be forgotten.
+    pub given_up: u64,
+}
+
+/// What changes take, and what answers take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uses {
+    /// What notifications said.
+    pub changes: Use,
+    /// What was shown.
+    pub shown: Use,
 }
 
 #[derive(Debug)]
 struct Shard {
-    young: HashMap<UserId, Memo>,
-    old: HashMap<UserId, Memo>,
-    turned: Instant,
+    changes: Generations<Box<Change>>,
+    shown: Generations<Floors>,
 }
 
 /// What is known of all users.
@@ -51,50 +88,75 @@ struct Shard {
 pub struct Marks {
     shards: Vec<Mutex<Shard>>,
     ttl: Duration,
-    per_shard_max: usize,
     base: Instant,
     blind_until: AtomicU64,
     doubtful_until: AtomicU64,
+    /// Until then a change that was given up would still count.
+    given_up_until: AtomicU64,
     generation: AtomicU64,
     rereads: AtomicU64,
+    /// Times that changes were given up; users whose changes were, and users whose answers were.
+    given_up: AtomicU64,
+    changes_given_up: AtomicU64,
+    shown_given_up: AtomicU64,
+}
+
+impl Use {
+    fn add(&mut self, (users, bytes): (usize, usize)) {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        self.users = self.users.saturating_add(count(users));
+        self.bytes = self.bytes.saturating_add(count(bytes));
+    }
+}
+
+impl Shard {
+    fn known(&self, user: UserId) -> Known<'_> {
+        Known {
+            shown: self.shown.get(user),
+            change: self.changes.get(user).map(AsRef::as_ref),
+        }
+    }
 }
 
 impl Marks {
-    /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; `users_max` users are remembered.
+    /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; all of it takes at most `bytes_max`.
     #[must_use]
-    pub fn new(ttl: Duration, users_max: usize) -> Self {
+    pub fn new(ttl: Duration, bytes_max: u64) -> Self {
         let now = Instant::now();
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let each = bytes_max.checked_div(SHARDS).unwrap_or(0);
+        let shown = each.checked_div(SHOWN_PART).unwrap_or(0);
         let shard = || {
             Mutex::new(Shard {
-                young: HashMap::new(),
-                old: HashMap::new(),
-                turned: now,
+                changes: Generations::new(each.saturating_sub(shown), now),
+                shown: Generations::new(shown, now),
             })
         };
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             ttl,
-            per_shard_max: users_max.checked_div(SHARDS).unwrap_or(0).max(1),
             base: now,
             blind_until: AtomicU64::new(0),
             doubtful_until: AtomicU64::new(0),
+            given_up_until: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             rereads: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            changes_given_up: AtomicU64::new(0),
+            shown_given_up: AtomicU64::new(0),
         }
     }
 
     /// What is known of the user.
     #[must_use]
     pub fn of(&self, user: UserId) -> Mark {
-        self.look(user, |memo| memo.mark(self.ttl, Instant::now()))
-            .unwrap_or_default()
+        self.look(user, |known| known.mark(self.ttl, Instant::now()))
     }
 
     /// The lowest seqs that may still be shown of the user.
     #[must_use]
     pub fn floors(&self, user: UserId) -> Floors {
-        self.look(user, |memo| memo.floors(self.ttl, Instant::now()))
-            .unwrap_or_default()
+        self.look(user, |known| known.floors(self.ttl, Instant::now()))
     }
 
     /// Counts notifications without a seq of the user: see [`Mark::reread`].
@@ -104,44 +166,56 @@ impl Marks {
         if self.rereads.load(Ordering::SeqCst) == 0 {
             return 0;
         }
-        self.look(user, Memo::reread).unwrap_or_default()
+        self.look(user, |known| known.reread())
     }
 
-    /// The snapshot is below no floor of the user, and no notification without a seq came since there were `rereads`.
+    /// What a load of the user that begins now knows.
     #[must_use]
-    pub fn allows(&self, user: UserId, rereads: u64, snapshot: &Snapshot) -> bool {
-        self.look(user, |memo| {
-            memo.reread() == rereads && memo.met_by(snapshot, self.ttl, Instant::now())
-        })
-        .unwrap_or(rereads == 0)
+    pub fn knowledge(&self, user: UserId) -> Knowledge {
+        // Before the look at the user: giving up comes with a higher count.
+        let given_up = self.given_up.load(Ordering::SeqCst);
+        Knowledge {
+            generation: self.generation(),
+            reread: self.rereads(user),
+            given_up,
+        }
     }
 
-    /// Takes at `now` what somebody else held: what may be shown of it, with the newer balances that notifications said. None where
-    /// a notification without a seq waits for the ledger to be read, or came since there were `rereads`, and where it is below a
-    /// floor. Nothing below what it gives may be shown from now on.
+    /// Memory may keep a snapshot whose load began with this knowledge.
+    #[must_use]
+    pub fn allows(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
+        let facts = self.look(user, |known| {
+            Some(StoreFacts {
+                same_generation: self.generation() == began.generation,
+                same_reread: known.reread() == began.reread && self.gave_up_nothing_since(began),
+                floors_met: known.met_by(snapshot, self.ttl, Instant::now()),
+            })
+        });
+        facts.is_some_and(|facts| may_memory_store(&facts).is_ok())
+    }
+
+    /// Takes at `now` what Redis held, for a load that began with this knowledge: what may be shown of it, with the newer balances
+    /// that notifications carried. Nothing below what it gives may be shown from now on.
     #[must_use]
     pub fn take<'a>(
         &self,
         user: UserId,
-        rereads: u64,
+        (proven, began): (bool, Knowledge),
         snapshot: &'a Snapshot,
         now: Instant,
     ) -> Option<Cow<'a, Snapshot>> {
-        // Who is read all the time is looked for once.
-        let young = self.with(user, |shard| {
-            shard.turn(self.ttl, now);
-            let memo = shard.young.get_mut(&user)?;
-            let newest = memo.brought_up(rereads, snapshot, self.ttl, now);
-            if let Some(newest) = &newest {
-                memo.shown.raise_to(newest);
-            }
-            Some(newest)
-        });
-        young.unwrap_or_else(|| {
-            let look = |memo: &Memo| memo.brought_up(rereads, snapshot, self.ttl, now);
-            let unknown = || (rereads == 0).then_some(Cow::Borrowed(snapshot));
-            let newest = self.look(user, look).unwrap_or_else(unknown)?;
-            self.shown(user, &newest);
+        let facts = RedisFacts {
+            proven_at_start: proven,
+            changes_missed: self.doubtful(),
+            same_reread: self.gave_up_nothing_since(began),
+            // Those of the user are filled in where the user is looked at.
+            ledger_required: true,
+            floors_met: false,
+        };
+        self.with(user, |shard| {
+            let known = shard.known(user);
+            let newest = known.brought_up(facts, began.reread, snapshot, self.ttl, now)?;
+            self.raise_shown(shard, user, &newest, now);
             Some(newest)
         })
     }
@@ -149,11 +223,11 @@ impl Marks {
     /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
     #[must_use]
     pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
-        let told = self.look(user, |memo| {
-            let mut floors = memo.news.as_ref()?.notified.iter();
+        let told = self.look(user, |known| {
+            let mut floors = known.change?.notified.iter();
             floors.find(|floor| floor.0 == asset).copied()
         });
-        told.flatten().map(|(_, seq, told)| (seq, told))
+        told.map(|(_, seq, told)| (seq, told))
     }
 
     /// Notifications said that the user's balances changed so. A reader sees all of these changes in the mark, or none. Returns
@@ -161,34 +235,31 @@ impl Marks {
     pub fn advance(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
         let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
         let rereads = if changes.iter().any(unknown) {
-            let before = self.rereads.fetch_add(1, Ordering::Relaxed);
+            let before = self.rereads.fetch_add(1, Ordering::SeqCst);
             before.saturating_add(1)
         } else {
             0
         };
-        let mut news = Vec::with_capacity(changes.len());
-        self.mark(user, true, |memo| {
-            let now = Instant::now();
-            news.extend(changes.iter().map(|change| match *change {
-                BalanceChange::Moved {
-                    asset,
-                    seq,
-                    balance,
-                } => {
-                    if let Some(balance) = balance {
-                        let news = memo.news();
-                        news.told = news.told.merge(&Snapshot::new(vec![balance]));
+        self.with(user, |shard| {
+            let shown = shard.shown.get(user).cloned().unwrap_or_default();
+            self.change(shard, user, |of_user, now| {
+                let news = changes.iter().map(|change| match *change {
+                    BalanceChange::Moved {
+                        asset,
+                        seq,
+                        balance,
+                    } => {
+                        let rises = of_user.move_to((asset, seq, balance), self.ttl, now);
+                        rises && shown.get(asset).is_none_or(|shown| shown < seq)
                     }
-                    memo.notify(asset, seq, self.ttl, now)
-                }
-                BalanceChange::Unknown { asset } => {
-                    memo.reread_later(asset, rereads);
-                    true
-                }
-            }));
-            true
-        });
-        news
+                    BalanceChange::Unknown { asset } => {
+                        of_user.require_ledger(asset, rereads);
+                        true
+                    }
+                });
+                news.collect()
+            })
+        })
     }
 
     /// A notification said that this asset (or any) of the user changed, not to what.
@@ -197,7 +268,13 @@ impl Marks {
     }
 
     #[cfg(test)]
-    fn changed(&self, user: UserId, asset: AssetId, seq: Seq, balance: Option<Balance>) -> bool {
+    pub(crate) fn changed(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Seq,
+        balance: Option<Balance>,
+    ) -> bool {
         let change = BalanceChange::Moved {
             asset,
             seq,
@@ -209,10 +286,16 @@ impl Marks {
     /// The user was read from the ledger by a load that began when this many notifications without a seq were known.
     pub fn read(&self, user: UserId, rereads: u64) {
         if rereads > 0 {
-            self.mark(user, false, |memo| {
-                let news = memo.news();
-                news.read = news.read.max(rereads);
-                true
+            self.with(user, |shard| {
+                let given_up =
+                    shard
+                        .changes
+                        .change_known(user, self.ttl, Instant::now(), |change| {
+                            if let Some(reread) = &mut change.reread {
+                                reread.read = reread.read.max(rereads);
+                            }
+                        });
+                self.changes_were_given_up(given_up);
             });
         }
     }
@@ -220,51 +303,18 @@ impl Marks {
     /// The snapshot was shown, or is about to be: nothing older may be.
     pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
-            self.mark(user, false, |memo| {
-                memo.shown.raise_to(snapshot);
-                true
-            });
+            let now = Instant::now();
+            self.with(user, |shard| self.raise_shown(shard, user, snapshot, now));
         }
     }
 
     /// The user's floors are forgotten. What is under way is from before.
     pub fn forget(&self, user: UserId) {
         self.with(user, |shard| {
-            shard.old.remove(&user);
-            shard.young.remove(&user);
+            shard.changes.remove(user);
+            shard.shown.remove(user);
         });
         self.reread(user, None);
-    }
-
-    /// Redis lost its data: whatever is held or under way from before now counts for nothing, and the view is not trusted for
-    /// `floor_ttl`.
-    pub fn lost(&self) {
-        self.blind_for(self.ttl);
-        self.start_over();
-    }
-
-    /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by
-    /// somebody who missed them too).
-    #[must_use]
-    pub fn doubtful(&self) -> bool {
-        let until = self.doubtful_until.load(Ordering::SeqCst);
-        until > 0 && self.since_base(Instant::now()) < until
-    }
-
-    /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
-    /// trusted for `floor_ttl`; nor is what Redis holds.
-    pub fn missed(&self) {
-        let until = Instant::now()
-            .checked_add(self.ttl)
-            .unwrap_or_else(Instant::now);
-        self.doubtful_until
-            .fetch_max(self.since_base(until), Ordering::SeqCst);
-        self.lost();
-    }
-
-    /// Whatever is held or under way from before now counts for nothing.
-    pub fn start_over(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
@@ -273,103 +323,66 @@ impl Marks {
         let (mut changes, now) = (Vec::new(), Instant::now());
         for shard in &self.shards {
             let shard = shard.lock();
-            let memos = shard.young.iter().chain(&shard.old);
-            let marks = memos.map(|(user, memo)| (*user, memo.mark(self.ttl, now)));
+            let users = shard.changes.iter().map(|(user, _)| user);
+            let marks = users.map(|user| (user, shard.known(user).mark(self.ttl, now)));
             let marks = marks.filter(|(_, mark)| mark.changed);
             changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
         }
         changes
     }
 
-    /// The view is not trusted for this long.
-    pub fn blind_for(&self, time: Duration) {
-        let until = self.since_base(
-            Instant::now()
-                .checked_add(time)
-                .unwrap_or_else(Instant::now),
-        );
-        self.blind_until.fetch_max(until, Ordering::SeqCst);
-    }
-
-    /// Changes may be unknown here, so that nobody can be read from the view.
+    /// How much is remembered, and how much was given up.
     #[must_use]
-    pub fn blind(&self) -> bool {
-        self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)
-    }
-
-    /// Rises when everything held or under way counts for nothing.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
-
-    fn mark(&self, user: UserId, changed: bool, change: impl FnOnce(&mut Memo) -> bool) -> bool {
-        let (overflow, news) = self.with(user, |shard| {
-            shard.turn(self.ttl, Instant::now());
-            let full = shard.young.len() >= self.per_shard_max && !shard.young.contains_key(&user);
-            if full && !changed {
-                // What was shown is also kept by Redis and by quorum reads; giving up a change for it would be worse.
-                return (false, false);
-            }
-            if full {
-                shard.old = std::mem::take(&mut shard.young);
-            }
-            let Shard { young, old, .. } = shard;
-            let memo = young
-                .entry(user)
-                .or_insert_with(|| old.remove(&user).unwrap_or_default());
-            if changed {
-                memo.news().changed = Some(Instant::now());
-            }
-            (full, change(memo))
-        });
-        if overflow {
-            self.blind_for(self.ttl);
+    pub fn use_of_memory(&self) -> Uses {
+        let mut uses = Uses::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            uses.changes.add(shard.changes.size());
+            uses.shown.add(shard.shown.size());
         }
-        news
+        uses.changes.given_up = self.changes_given_up.load(Ordering::Relaxed);
+        uses.shown.given_up = self.shown_given_up.load(Ordering::Relaxed);
+        uses
     }
 
-    /// Of who is remembered.
-    fn look<R>(&self, user: UserId, then: impl FnOnce(&Memo) -> R) -> Option<R> {
-        self.with(user, |shard| {
-            let memo = shard.young.get(&user).or_else(|| shard.old.get(&user));
-            memo.map(then)
-        })
+    /// Changes what is known of the user's changes, which the user has from then on.
+    fn change<R>(
+        &self,
+        shard: &mut Shard,
+        user: UserId,
+        change: impl FnOnce(&mut Change, Instant) -> R,
+    ) -> R {
+        let now = Instant::now();
+        let (result, given_up) = shard.changes.change(user, self.ttl, now, |of_user| {
+            of_user.changed = Some(now);
+            change(of_user, now)
+        });
+        self.changes_were_given_up(given_up);
+        result
+    }
+
+    fn raise_shown(&self, shard: &mut Shard, user: UserId, snapshot: &Snapshot, now: Instant) {
+        let raise = |floors: &mut Floors| floors.raise_to(snapshot);
+        let (_, given_up) = shard.shown.change(user, self.ttl, now, raise);
+        // Redis and reads by quorum keep what was shown, too: nobody's reads become dearer for it.
+        if let Some(GivenUp { users, .. }) = given_up {
+            let users = u64::try_from(users).unwrap_or(u64::MAX);
+            self.shown_given_up.fetch_add(users, Ordering::Relaxed);
+        }
+    }
+
+    fn gave_up_nothing_since(&self, began: Knowledge) -> bool {
+        self.given_up.load(Ordering::SeqCst) == began.given_up
+    }
+
+    fn look<R: Default>(&self, user: UserId, then: impl FnOnce(&Known<'_>) -> R) -> R {
+        self.with(user, |shard| then(&shard.known(user)))
     }
 
     fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
-        let at = user
-            .get()
-            .unsigned_abs()
-            .checked_rem(SHARDS.try_into().unwrap_or(1))
-            .unwrap_or(0);
-        let Some(shard) = usize::try_from(at).ok().and_then(|at| self.shards.get(at)) else {
+        let Some(shard) = self.shards.get(user.part_of(SHARDS)) else {
             return R::default();
         };
         then(&mut shard.lock())
-    }
-
-    fn since_base(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.base).as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Shard {
-    /// Forgets who was not marked for so long. Asked before each mark, and each hit that counts as one:
-    /// without them there is nothing to make room for.
-    fn turn(&mut self, ttl: Duration, now: Instant) {
-        let age = now.saturating_duration_since(self.turned);
-        if age < ttl {
-            return;
-        }
-        // Nothing younger than `ttl` is in `old` by now. As many users as before are expected, and room is made once.
-        let room = HashMap::with_capacity(self.young.len());
-        let young = std::mem::replace(&mut self.young, room);
-        self.old = if age >= ttl.saturating_mul(2) {
-            HashMap::new()
-        } else {
-            young
-        };
-        self.turned = now;
     }
 }

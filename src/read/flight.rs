@@ -1,7 +1,8 @@
 //! One load per user and instance: whoever comes first leads, the others follow.
 //!
 //! **Invariants.** A load runs in its own task, so that a reader that hangs up stops nobody. An entry is removed only by its own
-//! load. A reader never follows a load that may not know what the reader has to be shown ([`Start::may_be_followed`]).
+//! load. A reader never follows a load that may not know what the reader has to be shown, nor a single reader a batch's load, which
+//! waits in the batches' queue ([`may_load_be_joined`]).
 //!
 //! **Cancellation.** Followers may be dropped at any time; the load goes on.
 //!
@@ -23,7 +24,8 @@ use tokio::{sync::Notify, time::Instant};
 use super::{Error, spent::Spent, turns::Kind};
 use crate::{
     domain::{Floors, UserId},
-    floor::Freshness,
+    floor::{Freshness, Knowledge},
+    protocol::rules::{JoinFacts, may_load_be_joined},
     render::Held,
     trail::{Detail, Forward, Tier},
 };
@@ -36,14 +38,14 @@ const FLIGHTS_MAX: usize = 16_384;
 pub struct Start {
     /// When it began.
     pub at: Instant,
-    /// Of all marks.
-    pub generation: u64,
-    /// Of this user's mark.
-    pub reread: u64,
+    /// What was known of changes.
+    pub knowledge: Knowledge,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,
     /// For whom it began.
     pub(super) kind: Kind,
+    /// A batch's load of the same user was under way and not joined: its lease at Redis is taken over.
+    pub(super) overtakes: bool,
 }
 
 /// What a load brought.
@@ -99,13 +101,17 @@ pub struct Flights {
 }
 
 impl Start {
-    /// Whether a reader that begins at `reader` may be shown what this load brings: it began after the last notification without
-    /// a seq, and either the reader's knowledge of changes is fresh (the load is compared with it at its end), or the load
-    /// itself is young and asked nothing that lags.
-    fn may_be_followed(&self, reader: &Self, freshness: &Freshness) -> bool {
-        self.generation == reader.generation
-            && self.reread == reader.reread
-            && (reader.proven || (!self.proven && freshness.young_enough(self.at, reader.at)))
+    /// Facts about this load and a reader that begins at `reader`.
+    fn facts_for(&self, reader: &Self, freshness: &Freshness) -> JoinFacts {
+        JoinFacts {
+            same_generation: self.knowledge.generation == reader.knowledge.generation,
+            same_reread: self.knowledge.reread == reader.knowledge.reread
+                && self.knowledge.given_up == reader.knowledge.given_up,
+            reader_proven: reader.proven,
+            load_proven: self.proven,
+            load_young: freshness.young_enough(self.at, reader.at),
+            batch_load_single_reader: self.kind == Kind::Bulk && reader.kind == Kind::Single,
+        }
     }
 }
 
@@ -121,10 +127,13 @@ impl Flights {
     /// The user's load under way, or a new one that the caller has to run; none where there are too many.
     pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Option<Role> {
         let mut flights = self.under_way.lock();
-        if let Some(flight) = flights.get(&user)
-            && flight.start.may_be_followed(&start, freshness)
-        {
-            return Some(Role::Follower(Arc::clone(flight)));
+        let mut overtakes = false;
+        if let Some(flight) = flights.get(&user) {
+            let facts = flight.start.facts_for(&start, freshness);
+            if may_load_be_joined(&facts).is_ok() {
+                return Some(Role::Follower(Arc::clone(flight)));
+            }
+            overtakes = facts.batch_load_single_reader;
         }
         let most = match start.kind {
             Kind::Single => FLIGHTS_MAX,
@@ -134,7 +143,7 @@ impl Flights {
             return None;
         }
         let flight = Arc::new(Flight {
-            start,
+            start: Start { overtakes, ..start },
             landed: OnceLock::new(),
             slow: AtomicBool::new(self.slow),
             bell: Notify::new(),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{Answer, Ask, Reader, spent::Spent};
 use crate::{
     domain::UserId,
+    protocol::rules::{MemoryFacts, MemoryRefusal, may_memory_serve},
     telemetry::Op,
     trail::{Forward, Tier, Trail},
 };
@@ -49,9 +50,17 @@ impl Reader {
         now: Instant,
         show: impl FnOnce(Answer<&[u8]>) -> T,
     ) -> Option<T> {
-        if ask.no_cache || !ask.min_seq.is_empty() || !self.freshness.proven(now) {
-            return None;
-        }
+        let facts = MemoryFacts {
+            ledger_requested: ask.no_cache,
+            // The copy is looked for at its generation and version, and shown within its time.
+            current_generation: true,
+            expired: false,
+            freshness_proven: self.freshness.proven(now),
+            from_ledger_lately: false,
+            invalidated: false,
+            min_seq_met: ask.min_seq.is_empty(),
+        };
+        may_memory_serve(&facts).ok()?;
         let generation = self.marks.generation();
         self.memory.show_near(user, generation, now, |held, left| {
             let trail = Trail::memory(left.as_secs());
@@ -69,24 +78,36 @@ impl Reader {
         if ask.no_cache {
             return Err(Forward::Request);
         }
-        let kept = self
-            .memory
-            .get(user, self.marks.generation())
-            .ok_or(Forward::Miss)?;
-        if kept.until <= now {
-            return Err(Forward::Miss);
-        }
-        let fresh = self.freshness.proven(now)
-            || (kept.from_ledger && self.freshness.young_enough(kept.loaded, now));
-        let reached = || ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot());
-        if !fresh || kept.doubted || !reached() {
-            return Err(Forward::Stale);
-        }
+        let generation = self.marks.generation();
+        let kept = self.memory.get(user, generation).ok_or(Forward::Miss)?;
+        let proven = self.freshness.proven(now);
+        let facts = MemoryFacts {
+            ledger_requested: ask.no_cache,
+            current_generation: kept.generation == generation,
+            expired: kept.until <= now,
+            freshness_proven: proven,
+            from_ledger_lately: !proven
+                && kept.from_ledger
+                && self.freshness.young_enough(kept.loaded, now),
+            invalidated: kept.doubted,
+            min_seq_met: ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot()),
+        };
+        may_memory_serve(&facts).map_err(forward_of)?;
         let ttl = kept.until.saturating_duration_since(now).as_secs();
         Ok(Answer {
             held: kept.held,
             trail: Trail::memory(ttl),
         })
+    }
+}
+
+const fn forward_of(refusal: MemoryRefusal) -> Forward {
+    match refusal {
+        MemoryRefusal::LedgerRequested => Forward::Request,
+        MemoryRefusal::OtherGeneration | MemoryRefusal::Expired => Forward::Miss,
+        MemoryRefusal::Unproven | MemoryRefusal::Invalidated | MemoryRefusal::BelowMinSeq => {
+            Forward::Stale
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     clock,
     domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
     floor::Mark,
+    protocol::rules::{KeepFacts, ViewFacts, may_load_be_kept, may_view_be_trusted},
     render::Held,
     source::{self, Cost},
     telemetry::{Fault, Op},
@@ -140,15 +141,14 @@ impl Reader {
             .await?;
         fail::fail_point!("reached");
         let mut kept_for = None;
-        let mut refused = asked.grant.is_none() && asked.forward.is_some();
         if let (true, Some(redis), Some(grant)) = (unmet.is_empty(), &self.redis, &asked.grant) {
             let begun = Instant::now();
             match redis.fill(user, grant, &snapshot, loaded.from_ledger).await {
                 Ok(Ok(ttl)) => kept_for = Some(ttl),
-                Ok(Err(_)) | Err(_) => refused = true,
+                Ok(Err(_)) | Err(_) => {}
             }
             spent.redis = spent.redis.saturating_add(begun.elapsed());
-            if refused {
+            if kept_for.is_none() {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
                 (snapshot, unmet) = self
                     .reach(user, start, &snapshot, &asked.known, spent)
@@ -161,13 +161,19 @@ impl Reader {
         }
         fail::fail_point!("filled");
         if loaded.from_ledger {
-            self.marks.read(user, start.reread);
+            self.marks.read(user, start.knowledge.reread);
         }
         let met = unmet.is_empty();
-        // Without Redis' word a load from the ledger is good for max_staleness, and nothing else is kept at all.
-        let keeps = met && (!refused || (loaded.from_ledger && asked.grant.is_none()));
+        // Without Redis' word a load from the ledger is good for max_staleness.
+        let facts = KeepFacts {
+            floors_met: met,
+            from_ledger: loaded.from_ledger,
+            redis_configured: self.redis.is_some(),
+            lease_granted: asked.grant.is_some(),
+            fill_accepted: kept_for.is_some(),
+        };
         self.marks.shown(user, &snapshot);
-        let held = if keeps {
+        let held = if may_load_be_kept(&facts).is_ok() {
             self.keep(
                 user,
                 start,
@@ -230,6 +236,8 @@ impl Reader {
         let loaded = loaded?;
         let assets = loaded.snapshot.balances().len();
         self.meters.source_read(cost.rows(), assets);
+        let (untrusted, unreadable) = cost.detours();
+        self.meters.source_detours(untrusted, unreadable);
         Ok(loaded)
     }
 
@@ -245,14 +253,18 @@ impl Reader {
     ) -> Result<Loaded, source::Error> {
         *named = self.ways.alone;
         let mark = self.marks.of(user);
-        let told_by_redis = asked.grant.as_ref().is_some_and(|grant| grant.ledger);
-        // Proven when it began, and since then not revoked: the lease may be of another Redis than the proof.
-        let known_fresh = start.proven
-            && self.freshness.proven(Instant::now())
-            && asked.forward != Some(Forward::Bypass);
-        let trusted =
-            known_fresh && !self.marks.blind() && !mark.changed && !told_by_redis && !fresh;
-        if trusted {
+        let facts = ViewFacts {
+            ledger_requested: fresh,
+            proven_at_start: start.proven,
+            // And since then not revoked: the lease may be of another Redis than the proof.
+            proven_now: self.freshness.proven(Instant::now()),
+            redis_bypassed: asked.forward == Some(Forward::Bypass),
+            // After the mark: what was given up leaves either of them.
+            changes_unknown: self.marks.blind(),
+            changed_lately: mark.changed,
+            redis_wants_ledger: asked.grant.as_ref().is_some_and(|grant| grant.ledger),
+        };
+        if may_view_be_trusted(&facts).is_ok() {
             return Ok(Loaded {
                 snapshot: self.source.load_counting(user, cost).await?,
                 from_ledger: !self.ways.lags,
@@ -281,8 +293,9 @@ impl Reader {
             .filter(|asset| wanted.binary_search(asset).is_err())
             .collect();
         let more = self.source.latest_counting(user, &more, cost).await?;
+        // The view says which assets there are. A row of it that the ledger does not have is nobody's balance.
         Ok(Loaded {
-            snapshot: ledger.merge(&more).merge(&viewed),
+            snapshot: ledger.merge(&more).complete_with(&viewed),
             from_ledger: true,
         })
     }
@@ -319,6 +332,9 @@ impl Reader {
             snapshot = snapshot.merge(&mark.told);
             floors = mark.floors;
             floors.raise_all(&known.floors);
+            if !floors.met_by(&snapshot) {
+                snapshot = self.with_held(user, snapshot, &floors);
+            }
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }
@@ -339,6 +355,17 @@ impl Reader {
             tokio::time::sleep(pause).await;
         }
         Ok((snapshot, floors))
+    }
+
+    /// What memory holds of the assets that are below their floors, merged in.
+    fn with_held(&self, user: UserId, snapshot: Snapshot, floors: &Floors) -> Snapshot {
+        let Some(kept) = self.memory.last_known(user) else {
+            return snapshot;
+        };
+        let held = kept.held.snapshot();
+        let unmet = floors.unmet_by(&snapshot);
+        let held: Vec<_> = unmet.filter_map(|asset| held.get(asset).copied()).collect();
+        snapshot.merge(&Snapshot::new(held))
     }
 
     /// The newest ledger rows of what is below its floor, merged in.
@@ -372,7 +399,7 @@ impl Reader {
         let ttl = self.times.memory_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
-        let generation = start.generation;
+        let generation = start.knowledge.generation;
         let kept = Kept {
             held: held.clone(),
             until,
@@ -381,10 +408,7 @@ impl Reader {
             generation,
             doubted: false,
         };
-        let guard = |snapshot: &Snapshot| {
-            self.marks.generation() == start.generation
-                && self.marks.allows(user, start.reread, snapshot)
-        };
+        let guard = |snapshot: &Snapshot| self.marks.allows(user, start.knowledge, snapshot);
         let kept = self.memory.keep(user, &kept, snapshot, guard);
         kept.unwrap_or_else(|| {
             self.memory.raise(user, snapshot);

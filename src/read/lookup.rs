@@ -80,8 +80,8 @@ impl Reader {
                 Lookup::Stale(_) => forward = Forward::Stale,
             }
         }
-        self.ask_for_lease(redis, user, start, forward, fresh || outdone)
-            .await
+        let force = fresh || outdone || start.overtakes;
+        self.ask_for_lease(redis, user, start, forward, force).await
     }
 
     /// The right to fill, or what somebody else has filled meanwhile. With `force` the right is taken from whoever has it.
@@ -139,10 +139,7 @@ impl Reader {
             return None;
         };
         fail::fail_point!("looked");
-        start
-            .proven
-            .then(|| self.accept(user, start, snapshot, *ttl, now))
-            .flatten()
+        self.accept(user, start, snapshot, *ttl, now)
     }
 
     /// Takes what Redis holds, unless this instance knows better.
@@ -154,11 +151,8 @@ impl Reader {
         ttl: Duration,
         now: Instant,
     ) -> Option<Landed> {
-        // After a notification without a seq, or after a gap, there is nothing to compare with: the ledger is read once.
-        if self.marks.doubtful() {
-            return None;
-        }
-        let newest = self.marks.take(user, start.reread, snapshot, now)?;
+        let began = (start.proven, start.knowledge);
+        let newest = self.marks.take(user, began, snapshot, now)?;
         let snapshot = &*newest;
         // It was loaded when its life in Redis began.
         let age = self.times.snapshot_ttl.saturating_sub(ttl);

@@ -16,13 +16,13 @@ use crate::{
         Catalogue, Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId,
     },
     feed::{invalidations::Follower, settlements::Consumer},
-    floor::{Freshness, MARKS_MAX, Marks},
+    floor::{Freshness, Marks, Uses},
     http::Backend,
     ops,
     read::{self, Answer, Ask, Parts, Reader},
     settle::{self, Settler},
     source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    telemetry::{self, HttpStatus, Meters, Route, Via, traces},
+    telemetry::{self, HttpStatus, Meters, Remembered, Route, Via, traces},
     tiers::{
         memory::Memory,
         redis::{Link, Redis},
@@ -196,7 +196,10 @@ impl Assembled {
         let meters = Meters::of(&catalogue);
         let (source, scylla) = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
-        let marks = Arc::new(Marks::new(floor_ttl, MARKS_MAX));
+        let marks = Arc::new(Marks::new(
+            floor_ttl,
+            settings.settlement.change_log_max_bytes,
+        ));
         let freshness = Arc::new(if settings.redis.url.is_empty() {
             // What was notified in the life before is in the ledger, and may not be in the view yet.
             marks.blind_for(floor_ttl);
@@ -267,6 +270,12 @@ impl Assembled {
         let (entries, bytes) = self.memory.size();
         self.meters.memory(entries, bytes);
         self.reader.keep_up();
+        self.meters.blind(self.marks.blind());
+        let Uses { changes, shown } = self.marks.use_of_memory();
+        for (kind, of) in [(Remembered::Changes, changes), (Remembered::Reads, shown)] {
+            self.meters
+                .remembered(kind, of.users, of.bytes, of.given_up);
+        }
         let found = readiness::of(self);
         let ready = found.words.not_ready.is_empty();
         self.meters.health(ready, &found.degraded, &found.codes);

@@ -192,9 +192,7 @@ impl Scylla {
                 let guesses = (&self.remembered, &*self.catalogue);
                 view::load((&live, cost), (page, jump), user, guesses, said_at).await
             }
-            Load::Table(statement) => {
-                table::load((&live, cost), statement, user, said_at).await
-            }
+            Load::Table(statement) => table::load((&live, cost), statement, user, said_at).await,
             Load::Ledger => {
                 let assets: Vec<_> = self.catalogue.ids().collect();
                 ledger::latest((&live, cost), user, &assets).await

@@ -48,6 +48,16 @@ label! {
 }
 
 label! {
+    /// What is remembered of users.
+    Remembered {
+        /// What notifications said.
+        Changes = "changes",
+        /// What reads were shown.
+        Reads = "reads",
+    }
+}
+
+label! {
     /// How a notification came.
     Via {
         /// `POST /api/v1/settlements`.

@@ -10,9 +10,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
 use super::{
-    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, families::Families,
-    health::Health, histogram::Seconds, http::Http, ledger::Ledger, named, recent::Recent,
-    reloads::Reloads, sizes::Sizes, slowest::Slowest,
+    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, change_log::ChangeLog,
+    families::Families, health::Health, histogram::Seconds, http::Http, ledger::Ledger, named,
+    recent::Recent, reloads::Reloads, sizes::Sizes, slowest::Slowest,
 };
 use crate::{
     domain::Catalogue,
@@ -130,6 +130,7 @@ impl Meters {
             recent: Mutex::new(Recent::new()),
             health: Health::register(),
             reloads: Reloads::register(),
+            change_log: ChangeLog::register(),
         }
     }
 }

@@ -233,7 +233,7 @@ fn reader(settings: &Settings, catalogue: &Arc<Catalogue>) -> Arc<Reader> {
         memory: Arc::new(memory),
         redis: None,
         source: Arc::new(Three),
-        marks: Arc::new(Marks::new(settings.settlement.floor_ttl_ms.0, 1_000)),
+        marks: Arc::new(Marks::new(settings.settlement.floor_ttl_ms.0, 1 << 20)),
         freshness: Arc::new(Freshness::always()),
         meters,
         tasks: TaskTracker::new(),

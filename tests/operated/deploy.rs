@@ -162,7 +162,8 @@ fn kubernetes_gives_settings_and_more_memory_than_the_cache_may_take() {
     }
     let settings: toml::Table =
         toml::from_str(text(&one("ConfigMap")["data"]["balance-cache.toml"])).unwrap();
-    let cache = settings["memory"]["max_bytes"].as_integer().unwrap();
+    let bytes = |section: &str, key: &str| settings[section][key].as_integer().unwrap();
+    let cache = bytes("memory", "max_bytes") + bytes("settlement", "change_log_max_bytes");
     let limit = container()["resources"]["limits"]["memory"].clone();
     let limit: i64 = text(&limit).strip_suffix("Mi").unwrap().parse().unwrap();
     assert!(limit * 1024 * 1024 >= cache + cache / 2, "{limit}");

@@ -178,6 +178,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("[embedded]\npath = \"\"", &["embedded.path"]),
     // Bounds and times.
     ("[memory]\nmax_bytes = 1000", &["memory.max_bytes"]),
+    (
+        "[settlement]\nchange_log_max_bytes = 1000",
+        &["settlement.change_log_max_bytes"],
+    ),
     ("[memory]\nttl_ms = 0", &["memory.ttl_ms"]),
     (
         "[limits]\nbody_bytes = 0\nconnections = 0\nsource_loads = 0",

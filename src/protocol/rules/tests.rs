@@ -31,7 +31,10 @@ fn memory_serves_what_is_current_proven_and_not_outdone() {
     assert_eq!(may(but!(without_proof, from_ledger_lately = true)), Ok(()));
     for (facts, reason) in [
         (but!(MEMORY, ledger_requested = true), No::LedgerRequested),
-        (but!(MEMORY, current_generation = false), No::OtherGeneration),
+        (
+            but!(MEMORY, current_generation = false),
+            No::OtherGeneration,
+        ),
         (but!(MEMORY, expired = true), No::Expired),
         (but!(MEMORY, invalidated = true), No::Invalidated),
         (but!(MEMORY, min_seq_met = false), No::BelowMinSeq),

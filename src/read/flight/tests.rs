@@ -6,16 +6,21 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(2);
 
+/// What a load or a reader knows that begins now.
+fn start() -> Start {
+    Start {
+        at: Instant::now(),
+        knowledge: Knowledge::default(),
+        proven: true,
+        kind: Kind::Single,
+        overtakes: false,
+    }
+}
+
 /// The load of this user, just begun.
 pub(in crate::read) fn begun(slow: bool, user: i64) -> (Flights, UserId, Arc<Flight>) {
     let (flights, user) = (Flights::new(slow), UserId::new(user).unwrap());
-    let start = Start {
-        at: Instant::now(),
-        generation: 1,
-        reread: 0,
-        proven: true,
-        kind: Kind::Single,
-    };
+    let start = start();
     let Some(Role::Leader(flight)) = flights.board(user, start, &Freshness::always()) else {
         panic!("the first one leads");
     };
@@ -69,4 +74,63 @@ async fn nobody_waits_beyond_the_deadline_for_what_goes_on() {
         assert!(matches!(ended, Err(Error::Deadline)), "slow: {slow}");
         assert_eq!(took, LONG, "slow: {slow}");
     }
+}
+
+/// Whether a reader that begins like that joins a load that began like this; if not, whether it takes the lease over.
+fn joins(load: Start, reader: Start, freshness: &Freshness) -> Result<(), bool> {
+    let (flights, user) = (Flights::new(false), UserId::new(1).unwrap());
+    let first = flights.board(user, load, freshness);
+    assert!(matches!(first, Some(Role::Leader(_))));
+    match flights.board(user, reader, freshness).unwrap() {
+        Role::Follower(_) => Ok(()),
+        Role::Leader(flight) => Err(flight.start.overtakes),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_is_joined_only_by_readers_who_know_no_more_than_it_does() {
+    let freshness = Freshness::by_proof(LONG);
+    let load = start();
+    assert_eq!(joins(load, start(), &freshness), Ok(()));
+    let later = |change: fn(&mut Knowledge)| {
+        let mut reader = start();
+        change(&mut reader.knowledge);
+        reader
+    };
+    for (what, reader) in [
+        ("generation", later(|known| known.generation += 1)),
+        (
+            "notification without a seq",
+            later(|known| known.reread += 1),
+        ),
+        ("changes given up", later(|known| known.given_up += 1)),
+    ] {
+        assert_eq!(joins(load, reader, &freshness), Err(false), "{what}");
+    }
+    let unproven = Start {
+        proven: false,
+        ..load
+    };
+    assert_eq!(joins(load, unproven, &freshness), Err(false), "the view");
+    assert_eq!(joins(unproven, unproven, &freshness), Ok(()), "the ledger");
+    assert_eq!(joins(unproven, load, &freshness), Ok(()), "it is compared");
+    tokio::time::advance(LONG * 2).await;
+    let reader = Start {
+        at: Instant::now(),
+        ..unproven
+    };
+    assert_eq!(joins(unproven, reader, &freshness), Err(false), "too old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_reader_does_not_wait_in_the_queue_of_batches() {
+    let freshness = Freshness::always();
+    let single = start();
+    let batch = Start {
+        kind: Kind::Bulk,
+        ..single
+    };
+    assert_eq!(joins(batch, single, &freshness), Err(true));
+    assert_eq!(joins(single, batch, &freshness), Ok(()));
+    assert_eq!(joins(batch, batch, &freshness), Ok(()));
 }

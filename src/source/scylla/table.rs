@@ -107,7 +107,12 @@ mod tests {
     #[test]
     fn a_row_is_trusted_only_if_each_cell_was_written_at_its_seq() {
         let row = |written: [Option<i64>; 4]| {
-            let [version_written, avail_written, frozen_written, updated_at_written] = written;
+            let [
+                version_written,
+                avail_written,
+                frozen_written,
+                updated_at_written,
+            ] = written;
             let row = TimedRow {
                 asset_id: 1,
                 version: Some(17),

@@ -56,9 +56,7 @@ impl Stripes {
     }
 
     fn of(&self, user: UserId) -> Option<&Stripe> {
-        let all = u64::try_from(self.0.len()).ok()?;
-        let at = user.get().unsigned_abs().checked_rem(all)?;
-        self.0.get(usize::try_from(at).ok()?)
+        self.0.get(user.part_of(STRIPES))
     }
 }
 
@@ -70,6 +68,8 @@ impl Drop for Changing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -83,10 +83,21 @@ mod tests {
         drop(changing);
         let after = stripes.version(user(1)).unwrap();
         assert!(after > before);
+        let of = |id: i64| user(id).part_of(STRIPES);
+        let beside = (2..).find(|id| of(*id) == of(1)).unwrap();
         assert_eq!(
-            stripes.version(user(1 + 1024)),
+            stripes.version(user(beside)),
             Some(after),
             "the same stripe"
         );
+    }
+
+    #[test]
+    fn users_whose_ids_end_alike_share_no_more_stripes_than_others() {
+        for step in [1, 1 << 4, 1 << 10, 1 << 20, 1 << 32, 1 << 40] {
+            let users = (1..=2_048_i64).map(|number| UserId::new(number * step).unwrap());
+            let used: HashSet<_> = users.map(|user| user.part_of(STRIPES)).collect();
+            assert!(used.len() > STRIPES / 2, "{step}: {}", used.len());
+        }
     }
 }

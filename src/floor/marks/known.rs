@@ -1,0 +1,211 @@
+//! What is known of one user.
+
+use std::{borrow::Cow, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Mark, generations::HeapBytes};
+use crate::{
+    domain::{AssetId, Balance, Floors, Seq, Snapshot},
+    protocol::rules::{RedisFacts, may_redis_snapshot_be_accepted},
+};
+
+/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
+const REREAD_MAX: usize = 64;
+
+/// What notifications said of one user. It ends by itself, however often the user is read: a forged seq must not stay, and a
+/// user is to be read from the view again.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Floors, and when each was notified.
+    pub(super) notified: Vec<(AssetId, Seq, Instant)>,
+    /// The newest balances that notifications carried.
+    pub(super) told: Snapshot,
+    pub(super) changed: Option<Instant>,
+    pub(super) reread: Option<Box<Reread>>,
+}
+
+/// Notifications without a seq of one user.
+#[derive(Debug, Default)]
+pub(super) struct Reread {
+    /// The number of the last one.
+    pub(super) last: u64,
+    /// The last one that a load from the ledger knew of.
+    pub(super) read: u64,
+    pub(super) assets: Vec<AssetId>,
+}
+
+impl HeapBytes for Box<Change> {
+    fn heap_bytes(&self) -> usize {
+        let notified = self
+            .notified
+            .capacity()
+            .saturating_mul(size_of::<(AssetId, Seq, Instant)>());
+        let told = size_of_val(self.told.balances());
+        let reread = self.reread.as_ref().map_or(0, |reread| {
+            let assets = reread
+                .assets
+                .capacity()
+                .saturating_mul(size_of::<AssetId>());
+            size_of::<Reread>().saturating_add(assets)
+        });
+        size_of::<Change>()
+            .saturating_add(notified)
+            .saturating_add(told)
+            .saturating_add(reread)
+    }
+}
+
+impl HeapBytes for Floors {
+    fn heap_bytes(&self) -> usize {
+        self.iter()
+            .count()
+            .saturating_mul(size_of::<(AssetId, Seq)>())
+    }
+}
+
+impl Change {
+    /// A notification said where a balance is, and maybe what it is. True if its floor rose.
+    pub(super) fn move_to(
+        &mut self,
+        (asset, seq, balance): (AssetId, Seq, Option<Balance>),
+        ttl: Duration,
+        now: Instant,
+    ) -> bool {
+        if let Some(balance) = balance {
+            self.told = self.told.merge(&Snapshot::new(vec![balance]));
+        }
+        self.notify(asset, seq, ttl, now)
+    }
+
+    /// A notification without a seq came, the `count`th of all users.
+    pub(super) fn require_ledger(&mut self, asset: Option<AssetId>, count: u64) {
+        let reread = self.reread.get_or_insert_default();
+        reread.last = count.max(reread.last);
+        if let Some(asset) = asset
+            && !reread.assets.contains(&asset)
+            && reread.assets.len() < REREAD_MAX
+        {
+            reread.assets.push(asset);
+        }
+    }
+
+    /// A notification's floor. True if it rose.
+    fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration, now: Instant) -> bool {
+        self.notified.retain(|(_, _, told)| lasts(*told, ttl, now));
+        if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
+            let rises = *floor < seq;
+            if *floor <= seq {
+                (*floor, *told) = (seq, now);
+            }
+            return rises;
+        }
+        // Most users have a change in one or two assets: no room is kept for others.
+        self.notified.reserve_exact(1);
+        self.notified.push((asset, seq, now));
+        true
+    }
+}
+
+/// What is known of one user, changes and answers together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// Floors by answers: remembered as long as the user is.
+    pub(super) shown: Option<&'a Floors>,
+    pub(super) change: Option<&'a Change>,
+}
+
+impl Known<'_> {
+    /// The floors by notifications that have not ended.
+    fn notified(&self, ttl: Duration, now: Instant) -> impl Iterator<Item = (AssetId, Seq)> {
+        let notified = self.change.into_iter().flat_map(|change| &change.notified);
+        let lasting = notified.filter(move |(_, _, told)| lasts(*told, ttl, now));
+        lasting.map(|(asset, seq, _)| (*asset, *seq))
+    }
+
+    /// All floors that still count.
+    pub(super) fn floors(&self, ttl: Duration, now: Instant) -> Floors {
+        let mut floors = self.shown.cloned().unwrap_or_default();
+        for (asset, seq) in self.notified(ttl, now) {
+            floors.raise(asset, seq);
+        }
+        floors
+    }
+
+    /// The snapshot is below none of them.
+    pub(super) fn met_by(&self, snapshot: &Snapshot, ttl: Duration, now: Instant) -> bool {
+        let met = |(asset, seq)| {
+            snapshot
+                .get(asset)
+                .is_some_and(|balance| balance.seq >= seq)
+        };
+        self.shown.is_none_or(|shown| shown.met_by(snapshot)) && self.notified(ttl, now).all(met)
+    }
+
+    /// This snapshot with the newer balances that notifications carried, if that may be shown: see [`super::Marks::take`].
+    /// `facts` are those that are not of this user.
+    pub(super) fn brought_up<'a>(
+        &self,
+        facts: RedisFacts,
+        rereads: u64,
+        snapshot: &'a Snapshot,
+        ttl: Duration,
+        now: Instant,
+    ) -> Option<Cow<'a, Snapshot>> {
+        let newest = match self.change {
+            Some(change) if !snapshot.covers(&change.told) => {
+                Cow::Owned(snapshot.merge(&change.told))
+            }
+            Some(_) | None => Cow::Borrowed(snapshot),
+        };
+        let facts = RedisFacts {
+            ledger_required: self.ledger_required(),
+            same_reread: facts.same_reread && self.reread() == rereads,
+            floors_met: self.met_by(&newest, ttl, now),
+            ..facts
+        };
+        may_redis_snapshot_be_accepted(&facts).ok()?;
+        Some(newest)
+    }
+
+    /// The number of the last notification without a seq.
+    pub(super) fn reread(&self) -> u64 {
+        self.last_reread().map_or(0, |reread| reread.last)
+    }
+
+    fn last_reread(&self) -> Option<&Reread> {
+        self.change?.reread.as_deref()
+    }
+
+    /// A notification without a seq came, and the ledger was not read since.
+    pub(super) fn ledger_required(&self) -> bool {
+        self.last_reread()
+            .is_some_and(|reread| reread.last > reread.read)
+    }
+
+    /// What of it still counts.
+    pub(super) fn mark(&self, ttl: Duration, now: Instant) -> Mark {
+        let floors = self.floors(ttl, now);
+        let Some(change) = self.change else {
+            return Mark {
+                floors,
+                ..Mark::default()
+            };
+        };
+        Mark {
+            floors,
+            told: change.told.clone(),
+            changed: change.changed.is_some_and(|at| lasts(at, ttl, now)),
+            reread: self.reread(),
+            reread_assets: self
+                .last_reread()
+                .map_or_else(Vec::new, |reread| reread.assets.clone()),
+            ledger_required: self.ledger_required(),
+        }
+    }
+}
+
+/// A notification of that time still counts.
+fn lasts(told: Instant, ttl: Duration, now: Instant) -> bool {
+    now.saturating_duration_since(told) < ttl
+}

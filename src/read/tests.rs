@@ -1,0 +1,435 @@
+//! Reads over real tiers and a source that lags, fails and waits as it is told. No Redis: what needs one is in `tests/it`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::{
+    config,
+    domain::{Amount, Asset, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis},
+    source::{Cost, Readiness, Stood, WriteError, Written},
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn user(id: i64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+fn asset(id: i32) -> AssetId {
+    AssetId::new(id).unwrap()
+}
+
+fn seq(number: i64) -> Seq {
+    Seq::new(number).unwrap()
+}
+
+/// Balances by asset and seq; the amount follows from the seq.
+fn balances(of: &[(i32, i64)]) -> Snapshot {
+    let balance = |(id, number): &(i32, i64)| Balance {
+        asset: asset(*id),
+        seq: seq(*number),
+        avail: Amount::from_raw(*number),
+        frozen: Amount::from_raw(0),
+        updated_at: None,
+        said_at: UnixMillis(0),
+    };
+    Snapshot::new(of.iter().map(balance).collect())
+}
+
+/// A ledger and its view, each with what it was given; every user has the same.
+#[derive(Debug)]
+struct Told {
+    view: Mutex<Snapshot>,
+    ledger: Mutex<Snapshot>,
+    fails: AtomicBool,
+    views: AtomicUsize,
+    ledgers: AtomicUsize,
+    /// Users whose view is not answered.
+    stuck: Mutex<HashSet<UserId>>,
+    /// Loads of the view that may go on, where they are counted.
+    may_go_on: Mutex<HashMap<UserId, Arc<Semaphore>>>,
+}
+
+impl Told {
+    fn answer(&self, of: &Mutex<Snapshot>) -> Result<Snapshot, source::Error> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(source::Error::unavailable("told to fail"));
+        }
+        Ok(of.lock().clone())
+    }
+}
+
+impl Source for Told {
+    fn identity(&self) -> Option<Arc<str>> {
+        Some("told".into())
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+        async move {
+            self.views.fetch_add(1, Ordering::SeqCst);
+            if self.stuck.lock().contains(&user) {
+                std::future::pending::<()>().await;
+            }
+            let answer = self.answer(&self.view);
+            let gate = self.may_go_on.lock().get(&user).cloned();
+            if let Some(gate) = gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        _: UserId,
+        assets: &'a [AssetId],
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+        async move {
+            self.ledgers.fetch_add(1, Ordering::SeqCst);
+            let all = self.answer(&self.ledger)?;
+            let named = all.balances().iter().copied();
+            let named = named.filter(|balance| assets.contains(&balance.asset));
+            Ok(Snapshot::new(named.collect()))
+        }
+        .boxed()
+    }
+
+    fn row_above(
+        &self,
+        _: UserId,
+        _: AssetId,
+        _: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, source::Error>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        async { Ok(Written::default()) }.boxed()
+    }
+}
+
+struct House {
+    reader: Arc<Reader>,
+    source: Arc<Told>,
+    marks: Arc<Marks>,
+    memory: Arc<Memory>,
+    freshness: Arc<Freshness>,
+}
+
+/// A reader of BTC and USDT over a view, whose freshness is proven.
+fn house(more: &[(&str, &str)]) -> House {
+    let mut environment = vec![
+        ("BALANCE_CACHE__SOURCE__KIND", "scylla"),
+        ("BALANCE_CACHE__STALE__ENABLED", "true"),
+    ];
+    environment.extend(more);
+    let owned = environment
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let settings = config::load(None, owned).unwrap();
+    let named = |id, name: &str| Asset {
+        id,
+        name: name.to_owned(),
+        decimals: 8,
+    };
+    let catalogue = Arc::new(Catalogue::new(&[named(1, "BTC"), named(2, "USDT")], &[]).unwrap());
+    let meters = Meters::new();
+    let memory = Arc::new(Memory::new(
+        settings.memory.max_bytes,
+        HOUR,
+        Arc::clone(&catalogue),
+        Arc::clone(&meters),
+    ));
+    let marks = Arc::new(Marks::new(HOUR, 16 << 20));
+    let freshness = Arc::new(Freshness::by_proof(settings.settlement.max_staleness_ms.0));
+    let source = Arc::new(Told {
+        view: Mutex::new(balances(&[(1, 1), (2, 1)])),
+        ledger: Mutex::new(balances(&[(1, 1), (2, 1)])),
+        fails: AtomicBool::new(false),
+        views: AtomicUsize::new(0),
+        ledgers: AtomicUsize::new(0),
+        stuck: Mutex::default(),
+        may_go_on: Mutex::default(),
+    });
+    let parts = Parts {
+        catalogue,
+        memory: Arc::clone(&memory),
+        redis: None,
+        source: Arc::clone(&source) as Arc<dyn Source>,
+        marks: Arc::clone(&marks),
+        freshness: Arc::clone(&freshness),
+        meters,
+        tasks: TaskTracker::new(),
+        sampler: Sampler::new().0,
+    };
+    let house = House {
+        reader: Reader::new(parts, &settings),
+        source,
+        marks,
+        memory,
+        freshness,
+    };
+    house.prove();
+    house
+}
+
+impl House {
+    fn prove(&self) {
+        self.freshness.prove(self.freshness.term(), Instant::now());
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        self.reader.read(user(1), ask, deadline).await
+    }
+
+    async fn read(&self) -> Result<Answer, Error> {
+        self.ask(Ask::default()).await
+    }
+
+    /// What memory would say, whoever asks.
+    fn in_memory(&self) -> Option<Snapshot> {
+        let kept = self.memory.get(user(1), self.marks.generation())?;
+        (!kept.doubted).then(|| kept.held.snapshot())
+    }
+}
+
+fn no_cache() -> Ask {
+    Ask {
+        no_cache: true,
+        ..Ask::default()
+    }
+}
+
+/// Asset and seq of an answer.
+#[track_caller]
+fn shown(answer: Result<Answer, Error>) -> Vec<(i32, i64)> {
+    let snapshot = answer.unwrap().held.snapshot();
+    let pairs = snapshot.balances().iter();
+    pairs.map(|b| (b.asset.get(), b.seq.get())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the_user() {
+    type Change = fn(&House);
+    let known: [(&str, Change); 7] = [
+        ("a floor", |house| {
+            house.marks.changed(user(1), asset(1), seq(2), None);
+        }),
+        ("a floor of an asset that it lacks", |house| {
+            house.marks.changed(user(1), asset(3), seq(1), None);
+        }),
+        ("what was shown", |house| {
+            house.marks.shown(user(1), &balances(&[(1, 2)]));
+        }),
+        ("an asset to be read again", |house| {
+            house.marks.reread(user(1), Some(asset(1)));
+        }),
+        ("a user to be read again", |house| {
+            house.marks.reread(user(1), None);
+        }),
+        ("memory was told", |house| house.memory.doubt_all(user(1))),
+        ("another generation", |house| house.marks.start_over()),
+    ];
+    for (what, change) in known {
+        let house = house(&[]);
+        assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+        house.source.fails.store(true, Ordering::SeqCst);
+        house.freshness.revoke();
+        let stale = house.read().await.unwrap();
+        assert_eq!(stale.trail.detail, Some(Detail::Stale), "{what}");
+        change(&house);
+        let refused = house.read().await;
+        assert!(matches!(refused, Err(Error::Source(_))), "{what}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let batch = house.reader.read_many(&[user(1)], deadline).await;
+        assert!(matches!(batch, Err(Error::Source(_))), "{what}, in a batch");
+        // The ledger is read again, and shown as stale the next time.
+        house.source.fails.store(false, Ordering::SeqCst);
+        let rows = balances(&[(1, 2), (2, 1), (3, 1)]);
+        *house.source.ledger.lock() = rows.clone();
+        *house.source.view.lock() = rows;
+        assert_eq!(shown(house.read().await)[0], (1, 2), "{what}");
+        house.source.fails.store(true, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let again = house.read().await.unwrap();
+        assert_eq!(again.trail.detail, Some(Detail::Stale), "{what}");
+        assert_eq!(shown(Ok(again))[0], (1, 2), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_answer_is_not_older_than_changes_are_remembered() {
+    let house = house(&[
+        ("BALANCE_CACHE__STALE__MAX_AGE_MS", "80000000"),
+        ("BALANCE_CACHE__SETTLEMENT__FLOOR_TTL_MS", "100000"),
+    ]);
+    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+    house.source.fails.store(true, Ordering::SeqCst);
+    for seconds in [99, 2] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        assert_eq!(house.read().await.is_ok(), seconds == 99);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_cache_the_view_says_which_assets_there_are_and_the_ledger_what_they_are_worth() {
+    let house = house(&[]);
+    *house.source.view.lock() = balances(&[(1, 9), (2, 1), (3, 9), (4, 4)]);
+    *house.source.ledger.lock() = balances(&[(1, 2), (2, 2), (3, 3)]);
+    let expected = [(1, 2), (2, 2), (3, 3), (4, 4)];
+    assert_eq!(shown(house.ask(no_cache()).await), expected);
+    // Nor where the view is asked beside the ledger for another reason.
+    let blind = self::house(&[]);
+    *blind.source.view.lock() = balances(&[(1, 9), (2, 1)]);
+    blind.marks.blind_for(HOUR);
+    assert_eq!(shown(blind.read().await), [(1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
+    type Change = fn(&House);
+    let reasons: [(&str, bool, Change); 5] = [
+        ("nothing", true, |_| {}),
+        ("unproven", false, |house| house.freshness.revoke()),
+        ("blind", false, |house| house.marks.blind_for(HOUR)),
+        ("changed", false, |house| {
+            house.marks.changed(user(1), asset(2), seq(1), None);
+        }),
+        ("to be read again", false, |house| {
+            house.marks.reread(user(1), None);
+        }),
+    ];
+    for (what, alone, change) in reasons {
+        let house = house(&[]);
+        *house.source.ledger.lock() = balances(&[(1, 2), (2, 1)]);
+        change(&house);
+        let expected = if alone { 1 } else { 2 };
+        assert_eq!(shown(house.read().await)[0], (1, expected), "{what}");
+        let ledgers = house.source.ledgers.load(Ordering::SeqCst);
+        assert_eq!(ledgers == 0, alone, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_reach_a_floor_is_answered_as_behind_and_not_kept() {
+    let house = house(&[]);
+    house.marks.changed(user(1), asset(1), seq(7), None);
+    let answer = house.read().await.unwrap();
+    assert_eq!(answer.trail.detail, Some(Detail::Behind));
+    assert_eq!(house.in_memory(), None);
+    *house.source.ledger.lock() = balances(&[(1, 7), (2, 1)]);
+    assert_eq!(shown(house.read().await), [(1, 7), (2, 1)]);
+    assert_eq!(
+        house.in_memory(),
+        Some(balances_of(&house, &[(1, 7), (2, 1)]))
+    );
+}
+
+/// As memory holds them: with the moment at which they were loaded.
+fn balances_of(house: &House, of: &[(i32, i64)]) -> Snapshot {
+    let held = house.in_memory().unwrap();
+    assert!(
+        balances(of)
+            .balances()
+            .iter()
+            .zip(held.balances())
+            .all(|(one, other)| (one.asset, one.seq, one.avail)
+                == (other.asset, other.seq, other.avail))
+    );
+    held
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balance_that_memory_holds_reaches_a_floor_that_the_ledger_does_not() {
+    let house = house(&[]);
+    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+    for balance in balances(&[(1, 5)]).balances() {
+        house.memory.forward(user(1), balance);
+    }
+    house.marks.changed(user(1), asset(1), seq(5), None);
+    let answer = house.ask(no_cache()).await.unwrap();
+    assert_eq!(answer.trail.detail, None);
+    assert_eq!(shown(Ok(answer)), [(1, 5), (2, 1)]);
+}
+
+/// A load that has asked the source, and what happens before its answer.
+async fn overtaken_by(change: impl FnOnce(&House)) -> (House, Result<Answer, Error>) {
+    let house = house(&[]);
+    let gate = Arc::new(Semaphore::new(0));
+    let waits = house
+        .source
+        .may_go_on
+        .lock()
+        .insert(user(1), Arc::clone(&gate));
+    assert!(waits.is_none());
+    let mut first = Box::pin(house.read());
+    for _ in 0..100 {
+        assert!(futures::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.source.views.load(Ordering::SeqCst), 1);
+    change(&house);
+    gate.add_permits(9);
+    let answer = first.as_mut().await;
+    drop(first);
+    (house, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_a_change_overtook_is_not_kept() {
+    let (kept, answer) = overtaken_by(|_| {}).await;
+    assert_eq!(shown(answer), [(1, 1), (2, 1)]);
+    assert!(kept.in_memory().is_some(), "nothing came between");
+    let (house, answer) = overtaken_by(|house| house.marks.reread(user(1), None)).await;
+    assert_eq!(shown(answer), [(1, 1), (2, 1)], "it began before");
+    assert_eq!(house.in_memory(), None);
+    let (house, _) = overtaken_by(|house| house.marks.start_over()).await;
+    assert_eq!(house.in_memory(), None);
+    let (house, answer) = overtaken_by(|house| {
+        house.marks.changed(user(1), asset(1), seq(4), None);
+        *house.source.ledger.lock() = balances(&[(1, 4)]);
+    })
+    .await;
+    assert_eq!(shown(answer)[0], (1, 4), "it is read again");
+    assert!(house.in_memory().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_reader_of_a_user_whom_a_batch_waits_for_has_a_place_of_its_own() {
+    let house = house(&[("BALANCE_CACHE__LIMITS__SOURCE_LOADS", "8")]);
+    let users: Vec<_> = (2..=40).map(user).chain([user(1)]).collect();
+    house
+        .source
+        .stuck
+        .lock()
+        .extend(users.iter().filter(|of| **of != user(1)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let batch = house.reader.read_many(&users, deadline);
+    let mut batch = std::pin::pin!(batch);
+    for _ in 0..100 {
+        assert!(futures::poll!(&mut batch).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let stuck = house.source.views.load(Ordering::SeqCst);
+    assert!((1..40).contains(&stuck), "{stuck}: the rest waits");
+    let begun = Instant::now();
+    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+    assert!(begun.elapsed() < Duration::from_millis(100));
+}
