@@ -37,6 +37,10 @@ const NEEDED: &[(Rule, &str)] = &[
     (Rule::RereadForRedis, "asset only, key deleted"),
     (Rule::SightForRedis, "key deleted, feed trimmed"),
     (
+        Rule::RereadForStale,
+        "asset only, source down, stale answers",
+    ),
+    (
         Rule::ValuesAreNoSnapshot,
         "values, duplicate, memory evicts",
     ),

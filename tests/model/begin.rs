@@ -24,6 +24,7 @@ impl World {
                 cursor: opened,
                 seen: true,
             }),
+            stale: self.scope.stale,
             ..Inst::default()
         };
         let mut data = Data {
@@ -52,11 +53,13 @@ impl World {
             reads: self.scope.reads,
             faults: self.scope.faults.iter().map(|fault| fault.1).collect(),
             redis,
+            source_down: false,
             insts: [
                 inst.clone(),
                 if self.scope.newborn {
                     Inst {
                         cut: true,
+                        stale: self.scope.stale,
                         ..Inst::default()
                     }
                 } else {
@@ -84,6 +87,7 @@ impl World {
                 loaded: BEGIN - 1,
                 from_ledger: false,
                 generation,
+                doubted: false,
             };
             for inst in &mut state.insts {
                 inst.memory = Some(kept);

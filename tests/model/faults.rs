@@ -35,6 +35,8 @@ pub enum Fault {
     Kill(usize),
     /// An application is given up in the middle.
     GiveUp,
+    /// The database fails and stays away.
+    LoseSource,
     /// An instance is from the beginning one that was just started.
     Heal(usize),
 }
@@ -67,6 +69,7 @@ fn possible(state: &State, fault: Fault) -> bool {
             .is_some_and(|feed| !feed.posts.is_empty()),
         Fault::Cut(at) => !state.insts[at].cut,
         Fault::GiveUp => state.applying.is_some(),
+        Fault::LoseSource => !state.source_down,
         Fault::Demote => state.redis.demoted.is_none(),
         Fault::Restart | Fault::Kill(_) | Fault::ClockForward => true,
         Fault::Heal(_) => false,
@@ -111,9 +114,10 @@ pub fn strike(state: &mut State, rules: Rules, fault: Fault, index: usize) {
         }
         Fault::Cut(at) => state.insts[at].cut = true,
         Fault::Kill(at) => {
-            let cut = state.insts[at].cut;
+            let Inst { cut, stale, .. } = state.insts[at];
             state.insts[at] = Inst {
                 cut,
+                stale,
                 ..Inst::default()
             };
             if state.applying.is_some_and(|applying| applying.at == at) {
@@ -121,6 +125,7 @@ pub fn strike(state: &mut State, rules: Rules, fault: Fault, index: usize) {
             }
         }
         Fault::GiveUp => state.applying = None,
+        Fault::LoseSource => state.source_down = true,
         Fault::Heal(_) => {}
     }
 }

@@ -10,6 +10,10 @@
 
 use crate::{
     load::{Load, Start},
+    protocol::{
+        MemoryFacts, RedisFacts, StaleFacts, StoreFacts, may_memory_serve, may_memory_store,
+        may_redis_snapshot_be_accepted, may_stale_answer_be_shown,
+    },
     redis::{Epoch, Feed, Form, Id, News, Post, at_tick},
     rules::{Rule, Rules},
     state::{FLOOR_TTL, MEMORY_TTL, Seqs, Tick, meets, merge},
@@ -33,6 +37,7 @@ pub struct Kept {
     pub loaded: Tick,
     pub from_ledger: bool,
     pub generation: u8,
+    pub doubted: bool,
 }
 
 /// Where the follower is.
@@ -70,6 +75,8 @@ pub struct Page {
 pub struct Inst {
     /// The network between it and Redis.
     pub cut: bool,
+    /// `stale.enabled`: memory keeps what it may not show any more.
+    pub stale: bool,
     pub mark: Mark,
     pub rereads: u8,
     pub generation: u8,
@@ -195,8 +202,35 @@ impl Inst {
 
     pub fn ask_memory(&self, rules: Rules, now: Tick) -> Option<Seqs> {
         let kept = self.get(now)?;
-        let fresh = self.proven(now) || (kept.from_ledger && kept.loaded == now);
-        (fresh || !rules.holds(Rule::ProofForMemory)).then_some(kept.snapshot)
+        let facts = MemoryFacts {
+            ledger_requested: false,
+            current_generation: kept.generation == self.generation,
+            expired: kept.until <= now,
+            freshness_proven: self.proven(now) || !rules.holds(Rule::ProofForMemory),
+            from_ledger_lately: kept.from_ledger && kept.loaded == now,
+            invalidated: kept.doubted,
+            min_seq_met: true,
+        };
+        may_memory_serve(&facts).ok().map(|()| kept.snapshot)
+    }
+
+    /// `Reader::stale_or`
+    pub fn ask_stale(&self, rules: Rules, now: Tick) -> Option<Seqs> {
+        let (kept, mark) = (self.memory?, self.mark(rules, now));
+        let reread = rules.holds(Rule::RereadForStale);
+        let facts = StaleFacts {
+            ledger_requested: false,
+            too_old: now >= kept.loaded + FLOOR_TTL,
+            current_generation: kept.generation == self.generation,
+            invalidated: kept.doubted && reread,
+            ledger_required: mark.reread > mark.read_since && reread,
+            changes_given_up: false,
+            floors_met: meets(kept.snapshot, mark.floors),
+            min_seq_met: true,
+        };
+        may_stale_answer_be_shown(&facts)
+            .ok()
+            .map(|()| kept.snapshot)
     }
 
     /// `Reader::keep`: what is answered then.
@@ -216,9 +250,12 @@ impl Inst {
             .filter(|there| there.generation == start.generation);
         let merged = there.map_or(snapshot, |there| merge(there.snapshot, snapshot));
         let mark = self.mark(rules, now);
-        let reread = mark.reread == start.reread || !rules.holds(Rule::RereadCompared);
-        let allowed = self.generation == start.generation && reread && meets(merged, mark.floors);
-        if allowed || !rules.holds(Rule::GuardedKeep) {
+        let facts = StoreFacts {
+            same_generation: self.generation == start.generation,
+            same_reread: mark.reread == start.reread || !rules.holds(Rule::RereadCompared),
+            floors_met: meets(merged, mark.floors),
+        };
+        if may_memory_store(&facts).is_ok() || !rules.holds(Rule::GuardedKeep) {
             let generation = start.generation;
             self.memory = Some(Kept {
                 snapshot: merged,
@@ -226,6 +263,7 @@ impl Inst {
                 loaded: start.at,
                 from_ledger,
                 generation,
+                doubted: false,
             });
             merged
         } else {
@@ -253,16 +291,20 @@ impl Inst {
                     loaded: now,
                     from_ledger: false,
                     generation,
+                    doubted: false,
                 });
             }
             return;
         };
-        if news.form == Form::Asset {
-            self.memory = None;
-        } else if kept.snapshot[news.asset] < news.seq {
-            if news.form == Form::Values {
+        let below = kept.snapshot[news.asset] < news.seq;
+        if news.form == Form::Values {
+            if below {
                 kept.snapshot[news.asset] = news.seq;
-            } else {
+            }
+        } else if news.form == Form::Asset || below {
+            kept.doubted = true;
+            if !self.stale {
+                // Nothing asks for it any more.
                 self.memory = None;
             }
         }
@@ -271,11 +313,17 @@ impl Inst {
     /// `Reader::accept`: what Redis holds, merged with what this instance was told, may be shown.
     pub fn accepts(&self, rules: Rules, now: Tick, start: &Start, merged: Seqs) -> bool {
         let mark = self.mark(rules, now);
-        let reread = mark.reread == start.reread || !rules.holds(Rule::RereadCompared);
-        (!rules.holds(Rule::AcceptCompares) || (reread && meets(merged, mark.floors)))
-            && (!rules.holds(Rule::ProofForRedis) || start.proven)
-            && !(rules.holds(Rule::SightForRedis) && now < self.doubtful_until)
-            && !(rules.holds(Rule::RereadForRedis) && mark.reread > mark.read_since)
+        let compared = rules.holds(Rule::AcceptCompares);
+        let facts = RedisFacts {
+            proven_at_start: start.proven || !rules.holds(Rule::ProofForRedis),
+            changes_missed: now < self.doubtful_until && rules.holds(Rule::SightForRedis),
+            ledger_required: mark.reread > mark.read_since && rules.holds(Rule::RereadForRedis),
+            same_reread: mark.reread == start.reread
+                || !rules.holds(Rule::RereadCompared)
+                || !compared,
+            floors_met: meets(merged, mark.floors) || !compared,
+        };
+        may_redis_snapshot_be_accepted(&facts).is_ok()
     }
 
     /// What a load that begins now knows.

@@ -11,12 +11,17 @@
 //! * the answer of the source and the comparison with floors known by then are one step: a later comparison only knows more;
 //! * where no reader is, the steps of an application are one.
 //!
-//! **Limits.** `min_seq`, `no-cache`, `stale`, `invalidate` and clusters are not in it.
+//! What each tier may answer and keep is decided by the rules of the code itself ([`protocol`]): a weakened variant lies about a fact.
+//!
+//! **Limits.** `min_seq`, `no-cache`, `invalidate` and clusters are not in it. A source that fails stays away, and a load that had
+//! its first answer before ends as behind.
 
 mod begin;
 mod faults;
 mod instance;
 mod load;
+#[path = "../../src/protocol/rules.rs"]
+pub mod protocol;
 mod redis;
 pub mod rules;
 pub mod scopes;

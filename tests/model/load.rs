@@ -10,6 +10,9 @@
 //! | [`land`] | `Flights::land`, `Reader::fly` |
 
 use crate::{
+    protocol::{
+        JoinFacts, KeepFacts, ViewFacts, may_load_be_joined, may_load_be_kept, may_view_be_trusted,
+    },
     redis::{Ask, Entry, Grant, Leased},
     rules::Rule,
     state::{Broken, FLOOR_TTL, SNAPSHOT_TTL, Seqs, State, Tick, meets, merge},
@@ -99,9 +102,16 @@ pub struct Load {
 
 impl Start {
     pub fn may_be_followed(&self, world: &World, reader: &Self) -> bool {
-        (self.generation == reader.generation || !world.rules.holds(Rule::Generation))
-            && (self.reread == reader.reread || !world.rules.holds(Rule::RereadCompared))
-            && (reader.proven || (!self.proven && self.at == reader.at))
+        let facts = JoinFacts {
+            same_generation: self.generation == reader.generation
+                || !world.rules.holds(Rule::Generation),
+            same_reread: self.reread == reader.reread || !world.rules.holds(Rule::RereadCompared),
+            reader_proven: reader.proven,
+            load_proven: self.proven,
+            load_young: self.at == reader.at,
+            batch_load_single_reader: false,
+        };
+        may_load_be_joined(&facts).is_ok()
     }
 }
 
@@ -158,6 +168,7 @@ pub fn step(
             }
         }
         Stage::Leasing => lease(world, state, at, &mut load, force),
+        Stage::Asking(_) if state.source_down => return fail(world, state, at, index),
         Stage::Asking(grant) => {
             let (snapshot, from_ledger) =
                 ask_source(world, state, at, &load, grant.as_ref(), caught_up);
@@ -192,7 +203,14 @@ pub fn step(
             if from_ledger && rules.holds(Rule::RereadForRedis) {
                 inst.read_ledger(&load.start);
             }
-            let shown = if met && from_ledger && !granted {
+            let facts = KeepFacts {
+                floors_met: met,
+                from_ledger,
+                redis_configured: true,
+                lease_granted: granted,
+                fill_accepted: false,
+            };
+            let shown = if may_load_be_kept(&facts).is_ok() {
                 inst.keep(rules, now, &load.start, snapshot, None, true)
             } else {
                 inst.show_only(rules, now, snapshot);
@@ -233,7 +251,14 @@ pub fn step(
             if from_ledger && rules.holds(Rule::RereadForRedis) {
                 inst.read_ledger(&load.start);
             }
-            let shown = if kept || (met && !rules.holds(Rule::RefusedIsNotKept)) {
+            let facts = KeepFacts {
+                floors_met: met,
+                from_ledger,
+                redis_configured: true,
+                lease_granted: true,
+                fill_accepted: kept || !rules.holds(Rule::RefusedIsNotKept),
+            };
+            let shown = if may_load_be_kept(&facts).is_ok() {
                 let until = kept.then_some(now + SNAPSHOT_TTL);
                 inst.keep(rules, now, &load.start, snapshot, until, from_ledger)
             } else {
@@ -298,11 +323,17 @@ pub fn trusts_view(
     grant: Option<&Grant>,
 ) -> bool {
     let (rules, inst) = (world.rules, &state.insts[at]);
-    let proven = load.start.proven || !rules.holds(Rule::ProofForView);
-    let blind = inst.blind(state.now) && rules.holds(Rule::NotBlind);
-    let changed = inst.mark(rules, state.now).changed && rules.holds(Rule::NotChangedLately);
-    let told = grant.is_some_and(|grant| grant.ledger);
-    proven && load.forward != Forward::Bypass && !blind && !changed && !told
+    let facts = ViewFacts {
+        ledger_requested: false,
+        proven_at_start: load.start.proven || !rules.holds(Rule::ProofForView),
+        // A load does not outlast a proof here.
+        proven_now: true,
+        redis_bypassed: load.forward == Forward::Bypass,
+        changes_unknown: inst.blind(state.now) && rules.holds(Rule::NotBlind),
+        changed_lately: inst.mark(rules, state.now).changed && rules.holds(Rule::NotChangedLately),
+        redis_wants_ledger: grant.is_some_and(|grant| grant.ledger),
+    };
+    may_view_be_trusted(&facts).is_ok()
 }
 
 fn bypass(load: &mut Load) {
@@ -327,6 +358,9 @@ fn reach(
     if meets(snapshot, floors) {
         return (snapshot, true);
     }
+    if state.source_down {
+        return (snapshot, false);
+    }
     let mut again = snapshot;
     for asset in 0..again.len() {
         if again[asset] < floors[asset] {
@@ -334,6 +368,26 @@ fn reach(
         }
     }
     (again, meets(again, floors))
+}
+
+/// The source failed: each reader gets the last known snapshot, or an error (`Reader::stale_or`).
+fn fail(world: &World, state: &mut State, at: usize, index: usize) {
+    let load = state.insts[at].loads.remove(index);
+    if let Stage::Asking(Some(grant)) = &load.stage
+        && state.reach_redis(at).is_some()
+    {
+        state.redis.data.release(grant.token);
+    }
+    for reader in load.readers {
+        if let Some(snapshot) = state.insts[at].ask_stale(world.rules, state.now) {
+            // It may break P2 and nothing else.
+            let duty = Duty {
+                anywhere: [0, 0],
+                ..reader.duty
+            };
+            show(world, state, at, snapshot, duty, false);
+        }
+    }
 }
 
 /// The load is over: those who may be shown it are, the others begin again (which is a new read: left out).

@@ -77,8 +77,10 @@ pub enum Rule {
     MasterVouches,
     /// A step of Redis' clock ends the epoch (`Link::look`, `epoch.lua`).
     ClockStepEndsEpoch,
-    /// Nor for those who were told of a change without its seq and did not read the ledger since (`Mark::unread`).
+    /// Redis' hits are not for those who were told of a change without its seq and did not read the ledger since (`Mark::ledger_required`).
     RereadForRedis,
+    /// A stale answer consults what is to be read again (`Reader::stale_or`).
+    RereadForStale,
 }
 
 /// The rules that hold.

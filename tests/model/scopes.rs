@@ -41,6 +41,7 @@ const PLAIN: Scope = Scope {
     reads: [1, 1],
     ticks: 0,
     evicts: false,
+    stale: false,
     faults: &[],
 };
 
@@ -302,6 +303,25 @@ pub const SCOPES: &[Scope] = &[
         reads: [0, 1],
         ticks: 1,
         faults: &[(Fault::Trim, 1), (Fault::LoseEntry, 1), (Fault::Cut(1), 0)],
+        ..PLAIN
+    },
+    Scope {
+        name: "asset only, source down, stale answers",
+        notes: &[ASSET],
+        reads: [2, 0],
+        warm_memory: true,
+        stale: true,
+        faults: &[(Fault::LoseSource, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "seq only, source down, stale answers",
+        notes: &[SEQ],
+        reads: [1, 1],
+        ticks: 1,
+        warm_memory: true,
+        stale: true,
+        faults: &[(Fault::LoseSource, 1)],
         ..PLAIN
     },
     Scope {

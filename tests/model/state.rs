@@ -88,6 +88,8 @@ pub struct Scope {
     pub ticks: Tick,
     /// `maxmemory-policy` is not `noeviction`.
     pub evicts: bool,
+    /// `stale.enabled`
+    pub stale: bool,
     /// Each may happen that often.
     pub faults: &'static [(Fault, u8)],
 }
@@ -114,6 +116,8 @@ pub struct State {
     pub reads: [u8; 2],
     pub faults: Vec<u8>,
     pub redis: Redis,
+    /// The database fails, and stays away.
+    pub source_down: bool,
     pub insts: [Inst; 2],
     pub applying: Option<Applying>,
     /// All that was acknowledged, and what was before this tick.

@@ -233,7 +233,8 @@ impl World {
         }
         for inst in &mut state.insts {
             inst.proof = None;
-            inst.memory = inst.memory.filter(|kept| kept.until > now);
+            let stale = inst.stale;
+            inst.memory = inst.memory.filter(|kept| stale || kept.until > now);
         }
     }
 
