@@ -2,14 +2,17 @@
 
 use serde_json::json;
 
-use crate::support::{
-    cassandra::{Cassandra, Options, shared},
-    desk::holds_whole,
-    eventually::eventually_async,
-    proxy::{Mode, Proxy, Way},
-    redis::Redis,
-    service::{Answer, Service, Setup},
-    stage::{SOON, Stage, are, in_order, is_failure, readiness, shown, way},
+use crate::{
+    settlement_support::{SETTLEMENTS, add},
+    support::{
+        cassandra::{Cassandra, Options, shared},
+        desk::holds_whole,
+        eventually::eventually_async,
+        proxy::{Mode, Proxy, Way},
+        redis::Redis,
+        service::{Answer, Service, Setup},
+        stage::{SOON, Stage, are, counted, in_order, is_failure, readiness, shown, way},
+    },
 };
 
 async fn behind_a_proxy() -> (Stage, Proxy) {
@@ -147,8 +150,12 @@ async fn stale_answers_are_off_by_default() {
 }
 
 async fn stale(service: &Service) -> Answer {
+    stale_of(service, 1).await
+}
+
+async fn stale_of(service: &Service, user: u64) -> Answer {
     eventually_async(SOON, "a stale answer", async || {
-        let answer = service.balances(1).await;
+        let answer = service.balances(user).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer
             .cache_status()
@@ -242,4 +249,47 @@ async fn stale_answers_end_with_max_age() {
         (answer.status != 200).then(|| is_failure(&answer, 503, 5031))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale() {
+    let (stage, proxy) = behind_a_proxy().await;
+    for user in 2..=5 {
+        stage.has(user, &[(1, 300_000_000)]).await;
+    }
+    let redis = Redis::start();
+    let setup = stale_setup(&stage, &proxy).and(&redis);
+    let service = Service::start_ready(setup.with("redis.snapshot_ttl_ms", 2_000)).await;
+    in_order(&service).await;
+    for user in 1..=5 {
+        shown(&service.balances(user).await);
+    }
+    for told in [json!({"user_id": 1}), json!({"user_id": 2, "asset_id": 1})] {
+        let answer = service.post(SETTLEMENTS, &told).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    add(&redis, &json!({"user_id": 3}));
+    add(&redis, &json!({"user_id": 4, "asset_id": 1}));
+    eventually_async(SOON, "the stream took effect", async || {
+        let applied = [r#"via="stream""#, r#"result="applied""#];
+        let applied = counted(&service, "notifications_total", &applied).await;
+        (applied == 2).then_some(())
+    })
+    .await;
+    proxy.set(Mode::Cut);
+    for user in 1..=4 {
+        is_failure(&service.balances(user).await, 503, 5031);
+        let batch = json!({"user_ids": [user]});
+        let batch = service.post("/api/v1/user/balances", &batch).await;
+        is_failure(&batch, 503, 5031);
+    }
+    assert_eq!(
+        shown(&stale_of(&service, 5).await)[0].2,
+        3,
+        "of whom nobody spoke"
+    );
+    proxy.set(Mode::Pass);
+    for user in 1..=4 {
+        shown(&back(&service, user).await);
+    }
 }

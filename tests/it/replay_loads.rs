@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     replay_stage::{KEY, Stage, shown, with_asset, with_values},
+    settlement_support::SOON,
     support::{
         eventually::eventually_async,
         proxy::Mode,
@@ -167,7 +168,13 @@ async fn a_load_that_began_in_the_middle_of_an_application_is_not_followed_after
     one.gates.stopped("looked").await;
     one.gates.open("redis-took");
     told.settled().await;
+    let before = one.gates.arrived("looked");
     let after = one.begin_boarded().await;
+    // A reader that follows the first load asks Redis nothing of its own.
+    eventually_async(SOON, "a load of its own looks at Redis", async || {
+        (one.gates.arrived("looked") > before).then_some(())
+    })
+    .await;
     one.gates.open("looked");
     first.answer().await;
     assert_eq!(after.seq().await, 2);

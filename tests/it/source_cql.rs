@@ -3,12 +3,12 @@
 use balance_cache::{
     config::ReadFrom,
     domain::{Amount, Seq},
-    source::{Error, Source, WriteError, Written},
+    source::{Cost, Error, Source, WriteError, Written},
 };
 
 use crate::support::{
     cassandra::shared,
-    cql::{Place, asset, catalogue, entry, told, user},
+    cql::{Place, asset, catalogue, entry, told, until, user},
 };
 
 const WAYS: [ReadFrom; 3] = [ReadFrom::View, ReadFrom::Table, ReadFrom::Ledger];
@@ -318,4 +318,80 @@ async fn a_thousand_entries_with_all_their_columns_are_written_in_one_request() 
         row,
         (Some(1), None, Some("deposit".to_owned()), Some(1_000))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_history_was_purged_is_read_asset_by_asset() {
+    let rows = 700;
+    let place = Place::new(shared()).applied().await;
+    let session = shared().session().await;
+    // One asset that the catalogue has, and one that it has not.
+    history(&place, 1, &[1, 7], rows).await;
+    let newest = newest(&[1, 7], rows);
+    place
+        .open(ReadFrom::View, &catalogue([1]))
+        .await
+        .shows(1, &newest)
+        .await;
+    for asset_id in [1, 7] {
+        let purge = format!(
+            "DELETE FROM {{ks}}.balance_ledger WHERE user_id = 1 AND asset_id = {asset_id} AND seq < {rows}"
+        );
+        place.cql(&session, &purge).await;
+    }
+    let page = format!(
+        "SELECT seq FROM \"{}\".user_balances_by_user WHERE user_id = 1 LIMIT 64",
+        place.settings.keyspace
+    );
+    until("what was deleted hides the rest of the page", async || {
+        session.query_unpaged(page.as_str(), ()).await.is_err()
+    })
+    .await;
+    let anew = place.open(ReadFrom::View, &catalogue([1])).await;
+    for unreadable in [1, 0] {
+        let cost = Cost::default();
+        let loaded = anew.scylla.load_counting(user(1), &cost).await.unwrap();
+        assert_eq!(told(&loaded), newest);
+        assert_eq!(cost.detours(), (0, unreadable), "then it is known");
+    }
+    // Neither way of the others needs the page.
+    for way in [ReadFrom::Table, ReadFrom::Ledger] {
+        let source = place.open(way, &catalogue([1, 7])).await;
+        source.shows(1, &newest).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_the_current_state_that_was_mended_by_hand_is_read_from_the_ledger() {
+    let place = Place::new(shared()).applied().await;
+    let session = shared().session().await;
+    history(&place, 1, &[1, 2], 3).await;
+    let table = place.open(ReadFrom::Table, &catalogue([1])).await;
+    let load = async || {
+        let cost = Cost::default();
+        let loaded = table.scylla.load_counting(user(1), &cost).await.unwrap();
+        (told(&loaded), cost.detours().0)
+    };
+    assert_eq!(load().await, (vec![(1, 3, 3), (2, 3, 6)], 0));
+    for text in [
+        "UPDATE {ks}.user_balances SET avail = 12345 WHERE user_id = 1 AND asset_id = 1",
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version) VALUES (1, 2, 9, 9, 99)",
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version) VALUES (1, 8, 8, 8, 8)",
+    ] {
+        place.cql(&session, text).await;
+    }
+    let of_nobody = (8, 8, 8);
+    assert_eq!(
+        load().await,
+        (vec![(1, 3, 3), (2, 3, 6), of_nobody], 3),
+        "the ledger has nothing of asset 8"
+    );
+    // Later writes lose against the hand, and are shown all the same.
+    let later = [entry(1, 1, 4, 44), entry(1, 2, 4, 45)];
+    table.scylla.write(&later).await.unwrap();
+    assert_eq!(load().await, (vec![(1, 4, 44), (2, 4, 45), of_nobody], 3));
+    let cost = Cost::default();
+    let latest = [asset(1), asset(2)];
+    let ledger = table.scylla.latest_counting(user(1), &latest, &cost).await;
+    assert_eq!(told(&ledger.unwrap()), [(1, 4, 44), (2, 4, 45)]);
 }

@@ -169,6 +169,8 @@ memtable_heap_space: 128MiB
 memtable_offheap_space: 128MiB
 concurrent_reads: 16
 concurrent_writes: 16
+tombstone_warn_threshold: 400
+tombstone_failure_threshold: 500
 {tls}"
     )
 }
