@@ -166,7 +166,7 @@ impl Marks {
         if self.rereads.load(Ordering::SeqCst) == 0 {
             return 0;
         }
-        self.look(user, |known| known.reread())
+        self.with(user, |shard| shard.known(user).reread())
     }
 
     /// What a load of the user that begins now knows.
@@ -363,7 +363,7 @@ impl Marks {
 
     fn raise_shown(&self, shard: &mut Shard, user: UserId, snapshot: &Snapshot, now: Instant) {
         let raise = |floors: &mut Floors| floors.raise_to(snapshot);
-        let (_, given_up) = shard.shown.change(user, self.ttl, now, raise);
+        let ((), given_up) = shard.shown.change(user, self.ttl, now, raise);
         // Redis and reads by quorum keep what was shown, too: nobody's reads become dearer for it.
         if let Some(GivenUp { users, .. }) = given_up {
             let users = u64::try_from(users).unwrap_or(u64::MAX);

@@ -127,15 +127,7 @@ impl Reader {
         let loaded = self
             .ask_source_in_turn(user, start, asked, expected, fresh, spent)
             .await?;
-        let negative = loaded
-            .snapshot
-            .balances()
-            .iter()
-            .flat_map(|balance| [balance.avail, balance.frozen]);
-        let negative = negative.filter(|amount| amount.is_negative()).count();
-        self.meters
-            .negative_amounts(u64::try_from(negative).unwrap_or(0));
-
+        self.count_negative_amounts(&loaded.snapshot);
         let (mut snapshot, mut unmet) = self
             .reach(user, start, &loaded.snapshot, &asked.known, spent)
             .await?;
@@ -143,10 +135,8 @@ impl Reader {
         let mut kept_for = None;
         if let (true, Some(redis), Some(grant)) = (unmet.is_empty(), &self.redis, &asked.grant) {
             let begun = Instant::now();
-            match redis.fill(user, grant, &snapshot, loaded.from_ledger).await {
-                Ok(Ok(ttl)) => kept_for = Some(ttl),
-                Ok(Err(_)) | Err(_) => {}
-            }
+            let filled = redis.fill(user, grant, &snapshot, loaded.from_ledger).await;
+            kept_for = filled.ok().and_then(Result::ok);
             spent.redis = spent.redis.saturating_add(begun.elapsed());
             if kept_for.is_none() {
                 // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
@@ -197,6 +187,14 @@ impl Reader {
             unmet,
             redis: asked.forward,
         })
+    }
+
+    fn count_negative_amounts(&self, snapshot: &Snapshot) {
+        let balances = snapshot.balances().iter();
+        let amounts = balances.flat_map(|balance| [balance.avail, balance.frozen]);
+        let negative = amounts.filter(|amount| amount.is_negative()).count();
+        self.meters
+            .negative_amounts(u64::try_from(negative).unwrap_or(0));
     }
 
     /// As [`Reader::ask_source`], in its turn and with a look at the clock.

@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{
     config,
-    domain::{Amount, Asset, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis},
+    domain::{Amount, Asset, AssetId, Balance, BalanceChange, Entry, Seq, Snapshot, UnixMillis},
     source::{Cost, Readiness, Stood, WriteError, Written},
+    trail::Detail,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -244,7 +245,10 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
         ("a user to be read again", |house| {
             house.marks.reread(user(1), None);
         }),
-        ("memory was told", |house| house.memory.doubt_all(user(1))),
+        ("memory was told", |house| {
+            let unknown = BalanceChange::Unknown { asset: None };
+            house.memory.advance(user(1), &[unknown]);
+        }),
         ("another generation", |house| house.marks.start_over()),
     ];
     for (what, change) in known {
@@ -360,9 +364,7 @@ fn balances_of(house: &House, of: &[(i32, i64)]) -> Snapshot {
 async fn a_balance_that_memory_holds_reaches_a_floor_that_the_ledger_does_not() {
     let house = house(&[]);
     assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
-    for balance in balances(&[(1, 5)]).balances() {
-        house.memory.forward(user(1), balance);
-    }
+    house.memory.raise(user(1), &balances(&[(1, 5)]));
     house.marks.changed(user(1), asset(1), seq(5), None);
     let answer = house.ask(no_cache()).await.unwrap();
     assert_eq!(answer.trail.detail, None);
