@@ -15,6 +15,7 @@ use std::sync::{
 use scylla::{
     DeserializeRow,
     client::session::Session,
+    errors::{DbError, ExecutionError, RequestAttemptError},
     response::query_result::{QueryResult, QueryRowsResult},
     serialize::row::SerializeRow,
     statement::prepared::PreparedStatement,
