@@ -37,7 +37,9 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
     let mut impatient = place.clone();
     impatient.timeout = Duration::from_millis(500);
     let source = impatient.begin(ReadFrom::View, &known);
-    source.not_ready("cannot connect").await;
+    source
+        .not_ready("the database cannot be reached: the connection is refused")
+        .await;
     let asked = Instant::now();
     assert!(matches!(
         source.scylla.load(user(1)).await,
