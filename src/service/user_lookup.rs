@@ -216,7 +216,7 @@ impl Line {
 
 fn name_of(catalogue: &Catalogue, asset: AssetId) -> String {
     let known = catalogue.get(asset);
-    known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
+    known.map_or_else(|| asset.to_string(), |(name, _)| name)
 }
 
 /// What differs between the ledger and the tiers, in sentences.
