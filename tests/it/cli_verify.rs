@@ -201,7 +201,7 @@ async fn what_cannot_be_compared_is_exit_code_1_and_a_setting_that_cannot_be_use
         (
             stage.setup().with("scylla.nodes", "127.0.0.1:1"),
             1,
-            "cannot connect",
+            "the database cannot be reached: the connection is refused",
         ),
         (
             stage
