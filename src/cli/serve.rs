@@ -96,7 +96,7 @@ async fn reload_on(mut hangups: Signal, reloader: &Arc<Reloader>, file: Option<P
         }
     }
     // The runtime is gone only after this.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What is printed at the start: what to open, and what to try.
