@@ -18,6 +18,7 @@
 
 mod begin;
 mod faults;
+mod follower;
 mod instance;
 mod load;
 #[path = "../../src/protocol/rules.rs"]
