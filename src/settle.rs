@@ -82,13 +82,12 @@ impl Settler {
     ) -> Result<Vec<Outcome>, Error> {
         let begun = Instant::now();
         let result = self.settle_all(transactions, deadline).await;
-        match &result {
-            Ok(_) => self.meters.ledger_took(begun.elapsed()),
-            Err(_) => {
-                let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
-                self.meters.settled(Settled::Failed, count);
-                self.remember(transactions);
-            }
+        if result.is_ok() {
+            self.meters.ledger_took(begun.elapsed());
+        } else {
+            let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
+            self.meters.settled(Settled::Failed, count);
+            self.remember(transactions);
         }
         result
     }

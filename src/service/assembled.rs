@@ -182,6 +182,18 @@ fn auditor(
     Auditor::new(parts, &settings.audit, staleness, floor_ttl)
 }
 
+/// Without Redis, an instance is always fresh, and trusts the view once `floor_ttl_ms` has passed.
+fn freshness(settings: &Settings, marks: &Marks) -> Freshness {
+    let times = &settings.settlement;
+    if settings.redis.url.is_empty() {
+        // A notification of an earlier process is in the ledger; the view may lack it still.
+        marks.blind_for(times.floor_ttl_ms.0);
+        Freshness::always()
+    } else {
+        Freshness::by_proof(times.max_staleness_ms.0)
+    }
+}
+
 // === impl Assembled ===
 
 impl Assembled {
@@ -200,13 +212,7 @@ impl Assembled {
             floor_ttl,
             settings.settlement.change_log_max_bytes,
         ));
-        let freshness = Arc::new(if settings.redis.url.is_empty() {
-            // What was notified in the life before is in the ledger, and may not be in the view yet.
-            marks.blind_for(floor_ttl);
-            Freshness::always()
-        } else {
-            Freshness::by_proof(settings.settlement.max_staleness_ms.0)
-        });
+        let freshness = Arc::new(freshness(settings, &marks));
         let redis = open_redis(settings, &source, &freshness, &meters)?;
         let memory = memory(settings, &catalogue, &meters);
         let (sampler, inbox) = Sampler::new();

@@ -237,9 +237,9 @@ mod tests {
     fn the_hook_hears_of_every_commit_before_its_window_is_closed() {
         let heard = std::sync::Arc::new(Mutex::new(Vec::new()));
         let isolation = Isolation::default();
-        let hears = std::sync::Arc::clone(&heard);
+        let recorder = std::sync::Arc::clone(&heard);
         isolation.on_commit(Box::new(move |receipt, commit| {
-            hears.lock().push((receipt.clone(), commit));
+            recorder.lock().push((receipt.clone(), commit));
         }));
         for stands in [false, true] {
             let mut window = isolation.window();

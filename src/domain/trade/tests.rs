@@ -163,7 +163,7 @@ fn what_is_no_trade_is_refused() {
         ),
         (fee("[1,1,1,2]"), "fees[0]"),
         (
-            with(&format!(r#""fees":[{}]"#, vec!["{}"; 5].join(","))),
+            with(&format!(r#""fees":[{}]"#, ["{}"; 5].join(","))),
             "more than 4",
         ),
         (with(r#""balances":[]"#), "balances"),

@@ -94,6 +94,15 @@ const LOGBACK: &str = r#"<configuration>
 </configuration>
 "#;
 
+/// With a password, rights are checked too.
+const fn rights(password: bool) -> &'static str {
+    if password {
+        "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\npermissions_validity: 100ms"
+    } else {
+        "authenticator: AllowAllAuthenticator\nauthorizer: AllowAllAuthorizer"
+    }
+}
+
 fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
     let folder = folder.display();
     let Seat {
@@ -115,16 +124,7 @@ fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
     } else {
         "commitlog_sync: periodic\ncommitlog_sync_period: 1000ms"
     };
-    let authenticator = if options.password {
-        "PasswordAuthenticator"
-    } else {
-        "AllowAllAuthenticator"
-    };
-    let authorizer = if options.password {
-        "CassandraAuthorizer"
-    } else {
-        "AllowAllAuthorizer"
-    };
+    let rights = rights(options.password);
     let tls = options.tls.as_ref().map_or(String::new(), |pem| {
         format!(
             "client_encryption_options:\n  enabled: true\n  optional: false\n  require_client_auth: false\n  \
@@ -138,9 +138,7 @@ fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
 num_tokens: 1
 initial_token: \"{token}\"
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-authenticator: {authenticator}
-authorizer: {authorizer}
-permissions_validity: 100ms
+{rights}
 {sync}
 commitlog_segment_size: 8MiB
 commitlog_directory: {folder}/commitlog

@@ -7,6 +7,18 @@ use crate::domain::{
     Asset, Catalogue, Conflict, PostedBalance, Reason, Receipt, Symbol, Trade, TransactionId,
 };
 
+type TradeSide = (i64, i32, i64, i64, u8);
+type TradeRow = (i64, i64, i64, Option<i64>);
+type LedgerRow = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<&'static str>,
+    Option<i64>,
+    Option<i64>,
+);
+
 fn catalogue() -> Catalogue {
     let asset = |id, name: &str| Asset {
         id,
@@ -158,9 +170,7 @@ async fn seed_fault_05_and_24_a_trade_stands_with_both_sides_and_a_self_trade_to
     ));
     drop(ledger);
     let read = file(&folder).begin_read().unwrap();
-    type Side = (i64, i32, i64, i64, u8);
-    type Row = (i64, i64, i64, Option<i64>);
-    let sides: TableDefinition<'_, Side, Row> = TableDefinition::new("user_trades");
+    let sides: TableDefinition<'_, TradeSide, TradeRow> = TableDefinition::new("user_trades");
     let rows: Vec<_> = read
         .open_table(sides)
         .unwrap()
@@ -223,16 +233,8 @@ async fn entries_with_the_callers_seq_and_transactions_take_each_seq_once() {
     let done = futures::future::join_all(writes).await;
     let written = done.iter().filter(|done| **done).count();
     drop(ledger);
-    type Row = (
-        i64,
-        i64,
-        Option<i64>,
-        Option<i64>,
-        Option<&'static str>,
-        Option<i64>,
-        Option<i64>,
-    );
-    let table: TableDefinition<'_, (i64, i32, i64), Row> = TableDefinition::new("balance_ledger");
+    let table: TableDefinition<'_, (i64, i32, i64), LedgerRow> =
+        TableDefinition::new("balance_ledger");
     let read = file(&folder).begin_read().unwrap();
     let rows = read.open_table(table).unwrap();
     assert_eq!(
@@ -247,9 +249,9 @@ async fn what_stands_takes_effect_before_its_caller_hears_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(&folder);
     let heard = Arc::new(parking_lot::Mutex::new(Vec::<Receipt>::new()));
-    let hears = Arc::clone(&heard);
+    let recorder = Arc::clone(&heard);
     ledger.on_commit(Box::new(move |receipt, _| {
-        hears.lock().push(receipt.clone())
+        recorder.lock().push(receipt.clone());
     }));
     let outcome = settle(&ledger, &transaction(1, &[(1, 1, 5), (2, 1, 5)])).await;
     let Outcome::Written(receipt) = outcome else {
@@ -302,7 +304,9 @@ proptest! {
         let (mut balances, mut stands) = (Balances::new(), BTreeMap::new());
         let useful = |entries: &Vec<(i64, i32, i64)>| {
             let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
-            entries.iter().for_each(|(user, asset, delta)| *sums.entry((*user, *asset)).or_default() += delta);
+            for (user, asset, delta) in entries {
+                *sums.entry((*user, *asset)).or_default() += delta;
+            }
             sums.values().any(|sum| *sum != 0)
         };
         let all: Vec<_> = all.into_iter().filter(|(_, entries)| useful(entries)).collect();

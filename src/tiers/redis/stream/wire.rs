@@ -77,14 +77,12 @@ pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
             b"p" => before = value.and_then(StreamId::parse),
             b"c" => readable &= value.and_then(|text| changed(text, &mut news)).is_some(),
             b"d" => {
-                readable &= value
-                    .and_then(|user| dropped(user, false, &mut news))
-                    .is_some()
+                let dropped = value.and_then(|user| dropped(user, false, &mut news));
+                readable &= dropped.is_some();
             }
             b"x" => {
-                readable &= value
-                    .and_then(|user| dropped(user, true, &mut news))
-                    .is_some()
+                let dropped = value.and_then(|user| dropped(user, true, &mut news));
+                readable &= dropped.is_some();
             }
             _ => {}
         }
