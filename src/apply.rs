@@ -10,6 +10,8 @@
 //!
 //! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
 
+mod retell;
+
 use std::{borrow::Cow, sync::Arc};
 
 use tokio::time::Instant;
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use crate::{
     audit::Sampler,
     clock,
-    domain::{BalanceChange, Entry, Notification, Receipt, Said, UnixMillis, UserId},
+    domain::{BalanceChange, Entry, Notification, Receipt, UnixMillis, UserId},
     floor::Marks,
     source::{self, Commit, Source, Written},
     telemetry::{self, Fault, Meters, Op, Via},
@@ -220,48 +222,6 @@ impl Applier {
     /// Whatever was held before there was a feed counts for nothing: nobody knows what it missed.
     pub fn start_over(&self) {
         self.marks.start_over();
-    }
-
-    /// Tells a Redis that lost its data what this instance still knows: floors, and balances that may be ahead of the ledger.
-    ///
-    /// # Errors
-    /// [`Error`]: it may be repeated.
-    pub async fn tell_again(&self) -> Result<(), Error> {
-        let Some(redis) = &self.redis else {
-            return Ok(());
-        };
-        let heard_at = clock::wall();
-        let known = self.marks.changes();
-        let notifications: Vec<_> = known
-            .iter()
-            .flat_map(|(user, floors, told)| {
-                floors.iter().map(|(asset, seq)| match told.get(asset) {
-                    Some(balance) if balance.seq >= seq => Notification {
-                        user: *user,
-                        said: Said::Values {
-                            asset,
-                            seq: balance.seq,
-                            avail: balance.avail,
-                            frozen: balance.frozen,
-                        },
-                        created_at: balance.updated_at,
-                    },
-                    Some(_) | None => Notification {
-                        user: *user,
-                        said: Said::Seq { asset, seq },
-                        created_at: None,
-                    },
-                })
-            })
-            .collect();
-        tracing::info!(
-            users = known.len(),
-            "telling redis again what changed lately"
-        );
-        match redis.apply(&notifications, heard_at).await {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(Error::Unavailable(fault.word().into())),
-        }
     }
 
     /// Writes entries to the ledger, then applies them as notifications.

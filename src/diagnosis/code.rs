@@ -143,6 +143,12 @@ codes! {
     RedisClusterDown = "redis_cluster_down",
         "the cluster of {at} does not serve every slot (CLUSTERDOWN)", "bring its masters back: redis-cli --cluster check";
 
+    // === the settlement stream ===
+
+    /// Redis answers and does not take what the stream says.
+    StreamNotTaken = "stream_not_taken",
+        "{at}: its notifications do not take effect ({})", "see the reasons of redis and of settlements; they are tried again until they do";
+
     // === Redis: identity ===
 
     /// Another source's balances.

@@ -1,9 +1,15 @@
 //! A settlement telling that a balance changed.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis, UserId};
+
+/// Notifications in one entry of a stream.
+pub const ARRAY_MAX: usize = 10_000;
 
 /// What a notification says beyond naming the user. The more it says, the cheaper it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,42 @@ impl Notification {
     /// What is wrong with it, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
         object::<Wire>(json)?.check()
+    }
+
+    /// One JSON object, or an array of up to [`ARRAY_MAX`] of them, checked whole.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the caller to read; the first bad element by its index, counted from 0.
+    pub fn parse_all(json: &str) -> Result<Vec<Self>, String> {
+        if !json.trim_start().starts_with('[') {
+            return Ok(vec![Self::parse(json)?]);
+        }
+        let raws: Vec<&RawValue> = super::parse_json(json.as_bytes())?;
+        if raws.len() > ARRAY_MAX {
+            return Err(format!("more than {ARRAY_MAX} elements"));
+        }
+        let mut amounts = HashMap::new();
+        let mut all = Vec::with_capacity(raws.len());
+        for (index, raw) in raws.into_iter().enumerate() {
+            let notification =
+                Self::parse(raw.get()).map_err(|what| format!("element {index}: {what}"))?;
+            if let Said::Values {
+                asset,
+                seq,
+                avail,
+                frozen,
+            } = notification.said
+                && amounts
+                    .insert((notification.user, asset, seq), (avail, frozen))
+                    .is_some_and(|before| before != (avail, frozen))
+            {
+                return Err(format!(
+                    "element {index}: its seq has other amounts earlier in this entry"
+                ));
+            }
+            all.push(notification);
+        }
+        Ok(all)
     }
 
     /// The seq and asset that it raises a floor to, if it does.
@@ -220,6 +262,35 @@ mod tests {
             Ok(Said::Asset { asset })
         );
         assert_eq!(said(r#"{"user_id":1}"#), Ok(Said::User));
+    }
+
+    #[test]
+    fn an_entry_may_hold_an_array_that_is_checked_whole() {
+        let count = |json: &str| Notification::parse_all(json).map(|all| all.len());
+        assert_eq!(count(r#"{"user_id":1}"#), Ok(1));
+        assert_eq!(
+            count(r#" [{"user_id":1},{"user_id":1,"asset_id":2}]"#),
+            Ok(2)
+        );
+        assert_eq!(count("[]"), Ok(0));
+        let values = |avail: i64| {
+            format!(r#"{{"user_id":1,"asset_id":1,"seq":5,"avail":{avail},"frozen":0}}"#)
+        };
+        let twice = |other: i64| format!("[{},{}]", values(1), values(other));
+        assert_eq!(count(&twice(1)), Ok(2));
+        for (bad, index) in [
+            (twice(2), "element 1"),
+            (r#"[{"user_id":1},{"user_id":0}]"#.to_owned(), "element 1"),
+            ("[[1]]".to_owned(), "element 0"),
+            (r#"[{"user_id":1}"#.to_owned(), ""),
+            (
+                format!("[{}]", vec![r#"{"user_id":1}"#; 10_001].join(",")),
+                "10000",
+            ),
+        ] {
+            let said = count(&bad).unwrap_err();
+            assert!(said.contains(index), "{said}");
+        }
     }
 
     #[test]

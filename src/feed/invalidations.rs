@@ -6,16 +6,10 @@
 //!
 //! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,7 +42,9 @@ pub struct Follower {
     floor_ttl: Duration,
     block: Duration,
     /// Redis lost its data, and was not told again yet.
-    redis_is_new: AtomicBool,
+    redis_is_new: Notify,
+    /// For lines about trimming.
+    log: Sparing,
     /// Why the feed cannot be followed, though Redis answers.
     trouble: Mutex<Option<Finding>>,
     gap_log: Sparing,
@@ -95,7 +91,8 @@ impl Follower {
             meters,
             floor_ttl,
             block,
-            redis_is_new: AtomicBool::new(false),
+            redis_is_new: Notify::new(),
+            log: Sparing::default(),
             trouble: Mutex::default(),
             gap_log: Sparing::default(),
         }
@@ -118,11 +115,6 @@ impl Follower {
                     && let Ok(tap) = self.redis.tap().await
                 {
                     let from = self.begin(position.take(), &session);
-                    if self.redis_is_new.load(Ordering::Relaxed)
-                        && self.applier.tell_again().await.is_ok()
-                    {
-                        self.redis_is_new.store(false, Ordering::Relaxed);
-                    }
                     position = Some(self.follow(&tap, &session, term, from).await);
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -131,6 +123,15 @@ impl Follower {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = follow => {}
+            () = self.tell_again() => {}
+        }
+    }
+
+    /// Tells each Redis that lost its data what this instance knows. The feed is followed meanwhile.
+    async fn tell_again(&self) {
+        loop {
+            self.redis_is_new.notified().await;
+            self.applier.tell_again().await;
         }
     }
 
@@ -146,7 +147,7 @@ impl Follower {
                         "another redis: everything held counts for nothing"
                     );
                     self.applier.lost();
-                    self.redis_is_new.store(true, Ordering::Relaxed);
+                    self.redis_is_new.notify_one();
                 } else {
                     self.applier.start_over();
                 }
@@ -204,18 +205,28 @@ impl Follower {
             }
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
-                let horizon = i64::try_from(self.floor_ttl.as_millis())
-                    .unwrap_or(i64::MAX)
-                    .saturating_mul(2);
-                let before = StreamId::at_ms(session.now().earliest.saturating_sub(horizon));
-                if tap
-                    .trim(&self.redis.link.keys.feed(), before)
-                    .await
-                    .is_err()
-                {
-                    return position;
-                }
+                self.trim(tap, session, &position).await;
             }
+        }
+    }
+
+    /// Forgets what is older than anybody reads back. The entry that was seen last stays: the next one names it, and in an empty
+    /// feed that would be a break of the chain.
+    async fn trim(&self, tap: &Tap, session: &Session, position: &Position) {
+        if !position.seen {
+            return;
+        }
+        let before = trim_before(session.now().earliest, self.floor_ttl, position.cursor);
+        let trimmed = tap.trim(&self.redis.link.keys.feed(), before).await;
+        if let Err(error) = trimmed
+            && let Some(left_out) = self.log.line()
+        {
+            let finding = self.redis.link.finding_of(&error).of(Part::Feed);
+            tracing::warn!(
+                reason = %finding,
+                lines.left_out = left_out,
+                "the feed was not trimmed"
+            );
         }
     }
 
@@ -241,7 +252,10 @@ impl Follower {
             None => {
                 // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
                 // again now, the next read finds that it is gone.
-                let _ = tap.begin_feed(&keys.feed(), &session.epoch.id).await;
+                let begun = tap.begin_feed(&keys.feed(), &session.epoch.id).await;
+                if let Err(error) = begun {
+                    let _: End = self.lost(self.redis.link.finding_of(&error));
+                }
                 (position.cursor, position.seen) = (StreamId::default(), true);
                 return Err(End::Gap);
             }
@@ -302,5 +316,26 @@ impl Follower {
             position.seen = true;
         }
         whole
+    }
+}
+
+/// The first entry that stays when the feed is trimmed at `now_ms`, where this one was seen last.
+fn trim_before(now_ms: i64, floor_ttl: Duration, seen: StreamId) -> StreamId {
+    let horizon = i64::try_from(floor_ttl.as_millis())
+        .unwrap_or(i64::MAX)
+        .saturating_mul(2);
+    StreamId::at_ms(now_ms.saturating_sub(horizon)).min(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_feed_keeps_its_last_entry() {
+        let seen = |ms| StreamId { ms, seq: 3 };
+        let before = |ms| trim_before(100_000, Duration::from_secs(10), seen(ms));
+        assert_eq!(before(90_000), StreamId::at_ms(80_000));
+        assert_eq!(before(79_000), seen(79_000), "nothing came for long");
     }
 }

@@ -1,9 +1,12 @@
 //! Taking notifications from the settlement stream, as one of its consumers.
 //!
 //! **Invariants.** An entry is acknowledged after it took effect, never before. One that cannot be read goes to the dead stream with
-//! the reason, and the stream goes on. What a consumer that died had taken is claimed after `claim_idle`.
+//! the reason. What a consumer that died had taken is claimed after `claim_idle`. No entry, and no command that Redis refuses, keeps
+//! the entries behind it from taking effect: what was not acknowledged is claimed and tried again, and the refusal is shown.
 //!
-//! **Limits.** One page of entries at a time.
+//! **Limits.** A page of entries, and [`AT_ONCE`] notifications beyond one entry's, at a time.
+
+mod refusals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,29 +14,50 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::refusals::{Duty, Refusals};
 use crate::{
-    apply::Applier,
+    apply::{self, Applier},
+    diagnosis::{Code, Finding, Part},
+    domain::Notification,
     telemetry::{Applied, Meters, Sparing, Via},
     tiers::redis::{
         Redis,
-        stream::{Event, Tap},
+        stream::{END, Event, Failure, Inlet, Tap},
     },
 };
 
 /// How long one read waits for entries.
 const BLOCK: Duration = Duration::from_millis(500);
+/// The same, where there is more to claim.
+const BLOCK_SHORT: Duration = Duration::from_millis(1);
 /// How long to wait before another try.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How long to wait where Redis refused the command that reads.
+const REFUSED_EVERY: Duration = Duration::from_millis(500);
 /// How long applying one page may take.
 const APPLY_MAX: Duration = Duration::from_secs(5);
+/// Tries of a page before its entries are tried one by one.
+const TRIES: usize = 5;
+/// Notifications that are applied together.
+const AT_ONCE: usize = 10_000;
 /// Characters of a reason in the log: it may quote what a producer sent.
 const REASON_MAX_CHARS: usize = 200;
 /// Consumers that have had nothing for this many `claim_idle` are removed.
 const FORGET_AFTER: u32 = 20;
 
-/// The connection is of no use any more, or Redis cannot take it now.
+/// The connection is of no use any more.
 #[derive(Debug)]
 struct Lost;
+
+/// An entry that was read.
+type Taken = (String, Vec<Notification>);
+
+/// The pass through what other consumers had taken.
+#[derive(Debug)]
+struct Claiming {
+    from: String,
+    ended: Option<Instant>,
+}
 
 /// Takes notifications from the stream.
 #[derive(Debug)]
@@ -41,10 +65,12 @@ pub struct Consumer {
     redis: Arc<Redis>,
     applier: Arc<Applier>,
     meters: Arc<Meters>,
-    stream: String,
-    name: String,
+    inlet: Inlet,
+    dead: String,
     claim_idle: Duration,
-    trouble: Mutex<Option<&'static str>>,
+    refusals: Refusals,
+    /// The groups that were told of in the log.
+    sharers: Mutex<Vec<String>>,
     unreadable_log: Sparing,
 }
 
@@ -59,14 +85,20 @@ impl Consumer {
         name: String,
         claim_idle: Duration,
     ) -> Self {
+        let inlet = Inlet {
+            group: redis.link.keys.group(),
+            stream,
+            consumer: name,
+        };
         Self {
+            dead: redis.link.keys.dead(&inlet.stream),
             redis,
             applier,
             meters,
-            stream,
-            name,
+            inlet,
             claim_idle,
-            trouble: Mutex::new(None),
+            refusals: Refusals::default(),
+            sharers: Mutex::default(),
             unreadable_log: Sparing::default(),
         }
     }
@@ -89,16 +121,14 @@ impl Consumer {
         }
         if let Ok(tap) = self.redis.tap().await {
             // A consumer that is left behind is removed by another one later.
-            let _ = tap
-                .tidy(&self.stream, Some(&self.name), self.idle_max())
-                .await;
+            let _ = tap.tidy(&self.inlet, true, self.idle_max()).await;
         }
     }
 
-    /// What is the matter with the stream, if something is beside Redis itself.
+    /// What keeps entries of the stream from taking effect, the worst first; a Redis that is away is told elsewhere.
     #[must_use]
-    pub fn trouble(&self) -> Option<&'static str> {
-        *self.trouble.lock()
+    pub fn trouble(&self) -> Vec<Finding> {
+        self.refusals.all()
     }
 
     fn idle_max(&self) -> Duration {
@@ -106,109 +136,242 @@ impl Consumer {
     }
 
     async fn take_all(&self, tap: &Tap) -> Lost {
-        let made = tap.make_group(&self.stream).await;
-        let trouble = made.err().map(|error| match error.code() {
-            Some("WRONGTYPE") => "its key holds something that is no stream",
-            Some(_) | None => "it cannot be read",
-        });
-        let before = std::mem::replace(&mut *self.trouble.lock(), trouble);
-        if let Some(reason) = trouble {
-            if before != trouble {
-                tracing::warn!(
-                    stream.name = self.stream,
-                    reason,
-                    "the settlement stream cannot be followed"
-                );
-            }
+        let made = tap.make_group(&self.inlet).await;
+        let made = made.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        // A group that stands needs no right to make one: reading says whether this matters.
+        if made.is_err() && self.refusals.note(Duty::Follow, made).is_err() {
             return Lost;
         }
+        let mut claiming = Claiming {
+            from: END.to_owned(),
+            ended: None,
+        };
         // What this consumer had taken when a connection was lost is its own still.
+        let mut own = Some("0".to_owned());
         loop {
-            let Ok(events) = tap.events(&self.stream, &self.name, false, BLOCK).await else {
-                return Lost;
-            };
-            if events.is_empty() {
-                break;
-            }
-            let Ok(()) = self.take(tap, events).await else {
-                return Lost;
-            };
-        }
-        let mut claimed = None;
-        loop {
-            let due = claimed.is_none_or(|at: Instant| {
-                at.elapsed() >= self.claim_idle.min(Duration::from_secs(1))
-            });
-            if due {
-                claimed = Some(Instant::now());
-                loop {
-                    let Ok(events) = tap.claim(&self.stream, &self.name, self.claim_idle).await
-                    else {
-                        return Lost;
-                    };
-                    if events.is_empty() {
-                        break;
+            let took = match &own {
+                Some(after) => self.take_more(tap, after, BLOCK_SHORT).await,
+                None => {
+                    if let Err(lost) = self.claim(tap, &mut claiming).await {
+                        return lost;
                     }
-                    let Ok(()) = self.take(tap, events).await else {
-                        return Lost;
+                    let block = if claiming.ended.is_some() {
+                        BLOCK
+                    } else {
+                        BLOCK_SHORT
                     };
+                    self.take_more(tap, ">", block).await
                 }
-                let Ok(()) = tap.tidy(&self.stream, None, self.idle_max()).await else {
-                    return Lost;
-                };
-                let Ok(waiting) = tap.waiting(&self.stream).await else {
-                    return Lost;
-                };
-                self.meters.stream_lag(waiting);
+            };
+            match took {
+                Ok(last) => own = own.and(last),
+                Err(lost) => return lost,
             }
-            let Ok(events) = tap.events(&self.stream, &self.name, true, BLOCK).await else {
-                return Lost;
-            };
-            let Ok(()) = self.take(tap, events).await else {
-                return Lost;
-            };
         }
+    }
+
+    /// Reads a page behind `after`, and takes it. Returns the last entry.
+    async fn take_more(
+        &self,
+        tap: &Tap,
+        after: &str,
+        block: Duration,
+    ) -> Result<Option<String>, Lost> {
+        let read = tap.events(&self.inlet, after, block).await;
+        let read = read.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        match self.refusals.note(Duty::Follow, read) {
+            Ok(Some(events)) => {
+                let last = events.last().map(|event| event.id.clone());
+                self.take(tap, events).await?;
+                Ok(last)
+            }
+            Ok(None) => {
+                tokio::time::sleep(REFUSED_EVERY).await;
+                // Another connection may know a group or a right that this one does not.
+                Err(Lost)
+            }
+            Err(()) => Err(Lost),
+        }
+    }
+
+    /// Takes one page of what other consumers took and did not acknowledge. Between two passes the group is looked at.
+    async fn claim(&self, tap: &Tap, claiming: &mut Claiming) -> Result<(), Lost> {
+        let every = self.claim_idle.min(Duration::from_secs(1));
+        if claiming.ended.is_some_and(|at| at.elapsed() < every) {
+            return Ok(());
+        }
+        claiming.ended = None;
+        let claimed = tap
+            .claim(&self.inlet, self.claim_idle, &claiming.from)
+            .await;
+        let claimed =
+            claimed.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        let claimed = self.refusals.note(Duty::Claim, claimed);
+        let next = match claimed.map_err(|()| Lost)? {
+            Some((next, events)) => {
+                self.take(tap, events).await?;
+                next
+            }
+            None => END.to_owned(),
+        };
+        if next == END {
+            self.look(tap).await?;
+            claiming.ended = Some(Instant::now());
+        }
+        claiming.from = next;
+        Ok(())
+    }
+
+    /// Looks at the group: how much waits, who reads the stream beside it, and consumers that ended.
+    async fn look(&self, tap: &Tap) -> Result<(), Lost> {
+        let failure = |error| self.redis.stream_failure(&error, &self.inlet.stream);
+        let looked = async {
+            let standing = tap.standing(&self.inlet).await?;
+            tap.tidy(&self.inlet, false, self.idle_max()).await?;
+            Ok(standing)
+        };
+        let looked = self
+            .refusals
+            .note(Duty::Look, looked.await.map_err(failure));
+        if let Some(standing) = looked.map_err(|()| Lost)? {
+            self.meters.stream_lag(standing.waiting);
+            let mut sharers = self.sharers.lock();
+            if *sharers != standing.others {
+                if !standing.others.is_empty() {
+                    tracing::info!(
+                        stream.name = self.inlet.stream,
+                        stream.groups = standing.others.join(", "),
+                        "the settlement stream is shared: these consumer groups read it too"
+                    );
+                }
+                *sharers = standing.others;
+            }
+        }
+        Ok(())
     }
 
     /// These take effect, or are put aside, and are acknowledged.
     async fn take(&self, tap: &Tap, events: Vec<Event>) -> Result<(), Lost> {
-        let mut ids = Vec::with_capacity(events.len());
-        let mut notifications = Vec::with_capacity(events.len());
+        let (mut taken, mut size, mut aside) =
+            (Vec::with_capacity(events.len()), 0_usize, Vec::new());
         for event in events {
             match event.read() {
-                Ok(notification) => notifications.push(notification),
+                Ok(notifications) => {
+                    size = size.saturating_add(notifications.len());
+                    taken.push((event.id, notifications));
+                }
                 Err(reason) => {
-                    if let Some(left_out) = self.unreadable_log.line() {
-                        let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
-                        tracing::warn!(
-                            stream.id = event.id,
-                            reason,
-                            lines.left_out = left_out,
-                            "a settlement event cannot be read"
-                        );
+                    if self.put_aside(tap, &event, &reason).await? {
+                        aside.push(event.id);
                     }
-                    self.meters.notifications(Via::Stream, Applied::Invalid, 1);
-                    tap.bury(&self.redis.link.keys.dead(), &event, &reason)
-                        .await
-                        .map_err(|_| Lost)?;
                 }
             }
-            ids.push(event.id);
-        }
-        while !notifications.is_empty() {
-            let deadline = Instant::now()
-                .checked_add(APPLY_MAX)
-                .unwrap_or_else(Instant::now);
-            match self
-                .applier
-                .apply(&notifications, Via::Stream, deadline)
-                .await
-            {
-                Ok(_) => break,
-                Err(_) => tokio::time::sleep(RETRY_EVERY).await,
+            if size >= AT_ONCE {
+                size = 0;
+                self.settle(tap, std::mem::take(&mut taken)).await?;
             }
         }
+        self.acknowledge(tap, &aside).await?;
+        self.settle(tap, taken).await
+    }
+
+    /// Puts an entry into the dead stream. False if that is refused: it is claimed and tried again later.
+    async fn put_aside(&self, tap: &Tap, event: &Event, reason: &str) -> Result<bool, Lost> {
+        let buried = tap.bury(&self.dead, event, reason).await;
+        let buried = buried.map_err(|error| self.redis.stream_failure(&error, &self.dead));
+        let buried = self
+            .refusals
+            .note(Duty::PutAside, buried)
+            .map_err(|()| Lost)?;
+        if buried.is_some() {
+            if let Some(left_out) = self.unreadable_log.line() {
+                let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
+                tracing::warn!(
+                    stream.id = event.id,
+                    reason,
+                    lines.left_out = left_out,
+                    "a settlement event cannot be read"
+                );
+            }
+            self.meters.notifications(Via::Stream, Applied::Invalid, 1);
+        }
+        Ok(buried.is_some())
+    }
+
+    /// Applies entries until they took effect, then acknowledges them. Where some do and others never do, those stay behind.
+    async fn settle(&self, tap: &Tap, taken: Vec<Taken>) -> Result<(), Lost> {
+        let mut tries = 0_usize;
+        let ids = loop {
+            let all: Vec<_> = taken.iter().flat_map(|(_, some)| some).copied().collect();
+            if self.apply(&all).await.is_ok() {
+                break taken.into_iter().map(|(id, _)| id).collect();
+            }
+            tries = tries.saturating_add(1);
+            if tries >= TRIES && taken.len() > 1 && self.redis.link.session().is_some() {
+                tries = 0;
+                let took_effect = self.apply_each(&taken).await;
+                if !took_effect.is_empty() {
+                    break took_effect;
+                }
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        };
         fail::fail_point!("not-acknowledged");
-        tap.acknowledge(&self.stream, &ids).await.map_err(|_| Lost)
+        self.acknowledge(tap, &ids).await
+    }
+
+    /// Applies entries one by one; returns those that took effect.
+    async fn apply_each(&self, taken: &[Taken]) -> Vec<String> {
+        let mut ids = Vec::with_capacity(taken.len());
+        let mut refused = None;
+        for (id, notifications) in taken {
+            match self.apply(notifications).await {
+                Ok(()) => ids.push(id.clone()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        // What took effect last says nothing of what did not.
+        if let Some(error) = refused {
+            self.note_applied(Err(&error));
+        }
+        ids
+    }
+
+    async fn apply(&self, notifications: &[Notification]) -> Result<(), apply::Error> {
+        let deadline = Instant::now()
+            .checked_add(APPLY_MAX)
+            .unwrap_or_else(Instant::now);
+        let applied = self
+            .applier
+            .apply(notifications, Via::Stream, deadline)
+            .await;
+        if applied.is_ok() || self.redis.link.session().is_some() {
+            self.note_applied(applied.as_ref().map(|_| ()));
+        }
+        applied.map(|_| ())
+    }
+
+    fn note_applied(&self, applied: Result<(), &apply::Error>) {
+        let noted = applied.map_err(|error| {
+            let finding = Finding::new(
+                Part::Stream,
+                Code::StreamNotTaken,
+                self.inlet.stream.as_str(),
+            );
+            Failure::Refused(finding.with(error.to_string()))
+        });
+        let _ = self.refusals.note(Duty::Apply, noted);
+    }
+
+    /// Acknowledges entries. A refusal is passed: applied again they change nothing.
+    async fn acknowledge(&self, tap: &Tap, ids: &[String]) -> Result<(), Lost> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let acknowledged = tap.acknowledge(&self.inlet, ids).await;
+        let acknowledged =
+            acknowledged.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        let noted = self.refusals.note(Duty::Acknowledge, acknowledged);
+        noted.map(|_| ()).map_err(|()| Lost)
     }
 }

@@ -74,16 +74,12 @@ pub(super) fn of(parts: &Assembled) -> Found {
     if parts.shutdown.is_cancelled() {
         found.words.not_ready.push("stopping".to_owned());
     }
-    if let Some(reason) = parts
+    let of_stream = parts
         .consumer
-        .as_ref()
-        .and_then(|consumer| consumer.trouble())
-    {
-        found
-            .words
-            .degraded
-            .push(format!("settlement stream: {reason}"));
-        found.degraded.push(Degraded::Stream);
+        .iter()
+        .flat_map(|consumer| consumer.trouble());
+    for finding in of_stream {
+        found.degraded(Degraded::Stream, &finding);
     }
     match parts.source.readiness() {
         source::Readiness::Ready => {}

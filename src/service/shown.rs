@@ -156,8 +156,8 @@ impl Assembled {
         let name = "Settlement stream";
         match &self.consumer {
             None => part(name, PartState::Off, "not used", "no Redis"),
-            Some(consumer) => match consumer.trouble() {
-                Some(reason) => part(name, PartState::Warn, "in trouble", reason),
+            Some(consumer) => match consumer.trouble().first() {
+                Some(finding) => part(name, PartState::Warn, "in trouble", &finding.cause()),
                 None if self
                     .redis
                     .as_ref()

@@ -46,7 +46,7 @@ pub use self::{
 };
 use crate::{
     config::{self, RedisMode},
-    diagnosis::Part,
+    diagnosis::{Code, Finding, Part},
     domain::{AssetId, Floors, Snapshot, UserId},
     telemetry::{Fault, Meters, Op, Refused, Sparing},
     trail::Tier,
@@ -177,6 +177,9 @@ impl Redis {
             let answer = self.link.hashes(&session, slot, users).await?;
             let now = session.now();
             let looked = answer.replies().map(|reply| {
+                if let Some(text) = reply.error() {
+                    return self.no_hash(self.link.finding_of_reply(text));
+                }
                 let entry = reply.pairs();
                 let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
                 self.lookup(&session, entry, now)
@@ -190,12 +193,22 @@ impl Redis {
         });
         let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
         let now = session.now();
-        let looked = replies.iter().map(|reply| {
-            let entry = reply.as_ref().map_err(|_| Corrupt);
-            let entry = entry.and_then(|value| decode(value, now.earliest));
-            self.lookup(&session, entry, now)
+        let looked = replies.iter().map(|reply| match reply {
+            Ok(value) => self.lookup(&session, decode(value, now.earliest), now),
+            Err(error) => self.no_hash(self.link.finding_of(error)),
         });
         Ok(looked.collect())
+    }
+
+    /// An error in place of a hash: a key that holds something else is a miss, and whatever else Redis refuses is its fault.
+    fn no_hash(&self, finding: Finding) -> Lookup {
+        if finding.code == Code::RedisWrongType {
+            self.meters
+                .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
+            Lookup::Miss(Known::default())
+        } else {
+            Lookup::Fault(self.refused(finding, Op::Get))
+        }
     }
 
     fn lookup(
@@ -337,19 +350,21 @@ impl Redis {
         let call = Call::new(&script::RELEASE)
             .key(self.link.keys.user(user))
             .arg(grant.token.as_str());
-        let _ = self.one(&grant.session.0, Op::Fill, call).await;
+        if let Ok(reply) = self.one(&grant.session.0, Op::Fill, call).await {
+            let _: Result<i64, Fault> = self.read(reply, Op::Fill);
+        }
     }
 
     /// A reply as what it should be; an error that the command got is a fault of Redis.
     fn read<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
         let read = reply.and_then(|value| T::from_redis_value(value).map_err(RedisError::from));
-        read.map_err(|error| self.refused(&error, op))
+        read.map_err(|error| self.refused(self.link.finding_of(&error), op))
     }
 
     /// An error that one command got, counted and logged.
-    fn refused(&self, error: &RedisError, op: Op) -> Fault {
+    fn refused(&self, finding: Finding, op: Op) -> Fault {
         self.meters.tier_failure(Tier::Redis, op, Fault::Error);
-        let finding = self.link.finding_of(error).of(Part::Settlements);
+        let finding = finding.of(Part::Settlements);
         if let Some(left_out) = self.log.line() {
             tracing::warn!(
                 reason = %finding,

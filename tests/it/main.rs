@@ -100,9 +100,13 @@ mod settlement_instances;
 #[cfg(test)]
 mod settlement_pair;
 #[cfg(test)]
+mod settlement_stream;
+#[cfg(test)]
 mod settlement_support;
 #[cfg(test)]
 mod settlement_whole;
+#[cfg(test)]
+mod settlement_words;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]

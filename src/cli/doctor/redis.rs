@@ -253,7 +253,11 @@ async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<
         inbox.pending
     );
     if inbox.followed {
-        report.ok("redis.stream", said);
+        let shared = match inbox.others.as_slice() {
+            [] => String::new(),
+            others => format!("; shared with the consumer groups {}", others.join(", ")),
+        };
+        report.ok("redis.stream", said + &shared);
     } else {
         let said = format!("{stream}: no instance has followed it yet");
         report.ok("redis.stream", said);
@@ -264,7 +268,7 @@ async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<
             format!("{} notifications could not be read", inbox.dead),
             format!(
                 "XRANGE {} - + shows them with the reason; XDEL or trim it when that is dealt with",
-                keys.dead()
+                keys.dead(stream)
             ),
         );
     }

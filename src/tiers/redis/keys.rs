@@ -61,9 +61,15 @@ impl Keys {
         format!("{}balance:source", self.prefix)
     }
 
-    /// Notifications that could not be read.
+    /// Entries of this settlement stream that could not be read.
     #[must_use]
-    pub fn dead(&self) -> String {
-        format!("{}settlement:events:dead", self.prefix)
+    pub fn dead(&self, stream: &str) -> String {
+        format!("{}{stream}:dead", self.prefix)
+    }
+
+    /// The consumer group of all instances of this deployment: deployments that share a stream each get all of it.
+    #[must_use]
+    pub fn group(&self) -> String {
+        format!("{}balance-cache", self.prefix)
     }
 }

@@ -192,6 +192,12 @@ impl Link {
         faults::finding(error, &self.address)
     }
 
+    /// The finding of an error reply, without the sign that it begins with.
+    pub(super) fn finding_of_reply(&self, text: &str) -> Finding {
+        let (code, words) = text.split_once(' ').unwrap_or((text, ""));
+        faults::of_reply(code, words, "HGETALL", &self.address)
+    }
+
     /// A command of a settlement was refused: shown for some seconds.
     pub(super) fn note_refusal(&self, finding: Finding) {
         *self.refusal.lock() = Some((Instant::now(), finding));

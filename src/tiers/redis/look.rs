@@ -40,9 +40,6 @@ use crate::{
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Our consumer group in the settlement stream.
-const GROUP: &str = "balance-cache";
-
 /// Why Redis did not say what was asked. The texts are for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
@@ -99,7 +96,7 @@ pub struct Owner {
 }
 
 /// The settlement stream and what became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inbox {
     /// Entries that nobody was given yet; none where Redis cannot say.
     pub waiting: Option<u64>,
@@ -107,6 +104,8 @@ pub struct Inbox {
     pub pending: u64,
     /// Whether our group is there.
     pub followed: bool,
+    /// The other groups that read it: of other deployments or programs.
+    pub others: Vec<String>,
     /// Entries that could not be read.
     pub dead: u64,
 }
@@ -253,7 +252,7 @@ impl Look {
     /// # Errors
     /// [`Trouble`].
     pub async fn inbox(&self, stream: &str) -> Result<Inbox, Trouble> {
-        let dead = self.length(&self.keys.dead()).await?;
+        let dead = self.length(&self.keys.dead(stream)).await?;
         let asked = self.one(&["XINFO", "GROUPS", stream]).await;
         let groups: StreamInfoGroupsReply = match asked {
             // There is none yet: nobody follows it.
@@ -265,12 +264,18 @@ impl Look {
             }
             told => told?,
         };
-        let ours = groups.groups.into_iter().find(|group| group.name == GROUP);
+        let name = self.keys.group();
+        let (ours, others): (Vec<_>, Vec<_>) = groups
+            .groups
+            .into_iter()
+            .partition(|group| group.name == name);
+        let ours = ours.first();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(Inbox {
-            waiting: ours.as_ref().and_then(|group| group.lag).map(count),
-            pending: ours.as_ref().map_or(0, |group| count(group.pending)),
+            waiting: ours.and_then(|group| group.lag).map(count),
+            pending: ours.map_or(0, |group| count(group.pending)),
             followed: ours.is_some(),
+            others: others.into_iter().map(|group| group.name).collect(),
             dead,
         })
     }

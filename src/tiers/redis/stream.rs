@@ -14,7 +14,7 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
-pub use self::events::Event;
+pub use self::events::{END, Event, Failure, Inlet, Standing};
 use self::wire::{entries, last_id, post};
 use super::{
     Redis, Session,

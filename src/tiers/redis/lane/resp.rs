@@ -70,6 +70,12 @@ impl<'a> Reply<'a> {
         })
     }
 
+    /// The text of an error.
+    pub fn error(self) -> Option<&'a str> {
+        let (line, _) = line(self.0.strip_prefix(b"-")?)?;
+        str::from_utf8(line).ok()
+    }
+
     /// `+OK`, or what stands in its place.
     pub fn is_ok(self) -> bool {
         self.0.starts_with(b"+")

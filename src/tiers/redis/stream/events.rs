@@ -1,17 +1,23 @@
 //! The settlement stream: its consumer group, and the stream of what could not be read.
+//!
+//! **Limits.** [`PAGE`] entries at a time; the dead stream has about [`DEAD_MAX`].
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
 use super::{
     GRACE, PAGE, Tap, millis,
-    wire::{entries, stream_entries},
+    wire::{RawEntry, entries, stream_entries},
 };
-use crate::domain::{Notification, Wire};
+use crate::{
+    diagnosis::{Code, Finding, Part},
+    domain::{Notification, Wire},
+    tiers::redis::Redis,
+};
 
-/// The consumer group of all instances.
-const GROUP: &str = "balance-cache";
+/// Where a pass through the claimed entries ends, and the next begins.
+pub const END: &str = "0-0";
 /// Entries of the dead stream, at most, about.
 const DEAD_MAX: usize = 100_000;
 
@@ -24,12 +30,67 @@ pub struct Event {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// A stream, and the consumer group that reads it.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    /// The stream.
+    pub stream: String,
+    /// The group.
+    pub group: String,
+    /// The name that tells this consumer from the others of the group.
+    pub consumer: String,
+}
+
+/// Why a command on the settlement stream did not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection is of no use any more, or the group is gone: to be begun again.
+    Lost,
+    /// Redis refuses the command, on another connection too.
+    Refused(Finding),
+}
+
+/// How the group stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Entries that did not take effect yet: not handed out, or not acknowledged.
+    pub waiting: u64,
+    /// The other groups of the stream.
+    pub others: Vec<String>,
+}
+
+impl From<RawEntry> for Event {
+    fn from((id, fields): RawEntry) -> Self {
+        Self { id, fields }
+    }
+}
+
+impl Redis {
+    /// What a failed command on this stream means.
+    #[must_use]
+    pub fn stream_failure(&self, error: &RedisError, stream: &str) -> Failure {
+        let finding = self.link.finding_of(error).of(Part::Stream);
+        if error.code() == Some("NOGROUP") || !finding.code.is_refusal() {
+            Failure::Lost
+        } else if finding.code == Code::RedisWrongType {
+            Failure::Refused(finding.with(stream))
+        } else if finding.code == Code::RedisKeyForbidden {
+            Failure::Refused(finding.with(format!("a command on {stream}")))
+        } else {
+            Failure::Refused(finding)
+        }
+    }
+}
+
 impl Event {
-    /// The notification's fields, or its JSON; else why it cannot be read.
+    /// The notification's fields, or the JSON of one or several; else why it cannot be read.
     ///
     /// # Errors
-    /// In words for whoever looks into the dead stream.
-    pub fn read(&self) -> Result<Notification, String> {
+    /// In words for the dead stream.
+    pub fn read(&self) -> Result<Vec<Notification>, String> {
+        if self.fields.is_empty() {
+            return Err("it was deleted from the stream before it took effect".to_owned());
+        }
         let mut wire = Wire::default();
         let mut event = None;
         // One bit for each field of a notification, in the order of the arms.
@@ -57,9 +118,9 @@ impl Event {
             }
         }
         match event {
-            Some(json) if seen == EVENT => Notification::parse(json),
+            Some(json) if seen == EVENT => Notification::parse_all(json),
             Some(_) => Err("event stands beside other fields of a notification".to_owned()),
-            None => wire.check(),
+            None => Ok(vec![wire.check()?]),
         }
     }
 }
@@ -88,11 +149,11 @@ impl Tap {
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn make_group(&self, stream: &str) -> RedisResult<()> {
+    pub async fn make_group(&self, inlet: &Inlet) -> RedisResult<()> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE")
-            .arg(stream)
-            .arg(GROUP)
+            .arg(&inlet.stream)
+            .arg(&inlet.group)
             .arg("0")
             .arg("MKSTREAM");
         match self.one::<Value>(make, GRACE).await {
@@ -102,75 +163,70 @@ impl Tap {
         }
     }
 
-    /// New events for this consumer, or those that it took and did not acknowledge; waits for `block` at most.
+    /// New events for this consumer (`after` is `>`), or those behind `after` that it took and did not acknowledge; waits for
+    /// `block` at most.
     ///
     /// # Errors
     /// Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
     pub async fn events(
         &self,
-        stream: &str,
-        consumer: &str,
-        new: bool,
+        inlet: &Inlet,
+        after: &str,
         block: Duration,
     ) -> RedisResult<Vec<Event>> {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
-            .arg(GROUP)
-            .arg(consumer)
+            .arg(&inlet.group)
+            .arg(&inlet.consumer)
             .arg("COUNT")
             .arg(PAGE)
             .arg("BLOCK")
             .arg(millis(block));
-        read.arg("STREAMS")
-            .arg(stream)
-            .arg(if new { ">" } else { "0" });
+        read.arg("STREAMS").arg(&inlet.stream).arg(after);
         let reply = self.one::<Value>(read, block.saturating_add(GRACE)).await?;
-        Ok(entries(reply)?
-            .into_iter()
-            .map(|(id, fields)| Event { id, fields })
-            .collect())
+        Ok(entries(reply)?.into_iter().map(Event::from).collect())
     }
 
-    /// Events that a consumer took and did not acknowledge for `idle`: now ours.
+    /// A page of events that consumers took and did not acknowledge for `idle`, now ours; and where the next page begins (`0-0`:
+    /// that was all).
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
     pub async fn claim(
         &self,
-        stream: &str,
-        consumer: &str,
+        inlet: &Inlet,
         idle: Duration,
-    ) -> RedisResult<Vec<Event>> {
+        from: &str,
+    ) -> RedisResult<(String, Vec<Event>)> {
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim
-            .arg(stream)
-            .arg(GROUP)
-            .arg(consumer)
+            .arg(&inlet.stream)
+            .arg(&inlet.group)
+            .arg(&inlet.consumer)
             .arg(millis(idle))
-            .arg("0-0")
+            .arg(from)
             .arg("COUNT")
             .arg(PAGE);
-        let reply = self.one::<Value>(claim, GRACE).await?;
-        let Value::Array(parts) = reply else {
-            return Ok(Vec::new());
+        let Value::Array(parts) = self.one::<Value>(claim, GRACE).await? else {
+            return Ok((END.to_owned(), Vec::new()));
         };
-        let claimed = parts.into_iter().nth(1).unwrap_or(Value::Nil);
-        Ok(stream_entries(claimed)?
-            .into_iter()
-            .map(|(id, fields)| Event { id, fields })
-            .collect())
+        let mut parts = parts.into_iter();
+        let next = parts.next().map(String::from_redis_value).transpose()?;
+        let claimed = stream_entries(parts.next().unwrap_or(Value::Nil))?;
+        let claimed = claimed.into_iter().map(Event::from).collect();
+        Ok((next.unwrap_or_else(|| END.to_owned()), claimed))
     }
 
     /// These events took effect.
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn acknowledge(&self, stream: &str, ids: &[String]) -> RedisResult<()> {
+    pub async fn acknowledge(&self, inlet: &Inlet, ids: &[String]) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
         }
         let mut acknowledge = redis::cmd("XACK");
-        acknowledge.arg(stream).arg(GROUP).arg(ids);
+        acknowledge.arg(&inlet.stream).arg(&inlet.group).arg(ids);
         self.one::<i64>(acknowledge, GRACE).await.map(drop)
     }
 
@@ -188,43 +244,50 @@ impl Tap {
         self.one::<String>(bury, GRACE).await.map(drop)
     }
 
-    /// How many entries of the stream did not take effect yet: not handed out, or not acknowledged. Where Redis does not
-    /// know (entries were deleted, or it is older than 7), those not handed out are counted up to [`PAGE`].
+    /// How many entries wait, and who else reads the stream. Where Redis does not know what was not handed out (entries were
+    /// deleted, or it is older than 7), that is counted up to [`PAGE`].
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn waiting(&self, stream: &str) -> RedisResult<u64> {
+    pub async fn standing(&self, inlet: &Inlet) -> RedisResult<Standing> {
         let mut info = redis::cmd("XINFO");
-        info.arg("GROUPS").arg(stream);
+        info.arg("GROUPS").arg(&inlet.stream);
         let groups: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
         let text = |value: &Value| String::from_redis_value_ref(value).unwrap_or_default();
-        let ours = groups
+        let name = |group: &HashMap<String, Value>| group.get("name").map(text).unwrap_or_default();
+        let (ours, others): (Vec<_>, Vec<_>) = groups
             .into_iter()
-            .find(|group| group.get("name").is_some_and(|name| text(name) == GROUP));
-        let Some(ours) = ours else { return Ok(0) };
+            .partition(|group| name(group) == inlet.group);
+        let others = others.iter().map(name).collect();
+        let Some(ours) = ours.first() else {
+            return Ok(Standing { waiting: 0, others });
+        };
         let number = |name: &str| match ours.get(name) {
             Some(Value::Int(number)) => u64::try_from(*number).ok(),
             Some(_) | None => None,
         };
         let taken = number("pending").unwrap_or(0);
-        if let Some(lag) = number("lag") {
-            return Ok(taken.saturating_add(lag));
-        }
-        let last = ours.get("last-delivered-id").map(text).unwrap_or_default();
-        let mut rest = redis::cmd("XRANGE");
-        rest.arg(stream).arg(format!("({last}")).arg("+");
-        rest.arg("COUNT").arg(PAGE);
-        let rest = stream_entries(self.one(rest, GRACE).await?)?;
-        Ok(taken.saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX)))
+        let rest = if let Some(lag) = number("lag") {
+            lag
+        } else {
+            let last = ours.get("last-delivered-id").map(text).unwrap_or_default();
+            let mut rest = redis::cmd("XRANGE");
+            rest.arg(&inlet.stream).arg(format!("({last}")).arg("+");
+            rest.arg("COUNT").arg(PAGE);
+            let rest = stream_entries(self.one(rest, GRACE).await?)?;
+            u64::try_from(rest.len()).unwrap_or(u64::MAX)
+        };
+        let waiting = taken.saturating_add(rest);
+        Ok(Standing { waiting, others })
     }
 
-    /// Removes this consumer, if nothing is left with it, and others that have had nothing for `idle`.
+    /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it.
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn tidy(&self, stream: &str, me: Option<&str>, idle: Duration) -> RedisResult<()> {
+    pub async fn tidy(&self, inlet: &Inlet, leaves: bool, idle: Duration) -> RedisResult<()> {
         let mut info = redis::cmd("XINFO");
-        info.arg("CONSUMERS").arg(stream).arg(GROUP);
+        info.arg("CONSUMERS").arg(&inlet.stream).arg(&inlet.group);
         let consumers: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
         for consumer in consumers {
             let number = |name: &str| match consumer.get(name) {
@@ -233,10 +296,12 @@ impl Tap {
             };
             let name = consumer.get("name").cloned().map(String::from_redis_value);
             let Some(Ok(name)) = name else { continue };
-            let over = me == Some(name.as_str()) || number("idle") >= millis(idle);
+            let own = name == inlet.consumer;
+            let over = (leaves && own) || (!own && number("idle") >= millis(idle));
             if over && number("pending") == 0 {
                 let mut remove = redis::cmd("XGROUP");
-                remove.arg("DELCONSUMER").arg(stream).arg(GROUP).arg(&name);
+                remove.arg("DELCONSUMER").arg(&inlet.stream);
+                remove.arg(&inlet.group).arg(&name);
                 self.one::<i64>(remove, GRACE).await?;
             }
         }

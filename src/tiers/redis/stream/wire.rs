@@ -37,7 +37,8 @@ pub(super) fn stream_entries(value: Value) -> RedisResult<Vec<RawEntry>> {
         let id = parts.next().map(String::from_redis_value).transpose()?;
         let fields: Vec<Vec<u8>> = match parts.next() {
             Some(fields @ Value::Array(_)) => Vec::from_redis_value(fields)?,
-            Some(_) | None => continue,
+            // It was deleted after a consumer had taken it.
+            Some(_) | None => Vec::new(),
         };
         let mut pairs = Vec::with_capacity(fields.len());
         let mut fields = fields.into_iter();

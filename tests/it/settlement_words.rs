@@ -1,0 +1,109 @@
+//! Whose word counts at equal seq, and what a Redis that lost its data is told again.
+
+use serde_json::{Value, json};
+
+use crate::{
+    settlement_support::{
+        ENTRIES, FLOOR_TTL, INVALIDATE, SETTLEMENTS, SOON, btc, embedded, settled, short, whole,
+    },
+    support::{
+        eventually::eventually_async,
+        redis::Redis,
+        service::{Answer, Service},
+    },
+};
+
+const USER: u64 = 1002;
+
+async fn fresh(service: &Service) -> Answer {
+    let path = format!("/api/user/balance?user_id={USER}");
+    let request = service.request(http::Method::GET, &path);
+    service
+        .send(request.header("cache-control", "no-cache"))
+        .await
+}
+
+/// Amount and time of the user's BTC.
+fn of(answer: &Answer) -> (String, Value) {
+    let btc = answer.data()[0].clone();
+    let avail = btc["avail"].as_str().unwrap().to_owned();
+    (avail, btc["updated_at"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_amounts_under_a_right_seq_heal_and_do_not_come_back() {
+    let redis = Redis::start();
+    let mut service = embedded(&redis).await;
+    for heal in ["no-cache", "invalidate"] {
+        let seq = btc(&service, USER).await + 1;
+        let wrong =
+            json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": 300_000_000, "frozen": 0});
+        settled(&service.post(SETTLEMENTS, &wrong).await);
+        assert_eq!(
+            of(&service.balances(USER).await),
+            ("3".to_owned(), Value::Null)
+        );
+        let right = json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": 200_000_000, "frozen": 0, "created_at": 1_765_352_441_955_i64});
+        assert_eq!(service.post(ENTRIES, &right).await.status, 200);
+        if heal == "no-cache" {
+            fresh(&service).await;
+        } else {
+            let users = json!({"user_ids": [USER]});
+            assert_eq!(service.post(INVALIDATE, &users).await.status, 200);
+        }
+        let healed = ("2".to_owned(), json!(1_765_352_441_955_i64));
+        let first = service.balances(USER).await;
+        assert_eq!(of(&first), healed, "{heal}");
+        settled(&service.post(SETTLEMENTS, &wrong).await);
+        assert_eq!(of(&service.balances(USER).await), healed, "the same again");
+        let tag = first.header("etag");
+        service.restart().await;
+        whole(&service).await;
+        let from_redis = service.balances(USER).await;
+        assert_eq!(
+            (of(&from_redis), from_redis.header("etag")),
+            (healed, tag),
+            "{heal}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
+    let redis = Redis::start();
+    let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 600_000);
+    let mut service = Service::start_ready(setup).await;
+    whole(&service).await;
+    assert!(FLOOR_TTL.as_millis() < 600_000);
+    let users = 2_001..2_601_u64;
+    let all: Vec<_> = users
+        .clone()
+        .map(|user| json!({"user_id": user, "asset_id": 1, "seq": 5, "avail": 1, "frozen": 0}))
+        .collect();
+    settled(&service.post(SETTLEMENTS, &json!(all)).await);
+    // Everything but users' entries may be written.
+    let () = redis.ask(&[
+        "ACL",
+        "SETUSER",
+        "default",
+        "resetkeys",
+        "~balance:epoch",
+        "~balance:source",
+        "~balance:invalidations",
+        "~settlement:*",
+    ]);
+    let () = redis.ask(&["FLUSHALL"]);
+    eventually_async(SOON, "it was not told", || {
+        let logs = service.process().logs();
+        std::future::ready(logs.contains("telling redis again").then_some(()))
+    })
+    .await;
+    let () = redis.ask(&["ACL", "SETUSER", "default", "allkeys"]);
+    eventually_async(SOON, "all users are told again", async || {
+        let told = users
+            .clone()
+            .filter(|user| redis.ask::<bool>(&["HEXISTS", &format!("balance:user:{user}"), "f:1"]));
+        (told.count() == users.clone().count()).then_some(())
+    })
+    .await;
+}
