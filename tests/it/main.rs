@@ -94,6 +94,8 @@ mod replay_redis;
 #[cfg(feature = "failpoints")]
 mod replay_stage;
 #[cfg(test)]
+mod settlement_cluster;
+#[cfg(test)]
 mod settlement_forms;
 #[cfg(test)]
 mod settlement_instances;
