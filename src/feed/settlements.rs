@@ -149,19 +149,18 @@ impl Consumer {
         // What this consumer had taken when a connection was lost is its own still.
         let mut own = Some("0".to_owned());
         loop {
-            let took = match &own {
-                Some(after) => self.take_more(tap, after, BLOCK_SHORT).await,
-                None => {
-                    if let Err(lost) = self.claim(tap, &mut claiming).await {
-                        return lost;
-                    }
-                    let block = if claiming.ended.is_some() {
-                        BLOCK
-                    } else {
-                        BLOCK_SHORT
-                    };
-                    self.take_more(tap, ">", block).await
+            let took = if let Some(after) = &own {
+                self.take_more(tap, after, BLOCK_SHORT).await
+            } else {
+                if let Err(lost) = self.claim(tap, &mut claiming).await {
+                    return lost;
                 }
+                let block = if claiming.ended.is_some() {
+                    BLOCK
+                } else {
+                    BLOCK_SHORT
+                };
+                self.take_more(tap, ">", block).await
             };
             match took {
                 Ok(last) => own = own.and(last),

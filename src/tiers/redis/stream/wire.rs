@@ -74,17 +74,12 @@ pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
     let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
     for (field, value) in &fields {
         let value = std::str::from_utf8(value).ok();
+        let mut told = |read: Option<()>| readable &= read.is_some();
         match field.as_slice() {
             b"p" => before = value.and_then(StreamId::parse),
-            b"c" => readable &= value.and_then(|text| changed(text, &mut news)).is_some(),
-            b"d" => {
-                let dropped = value.and_then(|user| dropped(user, false, &mut news));
-                readable &= dropped.is_some();
-            }
-            b"x" => {
-                let dropped = value.and_then(|user| dropped(user, true, &mut news));
-                readable &= dropped.is_some();
-            }
+            b"c" => told(value.and_then(|text| changed(text, &mut news))),
+            b"d" => told(value.and_then(|user| dropped(user, false, &mut news))),
+            b"x" => told(value.and_then(|user| dropped(user, true, &mut news))),
             _ => {}
         }
     }
