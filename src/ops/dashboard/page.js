@@ -166,7 +166,7 @@ function showTiles() {
   const unanswered = reads.failed + reads.shed;
   figure("failed", count(unanswered));
   set("failed-note", some ? count(reads.failed) + " failed, " + count(reads.shed) + " shed" + of : none);
-  judge("failed", unanswered === 0 ? "good" : reads.failed ? "bad" : "warn");
+  judge("failed", !some ? "off" : unanswered === 0 ? "good" : reads.failed ? "bad" : "warn");
 
   const checked = last.audits.reduce((n, at) => n + at.checked, 0);
   const stale = last.audits.reduce((n, at) => n + at.stale, 0);
