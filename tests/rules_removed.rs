@@ -2,10 +2,10 @@
 //! is no rule. All variants are modules of one crate, so that they are compiled once and no server is needed.
 
 #![expect(
-#![expect(
     clippy::print_stdout,
     reason = "the table of variants is what it is for"
 )]
+
 use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
