@@ -11,6 +11,7 @@ mod client;
 mod doctor;
 mod get;
 mod ledger;
+mod ledger_file;
 mod output;
 mod progress;
 mod schema;
@@ -47,6 +48,9 @@ pub(crate) fn run() -> ExitCode {
             )));
         }
         Command::Completions { shell } => return finish(completions(shell)),
+        Command::Ledger(LedgerCommand::CheckHere { file }) => {
+            return finish_with(ledger_file::check_here(&file));
+        }
         command => command,
     };
     let settings = match config::load(config.as_deref(), config::environment()) {
@@ -81,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Get(what) => get::run(&what, &settings),
         Command::Warm(what) => warm::run(&what, &settings),
         Command::Ledger(LedgerCommand::Settle(what)) => ledger::settle(&what, &settings),
+        Command::Ledger(what) => ledger_file::run(&what, &settings),
         Command::Verify(what) => verify::run(&what, &settings),
         Command::Doctor(what) => doctor::run(&what, &settings, config.as_deref()),
         // Done above, before the settings are looked at.

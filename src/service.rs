@@ -6,6 +6,7 @@
 mod advice;
 mod assembled;
 pub mod descriptors;
+mod ledger_health;
 mod readiness;
 mod reload;
 mod shown;
@@ -31,7 +32,7 @@ use crate::{
         listener::{Limits, Listening},
     },
     ops::{self, openapi::Documents},
-    source::scylla::Scylla,
+    source::{embedded::Origin, scylla::Scylla},
     telemetry::{log::FilterHandle, traces},
 };
 
@@ -95,6 +96,13 @@ impl Service {
     #[must_use]
     pub const fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.api.address(), self.operators.address())
+    }
+
+    /// How the embedded ledger came to be; none with a database.
+    #[must_use]
+    pub fn ledger_origin(&self) -> Option<Origin> {
+        let embedded = self.parts.embedded.as_ref();
+        embedded.map(|embedded| embedded.origin())
     }
 
     /// What reloads this service's settings while it runs; `log` is the logger's filter, where it is to be replaced too.
@@ -224,6 +232,10 @@ fn start_loops(
         loops.spawn(async move { consumer.run(token).await });
     }
     loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
+    if let Some(embedded) = parts.embedded.clone() {
+        let token = stop.clone();
+        loops.spawn(async move { embedded.serve_tools(token).await });
+    }
     let (parts, token) = (Arc::clone(parts), stop.clone());
     loops.spawn(async move {
         let upkeep = async {

@@ -11,6 +11,7 @@ mod histogram;
 mod http;
 mod labels;
 mod ledger;
+mod ledger_disk;
 pub mod log;
 pub mod recent;
 mod register;
@@ -40,8 +41,8 @@ use crate::{
 
 pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{
-    Applied, Degraded, Evicted, Fault, HttpStatus, Op, Refused, Reloaded, Remembered, Route,
-    Settled, Via, Window,
+    Applied, Degraded, Evicted, Fault, HttpStatus, LedgerFault, Op, Refused, Reloaded, Remembered,
+    Route, Settled, Via, Window,
 };
 pub use sparing::Sparing;
 
@@ -76,6 +77,7 @@ pub struct Meters {
     http: http::Http,
     reloads: reloads::Reloads,
     change_log: change_log::ChangeLog,
+    ledger_disk: ledger_disk::LedgerDisk,
 }
 
 /// What took longer is a backfill or a wrong clock, and would drown the delays in the histogram's sum.

@@ -67,11 +67,19 @@ const LEDGER_EXAMPLES: &str = "\
 Examples:
   balance-cache ledger settle --file trades.ndjson
   zcat trades.ndjson.gz | balance-cache ledger settle --file - --url http://10.0.0.7:3001
+  balance-cache ledger backup ledger-monday.backup --config balance-cache.toml
+  balance-cache ledger backup - --config balance-cache.toml | ssh backup 'cat > ledger-monday.backup'
+  balance-cache ledger restore ledger-monday.backup --to restored.redb
+  balance-cache ledger check restored.redb
 
-Each line is one trade as POST /api/v1/ledger/trades takes it. A trade that stands already is a repetition: after a break, send the \
-same file again. What is refused, in conflict or malformed is told by its line.
+settle: each line is one trade as POST /api/v1/ledger/trades takes it. A trade that stands already is a repetition: after a break, \
+send the same file again. What is refused, in conflict or malformed is told by its line.
 
-Exit codes: 0 all stand, 1 some do not, 2 the command line, the settings or the file are wrong.";
+backup, restore and check are for the embedded ledger. A backup holds all rows of one moment. A running service is asked for it \
+through a socket beside its file, which only the user of the service and root can use.
+
+Exit codes: 0 all stand, or done; 1 some do not stand, it could not be done, or the file is damaged; 2 the command line, the settings \
+or the file of trades are wrong.";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -80,8 +88,8 @@ Examples:
   balance-cache verify --all --config balance-cache.toml --json > verified.json
 
 The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone \
-then was lag, which is counted and no difference. The embedded ledger is compared with its own current state; its file \
-must not be in use.
+then was lag, which is counted and no difference. The embedded ledger is compared with its own current state, also \
+while the service runs.
 
 Exit codes: 0 the same, 1 differences or it could not be compared, 2 the command line or the settings are wrong.";
 
@@ -129,7 +137,7 @@ pub(crate) enum Command {
     /// Loads users into a running service before they ask.
     #[command(after_help = WARM_EXAMPLES)]
     Warm(Warm),
-    /// Writes the ledger through a running service.
+    /// Settles trades through a running service; checks, backs up and restores the embedded ledger.
     #[command(subcommand, after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerCommand),
     /// Compares view and current state with the ledger.
@@ -172,6 +180,24 @@ pub(crate) enum SchemaCommand {
 pub(crate) enum LedgerCommand {
     /// Settles the trades of a file, one in a line, in its order.
     Settle(Settle),
+    /// Reads a ledger that no service has open, and compares all of it with its checksums.
+    Check {
+        /// The ledger; else embedded.path of the settings.
+        file: Option<PathBuf>,
+    },
+    /// Writes a backup of embedded.path, also while the service runs.
+    Backup {
+        /// The file to make; - is standard output.
+        to: PathBuf,
+    },
+    /// Makes a ledger of a backup.
+    Restore(Restore),
+    /// For the program itself.
+    #[command(hide = true)]
+    CheckHere {
+        /// The ledger.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +213,18 @@ pub(crate) struct Settle {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    pub(crate) from: PathBuf,
+    /// The ledger to make; else embedded.path of the settings. It must not be there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Keeps the id of the ledger, so that Redis' contents count as its own: only where nothing was written after the backup.
+    #[arg(long)]
+    pub(crate) same_id: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,12 +13,14 @@ use anyhow::Result;
 use balance_cache::{
     config::{self, AuthMode, Errors, LogFormat, Settings, SourceKind},
     service::{Reloader, Service},
+    source::embedded::Origin,
     telemetry::log,
 };
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ledger_file,
     output::{complain, say},
     runtime,
     signals::{Signals, hangups},
@@ -62,8 +64,9 @@ fn run(settings: Settings, file: Option<PathBuf>) -> Result<()> {
             tracing::warn!(variable, "this variable begins like a setting and is none");
         }
         let greeting = Greeting::of(&settings);
+        ledger_file::check_before_start(&settings)?;
         let service = Service::open(settings, shutdown.clone())?;
-        greeting.print(service.addresses())?;
+        greeting.print(service.addresses(), service.ledger_origin())?;
         let reloader = Arc::new(service.reloader(Some(filter)));
         let run = service.run();
         tokio::pin!(run);
@@ -127,7 +130,22 @@ impl Greeting {
         }
     }
 
-    fn print(&self, (api, operators): (std::net::SocketAddr, std::net::SocketAddr)) -> Result<()> {
+    fn print(
+        &self,
+        (api, operators): (std::net::SocketAddr, std::net::SocketAddr),
+        ledger: Option<Origin>,
+    ) -> Result<()> {
+        let ledger = match ledger {
+            Some(Origin {
+                new: true,
+                sample: true,
+            }) => ", NEW, with SAMPLE balances of users 1001 to 1010",
+            Some(Origin { new: true, .. }) => ", NEW and EMPTY",
+            Some(Origin { sample: true, .. }) => {
+                ", made with SAMPLE balances of users 1001 to 1010"
+            }
+            Some(_) | None => "",
+        };
         let tiers = if self.redis {
             "memory, Redis"
         } else {
@@ -157,7 +175,7 @@ impl Greeting {
         say(&format!(
             "balance-cache {}\n  \
              tiers    {tiers}\n  \
-             source   {}\n  \
+             source   {}{ledger}\n  \
              API      http://{api}   to try it  http://{api}/docs\n  \
              page     http://{operators}/dashboard\n  \
              probes   http://{operators}/readyz   metrics  http://{operators}/metrics\n\

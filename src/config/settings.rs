@@ -263,7 +263,7 @@ impl fmt::Debug for Scylla {
 section! {
     /// The ledger in a file.
     #[derive(Debug)]
-    Embedded { path: PathBuf, sample_data: bool, }
+    Embedded { path: PathBuf, sample_data: bool, check_at_start: bool, }
 }
 
 section! {

@@ -229,4 +229,28 @@ codes! {
     /// Anything else of the driver or the database.
     SourceUnexpected = "source_unexpected",
         "{at} refuses a statement ({})", "see the database's log; balance-cache doctor looks at each part by itself";
+
+    // === the embedded ledger ===
+
+    /// A full file system or quota.
+    LedgerFull = "ledger_full",
+        "the ledger {at} cannot be written: {}", "free space there (df -h); writes go on by themselves within 10 s of it";
+    /// `RLIMIT_FSIZE`.
+    LedgerSizeLimit = "ledger_size_limit",
+        "the ledger {at} cannot be written: {}", "raise the limit of the size of files (prlimit --fsize, ulimit -f, LimitFSIZE= in a systemd unit); writes go on by themselves";
+    /// A read-only mount.
+    LedgerReadOnly = "ledger_read_only",
+        "the ledger {at} cannot be written: {}", "mount it writable (mount -o remount,rw; dmesg says why the system made it read-only); writes go on by themselves";
+    /// Rights that are missing.
+    LedgerPermission = "ledger_permission",
+        "the ledger {at} cannot be written: {}", "give the user of the service read and write access to the file and its folder (chown, chmod)";
+    /// Bytes that are not what was written, or missing.
+    LedgerDamaged = "ledger_damaged",
+        "the ledger {at} cannot be written: {}", "stop the service, look for faults of the disk (dmesg, smartctl), keep the file aside and put the newest backup in its place (balance-cache ledger restore)";
+    /// Another file, or none, at its path.
+    LedgerReplaced = "ledger_replaced",
+        "the ledger {at} cannot be written: {}", "put the file back where it was, or restart the service to use the one that is there now";
+    /// Another error of the disk.
+    LedgerFailing = "ledger_failing",
+        "the ledger {at} cannot be written: {}", "look for faults of the disk (dmesg, smartctl); the service goes on by itself when it answers again";
 }

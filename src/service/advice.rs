@@ -1,7 +1,10 @@
 //! Advice before the start: the settings', and what this process may do. Told once, in one block.
 
 use super::descriptors::{Connections, DEFAULT_CONNECTIONS, open_files};
-use crate::config::{self, Advice, Settings};
+use crate::{
+    config::{self, Advice, Settings},
+    source::embedded::Origin,
+};
 
 /// Tells it.
 pub(super) fn tell(settings: &Settings) {
@@ -9,6 +12,29 @@ pub(super) fn tell(settings: &Settings) {
     advice.extend(connections(settings, open_files()));
     if let Some(block) = config::advice_block(&advice) {
         tracing::warn!(advice = %format_args!("\n{block}"), "the settings work, and could hurt");
+    }
+}
+
+/// Tells of a ledger that is new, or holds sample data. A warning where others than this machine can ask.
+pub(super) fn tell_origin(settings: &Settings, origin: Origin) {
+    let path = settings.embedded.path.display();
+    let alone = settings.http.listen.ip().is_loopback();
+    let text = match (origin.new, origin.sample) {
+        (false, false) => return,
+        (true, true) => {
+            "a new ledger was made, with sample balances of users 1001 to 1010 (embedded.sample_data)"
+        }
+        (true, false) => {
+            "a new, empty ledger was made: if balances are expected, embedded.path or the mount of its folder is wrong"
+        }
+        (false, true) => {
+            "the ledger was made with sample balances of users 1001 to 1010: they are not real money"
+        }
+    };
+    if alone && origin.sample {
+        tracing::info!(%path, "{text}");
+    } else {
+        tracing::warn!(%path, "{text}");
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, readiness, shown::Fixed, told, user_lookup::UserLookup};
+use super::{Error, advice, readiness, shown::Fixed, told, user_lookup::UserLookup};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
@@ -45,6 +45,7 @@ pub(super) struct Assembled {
     pub(super) freshness: Arc<Freshness>,
     pub(super) redis: Option<Arc<Redis>>,
     pub(super) source: Arc<dyn Source>,
+    pub(super) embedded: Option<Arc<Embedded>>,
     pub(super) meters: Arc<Meters>,
     pub(super) catalogue: Arc<Catalogue>,
     tasks: TaskTracker,
@@ -58,7 +59,13 @@ pub(super) struct Assembled {
 
 /// The parts, and what has a loop of its own.
 type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
-type Opened = (Arc<dyn Source>, Option<Arc<Scylla>>);
+
+/// The source, and what it is.
+struct Opened {
+    source: Arc<dyn Source>,
+    embedded: Option<Arc<Embedded>>,
+    scylla: Option<Arc<Scylla>>,
+}
 
 fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
     match settings.source.kind {
@@ -68,13 +75,22 @@ fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened
                 settings.source.timeout_ms.0,
                 rand::random(),
             );
-            Ok((Arc::new(opened.map_err(|error| told(Some(error)))?), None))
+            let embedded = Arc::new(opened.map_err(|error| told(Some(error)))?);
+            advice::tell_origin(settings, embedded.origin());
+            Ok(Opened {
+                source: embedded.clone(),
+                embedded: Some(embedded),
+                scylla: None,
+            })
         }
         SourceKind::Scylla => {
             let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
             let scylla = Arc::new(opened.map_err(|error| told(Some(error)))?);
-            let source: Arc<dyn Source> = scylla.clone();
-            Ok((source, Some(scylla)))
+            Ok(Opened {
+                source: scylla.clone(),
+                embedded: None,
+                scylla: Some(scylla),
+            })
         }
     }
 }
@@ -206,7 +222,11 @@ impl Assembled {
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
         let meters = Meters::of(&catalogue);
-        let (source, scylla) = open_source(settings, &catalogue)?;
+        let Opened {
+            source,
+            embedded,
+            scylla,
+        } = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
         let marks = Arc::new(Marks::new(
             floor_ttl,
@@ -257,6 +277,7 @@ impl Assembled {
             freshness,
             redis,
             source,
+            embedded,
             meters,
             catalogue,
             tasks,
@@ -282,6 +303,7 @@ impl Assembled {
             self.meters
                 .remembered(kind, of.users, of.bytes, of.given_up);
         }
+        self.look_after_ledger();
         let found = readiness::of(self);
         let ready = found.words.not_ready.is_empty();
         self.meters.health(ready, &found.degraded, &found.codes);

@@ -91,6 +91,9 @@ pub(super) fn of(parts: &Assembled) -> Found {
             found.words.not_ready.push(format!("source: {reason}"));
         }
     }
+    if let Some(finding) = parts.ledger_finding() {
+        found.degraded(Degraded::LedgerWrites, &finding);
+    }
     if let Some(redis) = &parts.redis {
         found.of_redis(parts, redis);
     }

@@ -179,7 +179,17 @@ impl Assembled {
                 ReadFrom::Ledger => "CQL, read from the ledger",
             },
         };
+        let writes = self.ledger_finding();
         match self.source.readiness() {
+            Readiness::Ready if writes.is_some() => {
+                let why = writes.map(|failure| format!("{failure}; {}", failure.remedy()));
+                part(
+                    "Source",
+                    PartState::Bad,
+                    "read only",
+                    &why.unwrap_or_default(),
+                )
+            }
             Readiness::Ready => part("Source", PartState::Good, "ready", what),
             Readiness::Failing(reason) => part("Source", PartState::Bad, "failing", &reason),
             Readiness::NotReady(reason) => part("Source", PartState::Bad, "not ready", &reason),

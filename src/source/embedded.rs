@@ -15,18 +15,22 @@
 //! time. Writes that wait meanwhile are committed together, up to [`GROUP_ENTRIES_MAX`] entries; how many wait is bounded
 //! by the requests that are open. Each call has `source.timeout_ms`. One process has the file; a second is refused.
 //!
-//! **Deliberately absent**: reopening after the disk failed. redb refuses everything then, the source says so
-//! ([`Readiness::Failing`]), and a restart opens the file anew.
+//! **A bad disk.** A database that failed is closed and opened again (`keeper`). A block that is not what was written never
+//! reaches redb (`file`). See docs/adr/0018-a-bad-disk.md.
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use futures::{FutureExt as _, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock, config,
@@ -39,66 +43,55 @@ use crate::{
     },
 };
 
+mod backend;
+pub mod backup;
+mod failure;
+mod file;
 mod group;
+mod keeper;
 pub mod look;
+mod queries;
 mod requests;
 mod sample;
 mod tables;
 mod times;
+mod tools;
 mod transactions;
 
-pub use group::GROUP_ENTRIES_MAX;
-use group::Group;
-use requests::{Answer, Request};
-use tables::Tables;
+pub use self::{
+    failure::{Failure, OpenError, OpenErrorKind},
+    group::GROUP_ENTRIES_MAX,
+    keeper::WriteHealth,
+};
+use self::{
+    file::{Access, LedgerFile},
+    group::Group,
+    keeper::{Keeper, Session},
+    requests::{Answer, Request},
+    tables::Tables,
+    times::Times,
+};
 
-/// Why the file cannot be the ledger. Each says what to do; for the operator, never for a client.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process, or this one, has it open.
-    #[error(
-        "{} is in use: an embedded ledger belongs to one instance; stop the other one, give this one its own \
-         embedded.path, or share a database with source.kind = \"scylla\"", path.display()
-    )]
-    InUse {
-        /// `embedded.path`
-        path: PathBuf,
-    },
-    /// Its folder cannot be made, or the file not be opened.
-    #[error("{} cannot be opened: {reason}; see embedded.path", path.display())]
-    Path {
-        /// `embedded.path`
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// It is no ledger, or a damaged one.
-    #[error("{} is not a ledger or is damaged: {reason}; restore it from a copy, or name another file in embedded.path", path.display())]
-    Corrupt {
-        /// `embedded.path`
-        path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
-    /// It was written by another version of the program.
-    #[error("{} has layout {found}, this version reads {}", path.display(), tables::LAYOUT)]
-    Layout {
-        /// `embedded.path`
-        path: PathBuf,
-        /// What the file says.
-        found: String,
-    },
+/// How the ledger that was opened came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// There was no file: it was made by this start.
+    pub new: bool,
+    /// It was made with sample data.
+    pub sample: bool,
 }
 
 /// A ledger in a file.
 pub struct Embedded {
-    tables: Arc<Tables>,
+    keeper: Arc<Keeper>,
     group: Group,
     isolation: Arc<Isolation>,
     identity: Arc<str>,
+    origin: Origin,
     timeout: Duration,
-    /// What the last call failed with, while that is the last word.
+    /// The error of the last read, until one succeeds.
     failing: ArcSwapOption<Error>,
+    looks_again: Arc<AtomicBool>,
 }
 
 impl Embedded {
@@ -114,36 +107,90 @@ impl Embedded {
         fresh_id: u128,
     ) -> Result<Self, OpenError> {
         let path = &settings.path;
-        make_folder(path).map_err(|error| OpenError::Path {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
         let sample = if settings.sample_data {
             sample::entries()
         } else {
             Vec::new()
         };
-        let (tables, id) = Tables::open(path, fresh_id, &sample)?;
-        let tables = Arc::new(tables);
+        let (file, new) = match LedgerFile::open(path, Access::Write) {
+            Err(error) if error.kind == OpenErrorKind::Missing => {
+                (make(path, fresh_id, &sample)?, true)
+            }
+            found => (found?, false),
+        };
+        if settings.check_at_start {
+            let failed = |error| OpenError::of(path, &redb::Error::Io(error), file.take_failure());
+            file.learn_hashes().map_err(failed)?;
+        }
+        let (file, times) = (Arc::new(file), Arc::new(Times::since(clock::wall())));
+        let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+        let session = keeper::open_direct(&file, &times).map_err(failed)?;
+        let tables = &session.tables;
+        check_layout(path, tables.meta().map_err(failed)?)?;
+        tables.prepare(fresh_id, &sample).map_err(failed)?;
+        let meta = tables.meta().map_err(failed)?.unwrap_or_default();
+        let keeper = Arc::new(Keeper::new(Arc::clone(&file), times, session));
         let isolation = Arc::<Isolation>::default();
         Ok(Self {
-            group: Group::new(Arc::clone(&tables), Arc::clone(&isolation)),
+            group: Group::new(Arc::clone(&keeper), Arc::clone(&isolation)),
             isolation,
-            tables,
-            identity: format!("embedded:{id}").into(),
+            keeper,
+            identity: format!("embedded:{}", meta.id.unwrap_or_default()).into(),
+            origin: Origin {
+                new,
+                sample: meta.sample,
+            },
             timeout,
             failing: ArcSwapOption::empty(),
+            looks_again: Arc::default(),
         })
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.keeper.file().path()
+    }
+
+    /// How it came to be.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether writes work.
+    #[must_use]
+    pub fn write_health(&self) -> WriteHealth {
+        self.keeper.write_health()
+    }
+
+    /// Looks after the file, on a blocking thread: whether it is in its place, and works again after a failure. To be called
+    /// about once a second.
+    pub fn keep_up(&self) {
+        if self.looks_again.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (keeper, looks_again) = (Arc::clone(&self.keeper), Arc::clone(&self.looks_again));
+        drop(tokio::task::spawn_blocking(move || {
+            keeper.look_again();
+            drop(keeper);
+            looks_again.store(false, Ordering::Release);
+        }));
+    }
+
+    /// Answers the tools of the command line at a socket beside the file, until `stop` is cancelled.
+    pub async fn serve_tools(&self, stop: CancellationToken) {
+        tools::serve(Arc::clone(&self.keeper), stop).await;
     }
 
     /// Runs `read` on a blocking thread.
     async fn read<T, R>(&self, read: R) -> Result<T, Error>
     where
         T: Send + 'static,
-        R: FnOnce(&Tables) -> Result<T, Error> + Send + 'static,
+        R: Fn(&Tables) -> Result<T, Error> + Send + 'static,
     {
-        let tables = Arc::clone(&self.tables);
-        let work = tokio::task::spawn_blocking(move || read(&tables));
+        let keeper = Arc::clone(&self.keeper);
+        let work = tokio::task::spawn_blocking(move || keeper.read(read));
         let done = async { work.await.map_err(Error::unavailable)? };
         self.watched(done).await
     }
@@ -151,29 +198,67 @@ impl Embedded {
     /// The same; every row that it looks at is one of the snapshot.
     async fn counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, Error>
     where
-        R: FnOnce(&Tables) -> Result<Snapshot, Error> + Send + 'static,
+        R: Fn(&Tables) -> Result<Snapshot, Error> + Send + 'static,
     {
         let snapshot = self.read(read).await?;
         cost.add(snapshot.balances().len());
         Ok(snapshot)
     }
 
-    /// A conflict or a refusal is an answer, not a failure of the source.
+    /// A conflict or a refusal is an answer, not a failure of the source. The keeper knows whether writes fail; reads may go on.
     async fn written(&self, request: Request) -> Result<Answer, Error> {
-        self.watched(self.group.write(request)).await
+        self.timed(self.group.write(request)).await
     }
 
-    /// Within the time that a call has; remembers whether it failed.
+    /// Runs a read within the time that it has; remembers whether it failed.
     async fn watched<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let done = tokio::time::timeout(self.timeout, work)
-            .await
-            .unwrap_or(Err(Error::Timeout));
+        let done = self.timed(work).await;
         match &done {
             Ok(_) if self.failing.load().is_some() => self.failing.store(None),
             Ok(_) => {}
             Err(error) => self.failing.store(Some(Arc::new(error.clone()))),
         }
         done
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let done = tokio::time::timeout(self.timeout, work).await;
+        done.unwrap_or(Err(Error::Timeout))
+    }
+}
+
+/// Makes a ledger beside `path`, and gives it its place when it is whole.
+fn make(path: &Path, fresh_id: u128, sample: &[Entry]) -> Result<LedgerFile, OpenError> {
+    make_with(path, |session| session.tables.prepare(fresh_id, sample))
+}
+
+/// The same, with what `fill` writes. The database is closed before the file gets its name.
+fn make_with(
+    path: &Path,
+    fill: impl FnOnce(&Session) -> Result<(), redb::Error>,
+) -> Result<LedgerFile, OpenError> {
+    if let Some(folder) = file::folder(path) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| OpenError::inaccessible(path, folder, &error))?;
+    }
+    let file = Arc::new(LedgerFile::create(&file::beside(path, ".new"))?);
+    let times = Arc::new(Times::since(clock::wall()));
+    keeper::open_direct(&file, &times)
+        .and_then(|session| fill(&session))
+        .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+    let file = Arc::into_inner(file).ok_or_else(|| OpenError::in_use(path))?;
+    file.rename(path)
+}
+
+/// A file of another layout, or of another program, is left as it is.
+fn check_layout(path: &Path, meta: Option<tables::Meta>) -> Result<(), OpenError> {
+    match meta.and_then(|meta| meta.layout) {
+        Some(layout) if layout == tables::LAYOUT => Ok(()),
+        Some(layout) => Err(OpenError::layout(path, &layout, tables::LAYOUT)),
+        None => Err(OpenError::foreign(
+            path,
+            "it is a redb database of another program",
+        )),
     }
 }
 
@@ -272,13 +357,6 @@ impl Source for Embedded {
 
 fn unasked() -> Error {
     Error::unavailable("the writer answered another request")
-}
-
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder),
-        Some(_) | None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -132,12 +132,34 @@ label! {
         Evicting = "evicting",
         /// The source fails.
         Source = "source",
+        /// The embedded ledger cannot be written.
+        LedgerWrites = "ledger_writes",
         /// Freshness is not proven.
         Feed = "feed",
         /// The settlement stream cannot be followed.
         Stream = "stream",
         /// Redis answers and takes no settlements.
         Settlements = "settlements",
+    }
+}
+
+label! {
+    /// Why the embedded ledger cannot be written.
+    LedgerFault {
+        /// No space is left.
+        Full = "full",
+        /// The process may not write files of that size.
+        SizeLimit = "size_limit",
+        /// The file system is mounted read-only.
+        ReadOnly = "read_only",
+        /// A permission is missing.
+        Permission = "permission",
+        /// Some of the file is not what was written, or missing.
+        Damaged = "damaged",
+        /// Another file, or none, is where the open one was.
+        Replaced = "replaced",
+        /// The system says something else.
+        Other = "other",
     }
 }
 

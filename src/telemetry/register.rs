@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::{
     Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, change_log::ChangeLog,
-    families::Families, health::Health, histogram::Seconds, http::Http, ledger::Ledger, named,
-    recent::Recent, reloads::Reloads, sizes::Sizes, slowest::Slowest,
+    families::Families, health::Health, histogram::Seconds, http::Http, ledger::Ledger,
+    ledger_disk::LedgerDisk, named, recent::Recent, reloads::Reloads, sizes::Sizes,
+    slowest::Slowest,
 };
 use crate::{
     domain::Catalogue,
@@ -131,6 +132,7 @@ impl Meters {
             health: Health::register(),
             reloads: Reloads::register(),
             change_log: ChangeLog::register(),
+            ledger_disk: LedgerDisk::register(),
         }
     }
 }

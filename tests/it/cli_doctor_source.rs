@@ -240,7 +240,7 @@ async fn fault_a_ledger_that_another_process_has() {
     fails(
         &said,
         "source.file",
-        &["in use by a running instance", "stop the other process"],
+        &["it is in use", "stop the other process"],
     );
 }
 
@@ -259,22 +259,26 @@ fn fault_a_file_that_is_no_ledger() {
     fails(
         &apart.run(&CHECK),
         "source.file",
-        &["is not a ledger or is damaged", "restore the file"],
+        &["it is no ledger", "balance-cache ledger restore"],
     );
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    fails(&apart.run(&CHECK), "source.file", &["restore the file"]);
+    fails(
+        &apart.run(&CHECK),
+        "source.file",
+        &["it is a folder and no file", "name a file"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_not_closed_is_a_warning_and_the_next_start_repairs_it() {
+async fn a_file_that_was_not_closed_is_whole_and_stays_as_it_is() {
     let mut service = Service::start_ready(Setup::default().with("limits.connections", 100)).await;
     service.kill9();
     let said = Said::of(service.run(&CHECK));
     assert!(
         said.has(0, &[])
-            .line(&["warn", "source.file"])
-            .contains("not closed in good order"),
+            .line(&["ok", "source.file"])
+            .contains("30 balances, whole"),
         "{said}"
     );
     service.restart().await;

@@ -37,9 +37,15 @@ mod harness;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]
+mod ledger_damage;
+#[cfg(test)]
 mod ledger_external;
 #[cfg(test)]
+mod ledger_full_disk;
+#[cfg(test)]
 mod ledger_settle;
+#[cfg(test)]
+mod ledger_tools;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]

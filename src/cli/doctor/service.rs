@@ -92,11 +92,18 @@ impl Asked {
             Some(ready) if ready.status == "ready" => {
                 report.ok("service", format!("{base} is ready"));
             }
-            Some(ready) if ready.status == "degraded" => report.warn(
-                "service",
-                format!("{base} is degraded: {}", ready.reasons.join("; ")),
-                "it answers, less well than it could: see the reasons, and the other lines here",
-            ),
+            Some(ready) if ready.status == "degraded" => {
+                report.warn(
+                    "service",
+                    format!("{base} is degraded: {}", ready.reasons.join("; ")),
+                    "it answers, less well than it could: see the reasons, and the other lines here",
+                );
+                let reasons = ready.reasons.iter();
+                let writes = reasons.filter(|reason| reason.starts_with("source: the ledger "));
+                for (said, remedy) in writes.filter_map(|reason| reason.split_once("; ")) {
+                    report.fail("source.writes", said, remedy);
+                }
+            }
             Some(ready) => report.fail(
                 "service",
                 format!("{base} is not ready: {}", ready.reasons.join("; ")),

@@ -8,7 +8,7 @@ use balance_cache::{
     domain::{AssetId, Catalogue, Snapshot, UserId},
     source::{
         self,
-        embedded::look::{Look as File, Trouble},
+        embedded::{OpenError, OpenErrorKind},
         scylla::{
             look::{HISTORY_MAX, Look as Database},
             schema::Standing,
@@ -18,7 +18,7 @@ use balance_cache::{
 };
 
 use super::{Holding, Line, Seen};
-use crate::cli::{asked, client::Client};
+use crate::cli::{asked, client::Client, ledger_file};
 
 /// Asks Redis, then the source, then the service.
 pub(super) async fn gather(
@@ -151,8 +151,8 @@ async fn file(seen: &mut Seen, settings: &Settings) {
     let none = "the embedded ledger has none: what is read is its current state, user_balances";
     (seen.view, seen.read_from) = (Holding::Unasked(none.to_owned()), ReadFrom::Table);
     let (path, user) = (settings.embedded.path.clone(), seen.user);
-    let read = move || -> Result<_, Trouble> {
-        let look = File::open(&path)?;
+    let read = move || -> Result<_, OpenError> {
+        let look = ledger_file::look(&path)?;
         let mut history = BTreeMap::new();
         let ledger = look.ledger(user);
         for balance in ledger.iter().flat_map(Snapshot::balances) {
@@ -171,12 +171,12 @@ async fn file(seen: &mut Seen, settings: &Settings) {
             seen.history = history;
             (holding(ledger), holding(table))
         }
-        Ok(Err(trouble @ (Trouble::InUse | Trouble::Missing))) => {
-            let why = Holding::Unasked(format!("{}: {trouble}", settings.embedded.path.display()));
+        Ok(Err(error)) if error.kind == OpenErrorKind::Missing => {
+            let why = Holding::Unasked(error.to_string());
             (why.clone(), why)
         }
-        Ok(Err(trouble)) => {
-            let why = Holding::Failed(format!("{}: {trouble}", settings.embedded.path.display()));
+        Ok(Err(error)) => {
+            let why = Holding::Failed(error.to_string());
             (why.clone(), why)
         }
         Err(error) => (

@@ -6,11 +6,11 @@ use anyhow::Result;
 use balance_cache::{
     config::Settings,
     domain::{Catalogue, UserId},
-    source::embedded::look::{Look, Pair, Trouble},
+    source::embedded::look::Pair,
 };
 
 use super::{Findings, Progress, failed, tally::Trio};
-use crate::cli::{arguments::Verify, users};
+use crate::cli::{arguments::Verify, ledger_file, users};
 
 /// Pairs of one step.
 const STEP: usize = 1000;
@@ -18,13 +18,7 @@ const STEP: usize = 1000;
 pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
     let path = &settings.embedded.path;
     let asked = what.users.as_deref().map(users::listed).transpose()?;
-    let look = Look::open(path).map_err(|trouble| {
-        let more = match trouble {
-            Trouble::InUse => ". Stop it, or compare a copy that was made while it was stopped",
-            Trouble::Missing | Trouble::Unclean | Trouble::Unreadable(_) => "",
-        };
-        failed(format!("{}: {trouble}{more}", path.display()))
-    })?;
+    let look = ledger_file::look(path).map_err(failed)?;
     let unable = failed::<balance_cache::source::Error>;
     let asked: Option<HashSet<UserId>> = asked.map(HashSet::from_iter);
     let catalogue = catalogue(settings)?;

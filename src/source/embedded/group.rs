@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
 
 use super::{
+    keeper::Keeper,
     requests::{Answer, Request},
-    tables::Tables,
 };
 use crate::source::{Error, isolation::Isolation};
 
@@ -26,16 +26,16 @@ struct Job {
 /// first in the queue, so no job is left behind.
 #[derive(Debug)]
 pub(super) struct Group {
-    tables: Arc<Tables>,
+    keeper: Arc<Keeper>,
     isolation: Arc<Isolation>,
     queue: Mutex<VecDeque<Job>>,
     turn: Arc<Turn<()>>,
 }
 
 impl Group {
-    pub(super) fn new(tables: Arc<Tables>, isolation: Arc<Isolation>) -> Self {
+    pub(super) fn new(keeper: Arc<Keeper>, isolation: Arc<Isolation>) -> Self {
         Self {
-            tables,
+            keeper,
             isolation,
             queue: Mutex::default(),
             turn: Arc::default(),
@@ -63,14 +63,14 @@ impl Group {
         if jobs.is_empty() {
             return;
         }
-        let (tables, isolation) = (Arc::clone(&self.tables), Arc::clone(&self.isolation));
+        let (keeper, isolation) = (Arc::clone(&self.keeper), Arc::clone(&self.isolation));
         drop(tokio::task::spawn_blocking(move || {
             let requests: Vec<_> = jobs.iter().map(|job| &job.request).collect();
             let mut window = isolation.window();
-            let answers = tables.write(&requests, &mut |receipt| window.add(receipt));
+            let answers = keeper.write(&requests, &mut |receipt| window.add(receipt));
             window.close(answers.is_ok());
             // Before the answers: who has his and closes the ledger may open it again.
-            drop(tables);
+            drop(keeper);
             match answers {
                 Ok(answers) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {

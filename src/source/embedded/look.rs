@@ -1,44 +1,36 @@
-//! A look at a ledger's file from outside, for the tools. Everything here blocks.
+//! A look at a ledger from outside, for the tools. Everything here blocks.
 //!
-//! **Invariants.** The file is opened for reading only: nothing is made, repaired or written. A file that an instance has open is
-//! not opened.
-//!
-//! **Limits.** What is read in one call is one user, or one step of [`Look::pairs`].
+//! **Invariants.** Nothing is written to the file: what a repair after a crash needs stays in memory. All answers of one look are
+//! of one moment. A ledger that an instance has open is asked through that instance.
 
-use std::{fmt, io::ErrorKind, path::Path};
+use std::{fmt, fs, path::Path, sync::Arc};
 
-use redb::{
-    DatabaseError, ReadOnlyDatabase, ReadableDatabase as _, ReadableTableMetadata as _,
-    StorageError,
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use super::queries::Key;
+use super::{
+    OpenError, OpenErrorKind, check_layout,
+    file::{self, Access, LedgerFile},
+    keeper::{Session, open_overlay},
+    queries::Queries,
+    tables::{Row, snapshot},
+    times::Times,
+    tools::{Client, Request},
 };
-
-use super::tables::{BALANCES, LEDGER, META, Row, snapshot};
 use crate::{
     clock,
-    domain::{AssetId, Balance, Snapshot, UserId},
+    domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
     source::Error,
 };
 
-/// Why the file cannot be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// There is none yet.
-    #[error("there is no such file yet: the first start makes it")]
-    Missing,
-    /// A process has it open.
-    #[error("it is in use by a running instance")]
-    InUse,
-    /// It was not closed in good order.
-    #[error("it was not closed in good order: the next start of the service repairs it")]
-    Unclean,
-    /// It cannot be opened, or is no ledger.
-    #[error("{0}")]
-    Unreadable(String),
+/// An open ledger.
+pub struct Look {
+    from: From,
 }
 
-/// An open file.
-pub struct Look {
-    database: ReadOnlyDatabase,
+enum From {
+    File { _session: Session, queries: Queries },
+    Instance(Client),
 }
 
 impl fmt::Debug for Look {
@@ -60,189 +52,229 @@ pub struct Pair {
     pub table: Option<Balance>,
 }
 
-/// A place in either table: user and asset.
-pub type Key = (i64, i32);
+/// The result of [`check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Rows of `user_balances`.
+    pub balances: u64,
+    /// Whether it was made with sample data.
+    pub sample: bool,
+}
+
+/// Reads all of a file that no instance has open and compares it with the checksums in it. Writes nothing.
+///
+/// redb may panic on a damaged file. The tools run this in a process of its own.
+///
+/// # Errors
+/// [`OpenError`], with what to do.
+pub fn check(path: &Path) -> Result<Checked, OpenError> {
+    let (file, mut session) = open(path)?;
+    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+    if !session.tables.check_integrity().map_err(failed)? {
+        return Err(OpenError::damaged(path, "it is not consistent with itself"));
+    }
+    let queries = Queries::begin(session.tables.database()).map_err(failed)?;
+    Ok(Checked {
+        balances: queries.count().map_err(failed)?,
+        sample: queries.is_sample().map_err(failed)?,
+    })
+}
+
+/// Looks whether a start could use that place, without changing anything: a ledger that may be written, or a folder in which
+/// one can be made.
+///
+/// # Errors
+/// [`OpenError`], with what to do.
+pub fn check_place(path: &Path) -> Result<(), OpenError> {
+    let writable = |place: &Path| {
+        rustix::fs::access(place, rustix::fs::Access::WRITE_OK)
+            .map_err(|error| OpenError::inaccessible(path, place, &error.into()))
+    };
+    if fs::symlink_metadata(path).is_ok() {
+        return writable(path);
+    }
+    let mut folder = file::folder(path);
+    while let Some(place) = folder {
+        match fs::metadata(place) {
+            Ok(found) if found.is_dir() => return writable(place),
+            Ok(_) => {
+                let error = std::io::ErrorKind::NotADirectory.into();
+                return Err(OpenError::inaccessible(path, place, &error));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                folder = file::folder(place)
+            }
+            Err(error) => return Err(OpenError::inaccessible(path, place, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the file system of a ledger, or of the nearest folder that is there, has left for this process.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let place = std::iter::successors(Some(path), |place| file::folder(place))
+        .take(64)
+        .find(|place| place.exists())?;
+    let found = rustix::fs::statvfs(place).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn open(path: &Path) -> Result<(Arc<LedgerFile>, Session), OpenError> {
+    let file = Arc::new(LedgerFile::open(path, Access::Read)?);
+    let times = Arc::new(Times::since(clock::wall()));
+    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+    let session = open_overlay(&file, &times).map_err(failed)?;
+    check_layout(path, session.tables.meta().map_err(failed)?)?;
+    Ok((file, session))
+}
 
 impl Look {
-    /// Opens the file.
+    /// Opens the file, or asks the instance that has it open.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub fn open(path: &Path) -> Result<Self, Trouble> {
-        let database = ReadOnlyDatabase::open(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Trouble::InUse,
-            DatabaseError::RepairAborted => Trouble::Unclean,
-            DatabaseError::Storage(StorageError::Io(error))
-                if error.kind() == ErrorKind::NotFound =>
-            {
-                Trouble::Missing
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        match open(path) {
+            Ok((file, session)) => {
+                let queries = Queries::begin(session.tables.database())
+                    .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+                Ok(Self {
+                    from: From::File {
+                        _session: session,
+                        queries,
+                    },
+                })
             }
-            DatabaseError::Storage(StorageError::Io(error))
-                if error.kind() != ErrorKind::InvalidData =>
-            {
-                Trouble::Unreadable(format!("it cannot be read: {error}"))
-            }
-            error => Trouble::Unreadable(format!("it is not a ledger or is damaged: {error}")),
-        })?;
-        Ok(Self { database })
+            Err(error) if error.kind == OpenErrorKind::InUse => match Client::connect(path) {
+                Ok(client) => Ok(Self {
+                    from: From::Instance(client),
+                }),
+                Err(reason) => Err(OpenError {
+                    said: format!("{}, and its process is not asked: {reason}", error.said),
+                    ..error
+                }),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a running instance answers, not the file.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        matches!(self.from, From::Instance(_))
     }
 
     /// The ledger's own id.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn identity(&self) -> Result<String, Error> {
-        let read = || -> Result<Option<String>, redb::Error> {
-            let meta = self.database.begin_read()?.open_table(META)?;
-            Ok(meta.get("id")?.map(|id| id.value().to_owned()))
-        };
-        let id = read().map_err(Error::unavailable)?;
+        let id: Option<String> = self.ask(&Request::Id, Queries::id)?;
         id.map(|id| format!("embedded:{id}"))
             .ok_or_else(|| Error::unavailable("the ledger has no id"))
+    }
+
+    /// Whether it was made with sample data.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn is_sample(&self) -> Result<bool, Error> {
+        self.ask(&Request::Sample, Queries::is_sample)
     }
 
     /// All balances of a user by `user_balances`.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn table(&self, user: UserId) -> Result<Snapshot, Error> {
-        let read = || -> Result<Vec<Row>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(BALANCES)?;
-            let mut rows = Vec::new();
-            for row in table.range((user.get(), i32::MIN)..=(user.get(), i32::MAX))? {
-                let (key, row) = row?;
-                let ((_, asset), (avail, frozen, seq, at)) = (key.value(), row.value());
-                rows.push((asset, seq, avail, frozen, at));
-            }
-            Ok(rows)
-        };
-        snapshot(read().map_err(Error::unavailable)?, clock::wall())
+        let user = user.get();
+        let rows = self.ask(&Request::Table { user }, |queries| queries.table(user))?;
+        snapshot(rows, clock::wall())
     }
 
     /// All balances of a user by the ledger, where every asset can be found.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn ledger(&self, user: UserId) -> Result<Snapshot, Error> {
-        let mut found = Vec::new();
-        let mut from = Some((user.get(), i32::MIN));
-        while let Some(start) = from {
-            let Some((key, row)) = self.newest_from(start)? else {
-                break;
-            };
-            if key.0 != user.get() {
-                break;
-            }
-            found.push(row);
-            from = after(key);
-        }
-        snapshot(found, clock::wall())
+        let user = user.get();
+        let rows = self.ask(&Request::Ledger { user }, |queries| queries.ledger(user))?;
+        snapshot(rows, clock::wall())
     }
 
     /// The seqs of one history, the newest first, at most `most`, each with when it was made.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn history(
         &self,
         user: UserId,
         asset: AssetId,
         most: usize,
     ) -> Result<Vec<(i64, Option<i64>)>, Error> {
-        let read = || -> Result<Vec<_>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(LEDGER)?;
-            let key = |seq| (user.get(), asset.get(), seq);
-            let mut rows = Vec::new();
-            for row in table.range(key(i64::MIN)..=key(i64::MAX))?.rev().take(most) {
-                let (key, row) = row?;
-                rows.push((key.value().2, row.value().6));
-            }
-            Ok(rows)
-        };
-        read().map_err(Error::unavailable)
+        let (user, asset) = (user.get(), asset.get());
+        let request = Request::History { user, asset, most };
+        self.ask(&request, |queries| queries.history(user, asset, most))
     }
 
     /// The next `most` pairs of user and asset that either table has, from a place on, and where to go on.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn pairs(&self, from: Option<Key>, most: usize) -> Result<(Vec<Pair>, Option<Key>), Error> {
-        let mut from = Some(from.unwrap_or((i64::MIN, i32::MIN)));
-        let mut pairs = Vec::new();
-        while let (Some(start), true) = (from, pairs.len() < most) {
-            let ledger = self.newest_from(start)?;
-            let table = self.current_from(start)?;
-            let keys = [ledger.map(|found| found.0), table.map(|found| found.0)];
-            let Some(key) = keys.into_iter().flatten().min() else {
-                return Ok((pairs, None));
-            };
-            let here = |found: Option<(Key, Row)>| -> Result<Option<Balance>, Error> {
-                let rows = found.filter(|found| found.0 == key).map(|found| found.1);
-                Ok(snapshot(rows.into_iter().collect(), clock::wall())?
-                    .balances()
-                    .first()
-                    .copied())
-            };
-            let corrupt = |what| Error::Corrupt(format!("{what}").into());
-            pairs.push(Pair {
-                user: UserId::new(key.0).map_err(corrupt)?,
-                asset: AssetId::new(key.1).map_err(corrupt)?,
-                ledger: here(ledger)?,
-                table: here(table)?,
-            });
-            from = after(key);
-        }
-        Ok((pairs, from))
+        let request = Request::Pairs { from, most };
+        let (rows, next) = self.ask(&request, |queries| queries.pairs(from, most))?;
+        let said_at = clock::wall();
+        let pairs: Result<Vec<_>, Error> = rows
+            .into_iter()
+            .map(|((user, asset), ledger, table)| {
+                let corrupt = |what| Error::Corrupt(format!("{what}").into());
+                Ok(Pair {
+                    user: UserId::new(user).map_err(corrupt)?,
+                    asset: AssetId::new(asset).map_err(corrupt)?,
+                    ledger: balance(ledger, said_at)?,
+                    table: balance(table, said_at)?,
+                })
+            })
+            .collect();
+        Ok((pairs?, next))
     }
 
     /// How many rows of current state there are: what a walk through all pairs will meet.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A ledger that cannot be read.
     pub fn count(&self) -> Result<u64, Error> {
-        let read = || -> Result<u64, redb::Error> {
-            Ok(self.database.begin_read()?.open_table(BALANCES)?.len()?)
-        };
-        read().map_err(Error::unavailable)
+        self.ask(&Request::Count, Queries::count)
     }
 
-    /// The first pair of the ledger from a place on, with its newest row.
-    fn newest_from(&self, (user, asset): Key) -> Result<Option<(Key, Row)>, Error> {
-        let read = || -> Result<Option<(Key, Row)>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(LEDGER)?;
-            let first = table.range((user, asset, i64::MIN)..)?.next().transpose()?;
-            let Some((key, _)) = first else {
-                return Ok(None);
-            };
-            let (user, asset, _) = key.value();
-            let last = table
-                .range((user, asset, i64::MIN)..=(user, asset, i64::MAX))?
-                .next_back();
-            Ok(last.transpose()?.map(|(key, row)| {
-                let (seq, row) = (key.value().2, row.value());
-                ((user, asset), (asset, seq, row.0, row.1, row.6))
-            }))
-        };
-        read().map_err(Error::unavailable)
+    /// Writes a backup of it, and returns how many rows it has.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read, or a backup that cannot be written.
+    pub fn backup(&self, out: &mut dyn std::io::Write) -> Result<u64, Error> {
+        match &self.from {
+            From::File { queries, .. } => {
+                super::backup::write(&queries.transaction, out).map_err(Error::unavailable)
+            }
+            From::Instance(client) => client.backup(out).map_err(Error::unavailable),
+        }
     }
 
-    fn current_from(&self, from: Key) -> Result<Option<(Key, Row)>, Error> {
-        let read = || -> Result<Option<(Key, Row)>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(BALANCES)?;
-            let first = table.range(from..)?.next().transpose()?;
-            Ok(first.map(|(key, row)| {
-                let (key, row) = (key.value(), row.value());
-                (key, (key.1, row.2, row.0, row.1, row.3))
-            }))
-        };
-        read().map_err(Error::unavailable)
+    fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        query: impl Fn(&Queries) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        match &self.from {
+            From::File { queries, .. } => query(queries).map_err(Error::unavailable),
+            From::Instance(client) => client.ask(request).map_err(Error::unavailable),
+        }
     }
 }
 
-/// The place right behind a pair.
-fn after((user, asset): Key) -> Option<Key> {
-    asset
-        .checked_add(1)
-        .map(|next| (user, next))
-        .or_else(|| user.checked_add(1).map(|next| (next, i32::MIN)))
+fn balance(row: Option<Row>, said_at: UnixMillis) -> Result<Option<Balance>, Error> {
+    let found = snapshot(row.into_iter().collect(), said_at)?;
+    Ok(found.balances().first().copied())
 }

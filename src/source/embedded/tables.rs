@@ -2,15 +2,14 @@
 
 #[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::{collections::HashMap, io::ErrorKind, path::Path};
+use std::{collections::HashMap, sync::Arc};
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, StorageError, Table, TableDefinition, WriteTransaction,
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::{
-    OpenError,
     requests::{Answer, Request},
     times::Times,
     transactions,
@@ -28,7 +27,11 @@ use crate::{
 pub(super) const LAYOUT: &str = "1";
 
 /// Pages that are held in memory. The service has its own cache of what is asked often.
+#[cfg(not(test))]
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Few, so that tests read the file.
+#[cfg(test)]
+const CACHE_BYTES: usize = 32 * 1024;
 
 /// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
 pub(super) type LedgerKey = (i64, i32, i64);
@@ -60,41 +63,93 @@ pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
 #[derive(Debug)]
 pub(super) struct Tables {
     database: Database,
-    times: Times,
+    times: Arc<Times>,
     /// Rows that reads have looked at.
     #[cfg(test)]
     pub(super) rows_read: AtomicU64,
 }
 
+/// The contents of `meta`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) layout: Option<String>,
+    pub(super) id: Option<String>,
+    /// Whether sample data were written when the ledger was made.
+    pub(super) sample: bool,
+}
+
+/// Opens a redb file through `backend`, and makes one where it is empty.
+pub(super) fn open_database(backend: impl StorageBackend) -> Result<Database, redb::Error> {
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backend)?;
+    Ok(database)
+}
+
 impl Tables {
-    /// The file and its id. What a new file needs is written in one transaction; `sample` goes into an empty ledger.
-    pub(super) fn open(
-        path: &Path,
-        fresh_id: u128,
-        sample: &[Entry],
-    ) -> Result<(Self, String), OpenError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|error| refused(path, error))?;
-        let corrupt = |error: redb::Error| OpenError::Corrupt {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let (layout, id) = prepare(&database, fresh_id, sample).map_err(corrupt)?;
-        if layout != LAYOUT {
-            return Err(OpenError::Layout {
-                path: path.to_owned(),
-                found: layout,
-            });
-        }
-        let tables = Self {
+    pub(super) fn new(database: Database, times: Arc<Times>) -> Self {
+        Self {
             database,
-            times: Times::since(clock::wall()),
+            times,
             #[cfg(test)]
             rows_read: AtomicU64::default(),
+        }
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Reads everything and compares it with the checksums. Whether all of it is as it should be.
+    pub(super) fn check_integrity(&mut self) -> Result<bool, redb::Error> {
+        Ok(self.database.check_integrity()?)
+    }
+
+    /// Tells which ledger this is; none where the file holds no ledger.
+    pub(super) fn meta(&self) -> Result<Option<Meta>, redb::Error> {
+        let meta = match self.database.begin_read()?.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        Ok((tables, id))
+        let text = |key| -> Result<Option<String>, redb::Error> {
+            Ok(meta.get(key)?.map(|found| found.value().to_owned()))
+        };
+        Ok(Some(Meta {
+            layout: text("layout")?,
+            id: text("id")?,
+            sample: text("sample")?.is_some(),
+        }))
+    }
+
+    /// Makes the tables that are not there yet, with layout and id; `sample` goes into an empty ledger.
+    pub(super) fn prepare(&self, fresh_id: u128, sample: &[Entry]) -> Result<(), redb::Error> {
+        let transaction = begin(&self.database)?;
+        let mut changed = false;
+        {
+            let mut meta = transaction.open_table(META)?;
+            for (key, fresh) in [("layout", LAYOUT), ("id", &format!("{fresh_id:032x}"))] {
+                if meta.get(key)?.is_none() {
+                    meta.insert(key, fresh)?;
+                    changed = true;
+                }
+            }
+            let empty = transaction.open_table(LEDGER)?.is_empty()?;
+            transaction.open_table(BALANCES)?;
+            changed |= transactions::make_tables(&transaction)?;
+            if empty && !sample.is_empty() {
+                // Rows of one writer: they cannot conflict.
+                let _ = put(&transaction, sample)?;
+                meta.insert("sample", "1")?;
+                changed = true;
+            }
+        }
+        if changed {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(())
     }
 
     /// The current state of all assets of a user.
@@ -185,7 +240,7 @@ impl Tables {
         &self,
         requests: &[&Request],
         before_commit: &mut dyn FnMut(&Receipt),
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Vec<Answer>, redb::Error> {
         let mut write = || -> Result<Vec<Answer>, redb::Error> {
             let transaction = begin(&self.database)?;
             let mut changed = false;
@@ -217,7 +272,7 @@ impl Tables {
             }
             Ok(answers)
         };
-        let answers = write().map_err(Error::unavailable)?;
+        let answers = write()?;
         // After, too: the rows are there since then.
         for request in requests {
             if let Request::Entries(entries) = request {
@@ -245,45 +300,13 @@ pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, 
     balances.map(Snapshot::new)
 }
 
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+/// A commit is on the disk before it takes effect (two phases): a page of it that is damaged later is an error at the next
+/// start, where with one phase redb would go back to the commit before, and lose one that was acknowledged.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
     Ok(transaction)
-}
-
-/// Layout and id of the file, made where they are not there yet.
-fn prepare(
-    database: &Database,
-    fresh_id: u128,
-    sample: &[Entry],
-) -> Result<(String, String), redb::Error> {
-    let transaction = begin(database)?;
-    let found = {
-        let mut meta = transaction.open_table(META)?;
-        let mut or_new = |key, fresh: &str| -> Result<(String, bool), redb::Error> {
-            if let Some(found) = meta.get(key)? {
-                return Ok((found.value().to_owned(), false));
-            }
-            meta.insert(key, fresh)?;
-            Ok((fresh.to_owned(), true))
-        };
-        let (layout, _) = or_new("layout", LAYOUT)?;
-        let (id, _) = or_new("id", &format!("{fresh_id:032x}"))?;
-        (layout, id)
-    };
-    if found.0 != LAYOUT {
-        transaction.abort()?;
-        return Ok(found);
-    }
-    let empty = transaction.open_table(LEDGER)?.is_empty()?;
-    transaction.open_table(BALANCES)?;
-    transactions::make_tables(&transaction)?;
-    if empty {
-        // Rows of one writer: they cannot conflict.
-        let _ = put(&transaction, sample)?;
-    }
-    transaction.commit()?;
-    Ok(found)
 }
 
 /// What a request did.
@@ -376,26 +399,4 @@ pub(super) fn forward(
         balances.insert((user, asset), row)?;
     }
     Ok(moves)
-}
-
-fn refused(path: &Path, error: DatabaseError) -> OpenError {
-    let path = path.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
-        DatabaseError::Storage(StorageError::Io(error))
-            if !matches!(
-                error.kind(),
-                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
-            ) =>
-        {
-            OpenError::Path {
-                path,
-                reason: error.to_string(),
-            }
-        }
-        error => OpenError::Corrupt {
-            path,
-            reason: error.to_string(),
-        },
-    }
 }

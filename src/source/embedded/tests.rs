@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
@@ -7,13 +7,18 @@ use super::*;
 use crate::domain::{Amount, Seq, UnixMillis};
 
 mod above;
+mod disk;
 mod repeats;
 mod transactions;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 fn settings(path: PathBuf, sample_data: bool) -> config::Embedded {
-    config::Embedded { path, sample_data }
+    config::Embedded {
+        path,
+        sample_data,
+        check_at_start: true,
+    }
 }
 
 fn open(folder: &TempDir) -> Embedded {
@@ -113,7 +118,7 @@ async fn a_second_instance_is_told_that_the_ledger_is_in_use() {
     let _first = open(&folder);
     let again = settings(folder.path().join("ledger.redb"), false);
     let error = Embedded::open(&again, TIMEOUT, 1).unwrap_err();
-    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert_eq!(error.kind, OpenErrorKind::InUse, "{error}");
     assert!(error.to_string().contains("belongs to one instance"));
 }
 
@@ -124,14 +129,15 @@ fn a_file_that_is_no_ledger_and_a_path_that_cannot_be_are_told_apart() {
     std::fs::write(&file, vec![b'x'; 8192]).unwrap();
     let open = |path: PathBuf| Embedded::open(&settings(path, true), TIMEOUT, 1).unwrap_err();
     let foreign = open(file.clone());
-    assert!(matches!(foreign, OpenError::Corrupt { .. }), "{foreign}");
+    assert_eq!(foreign.kind, OpenErrorKind::Foreign, "{foreign}");
     let below_a_file = open(file.join("ledger.redb"));
-    assert!(
-        matches!(below_a_file, OpenError::Path { .. }),
+    assert_eq!(
+        below_a_file.kind,
+        OpenErrorKind::Inaccessible,
         "{below_a_file}"
     );
     let a_folder = open(folder.path().to_owned());
-    assert!(matches!(a_folder, OpenError::Path { .. }), "{a_folder}");
+    assert_eq!(a_folder.kind, OpenErrorKind::Inaccessible, "{a_folder}");
 }
 
 #[tokio::test]
@@ -142,7 +148,7 @@ async fn a_truncated_ledger_is_an_error_and_no_empty_ledger() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(5000).unwrap();
     let error = Embedded::open(&settings(path, false), TIMEOUT, 1).unwrap_err();
-    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    assert_eq!(error.kind, OpenErrorKind::Damaged, "{error}");
 }
 
 #[tokio::test]
@@ -162,7 +168,7 @@ async fn a_ledger_of_another_layout_is_left_alone() {
         transaction.commit().unwrap();
     }
     let error = Embedded::open(&settings(path, true), TIMEOUT, 1).unwrap_err();
-    assert!(matches!(error, OpenError::Layout { .. }), "{error}");
+    assert_eq!(error.kind, OpenErrorKind::Layout, "{error}");
 }
 
 #[tokio::test]
@@ -251,10 +257,21 @@ async fn a_read_looks_at_one_row_for_each_asset_however_long_the_history() {
             .flat_map(|seq| ids.iter().map(move |id| entry(1, *id, seq, seq)))
             .collect();
         ledger.write(&rows).await.unwrap();
-        let before = ledger.tables.rows_read.load(Ordering::Relaxed);
+        let before = ledger
+            .keeper
+            .session()
+            .tables
+            .rows_read
+            .load(Ordering::Relaxed);
         ledger.load(user(1)).await.unwrap();
         ledger.latest(user(1), &assets(&ids)).await.unwrap();
-        let read = ledger.tables.rows_read.load(Ordering::Relaxed) - before;
+        let read = ledger
+            .keeper
+            .session()
+            .tables
+            .rows_read
+            .load(Ordering::Relaxed)
+            - before;
         assert_eq!(read, 20);
     }
 }

@@ -5,7 +5,8 @@
 //! included. What is refused or in conflict writes nothing.
 
 use redb::{
-    ReadTransaction, ReadableTable as _, Table, TableDefinition, TableError, WriteTransaction,
+    ReadTransaction, ReadableTable as _, Table, TableDefinition, TableError, TableHandle as _,
+    WriteTransaction,
 };
 
 use super::tables::{
@@ -20,27 +21,32 @@ use crate::{
 };
 
 /// Space (0 transactions, 1 trades) and id.
-type TransactionKey = (u8, i64);
+pub(super) type TransactionKey = (u8, i64);
 /// Canonical content, balances as JSON (user, asset, seq, avail, frozen of each), `created_at`.
-type TransactionRow = (&'static str, &'static str, i64);
+pub(super) type TransactionRow = (&'static str, &'static str, i64);
 /// `symbol_id`, price, quantity, cost, `settled_at`, buyer, seller, the buyer's order, the seller's order.
-type TradeRow = (i32, i64, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
+pub(super) type TradeRow = (i32, i64, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
 /// User, symbol, `settled_at`, trade, role (0 buyer, 1 seller).
-type SideKey = (i64, i32, i64, i64, u8);
+pub(super) type SideKey = (i64, i32, i64, i64, u8);
 /// Price, quantity, cost, the side's order.
-type SideRow = (i64, i64, i64, Option<i64>);
+pub(super) type SideRow = (i64, i64, i64, Option<i64>);
 
-const TRANSACTIONS: TableDefinition<TransactionKey, TransactionRow> =
+pub(super) const TRANSACTIONS: TableDefinition<TransactionKey, TransactionRow> =
     TableDefinition::new("ledger_transactions");
-const SETTLED_TRADES: TableDefinition<i64, TradeRow> = TableDefinition::new("settled_trades");
-const USER_TRADES: TableDefinition<SideKey, SideRow> = TableDefinition::new("user_trades");
+pub(super) const SETTLED_TRADES: TableDefinition<i64, TradeRow> =
+    TableDefinition::new("settled_trades");
+pub(super) const USER_TRADES: TableDefinition<SideKey, SideRow> =
+    TableDefinition::new("user_trades");
 
-/// Makes the tables in a file that has none yet.
-pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+/// Makes the tables in a file that has none yet. Whether it made any.
+pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<bool, redb::Error> {
+    let made = !transaction
+        .list_tables()?
+        .any(|table| table.name() == USER_TRADES.name());
     transaction.open_table(TRANSACTIONS)?;
     transaction.open_table(SETTLED_TRADES)?;
     transaction.open_table(USER_TRADES)?;
-    Ok(())
+    Ok(made)
 }
 
 const fn key(reference: Reference) -> TransactionKey {

@@ -1,0 +1,297 @@
+//! Backups of a ledger: all rows of all tables, of one moment, with a digest at the end.
+//!
+//! The form: [`MAGIC`], then frames of a length (4 bytes, little endian) and that many bytes. The first byte of a frame says
+//! what it is: `T` a table's name, `R` a row (length of the key in 4 bytes, key, value; both in redb's form), `E` the end, with
+//! the number of rows in 8 bytes. Behind the last frame stand 32 bytes: SHA-256 of everything before.
+//!
+//! **Invariants.** A backup that is cut off or changed is refused before anything is made of it. A restore overwrites nothing.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Write},
+    path::Path,
+};
+
+use redb::{
+    Key, ReadTransaction, ReadableTable as _, TableDefinition, TableError, Value, WriteTransaction,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    OpenError, OpenErrorKind, make_with,
+    tables::{BALANCES, LEDGER, META, begin},
+    transactions::{SETTLED_TRADES, TRANSACTIONS, USER_TRADES},
+};
+
+const MAGIC: &[u8] = b"balance-cache ledger backup 1\n";
+
+/// Bytes of a frame: far more than any row has.
+const FRAME_MAX: u32 = 16 * 1024 * 1024;
+
+/// Writes all tables of one state, and returns how many rows they have.
+pub(super) fn write(
+    transaction: &ReadTransaction,
+    out: &mut dyn Write,
+) -> Result<u64, redb::Error> {
+    let mut out = Writer {
+        out,
+        digest: Sha256::new(),
+        rows: 0,
+    };
+    out.bytes(MAGIC)?;
+    dump(transaction, META, &mut out)?;
+    dump(transaction, LEDGER, &mut out)?;
+    dump(transaction, BALANCES, &mut out)?;
+    dump(transaction, TRANSACTIONS, &mut out)?;
+    dump(transaction, SETTLED_TRADES, &mut out)?;
+    dump(transaction, USER_TRADES, &mut out)?;
+    let rows = out.rows;
+    out.frame(b'E', &[&rows.to_le_bytes()])?;
+    let digest = out.digest.finalize();
+    out.out.write_all(&digest)?;
+    out.out.flush()?;
+    Ok(rows)
+}
+
+/// One table; one that is not there has no rows.
+fn dump<K: Key + 'static, V: Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+    out: &mut Writer<'_>,
+) -> Result<(), redb::Error> {
+    let table = match transaction.open_table(definition) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    out.frame(b'T', &[redb::TableHandle::name(&definition).as_bytes()])?;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (key, value) = (key.value(), value.value());
+        let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
+        out.row(key.as_ref(), value.as_ref())?;
+    }
+    Ok(())
+}
+
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    digest: Sha256,
+    rows: u64,
+}
+
+impl Writer<'_> {
+    fn row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.rows = self.rows.saturating_add(1);
+        self.frame(b'R', &[&size(key.len())?.to_le_bytes(), key, value])
+    }
+
+    fn frame(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
+        let len = parts
+            .iter()
+            .fold(1_usize, |sum, part| sum.saturating_add(part.len()));
+        self.bytes(&size(len)?.to_le_bytes())?;
+        self.bytes(&[kind])?;
+        parts.iter().try_for_each(|part| self.bytes(part))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.out.write_all(bytes)
+    }
+}
+
+fn size(len: usize) -> io::Result<u32> {
+    u32::try_from(len)
+        .ok()
+        .filter(|len| *len <= FRAME_MAX)
+        .ok_or_else(|| io::Error::other("a row is too large for a backup"))
+}
+
+enum Frame {
+    Table(String),
+    Row { key: Vec<u8>, value: Vec<u8> },
+    End { rows: u64 },
+}
+
+/// Reads frames, and writes the bytes on to `out`.
+struct Reader<'a> {
+    from: &'a mut dyn Read,
+    out: &'a mut dyn Write,
+    digest: Sha256,
+}
+
+impl<'a> Reader<'a> {
+    fn new(from: &'a mut dyn Read, out: &'a mut dyn Write) -> io::Result<Self> {
+        let mut reader = Self {
+            from,
+            out,
+            digest: Sha256::new(),
+        };
+        let mut magic = [0; MAGIC.len()];
+        reader.bytes(&mut magic)?;
+        if magic == MAGIC {
+            Ok(reader)
+        } else {
+            Err(broken(
+                "it is no backup of a ledger that this version reads",
+            ))
+        }
+    }
+
+    fn next(&mut self) -> io::Result<Frame> {
+        let mut len = [0; 4];
+        self.bytes(&mut len)?;
+        let len = u32::from_le_bytes(len);
+        if len == 0 || len > FRAME_MAX {
+            return Err(broken("a frame has an impossible length"));
+        }
+        let mut frame = vec![0; usize::try_from(len).unwrap_or(0)];
+        self.bytes(&mut frame)?;
+        let unknown = || broken("a frame is of no known kind");
+        match frame.split_first().ok_or_else(unknown)? {
+            (b'T', name) => Ok(Frame::Table(String::from_utf8_lossy(name).into_owned())),
+            (b'E', rows) => {
+                let rows = rows.try_into().map_err(|_| unknown())?;
+                Ok(Frame::End {
+                    rows: u64::from_le_bytes(rows),
+                })
+            }
+            (b'R', rest) => {
+                let (len, rest) = rest.split_first_chunk().ok_or_else(unknown)?;
+                let len = usize::try_from(u32::from_le_bytes(*len)).unwrap_or(usize::MAX);
+                let (key, value) = rest.split_at_checked(len).ok_or_else(unknown)?;
+                Ok(Frame::Row {
+                    key: key.to_owned(),
+                    value: value.to_owned(),
+                })
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    /// The digest behind the last frame.
+    fn end(self) -> io::Result<()> {
+        let mut digest = [0; 32];
+        self.from.read_exact(&mut digest).map_err(cut_off)?;
+        self.out.write_all(&digest)?;
+        if self.digest.finalize().as_slice() == digest.as_slice() {
+            self.out.flush()
+        } else {
+            Err(broken("it was changed: its digest is another"))
+        }
+    }
+
+    fn bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.from.read_exact(bytes).map_err(cut_off)?;
+        self.digest.update(&*bytes);
+        self.out.write_all(bytes)
+    }
+}
+
+fn broken(said: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, said)
+}
+
+fn cut_off(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        broken("it is cut off: its end is missing")
+    } else {
+        error
+    }
+}
+
+/// Copies a backup, and says how many rows it has.
+///
+/// # Errors
+/// One that cannot be read, or is not whole.
+pub fn copy(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
+    let mut reader = Reader::new(from, out)?;
+    let mut found = 0_u64;
+    loop {
+        match reader.next()? {
+            Frame::Table(_) => {}
+            Frame::Row { .. } => found = found.saturating_add(1),
+            Frame::End { rows } if rows == found => return reader.end().map(|()| rows),
+            Frame::End { .. } => return Err(broken("rows are missing")),
+        }
+    }
+}
+
+/// Makes the ledger `to` of the backup `from`, and says how many rows it has. The backup is read whole before that.
+///
+/// `fresh_id` becomes the id of the ledger; with None it keeps its id, so that caches in Redis count as its own.
+///
+/// # Errors
+/// A file at `to`, a backup that is not whole, a disk that does not take it.
+pub fn restore(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, OpenError> {
+    if std::fs::symlink_metadata(to).is_ok() {
+        return Err(OpenError {
+            kind: OpenErrorKind::Inaccessible,
+            path: to.to_owned(),
+            said: "there is a file already, and a restore overwrites none".to_owned(),
+            remedy: "move it away, and keep it until the restored ledger was verified".to_owned(),
+        });
+    }
+    let unread = |error: io::Error| OpenError {
+        kind: OpenErrorKind::Damaged,
+        path: from.to_owned(),
+        said: format!("the backup cannot be used: {error}"),
+        remedy: "use another backup".to_owned(),
+    };
+    let open = || File::open(from).map(BufReader::new).map_err(unread);
+    let rows = copy(&mut open()?, &mut io::sink()).map_err(unread)?;
+    let mut backup = open()?;
+    let made = make_with(to, |session| {
+        let transaction = begin(session.tables.database())?;
+        fill(&transaction, &mut backup)?;
+        if let Some(id) = fresh_id {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("id", format!("{id:032x}").as_str())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    });
+    made.map(|_| rows)
+}
+
+fn fill(transaction: &WriteTransaction, backup: &mut dyn Read) -> Result<(), redb::Error> {
+    let mut sink = io::sink();
+    let mut reader = Reader::new(backup, &mut sink)?;
+    let mut frame = reader.next()?;
+    loop {
+        frame = match frame {
+            Frame::End { .. } => return Ok(reader.end()?),
+            Frame::Row { .. } => return Err(broken("a row stands before its table").into()),
+            Frame::Table(name) => match name.as_str() {
+                "meta" => load(transaction, META, &mut reader)?,
+                "balance_ledger" => load(transaction, LEDGER, &mut reader)?,
+                "user_balances" => load(transaction, BALANCES, &mut reader)?,
+                "ledger_transactions" => load(transaction, TRANSACTIONS, &mut reader)?,
+                "settled_trades" => load(transaction, SETTLED_TRADES, &mut reader)?,
+                "user_trades" => load(transaction, USER_TRADES, &mut reader)?,
+                _ => {
+                    let said = "it has a table that this version does not know: use the version that wrote it";
+                    return Err(broken(said).into());
+                }
+            },
+        };
+    }
+}
+
+/// The rows of one table, and the frame behind them.
+fn load<K: Key + 'static, V: Value + 'static>(
+    transaction: &WriteTransaction,
+    definition: TableDefinition<'_, K, V>,
+    reader: &mut Reader<'_>,
+) -> Result<Frame, redb::Error> {
+    let mut table = transaction.open_table(definition)?;
+    loop {
+        match reader.next()? {
+            Frame::Row { key, value } => {
+                table.insert(K::from_bytes(&key), V::from_bytes(&value))?;
+            }
+            behind => return Ok(behind),
+        }
+    }
+}

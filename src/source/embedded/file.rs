@@ -1,0 +1,385 @@
+//! The ledger's file as redb reads and writes it, with a hash of each block in memory.
+//!
+//! **Invariants.** A block that is read is the one that was found at the start or written since: another one is an error, and
+//! never reaches redb, which may panic on bytes that it did not write. One process has the file: it is locked while it is open.
+//!
+//! **Limits.** 4 bytes of memory for each 4 KiB of file. The first block is not compared: redb's header has its own checksums.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    hash::{DefaultHasher, Hasher as _},
+    io,
+    os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::failure::{Failure, OpenError};
+
+/// Bytes of a block: redb's page.
+pub(super) const BLOCK: usize = 4096;
+/// The same, for offsets.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+
+/// Bytes that are read at once when the whole file is.
+const CHUNK: usize = 1024 * 1024;
+
+/// Bytes that have to find room before a full disk counts as usable again.
+const PROBE_BYTES: usize = 1024 * 1024;
+
+/// Whether the file may be written, and whom its lock shuts out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Reads and writes; nobody else has it.
+    Write,
+    /// Reads only; other readers may have it, too.
+    Read,
+}
+
+/// An open, locked file.
+#[derive(Debug)]
+pub(super) struct LedgerFile {
+    file: File,
+    path: PathBuf,
+    /// The hash of each block, 0 where it is not known: the next read tells it.
+    hashes: RwLock<Vec<u32>>,
+    /// The last operation that failed, until it is taken.
+    failure: Mutex<Option<Failure>>,
+    /// Errors that every write meets: a full disk for tests.
+    #[cfg(test)]
+    pub(super) write_error: Mutex<Option<i32>>,
+}
+
+impl LedgerFile {
+    /// Opens a file that is there.
+    pub(super) fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => OpenError::missing(path),
+            _ => OpenError::inaccessible(path, path, &error),
+        };
+        // Before it is opened: a pipe would wait for its other end.
+        let found = std::fs::metadata(path).map_err(failed)?;
+        let kind = found.file_type();
+        if kind.is_dir() {
+            return Err(OpenError::no_file(path, "a folder"));
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            return Err(OpenError::no_file(path, "a device, pipe or socket"));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .open(path)
+            .map_err(failed)?;
+        let opened = Self::locked(file, path, access)?;
+        if opened
+            .len()
+            .map_err(|error| OpenError::inaccessible(path, path, &error))?
+            == 0
+        {
+            return Err(OpenError::foreign(
+                path,
+                "it is empty, as a file that was cut off is, and a new ledger never",
+            ));
+        }
+        Ok(opened)
+    }
+
+    /// Opens a new, empty file for a ledger that is made.
+    pub(super) fn create(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: &io::Error| OpenError::inaccessible(path, path, error);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|error| failed(&error))?;
+        let created = Self::locked(file, path, Access::Write)?;
+        created.set_len(0).map_err(|error| failed(&error))?;
+        Ok(created)
+    }
+
+    fn locked(file: File, path: &Path, access: Access) -> Result<Self, OpenError> {
+        let locked = match access {
+            Access::Write => file.try_lock(),
+            Access::Read => file.try_lock_shared(),
+        };
+        match locked {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::in_use(path)),
+            // A file system without locks: whoever runs it has to see to it that one process has the file.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(OpenError::inaccessible(path, path, &error));
+            }
+        }
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            hashes: RwLock::default(),
+            failure: Mutex::default(),
+            #[cfg(test)]
+            write_error: Mutex::default(),
+        })
+    }
+
+    /// Reads the whole file and keeps the hash of each block.
+    pub(super) fn learn_hashes(&self) -> io::Result<()> {
+        let len = self.len()?;
+        let mut chunk = vec![0; CHUNK];
+        let mut offset = 0_u64;
+        while offset < len {
+            let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(CHUNK);
+            let part = chunk.get_mut(..left.min(CHUNK)).unwrap_or_default();
+            self.read(offset, part)?;
+            offset = offset.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// Gives the file its place: it is renamed to `path`.
+    pub(super) fn rename(mut self, path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| OpenError::inaccessible(path, path, &error);
+        std::fs::rename(&self.path, path).map_err(failed)?;
+        if let Some(folder) = folder(path) {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(failed)?;
+        }
+        path.clone_into(&mut self.path);
+        Ok(self)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|found| found.len())
+    }
+
+    /// Fills `out` from there; a block that is not what it was is an error.
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(|error| self.failed(Failure::of(&error), error))?;
+        let Some(damaged) = self.compare(offset, out) else {
+            return Ok(());
+        };
+        let failure = Failure::Damaged { offset: damaged };
+        let error = io::Error::new(io::ErrorKind::InvalidData, failure.to_string());
+        Err(self.failed(failure, error))
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.forget(offset, data.len());
+        self.injected()
+            .and_then(|()| self.file.write_all_at(data, offset))
+            .map_err(|error| self.failed(Failure::of(&error), error))?;
+        // Their hashes are not known any more, so this keeps the new ones.
+        self.compare(offset, data);
+        Ok(())
+    }
+
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.injected()
+            .and_then(|()| self.file.set_len(len))
+            .map_err(|error| self.failed(Failure::of(&error), error))?;
+        let blocks = usize::try_from(len.div_ceil(BLOCK_BYTES)).unwrap_or(usize::MAX);
+        self.hashes.write().truncate(blocks);
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| self.failed(Failure::of(&error), error))
+    }
+
+    /// What failed last, since this was asked before.
+    pub(super) fn take_failure(&self) -> Option<Failure> {
+        self.failure.lock().take()
+    }
+
+    /// Whether the open file is the one at its path.
+    pub(super) fn is_in_place(&self) -> bool {
+        let place = |found: std::fs::Metadata| (found.dev(), found.ino());
+        match (self.file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(open), Ok(there)) => place(open) == place(there),
+            (Ok(_), Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
+    }
+
+    /// Whether the disk takes writes: some bytes beside the ledger, which are removed again.
+    pub(super) fn probe(&self) -> io::Result<()> {
+        self.injected()?;
+        let path = beside(&self.path, ".probe");
+        let bytes = vec![0xa5; PROBE_BYTES];
+        let written = File::create(&path).and_then(|file| {
+            file.write_all_at(&bytes, 0)?;
+            file.sync_data()
+        });
+        // A leftover is overwritten by the next one.
+        drop(std::fs::remove_file(&path));
+        match written {
+            // The folder is not ours; the file may be.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            written => written,
+        }
+    }
+
+    fn failed(&self, failure: Failure, error: io::Error) -> io::Error {
+        *self.failure.lock() = Some(failure);
+        error
+    }
+
+    #[cfg(not(test))]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests inject errors here"
+    )]
+    const fn injected(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn injected(&self) -> io::Result<()> {
+        (*self.write_error.lock())
+            .map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
+    }
+
+    /// Compares whole blocks with their hashes, and keeps the hashes that are not known. Where the first one that differs begins.
+    fn compare(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
+        let mut fresh = Vec::new();
+        let mut damaged = None;
+        {
+            let hashes = self.hashes.read();
+            for (index, block) in whole_blocks(offset, bytes) {
+                let found = hash(block);
+                match hashes.get(index).copied().unwrap_or(0) {
+                    0 => fresh.push((index, found)),
+                    known if known == found => {}
+                    _ => {
+                        damaged = Some(index);
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((last, _)) = fresh.last() {
+            let mut hashes = self.hashes.write();
+            if hashes.len() <= *last {
+                hashes.resize(last.saturating_add(1), 0);
+            }
+            for (index, found) in &fresh {
+                if let Some(place) = hashes.get_mut(*index) {
+                    *place = *found;
+                }
+            }
+        }
+        damaged.map(|index| {
+            u64::try_from(index)
+                .unwrap_or(u64::MAX)
+                .saturating_mul(BLOCK_BYTES)
+        })
+    }
+
+    /// Whatever the write makes of them: these blocks are not what they were.
+    fn forget(&self, offset: u64, len: usize) {
+        let index = |offset: u64| usize::try_from(offset / BLOCK_BYTES).unwrap_or(usize::MAX);
+        let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        let (first, last) = (index(offset), index(end.saturating_sub(1)));
+        let mut hashes = self.hashes.write();
+        for place in hashes.iter_mut().take(last.saturating_add(1)).skip(first) {
+            *place = 0;
+        }
+    }
+}
+
+/// The path with something behind it.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The folder of a file; `.` where its path names none.
+pub(super) fn folder(path: &Path) -> Option<&Path> {
+    let folder = path.parent()?;
+    Some(if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    })
+}
+
+/// Blocks that are covered whole, with their places; not the first one of the file.
+fn whole_blocks(offset: u64, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let first = usize::try_from(offset / BLOCK_BYTES).unwrap_or(usize::MAX);
+    let aligned = offset.is_multiple_of(BLOCK_BYTES);
+    let blocks = if aligned { bytes } else { &[] };
+    blocks
+        .chunks_exact(BLOCK)
+        .enumerate()
+        .map(move |(at, block)| (first.saturating_add(at), block))
+        .filter(|(index, _)| *index > 0)
+}
+
+/// Never 0.
+fn hash(block: &[u8]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(block);
+    let half = hasher.finish() & u64::from(u32::MAX);
+    u32::try_from(half).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(byte: u8) -> Vec<u8> {
+        vec![byte; BLOCK]
+    }
+
+    #[test]
+    fn a_block_that_changes_behind_our_back_is_damage_and_one_that_we_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = LedgerFile::create(&path).unwrap();
+        file.set_len(4 * BLOCK_BYTES).unwrap();
+        file.write(BLOCK_BYTES, &block(1)).unwrap();
+        file.learn_hashes().unwrap();
+        file.write(2 * BLOCK_BYTES, &block(2)).unwrap();
+        let mut out = vec![0; 3 * BLOCK];
+        file.read(BLOCK_BYTES, &mut out).unwrap();
+        let other = OpenOptions::new().write(true).open(&path).unwrap();
+        other.write_all_at(&[9], 2 * BLOCK_BYTES + 77).unwrap();
+        file.read(BLOCK_BYTES, &mut block(0)).unwrap();
+        file.read(2 * BLOCK_BYTES, &mut block(0)).unwrap_err();
+        let offset = 2 * BLOCK_BYTES;
+        assert_eq!(file.take_failure(), Some(Failure::Damaged { offset }));
+        file.write(offset, &block(3)).unwrap();
+        file.read(offset, &mut block(0)).unwrap();
+        other.set_len(BLOCK_BYTES).unwrap();
+        file.read(offset, &mut block(0)).unwrap_err();
+        assert_eq!(file.take_failure(), Some(Failure::Truncated));
+    }
+
+    #[test]
+    fn a_file_that_is_removed_or_replaced_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = LedgerFile::create(&path).unwrap();
+        assert!(file.is_in_place());
+        std::fs::rename(&path, folder.path().join("away")).unwrap();
+        assert!(!file.is_in_place());
+        std::fs::write(&path, "another").unwrap();
+        assert!(!file.is_in_place());
+        std::fs::rename(folder.path().join("away"), &path).unwrap();
+        assert!(file.is_in_place());
+    }
+}
