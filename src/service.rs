@@ -7,6 +7,7 @@ mod advice;
 mod assembled;
 pub mod descriptors;
 mod ledger_health;
+mod open_source;
 mod readiness;
 mod reload;
 mod shown;

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
-use super::{Error, advice, readiness, shown::Fixed, told, user_lookup::UserLookup};
+use super::{
+    Error, open_source::open_source, readiness, shown::Fixed, told, user_lookup::UserLookup,
+};
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
@@ -60,39 +62,15 @@ pub(super) struct Assembled {
 /// The parts, and what has a loop of its own.
 type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
 
-/// The source, and what it is.
-struct Opened {
-    source: Arc<dyn Source>,
-    embedded: Option<Arc<Embedded>>,
-    scylla: Option<Arc<Scylla>>,
-}
-
-fn open_source(settings: &Settings, catalogue: &Arc<Catalogue>) -> Result<Opened, Error> {
-    match settings.source.kind {
-        SourceKind::Embedded => {
-            let opened = Embedded::open(
-                &settings.embedded,
-                settings.source.timeout_ms.0,
-                rand::random(),
-            );
-            let embedded = Arc::new(opened.map_err(|error| told(Some(error)))?);
-            advice::tell_origin(settings, embedded.origin());
-            Ok(Opened {
-                source: embedded.clone(),
-                embedded: Some(embedded),
-                scylla: None,
-            })
-        }
-        SourceKind::Scylla => {
-            let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
-            let scylla = Arc::new(opened.map_err(|error| told(Some(error)))?);
-            Ok(Opened {
-                source: scylla.clone(),
-                embedded: None,
-                scylla: Some(scylla),
-            })
-        }
-    }
+/// Without Redis this is the only instance, and what it knows is always fresh.
+fn freshness(settings: &Settings, marks: &Marks) -> Arc<Freshness> {
+    Arc::new(if settings.redis.url.is_empty() {
+        // What was notified in the life before is in the ledger, and may not be in the view yet.
+        marks.blind_for(settings.settlement.floor_ttl_ms.0);
+        Freshness::always()
+    } else {
+        Freshness::by_proof(settings.settlement.max_staleness_ms.0)
+    })
 }
 
 fn open_redis(
@@ -198,18 +176,6 @@ fn auditor(
     Auditor::new(parts, &settings.audit, staleness, floor_ttl)
 }
 
-/// Without Redis, an instance is always fresh, and trusts the view once `floor_ttl_ms` has passed.
-fn freshness(settings: &Settings, marks: &Marks) -> Freshness {
-    let times = &settings.settlement;
-    if settings.redis.url.is_empty() {
-        // A notification of an earlier process is in the ledger; the view may lack it still.
-        marks.blind_for(times.floor_ttl_ms.0);
-        Freshness::always()
-    } else {
-        Freshness::by_proof(times.max_staleness_ms.0)
-    }
-}
-
 // === impl Assembled ===
 
 impl Assembled {
@@ -222,17 +188,13 @@ impl Assembled {
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
         let meters = Meters::of(&catalogue);
-        let Opened {
-            source,
-            embedded,
-            scylla,
-        } = open_source(settings, &catalogue)?;
+        let (source, embedded, scylla) = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
         let marks = Arc::new(Marks::new(
             floor_ttl,
             settings.settlement.change_log_max_bytes,
         ));
-        let freshness = Arc::new(freshness(settings, &marks));
+        let freshness = freshness(settings, &marks);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
         let memory = memory(settings, &catalogue, &meters);
         let (sampler, inbox) = Sampler::new();

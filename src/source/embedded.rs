@@ -232,10 +232,10 @@ fn make(path: &Path, fresh_id: u128, sample: &[Entry]) -> Result<LedgerFile, Ope
     make_with(path, |session| session.tables.prepare(fresh_id, sample))
 }
 
-/// The same, with what `fill` writes. The database is closed before the file gets its name.
+/// The same, with what `write` writes. The database is closed before the file gets its name.
 fn make_with(
     path: &Path,
-    fill: impl FnOnce(&Session) -> Result<(), redb::Error>,
+    write: impl FnOnce(&Session) -> Result<(), redb::Error>,
 ) -> Result<LedgerFile, OpenError> {
     if let Some(folder) = file::folder(path) {
         std::fs::create_dir_all(folder)
@@ -244,7 +244,7 @@ fn make_with(
     let file = Arc::new(LedgerFile::create(&file::beside(path, ".new"))?);
     let times = Arc::new(Times::since(clock::wall()));
     keeper::open_direct(&file, &times)
-        .and_then(|session| fill(&session))
+        .and_then(|session| write(&session))
         .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
     let file = Arc::into_inner(file).ok_or_else(|| OpenError::in_use(path))?;
     file.rename(path)

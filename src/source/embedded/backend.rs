@@ -130,12 +130,11 @@ impl StorageBackend for Overlay {
             for span in spans(offset, rest.len()) {
                 let (part, behind) = rest.split_at_mut(span.len.min(rest.len()));
                 let original;
-                let block = match changes.blocks.get(&span.block) {
-                    Some(block) => block,
-                    None => {
-                        original = self.original(changes.base, span.block)?;
-                        &original
-                    }
+                let block = if let Some(block) = changes.blocks.get(&span.block) {
+                    block
+                } else {
+                    original = self.original(changes.base, span.block)?;
+                    &original
                 };
                 if let Some(bytes) = block.get(span.from..span.from.saturating_add(part.len())) {
                     part.copy_from_slice(bytes);

@@ -7,7 +7,6 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    hash::{DefaultHasher, Hasher as _},
     io,
     os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -329,12 +328,13 @@ fn whole_blocks(offset: u64, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8]
         .filter(|(index, _)| *index > 0)
 }
 
-/// Never 0.
+/// Never 0. Each step is a bijection of the sum and of the word; the upper half of the sum is kept.
 fn hash(block: &[u8]) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(block);
-    let half = hasher.finish() & u64::from(u32::MAX);
-    u32::try_from(half).unwrap_or(1).max(1)
+    let (words, _) = block.as_chunks::<8>();
+    let sum = words.iter().fold(1_u64, |sum, word| {
+        (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    u32::try_from(sum >> 32).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ pub fn check_place(path: &Path) -> Result<(), OpenError> {
                 return Err(OpenError::inaccessible(path, place, &error));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                folder = file::folder(place)
+                folder = file::folder(place);
             }
             Err(error) => return Err(OpenError::inaccessible(path, place, &error)),
         }

@@ -205,7 +205,8 @@ async fn the_tools_ask_an_open_ledger_through_its_socket() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Arc::new(Embedded::open(&settings(path(&folder), true), TIMEOUT, 1).unwrap());
     let stop = CancellationToken::new();
-    let serve = tokio::spawn({
+    let tasks = tokio_util::task::TaskTracker::new();
+    let serve = tasks.spawn({
         let (ledger, stop) = (Arc::clone(&ledger), stop.clone());
         async move { ledger.serve_tools(stop).await }
     });
