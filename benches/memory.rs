@@ -27,13 +27,16 @@ use std::{
 
 use balance_cache::{
     domain::{Catalogue, Snapshot, UnixMillis, UserId},
-    floor::{MARKS_MAX, Marks},
+    floor::Marks,
     render::Held,
     telemetry::Meters,
     tiers::memory::{Kept, Memory},
 };
 use tokio::time::Instant;
 use users::{NOW, snapshot, user};
+
+/// Room for what is known of a million users.
+const CHANGE_LOG_MAX_BYTES: u64 = 1 << 30;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,7 +63,7 @@ impl Tier {
         let catalogue = Arc::new(users::catalogue());
         Self {
             memory: Memory::new(max_bytes, HOUR, Arc::clone(&catalogue), Meters::new()),
-            marks: Marks::new(HOUR, MARKS_MAX),
+            marks: Marks::new(HOUR, CHANGE_LOG_MAX_BYTES),
             catalogue,
         }
     }

@@ -1,10 +1,7 @@
 //! Each rule of `src/protocol/rules.rs` is taken out, one at a time, and a test of that file has to fail: what no test holds
 //! is no rule. All variants are modules of one crate, so that they are compiled once and no server is needed.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "all of it is a test"
-)]
+#![expect(clippy::unwrap_used, reason = "all of it is a test")]
 
 use std::{fs, path::Path, process::Command};
 

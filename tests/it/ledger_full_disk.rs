@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Writes one entry; the HTTP code.
 async fn write(service: &Service, user: i64, seq: i64) -> u16 {

@@ -230,7 +230,7 @@ async fn no_connection_is_idle_for_as_long_as_a_timeout_of_redis() {
 /// A relay of which one connection, by number, stops to bring answers when it is told to.
 struct Deaf {
     address: SocketAddr,
-    deaf: Arc<AtomicBool>,
+    swallows: Arc<AtomicBool>,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -238,11 +238,11 @@ impl Deaf {
     fn start(server: SocketAddr, number: usize) -> Self {
         let listener = TcpListener::bind((server.ip(), 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (deaf, accepted) = (
+        let (swallows, accepted) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
         );
-        let (switch, count) = (Arc::clone(&deaf), Arc::clone(&accepted));
+        let (switch, count) = (Arc::clone(&swallows), Arc::clone(&accepted));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let at = count.fetch_add(1, Ordering::SeqCst);
@@ -261,16 +261,16 @@ impl Deaf {
         });
         Self {
             address,
-            deaf,
+            swallows,
             accepted,
         }
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, deaf: &AtomicBool) {
+fn copy(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if !deaf.load(Ordering::SeqCst) && to.write_all(&buffer[..length]).is_err() {
+        if !swallows.load(Ordering::SeqCst) && to.write_all(&buffer[..length]).is_err() {
             return;
         }
     }
@@ -287,7 +287,7 @@ async fn a_connection_that_swallows_is_replaced_while_the_others_work() {
         in_order(&service).await;
         let opened = relay.accepted.load(Ordering::SeqCst);
         assert!(opened >= 3, "{opened}");
-        relay.deaf.store(true, Ordering::SeqCst);
+        relay.swallows.store(true, Ordering::SeqCst);
         let log = service.process();
         eventually(SOON, "it is replaced", || {
             let log = log.stderr();
