@@ -381,6 +381,7 @@ fn the_settings_of_the_compose_file_load() {
         .lines()
         .filter_map(|line| line.trim().split_once(": "))
         .filter(|(name, _)| name.starts_with(PREFIX))
+        .map(|(name, value)| (name, value.trim_matches('"')))
         .collect();
     assert!(env.contains(&("BALANCE_CACHE__AUTH__MODE", "network")));
     loaded("", &env).unwrap();
