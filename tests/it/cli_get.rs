@@ -259,8 +259,9 @@ async fn a_file_that_a_service_has_open_is_left_to_it_and_looked_into_when_it_is
     assert_eq!(service.send(request).await.status, 200);
     let running = Said::of(service.run(&["get", "1001", "--trace"]));
     running.has(0, &["all that were asked agree"]);
-    running.line(&["BTC", "service", "17", "9100"]);
-    running.line(&["77", "service", "5", "12"]);
+    running.line(&["BTC", "ledger", "17", "9100"]);
+    running.line(&["77", "ledger", "5", "12"]);
+    running.line(&["service", "5", "12"]);
     let other = Setup {
         file: "symbols = []\n[[assets]]\nid = 1\nname = \"XBT\"\ndecimals = 8\n".to_owned(),
         ..service.setup()

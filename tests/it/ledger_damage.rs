@@ -114,7 +114,7 @@ fn everything_names_it(apart: &Apart) {
     );
     let verify = apart.run(&VERIFY);
     assert!(
-        verify.code == 2 && verify.err.contains("ledger restore"),
+        verify.code == 1 && verify.err.contains("ledger restore"),
         "{verify}"
     );
     let trace = apart.run(&TRACE);

@@ -95,7 +95,7 @@ async fn story(mut service: Service, cause: &str, sentence: &str, heal: impl FnO
     readiness(&service, "ready", "").await;
     assert!(counted(&service, "ledger_reopened_total", &[]).await > 0);
     shows(&service, acknowledged).await;
-    let logs = service.process().logs();
+    let logs = service.process().stderr();
     assert!(
         logs.contains("the ledger cannot be written") && logs.contains(sentence),
         "{logs}"

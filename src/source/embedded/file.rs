@@ -27,6 +27,9 @@ const CHUNK: usize = 1024 * 1024;
 /// Bytes that have to find room before a full disk counts as usable again.
 const PROBE_BYTES: usize = 1024 * 1024;
 
+/// Bytes that redb makes a large file longer by; a smaller file doubles.
+const GROWTH_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
 /// Whether the file may be written, and whom its lock shuts out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -217,7 +220,10 @@ impl LedgerFile {
         self.injected()?;
         let path = beside(&self.path, ".probe");
         let bytes = vec![0xa5; PROBE_BYTES];
+        let len = self.len()?;
         let written = File::create(&path).and_then(|file| {
+            // As long as the ledger would become when it grows: a limit of the size of files shows.
+            file.set_len(len.saturating_add(len.min(GROWTH_MAX)))?;
             file.write_all_at(&bytes, 0)?;
             file.sync_data()
         });
