@@ -299,6 +299,9 @@ impl Consumer {
 
     /// Applies entries until they took effect, then acknowledges them. Where some do and others never do, those stay behind.
     async fn settle(&self, tap: &Tap, taken: Vec<Taken>) -> Result<(), Lost> {
+        if taken.is_empty() {
+            return Ok(());
+        }
         let mut tries = 0_usize;
         let ids = loop {
             let all: Vec<_> = taken.iter().flat_map(|(_, some)| some).copied().collect();

@@ -293,7 +293,7 @@ async fn a_namespace_of_its_own(others: &Stage, redis: &Redis) {
     let _: String = redis.ask(&["XADD", "other:events", "*", "event", "nonsense"]);
     eventually_async(SOON, "the dead stream is ours", async || {
         redis
-            .ask::<bool>(&["EXISTS", "x:settlement:events:dead"])
+            .ask::<bool>(&["EXISTS", "x:other:events:dead"])
             .then_some(())
     })
     .await;
@@ -311,7 +311,7 @@ async fn a_namespace_of_its_own(others: &Stage, redis: &Redis) {
             "settlement:events"
         ]
     );
-    let dead: u64 = redis.ask(&["XLEN", "x:settlement:events:dead"]);
+    let dead: u64 = redis.ask(&["XLEN", "x:other:events:dead"]);
     assert_eq!(dead, 1);
 }
 

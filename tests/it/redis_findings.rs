@@ -73,6 +73,8 @@ async fn what_keeps_settlements_from_succeeding_is_named_and_goes_away_by_itself
             let _: redis::Value = redis.ask(mends);
             continue;
         }
+        // The settlement stream may be told of first.
+        readiness(&service, "degraded", "settlements: ").await;
         let ready = readiness(&service, "degraded", said).await.body;
         assert!(
             ready.contains(&address) && ready.contains("settlements: "),
