@@ -69,6 +69,42 @@ async fn wrong_amounts_under_a_right_seq_heal_and_do_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_entry_with_another_created_at_changes_nothing_that_is_shown() {
+    let redis = Redis::start();
+    let service = embedded(&redis).await;
+    let seq = btc(&service, USER).await + 1;
+    let entry = |created_at: i64| {
+        json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": 200_000_000, "frozen": 0,
+               "created_at": created_at})
+    };
+    let shown = ("2".to_owned(), json!(1_765_352_441_955_i64));
+    assert_eq!(
+        service
+            .post(ENTRIES, &entry(1_765_352_441_955))
+            .await
+            .data()["written"],
+        1
+    );
+    // Over a held balance, over a key that was deleted, and over nothing at all.
+    for step in ["held", "deleted", "invalidated"] {
+        match step {
+            "deleted" => {
+                let _: i64 = redis.ask(&["DEL", &format!("balance:user:{USER}")]);
+            }
+            "invalidated" => {
+                let users = json!({"user_ids": [USER]});
+                assert_eq!(service.post(INVALIDATE, &users).await.status, 200);
+            }
+            _ => assert_eq!(of(&service.balances(USER).await), shown),
+        }
+        let repeated = service.post(ENTRIES, &entry(1_765_352_999_000)).await;
+        assert_eq!(repeated.data()["repeated"], 1, "{step}");
+        assert_eq!(of(&service.balances(USER).await), shown, "{step}");
+        assert_eq!(of(&fresh(&service).await), shown, "{step}, no-cache");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
     let redis = Redis::start();
     let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 600_000);
