@@ -1,4 +1,4 @@
-//! What can be asked on the command line, and what is printed. Exit codes of every subcommand: 0 done, 1 it could not be done
+//! The commands of the command line, and their output. Exit codes of every subcommand: 0 done, 1 it could not be done
 //! (or differences, or faults, were found), 2 the settings or the command line are wrong.
 //!
 //! `get`, `verify` and `doctor` look at the parts from outside and write nowhere; what they look through is `look` in

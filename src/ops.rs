@@ -38,7 +38,7 @@ use crate::{
     telemetry::{HttpStatus, Meters, Route},
 };
 
-/// What the operators' listener shows. All but a user is answered at once, without waiting.
+/// The views of the operators' listener. All but a user is answered at once, without waiting.
 pub trait Facts: Send + Sync + 'static {
     /// Whether the service can answer, and what is wrong.
     fn readiness(&self) -> Readiness;
@@ -52,7 +52,7 @@ pub trait Facts: Send + Sync + 'static {
     /// How the parts of the service are.
     fn parts(&self) -> dashboard::Parts;
 
-    /// What each tier holds of a user; none where the settings forbid to show it.
+    /// The holdings of each tier for a user; none where the settings forbid to show it.
     fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
         let _ = user;
         Box::pin(async { None })

@@ -205,7 +205,7 @@ impl Reader {
                 snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
                 lag_budget: settings.settlement.lag_budget_ms.0,
                 lease_wait: settings.redis.lease_wait_ms.0,
-                // What is known of changes is known for that long.
+                // Changes are remembered for that long.
                 stale: settings.stale.enabled.then_some(
                     settings
                         .stale

@@ -106,7 +106,7 @@ impl Service {
         embedded.map(|embedded| embedded.origin())
     }
 
-    /// What reloads this service's settings while it runs; `log` is the logger's filter, where it is to be replaced too.
+    /// Makes the reloader of this service's settings; `log` is the logger's filter, where it is to be replaced too.
     #[must_use]
     pub fn reloader(&self, log: Option<FilterHandle>) -> Reloader {
         Reloader {

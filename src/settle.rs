@@ -125,7 +125,7 @@ impl Settler {
         }
     }
 
-    /// What stands under an id.
+    /// The record under an id.
     ///
     /// # Errors
     /// The source cannot answer.

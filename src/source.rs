@@ -210,7 +210,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>>;
 
     /// Writes transactions, each whole or not at all, in this order: each is judged by what stands after those before it.
-    /// What was written is durable when it returns. A source that takes none says that it is unavailable.
+    /// Writes are durable when it returns. A source that takes none says that it is unavailable.
     fn settle<'a>(
         &'a self,
         transactions: &'a [Transaction],
@@ -219,7 +219,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Err(Error::unavailable("it takes no transactions")) })
     }
 
-    /// What stands under the id of a transaction or a trade.
+    /// The record under the id of a transaction or a trade.
     fn transaction(
         &self,
         reference: Reference,

@@ -80,7 +80,7 @@ pub struct Meters {
     ledger_disk: ledger_disk::LedgerDisk,
 }
 
-/// What took longer is a backfill or a wrong clock, and would drown the delays in the histogram's sum.
+/// A longer delay is a backfill or a wrong clock, and would drown the delays in the histogram's sum.
 const DELAY_MAX: Duration = Duration::from_hours(24);
 /// How far a sender's clock may be ahead.
 const CLOCKS_DIFFER_MILLIS: i64 = 60_000;

@@ -60,7 +60,7 @@ pub struct Sample {
 /// A notification that was news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
-    /// Whose balance.
+    /// The user of the balance.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,

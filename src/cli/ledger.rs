@@ -42,7 +42,7 @@ struct Line {
     text: String,
 }
 
-/// What the service says of one trade.
+/// The service's answer for one trade.
 #[derive(Debug, Deserialize)]
 struct Told {
     trade_id: i64,
@@ -50,7 +50,7 @@ struct Told {
     msg: Option<String>,
 }
 
-/// What became of all.
+/// The results of all trades, counted.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     written: u64,

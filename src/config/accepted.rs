@@ -1,4 +1,4 @@
-//! What a value may look like: its kind, its text in a variable, and how a refusal tells the accepted form.
+//! The accepted form of a value: its kind, its text in a variable, and how a refusal tells the accepted form.
 
 use toml::Value;
 
@@ -41,7 +41,7 @@ pub(super) fn parsed(known: &Value, text: &str) -> Option<Value> {
     }
 }
 
-/// What serde says of a value, in the words of a file.
+/// serde's complaint about a value, in the words of a file.
 pub(super) fn refusal(message: &str, accepted: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let choices = message.starts_with("unknown variant");

@@ -39,7 +39,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Who set the key, or the list that it is in, and where.
+    /// The layer that set the key, or the list that it is in, and the place there.
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
         // The whole of a list was set, not an element.
         let list = key.split('[').next().unwrap_or(key);
@@ -243,7 +243,7 @@ impl Judge<'_> {
         self.wrong(key, format!("unknown {what}{meant}; {place}{has} {names}"));
     }
 
-    /// What is accepted at a key, with its default as the example.
+    /// The accepted form at a key, with its default as the example.
     fn accepted(&self, known: &Value, key: &str) -> String {
         let name = key.rsplit('.').next().unwrap_or(key);
         let example = match (&self.origin, known) {

@@ -16,7 +16,7 @@ const ACCEPTED: &str = "accepted are off, error, warn, info, debug, trace, and b
 /// The filter as `EnvFilter` takes it.
 ///
 /// # Errors
-/// What cannot be read, with the accepted forms.
+/// A filter that cannot be read, with the accepted forms.
 pub fn directives(text: &str) -> Result<String, String> {
     let parts = text.split(',').map(str::trim);
     let mut directives = Vec::new();

@@ -280,11 +280,11 @@ section! {
 }
 
 choice! {
-    /// Who assigns seqs, as a file says it.
+    /// The writer, which assigns seqs, as a file names it.
     LedgerWriter { Auto, Service, External, }
 }
 
-/// Who assigns seqs.
+/// The writer: the side that assigns seqs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
     /// The instances of this service, and nobody else.
@@ -300,7 +300,7 @@ section! {
 }
 
 impl Settings {
-    /// Who assigns seqs: `ledger.writer`, or what suits the kind of source.
+    /// The writer, which assigns seqs: `ledger.writer`, or the one that suits the kind of source.
     #[must_use]
     pub const fn writer(&self) -> Writer {
         match (self.ledger.writer, self.source.kind) {

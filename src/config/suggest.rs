@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use super::PREFIX;
 
-/// What variables begin with, in any case.
+/// The beginning of the service's variables, in any case.
 const ENVIRONMENT: &str = "BALANCE_CACHE_";
 
 /// Variables that are none of the settings: the token of the command line, and what the tests of this repository read.
@@ -96,7 +96,7 @@ pub(super) fn is_like_ours(name: &str) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(ENVIRONMENT))
 }
 
-/// What a variable is that begins like ours and does not have the prefix of a setting.
+/// Judges a variable that begins like the service's and lacks the prefix of a setting.
 pub(super) fn stray(schema: &Table, name: &str, value: &str) -> Stray {
     let rest = name.get(ENVIRONMENT.len()..).unwrap_or_default();
     if KNOWN.iter().any(|known| name.starts_with(known)) || is_of_kubernetes(rest, value) {
@@ -115,7 +115,7 @@ pub(super) fn stray(schema: &Table, name: &str, value: &str) -> Stray {
     }
 }
 
-/// What Kubernetes sets for a service whose name begins with `balance-cache`.
+/// Matches the variables that Kubernetes sets for a service whose name begins with `balance-cache`.
 fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let address = ["tcp://", "udp://", "sctp://"]
         .iter()

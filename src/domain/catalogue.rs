@@ -224,7 +224,7 @@ impl CatalogueTable {
             .map(|market| (market.id, market.base, market.quote))
     }
 
-    /// What a running process must not take over from `next`, because amounts or names would change their meaning:
+    /// Differences that a running process must not take over from `next`, because amounts or names would change their meaning:
     /// another scale of an asset, a name that moves to another asset, another base or quote of a symbol.
     #[must_use]
     pub fn unsafe_changes(&self, next: &Self) -> Vec<String> {

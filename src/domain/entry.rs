@@ -8,7 +8,7 @@ use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
 /// An entry of the append-only ledger: the running balance *after* the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Whose balance.
+    /// The user of the balance.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
@@ -35,7 +35,7 @@ pub struct Entry {
 #[schema(description = "A row of the append-only ledger: what the user has after the event.")]
 #[serde(deny_unknown_fields)]
 pub struct EntryWire {
-    /// Whose balance.
+    /// The user of the balance.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
     /// In what.

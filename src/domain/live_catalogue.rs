@@ -83,7 +83,7 @@ impl Catalogue {
         table.symbols().into_iter().map(str::to_owned).collect()
     }
 
-    /// What a trade costs: see [`CatalogueTable::cost`].
+    /// The cost of a trade: see [`CatalogueTable::cost`].
     #[must_use]
     pub fn cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
         self.0.load().cost(symbol, price, quantity)

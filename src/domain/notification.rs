@@ -87,7 +87,7 @@ impl Notification {
     /// One JSON object, or an array of up to [`ARRAY_MAX`] of them, checked whole.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read; the first bad element by its index, counted from 0.
+    /// The mistake, for the caller to read; the first bad element by its index, counted from 0.
     pub fn parse_all(json: &str) -> Result<Vec<Self>, String> {
         if !json.trim_start().starts_with('[') {
             return Ok(vec![Self::parse(json)?]);

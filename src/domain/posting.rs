@@ -1,4 +1,4 @@
-//! What a transaction makes of the balances that stand: the resulting ledger rows, or a refusal.
+//! Applies a transaction to the balances that stand: the resulting ledger rows, or a refusal.
 //!
 //! **Invariants.** Sums are formed with 128 bits. A refused transaction yields no row. A row's seq follows the one that
 //! stands; the first is 1.
@@ -12,7 +12,7 @@ use crate::domain::{Amount, AssetId, Entry, Seq, Transaction, UnixMillis, UserId
 /// The sum of everything that one transaction changes of one (user, asset). Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Whose balance.
+    /// The user of the balance.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
@@ -73,7 +73,7 @@ pub struct Head {
 /// The balance of one (user, asset) after a transaction. Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PostedBalance {
-    /// Whose.
+    /// The user.
     pub user_id: UserId,
     /// In what.
     pub asset_id: AssetId,
@@ -110,7 +110,7 @@ impl From<&Entry> for PostedBalance {
 /// Why a transaction was refused: the first (user, asset) that refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Whose balance.
+    /// The user of the balance.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
@@ -118,7 +118,7 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
-/// What a balance refuses.
+/// The reasons of a balance to refuse a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The transaction lowers `avail` below 0.

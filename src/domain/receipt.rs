@@ -1,4 +1,4 @@
-//! What became of a transaction, and what stands under its id.
+//! The result of a transaction, and the record that stands under its id.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::domain::{
     UserId,
 };
 
-/// What became of one transaction of a request.
+/// The result of one transaction of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It stands since now.
@@ -36,7 +36,7 @@ pub enum Conflict {
     OtherContent,
     /// A row that it brings has a seq that stands with other amounts.
     SeqTaken {
-        /// Whose row.
+        /// The user of the row.
         user: UserId,
         /// In what.
         asset: AssetId,
@@ -66,14 +66,14 @@ pub enum SettleState {
     Pending,
 }
 
-/// What stands under an id.
+/// The record under an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTransaction {
     /// How far it is.
     pub state: SettleState,
     /// Canonical JSON of what was sent.
     pub content: String,
-    /// What it wrote.
+    /// The rows that it wrote.
     pub receipt: Receipt,
 }
 
@@ -100,7 +100,7 @@ pub fn balances_to_text(balances: &[PostedBalance]) -> String {
 /// Reads back what [`balances_to_text`] wrote.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// The mistake, for the log.
 pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
     let all: Vec<Plain> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, Malformed> {

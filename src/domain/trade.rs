@@ -23,16 +23,16 @@ const BALANCES_MAX: usize = 12;
 /// `event_type` of a trade's rows.
 const EVENT_TYPE: &str = "trade";
 
-/// What a trade is, beside what it changes.
+/// The terms of a trade, beside its changes of balances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trade {
     /// The key of idempotence.
     pub id: TradeId,
     /// Its symbol's number in the catalogue.
     pub symbol_id: i32,
-    /// Who receives base.
+    /// The buyer, who receives base.
     pub buyer: UserId,
-    /// Who receives quote.
+    /// The seller, who receives quote.
     pub seller: UserId,
     /// Raw quote units for one whole base unit, at least 1.
     pub price: i64,
@@ -54,10 +54,10 @@ pub struct Trade {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PaysFrom {
-    /// What may be spent.
+    /// The amount that may be spent.
     #[default]
     Avail,
-    /// What an order holds back.
+    /// The amount that an order holds back.
     Frozen,
 }
 
@@ -66,7 +66,7 @@ pub enum PaysFrom {
 #[schema(as = Fee)]
 #[serde(deny_unknown_fields)]
 pub struct FeeWire {
-    /// Who pays it.
+    /// The payer.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
     /// In what.
@@ -75,7 +75,7 @@ pub struct FeeWire {
     /// Raw units.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     amount: i64,
-    /// Who receives it: another user.
+    /// The receiver: another user.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     to_user_id: i64,
 }
@@ -85,7 +85,7 @@ pub struct FeeWire {
 #[schema(as = PostedBalance)]
 #[serde(deny_unknown_fields)]
 pub struct BalanceWire {
-    /// Whose.
+    /// The user.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
     /// In what.
@@ -114,10 +114,10 @@ pub struct TradeWire {
     trade_id: i64,
     /// A name of the catalogue, as in `BTC_USDT`.
     symbol: String,
-    /// Who gets base and pays quote.
+    /// The buyer, who gets base and pays quote.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     buyer_user_id: i64,
-    /// Who gets quote and pays base; may be the buyer.
+    /// The seller, who gets quote and pays base; may be the buyer.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     seller_user_id: i64,
     /// Raw quote units for one whole base unit.
@@ -174,7 +174,7 @@ impl Trade {
     /// The trade as a transaction, checked against the catalogue.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn parse(json: &str, catalogue: &Catalogue) -> Result<Transaction, String> {
         let wire: TradeWire = object(json)?;
         let text = |malformed: Malformed| malformed.to_string();
@@ -236,7 +236,7 @@ impl Trade {
         })
     }
 
-    /// What both sides pay and receive. What is received goes to `avail`.
+    /// Payments and receipts of both sides. Receipts go to `avail`.
     fn sums(
         &self,
         base: AssetId,

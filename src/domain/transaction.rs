@@ -16,10 +16,10 @@ use crate::domain::{
 pub const ENTRIES_PER_TRANSACTION_MAX: usize = 64;
 /// Characters of an event type.
 const EVENT_TYPE_MAX: usize = 32;
-/// What a transaction is called that does not say.
+/// The `event_type` of a transaction that names none.
 const EVENT_TYPE: &str = "adjustment";
 
-/// What a transaction is known by. Transactions and trades have separate ids.
+/// The id of a transaction. Transactions and trades have separate ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// Of a transaction.
@@ -46,7 +46,7 @@ pub struct Transaction {
     pub reference: Reference,
     /// Canonical JSON of what was sent, defaults filled in, without `balances`.
     pub content: String,
-    /// What it changes, by user and asset.
+    /// The changes, by user and asset.
     pub changes: Vec<Change>,
     /// `event_type` of its rows.
     pub event_type: String,
@@ -65,7 +65,7 @@ pub struct Transaction {
 #[schema(as = TransactionEntry)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeWire {
-    /// Whose balance.
+    /// The user of the balance.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
     /// In what.
@@ -96,7 +96,7 @@ pub struct TransactionWire {
     /// Several of one user and asset count as their sum.
     #[schema(value_type = Vec<ChangeWire>, min_items = 1, max_items = 64)]
     entries: Vec<Box<RawValue>>,
-    /// What happened; `adjustment` where it is left out.
+    /// The event type; `adjustment` where it is left out.
     #[schema(pattern = "^[a-z_]{1,32}$")]
     event_type: Option<String>,
     /// When it happened: milliseconds since 1970; the moment of writing where it is left out.
@@ -121,7 +121,7 @@ impl Transaction {
     /// The transaction, checked.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
         let wire: TransactionWire = object(json)?;
         let id = TransactionId::try_from(wire.transaction_id).map_err(|bad| bad.to_string())?;

@@ -125,7 +125,7 @@ impl Consumer {
         }
     }
 
-    /// What keeps entries of the stream from taking effect, the worst first; a Redis that is away is told elsewhere.
+    /// The finding that keeps entries of the stream from taking effect, the worst first; a Redis that is away is told elsewhere.
     #[must_use]
     pub fn trouble(&self) -> Vec<Finding> {
         self.refusals.all()
@@ -332,7 +332,7 @@ impl Consumer {
                 Err(error) => refused = Some(error),
             }
         }
-        // What took effect last says nothing of what did not.
+        // The last success proves nothing for the entries that failed.
         if let Some(error) = refused {
             self.note_applied(Err(&error));
         }

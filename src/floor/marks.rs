@@ -46,7 +46,7 @@ pub struct Mark {
     pub ledger_required: bool,
 }
 
-/// What a load knew of all users when it began, beside the floors of its own.
+/// The knowledge of all users when a load began, beside the floors of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Knowledge {
     /// [`Marks::generation`].
@@ -62,18 +62,18 @@ pub struct Knowledge {
 pub struct Use {
     /// Users.
     pub users: u64,
-    /// What they take.
+    /// The bytes that they take.
     pub bytes: u64,
     /// Users given up for want of room since the start, before they were old enough to be forgotten.
     pub given_up: u64,
 }
 
-/// What changes take, and what answers take.
+/// Bytes taken by changes and by answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Uses {
-    /// What notifications said.
+    /// Changes that notifications announced.
     pub changes: Use,
-    /// What was shown.
+    /// Balances that were shown.
     pub shown: Use,
 }
 
@@ -169,7 +169,7 @@ impl Marks {
         self.with(user, |shard| shard.known(user).reread())
     }
 
-    /// What a load of the user that begins now knows.
+    /// The knowledge of a load of the user that begins now.
     #[must_use]
     pub fn knowledge(&self, user: UserId) -> Knowledge {
         // Before the look at the user: giving up comes with a higher count.

@@ -77,7 +77,7 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Written, apply::WriteError>> + Send;
 
-    /// Who assigns seqs.
+    /// The writer: the side that assigns seqs.
     fn writer(&self) -> Writer;
 
     /// Writes transactions, one outcome for each in this order, and makes what stands take effect.
@@ -87,7 +87,7 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Outcome>, settle::Error>> + Send;
 
-    /// What stands under an id.
+    /// The record under an id.
     fn find_transaction(
         &self,
         reference: Reference,

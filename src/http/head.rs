@@ -129,7 +129,7 @@ pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut [MaybeUninit<Header<'b>>]) -
     }
 }
 
-/// What the fields say about the connection and the body.
+/// The framing that the fields declare: connection and body.
 struct Meaning<'b> {
     framing: Framing,
     close: bool,

@@ -111,7 +111,7 @@ pub fn entries(body: &[u8]) -> Result<Vec<Entry>, String> {
 /// One transaction or an array of them.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
     one_or_many::<_, TRANSACTIONS_MAX>(body, Transaction::parse, |_| None)
 }
@@ -119,7 +119,7 @@ pub fn transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
 /// One trade or an array of them; with `balances` exactly where an external writer assigns seqs. None: they are left out there.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn trades(
     body: &[u8],
     catalogue: &Catalogue,

@@ -21,7 +21,7 @@ use crate::{
     telemetry::Via,
 };
 
-/// What became of one transaction or trade.
+/// The result of one transaction or trade.
 #[derive(Debug, Serialize)]
 pub struct SettledTransaction<'a> {
     /// Of a transaction.
@@ -95,7 +95,7 @@ async fn settle<B: Backend>(api: &Api<B>, transactions: Vec<Transaction>, list: 
     }
 }
 
-/// What a client hears of one outcome.
+/// The answer for one outcome.
 pub(super) fn told<'a>(
     reference: Reference,
     outcome: &'a Outcome,

@@ -26,10 +26,10 @@ const DRAIN_NOW_MAX: usize = 256 * 1024;
 const DRAIN_LATER_MAX: u64 = 64 * 1024;
 /// Bytes of one read of a body that has not arrived yet.
 const READ: usize = 16 * 1024;
-/// What the client hears if it asked for it.
+/// The interim answer for a client that asked for it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What is left of a body when its request was answered.
+/// The rest of a body after its request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
     /// Nothing: the next request follows.
@@ -161,7 +161,7 @@ impl Incoming {
         .await
     }
 
-    /// What was read behind the body.
+    /// Bytes that were read behind the body.
     pub fn take_buffer(&self) -> Vec<u8> {
         let mut state = self.0.lock();
         state.remaining = Remaining::Broken;

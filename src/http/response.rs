@@ -14,7 +14,7 @@ use http::{
 use super::{front::CLOSE, short};
 use crate::domain::UnixMillis;
 
-/// What the request says about its response.
+/// The request's demands on its response.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
     /// The request's method was HEAD.

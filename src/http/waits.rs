@@ -34,7 +34,7 @@ pub struct Waits<'a, F> {
     pub patience: Duration,
     /// Since when it has been waited.
     pub since: Instant,
-    /// What the client may take beyond `patience`, for an answer that is long.
+    /// Time that the client may take beyond `patience`, for an answer that is long.
     pub extra: Duration,
     /// Who was told of `stop` and `alarm`.
     told: Option<Waker>,

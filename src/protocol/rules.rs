@@ -1,4 +1,4 @@
-//! What each tier may answer and keep. Each function takes facts and returns the first reason against it.
+//! The rules about answers and about keeping. Each function takes facts and returns the first reason against it.
 
 /// Facts about a snapshot in memory and the read that asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +188,7 @@ pub const fn may_load_be_joined(facts: &JoinFacts) -> Result<(), JoinRefusal> {
 /// Facts about a load that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepFacts {
-    /// What was loaded reaches every floor that is known.
+    /// The load reaches every floor that is known.
     pub floors_met: bool,
     /// It was read from the ledger.
     pub from_ledger: bool,
@@ -200,7 +200,7 @@ pub struct KeepFacts {
     pub fill_accepted: bool,
 }
 
-/// What was loaded may be answered and not kept, for this reason.
+/// The load may be answered and not kept, for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepRefusal {
     /// It is below a floor.

@@ -38,7 +38,7 @@ const FLIGHTS_MAX: usize = 16_384;
 pub struct Start {
     /// When it began.
     pub at: Instant,
-    /// What was known of changes.
+    /// The knowledge of changes.
     pub knowledge: Knowledge,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,

@@ -355,7 +355,7 @@ impl Reader {
         Ok((snapshot, floors))
     }
 
-    /// What memory holds of the assets that are below their floors, merged in.
+    /// Merges in the balances that memory holds of the assets below their floors.
     fn with_held(&self, user: UserId, snapshot: Snapshot, floors: &Floors) -> Snapshot {
         let Some(kept) = self.memory.last_known(user) else {
             return snapshot;

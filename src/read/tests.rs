@@ -204,7 +204,7 @@ impl House {
         self.ask(Ask::default()).await
     }
 
-    /// What memory would say, whoever asks.
+    /// The answer of memory.
     fn in_memory(&self) -> Option<Snapshot> {
         let kept = self.memory.get(user(1), self.marks.generation())?;
         (!kept.doubted).then(|| kept.held.snapshot())

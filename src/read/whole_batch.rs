@@ -80,7 +80,7 @@ impl Reader {
     }
 }
 
-/// What was answered of each user, where it is as good as promised.
+/// The answer for each user, where it is as good as promised.
 fn snapshots(users: &[UserId], answers: &[Answer]) -> HashMap<UserId, Snapshot> {
     let promised = users.iter().zip(answers);
     promised

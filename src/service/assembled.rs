@@ -65,7 +65,7 @@ type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
 /// Without Redis this is the only instance, and what it knows is always fresh.
 fn freshness(settings: &Settings, marks: &Marks) -> Arc<Freshness> {
     Arc::new(if settings.redis.url.is_empty() {
-        // What was notified in the life before is in the ledger, and may not be in the view yet.
+        // A notification of an earlier process is in the ledger; the view may lack it still.
         marks.blind_for(settings.settlement.floor_ttl_ms.0);
         Freshness::always()
     } else {

@@ -68,7 +68,7 @@ impl Found {
     }
 }
 
-/// What keeps the parts from answering, and what they answer in spite of.
+/// Collects the findings that keep the parts from answering, and those that they answer in spite of.
 pub(super) fn of(parts: &Assembled) -> Found {
     let mut found = Found::default();
     if parts.shutdown.is_cancelled() {

@@ -43,7 +43,7 @@ pub struct Reloader {
     pub(super) log: Option<FilterHandle>,
 }
 
-/// What was read and can be used, and what it is called in the log.
+/// A part that was read and can be used, and its name in the log.
 #[derive(Default)]
 struct Prepared {
     tokens: Option<Tokens>,
@@ -175,7 +175,7 @@ impl Reloader {
         }
         if let Some(table) = table {
             self.parts.catalogue.replace(table);
-            // What was rendered in the words of the table before counts for nothing, and so does what is being rendered.
+            // Bodies rendered by the table before count for nothing, and so do those being rendered.
             self.parts.marks.start_over();
             self.parts.memory.clear();
             in_force.assets.clone_from(&new.assets);

@@ -22,14 +22,14 @@ use crate::{
 /// How long one tier may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a look-up needs of the settings.
+/// The settings of a look-up.
 #[derive(Debug)]
 pub(super) struct UserLookup {
     redis: config::Redis,
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What one tier holds.
+/// The holdings of one tier.
 #[derive(Debug, Default)]
 struct Holding {
     tier: &'static str,
@@ -72,7 +72,7 @@ impl UserLookup {
 }
 
 impl Assembled {
-    /// What the page shows of the user; none where it may not.
+    /// The view of the user for the page; none where it is not allowed.
     pub(super) async fn look_up_user(&self, user: UserId) -> Option<Value> {
         let lookup = self.lookup.as_ref()?;
         let _turn = lookup.turn.lock().await;
@@ -219,7 +219,7 @@ fn name_of(catalogue: &Catalogue, asset: AssetId) -> String {
     known.map_or_else(|| asset.to_string(), |(name, _)| name)
 }
 
-/// What differs between the ledger and the tiers, in sentences.
+/// Differences between the ledger and the tiers, in sentences.
 fn findings(
     ledger: &Holding,
     tiers: &[&Holding],

@@ -19,7 +19,7 @@ use crate::domain::{AssetId, PostedBalance, Receipt, Seq, UserId};
 /// Transactions that are remembered.
 pub const REMEMBERED_MAX: usize = 16_384;
 
-/// What became visible lately.
+/// Transactions that became visible lately.
 #[derive(Default)]
 pub struct Isolation {
     recent: Mutex<Recent>,

@@ -1,4 +1,4 @@
-//! What is remembered of changes, and whether that is all of them, as gauges and a counter.
+//! The size of the change log, and whether it is complete, as gauges and a counter.
 
 use metrics::{Counter, Gauge, Label};
 

@@ -1,4 +1,4 @@
-//! What the listeners answered: requests by route and status, and how long each answer took to make.
+//! Answers of the listeners: requests by route and status, and how long each answer took to make.
 //!
 //! **Invariants.** A hit in memory on the fast path costs nothing here: it is counted once, by [`Meters::memory_hit`], and the
 //! request counter, the request histogram, the read histogram and the tier histogram all show that one record.

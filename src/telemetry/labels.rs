@@ -48,11 +48,11 @@ label! {
 }
 
 label! {
-    /// What is remembered of users.
+    /// The kinds of knowledge of users.
     Remembered {
-        /// What notifications said.
+        /// Changes that notifications announced.
         Changes = "changes",
-        /// What reads were shown.
+        /// Balances that reads were shown.
         Reads = "reads",
     }
 }
@@ -84,7 +84,7 @@ label! {
 }
 
 label! {
-    /// What became of a transaction or trade.
+    /// The result of a transaction or trade.
     Settled {
         /// It stands since now.
         Written = "written",
@@ -178,7 +178,7 @@ label! {
 }
 
 label! {
-    /// What became of a reload of the settings.
+    /// The result of a reload of the settings.
     Reloaded {
         /// All that differed is in force.
         Done = "done",

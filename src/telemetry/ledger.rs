@@ -16,7 +16,7 @@ use crate::domain::{AssetId, Catalogue};
 /// The label of an asset that is not in the catalogue.
 const OTHER: &str = "other";
 
-/// What was settled, how long it took, and how much it moved.
+/// Meters of settling: results, time, and amounts moved.
 pub(super) struct Ledger {
     transactions: Each<Settled, Count>,
     seconds: Seconds,

@@ -1,4 +1,4 @@
-//! Who assigns seqs.
+//! Checks of the writer: the side that assigns seqs.
 
 use super::Check;
 use crate::config::{LedgerWriter, SourceKind};

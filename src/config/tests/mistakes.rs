@@ -40,7 +40,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[symbols]]\nid = 1\nname = \"A_B\"\nbase = \"A\"\nquote = \"B\"",
         &["symbols[0].base", "symbols[0].quote"],
     ),
-    // Who assigns seqs.
+    // The writer, which assigns seqs.
     ("[ledger]\nwriter = \"both\"", &["ledger.writer"]),
     ("[ledger]\nwriter = \"external\"", &["ledger.writer"]),
     (

@@ -1,4 +1,4 @@
-//! What Redis refuses a consumer of the settlement stream: one finding for each duty, until that works again.
+//! Refusals of Redis to a consumer of the settlement stream: one finding for each duty, until that works again.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{diagnosis::Finding, tiers::redis::stream::Failure};
 
-/// What a consumer does with Redis, the most important first.
+/// The duties of a consumer at Redis, the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
     Follow,

@@ -1,4 +1,4 @@
-//! What this instance cannot know, and for how long.
+//! Doubts of this instance: changes that it may have missed, and until when.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -1,4 +1,4 @@
-//! What is known of one user.
+//! The knowledge of one user's changes.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 /// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
 const REREAD_MAX: usize = 64;
 
-/// What notifications said of one user. It ends by itself, however often the user is read: a forged seq must not stay, and a
+/// Announced changes of one user. They end by themselves, however often the user is read: a forged seq must not stay, and a
 /// user is to be read from the view again.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -107,7 +107,7 @@ impl Change {
     }
 }
 
-/// What is known of one user, changes and answers together.
+/// The knowledge of one user, changes and answers together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'a> {
     /// Floors by answers: remembered as long as the user is.
@@ -183,7 +183,7 @@ impl Known<'_> {
             .is_some_and(|reread| reread.last > reread.read)
     }
 
-    /// What of it still counts.
+    /// The part that still counts.
     pub(super) fn mark(&self, ttl: Duration, now: Instant) -> Mark {
         let floors = self.floors(ttl, now);
         let Some(change) = self.change else {

@@ -34,7 +34,7 @@ fn held(number: i64) -> Snapshot {
     Snapshot::new(vec![balance(number)])
 }
 
-/// What a load knows that began when there were so many notifications without a seq.
+/// The knowledge of a load that began after so many notifications without a seq.
 fn began(reread: u64) -> Knowledge {
     Knowledge {
         generation: 1,

@@ -25,7 +25,7 @@ pub struct Refusal {
     pub request_id: Option<HeaderValue>,
 }
 
-/// What is wrong with a request.
+/// The reasons to refuse a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It is not HTTP/1 as it must be.
@@ -60,7 +60,7 @@ pub struct HandOff {
     pub expects_continue: bool,
 }
 
-/// What a connection needs next.
+/// The next need of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Nothing: the client has ended it, or was idle for too long.
@@ -75,7 +75,7 @@ pub enum Next {
     HandOff(HandOff),
 }
 
-/// What the bytes at the beginning of an input need.
+/// The next step for the bytes at the beginning of an input.
 pub(super) enum Then {
     /// More bytes.
     More,

@@ -71,7 +71,7 @@ fn sample_trade(samples: &Samples<'_>, id: i64, writer: Writer) -> Value {
     trade
 }
 
-/// What such a transaction would come to in an empty ledger.
+/// The result of such a transaction in an empty ledger.
 fn receipt(transaction: &Transaction) -> Receipt {
     let overdrawn = Transaction {
         overdraft: true,

@@ -27,7 +27,7 @@ pub struct UserId(i64);
 )]
 pub struct Amount(String);
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(ToSchema)]
 pub struct SettledTransaction {
     /// Its id.
@@ -45,7 +45,7 @@ pub struct SettledTransaction {
     msg: Option<String>,
 }
 
-/// What became of a trade.
+/// The result of a trade.
 #[derive(ToSchema)]
 pub struct SettledTrade {
     /// Its id.
@@ -63,7 +63,7 @@ pub struct SettledTrade {
     msg: Option<String>,
 }
 
-/// What became of it.
+/// The result.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum SettleResult {
@@ -96,7 +96,7 @@ pub struct StoredTransaction {
     /// As they were sent, in an order of their own.
     #[schema(value_type = Vec<ChangeWire>)]
     entries: Vec<ChangeWire>,
-    /// What happened.
+    /// The event type.
     event_type: String,
     /// When: milliseconds since 1970.
     created_at: i64,
@@ -116,9 +116,9 @@ pub struct StoredTrade {
     trade_id: i64,
     /// A name of the catalogue.
     symbol: String,
-    /// Who got base and paid quote.
+    /// The buyer, who got base and paid quote.
     buyer_user_id: UserId,
-    /// Who got quote and paid base.
+    /// The seller, who got quote and paid base.
     seller_user_id: UserId,
     /// Raw quote units for one whole base unit.
     price: i64,
@@ -178,7 +178,7 @@ pub enum Unit {
 /// All balances of one user of many.
 #[derive(ToSchema)]
 pub struct BalancesOf {
-    /// Whose.
+    /// The user.
     user_id: UserId,
     /// By asset id.
     balances: Vec<Balance>,

@@ -29,12 +29,12 @@ fn with(text: &str, fields: &str) -> String {
     text.replacen("host: x\r\n", &format!("host: x\r\n{fields}"), 1)
 }
 
-/// What is sent, the statuses of its answers, and how many changes take effect.
+/// The bytes that are sent, the statuses of the answers, and how many changes take effect.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(String, Vec<u16>, usize)> {
     let both = |fields: &str| with(&entry(), fields);
     vec![
-        // What follows the last request of a connection does not touch its answer.
+        // Bytes behind the last request of a connection do not touch its answer.
         (format!("{}\r\n", old(GET)), vec![200], 0),
         (
             format!("{}\r\n", post("connection: close\r\n")),

@@ -6,7 +6,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(2);
 
-/// What a load or a reader knows that begins now.
+/// The knowledge of a load or a reader that begins now.
 fn start() -> Start {
     Start {
         at: Instant::now(),

@@ -1,4 +1,4 @@
-//! What redb reads and writes through: the file itself, or the file with changes that stay in memory.
+//! The storage below redb: the file itself, or the file with changes that stay in memory.
 //!
 //! **Invariants.** A backend that was retired touches the file no more, whatever its database still does: the next one has it
 //! alone. Over an [`Overlay`] nothing is written to the file.
@@ -233,7 +233,7 @@ mod tests {
         expected.resize(5 * BLOCK, 0);
         expected[BLOCK - 2..BLOCK + 2].fill(7);
         assert!(out == expected);
-        // What was cut off comes back as zeros.
+        // A part that was cut off comes back as zeros.
         overlay.set_len(2 * BLOCK_BYTES).unwrap();
         overlay.set_len(3 * BLOCK_BYTES).unwrap();
         let mut last = [9; 8];

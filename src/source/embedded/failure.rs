@@ -30,7 +30,7 @@ pub enum Failure {
     Truncated,
     /// Another file, or none, is where the open one was.
     Replaced,
-    /// What the system, or redb, says.
+    /// The words of the system or of redb.
     Other(String),
 }
 
@@ -69,7 +69,7 @@ impl Failure {
         Finding::new(Part::Source, self.code(), at).with(self.to_string())
     }
 
-    /// What to do about it while the service runs.
+    /// The cure while the service runs.
     #[must_use]
     pub fn remedy(&self) -> String {
         self.finding(Path::new("")).remedy()
@@ -135,9 +135,9 @@ pub struct OpenError {
     pub kind: OpenErrorKind,
     /// `embedded.path`, or the file that was named.
     pub path: PathBuf,
-    /// What was found.
+    /// The finding.
     pub said: String,
-    /// What to do.
+    /// The cure.
     pub remedy: String,
 }
 
@@ -231,7 +231,7 @@ impl OpenError {
         )
     }
 
-    /// What redb says of a file that could be read; `failure` is what the disk did.
+    /// Judges redb's complaint about a file that could be read; `failure` is what the disk did.
     pub(super) fn of(path: &Path, error: &redb::Error, failure: Option<Failure>) -> Self {
         use redb::Error as E;
         match (failure, error) {

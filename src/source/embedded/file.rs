@@ -200,7 +200,7 @@ impl LedgerFile {
             .map_err(|error| self.failed(Failure::of(&error), error))
     }
 
-    /// What failed last, since this was asked before.
+    /// Takes the last failure since the call before.
     pub(super) fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().take()
     }

@@ -42,7 +42,7 @@ impl fmt::Debug for Look {
 /// The newest rows of one (user, asset) in both tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
-    /// Whose.
+    /// The user.
     pub user: UserId,
     /// Of which asset.
     pub asset: AssetId,

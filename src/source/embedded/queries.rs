@@ -1,4 +1,4 @@
-//! What the tools ask of a ledger, all of it from one read transaction. Everything here blocks.
+//! The questions of the tools to a ledger, all from one read transaction. Everything here blocks.
 //!
 //! **Limits.** One call reads one user, or one step of [`Queries::pairs`].
 

@@ -1,4 +1,4 @@
-//! What a request asks of the file's writer, and what it hears.
+//! Requests to the file's writer, and their answers.
 
 use crate::{
     domain::{Entry, Outcome, Transaction},

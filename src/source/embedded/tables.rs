@@ -222,7 +222,7 @@ impl Tables {
         }))
     }
 
-    /// What stands under the id of a transaction or a trade.
+    /// The record under the id of a transaction or a trade.
     pub(super) fn transaction(
         &self,
         reference: Reference,

@@ -73,7 +73,7 @@ impl Stored {
         }
     }
 
-    /// What it says.
+    /// The content.
     pub(super) fn read(self) -> Result<StoredTransaction, Error> {
         let balances = balances_from_text(&self.balances);
         Ok(StoredTransaction {
@@ -87,7 +87,7 @@ impl Stored {
     }
 }
 
-/// What stands under this id.
+/// The record under this id.
 pub(super) fn find(
     transaction: &ReadTransaction,
     reference: Reference,
@@ -102,7 +102,7 @@ pub(super) fn find(
         .map(|row| Stored::of(row.value())))
 }
 
-/// What a request of transactions did.
+/// The effect of a request of transactions.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     pub(super) outcomes: Vec<Outcome>,

@@ -20,7 +20,7 @@ use rustls::{
 use super::connect::BadSetting;
 use crate::config;
 
-/// What was read last. Shared by all connections.
+/// The certificates that were read last. Shared by all connections.
 #[derive(Debug)]
 pub(super) struct Certificates(ArcSwap<Read>);
 

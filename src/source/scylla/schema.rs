@@ -29,7 +29,7 @@ pub use sample::Sample;
 
 const DDL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a file makes, its name, its text. The view is made last, so that all tables stand where views are switched off.
+/// The object that a file makes, its name, its text. The view is made last, so that all tables stand where views are switched off.
 const FILES: [(&str, &str, &str); 5] = [
     (
         LEDGER,

@@ -16,7 +16,7 @@ use crate::{
     source::{Cost, Error},
 };
 
-/// What [`load`] asks for.
+/// The statement of [`load`].
 pub(super) const SELECT: &str = "SELECT asset_id, version, avail, frozen, updated_at, \
      WRITETIME(version), WRITETIME(avail), WRITETIME(frozen), WRITETIME(updated_at) \
      FROM {ks}.user_balances WHERE user_id = ?";

@@ -148,7 +148,7 @@ fn independent(all: Vec<Indexed<'_>>) -> (Vec<Indexed<'_>>, Vec<Indexed<'_>>) {
     })
 }
 
-/// What stands under a trade's id.
+/// The record under a trade's id.
 pub(super) async fn find(
     live: &Live,
     keyspace: &Keyspace,

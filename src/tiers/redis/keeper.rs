@@ -150,7 +150,7 @@ impl Link {
         finding.with(format!("{} ms", waited.as_millis()))
     }
 
-    /// Who is there, since when, and whose balances it holds.
+    /// Identifies the server: run id, epoch with its birth, and the source of its balances.
     async fn check_in(&self, conn: &Conn, identity: &str) -> Result<Findings, Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let asked = Instant::now();

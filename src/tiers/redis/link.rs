@@ -77,7 +77,7 @@ pub struct Link {
     /// Wakes what waits for the writer's connection: it was replaced, or the session ended.
     pub(super) mended: Notify,
     pub(super) trouble: Mutex<Option<Finding>>,
-    /// What keeps settlements from succeeding while the session is open, as the keeper tried it last.
+    /// The finding that keeps settlements from succeeding while the session is open, as the keeper tried it last.
     pub(super) unsettled: Mutex<Option<Finding>>,
     refusal: Mutex<Option<(Instant, Finding)>>,
     pub(super) refused: AtomicBool,
@@ -157,7 +157,7 @@ impl Link {
         self.trouble.lock().clone()
     }
 
-    /// What keeps settlements from succeeding though there is a session: as the keeper tried it, or as a command was answered in
+    /// The finding that keeps settlements from succeeding though there is a session: as the keeper tried it, or as a command was answered in
     /// the last seconds.
     #[must_use]
     pub fn unsettled(&self) -> Option<Finding> {
@@ -307,7 +307,7 @@ impl Link {
 
     /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
     ///
-    /// What is applied counts only if the server was still a master afterwards: a replica that takes writes loses them.
+    /// An application counts only if the server was still a master afterwards: a replica that takes writes loses them.
     ///
     /// # Errors
     /// As [`Link::ask`].

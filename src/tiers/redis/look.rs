@@ -49,13 +49,13 @@ pub enum Trouble {
     /// A question that cannot be asked of such a Redis.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// What Redis or the way to it answered instead.
+    /// The error that Redis or the way to it gave instead.
     #[error("{}", .0.cause())]
     Found(Finding),
 }
 
 impl Trouble {
-    /// What to do.
+    /// The cure.
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
@@ -216,7 +216,7 @@ impl Look {
         self.within(self.conn.servers()).await
     }
 
-    /// What works and could hurt, of a master.
+    /// Advice about a master: settings that work and could hurt.
     pub async fn advice(&self, server: &Server) -> Vec<Finding> {
         let fsync = self.setting("appendfsync").await;
         advice::of(
@@ -229,7 +229,7 @@ impl Look {
     /// Tries every command of a settlement without changing anything.
     ///
     /// # Errors
-    /// What does not work.
+    /// Faults.
     pub async fn try_settling(&self) -> Result<(), Finding> {
         let tried = trial::try_settling(&self.conn, &self.keys, self.mode, &self.address);
         match timeout(PATIENCE, tried).await {

@@ -1,4 +1,4 @@
-//! What a server says of itself: the lines of `INFO` that matter here, and whether its data went on since another look.
+//! A server's own description: the lines of `INFO` that matter here, and whether its data went on since another look.
 
 /// The replication id of a server that never was a replica.
 const NEVER: &str = "0000000000000000000000000000000000000000";

@@ -63,7 +63,7 @@ pub enum News {
     },
     /// The user's snapshot is dropped; with `floors` these are forgotten too.
     Dropped {
-        /// Whose.
+        /// The user.
         user: UserId,
         /// Floors too.
         floors: bool,

@@ -44,7 +44,7 @@ impl Link {
 /// no user has, and a type that is not right are refused after everything else was checked.)
 ///
 /// # Errors
-/// What does not work.
+/// Faults.
 pub(super) async fn try_settling(
     conn: &Conn,
     keys: &Keys,

@@ -33,7 +33,7 @@ pub enum Relation {
 /// A partition: a user, and in the ledger one of the user's assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
-    /// Whose.
+    /// The user.
     pub user: UserId,
     /// Of which asset; none in relations whose partition is the user.
     pub asset: Option<AssetId>,

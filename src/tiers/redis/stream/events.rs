@@ -66,7 +66,7 @@ impl From<RawEntry> for Event {
 }
 
 impl Redis {
-    /// What a failed command on this stream means.
+    /// Judges a failed command on this stream.
     #[must_use]
     pub fn stream_failure(&self, error: &RedisError, stream: &str) -> Failure {
         let finding = self.link.finding_of(error).of(Part::Stream);
