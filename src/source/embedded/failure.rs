@@ -200,8 +200,8 @@ impl OpenError {
     }
 
     pub(super) fn foreign(path: &Path, said: impl fmt::Display) -> Self {
-        let remedy = "name another file in embedded.path, restore a backup (balance-cache ledger restore), or remove it to begin \
-                      with a new ledger";
+        let remedy = "name another file in embedded.path, or restore a backup (balance-cache ledger restore; if this file is one, it \
+                      is what that takes); move the file away only to begin with a new ledger";
         Self::new(
             OpenErrorKind::Foreign,
             path,

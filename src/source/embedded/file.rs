@@ -186,11 +186,13 @@ impl LedgerFile {
     }
 
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        // Held over both steps, so that no look between them finds the file cut off.
+        let mut hashes = self.hashes.write();
         self.injected()
             .and_then(|()| self.file.set_len(len))
             .map_err(|error| self.failed(Failure::of(&error), error))?;
-        let blocks = usize::try_from(len.div_ceil(BLOCK_BYTES)).unwrap_or(usize::MAX);
-        self.hashes.write().truncate(blocks);
+        let blocks = usize::try_from(len.div_euclid(BLOCK_BYTES)).unwrap_or(usize::MAX);
+        hashes.truncate(blocks);
         Ok(())
     }
 
@@ -203,6 +205,14 @@ impl LedgerFile {
     /// Takes the last failure since the call before.
     pub(super) fn take_failure(&self) -> Option<Failure> {
         self.failure.lock().take()
+    }
+
+    /// Whether another program has cut the file off: it is shorter than the whole blocks that are known of it.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let hashes = self.hashes.read();
+        let blocks = u64::try_from(hashes.len()).unwrap_or(0);
+        self.len()
+            .is_ok_and(|len| len < blocks.saturating_mul(BLOCK_BYTES))
     }
 
     /// Whether the open file is the one at its path.
@@ -370,7 +380,9 @@ mod tests {
         assert_eq!(file.take_failure(), Some(Failure::Damaged { offset }));
         file.write(offset, &block(3)).unwrap();
         file.read(offset, &mut block(0)).unwrap();
+        assert!(!file.is_cut_off());
         other.set_len(BLOCK_BYTES).unwrap();
+        assert!(file.is_cut_off());
         file.read(offset, &mut block(0)).unwrap_err();
         assert_eq!(file.take_failure(), Some(Failure::Truncated));
     }

@@ -163,6 +163,11 @@ impl Keeper {
             self.note(Failure::Replaced);
             return Err(self.unavailable("it is not in its place"));
         }
+        if self.file.is_cut_off() {
+            self.count_failure();
+            self.note(Failure::Truncated);
+            return Err(self.unavailable("its end is missing"));
+        }
         match session.tables.write(requests, before_commit) {
             Ok(answers) => {
                 self.writes_work();
@@ -179,6 +184,10 @@ impl Keeper {
 
     /// Looks whether the disk works again after a failure: to be called once in a while.
     pub(super) fn look_again(&self) {
+        if self.file.is_cut_off() {
+            self.note(Failure::Truncated);
+            return;
+        }
         let replaced = *self.failing.lock() == Some(Failure::Replaced);
         match (self.file.is_in_place(), replaced) {
             (false, _) => self.note(Failure::Replaced),

@@ -56,6 +56,25 @@ async fn writes_go_on_when_a_full_disk_has_space_again_and_reads_never_stop() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_is_cut_off_while_it_is_open_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(&folder);
+    ledger.write(&[entry(1, 1, 1, 10)]).await.unwrap();
+    ledger.keeper.look_again();
+    assert_eq!(ledger.write_health().failing, None);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(path(&folder))
+        .unwrap();
+    file.set_len(8_192).unwrap();
+    ledger.keeper.look_again();
+    let health = ledger.write_health();
+    assert_eq!(health.failing, Some(Failure::Truncated), "without a write");
+    let error = ledger.write(&[entry(1, 1, 2, 20)]).await.unwrap_err();
+    assert!(error.to_string().contains("its end is missing"), "{error}");
+}
+
+#[tokio::test]
 async fn a_page_that_is_damaged_while_the_ledger_is_open_is_an_error_and_never_a_balance() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
