@@ -182,7 +182,8 @@ impl Assembled {
         let writes = self.ledger_finding();
         match self.source.readiness() {
             Readiness::Ready if writes.is_some() => {
-                let why = writes.map(|failure| format!("{failure}; {}", failure.remedy()));
+                let why =
+                    writes.map(|finding| format!("{}; {}", finding.cause(), finding.remedy()));
                 part(
                     "Source",
                     PartState::Bad,

@@ -93,6 +93,7 @@ function keep(data) {
 // What a reason means for those who ask, and where the runbook says more. The service's own sentence stands below.
 const MEANING = [
   ["redis", "Redis cannot be used as it should: reads go on from the ledger, settlements may be refused.", "balancecacheredisdown"],
+  ["source: the ledger", "The ledger cannot be written: changes are refused (503, to be sent again). Reads go on.", "balancecacheledgerdisk"],
   ["source", "The source of balances does not answer: what memory and Redis hold is still served, all else is 503.", "balancecachesourcefailing"],
   ["ledger", "The ledger has trouble: reads go on, what is written may be refused.", "balancecacheledgerwritesfailing"],
   ["settlements", "Settlements are refused for now (503, to be sent again): balances stay as they are. Reads go on.", "balancecachenotificationsfailing"],
