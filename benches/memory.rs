@@ -26,11 +26,11 @@ use std::{
 };
 
 use balance_cache::{
+    cache::memory::{Kept, Memory},
     domain::{Catalogue, Snapshot, UnixMillis, UserId},
-    floor::Marks,
+    protocol::Marks,
     render::Held,
     telemetry::Meters,
-    tiers::memory::{Kept, Memory},
 };
 use tokio::time::Instant;
 use users::{NOW, snapshot, user};

@@ -17,8 +17,8 @@ use std::{
 };
 
 use balance_cache::{
+    cache_status::{Outcome, Tier},
     telemetry::{Meters, Op, slowest::Slow},
-    trail::{Outcome, Tier},
 };
 
 const ROUNDS: u32 = 3_000_000;

@@ -35,17 +35,17 @@ use std::{
 };
 
 use balance_cache::{
+    cache::memory::Memory,
+    cache_status::Tier,
     config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
     domain::{Asset, Catalogue, UserId},
-    floor::{Freshness, Marks},
-    read::{Ask, Parts, Reader},
-    source::{
+    ledger::{
         Readiness, Source,
         scylla::{Scylla, schema},
     },
+    protocol::{Freshness, Marks},
+    read::{Ask, Parts, Reader},
     telemetry::Meters,
-    tiers::memory::Memory,
-    trail::Tier,
 };
 use criterion::{BenchmarkId, Criterion};
 use futures::{StreamExt, TryStreamExt, stream};

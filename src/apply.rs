@@ -18,16 +18,16 @@ use tokio::time::Instant;
 
 use crate::{
     audit::Sampler,
-    clock,
-    domain::{BalanceChange, Entry, Notification, Receipt, UnixMillis, UserId},
-    floor::Marks,
-    source::{self, Commit, Source, Written},
-    telemetry::{self, Fault, Meters, Op, Via},
-    tiers::{
+    cache::{
         memory::Memory,
         redis::{Redis, stream::News},
     },
-    trail::Tier,
+    cache_status::Tier,
+    clock,
+    domain::{BalanceChange, Entry, Notification, Receipt, UnixMillis, UserId},
+    ledger::{self, Commit, Source, Written},
+    protocol::Marks,
+    telemetry::{self, Fault, Meters, Op, Via},
 };
 
 /// Why a notification was not acknowledged.
@@ -52,7 +52,7 @@ pub enum WriteError {
     },
     /// The source failed.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(#[from] ledger::Error),
     /// The rows stand, but did not take effect here.
     #[error(transparent)]
     Apply(#[from] Error),
@@ -236,11 +236,11 @@ impl Applier {
                 self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
                 written
             }
-            Ok(Err(source::WriteError::Conflict { index })) => {
+            Ok(Err(ledger::WriteError::Conflict { index })) => {
                 return Err(WriteError::Conflict { index });
             }
-            Ok(Err(source::WriteError::Source(error))) => return Err(self.write_failed(error)),
-            Err(_) => return Err(self.write_failed(source::Error::Timeout)),
+            Ok(Err(ledger::WriteError::Source(error))) => return Err(self.write_failed(error)),
+            Err(_) => return Err(self.write_failed(ledger::Error::Timeout)),
         };
         let notifications: Vec<_> = entries.iter().map(Notification::from).collect();
         self.apply(&notifications, Via::Ledger, deadline).await?;
@@ -281,11 +281,11 @@ impl Applier {
     }
 
     /// Counts a write that the source did not take.
-    fn write_failed(&self, error: source::Error) -> WriteError {
+    fn write_failed(&self, error: ledger::Error) -> WriteError {
         let fault = match error {
-            source::Error::Timeout => Fault::Timeout,
-            source::Error::Corrupt(_) => Fault::Corrupt,
-            source::Error::Unavailable(_) => Fault::Error,
+            ledger::Error::Timeout => Fault::Timeout,
+            ledger::Error::Corrupt(_) => Fault::Corrupt,
+            ledger::Error::Unavailable(_) => Fault::Error,
         };
         self.meters.tier_failure(Tier::Source, Op::Apply, fault);
         WriteError::Source(error)

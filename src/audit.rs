@@ -32,12 +32,12 @@
 //! **Limits.** `audit.samples_per_second` answers are noted, `audit.pending_max` are remembered, `audit.reads_per_second`
 //! statements are sent, one at a time. A check that would come more than [`LATE_MAX`] late is left out.
 
-mod agenda;
 mod auditor;
-mod follow;
+mod report;
 mod sampler;
-mod story;
-mod verdict;
+mod schedule;
+mod staleness;
+mod view_lag;
 
 #[cfg(test)]
 mod tests;

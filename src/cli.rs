@@ -6,7 +6,6 @@
 //! `arguments`, hyper's client in `client`, indicatif in `progress`.
 
 mod arguments;
-mod asked;
 mod client;
 mod doctor;
 mod get;
@@ -16,6 +15,7 @@ mod output;
 mod progress;
 mod schema;
 mod serve;
+mod service_view;
 mod signals;
 mod trace;
 mod users;

@@ -18,17 +18,15 @@
 mod answer;
 pub mod auth;
 mod backend;
+mod balance_read;
 mod body;
 mod chunked;
 mod connection;
 pub mod cross_origin;
 mod docs;
-mod elements;
-mod ending;
+mod element_budget;
 mod failure;
-mod forms;
-pub mod front;
-pub mod head;
+pub mod fast_path;
 mod hosts;
 mod json;
 mod ledger;
@@ -36,12 +34,14 @@ pub mod listener;
 pub mod openapi;
 mod query;
 mod request_body;
+pub mod request_head;
 mod request_id;
 mod response;
+mod results;
 mod routes;
-mod short;
+mod shutdown;
 mod socket;
-mod waits;
+mod timeouts;
 
 #[cfg(test)]
 mod tests;
@@ -63,10 +63,10 @@ use self::{
     answer::Shown,
     auth::Auth,
     body::Bodies,
-    elements::Elements,
-    front::{Reason, Refusal, Said, Says},
-    head::Head,
+    element_budget::Elements,
+    fast_path::{Reason, Refusal, Said, Says},
     query::Question,
+    request_head::Head,
 };
 pub use self::{
     backend::Backend,

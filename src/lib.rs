@@ -11,19 +11,17 @@
 
 pub mod domain;
 
+pub mod cache_status;
 pub mod clock;
 pub mod config;
 pub mod diagnosis;
 pub mod telemetry;
-pub mod trail;
 
+pub mod cache;
 pub mod protocol;
-
-pub mod floor;
 pub mod render;
-pub mod tiers;
 
-pub mod source;
+pub mod ledger;
 
 pub mod audit;
 

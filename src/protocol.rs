@@ -6,8 +6,14 @@
 //! **Invariants.** Each rule is one statement of the form `if fact { return Err(Reason) }`: `tests/rules_removed.rs` takes each
 //! of them out and expects the tests of the file to fail.
 
+mod changes;
+mod freshness;
+
 #[expect(
     clippy::struct_excessive_bools,
     reason = "facts are yes or no, and each has its name"
 )]
 pub mod rules;
+
+pub use changes::{Knowledge, Mark, Marks, Use, Uses};
+pub use freshness::Freshness;

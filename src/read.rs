@@ -11,22 +11,22 @@
 //! that follows how long they take ([`turns`]), up to `limits.source_loads`; one user has few of them ([`doors`], [`own`]). A batch
 //! loads [`batch::LOADS`] users at a time.
 
+mod adaptive_limit;
+mod admission;
 mod batch;
-mod count;
-mod doors;
-mod exact;
-mod flight;
-mod gathered;
-mod held;
-mod limit;
 mod load;
-mod lookup;
-mod own;
-mod spent;
+mod memory_hit;
+mod min_seq;
+mod per_user;
+mod permit_queue;
+mod record;
+mod redis_batcher;
+mod redis_hit;
+mod single_flight;
 mod stale;
 #[cfg(test)]
 mod tests;
-mod turns;
+mod timings;
 mod whole_batch;
 
 use std::{sync::Arc, time::Duration};
@@ -41,19 +41,19 @@ use tracing::Instrument;
 pub use crate::render::Held;
 use crate::{
     audit::Sampler,
+    cache::{memory::Memory, redis::Redis},
+    cache_status::{Forward, Trail},
     config::Settings,
     domain::{Catalogue, Floors, UserId},
-    floor::{Freshness, Marks},
-    source::{self, Source},
+    ledger::{self, Source},
+    protocol::{Freshness, Marks},
     telemetry::{Meters, traces},
-    tiers::{memory::Memory, redis::Redis},
-    trail::{Forward, Trail},
 };
-use doors::Doors;
-use flight::{Flight, Flights, Landed, Role, Start};
-use gathered::Gathered;
-use spent::{Slow, Spent, Ways};
-use turns::Kind;
+use admission::Doors;
+use permit_queue::Kind;
+use redis_batcher::Gathered;
+use single_flight::{Flight, Flights, Landed, Role, Start};
+use timings::{Slow, Spent, Ways};
 
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
@@ -92,7 +92,7 @@ pub struct Answer<B: AsRef<[u8]> = Bytes> {
 pub enum Error {
     /// The source cannot answer, and nothing that may be shown is held.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(#[from] ledger::Error),
     /// `min_seq` was not reached in time.
     #[error("min_seq was not reached in time")]
     NotReached,

@@ -3,12 +3,12 @@
 //! **Invariants.** Equal balances give equal bytes and equal tags on every instance: nothing of the time of the load
 //! goes in. An asset that the catalogue does not know is shown raw, never dropped.
 
-mod held;
-mod piece;
+mod response;
+mod shared_bytes;
 
 use sha2::{Digest, Sha256};
 
-pub use held::Held;
+pub use response::Held;
 
 use crate::domain::{Balance, CatalogueTable, Snapshot};
 

@@ -32,8 +32,8 @@ use crate::{
         auth::Auth,
         listener::{Limits, Listening},
     },
+    ledger::{embedded::Origin, scylla::Scylla},
     ops::{self, openapi::Documents},
-    source::{embedded::Origin, scylla::Scylla},
     telemetry::{log::FilterHandle, traces},
 };
 

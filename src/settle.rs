@@ -20,7 +20,7 @@ use self::recovery::Unfinished;
 use crate::{
     apply::{self, Applier},
     domain::{AssetId, Notification, Outcome, Reference, StoredTransaction, Transaction},
-    source::{self, Source},
+    ledger::{self, Source},
     telemetry::{Meters, Settled},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub enum Error {
     /// The source failed; some of them may stand.
     #[error(transparent)]
-    Source(#[from] source::Error),
+    Source(#[from] ledger::Error),
     /// They stand, and did not take effect everywhere.
     #[error(transparent)]
     Apply(#[from] apply::Error),
@@ -98,7 +98,7 @@ impl Settler {
         deadline: Instant,
     ) -> Result<Vec<Outcome>, Error> {
         let written = timeout_at(deadline, self.source.settle(transactions)).await;
-        let outcomes = written.unwrap_or(Err(source::Error::Timeout))?;
+        let outcomes = written.unwrap_or(Err(ledger::Error::Timeout))?;
         fail::fail_point!("ledger-written");
         for (transaction, outcome) in transactions.iter().zip(&outcomes) {
             self.count(transaction, outcome);
@@ -133,9 +133,9 @@ impl Settler {
         &self,
         reference: Reference,
         deadline: Instant,
-    ) -> Result<Option<StoredTransaction>, source::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::Error> {
         let found = timeout_at(deadline, self.source.transaction(reference)).await;
-        found.unwrap_or(Err(source::Error::Timeout))
+        found.unwrap_or(Err(ledger::Error::Timeout))
     }
 }
 

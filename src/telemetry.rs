@@ -5,21 +5,21 @@
 
 mod audit;
 mod change_log;
-pub mod families;
 mod health;
 mod histogram;
 mod http;
 mod labels;
 mod ledger;
 mod ledger_disk;
+mod load_size;
 pub mod log;
+mod meters;
+pub mod prometheus_histograms;
+mod rate_limited_log;
 pub mod recent;
-mod register;
 mod reloads;
-mod sizes;
 pub mod slowest;
-mod sparing;
-pub mod totals;
+pub mod snapshot_counters;
 pub mod traces;
 
 use std::{sync::Arc, time::Duration};
@@ -29,14 +29,14 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::{
-    families::Families,
+    meters::{Count, Each, gauge_value},
+    prometheus_histograms::Families,
     recent::Recent,
-    register::{Count, Each, gauge_value},
     slowest::{Slow, Slowest},
 };
 use crate::{
+    cache_status::{Outcome, Tier},
     domain::{Catalogue, UnixMillis},
-    trail::{Outcome, Tier},
 };
 
 pub use histogram::{Counts, Seconds, Tally};
@@ -44,7 +44,7 @@ pub use labels::{
     Applied, Degraded, Evicted, Fault, HttpStatus, LedgerFault, Op, Refused, Reloaded, Remembered,
     Route, Settled, Via, Window,
 };
-pub use sparing::Sparing;
+pub use rate_limited_log::Sparing;
 
 /// All meters of one process.
 pub struct Meters {
@@ -70,7 +70,7 @@ pub struct Meters {
     refused_fills: Each<Refused, Count>,
     audits: audit::Audits,
     ledger: ledger::Ledger,
-    sizes: sizes::Sizes,
+    sizes: load_size::Sizes,
     slowest: Slowest,
     recent: Mutex<Recent>,
     health: health::Health,

@@ -8,10 +8,10 @@ mod users;
 use std::{sync::Arc, time::Duration};
 
 use balance_cache::{
+    cache::memory::{Kept, Memory},
     domain::{Catalogue, UnixMillis},
     render::Held,
     telemetry::Meters,
-    tiers::memory::{Kept, Memory},
 };
 use tokio::time::Instant;
 use users::{NOW, catalogue, snapshot, user};

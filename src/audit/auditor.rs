@@ -8,18 +8,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ASSETS_MAX, LATE_MAX, LOOKS_MAX,
-    agenda::{Agenda, Due},
-    follow::{FOLLOWS_MAX, Follow, NEWS_EVERY},
+    report::{self, Missed},
     sampler::{Inbox, Sample, Sampler, Seen},
-    story::{self, Missed},
-    verdict::{Verdict, judge},
+    schedule::{Agenda, Due},
+    staleness::{Verdict, judge},
+    view_lag::{FOLLOWS_MAX, Follow, NEWS_EVERY},
 };
 use crate::{
     clock,
     config::Audit,
     domain::{AssetId, Catalogue},
-    floor::Marks,
-    source::{Readiness, Source},
+    ledger::{Readiness, Source},
+    protocol::Marks,
     telemetry::{Meters, Sparing},
 };
 
@@ -179,7 +179,7 @@ impl Auditor {
                 due.told = true;
                 for missed in &missed {
                     if let Some(left_out) = self.log.line() {
-                        story::tell(&due.sample, missed, due.window, &self.parts.marks, left_out);
+                        report::tell(&due.sample, missed, due.window, &self.parts.marks, left_out);
                     }
                 }
             }

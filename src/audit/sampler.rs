@@ -11,9 +11,9 @@ use std::sync::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    cache_status::Tier,
     clock,
     domain::{AssetId, Seq, Snapshot, UnixMillis, UserId},
-    trail::Tier,
 };
 
 use super::ASSETS_MAX;

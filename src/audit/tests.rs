@@ -16,15 +16,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Auditor, Parts, Sample, Sampler};
 use crate::{
+    cache_status::Tier,
     clock,
     config::{self, Audit},
     domain::{
         Amount, Asset, AssetId, Balance, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId,
     },
-    floor::Marks,
-    source::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
+    ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
+    protocol::Marks,
     telemetry::Meters,
-    trail::Tier,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::{
     arguments::Get,
-    asked::{self, Balance, Told},
     client::Client,
     output::{BAD, Cell, FAINT, Table, complain, moment, painted, say, say_json, span},
     runtime,
+    service_view::{self, Balance, Told},
 };
 
 /// For programs.
@@ -31,7 +31,7 @@ pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
-    let asked = asked::balances(&client, what.user, what.asset.as_deref());
+    let asked = service_view::balances(&client, what.user, what.asset.as_deref());
     let told = runtime()?.block_on(asked)?;
     let balances = match &told.balances {
         Ok(balances) => balances,
@@ -89,6 +89,6 @@ fn page(what: &Get, client: &Client, told: &Told, balances: &[Balance]) -> Strin
         "user {} at {}\n{shown}\n{}{age} {way}",
         what.user,
         client.base(),
-        asked::in_words(&told.way)
+        service_view::in_words(&told.way)
     )
 }

@@ -20,11 +20,11 @@ use tokio::time::sleep;
 
 use super::{
     arguments::Settle,
-    asked::Envelope,
     client::Client,
     output::{Unable, complain, say, say_json},
     progress::Progress,
     runtime,
+    service_view::Envelope,
 };
 
 const PATH: &str = "/api/v1/ledger/trades";

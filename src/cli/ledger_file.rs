@@ -16,9 +16,9 @@ use std::{
 use anyhow::{Context, Result};
 use balance_cache::{
     config::{Settings, SourceKind},
-    source::embedded::{
+    ledger::embedded::{
         OpenError, OpenErrorKind, backup,
-        look::{Checked, Look, check},
+        inspect::{Checked, Look, check},
     },
 };
 
@@ -138,7 +138,7 @@ pub(crate) fn check_here(path: &Path) -> Result<ExitCode> {
 fn back_up(ledger: &Path, to: &Path) -> Result<ExitCode> {
     let look = look(ledger)?;
     let failed =
-        |error: balance_cache::source::Error| anyhow::anyhow!("{}: {error}", ledger.display());
+        |error: balance_cache::ledger::Error| anyhow::anyhow!("{}: {error}", ledger.display());
     if to.as_os_str() == "-" {
         let mut out = BufWriter::new(io::stdout().lock());
         look.backup(&mut out).map_err(failed)?;

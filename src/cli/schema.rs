@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use balance_cache::{
+    cache::redis::inspect::Look,
     config::{Settings, SourceKind},
-    source::scylla::schema::{self, Error},
-    tiers::redis::look::Look,
+    ledger::scylla::schema::{self, Error},
 };
 
 use super::{

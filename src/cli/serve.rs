@@ -12,8 +12,8 @@ use std::{
 use anyhow::Result;
 use balance_cache::{
     config::{self, AuthMode, Errors, LogFormat, Settings, SourceKind},
+    ledger::embedded::Origin,
     service::{Reloader, Service},
-    source::embedded::Origin,
     telemetry::log,
 };
 use tokio::signal::unix::Signal;

@@ -11,26 +11,26 @@
 //! **Deliberately absent**: what memory holds of a user without reading it. The service says by its `Cache-Status` whether memory
 //! answered, and an ordinary read is what asks it.
 
+mod collect;
 mod findings;
-mod gather;
 mod page;
 
 use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
 use balance_cache::{
+    cache::redis::inspect::{Owner, UserKey},
     config::{ReadFrom, Settings},
     domain::{AssetId, Balance, Catalogue, UserId},
-    tiers::redis::look::{Owner, UserKey},
 };
 use serde::Serialize;
 
 use super::{
     arguments::Get,
-    asked::Told,
     client::Client,
     output::{Unable, say, say_json},
     runtime,
+    service_view::Told,
 };
 
 /// One balance as some part holds it, with amounts as people write them.
@@ -145,7 +145,7 @@ impl Seen {
     /// Asset, seq and what is left of its life in ms.
     fn floors(&self) -> impl Iterator<Item = (AssetId, i64, i64)> + '_ {
         let entry = self.entry.iter().filter_map(|(key, _)| match &key.held {
-            balance_cache::tiers::redis::look::Held::Entry(shown) => Some((shown, key.now)),
+            balance_cache::cache::redis::inspect::Held::Entry(shown) => Some((shown, key.now)),
             _ => None,
         });
         entry.flat_map(|(shown, now)| {
@@ -180,7 +180,7 @@ pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
         })?),
     };
     let client = (!what.no_service).then_some(client);
-    let seen = runtime()?.block_on(gather::gather(
+    let seen = runtime()?.block_on(collect::gather(
         settings,
         what.user,
         only,

@@ -7,9 +7,9 @@
 //!
 //! **Limits.** `--at-once` comparisons; [`SHOWN_MAX`] differences are shown, all are counted.
 
+mod compare;
 mod cql;
 mod file;
-mod tally;
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use anyhow::Result;
 use balance_cache::config::{Settings, SourceKind};
 use serde::Serialize;
 
-use self::tally::{Difference, Tally};
+use self::compare::{Difference, Tally};
 use super::{
     arguments::Verify,
     output::{BAD, GOOD, ODD, complain, painted, say, say_json},

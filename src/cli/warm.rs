@@ -6,9 +6,9 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use balance_cache::{
+    cache::redis::inspect::{Look, Trouble},
     config::Settings,
     domain::UserId,
-    tiers::redis::look::{Look, Trouble},
 };
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -16,11 +16,12 @@ use tokio::time::sleep;
 
 use super::{
     arguments::Warm,
-    asked::Envelope,
     client::Client,
     output::{Unable, complain, say, say_json},
     progress::Progress,
-    runtime, users,
+    runtime,
+    service_view::Envelope,
+    users,
 };
 
 const TRIES: u32 = 3;

@@ -4,7 +4,7 @@
 //! dated when it was asked for, and only if Redis was the same master with the same data after it. A break in the chain of entries, another epoch, or
 //! an epoch younger than `floor_ttl` puts the view out of use for `floor_ttl`. A short loss is replayed from the cursor.
 //!
-//! **Limits.** Pages of [`PAGE`](crate::tiers::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
+//! **Limits.** Pages of [`PAGE`](crate::cache::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::Applier,
-    clock,
-    diagnosis::{Finding, Part},
-    floor::{Freshness, Marks},
-    telemetry::{Meters, Sparing},
-    tiers::redis::{
+    cache::redis::{
         Redis, Session,
         stream::{Page, StreamId, Tap},
     },
+    clock,
+    diagnosis::{Finding, Part},
+    protocol::{Freshness, Marks},
+    telemetry::{Meters, Sparing},
 };
 
 /// How long to wait before another try to connect.

@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use self::refusals::{Duty, Refusals};
 use crate::{
     apply::{self, Applier},
-    diagnosis::{Code, Finding, Part},
-    domain::Notification,
-    telemetry::{Applied, Meters, Sparing, Via},
-    tiers::redis::{
+    cache::redis::{
         Redis,
         stream::{END, Event, Failure, Inlet, Tap},
     },
+    diagnosis::{Code, Finding, Part},
+    domain::Notification,
+    telemetry::{Applied, Meters, Sparing, Via},
 };
 
 /// How long one read waits for entries.

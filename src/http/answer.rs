@@ -16,10 +16,10 @@ use serde::Serialize;
 
 use super::{failure::Failure, query::Question};
 use crate::{
+    cache_status::Trail,
     domain::{Catalogue, UnixMillis, UserId},
     read::Answer,
     render::Held,
-    trail::Trail,
 };
 
 /// The type of every body here.

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::{
     apply::{self, Applied, Warmed},
+    cache_status::Forward,
     config::Writer,
     domain::{Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId},
+    ledger::{Error as SourceError, Written},
     read::{self, Answer, Ask},
     settle,
-    source::{Error as SourceError, Written},
     telemetry::{HttpStatus, Route, Via},
-    trail::Forward,
 };
 
 /// Reads and changes, as the routes ask for them. Implemented over read and apply; a fake in the tests.

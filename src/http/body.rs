@@ -5,7 +5,7 @@
 //!
 //! **Cancellation.** Dropped with the connection; the room it took is given back.
 //!
-//! **Limits.** Each wait for more is `wait` long; all of them together [`WAITS_MAX`] times that, and [`waits::transfer_time`] of
+//! **Limits.** Each wait for more is `wait` long; all of them together [`WAITS_MAX`] times that, and [`timeouts::transfer_time`] of
 //! what came. The request's deadline begins when its body is there: a long upload is not the server's work.
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{failure::Failure, waits};
+use super::{failure::Failure, timeouts};
 
 /// Bodies of the greatest length that are held at once, over all connections.
 const WHOLE_BODIES: usize = 32;
@@ -113,7 +113,7 @@ impl Bodies {
     fn end_of_wait(&self, begun: Instant, came: usize) -> Instant {
         let now = Instant::now();
         let whole = self.wait.saturating_mul(WAITS_MAX);
-        let whole = whole.saturating_add(waits::transfer_time(came));
+        let whole = whole.saturating_add(timeouts::transfer_time(came));
         let ends = [now.checked_add(self.wait), begun.checked_add(whole)];
         ends.into_iter().flatten().min().unwrap_or(now)
     }

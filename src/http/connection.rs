@@ -6,7 +6,7 @@
 //! **Cancellation.** A request's future is dropped when its connection breaks or is cut. A client that only ends its side gets its
 //! answer.
 //!
-//! **Limits.** An answer is taken within `header_timeout` and [`waits::transfer_time`], or the connection is reset. One answer is
+//! **Limits.** An answer is taken within `header_timeout` and [`timeouts::transfer_time`], or the connection is reset. One answer is
 //! held at a time. The end takes [`LINGER`] at most.
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Body,
-    ending::Ending,
-    front::{Front, HandOff, Next, Reason, Refusal},
-    head::{self, Parsed},
+    fast_path::{Front, HandOff, Next, Reason, Refusal},
     listener::Answers,
     request_body::{Incoming, Unread},
+    request_head::{self, Parsed},
     response::{self, Form, Sending},
+    shutdown::Ending,
     socket,
-    waits::{self, Waits},
+    timeouts::{self, Waits},
 };
 use crate::clock;
 
@@ -170,7 +170,7 @@ impl<S: Answers> Connection<S> {
     async fn send_bytes(&self, stream: &TcpStream, bytes: &[u8]) -> Option<()> {
         let patience = self
             .header_timeout
-            .saturating_add(waits::transfer_time(bytes.len()));
+            .saturating_add(timeouts::transfer_time(bytes.len()));
         timeout(patience, socket::send_all(stream, bytes))
             .await
             .ok()?
@@ -225,8 +225,8 @@ impl<S: Answers> Connection<S> {
 
 /// The head as the service takes it; none where a name or a value is not what HTTP allows.
 fn build_request(bytes: &[u8]) -> Option<Request<()>> {
-    let mut room = head::large_room();
-    let Parsed::Head(head) = head::parse(bytes, &mut room) else {
+    let mut room = request_head::large_room();
+    let Parsed::Head(head) = request_head::parse(bytes, &mut room) else {
         return None;
     };
     let version = if head.is_http_1_0 {

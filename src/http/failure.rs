@@ -16,7 +16,7 @@ use http::{
 use http_body_util::Full;
 use rand::seq::IndexedRandom;
 
-use crate::{apply, config::Scope, read, settle, source::Error as SourceError};
+use crate::{apply, config::Scope, ledger::Error as SourceError, read, settle};
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");

@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use super::front::{Reason, Refusal, Says};
-use super::{Body, connection::Connection, ending::Ending};
+pub use super::fast_path::{Reason, Refusal, Says};
+use super::{Body, connection::Connection, shutdown::Ending};
 use crate::telemetry::Sparing;
 
 /// Connections that wait to be accepted.

@@ -26,8 +26,8 @@ use utoipa::PartialSchema;
 
 use self::samples::Samples;
 use super::{
-    forms::{Invalidated, Settled, Warmed, Written},
     json::{BATCH_MAX, Invalidation, USERS_MAX, Users},
+    results::{Invalidated, Settled, Warmed, Written},
 };
 use crate::{
     config::Writer,

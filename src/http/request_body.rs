@@ -18,7 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::{chunked::Chunked, head::Framing, socket};
+use super::{chunked::Chunked, request_head::Framing, socket};
 
 /// Bytes of an unread body that are skipped if they are there.
 const DRAIN_NOW_MAX: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use http::{
     response::Parts,
 };
 
-use super::{front::CLOSE, short};
+use super::{balance_read, fast_path::CLOSE};
 use crate::domain::UnixMillis;
 
 /// The request's demands on its response.
@@ -88,7 +88,7 @@ pub fn write_head(
         }
         Some(_) | None => {}
     }
-    short::write_date(now, out);
+    balance_read::write_date(now, out);
     if bodiless || form.is_head {
         Sending::Nothing
     } else if chunked && !form.is_http_1_0 {

@@ -18,9 +18,9 @@ use super::{
     body::Whole,
     docs,
     failure::Failure,
-    forms::{Invalidated, Settled, Warmed, Written},
     json::{self, BATCH_MAX, USERS_MAX},
     ledger, query,
+    results::{Invalidated, Settled, Warmed, Written},
 };
 use crate::{config::Scope, telemetry::Via};
 
@@ -156,7 +156,7 @@ async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Reques
         .map_err(Failure::malformed)?;
     let _room = api.elements.changes(entries.len())?;
     let done = if entries.is_empty() {
-        crate::source::Written::default()
+        crate::ledger::Written::default()
     } else {
         api.timed(|deadline| api.backend.write_entries(entries, deadline))
             .await??

@@ -5,8 +5,8 @@ mod balance;
 mod bodies;
 mod failures;
 mod fake;
-mod front;
-mod ledger;
+mod fast_path;
+mod ledger_routes;
 mod openapi;
 mod origins;
 mod requests;
@@ -24,10 +24,10 @@ use self::fake::{Fake, Trouble, catalogue};
 use super::*;
 use crate::{
     apply,
+    cache_status::Detail,
     config::{self, AuthMode},
     domain::UnixMillis,
-    read, source,
-    trail::Detail,
+    ledger, read,
 };
 
 /// Now, for every test.
@@ -156,13 +156,13 @@ impl Asked {
             text.extend_from_slice(b"\r\n");
         }
         text.extend_from_slice(b"\r\n");
-        let mut room = head::room();
-        let head::Parsed::Head(head) = head::parse(&text, &mut room) else {
+        let mut room = request_head::room();
+        let request_head::Parsed::Head(head) = request_head::parse(&text, &mut room) else {
             return None;
         };
         let mut out = b"before".to_vec();
         let service = Arc::new(self.service.clone());
-        if head.framing != head::Framing::None || head.close {
+        if head.framing != request_head::Framing::None || head.close {
             return None;
         }
         match service.say(&head, Instant::now(), false, &mut out) {
@@ -218,5 +218,5 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
 }
 
 fn source_down(words: &str) -> read::Error {
-    read::Error::Source(source::Error::unavailable(words))
+    read::Error::Source(ledger::Error::unavailable(words))
 }

@@ -14,8 +14,11 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use super::{Answer, Ask, Error, Reader, answer_of, flight::Flight, spent::Spent, turns::Kind};
-use crate::{domain::UserId, telemetry::traces, tiers::redis::Lookup};
+use super::{
+    Answer, Ask, Error, Reader, answer_of, permit_queue::Kind, single_flight::Flight,
+    timings::Spent,
+};
+use crate::{cache::redis::Lookup, domain::UserId, telemetry::traces};
 
 /// Users that one batch loads at a time.
 pub(super) const LOADS: usize = 32;

@@ -14,23 +14,23 @@ use tokio::time::Instant;
 
 use super::{
     Error, Reader,
-    flight::{Landed, Start},
-    spent::Spent,
-    turns::Waiting,
+    permit_queue::Waiting,
+    single_flight::{Landed, Start},
+    timings::Spent,
 };
 use crate::{
-    clock,
-    domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
-    floor::Mark,
-    protocol::rules::{KeepFacts, ViewFacts, may_load_be_kept, may_view_be_trusted},
-    render::Held,
-    source::{self, Cost},
-    telemetry::{Fault, Op},
-    tiers::{
+    cache::{
         memory::Kept,
         redis::{Grant, Known, Lookup},
     },
-    trail::{Detail, Forward, Tier},
+    cache_status::{Detail, Forward, Tier},
+    clock,
+    domain::{AssetId, Floors, Snapshot, UnixMillis, UserId},
+    ledger::{self, Cost},
+    protocol::Mark,
+    protocol::rules::{KeepFacts, ViewFacts, may_load_be_kept, may_view_be_trusted},
+    render::Held,
+    telemetry::{Fault, Op},
 };
 
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
@@ -219,9 +219,9 @@ impl Reader {
         spent.add(&cost);
         let fault = match &loaded {
             Ok(_) => None,
-            Err(source::Error::Timeout) => Some(Fault::Timeout),
-            Err(source::Error::Corrupt(_)) => Some(Fault::Corrupt),
-            Err(source::Error::Unavailable(_)) => Some(Fault::Error),
+            Err(ledger::Error::Timeout) => Some(Fault::Timeout),
+            Err(ledger::Error::Corrupt(_)) => Some(Fault::Corrupt),
+            Err(ledger::Error::Unavailable(_)) => Some(Fault::Error),
         };
         // What failed otherwise says nothing of load: a source that is away refuses at once.
         if matches!(fault, None | Some(Fault::Timeout)) {
@@ -248,7 +248,7 @@ impl Reader {
         fresh: bool,
         cost: &Cost,
         named: &mut &'static str,
-    ) -> Result<Loaded, source::Error> {
+    ) -> Result<Loaded, ledger::Error> {
         *named = self.ways.alone;
         let mark = self.marks.of(user);
         let facts = ViewFacts {

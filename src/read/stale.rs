@@ -4,9 +4,9 @@
 
 use super::{Answer, Ask, Error, Reader};
 use crate::{
+    cache_status::{Detail, Forward, Trail},
     domain::UserId,
     protocol::rules::{StaleFacts, StaleRefusal, may_stale_answer_be_shown},
-    trail::{Detail, Forward, Trail},
 };
 
 impl Reader {

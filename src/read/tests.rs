@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
+    cache_status::Detail,
     config,
     domain::{Amount, Asset, AssetId, Balance, BalanceChange, Entry, Seq, Snapshot, UnixMillis},
-    source::{Cost, Readiness, Stood, WriteError, Written},
-    trail::Detail,
+    ledger::{Cost, Readiness, Stood, WriteError, Written},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -58,9 +58,9 @@ struct Told {
 }
 
 impl Told {
-    fn answer(&self, of: &Mutex<Snapshot>) -> Result<Snapshot, source::Error> {
+    fn answer(&self, of: &Mutex<Snapshot>) -> Result<Snapshot, ledger::Error> {
         if self.fails.load(Ordering::SeqCst) {
-            return Err(source::Error::unavailable("told to fail"));
+            return Err(ledger::Error::unavailable("told to fail"));
         }
         Ok(of.lock().clone())
     }
@@ -79,7 +79,7 @@ impl Source for Told {
         &'a self,
         user: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
         async move {
             self.views.fetch_add(1, Ordering::SeqCst);
             if self.stuck.lock().contains(&user) {
@@ -100,7 +100,7 @@ impl Source for Told {
         _: UserId,
         assets: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
         async move {
             self.ledgers.fetch_add(1, Ordering::SeqCst);
             let all = self.answer(&self.ledger)?;
@@ -116,7 +116,7 @@ impl Source for Told {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, source::Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::Error>> {
         async { Ok(None) }.boxed()
     }
 

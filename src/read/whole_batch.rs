@@ -9,10 +9,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, Reader, spent::Spent, turns::Kind};
+use super::{Answer, Ask, Error, Reader, permit_queue::Kind, timings::Spent};
 use crate::{
     domain::{AssetId, Seq, Snapshot, UserId},
-    source::isolation::lagging,
+    ledger::isolation::lagging,
 };
 
 impl Reader {

@@ -3,7 +3,7 @@
 use super::descriptors::{Connections, DEFAULT_CONNECTIONS, open_files};
 use crate::{
     config::{self, Advice, Settings},
-    source::embedded::Origin,
+    ledger::embedded::Origin,
 };
 
 /// Tells it.

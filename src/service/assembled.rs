@@ -13,23 +13,23 @@ use super::{
 use crate::{
     apply::{self, Applied, Applier, Warmed, WriteError},
     audit::{self, Auditor, Inbox, Sampler},
+    cache::{
+        memory::Memory,
+        redis::{Link, Redis},
+    },
+    cache_status::Forward,
     config::{ReadFrom, Settings, SourceKind, Writer},
     domain::{
         Catalogue, Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId,
     },
     feed::{invalidations::Follower, settlements::Consumer},
-    floor::{Freshness, Marks, Uses},
     http::Backend,
+    ledger::{self, Source, Written, embedded::Embedded, scylla::Scylla},
     ops,
+    protocol::{Freshness, Marks, Uses},
     read::{self, Answer, Ask, Parts, Reader},
     settle::{self, Settler},
-    source::{self, Source, Written, embedded::Embedded, scylla::Scylla},
     telemetry::{self, HttpStatus, Meters, Remembered, Route, Via, traces},
-    tiers::{
-        memory::Memory,
-        redis::{Link, Redis},
-    },
-    trail::Forward,
 };
 
 /// A lease lasts for a load's statements and this.
@@ -368,7 +368,7 @@ impl Backend for Arc<Assembled> {
         &self,
         reference: Reference,
         deadline: Instant,
-    ) -> Result<Option<StoredTransaction>, source::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::Error> {
         self.settler.find(reference, deadline).await
     }
 

@@ -1,7 +1,7 @@
 //! Whether the embedded ledger can be written, for probes, metrics and the page.
 
 use super::assembled::Assembled;
-use crate::{diagnosis::Finding, source::embedded::WriteHealth, telemetry::LedgerFault};
+use crate::{diagnosis::Finding, ledger::embedded::WriteHealth, telemetry::LedgerFault};
 
 impl Assembled {
     /// Why the embedded ledger cannot be written, if it cannot.

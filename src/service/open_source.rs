@@ -6,7 +6,7 @@ use super::{Error, advice, told};
 use crate::{
     config::{Settings, SourceKind},
     domain::Catalogue,
-    source::{Source, embedded::Embedded, scylla::Scylla},
+    ledger::{Source, embedded::Embedded, scylla::Scylla},
 };
 
 /// The source, and what it is.

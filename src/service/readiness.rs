@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::assembled::Assembled;
 use crate::{
+    cache::redis::Redis,
     diagnosis::{Code, Finding, Part},
-    ops, source,
+    ledger, ops,
     telemetry::Degraded,
-    tiers::redis::Redis,
 };
 
 /// How long an instance waits with its readiness for Redis. Without Redis it is ready, and degraded, after that.
@@ -82,12 +82,12 @@ pub(super) fn of(parts: &Assembled) -> Found {
         found.degraded(Degraded::Stream, &finding);
     }
     match parts.source.readiness() {
-        source::Readiness::Ready => {}
-        source::Readiness::Failing(reason) => {
+        ledger::Readiness::Ready => {}
+        ledger::Readiness::Failing(reason) => {
             found.words.degraded.push(format!("source: {reason}"));
             found.degraded.push(Degraded::Source);
         }
-        source::Readiness::NotReady(reason) => {
+        ledger::Readiness::NotReady(reason) => {
             found.words.not_ready.push(format!("source: {reason}"));
         }
     }

@@ -12,17 +12,17 @@ use parking_lot::Mutex;
 
 use super::assembled::Assembled;
 use crate::{
+    cache::redis::NewAuthorities,
     clock,
     config::{self, Errors, Settings},
     domain::CatalogueTable,
     http::auth::{Auth, Tokens},
+    ledger::scylla::{NewCertificates, Scylla},
     ops::openapi::Documents,
-    source::scylla::{NewCertificates, Scylla},
     telemetry::{
         Reloaded,
         log::{Filter, FilterHandle},
     },
-    tiers::redis::NewAuthorities,
 };
 
 /// Keys that name certificate files.

@@ -9,8 +9,8 @@ use crate::{
     clock,
     config::{ReadFrom, Settings, SourceKind, ViewCheck},
     domain::UnixMillis,
+    ledger::Readiness,
     ops::dashboard::{MemoryUse, Part, PartState, Parts},
-    source::Readiness,
 };
 
 /// From here on, in thousandths of its limit, Redis refuses what it has to hold, or soon will.

@@ -14,9 +14,9 @@ use tokio::time::{Instant, timeout};
 
 use super::assembled::Assembled;
 use crate::{
+    cache::redis::inspect::{Held, Look},
     clock, config,
     domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
-    tiers::redis::look::{Held, Look},
 };
 
 /// How long one tier may take.

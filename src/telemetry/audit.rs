@@ -3,10 +3,11 @@
 use metrics::Label;
 
 use super::{
-    Meters, TIERS, Window, named,
-    register::{Count, Each, count, each},
+    Meters, TIERS, Window,
+    meters::{Count, Each, count, each},
+    named,
 };
-use crate::trail::Tier;
+use crate::cache_status::Tier;
 
 /// Answers that were checked, and those of them that were too old.
 pub(super) struct Audits(pub(super) Each<(Tier, Window), (Count, Count)>);

@@ -14,10 +14,10 @@ use metrics::{Counter, Label};
 
 use super::{
     HttpStatus, Meters, Op, Outcome, Route, Seconds, Tier,
-    families::Families,
     histogram::Tally,
+    meters::{Each, each},
     named,
-    register::{Each, each},
+    prometheus_histograms::Families,
 };
 
 const SECONDS: &str = "http_request_seconds";

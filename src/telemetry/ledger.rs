@@ -6,10 +6,10 @@ use metrics::Label;
 
 use super::{
     Meters,
-    families::Families,
     histogram::Seconds,
     labels::Settled,
-    register::{Count, Each, count, each},
+    meters::{Count, Each, count, each},
+    prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};
 

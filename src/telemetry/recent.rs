@@ -6,8 +6,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{histogram::Tally, totals::Totals};
-use crate::{domain::UnixMillis, trail::Outcome};
+use super::{histogram::Tally, snapshot_counters::Totals};
+use crate::{cache_status::Outcome, domain::UnixMillis};
 
 /// How many seconds are kept.
 pub const SECONDS: usize = 900;

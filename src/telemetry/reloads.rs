@@ -3,8 +3,9 @@
 use metrics::{Gauge, Label};
 
 use super::{
-    Meters, Reloaded, gauge_value, named,
-    register::{Count, Each, count, each},
+    Meters, Reloaded, gauge_value,
+    meters::{Count, Each, count, each},
+    named,
 };
 use crate::domain::UnixMillis;
 

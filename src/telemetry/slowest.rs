@@ -12,8 +12,8 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    cache_status::Outcome,
     domain::{UnixMillis, UserId},
-    trail::Outcome,
 };
 
 /// How many are kept.

@@ -5,42 +5,44 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
     ("render", &["domain"]),
-    ("trail", &[]),
+    ("cache_status", &[]),
     ("diagnosis", &[]),
-    ("telemetry", &["domain", "config", "diagnosis", "trail"]),
-    ("protocol", &[]),
-    ("floor", &["domain", "clock", "protocol"]),
     (
-        "tiers",
+        "telemetry",
+        &["domain", "config", "diagnosis", "cache_status"],
+    ),
+    ("protocol", &["domain", "clock"]),
+    (
+        "cache",
         &[
             "domain",
+            "protocol",
             "config",
             "diagnosis",
-            "floor",
             "render",
             "telemetry",
-            "trail",
+            "cache_status",
         ],
     ),
     (
-        "source",
+        "ledger",
         &["domain", "clock", "config", "diagnosis", "telemetry"],
     ),
     (
         "audit",
         &[
             "domain",
+            "protocol",
             "clock",
             "config",
             "telemetry",
-            "trail",
-            "floor",
-            "source",
+            "cache_status",
+            "ledger",
         ],
     ),
     (
@@ -53,10 +55,9 @@ const EDGES: [(&str, &[&str]); 21] = [
             "protocol",
             "render",
             "telemetry",
-            "trail",
-            "tiers",
-            "floor",
-            "source",
+            "cache_status",
+            "cache",
+            "ledger",
         ],
     ),
     (
@@ -64,26 +65,26 @@ const EDGES: [(&str, &[&str]); 21] = [
         &[
             "audit",
             "domain",
+            "protocol",
             "clock",
             "config",
             "telemetry",
-            "trail",
-            "tiers",
-            "floor",
-            "source",
+            "cache_status",
+            "cache",
+            "ledger",
         ],
     ),
-    ("settle", &["domain", "telemetry", "source", "apply"]),
+    ("settle", &["domain", "telemetry", "ledger", "apply"]),
     (
         "feed",
         &[
             "domain",
+            "protocol",
             "clock",
             "config",
             "diagnosis",
             "telemetry",
-            "tiers",
-            "floor",
+            "cache",
             "apply",
         ],
     ),
@@ -98,11 +99,11 @@ const EDGES: [(&str, &[&str]); 21] = [
             "read",
             "apply",
             "settle",
-            "trail",
-            "source",
+            "cache_status",
+            "ledger",
         ],
     ),
-    ("ops", &["domain", "http", "telemetry", "trail"]),
+    ("ops", &["domain", "http", "telemetry", "cache_status"]),
     ("service", EVERY),
     ("cli", EVERY),
     ("main", EVERY),
@@ -117,11 +118,10 @@ const EVERY: &[&str] = &[
     "diagnosis",
     "render",
     "telemetry",
-    "trail",
+    "cache_status",
     "protocol",
-    "floor",
-    "tiers",
-    "source",
+    "cache",
+    "ledger",
     "read",
     "apply",
     "settle",
@@ -133,7 +133,7 @@ const EVERY: &[&str] = &[
 
 /// Edges over which only words may go, no machinery.
 const VOCABULARY: [(&str, &str, &[&str]); 2] = [
-    ("http", "source", &["Error", "Written"]),
+    ("http", "ledger", &["Error", "Written"]),
     (
         "ops",
         "http",
@@ -153,11 +153,11 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
 const PLACES: [(&str, &[&str]); 21] = [
-    ("moka", &["tiers/memory.rs"]),
-    ("redis", &["tiers/redis"]),
-    ("deadpool_redis", &["tiers/redis"]),
-    ("scylla", &["source/scylla"]),
-    ("redb", &["source/embedded"]),
+    ("moka", &["cache/memory.rs"]),
+    ("redis", &["cache/redis"]),
+    ("deadpool_redis", &["cache/redis"]),
+    ("scylla", &["ledger/scylla"]),
+    ("redb", &["ledger/embedded"]),
     ("metrics", &["telemetry"]),
     ("opentelemetry", &["telemetry/traces.rs"]),
     ("opentelemetry_sdk", &["telemetry/traces.rs"]),
@@ -276,14 +276,14 @@ fn every_module_names_only_what_is_below_it() {
 #[test]
 fn an_edge_is_found_in_every_form_it_can_be_written() {
     for text in [
-        "use crate::tiers;",
-        "use crate::{domain::UserId, tiers::{self, memory}};",
-        "use super::tiers::Hit;",
-        "fn f() -> Vec<crate::tiers::Hit> { todo() }",
-        "fn f() { log!(\"{}\", crate::tiers::NAME) }",
+        "use crate::cache;",
+        "use crate::{domain::UserId, cache::{self, memory}};",
+        "use super::cache::Hit;",
+        "fn f() -> Vec<crate::cache::Hit> { todo() }",
+        "fn f() { log!(\"{}\", crate::cache::NAME) }",
     ] {
-        let found = faults("source.rs", text.parse().unwrap());
-        assert_eq!(found, ["source.rs: source -> tiers"], "{text}");
+        let found = faults("ledger.rs", text.parse().unwrap());
+        assert_eq!(found, ["ledger.rs: ledger -> cache"], "{text}");
     }
     let strange = faults("wallet/money.rs", "use crate::domain;".parse().unwrap());
     assert_eq!(
@@ -302,23 +302,23 @@ fn an_edge_is_found_in_every_form_it_can_be_written() {
 #[test]
 fn what_is_allowed_is_not_found() {
     for (file, text) in [
-        ("source.rs", "use crate::{domain::UserId, clock::Clock};"),
+        ("ledger.rs", "use crate::{domain::UserId, clock::Clock};"),
         (
-            "source.rs",
-            "// crate::tiers\nconst NAME: &str = \"crate::tiers\";",
+            "ledger.rs",
+            "// crate::cache\nconst NAME: &str = \"crate::cache\";",
         ),
-        ("source.rs", "#[cfg(test)] mod tests { use crate::tiers; }"),
+        ("ledger.rs", "#[cfg(test)] mod tests { use crate::cache; }"),
         (
-            "source/scylla.rs",
-            "use super::Error; use crate::source::Source;",
+            "ledger/scylla.rs",
+            "use super::Error; use crate::ledger::Source;",
         ),
-        ("http.rs", "use crate::source::{Error, Written};"),
-        ("tiers.rs", "pub mod redis; fn f() { redis::start() }"),
+        ("http.rs", "use crate::ledger::{Error, Written};"),
+        ("cache.rs", "pub mod redis; fn f() { redis::start() }"),
         (
             "read.rs",
-            "use crate::tiers::{memory, redis}; fn f() { redis::get() }",
+            "use crate::cache::{memory, redis}; fn f() { redis::get() }",
         ),
-        ("tiers/redis/script.rs", "use redis::Script;"),
+        ("cache/redis/script.rs", "use redis::Script;"),
     ] {
         assert_eq!(
             faults(file, text.parse().unwrap()),
@@ -332,11 +332,11 @@ fn what_is_allowed_is_not_found() {
 fn only_words_go_from_the_source_to_http() {
     let found = faults(
         "http/head.rs",
-        "use crate::source::{Error, scylla::Scylla};"
+        "use crate::ledger::{Error, scylla::Scylla};"
             .parse()
             .unwrap(),
     );
-    assert_eq!(found, ["http/head.rs: http -> source::scylla"]);
+    assert_eq!(found, ["http/head.rs: http -> ledger::scylla"]);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_foreign_crate_out_of_its_place_is_found() {
         let found = faults("read.rs", text.parse().unwrap());
         assert_eq!(
             found,
-            ["read.rs: read -> moka (belongs to src/tiers/memory.rs)"],
+            ["read.rs: read -> moka (belongs to src/cache/memory.rs)"],
             "{text}"
         );
     }

@@ -204,7 +204,7 @@ fn read_path(
     at
 }
 
-/// Names that the file gives to modules of ours: `mod redis`, `use crate::tiers::redis`.
+/// Names that the file gives to modules of ours: `mod redis`, `use crate::cache::redis`.
 pub fn local_names(stream: &TokenStream) -> Vec<String> {
     let mut names = Vec::new();
     for path in paths(stream.clone()) {

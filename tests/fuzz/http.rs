@@ -10,17 +10,17 @@ use std::{
 
 use balance_cache::{
     apply::{self, Applied, Warmed},
+    cache_status::{Forward, Trail},
     config::{Auth as AuthSettings, AuthMode, Writer},
     domain::{
         Asset, Catalogue, Entry, Notification, Outcome, Reference, Snapshot, StoredTransaction,
         Transaction, UnixMillis, UserId,
     },
     http::{Backend, Hosts, Options, Service, auth::Auth, openapi::Document},
+    ledger::{self, Written},
     read::{self, Answer, Ask, Held},
     settle,
-    source::{self, Written},
     telemetry::Via,
-    trail::{Forward, Trail},
 };
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -90,7 +90,7 @@ impl Backend for Nobody {
         &self,
         _: Reference,
         _: Instant,
-    ) -> Result<Option<StoredTransaction>, source::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::Error> {
         Ok(None)
     }
 

@@ -1,7 +1,7 @@
 //! The hash in Redis, as others may have written it: no bytes panic, and what is served is whole, current and above its
 //! floors.
 
-use balance_cache::tiers::redis::entry::{Entry, Life, VERSION};
+use balance_cache::cache::redis::entry::{Entry, Life, VERSION};
 use proptest::prelude::*;
 
 use crate::runner::fuzz;

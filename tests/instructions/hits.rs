@@ -5,25 +5,25 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use balance_cache::{
     apply::{self, Applied, Warmed, WriteError},
     audit::Sampler,
+    cache::memory::Memory,
+    cache_status::{Forward, Tier},
     config::{self, AuthMode, Millis, Scope, Settings, Token, Writer},
     domain::{
         Amount, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Reference, Seq,
         Snapshot, StoredTransaction, Transaction, UnixMillis, UserId,
     },
-    floor::{Freshness, Marks},
     http::{
         Backend, Hosts, Options, Service,
         auth::Auth,
-        front::{Said, Says},
-        head::{self, Framing, Parsed},
+        fast_path::{Said, Says},
         openapi::Document,
+        request_head::{self, Framing, Parsed},
     },
+    ledger::{self, Cost, Readiness, Source, Stood, Written},
+    protocol::{Freshness, Marks},
     read::{self, Answer, Ask, Parts, Reader},
     settle,
-    source::{self, Cost, Readiness, Source, Stood, Written},
     telemetry::{Meters, Via},
-    tiers::memory::Memory,
-    trail::{Forward, Tier},
 };
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
@@ -112,7 +112,7 @@ impl Source for Three {
         &'a self,
         _: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
         async { Ok(Self::balances()) }.boxed()
     }
 
@@ -121,7 +121,7 @@ impl Source for Three {
         _: UserId,
         _: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, source::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
         async { Ok(Self::balances()) }.boxed()
     }
 
@@ -130,11 +130,11 @@ impl Source for Three {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, source::Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::Error>> {
         async { Ok(None) }.boxed()
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, source::WriteError>> {
+    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, ledger::WriteError>> {
         async { Ok(Written::default()) }.boxed()
     }
 }
@@ -187,7 +187,7 @@ impl Backend for Reads {
         &self,
         _: Reference,
         _: Instant,
-    ) -> Result<Option<StoredTransaction>, source::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::Error> {
         Ok(None)
     }
 
@@ -279,8 +279,8 @@ fn request(kind: Kind, etag: &str) -> String {
 
 /// One request, from its bytes to the bytes of its answer.
 fn hit(api: &Api, request: &[u8], out: &mut Vec<u8>) {
-    let mut room = head::room();
-    let Parsed::Head(head) = head::parse(request, &mut room) else {
+    let mut room = request_head::room();
+    let Parsed::Head(head) = request_head::parse(request, &mut room) else {
         panic!("it is no head");
     };
     assert!(head.framing == Framing::None && head.len == request.len());

@@ -6,7 +6,7 @@ use balance_cache::{
     clock,
     config::ReadFrom,
     domain::{Seq, UnixMillis},
-    source::Source,
+    ledger::Source,
 };
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use balance_cache::{config::ReadFrom, source::Source as _};
+use balance_cache::{config::ReadFrom, ledger::Source as _};
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 

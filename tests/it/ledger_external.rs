@@ -6,7 +6,7 @@ use balance_cache::{
         Asset, Catalogue, Conflict, Outcome, Reference, SettleState, Symbol, Trade, TradeId,
         Transaction,
     },
-    source::{Source, scylla::schema},
+    ledger::{Source, scylla::schema},
 };
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use balance_cache::tiers::redis::entry::VERSION;
+use balance_cache::cache::redis::entry::VERSION;
 
 use crate::support::{
     cassandra::shared,

@@ -1,7 +1,7 @@
 //! The Lua scripts one by one, on a real Redis: lease, apply, drop, release, epoch and the announcements.
 //! What a fill takes and refuses is in `redis_scripts_fill`.
 
-use balance_cache::tiers::redis::entry::VERSION;
+use balance_cache::cache::redis::entry::VERSION;
 
 use crate::support::{
     desk::{Desk, FEED, FOREIGN, Fields, KEY, MINUTE, header, script, seq},

@@ -102,7 +102,7 @@ fn is_full(desk: &mut Desk, code: &str, keys: &[&str], args: &[&str]) {
 
 #[test]
 fn a_full_redis_refuses_every_script_that_grows_it_and_loses_nothing() {
-    use balance_cache::tiers::redis::entry::VERSION;
+    use balance_cache::cache::redis::entry::VERSION;
     for kind in 0..=FOREIGN {
         let mut desk = Desk::new();
         for asset in 1..=3 {

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use balance_cache::tiers::redis::entry::VERSION;
+use balance_cache::cache::redis::entry::VERSION;
 use serde_json::json;
 
 use crate::{

@@ -3,7 +3,7 @@
 use balance_cache::{
     config::ReadFrom,
     domain::{Amount, Seq},
-    source::{Cost, Error, Source, WriteError, Written},
+    ledger::{Cost, Error, Source, WriteError, Written},
 };
 
 use crate::support::{

@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr};
 
 use balance_cache::{
     config::{Millis, ReadFrom},
-    source::{
+    ledger::{
         Error, Readiness, Source, WriteError,
         scylla::{Scylla, schema},
     },

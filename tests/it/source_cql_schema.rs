@@ -2,7 +2,7 @@
 
 use balance_cache::{
     config::{ReadFrom, ViewCheck},
-    source::{
+    ledger::{
         Error, Readiness, Source,
         scylla::schema::{self, Dropped, Outcome, Problem, Standing},
     },

@@ -2,9 +2,9 @@
 //!
 //! | here | in the code |
 //! |---|---|
-//! | [`Mark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `floor::Marks` |
-//! | [`Inst::proven`] | `floor::Freshness` |
-//! | [`Inst::get`], [`Inst::keep`], [`Inst::tell`] | `tiers::memory::Memory`, `Reader::keep` |
+//! | [`Mark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `protocol::Marks` |
+//! | [`Inst::proven`] | `protocol::Freshness` |
+//! | [`Inst::get`], [`Inst::keep`], [`Inst::tell`] | `cache::memory::Memory`, `Reader::keep` |
 //! | [`Inst::ask_memory`] | `Reader::ask_memory` |
 
 use crate::{
@@ -95,7 +95,7 @@ pub struct Inst {
 }
 
 impl Inst {
-    // === floor::Marks
+    // === protocol::Marks
 
     pub fn mark(&self, rules: Rules, now: Tick) -> Mark {
         let lives = now < self.mark.touched + floor_ttl(rules);
@@ -184,7 +184,7 @@ impl Inst {
         now < self.blind_until
     }
 
-    // === floor::Freshness: `max_staleness` is shorter than a tick, so that a proof is good within its own.
+    // === protocol::Freshness: `max_staleness` is shorter than a tick, so that a proof is good within its own.
 
     pub fn proven(&self, now: Tick) -> bool {
         self.proof == Some(now)

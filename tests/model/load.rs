@@ -2,7 +2,7 @@
 //!
 //! | here | in the code |
 //! |---|---|
-//! | [`Start`], [`Start::may_be_followed`] | `read::flight` |
+//! | [`Start`], [`Start::may_be_followed`] | `read::single_flight` |
 //! | [`Stage::Get`] … [`Stage::Leasing`] | `Reader::ask_redis`, `Reader::accept` |
 //! | [`Stage::Asking`] | `Reader::ask_source` |
 //! | [`Stage::Loaded`], [`reach`] | `Reader::load_from_source`, `Reader::reach` |

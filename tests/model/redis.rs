@@ -1,6 +1,6 @@
 //! What Redis holds for the one user, and the scripts on it. Each script is one step, as it is in Redis.
 //!
-//! | here | in `src/tiers/redis` |
+//! | here | in `src/cache/redis` |
 //! |---|---|
 //! | [`Entry`], [`Entry::servable`] | `entry.rs` |
 //! | [`Data::lease`], [`Data::fill`], [`Data::apply`] | `scripts/lease.lua`, `fill.lua`, `apply.lua` |

@@ -3,10 +3,10 @@
 use balance_cache::{
     config::{Millis, ReadFrom, Settings, Source, ViewCheck},
     domain::AssetId,
-    source::{
+    ledger::{
         self,
         scylla::{
-            look::{Look, PATIENCE, Relation, Stretch, Trouble},
+            inspect::{Look, PATIENCE, Relation, Stretch, Trouble},
             schema::{self, Problem, Standing, Status},
         },
     },
@@ -28,7 +28,7 @@ pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<St
             let otherwise = "start it, or correct scylla.nodes, username, password, datacenter or the TLS files";
             let (cause, remedy) = match &trouble {
                 Trouble::Setting(setting) => (setting.clone(), "correct that setting"),
-                Trouble::Source(source::Error::Unavailable(reason)) => {
+                Trouble::Source(ledger::Error::Unavailable(reason)) => {
                     let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
                     (cause.to_owned(), remedy)
                 }
@@ -144,7 +144,7 @@ fn stands(report: &mut Report, settings: &Settings, status: &Status) {
 }
 
 /// How long reads of some user take.
-async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), source::Error> {
+async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), ledger::Error> {
     if look.found.ledger != Standing::Table {
         return Ok(());
     }
@@ -171,7 +171,7 @@ async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(
     let ledger = Times::of(async || {
         let begun = Instant::now();
         look.ledger(user, &assets).await?;
-        Ok::<_, source::Error>(begun.elapsed())
+        Ok::<_, ledger::Error>(begun.elapsed())
     });
     ledger.await?.tell(
         report,
@@ -189,7 +189,7 @@ async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(
                 assets.first().copied().unwrap_or(AssetId::MAX),
             )
             .await?;
-            Ok::<_, source::Error>(begun.elapsed())
+            Ok::<_, ledger::Error>(begun.elapsed())
         });
         view.await?.tell(
             report,

@@ -2,9 +2,9 @@
 
 use balance_cache::{
     config::Settings,
-    source::embedded::{
+    ledger::embedded::{
         OpenError, OpenErrorKind,
-        look::{self, Look},
+        inspect::{self, Look},
     },
 };
 
@@ -27,7 +27,7 @@ pub(super) fn check(
         Ok(_) => true,
         Err(error) => matches!(error.kind, OpenErrorKind::Missing | OpenErrorKind::InUse),
     };
-    if usable && let Err(error) = look::check_place(path) {
+    if usable && let Err(error) = inspect::check_place(path) {
         fail(report, &error);
         return None;
     }
@@ -116,7 +116,7 @@ fn identity(report: &mut Report, settings: &Settings) -> Option<String> {
 /// The space that is left for it.
 fn space(report: &mut Report, settings: &Settings) {
     let path = &settings.embedded.path;
-    let Some(free) = look::free_bytes(path) else {
+    let Some(free) = inspect::free_bytes(path) else {
         return;
     };
     let said = format!(

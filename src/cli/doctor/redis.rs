@@ -1,13 +1,13 @@
 //! Redis: reached, whose it is, how it keeps what it is given, its clock and its pace.
 
 use balance_cache::{
+    cache::redis::{
+        Keys,
+        inspect::{Look, Server, Trouble},
+    },
     clock,
     config::Settings,
     diagnosis::Code,
-    tiers::redis::{
-        Keys,
-        look::{Look, Server, Trouble},
-    },
 };
 
 use super::{Report, latency::Times};

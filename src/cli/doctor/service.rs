@@ -10,9 +10,9 @@ use url::Url;
 use super::{Report, latency::Times};
 use crate::cli::{
     arguments::Doctor,
-    asked::Envelope,
     client::{Client, Unanswered, reachable},
     output::Unable,
+    service_view::Envelope,
 };
 
 /// How long a service may be silent.

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use balance_cache::{
+    cache::redis::inspect::{Held, Owner, Shown, UserKey},
     config::ReadFrom,
     domain::AssetId,
-    source::scylla::look::HISTORY_MAX,
-    tiers::redis::look::{Held, Owner, Shown, UserKey},
+    ledger::scylla::inspect::HISTORY_MAX,
 };
 use serde::Serialize;
 

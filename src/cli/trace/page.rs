@@ -1,13 +1,13 @@
 //! What was seen, as a page for people and as JSON.
 
-use balance_cache::{config::ReadFrom, domain::AssetId, tiers::redis::look::Held};
+use balance_cache::{cache::redis::inspect::Held, config::ReadFrom, domain::AssetId};
 use serde_json::{Map, Value, json};
 
 use super::{Holding, Line, Seen, findings::Finding};
 use crate::cli::{
-    asked,
     client::Client,
     output::{BAD, Cell, FAINT, GOOD, ODD, Table, moment, painted, span},
+    service_view,
 };
 
 /// For people.
@@ -149,7 +149,7 @@ fn asides(seen: &Seen) -> Vec<String> {
             .map_or_else(String::new, |age| format!(", as of {age} s ago"));
         lines.push(format!(
             "service  {}{age} {way}",
-            asked::in_words(&told.way)
+            service_view::in_words(&told.way)
         ));
     }
     for (name, holding) in seen.holdings() {

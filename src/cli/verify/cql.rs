@@ -14,9 +14,9 @@ use anyhow::Result;
 use balance_cache::{
     config::{ReadFrom, Settings},
     domain::{AssetId, Balance, Catalogue, UserId},
-    source::{
+    ledger::{
         Error,
-        scylla::look::{Look, Relation, Stretch, Trouble},
+        scylla::inspect::{Look, Relation, Stretch, Trouble},
         scylla::schema::Standing,
     },
 };
@@ -24,9 +24,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::{
-    Findings, Progress, failed,
+    Findings, Progress,
+    compare::{Kind, Trio},
+    failed,
     file::catalogue,
-    tally::{Kind, Trio},
 };
 use crate::cli::{arguments::Verify, output::Unable, users};
 

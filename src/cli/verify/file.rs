@@ -6,10 +6,10 @@ use anyhow::Result;
 use balance_cache::{
     config::Settings,
     domain::{Catalogue, UserId},
-    source::embedded::look::Pair,
+    ledger::embedded::inspect::Pair,
 };
 
-use super::{Findings, Progress, failed, tally::Trio};
+use super::{Findings, Progress, compare::Trio, failed};
 use crate::cli::{arguments::Verify, ledger_file, users};
 
 /// Pairs of one step.
@@ -19,7 +19,7 @@ pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
     let path = &settings.embedded.path;
     let asked = what.users.as_deref().map(users::listed).transpose()?;
     let look = ledger_file::look(path).map_err(failed)?;
-    let unable = failed::<balance_cache::source::Error>;
+    let unable = failed::<balance_cache::ledger::Error>;
     let asked: Option<HashSet<UserId>> = asked.map(HashSet::from_iter);
     let catalogue = catalogue(settings)?;
     let progress = Progress::new("comparing", look.count().map_err(unable)?);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::{diagnosis::Finding, tiers::redis::stream::Failure};
+use crate::{cache::redis::stream::Failure, diagnosis::Finding};
 
 /// The duties of a consumer at Redis, the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use crate::{
         json::{self, TRANSACTIONS_MAX},
         ledger::{shown, told},
     },
-    source::Error as SourceError,
+    ledger::Error as SourceError,
 };
 
 /// The id of the examples.

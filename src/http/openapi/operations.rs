@@ -13,12 +13,12 @@ use crate::{
     config::{Scope, Writer},
     http::{
         Failure, answer, docs,
-        forms::{Invalidated, Settled, Warmed, Written},
         json::{self, ENTRIES_MAX, NOTIFICATIONS_MAX, USERS_MAX},
         query::Question,
+        results::{Invalidated, Settled, Warmed, Written},
         routes,
     },
-    source::Error as SourceError,
+    ledger::Error as SourceError,
 };
 
 /// One method of one path.

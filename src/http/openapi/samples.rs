@@ -4,13 +4,13 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::{
+    cache_status::{Detail, Trail},
     domain::{Amount, Balance, Catalogue, Floors, Seq, Snapshot, UnixMillis, UserId},
     http::{
         answer::{self, Shown},
         query::Question,
     },
     read::{Answer, Held},
-    trail::{Detail, Trail},
 };
 
 /// A user of the sample data.

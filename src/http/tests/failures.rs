@@ -31,8 +31,8 @@ async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance()
 #[tokio::test]
 async fn seed_fault_09_no_body_carries_another_layers_error_text() {
     let secret: Arc<str> = SECRET.into();
-    let source = source::Error::Unavailable(Arc::clone(&secret));
-    let corrupt = source::Error::Corrupt(Arc::clone(&secret));
+    let source = ledger::Error::Unavailable(Arc::clone(&secret));
+    let corrupt = ledger::Error::Corrupt(Arc::clone(&secret));
     let apply = apply::Error::Unavailable(secret);
     let table = [
         (Trouble::Read(read::Error::Source(source.clone())), PATH, ""),
@@ -77,7 +77,7 @@ async fn seed_fault_09_no_body_carries_another_layers_error_text() {
 #[tokio::test]
 async fn each_failure_of_the_work_has_its_status_and_code() {
     let gone = || apply::Error::Unavailable("redis".into());
-    let down = || source::Error::Timeout;
+    let down = || ledger::Error::Timeout;
     let table = [
         (Trouble::Read(source_down("x")), BATCH, USERS, 503, 5031),
         (

@@ -14,6 +14,7 @@ use tokio::{
 use super::NOW;
 use crate::{
     apply::{self, Applied, Warmed},
+    cache_status::{Detail, Forward, Trail},
     config::Writer,
     domain::{
         Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Receipt,
@@ -21,11 +22,10 @@ use crate::{
         UserId,
     },
     http::Backend,
+    ledger::{Error as SourceError, Written},
     read::{self, Answer, Ask, Held},
     settle,
-    source::{Error as SourceError, Written},
     telemetry::Via,
-    trail::{Detail, Forward, Trail},
 };
 
 /// What the fake does instead of answering.

@@ -177,7 +177,7 @@ async fn failures_of_every_route_are_as_described() {
         )
         .await;
     }
-    let source = || read::Error::Source(source::Error::Timeout);
+    let source = || read::Error::Source(ledger::Error::Timeout);
     for (error, status) in [
         (source(), 503),
         (read::Error::Shed, 429),
@@ -204,7 +204,7 @@ async fn failures_of_every_route_are_as_described() {
     }
     for (error, status) in [
         (WriteError::Conflict { index: 0 }, 409),
-        (WriteError::Source(source::Error::Timeout), 503),
+        (WriteError::Source(ledger::Error::Timeout), 503),
         (
             WriteError::Apply(ApplyError::Unavailable("gone".into())),
             503,
@@ -261,7 +261,7 @@ async fn transactions_and_trades_are_as_described() {
         check(&asked, 200, post(routes::TRANSACTIONS, &list)).await;
     }
     for (error, status) in [
-        (settle::Error::Source(source::Error::Timeout), 503),
+        (settle::Error::Source(ledger::Error::Timeout), 503),
         (
             settle::Error::Apply(ApplyError::Unavailable("gone".into())),
             503,

@@ -4,7 +4,7 @@ use super::{
     wire::{GET, Running, statuses_of},
     *,
 };
-use crate::http::head::{FIELDS_MAX, HEAD_MAX};
+use crate::http::request_head::{FIELDS_MAX, HEAD_MAX};
 
 const POST: &str = "POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\n";
 const BODY: &str = r#"{"user_id":5,"asset_id":1,"seq":3}"#;

@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    cache_status::Outcome,
     domain::UnixMillis,
     ops::{Facts, Readiness},
     telemetry::{
         Applied, Meters,
         recent::{Quantiles, Second, Window},
         slowest,
-        totals::{Audited, Totals},
+        snapshot_counters::{Audited, Totals},
     },
-    trail::Outcome,
 };
 
 /// The name of all outcomes together.

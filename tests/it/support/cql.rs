@@ -11,7 +11,7 @@ use std::{
 use balance_cache::{
     config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
     domain::{Amount, Asset, AssetId, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId},
-    source::{
+    ledger::{
         Readiness, Source,
         scylla::{Scylla, schema},
     },

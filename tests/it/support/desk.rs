@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use balance_cache::tiers::redis::entry::VERSION;
+use balance_cache::cache::redis::entry::VERSION;
 use redis::{Connection, FromRedisValue, RedisResult, Script};
 
 use super::redis::Redis;
@@ -19,7 +19,7 @@ macro_rules! script_file {
     ($name:literal) => {
         include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/src/tiers/redis/scripts/",
+            "/src/cache/redis/scripts/",
             $name,
             ".lua"
         ))

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use balance_cache::{config::ReadFrom, source::Source};
+use balance_cache::{config::ReadFrom, ledger::Source};
 use serde_json::{Value, json};
 
 use super::{

@@ -1,0 +1,119 @@
+//! Whether an answer was too old when it was served: pure.
+
+use std::time::Duration;
+
+use crate::{domain::UnixMillis, ledger::Stood};
+
+/// How far a time may be ahead of this machine's clock to be believed.
+const AHEAD_MAX_MS: i64 = 1_000;
+
+/// What a missed row says of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was too old: the row stood there since then.
+    Stale(UnixMillis),
+    /// It was good enough.
+    Good,
+    /// Nobody can tell: the row has no time that can be believed.
+    Unknown,
+}
+
+/// Since when the row stood in the ledger, at the latest: both the writer and the database must have said so.
+pub(super) fn stood_since(row: &Stood, now: UnixMillis) -> Option<UnixMillis> {
+    let horizon = UnixMillis(now.0.saturating_add(AHEAD_MAX_MS));
+    let believed = |at: &UnixMillis| at.0 > 0 && *at <= horizon;
+    match row.written_at {
+        // The database's clock is ahead, or its timestamps are no times: the row may be younger than anything here says.
+        Some(written) if !believed(&written) => None,
+        Some(written) => Some(
+            row.created_at
+                .filter(believed)
+                .map_or(written, |at| at.max(written)),
+        ),
+        None => row.created_at.filter(believed),
+    }
+}
+
+/// The answer to a read that began at `asked_at` did not show this row, and may miss what is younger than `allowed`.
+pub(super) fn judge(
+    row: &Stood,
+    asked_at: UnixMillis,
+    allowed: Duration,
+    now: UnixMillis,
+) -> Verdict {
+    let allowed = i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX);
+    match stood_since(row, now) {
+        None => Verdict::Unknown,
+        Some(since) if since.0.saturating_add(allowed) < asked_at.0 => Verdict::Stale(since),
+        Some(_) => Verdict::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Seq;
+
+    const NOW: i64 = 1_765_352_441_000;
+    const ALLOWED: Duration = Duration::from_secs(1);
+
+    /// Of a read that began at `NOW`, about a row with these times before it, in milliseconds.
+    fn of(created: Option<i64>, written: Option<i64>) -> Verdict {
+        let at = |before: i64| UnixMillis(NOW - before);
+        let row = Stood {
+            seq: Seq::new(2).unwrap(),
+            created_at: created.map(at),
+            written_at: written.map(at),
+        };
+        judge(&row, UnixMillis(NOW), ALLOWED, UnixMillis(NOW + 100))
+    }
+
+    #[test]
+    fn a_row_that_stood_longer_than_allowed_before_the_read_began_was_missed() {
+        assert_eq!(
+            of(Some(1_001), None),
+            Verdict::Stale(UnixMillis(NOW - 1_001))
+        );
+        assert_eq!(of(Some(1_000), None), Verdict::Good);
+        assert_eq!(
+            of(Some(-50), None),
+            Verdict::Good,
+            "written after the answer"
+        );
+    }
+
+    #[test]
+    fn both_the_writer_and_the_database_must_say_that_it_stood_there() {
+        assert_eq!(
+            of(Some(60_000), Some(10)),
+            Verdict::Good,
+            "the event is old, the row is not"
+        );
+        assert_eq!(of(Some(10), Some(60_000)), Verdict::Good);
+        assert_eq!(
+            of(Some(60_000), Some(2_000)),
+            Verdict::Stale(UnixMillis(NOW - 2_000))
+        );
+        assert_eq!(
+            of(None, Some(2_000)),
+            Verdict::Stale(UnixMillis(NOW - 2_000))
+        );
+    }
+
+    #[test]
+    fn times_that_cannot_be_prove_nothing() {
+        assert_eq!(of(None, None), Verdict::Unknown);
+        assert_eq!(of(Some(-5_000), None), Verdict::Unknown, "still to come");
+        assert_eq!(of(Some(NOW), None), Verdict::Unknown, "zero");
+        assert_eq!(
+            of(Some(60_000), Some(-5_000)),
+            Verdict::Unknown,
+            "the database's clock is ahead"
+        );
+        assert_eq!(
+            of(Some(-NOW * 999), Some(2_000)),
+            Verdict::Stale(UnixMillis(NOW - 2_000)),
+            "created_at in microseconds"
+        );
+    }
+}

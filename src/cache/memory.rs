@@ -1,0 +1,288 @@
+//! The memory tier: snapshots in this process, rendered. The interface to moka is localized here.
+//!
+//! moka is the map: weights, expiry. The single flight and the floors are ours (`read::single_flight`, [`crate::floor`]), because
+//! moka's own loads can put an old value over a newer one; so is the lock under which a change is decided, because moka's own
+//! (`and_compute_with`) looks for a lock of the key in a second map each time (`docs/adr/0012`).
+//!
+//! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
+//! some others share, and nothing is put into the map without it: what is held only ever moves forward, and [`Memory::keep`] asks
+//! its guard there. What is from an older generation is not there. What a thread has copied is shown only while it is what the
+//! map holds (`near`, `stripes`; `docs/adr/0013`).
+//!
+//! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: at most a sixteenth of them are the
+//! threads' copies, the rest is the map's. Each entry weighs what it takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384
+//! entries; who finds it full does the work. An entry ends `kept_for` after nobody asked for it any more: moka's expiry by
+//! last use takes no room of its own, its timers take 48 bytes of each entry.
+
+mod entry;
+mod hot_copies;
+mod striped_seqlock;
+
+use std::{num::NonZero, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+pub use entry::Kept;
+use entry::Slot;
+use hot_copies::{Near, State};
+use striped_seqlock::Stripes;
+
+use crate::{
+    domain::{AssetId, BalanceChange, Catalogue, Seq, Snapshot, UserId, Word, takes_place},
+    render::Held,
+    telemetry::{Evicted, Meters},
+};
+
+/// The memory tier.
+pub struct Memory {
+    cache: Cache<UserId, Slot>,
+    stripes: Stripes,
+    near: Near,
+    /// Nothing is held: it would be over before it is worth its place.
+    off: bool,
+    /// Above that the map is nearly full, and hears of each use.
+    roomy_bytes: u64,
+    catalogue: Arc<Catalogue>,
+    /// Slots count time from here.
+    base: Instant,
+}
+
+/// What moka takes for an entry, in the allocator's sizes: the key 32, its node 80 with a [`Slot`] of 56, what it knows of it 64,
+/// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
+/// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
+const ENTRY_BYTES: usize = 296;
+
+/// What is kept for no longer is not kept at all.
+const WORTHLESS: Duration = Duration::from_millis(2);
+
+fn weigh(slot: &Slot) -> u32 {
+    u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+}
+
+impl Memory {
+    /// Empty, for at most `max_bytes`. Entries stay until nobody has asked for them for `kept_for`: at least as long as any
+    /// may be shown, and longer where what is no longer good may still be shown as stale. Nothing is
+    /// ever held where that is [`WORTHLESS`].
+    #[must_use]
+    pub fn new(
+        max_bytes: u64,
+        kept_for: Duration,
+        catalogue: Arc<Catalogue>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let near = Near::new(max_bytes, threads);
+        let max_bytes = max_bytes.saturating_sub(near.taken());
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, slot| weigh(slot))
+            .time_to_idle(kept_for)
+            .eviction_listener(move |_, _, cause| match cause {
+                moka::notification::RemovalCause::Expired => meters.evicted(Evicted::Expired),
+                moka::notification::RemovalCause::Size => meters.evicted(Evicted::Size),
+                moka::notification::RemovalCause::Explicit
+                | moka::notification::RemovalCause::Replaced => {}
+            })
+            .build();
+        Self {
+            cache,
+            stripes: Stripes::default(),
+            near,
+            off: kept_for <= WORTHLESS,
+            roomy_bytes: max_bytes.saturating_sub(max_bytes.wrapping_shr(3)),
+            catalogue,
+            base: Instant::now(),
+        }
+    }
+
+    /// Nothing is ever held.
+    #[must_use]
+    pub const fn is_off(&self) -> bool {
+        self.off
+    }
+
+    /// What is held of the user in this generation, whether or not its time is over. This thread has it at hand from then on,
+    /// unless it is doubted, or the map nearly full.
+    #[must_use]
+    pub fn get(&self, user: UserId, generation: u64) -> Option<Kept> {
+        let version = self.stripes.version(user);
+        let kept = self
+            .last_known(user)
+            .filter(|kept| kept.generation == generation)?;
+        let copies = !kept.doubted && self.cache.weighted_size() < self.roomy_bytes;
+        if let Some(version) = version
+            && copies
+            && self.stripes.version(user) == Some(version)
+        {
+            let until = entry::since(self.base, kept.until);
+            let state = State {
+                version,
+                generation,
+            };
+            self.near.put(user, state, &kept.held, until);
+        }
+        Some(kept)
+    }
+
+    /// Shows what this thread has at hand of what is held of the user in this generation, not doubted, with the time left: never
+    /// none. One time in 256 it has nothing, so that the map hears of what is used.
+    pub fn show_near<T>(
+        &self,
+        user: UserId,
+        generation: u64,
+        now: Instant,
+        show: impl FnOnce(Held<&[u8]>, Duration) -> T,
+    ) -> Option<T> {
+        let version = self.stripes.version(user)?;
+        let now = entry::since(self.base, now);
+        let state = State {
+            version,
+            generation,
+        };
+        self.near.show(user, state, |held, until| {
+            let left = u64::try_from(until.saturating_sub(now)).ok()?;
+            (left > 0).then(|| show(held, Duration::from_nanos(left)))
+        })
+    }
+
+    /// What was held last, of whatever generation: for stale answers only.
+    #[must_use]
+    pub fn last_known(&self, user: UserId) -> Option<Kept> {
+        if self.off {
+            return None;
+        }
+        self.cache.get(&user).map(|slot| slot.unpack(self.base))
+    }
+
+    /// Keeps it, which shows this snapshot, merged with what is held already, if the guard still allows it: the guard runs while
+    /// nobody else can change this user's entry, and is given what is about to be kept. Returns what is held then.
+    pub fn keep(
+        &self,
+        user: UserId,
+        new: &Kept,
+        snapshot: &Snapshot,
+        guard: impl FnOnce(&Snapshot) -> bool,
+    ) -> Option<Held> {
+        let mut kept = None;
+        self.change(user, |there| {
+            let there = there.filter(|there| there.generation == new.generation);
+            // What is loaded again is mostly what was held.
+            let other = there.filter(|there| there.held != new.held);
+            // At equal seq the word of the later load counts.
+            let merged = other.map(|other| {
+                let held = other.held.snapshot();
+                if other.loaded > new.loaded {
+                    held.merge(snapshot)
+                } else {
+                    snapshot.merge(&held)
+                }
+            });
+            let new = match merged {
+                Some(merged) if merged != *snapshot => {
+                    guard(&merged).then(|| self.with(new, &merged))
+                }
+                Some(_) | None => guard(snapshot).then(|| new.clone()),
+            }?;
+            kept = Some(new.held.clone());
+            Some(new)
+        });
+        kept
+    }
+
+    /// One user's changes take effect in one step: what is held moves forward in place, and is doubted where a change says less
+    /// than that. What is not held stays so: some balances are no snapshot. A fill that is being decided is waited for.
+    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) {
+        self.change(user, |there| {
+            let there = there?;
+            let held = there.held.snapshot();
+            let carried = changes.iter().filter_map(|change| match change {
+                BalanceChange::Moved { balance, .. } => *balance,
+                BalanceChange::Unknown { .. } => None,
+            });
+            let carried: Vec<_> = carried
+                .filter(|balance| is_below(&held, balance.asset, balance.seq))
+                .collect();
+            let moves = !carried.is_empty();
+            let newest = if moves {
+                held.merge(&Snapshot::new(carried))
+            } else {
+                held
+            };
+            let doubts = changes.iter().any(|change| match change {
+                BalanceChange::Moved { asset, seq, .. } => is_below(&newest, *asset, *seq),
+                BalanceChange::Unknown { .. } => true,
+            });
+            let there = Kept {
+                doubted: there.doubted || doubts,
+                ..there
+            };
+            if moves {
+                Some(self.with(&there, &newest))
+            } else {
+                doubts.then_some(there)
+            }
+        });
+    }
+
+    /// Balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
+    pub fn raise(&self, user: UserId, shown: &Snapshot) {
+        self.change(user, |there| {
+            let there = there?;
+            let held = there.held.snapshot();
+            let merged = shown.merge(&held);
+            (merged != held).then(|| self.with(&there, &merged))
+        });
+    }
+
+    /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
+    fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
+        if self.off {
+            return;
+        }
+        let _changing = self.stripes.change(user);
+        if let Some(kept) = to(self.last_known(user)) {
+            self.cache.insert(user, Slot::pack(kept, self.base));
+        }
+    }
+
+    fn with(&self, there: &Kept, snapshot: &Snapshot) -> Kept {
+        Kept {
+            held: Held::new(&self.catalogue, snapshot, there.held.heard_at()),
+            ..there.clone()
+        }
+    }
+
+    /// Drops what is held. A fill that is being decided is waited for, and dropped.
+    pub fn forget(&self, user: UserId) {
+        let _changing = self.stripes.change(user);
+        self.cache.invalidate(&user);
+    }
+
+    /// Drops everything. What is held already counts for nothing if the generation rose before.
+    pub fn clear(&self) {
+        self.cache.invalidate_all();
+    }
+
+    /// Entries and bytes held, brought up to date.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        self.cache.run_pending_tasks();
+        (self.cache.entry_count(), self.cache.weighted_size())
+    }
+}
+
+fn is_below(held: &Snapshot, asset: AssetId, seq: Seq) -> bool {
+    takes_place(held.get(asset).map(|balance| balance.seq), seq, Word::Told)
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("entries", &self.cache.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What is held of a user, and the form in which the map holds it.
+//!
+//! **Invariants.** What is unpacked is what was packed, to the nanosecond: [`Slot`] saves bytes, not precision.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::render::Held;
+
+/// What is held of a user.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The snapshot and its body.
+    pub held: Held,
+    /// How long it may be shown.
+    pub until: Instant,
+    /// When it was loaded, before the tier behind was asked.
+    pub loaded: Instant,
+    /// It came from the ledger itself: as of `loaded` nothing was newer.
+    pub from_ledger: bool,
+    /// See [`crate::protocol::Marks::generation`].
+    pub generation: u64,
+    /// Below what was notified: it may not be shown as good, only be merged with.
+    pub doubted: bool,
+}
+
+/// The same, smaller: times count from the map's beginning, flags stand below the generation.
+#[derive(Clone)]
+pub(super) struct Slot {
+    held: Held,
+    until: i64,
+    loaded: i64,
+    generation_and_flags: u64,
+}
+
+const FROM_LEDGER: u64 = 1;
+const DOUBTED: u64 = 2;
+const FLAG_BITS: u32 = 2;
+
+impl Slot {
+    /// Packs; `base` is the map's beginning.
+    pub(super) fn pack(kept: Kept, base: Instant) -> Self {
+        let flag = |set, flag| if set { flag } else { 0 };
+        Self {
+            held: kept.held,
+            until: since(base, kept.until),
+            loaded: since(base, kept.loaded),
+            generation_and_flags: kept.generation.wrapping_shl(FLAG_BITS)
+                | flag(kept.from_ledger, FROM_LEDGER)
+                | flag(kept.doubted, DOUBTED),
+        }
+    }
+
+    /// Unpacks, with the base that it was packed with.
+    pub(super) fn unpack(self, base: Instant) -> Kept {
+        Kept {
+            until: at(base, self.until),
+            loaded: at(base, self.loaded),
+            from_ledger: self.generation_and_flags & FROM_LEDGER != 0,
+            generation: self.generation_and_flags.wrapping_shr(FLAG_BITS),
+            doubted: self.generation_and_flags & DOUBTED != 0,
+            held: self.held,
+        }
+    }
+
+    /// What the snapshot and its body take of the allocator.
+    pub(super) const fn taken(&self) -> usize {
+        self.held.taken()
+    }
+}
+
+/// Nanoseconds from the base, negative before it: 292 years either way.
+pub(super) fn since(base: Instant, moment: Instant) -> i64 {
+    let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    match moment.checked_duration_since(base) {
+        Some(after) => nanos(after),
+        None => nanos(base.saturating_duration_since(moment)).saturating_neg(),
+    }
+}
+
+fn at(base: Instant, nanos: i64) -> Instant {
+    let away = Duration::from_nanos(nanos.unsigned_abs());
+    let moment = if nanos < 0 {
+        base.checked_sub(away)
+    } else {
+        base.checked_add(away)
+    };
+    moment.unwrap_or(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Catalogue, Snapshot, UnixMillis};
+
+    #[test]
+    fn what_is_unpacked_is_what_was_packed() {
+        let base = Instant::now();
+        let second = Duration::from_secs(1);
+        let moments = [
+            base,
+            base.checked_sub(second).unwrap(),
+            base.checked_add(second * 3_600 + Duration::from_nanos(1))
+                .unwrap(),
+        ];
+        for (flags, moment) in (0..8).zip(moments.into_iter().cycle()) {
+            let kept = Kept {
+                held: Held::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(5)),
+                until: moment,
+                loaded: base.checked_sub(second).unwrap(),
+                from_ledger: flags & 1 != 0,
+                generation: 7,
+                doubted: flags & 2 != 0,
+            };
+            let back = Slot::pack(kept.clone(), base).unpack(base);
+            assert_eq!((back.until, back.loaded), (kept.until, kept.loaded));
+            assert_eq!(
+                (back.from_ledger, back.doubted, back.generation),
+                (kept.from_ledger, kept.doubted, 7)
+            );
+            assert_eq!(back.held.heard_at(), UnixMillis(5));
+        }
+    }
+
+    #[test]
+    fn a_slot_is_no_larger_than_it_was_measured_with() {
+        assert_eq!(size_of::<Slot>(), 56);
+    }
+}

@@ -1,0 +1,426 @@
+//! The Redis tier: one hash per user with snapshot, floors and lease; a feed that tells every instance what changed.
+//! The interface to the redis crates is localized here and in [`stream`].
+//!
+//! **Invariants.** A fill needs the lease that its miss was given, and is refused below a floor (the scripts decide, in Redis).
+//! Reads are never repeated; a fault is counted and handed back as an observation, never as an absence. What cannot be read is
+//! a miss, counted as corrupt, and replaced by the next fill.
+//!
+//! **Cancellation.** A command whose future is dropped may still run; every script may run twice.
+//!
+//! **Limits.** [`take`]'s batches of commands in one pipeline.
+
+mod advice;
+mod batch_reader;
+mod client;
+mod clock;
+mod connection;
+mod connection_slot;
+mod connections;
+pub mod entry;
+mod faults;
+pub mod inspect;
+mod keys;
+mod notifications;
+mod script;
+mod server;
+mod session;
+mod session_keeper;
+pub mod stream;
+mod write_probe;
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{FromRedisValue, RedisError, RedisResult, Value};
+use tokio::time::Instant;
+
+pub use self::{
+    client::{Identity, Link, NewAuthorities},
+    keys::Keys,
+    notifications::Effect,
+    session::{Epoch, Session},
+};
+use self::{
+    clock::{Now, Reading},
+    entry::{Corrupt, Entry, Life},
+    script::Call,
+};
+use crate::{
+    cache_status::Tier,
+    config::{self, RedisMode},
+    diagnosis::{Code, Finding, Part},
+    domain::{AssetId, Floors, Snapshot, UserId},
+    telemetry::{Fault, Meters, Op, Refused, Sparing},
+};
+
+/// What Redis says of one user.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// A snapshot that may be shown, and for how long.
+    Hit {
+        /// All balances.
+        snapshot: Snapshot,
+        /// What is left of its life.
+        ttl: Duration,
+    },
+    /// Nothing that lasts still.
+    Miss(Known),
+    /// Something that may not be shown any more: below a floor, or to be read from the ledger.
+    Stale(Known),
+    /// It could not be asked.
+    Fault(Fault),
+}
+
+/// What is known of a user, though it may not be all.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Balances.
+    pub snapshot: Snapshot,
+    /// The lowest seqs that may be shown.
+    pub floors: Floors,
+    /// Assets to be read from the ledger by name.
+    pub assets: Vec<AssetId>,
+}
+
+/// What a miss gets.
+#[derive(Debug, Clone)]
+pub enum Lease {
+    /// The right to fill, with what is known of the user.
+    Granted(Grant, Known),
+    /// Somebody filled meanwhile.
+    Hit {
+        /// All balances.
+        snapshot: Snapshot,
+        /// What is left of its life.
+        ttl: Duration,
+    },
+    /// Somebody else is filling.
+    Busy,
+}
+
+/// The right to fill.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    token: String,
+    session: SessionRef,
+    /// The ledger has to be read: a notification without a seq came, or Redis may have forgotten the floors.
+    pub ledger: bool,
+}
+
+/// The session that a lease was given in.
+#[derive(Clone)]
+struct SessionRef(Arc<Session>);
+
+impl std::fmt::Debug for SessionRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SessionRef").field(&self.0.epoch.id).finish()
+    }
+}
+
+/// The Redis tier.
+#[derive(Debug)]
+pub struct Redis {
+    /// The way there.
+    pub link: Link,
+    meters: Arc<Meters>,
+    snapshot_ttl: Duration,
+    floor_ttl: Duration,
+    lease: Duration,
+    cluster: bool,
+    log: Sparing,
+}
+
+impl Redis {
+    /// On a way to Redis. `lease` is how long a load may take at most, `floor_ttl` how long a floor is remembered.
+    #[must_use]
+    pub fn new(
+        link: Link,
+        options: &config::Redis,
+        floor_ttl: Duration,
+        lease: Duration,
+        meters: Arc<Meters>,
+    ) -> Self {
+        Self {
+            link,
+            meters,
+            snapshot_ttl: options.snapshot_ttl_ms.0,
+            floor_ttl,
+            lease,
+            cluster: options.mode == RedisMode::Cluster,
+            log: Sparing::default(),
+        }
+    }
+
+    fn session(&self, op: Op) -> Result<Arc<Session>, Fault> {
+        self.link.session().ok_or_else(|| {
+            self.meters.tier_failure(Tier::Redis, op, Fault::Open);
+            Fault::Open
+        })
+    }
+
+    /// What is held of one user.
+    pub async fn get(&self, user: UserId) -> Lookup {
+        self.get_many(&[user])
+            .await
+            .pop()
+            .unwrap_or(Lookup::Fault(Fault::Error))
+    }
+
+    /// What is held of these users, in their order, in one round trip.
+    pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
+        let looked = self.look_up(users).await;
+        looked.unwrap_or_else(|fault| vec![Lookup::Fault(fault); users.len()])
+    }
+
+    async fn look_up(&self, users: &[UserId]) -> Result<Vec<Lookup>, Fault> {
+        let session = self.session(Op::Get)?;
+        if let Some(slot) = session.lane() {
+            let answer = self.link.hashes(&session, slot, users).await?;
+            let now = session.now();
+            let looked = answer.replies().map(|reply| {
+                if let Some(text) = reply.error() {
+                    return self.no_hash(self.link.finding_of_reply(text));
+                }
+                let entry = reply.pairs();
+                let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
+                self.lookup(&session, entry, now)
+            });
+            return Ok(looked.collect());
+        }
+        let commands = users.iter().map(|user| {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(self.link.keys.user(*user));
+            command
+        });
+        let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
+        let now = session.now();
+        let looked = replies.iter().map(|reply| match reply {
+            Ok(value) => self.lookup(&session, decode(value, now.earliest), now),
+            Err(error) => self.no_hash(self.link.finding_of(error)),
+        });
+        Ok(looked.collect())
+    }
+
+    /// An error in place of a hash: a key that holds something else is a miss, and whatever else Redis refuses is its fault.
+    fn no_hash(&self, finding: Finding) -> Lookup {
+        if finding.code == Code::RedisWrongType {
+            self.meters
+                .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
+            Lookup::Miss(Known::default())
+        } else {
+            Lookup::Fault(self.refused(finding, Op::Get))
+        }
+    }
+
+    fn lookup(
+        &self,
+        session: &Session,
+        entry: Result<Option<Entry<'_>>, Corrupt>,
+        now: Now,
+    ) -> Lookup {
+        match entry {
+            Ok(Some(entry)) if entry.servable(&session.epoch.id, self.life(now)) => hit(entry, now),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, self.life(now)) => {
+                Lookup::Stale(known(entry))
+            }
+            Ok(entry) => Lookup::Miss(entry.map(known).unwrap_or_default()),
+            Err(Corrupt) => {
+                self.meters
+                    .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
+                Lookup::Miss(Known::default())
+            }
+        }
+    }
+
+    fn life(&self, now: Now) -> Life {
+        Life {
+            now: now.latest,
+            longest: i64::try_from(self.snapshot_ttl.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Asks for the right to fill after a miss. With `force` it is taken from whoever has it, and what is held is passed over.
+    ///
+    /// # Errors
+    /// The fault, counted.
+    pub async fn lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
+        let session = self.session(Op::Get)?;
+        let how = if force { "1" } else { "0" };
+        if let Ok(lease) = self.lease_in(&session, user, how).await? {
+            return Ok(lease);
+        }
+        // No fill would mend what cannot be read: it compares with what it finds.
+        let replaced = self.lease_in(&session, user, "2").await?;
+        replaced.map_err(|Corrupt| Fault::Corrupt)
+    }
+
+    async fn lease_in(
+        &self,
+        session: &Arc<Session>,
+        user: UserId,
+        how: &str,
+    ) -> Result<Result<Lease, Corrupt>, Fault> {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let call = Call::new(&script::LEASE)
+            .key(self.link.keys.user(user))
+            .arg(entry::VERSION)
+            .arg(session.epoch.id.as_str())
+            .arg(token.as_str())
+            .arg(self.lease.as_millis().to_string())
+            .arg(how);
+        let asked = Instant::now();
+        let reply = self.one(session, Op::Get, call).await?;
+        let (what, redis_ms, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
+        let now = Reading::just_now(asked, redis_ms).now();
+        if what == "foreign" {
+            self.meters
+                .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
+        }
+        let Ok(entry) = decode(&fields, now.earliest) else {
+            return Ok(Err(Corrupt));
+        };
+        let entry = entry.unwrap_or_default();
+        Ok(Ok(match what.as_str() {
+            "hit" if entry.servable(&session.epoch.id, self.life(now)) => match hit(entry, now) {
+                Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
+                Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
+            },
+            "busy" | "hit" => Lease::Busy,
+            _ => {
+                let grant = Grant {
+                    token,
+                    // The floors went with whatever was dropped or replaced.
+                    ledger: entry.reread
+                        || what == "foreign"
+                        || (what == "absent" && session.evicts)
+                        // A young epoch has forgotten floors, whatever the follower of the feed has done about it yet.
+                        || !session.young_for(self.floor_ttl).is_zero(),
+                    session: SessionRef(Arc::clone(session)),
+                };
+                Lease::Granted(grant, known(entry))
+            }
+        }))
+    }
+
+    /// Offers what was loaded; returns for how long it is still kept, or why it was refused (counted).
+    ///
+    /// # Errors
+    /// The fault, counted.
+    pub async fn fill(
+        &self,
+        user: UserId,
+        grant: &Grant,
+        snapshot: &Snapshot,
+        from_ledger: bool,
+    ) -> Result<Result<Duration, Refused>, Fault> {
+        let session = &grant.session.0;
+        let current = self.session(Op::Fill)?;
+        if current.epoch != session.epoch {
+            self.meters.refused_fill(Refused::Epoch);
+            return Ok(Err(Refused::Epoch));
+        }
+        let mut call = Call::new(&script::FILL)
+            .key(self.link.keys.user(user))
+            .arg(entry::VERSION)
+            .arg(session.epoch.id.as_str())
+            .arg(grant.token.as_str())
+            .arg(self.snapshot_ttl.as_millis().to_string())
+            .arg(if from_ledger { "1" } else { "0" });
+        for balance in snapshot.balances() {
+            call = call
+                .arg(balance.asset.to_string())
+                .arg(balance.seq.to_string())
+                .arg(entry::rest_text(balance));
+        }
+        let asked = Instant::now();
+        let reply = self.one(&current, Op::Fill, call).await?;
+        let (what, _): (String, i64) = self.read(reply, Op::Fill)?;
+        let refused = match what.as_str() {
+            "ok" => return Ok(Ok(self.snapshot_ttl.saturating_sub(asked.elapsed()))),
+            "floor" => Refused::Floor,
+            "incomplete" => Refused::Incomplete,
+            "epoch" => Refused::Epoch,
+            _ => Refused::Lease,
+        };
+        self.meters.refused_fill(refused);
+        Ok(Err(refused))
+    }
+
+    /// Gives a lease back that will not be used. A fault is only counted: the lease ends by itself.
+    pub async fn release(&self, user: UserId, grant: &Grant) {
+        let call = Call::new(&script::RELEASE)
+            .key(self.link.keys.user(user))
+            .arg(grant.token.as_str());
+        if let Ok(reply) = self.one(&grant.session.0, Op::Fill, call).await {
+            let _: Result<i64, Fault> = self.read(reply, Op::Fill);
+        }
+    }
+
+    /// A reply as what it should be; an error that the command got is a fault of Redis.
+    fn read<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
+        let read = reply.and_then(|value| T::from_redis_value(value).map_err(RedisError::from));
+        read.map_err(|error| self.refused(self.link.finding_of(&error), op))
+    }
+
+    /// An error that one command got, counted and logged.
+    fn refused(&self, finding: Finding, op: Op) -> Fault {
+        self.meters.tier_failure(Tier::Redis, op, Fault::Error);
+        let finding = finding.of(Part::Settlements);
+        if let Some(left_out) = self.log.line() {
+            tracing::warn!(
+                reason = %finding,
+                lines.left_out = left_out,
+                "redis refused a command"
+            );
+        }
+        if op == Op::Apply {
+            self.link.note_refusal(finding);
+        }
+        Fault::Error
+    }
+
+    async fn one(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        call: Call,
+    ) -> Result<RedisResult<Value>, Fault> {
+        let mut replies = self
+            .link
+            .run_scripts(session, op, std::slice::from_ref(&call))
+            .await?;
+        replies.pop().ok_or(Fault::Error)
+    }
+}
+
+fn known(entry: Entry<'_>) -> Known {
+    Known {
+        snapshot: entry.snapshot,
+        floors: entry.floors,
+        assets: entry.reread_assets,
+    }
+}
+
+fn hit(entry: Entry<'_>, now: Now) -> Lookup {
+    let left = u64::try_from(entry.until.saturating_sub(now.latest)).unwrap_or(0);
+    Lookup::Hit {
+        snapshot: entry.snapshot,
+        ttl: Duration::from_millis(left),
+    }
+}
+
+/// The fields of a hash, from an array or a map.
+fn decode(value: &Value, now: i64) -> Result<Option<Entry<'_>>, Corrupt> {
+    let pairs = value.as_map_iter().ok_or(Corrupt)?;
+    Entry::decode(
+        pairs.map(|(field, value)| Ok((as_bytes(field)?, as_bytes(value)?))),
+        now,
+    )
+}
+
+fn as_bytes(value: &Value) -> Result<&[u8], Corrupt> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.as_bytes()),
+        _ => Err(Corrupt),
+    }
+}

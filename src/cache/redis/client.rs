@@ -1,0 +1,406 @@
+//! The way to Redis: commands in their time, what their failures mean, and the session that is open now.
+//!
+//! **Invariants.** A [`Session`] leads to a Redis whose role, epoch, source and eviction policy were read on its own connections.
+//! Without a session everything fails at once: no reader waits for a connection (that is the breaker; the keeper is its probe).
+//!
+//! **Limits.** Each reply has `redis.timeout_ms` (readers) or [`WRITER_TIMEOUT`].
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use redis::{RedisError, RedisResult, Value};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    batch_reader::{Answer, Lane},
+    clock::Reading,
+    connection::{Conn, Dialer, Tempers},
+    connection_slot::{Health, Slot},
+    faults,
+    keys::Keys,
+    script::Call,
+    server::Server,
+    session::Session,
+};
+use crate::{
+    cache_status::Tier,
+    config::{self, RedisMode},
+    diagnosis::{Code, Finding, Part},
+    domain::UserId,
+    protocol::Freshness,
+    telemetry::{Fault, Meters, Op},
+};
+
+/// How long the connection that applies notifications waits for a reply: longer than a reader would, shorter than a
+/// request's deadline.
+pub(super) const WRITER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a refused command is shown as a finding.
+const REFUSAL_SHOWN: Duration = Duration::from_secs(5);
+
+/// Where the source's identity comes from: none until it was reached.
+pub type Identity = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
+
+/// The clock of the Redis that was seen last, to compare later readings with.
+#[derive(Debug, Clone)]
+pub(super) struct Anchor {
+    pub(super) reading: Reading,
+    pub(super) fingerprint: String,
+    pub(super) epoch: String,
+}
+
+/// Authorities that were read and are not in force yet: see [`Link::read_authorities`].
+#[derive(Debug)]
+pub struct NewAuthorities(Dialer);
+
+/// The way to Redis.
+pub struct Link {
+    pub(super) dialer: ArcSwap<Dialer>,
+    pub(super) options: config::Redis,
+    pub(super) identity: Identity,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) meters: Arc<Meters>,
+    /// The names of all keys.
+    pub keys: Keys,
+    /// The nodes of `redis.url`, without user and password.
+    pub(super) address: Arc<str>,
+    pub(super) session: ArcSwapOption<Session>,
+    /// Wakes the keeper: the session ended, or one of its connections broke.
+    pub(super) alarm: Notify,
+    /// Wakes what waits for the writer's connection: it was replaced, or the session ended.
+    pub(super) mended: Notify,
+    pub(super) trouble: Mutex<Option<Finding>>,
+    /// The finding that keeps settlements from succeeding while the session is open, as the keeper tried it last.
+    pub(super) unsettled: Mutex<Option<Finding>>,
+    refusal: Mutex<Option<(Instant, Finding)>>,
+    pub(super) refused: AtomicBool,
+    pub(super) anchor: Mutex<Option<Anchor>>,
+    /// The advice that was given last.
+    pub(super) advised: Mutex<Vec<Finding>>,
+}
+
+/// How a question ended that was not answered.
+struct Failure {
+    fault: Fault,
+    /// Its connection ended.
+    gone: bool,
+}
+
+impl Link {
+    /// A way to the Redis of the settings; not opened yet.
+    ///
+    /// # Errors
+    /// A URL or certificate file that cannot be read, in words for the operator.
+    pub fn new(
+        options: &config::Redis,
+        identity: Identity,
+        freshness: Arc<Freshness>,
+        meters: Arc<Meters>,
+    ) -> Result<Self, String> {
+        let dialer = Dialer::new(options)?;
+        let address: Arc<str> = dialer.address().into();
+        let starting = Finding::new(Part::Redis, Code::RedisStarting, Arc::clone(&address));
+        Ok(Self {
+            dialer: ArcSwap::from_pointee(dialer),
+            keys: Keys::new(&options.namespace),
+            options: options.clone(),
+            identity,
+            freshness,
+            meters,
+            address,
+            session: ArcSwapOption::empty(),
+            alarm: Notify::new(),
+            mended: Notify::new(),
+            trouble: Mutex::new(Some(starting)),
+            unsettled: Mutex::default(),
+            refusal: Mutex::default(),
+            refused: AtomicBool::new(false),
+            anchor: Mutex::default(),
+            advised: Mutex::default(),
+        })
+    }
+
+    /// Reads `redis.ca_file` again; nothing is in force yet. None where it is as it was.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read_authorities(
+        &self,
+        options: &config::Redis,
+    ) -> Result<Option<NewAuthorities>, String> {
+        let dialer = Dialer::new(options)?;
+        let same = dialer.trusts_as(&self.dialer.load());
+        Ok((!same).then_some(NewAuthorities(dialer)))
+    }
+
+    /// Connections that are opened from here on trust these authorities.
+    pub fn use_authorities(&self, new: NewAuthorities) {
+        self.dialer.store(Arc::new(new.0));
+    }
+
+    /// Checked connections, if there are any now.
+    #[must_use]
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.session.load_full()
+    }
+
+    /// Why there is no session, if there is none.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Finding> {
+        self.trouble.lock().clone()
+    }
+
+    /// The finding that keeps settlements from succeeding though there is a session: as the keeper tried it, or as a command was answered in
+    /// the last seconds.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<Finding> {
+        if let Some(finding) = self.unsettled.lock().clone() {
+            return Some(finding);
+        }
+        let refusal = self.refusal.lock().clone();
+        refusal.and_then(|(at, finding)| (at.elapsed() < REFUSAL_SHOWN).then_some(finding))
+    }
+
+    /// Findings of a Redis that works and could hurt, as it was seen last.
+    #[must_use]
+    pub fn advice(&self) -> Vec<Finding> {
+        self.advised.lock().clone()
+    }
+
+    /// This Redis and namespace hold another source's balances.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The finding of this code here.
+    #[must_use]
+    pub(super) fn finding(&self, code: Code) -> Finding {
+        Finding::new(Part::Redis, code, Arc::clone(&self.address))
+    }
+
+    /// The finding of an error that Redis or the way to it gave.
+    #[must_use]
+    pub fn finding_of(&self, error: &RedisError) -> Finding {
+        faults::finding(error, &self.address)
+    }
+
+    /// The finding of an error reply, without the sign that it begins with.
+    pub(super) fn finding_of_reply(&self, text: &str) -> Finding {
+        let (code, words) = text.split_once(' ').unwrap_or((text, ""));
+        faults::of_reply(code, words, "HGETALL", &self.address)
+    }
+
+    /// A command of a settlement was refused: shown for some seconds.
+    pub(super) fn note_refusal(&self, finding: Finding) {
+        *self.refusal.lock() = Some((Instant::now(), finding));
+    }
+
+    /// A connection of its own, for commands that block.
+    pub(super) async fn dedicated(&self) -> RedisResult<Conn> {
+        let tempers = Tempers {
+            connect: self.options.connect_timeout_ms.0,
+            reply: None,
+        };
+        self.dialer.load_full().open_one(tempers).await
+    }
+
+    /// Commands in one round trip, each with its reply.
+    ///
+    /// # Errors
+    /// The fault, counted; the session may have ended with it.
+    pub(super) async fn ask(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        commands: Vec<redis::Cmd>,
+    ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        let slot = session.slot(op);
+        let asked = self.ask_on(session, slot, op, commands).await;
+        asked.map_err(|failure| failure.fault)
+    }
+
+    async fn ask_on(
+        &self,
+        session: &Arc<Session>,
+        slot: &Slot<Conn>,
+        op: Op,
+        commands: Vec<redis::Cmd>,
+    ) -> Result<Vec<RedisResult<Value>>, Failure> {
+        let conn = slot.get();
+        let asking = conn.ask(commands);
+        let replies = self.timed(session, slot.health(), op, asking).await?;
+        for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+            let finding = self.finding_of(error);
+            if faults::ends_session(finding.code) {
+                self.end(session, finding);
+            }
+        }
+        Ok(replies)
+    }
+
+    /// What is held of each of these users, on a connection that is made for that.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub(super) async fn hashes(
+        &self,
+        session: &Arc<Session>,
+        slot: &Slot<Lane>,
+        users: &[UserId],
+    ) -> Result<Answer, Fault> {
+        let lane = slot.get();
+        let asking = lane.hashes(self.keys.user_prefix(), users);
+        let asked = self.timed(session, slot.health(), Op::Get, asking).await;
+        asked.map_err(|failure| failure.fault)
+    }
+
+    /// A question in its time; what goes wrong is counted for its connection and for the session.
+    async fn timed<T>(
+        &self,
+        session: &Arc<Session>,
+        health: &Health,
+        op: Op,
+        asking: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Failure> {
+        let wait = match op {
+            Op::Get | Op::Fill | Op::Load => self.options.timeout_ms.0,
+            Op::Apply => WRITER_TIMEOUT,
+        };
+        let begun = Instant::now();
+        let asked = tokio::time::timeout(wait, asking).await;
+        let (fault, gone) = match asked {
+            Ok(Ok(answer)) => {
+                session.answered();
+                health.answered();
+                self.meters.tier(Tier::Redis, op, begun.elapsed());
+                return Ok(answer);
+            }
+            Ok(Err(error)) if error.is_timeout() => (Fault::Timeout, false),
+            Ok(Err(error)) => (
+                Fault::Error,
+                error.is_io_error() || error.is_unrecoverable_error(),
+            ),
+            Err(_) => (Fault::Timeout, false),
+        };
+        self.meters.tier_failure(Tier::Redis, op, fault);
+        let (most, time) = (self.options.breaker_failures, self.options.timeout_ms.0);
+        health.failed(session.elapsed_ms(), most, time);
+        if gone {
+            health.break_off();
+        }
+        if session.failed(most, time) {
+            let silent = self.finding(Code::RedisSilent);
+            self.end(session, silent.with(format!("{} ms", time.as_millis())));
+        } else if health.is_broken() {
+            self.alarm.notify_one();
+        }
+        Err(Failure { fault, gone })
+    }
+
+    /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
+    ///
+    /// An application counts only if the server was still a master afterwards: a replica that takes writes loses them.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub(super) async fn run_scripts(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        calls: &[Call],
+    ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        let mut replies = self.run_once(session, op, calls).await?;
+        let unknown = |reply: &RedisResult<Value>| matches!(reply, Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript));
+        if replies.iter().any(unknown) {
+            let again: Vec<_> = calls
+                .iter()
+                .zip(&replies)
+                .filter(|(_, reply)| unknown(reply))
+                .map(|(call, _)| call.by_code())
+                .collect();
+            let mut answers = self.ask(session, op, again).await?.into_iter();
+            for reply in replies.iter_mut().filter(|reply| unknown(reply)) {
+                if let Some(answer) = answers.next() {
+                    *reply = answer;
+                }
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Scripts by digest; what is applied is tried once more if its connection ended and was replaced.
+    async fn run_once(
+        &self,
+        session: &Arc<Session>,
+        op: Op,
+        calls: &[Call],
+    ) -> Result<Vec<RedisResult<Value>>, Fault> {
+        let vouched = op == Op::Apply && self.options.mode == RedisMode::Single;
+        let commands = || {
+            let mut commands: Vec<_> = calls.iter().map(Call::by_digest).collect();
+            if vouched {
+                let mut role = redis::cmd("INFO");
+                role.arg("replication");
+                commands.push(role);
+            }
+            commands
+        };
+        let slot = session.slot(op);
+        let mut mended = pin!(self.mended.notified());
+        mended.as_mut().enable();
+        let mut asked = self.ask_on(session, slot, op, commands()).await;
+        if op == Op::Apply && asked.as_ref().is_err_and(|failure| failure.gone) {
+            let _ = tokio::time::timeout(WRITER_TIMEOUT, mended).await;
+            if !session.is_over() && !slot.health().is_broken() {
+                asked = self.ask_on(session, slot, op, commands()).await;
+            }
+        }
+        let mut replies = asked.map_err(|failure| failure.fault)?;
+        if vouched && let Some(role) = replies.pop() {
+            let text = role.and_then(|text| Ok(redis::from_redis_value::<String>(text)?));
+            if let Ok(server) = text.map(|text| Server::read(&text))
+                && !server.master
+            {
+                self.end(session, self.finding(Code::RedisReplica).with(server.link));
+                return Err(Fault::Error);
+            }
+        }
+        Ok(replies)
+    }
+
+    /// The session is over: its connections may not lead to what it was opened to.
+    pub(super) fn end(&self, session: &Arc<Session>, why: Finding) {
+        if !session.end() {
+            return;
+        }
+        tracing::warn!(reason = %why, "redis session ended");
+        *self.trouble.lock() = Some(why);
+        *self.unsettled.lock() = None;
+        self.session.store(None);
+        // Before there can be another session: what was proven belongs to this one.
+        self.freshness.revoke();
+        self.alarm.notify_one();
+        self.mended.notify_waiters();
+    }
+
+    /// The feed was found to be another's, or gone back: the session is over.
+    pub fn end_changed(&self, session: &Arc<Session>) {
+        self.end(session, self.finding(Code::RedisChanged));
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("open", &self.session.load().is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! The connections of an open session: each is kept alive, and replaced when it broke alone.
+
+use futures::future::{join, join_all};
+use redis::RedisResult;
+use tokio::time::timeout;
+
+use super::{
+    batch_reader::Lane,
+    client::{Link, WRITER_TIMEOUT},
+    connection::Conn,
+    connection_slot::{Health, Slot},
+    server::{Server, same_servers},
+    session::Session,
+};
+
+impl Link {
+    /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced.
+    pub(super) async fn keep_alive(&self, session: &Session) {
+        let lanes = session.lanes.iter().map(|slot| async move {
+            let lane = slot.get();
+            self.ping(session, slot.health(), lane.ping()).await;
+            if slot.health().is_broken() {
+                self.replace_lane(session, slot).await;
+            }
+        });
+        let readers = session.readers.iter().map(|slot| async move {
+            let conn = slot.get();
+            self.ping(session, slot.health(), conn.ping()).await;
+            if slot.health().is_broken() {
+                self.replace_reader(session, slot).await;
+            }
+        });
+        join(join_all(lanes), join_all(readers)).await;
+    }
+
+    async fn ping(
+        &self,
+        session: &Session,
+        health: &Health,
+        asking: impl Future<Output = RedisResult<()>>,
+    ) {
+        let (most, time) = (self.options.breaker_failures, self.options.timeout_ms.0);
+        match timeout(time, asking).await {
+            Ok(Ok(())) => health.answered(),
+            Ok(Err(error)) if error.is_io_error() && !error.is_timeout() => health.break_off(),
+            Ok(Err(_)) | Err(_) => health.failed(session.elapsed_ms(), most, time),
+        }
+    }
+
+    async fn replace_lane(&self, session: &Session, slot: &Slot<Lane>) {
+        let opened = self
+            .dialer
+            .load_full()
+            .lanes(1, self.options.connect_timeout_ms.0)
+            .await;
+        let Some(lane) = opened.ok().and_then(|mut lanes| lanes.pop()) else {
+            return;
+        };
+        let info = timeout(WRITER_TIMEOUT, lane.info()).await;
+        let Ok(Ok(info)) = info else { return };
+        if same_servers(&session.fingerprint, &[Server::read(&info)]) {
+            tracing::info!("redis connection for hashes replaced");
+            slot.replace(lane);
+        }
+    }
+
+    async fn replace_reader(&self, session: &Session, slot: &Slot<Conn>) {
+        let Ok(conn) = self.dialer.load_full().open_one(self.of_readers()).await else {
+            return;
+        };
+        let servers = timeout(WRITER_TIMEOUT, conn.servers()).await;
+        let Ok(Ok(servers)) = servers else { return };
+        if same_servers(&session.fingerprint, &servers) {
+            tracing::info!("redis connection for reads replaced");
+            slot.replace(conn);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Connections that were checked: to which life of which Redis they lead.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use super::{
+    batch_reader::Lane,
+    clock::{Clock, Now, Reading},
+    connection::Conn,
+    connection_slot::{Slot, Streak},
+};
+use crate::telemetry::Op;
+
+/// An unbroken life of a Redis' data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Random.
+    pub id: String,
+    /// When it began, in ms of Redis' clock.
+    pub birth: i64,
+}
+
+/// What was found out about the Redis behind some connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// The life of its data.
+    pub(super) epoch: Epoch,
+    /// Its clock.
+    pub(super) now: Reading,
+    /// Run and replication ids of all its masters.
+    pub(super) fingerprint: String,
+    /// It may drop keys that have not ended.
+    pub(super) evicts: bool,
+}
+
+/// The connections of a session.
+pub(super) struct Conns {
+    /// For hashes, where there can be such.
+    pub(super) lanes: Vec<Lane>,
+    /// For whatever else readers ask.
+    pub(super) readers: Vec<Conn>,
+    /// For what is applied.
+    pub(super) writer: Conn,
+}
+
+/// Checked connections.
+pub struct Session {
+    pub(super) lanes: Vec<Slot<Lane>>,
+    pub(super) readers: Vec<Slot<Conn>>,
+    next: AtomicUsize,
+    pub(super) writer: Slot<Conn>,
+    /// The life of Redis that they belong to.
+    pub epoch: Epoch,
+    /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
+    pub evicts: bool,
+    pub(super) fingerprint: String,
+    clock: Clock,
+    /// Failures on whatever connection, without an answer on any between.
+    streak: Streak,
+    over: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(conns: Conns, found: Findings) -> Self {
+        Self {
+            lanes: conns.lanes.into_iter().map(Slot::new).collect(),
+            readers: conns.readers.into_iter().map(Slot::new).collect(),
+            next: AtomicUsize::new(0),
+            writer: Slot::new(conns.writer),
+            epoch: found.epoch,
+            evicts: found.evicts,
+            fingerprint: found.fingerprint,
+            clock: Clock::new(found.now),
+            streak: Streak::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Redis' clock was read.
+    pub(super) fn set_clock(&self, reading: Reading) {
+        self.clock.set(reading);
+    }
+
+    /// Time since the session was opened, in ms.
+    pub(super) fn elapsed_ms(&self) -> i64 {
+        self.clock.elapsed()
+    }
+
+    /// A command was answered, on whatever connection.
+    pub(super) fn answered(&self) {
+        self.streak.answered();
+    }
+
+    /// A command was not answered. True if nothing was for so many commands in a row, over at least `time`.
+    pub(super) fn failed(&self, most: u32, time: Duration) -> bool {
+        self.streak.failed(self.elapsed_ms(), most, time)
+    }
+
+    /// It is over; false if it was already.
+    pub(super) fn end(&self) -> bool {
+        !self.over.swap(true, Ordering::Relaxed)
+    }
+
+    /// Somebody ended it.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Now, by Redis' clock (it is looked at four times a second).
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
+    #[must_use]
+    pub fn young_for(&self, ttl: Duration) -> Duration {
+        let age = u64::try_from(self.now().earliest.saturating_sub(self.epoch.birth)).unwrap_or(0);
+        ttl.saturating_sub(Duration::from_millis(age))
+    }
+
+    /// Readers fail fast; what applies does not give up early.
+    pub(super) fn slot(&self, op: Op) -> &Slot<Conn> {
+        match op {
+            Op::Apply => &self.writer,
+            Op::Get | Op::Fill | Op::Load => self.sound_one(&self.readers).unwrap_or(&self.writer),
+        }
+    }
+
+    /// The way that is made for hashes, if one is sound.
+    pub(super) fn lane(&self) -> Option<&Slot<Lane>> {
+        self.sound_one(&self.lanes)
+    }
+
+    /// The next connection in turn that is not broken.
+    fn sound_one<'a, T>(&self, slots: &'a [Slot<T>]) -> Option<&'a Slot<T>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let first = turn.checked_rem(slots.len())?;
+        let mut in_turn = slots.iter().cycle().skip(first).take(slots.len());
+        in_turn.find(|slot| !slot.health().is_broken())
+    }
+}

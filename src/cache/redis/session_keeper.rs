@@ -1,0 +1,363 @@
+//! The keeper of the session: opens it, checks it four times a second, replaces connections that broke, and opens it again.
+//!
+//! **Invariants.** A session ends when the server is no master any more, or its run id, history, epoch, source, eviction policy or
+//! clock changed. A connection that broke alone is replaced by one to the very same server, and the session goes on.
+//!
+//! **Limits.** Opening has `redis.connect_timeout_ms`, a check [`WRITER_TIMEOUT`].
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::{future::try_join_all, try_join};
+use redis::{RedisError, RedisResult, Value};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    advice,
+    client::{Anchor, Link, WRITER_TIMEOUT},
+    clock::Reading,
+    connection::{Conn, Tempers},
+    script::{self, Call},
+    server::{Server, fingerprint, same_servers},
+    session::{Conns, Epoch, Findings, Session},
+};
+use crate::diagnosis::{Code, Finding};
+
+/// How often an open session is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How often what a settlement needs is tried.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// How often the keeper looks whether the source has said who it is.
+const IDENTITY_EVERY: Duration = Duration::from_millis(50);
+
+/// Why a check of an open session did not pass.
+enum Unfit {
+    /// The connection gave no answer: another one may.
+    Unanswered(Finding),
+    /// The session is over.
+    Over(Finding),
+}
+
+impl Link {
+    /// Opens, checks, watches and opens again, until shutdown.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let keep = async {
+            loop {
+                let identity = self.wait_for_identity().await;
+                match self.open(&identity).await {
+                    Ok(session) => {
+                        self.refused.store(false, Ordering::Relaxed);
+                        *self.trouble.lock() = None;
+                        let session = Arc::new(session);
+                        self.session.store(Some(Arc::clone(&session)));
+                        tracing::info!(
+                            redis.epoch = session.epoch.id,
+                            redis.evicts = session.evicts,
+                            "redis session opened"
+                        );
+                        self.watch(&session).await;
+                    }
+                    Err(finding) => self.show_trouble(finding),
+                }
+                tokio::time::sleep(self.options.breaker_probe_ms.0).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = keep => {}
+        }
+    }
+
+    fn show_trouble(&self, finding: Finding) {
+        let mut trouble = self.trouble.lock();
+        if trouble.as_ref() != Some(&finding) {
+            tracing::warn!(reason = %finding, "redis cannot be used");
+            *trouble = Some(finding);
+        }
+    }
+
+    async fn wait_for_identity(&self) -> Arc<str> {
+        loop {
+            if let Some(identity) = (self.identity)() {
+                return identity;
+            }
+            *self.trouble.lock() = Some(self.finding(Code::RedisAwaitsSource));
+            tokio::time::sleep(IDENTITY_EVERY).await;
+        }
+    }
+
+    /// Opens all connections of a session and checks what they lead to.
+    async fn open(&self, identity: &str) -> Result<Session, Finding> {
+        let told = |error: RedisError| self.finding_of(&error);
+        let connect = self.options.connect_timeout_ms.0;
+        let count = self.options.connections.max(1);
+        let readers = self.dialer.load_full().open(count, self.of_readers()).await;
+        let conns = Conns {
+            readers: readers.map_err(told)?,
+            writer: self
+                .dialer
+                .load_full()
+                .open_one(self.of_writer())
+                .await
+                .map_err(told)?,
+            lanes: self
+                .dialer
+                .load_full()
+                .lanes(count, connect)
+                .await
+                .map_err(told)?,
+        };
+        let checks = async {
+            let found = self.check_in(&conns.writer, identity).await?;
+            let of_lanes = try_join_all(conns.lanes.iter().map(|lane| async {
+                let info = lane.info().await?;
+                Ok(vec![Server::read(&info)])
+            }));
+            let of_readers = try_join_all(conns.readers.iter().map(Conn::servers));
+            let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
+            // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
+            let mut all = of_readers.iter().chain(&of_lanes);
+            if all.any(|servers| !same_servers(&found.fingerprint, servers)) {
+                return Err(self.finding(Code::RedisDisagree));
+            }
+            Ok(found)
+        };
+        let checked = timeout(connect, checks).await;
+        let found = checked.map_err(|_| self.silent(connect))??;
+        Ok(Session::new(conns, found))
+    }
+
+    pub(super) fn of_readers(&self) -> Tempers {
+        Tempers {
+            connect: self.options.connect_timeout_ms.0,
+            reply: Some(self.options.timeout_ms.0),
+        }
+    }
+
+    fn of_writer(&self) -> Tempers {
+        Tempers {
+            connect: self.options.connect_timeout_ms.0,
+            reply: Some(WRITER_TIMEOUT),
+        }
+    }
+
+    fn silent(&self, waited: Duration) -> Finding {
+        let finding = self.finding(Code::RedisSilent);
+        finding.with(format!("{} ms", waited.as_millis()))
+    }
+
+    /// Identifies the server: run id, epoch with its birth, and the source of its balances.
+    async fn check_in(&self, conn: &Conn, identity: &str) -> Result<Findings, Finding> {
+        let told = |error: RedisError| self.finding_of(&error);
+        let asked = Instant::now();
+        let servers = conn.servers().await.map_err(told)?;
+        let now = read_clock(conn, asked, &servers).await.map_err(told)?;
+        if let Some(replica) = servers.iter().find(|server| !server.master) {
+            return Err(self.finding(Code::RedisReplica).with(replica.link.as_str()));
+        }
+        self.claim(conn, identity).await?;
+        let fingerprint = fingerprint(&servers);
+        let mut ask = redis::cmd("HGET");
+        ask.arg(self.keys.epoch()).arg("servers");
+        let before: Option<String> = conn.one(ask).await.map_err(told)?;
+        let before = before.filter(|before| same_servers(before, &servers));
+        let ended = self.ended_epoch(&servers, &now);
+        let call = Call::new(&script::EPOCH)
+            .key(self.keys.epoch())
+            .arg(fingerprint.as_str())
+            .arg(format!("{:032x}", rand::random::<u128>()))
+            .arg(before.unwrap_or_default())
+            .arg(ended.unwrap_or_default());
+        let (id, birth, _, fresh): (String, i64, i64, i64) =
+            conn.one(call.by_code()).await.map_err(told)?;
+        if fresh == 1 {
+            let mark = Call::new(&script::ANNOUNCE)
+                .key(self.keys.feed())
+                .arg("e")
+                .arg(id.as_str());
+            conn.one::<Value>(mark.by_code()).await.map_err(told)?;
+        }
+        self.advise(&servers, Some(conn)).await;
+        *self.anchor.lock() = Some(Anchor {
+            reading: now,
+            fingerprint: fingerprint.clone(),
+            epoch: id.clone(),
+        });
+        Ok(Findings {
+            epoch: Epoch { id, birth },
+            now,
+            fingerprint,
+            evicts: servers.iter().any(Server::evicts),
+        })
+    }
+
+    /// This Redis and namespace become this source's, or are already.
+    async fn claim(&self, conn: &Conn, identity: &str) -> Result<(), Finding> {
+        let told = |error: RedisError| self.finding_of(&error);
+        let owner = async || {
+            let mut who = redis::cmd("GET");
+            who.arg(self.keys.source());
+            conn.one::<Option<String>>(who).await.map_err(told)
+        };
+        let mut held = owner().await?;
+        if held.is_none() {
+            let mut claim = redis::cmd("SET");
+            claim.arg(self.keys.source()).arg(identity).arg("NX");
+            conn.one::<Value>(claim).await.map_err(told)?;
+            held = owner().await?;
+        }
+        match held.as_deref() {
+            None => Err(self.finding(Code::RedisForgets)),
+            Some(owner) if owner == identity => Ok(()),
+            Some(_) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err(self.finding(Code::RedisOtherSource))
+            }
+        }
+    }
+
+    /// The epoch that this Redis' clock ended since it was seen last, by a step.
+    fn ended_epoch(&self, servers: &[Server], now: &Reading) -> Option<String> {
+        let anchor = self.anchor.lock().clone()?;
+        let stepped =
+            same_servers(&anchor.fingerprint, servers) && now.step_since(&anchor.reading) != 0;
+        stepped.then_some(anchor.epoch)
+    }
+
+    /// Logs what this Redis does that could hurt, when that is another than the last time. Settings that INFO does not show are
+    /// asked for on `conn`.
+    async fn advise(&self, servers: &[Server], conn: Option<&Conn>) {
+        let mut fsync = None;
+        if let Some(conn) = conn {
+            let mut ask = redis::cmd("CONFIG");
+            ask.arg("GET").arg("appendfsync");
+            let found = conn.one::<HashMap<String, String>>(ask).await;
+            fsync = found.unwrap_or_default().remove("appendfsync");
+        }
+        let mut found = advice::of(servers, fsync.as_deref(), &self.address);
+        let mut before = self.advised.lock();
+        if conn.is_none() {
+            let unsynced = before.iter().filter(|it| it.code == Code::RedisUnsynced);
+            found.extend(unsynced.cloned());
+        }
+        let codes = |findings: &[Finding]| findings.iter().map(|it| it.code).collect::<Vec<_>>();
+        let mut news = codes(&found);
+        news.sort_unstable();
+        let mut old = codes(&before);
+        old.sort_unstable();
+        if news != old && !found.is_empty() {
+            let lines: Vec<_> = found.iter().map(Finding::to_string).collect();
+            let lines = lines.join("\n  ");
+            tracing::warn!(advice = %format_args!("\n  {lines}"), "this redis works, and could hurt");
+        }
+        *before = found;
+    }
+
+    // === watching ===
+
+    /// Returns when the session is over.
+    async fn watch(&self, session: &Arc<Session>) {
+        let mut tried: Option<Instant> = None;
+        loop {
+            let _ = timeout(CHECK_EVERY, self.alarm.notified()).await;
+            if session.is_over() {
+                return;
+            }
+            fail::fail_point!("keeper-looks");
+            if let Err(finding) = self.check(session).await {
+                self.end(session, finding);
+                return;
+            }
+            self.keep_alive(session).await;
+            if tried.is_none_or(|at| at.elapsed() >= TRY_EVERY) {
+                tried = Some(Instant::now());
+                self.try_settling(session).await;
+            }
+        }
+    }
+
+    /// Whether the session may go on; the writer's connection is replaced if it gave no answer.
+    async fn check(&self, session: &Arc<Session>) -> Result<(), Finding> {
+        let writer = session.writer.get();
+        let looked = timeout(WRITER_TIMEOUT, self.look(session, &writer)).await;
+        let finding = match looked {
+            Ok(Ok(())) if !session.writer.health().is_broken() => return Ok(()),
+            Ok(Ok(())) => self.finding(Code::RedisClosed),
+            Ok(Err(Unfit::Over(finding))) => return Err(finding),
+            Ok(Err(Unfit::Unanswered(finding))) => finding,
+            Err(_) => self.silent(WRITER_TIMEOUT),
+        };
+        let Ok(conn) = self.dialer.load_full().open_one(self.of_writer()).await else {
+            return Err(finding);
+        };
+        match timeout(WRITER_TIMEOUT, self.look(session, &conn)).await {
+            Ok(Ok(())) => {
+                tracing::info!(reason = %finding, "redis connection replaced");
+                session.writer.replace(conn);
+                self.mended.notify_waiters();
+                Ok(())
+            }
+            Ok(Err(Unfit::Over(finding))) => Err(finding),
+            Ok(Err(Unfit::Unanswered(_))) | Err(_) => Err(finding),
+        }
+    }
+
+    /// Whether it is still the same master with the same data, clock and policy of dropping them.
+    async fn look(&self, session: &Session, conn: &Conn) -> Result<(), Unfit> {
+        let told = |error: RedisError| Unfit::Unanswered(self.finding_of(&error));
+        let over = |code| Unfit::Over(self.finding(code));
+        let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
+        epoch.arg(self.keys.epoch()).arg("id");
+        source.arg(self.keys.source());
+        let id: Option<String> = conn.one(epoch).await.map_err(told)?;
+        let owner: Option<String> = conn.one(source).await.map_err(told)?;
+        let asked = Instant::now();
+        let servers = conn.servers().await.map_err(told)?;
+        let now = read_clock(conn, asked, &servers).await.map_err(told)?;
+        if let Some(replica) = servers.iter().find(|server| !server.master) {
+            let replica = self.finding(Code::RedisReplica).with(replica.link.as_str());
+            return Err(Unfit::Over(replica));
+        }
+        let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
+        let same_data = id.as_deref() == Some(session.epoch.id.as_str());
+        if !ours || !same_data || !same_servers(&session.fingerprint, &servers) {
+            return Err(over(Code::RedisChanged));
+        }
+        if servers.iter().any(Server::evicts) != session.evicts {
+            return Err(over(Code::RedisPolicyChanged));
+        }
+        if let Some(anchor) = self.anchor.lock().as_mut() {
+            let step_ms = now.step_since(&anchor.reading);
+            if step_ms != 0 {
+                let stepped = self.finding(Code::RedisClock).with(format!("{step_ms} ms"));
+                return Err(Unfit::Over(stepped));
+            }
+            anchor.reading = now.anchor_after(anchor.reading);
+        }
+        session.set_clock(now);
+        if let Some(server) = servers.iter().max_by_key(|server| server.memory_permille()) {
+            self.meters.redis_memory(server.used, server.maxmemory);
+        }
+        self.advise(&servers, None).await;
+        Ok(())
+    }
+}
+
+/// Redis' clock, of INFO or, where that does not say it, of TIME.
+async fn read_clock(conn: &Conn, asked: Instant, servers: &[Server]) -> RedisResult<Reading> {
+    if servers.iter().all(|server| server.clock_ms.is_some())
+        && let Some(reading) =
+            Reading::of_all(asked, servers.iter().filter_map(|server| server.clock_ms))
+    {
+        return Ok(reading);
+    }
+    let asked = Instant::now();
+    let (seconds, micros): (i64, i64) = conn.one(redis::cmd("TIME")).await?;
+    let micros = micros.checked_div(1000).unwrap_or(0);
+    let redis_ms = seconds.saturating_mul(1000).saturating_add(micros);
+    Ok(Reading::just_now(asked, redis_ms))
+}

@@ -1,0 +1,252 @@
+//! The streams: the feed that every instance follows with its own cursor, and the settlement events that one of them takes.
+//! Both are read on connections of their own, because they block.
+//!
+//! **Invariants.** Every entry of the feed names the entry before it (`p`), so that a follower knows whether it saw all:
+//! whatever was trimmed, flushed or replaced shows as a break in the chain.
+//!
+//! **Cancellation.** A blocking read that is dropped has taken nothing: the cursor moves when its entries took effect.
+
+mod events;
+mod wire;
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, RedisError, RedisResult, Value};
+use tokio::time::{Instant, timeout};
+
+pub use self::events::{END, Event, Failure, Inlet, Standing};
+use self::wire::{entries, last_id, post};
+use super::{
+    Redis, Session,
+    connection::Conn,
+    script::{self, Call},
+    server::{Server, same_servers},
+};
+use crate::domain::{BalanceChange, UserId};
+
+/// Entries per read of a stream.
+pub const PAGE: usize = 1_000;
+/// How long a read may take beyond its block before the connection counts as lost.
+const GRACE: Duration = Duration::from_millis(500);
+/// Entries of the feed, at most, about. Trimming deeper than `floor_ttl` makes new instances read the ledger for a while.
+const FEED_MAX: usize = 4_000_000;
+
+/// The place of an entry in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct StreamId {
+    /// Milliseconds of Redis' clock.
+    pub ms: u64,
+    /// Among those of one millisecond.
+    pub seq: u64,
+}
+
+/// One entry of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// Its place.
+    pub id: StreamId,
+    /// The entry before it; none where it does not say, or says something that cannot be read.
+    pub before: Option<StreamId>,
+    /// What it says, in order; empty where it says nothing to us.
+    pub news: Vec<News>,
+}
+
+/// What the feed says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A user's balances changed: all of this becomes visible together.
+    Changed {
+        /// The user.
+        user: UserId,
+        /// The changes, in their order.
+        changes: Vec<BalanceChange>,
+    },
+    /// The user's snapshot is dropped; with `floors` these are forgotten too.
+    Dropped {
+        /// The user.
+        user: UserId,
+        /// Floors too.
+        floors: bool,
+    },
+}
+
+/// What one read of the feed brought.
+#[derive(Debug)]
+pub struct Page {
+    /// When it was asked for.
+    pub sent: Instant,
+    /// The entries, in order.
+    pub posts: Vec<Post>,
+    /// There may be more.
+    pub full: bool,
+    /// The last entry that there ever was, before this read; none where there is no stream.
+    pub last: Option<StreamId>,
+}
+
+/// A connection of its own.
+pub struct Tap {
+    conn: Conn,
+}
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl StreamId {
+    fn parse(text: &str) -> Option<Self> {
+        let (ms, seq) = text.split_once('-')?;
+        Some(Self {
+            ms: ms.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
+    }
+
+    /// The first place of a millisecond.
+    #[must_use]
+    pub fn at_ms(ms: i64) -> Self {
+        Self {
+            ms: u64::try_from(ms).unwrap_or(0),
+            seq: 0,
+        }
+    }
+}
+
+impl Redis {
+    /// A connection of its own, for commands that block.
+    ///
+    /// # Errors
+    /// Whatever the connection says.
+    pub async fn tap(&self) -> RedisResult<Tap> {
+        Ok(Tap {
+            conn: self.link.dedicated().await?,
+        })
+    }
+}
+
+impl Tap {
+    async fn one<T: FromRedisValue>(
+        &self,
+        command: redis::Cmd,
+        patience: Duration,
+    ) -> RedisResult<T> {
+        match timeout(patience, self.conn.one(command)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(RedisError::from(std::io::Error::from(
+                std::io::ErrorKind::TimedOut,
+            ))),
+        }
+    }
+
+    /// What came into the feed after the cursor; waits for `block` at most where there is nothing.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more, or a stream that is not one.
+    pub async fn feed(&self, feed: &str, after: StreamId, block: Duration) -> RedisResult<Page> {
+        // Before the first question: what is deleted between the two is seen by neither.
+        let sent = Instant::now();
+        let mut info = redis::cmd("XINFO");
+        info.arg("STREAM").arg(feed);
+        let last = match self.one::<Value>(info, GRACE).await {
+            Ok(info) => Some(last_id(&info)),
+            // Only these say that there is no stream: a command that is forbidden or renamed says nothing of the feed.
+            Err(error) if is_no_stream(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT")
+            .arg(PAGE)
+            .arg("BLOCK")
+            .arg(millis(block))
+            .arg("STREAMS")
+            .arg(feed)
+            .arg(after.to_string());
+        let reply = self.one::<Value>(read, block.saturating_add(GRACE)).await?;
+        let posts: Vec<_> = entries(reply)?.into_iter().filter_map(post).collect();
+        Ok(Page {
+            sent,
+            full: posts.len() >= PAGE,
+            posts,
+            last,
+        })
+    }
+
+    /// Makes a feed that is gone, with an entry that says nothing.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
+        let begin = Call::new(&script::ANNOUNCE).key(feed).arg("e").arg(epoch);
+        self.one::<Value>(begin.by_code(), GRACE).await.map(drop)
+    }
+
+    /// Leads to the servers that the session was opened to, and not to what came after them: an older copy of the data has
+    /// the same epoch.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn is_of(&self, session: &Session) -> RedisResult<bool> {
+        let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let servers = timeout(GRACE, self.conn.servers())
+            .await
+            .map_err(|_| gone())??;
+        Ok(same_servers(&session.fingerprint, &servers))
+    }
+
+    /// Still leads to a master with the data of the session's epoch, asked in one round trip.
+    ///
+    /// A node of a cluster that is no master any more refuses reads, so its role is not asked for.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn vouches_for(&self, session: &Session, epoch_key: &str) -> RedisResult<bool> {
+        let mut epoch = redis::cmd("HGET");
+        epoch.arg(epoch_key).arg("id");
+        let mut commands = vec![epoch];
+        if matches!(self.conn, Conn::Single(_)) {
+            let mut role = redis::cmd("INFO");
+            role.arg("replication");
+            commands.push(role);
+        }
+        let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let asked = timeout(GRACE, self.conn.ask(commands)).await;
+        let mut replies = asked.map_err(|_| gone())??.into_iter();
+        let Some(epoch) = replies.next() else {
+            return Err(gone());
+        };
+        let epoch = Option::<String>::from_redis_value(epoch?)?;
+        let master = match replies.next() {
+            None => true,
+            Some(role) => {
+                let server = Server::read(&String::from_redis_value(role?)?);
+                let histories = session.fingerprint.split_once('/');
+                histories.is_some_and(|(_, history)| server.continues(history))
+            }
+        };
+        Ok(master && epoch.as_deref() == Some(session.epoch.id.as_str()))
+    }
+
+    /// Forgets entries of the feed that are older than `before`, about.
+    ///
+    /// # Errors
+    /// A connection that is of no use any more.
+    pub async fn trim(&self, feed: &str, before: StreamId) -> RedisResult<()> {
+        let mut trim = redis::cmd("XTRIM");
+        trim.arg(feed).arg("MINID").arg("~").arg(before.to_string());
+        self.one::<i64>(trim, GRACE).await?;
+        let mut cap = redis::cmd("XTRIM");
+        cap.arg(feed).arg("MAXLEN").arg("~").arg(FEED_MAX);
+        self.one::<i64>(cap, GRACE).await.map(drop)
+    }
+}
+
+/// The key is absent, or holds something that is no stream.
+fn is_no_stream(error: &RedisError) -> bool {
+    let says = |words: &str| error.detail().is_some_and(|detail| detail.contains(words));
+    error.code() == Some("WRONGTYPE") || error.code() == Some("ERR") && says("no such key")
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}

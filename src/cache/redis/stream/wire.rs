@@ -1,0 +1,184 @@
+//! Entries of streams, from the replies to our types.
+
+use redis::{FromRedisValue, RedisResult, Value};
+
+use super::{News, Post, StreamId};
+use crate::{
+    cache::redis::entry,
+    domain::{BalanceChange, UserId},
+};
+
+/// An entry with its place, its fields and their values.
+pub(super) type RawEntry = (String, Vec<(Vec<u8>, Vec<u8>)>);
+
+/// The entries of the one stream that was read.
+pub(super) fn entries(reply: Value) -> RedisResult<Vec<RawEntry>> {
+    let streams = match reply {
+        Value::Array(mut streams) if !streams.is_empty() => streams.swap_remove(0),
+        Value::Map(mut streams) if !streams.is_empty() => {
+            return stream_entries(streams.swap_remove(0).1);
+        }
+        _ => return Ok(Vec::new()),
+    };
+    match streams {
+        Value::Array(parts) => stream_entries(parts.into_iter().nth(1).unwrap_or(Value::Nil)),
+        _ => Ok(Vec::new()),
+    }
+}
+
+pub(super) fn stream_entries(value: Value) -> RedisResult<Vec<RawEntry>> {
+    let Value::Array(entries) = value else {
+        return Ok(Vec::new());
+    };
+    let mut read = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Value::Array(parts) = entry else { continue };
+        let mut parts = parts.into_iter();
+        let id = parts.next().map(String::from_redis_value).transpose()?;
+        let fields: Vec<Vec<u8>> = match parts.next() {
+            Some(fields @ Value::Array(_)) => Vec::from_redis_value(fields)?,
+            // It was deleted after a consumer had taken it.
+            Some(_) | None => Vec::new(),
+        };
+        let mut pairs = Vec::with_capacity(fields.len());
+        let mut fields = fields.into_iter();
+        while let (Some(field), Some(value)) = (fields.next(), fields.next()) {
+            pairs.push((field, value));
+        }
+        if let Some(id) = id {
+            read.push((id, pairs));
+        }
+    }
+    Ok(read)
+}
+
+/// The last entry that there ever was, from `XINFO STREAM`.
+pub(super) fn last_id(info: &Value) -> StreamId {
+    let mut pairs = info.as_map_iter().into_iter().flatten();
+    let found = pairs
+        .find(|(name, _)| matches!(name, Value::BulkString(name) if name == b"last-generated-id"));
+    match found {
+        Some((_, Value::BulkString(id))) => std::str::from_utf8(id)
+            .ok()
+            .and_then(StreamId::parse)
+            .unwrap_or_default(),
+        Some(_) | None => StreamId::default(),
+    }
+}
+
+/// Reads an entry of the feed: `p`, the entry before it, then what it tells, piece by piece. One that says nothing that we know
+/// is a link of the chain still, if it names the entry before it; one that says what we cannot read is not.
+pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
+    let id = StreamId::parse(&id)?;
+    let (mut before, mut readable) = (None, true);
+    let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
+    for (field, value) in &fields {
+        let value = std::str::from_utf8(value).ok();
+        let mut told = |read: Option<()>| readable &= read.is_some();
+        match field.as_slice() {
+            b"p" => before = value.and_then(StreamId::parse),
+            b"c" => told(value.and_then(|text| changed(text, &mut news))),
+            b"d" => told(value.and_then(|user| dropped(user, false, &mut news))),
+            b"x" => told(value.and_then(|user| dropped(user, true, &mut news))),
+            _ => {}
+        }
+    }
+    if !readable {
+        (before, news) = (None, Vec::new());
+    }
+    Some(Post { id, before, news })
+}
+
+/// A user, then changes with a comma between, as `apply.lua` tells them. All changes of one user become one piece of news.
+fn changed(text: &str, news: &mut Vec<News>) -> Option<()> {
+    let (user, text) = text.split_once(' ')?;
+    let user: UserId = user.parse().ok()?;
+    let read: Option<Vec<_>> = text.split(',').map(change).collect();
+    let read = read?;
+    let same = news.iter_mut().rev().find_map(|piece| match piece {
+        News::Changed { user: of, changes } if *of == user => Some(changes),
+        News::Changed { .. } | News::Dropped { .. } => None,
+    });
+    match same {
+        Some(changes) => changes.extend(read),
+        None => news.push(News::Changed {
+            user,
+            changes: read,
+        }),
+    }
+    Some(())
+}
+
+/// Asset or `*`, seq or nothing, rest of the balance or nothing.
+fn change(text: &str) -> Option<BalanceChange> {
+    let (asset, text) = text.split_once(' ')?;
+    let (seq, rest) = text.split_once(' ')?;
+    if asset == "*" {
+        return Some(BalanceChange::Unknown { asset: None });
+    }
+    let named = asset.parse().ok()?;
+    if seq.is_empty() {
+        return Some(BalanceChange::Unknown { asset: Some(named) });
+    }
+    Some(BalanceChange::Moved {
+        asset: named,
+        seq: entry::seq_of(seq.as_bytes()).ok()?,
+        balance: if rest.is_empty() {
+            None
+        } else {
+            Some(entry::balance(asset.as_bytes(), text.as_bytes()).ok()?)
+        },
+    })
+}
+
+fn dropped(user: &str, floors: bool, news: &mut Vec<News>) -> Option<()> {
+    let user = user.parse().ok()?;
+    news.push(News::Dropped { user, floors });
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&str, &str)]) -> Post {
+        let fields = fields
+            .iter()
+            .map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        post(("5-1".to_owned(), fields.collect())).unwrap()
+    }
+
+    #[test]
+    fn the_changes_of_one_user_are_one_piece_of_news() {
+        let apart = of(&[
+            ("p", "5-0"),
+            ("c", "7 1 6 60 0 - 5"),
+            ("c", "8 1 2 "),
+            ("c", "7 2 9 "),
+            ("c", "7 *  "),
+        ]);
+        let joined = of(&[
+            ("p", "5-0"),
+            ("c", "7 1 6 60 0 - 5,2 9 ,*  "),
+            ("c", "8 1 2 "),
+        ]);
+        assert_eq!(apart, joined);
+        let sizes: Vec<_> = apart
+            .news
+            .iter()
+            .map(|piece| match piece {
+                News::Changed { user, changes } => (user.get(), changes.len()),
+                News::Dropped { user, .. } => (user.get(), 0),
+            })
+            .collect();
+        assert_eq!(sizes, [(7, 3), (8, 1)]);
+    }
+
+    #[test]
+    fn an_entry_of_which_a_part_cannot_be_read_is_a_break_of_the_chain() {
+        for bad in ["7 1 6 60 0 - 5,", "7 1 6 60 0 - 5,x 1 ", "7", "0 1 1 "] {
+            let read = of(&[("p", "5-0"), ("c", "7 2 9 "), ("c", bad)]);
+            assert_eq!((read.before, read.news), (None, Vec::new()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The short way: the usual read of a balance, from the bytes of its request to the bytes of its answer. What memory holds is
+//! answered without waiting.
+//!
+//! **Invariants.** What is answered here is, byte for byte but for date and request id, what the router would have
+//! answered. Anything unusual is not answered here: a parameter that is wrong, a token that is not good, a field that
+//! comes twice, a reader who wants the ledger. The router finds out what it is, and says it.
+
+use std::{
+    cell::RefCell,
+    io::Write,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::HeaderValue;
+use httparse::Header;
+use tokio::time::Instant;
+
+use super::{
+    Api, Backend,
+    answer::{self, Shown},
+    failure::Failure,
+    fast_path::{self, CLOSE, Late, Later, Said},
+    query::Question,
+    request_head::Head,
+    request_id, routes,
+};
+use crate::{
+    config::Scope,
+    domain::UnixMillis,
+    read::{Answer, Ask, PassedOn},
+    telemetry::{HttpStatus, Route, traces},
+};
+
+/// The fields that say something about a balance read.
+#[derive(Debug, Default)]
+struct Fields<'b> {
+    request_id: Option<&'b [u8]>,
+    authorization: Option<&'b [u8]>,
+    if_none_match: Option<&'b [u8]>,
+    cache_control: Option<&'b [u8]>,
+}
+
+impl<'b> Fields<'b> {
+    /// None if one of them comes twice.
+    fn of(all: &[Header<'b>]) -> Option<Self> {
+        let mut fields = Self::default();
+        for field in all {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            let place = match field.name.len() {
+                12 if is("x-request-id") => &mut fields.request_id,
+                13 if is("if-none-match") => &mut fields.if_none_match,
+                13 if is("authorization") => &mut fields.authorization,
+                13 if is("cache-control") => &mut fields.cache_control,
+                _ => continue,
+            };
+            if place.replace(field.value).is_some() {
+                return None;
+            }
+        }
+        Some(fields)
+    }
+}
+
+/// Characters that mean in a query what they look like. Others are the router's business, or hyper's.
+fn is_plain(query: &str) -> bool {
+    query.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'=' | b'&' | b'_' | b':' | b',' | b'.' | b'-' | b'%' | b'+'
+            )
+    })
+}
+
+/// A usual read, and what its answer needs to know of it.
+struct Usual<'b> {
+    question: Question,
+    ask: Ask,
+    request_id: Option<&'b [u8]>,
+    if_none_match: Option<&'b [u8]>,
+}
+
+/// The same while it is waited for.
+struct Waiting {
+    question: Question,
+    /// The client's own.
+    request_id: Option<HeaderValue>,
+    if_none_match: Option<Vec<u8>>,
+    came: Instant,
+    last: bool,
+}
+
+impl<B: Backend> Api<B> {
+    /// The answer of memory to a request that came at `now`, appended to `out`; or the one of the other tiers, later. With
+    /// `last` it tells the client that the connection is closed behind it.
+    pub(super) fn say(
+        self: &Arc<Self>,
+        head: &Head<'_, '_>,
+        now: Instant,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> Said {
+        let Some(usual) = self.usual(head) else {
+            return Said::Nothing;
+        };
+        let shown = self
+            .backend
+            .held(usual.question.user, &usual.ask, now, |answer| {
+                let today = (self.wall)();
+                let known = usual.if_none_match.into_iter();
+                let shown = Shown::new(&usual.question, known, answer, &self.catalogue, today);
+                if shown.known {
+                    self.backend.unchanged_hit();
+                }
+                match usual.request_id {
+                    Some(id) => shown.write(id, last, today, out),
+                    None => shown.write(&self.ids.next(), last, today, out),
+                };
+            });
+        match shown {
+            Ok(()) => Said::All,
+            // Who follows the caller's trace is the router's business.
+            Err(_) if traces::FOLLOWED => Said::Nothing,
+            Err(said) => {
+                let passed_on = PassedOn { said, came: now };
+                Said::Later(Arc::clone(self).later(usual, passed_on, last))
+            }
+        }
+    }
+
+    fn usual<'b>(&self, head: &Head<'_, 'b>) -> Option<Usual<'b>> {
+        let mut of_route = routes::BALANCE.iter();
+        let query = of_route.find_map(|path| head.target.strip_prefix(path)?.strip_prefix('?'))?;
+        if head.method != "GET" {
+            return None;
+        }
+        let fields = Fields::of(head.fields)?;
+        self.auth
+            .check(fields.authorization.into_iter(), Scope::Read)
+            .ok()?;
+        if answer::wants_ledger(fields.cache_control.into_iter()) {
+            return None;
+        }
+        let mut question = Question::of_user(query).or_else(|| {
+            let plain = is_plain(query).then_some(query);
+            Question::parse(Some(plain?), &self.catalogue).ok()
+        })?;
+        Some(Usual {
+            ask: Ask {
+                min_seq: std::mem::take(&mut question.min_seq),
+                ..Ask::default()
+            },
+            question,
+            request_id: fields.request_id.filter(|id| request_id::is_fit(id)),
+            if_none_match: fields.if_none_match,
+        })
+    }
+
+    /// Later, of the tiers behind memory.
+    fn later(self: Arc<Self>, usual: Usual<'_>, passed_on: PassedOn, last: bool) -> Later {
+        let own = usual.request_id.map(HeaderValue::from_bytes);
+        let waiting = Waiting {
+            question: usual.question,
+            request_id: own.and_then(Result::ok),
+            if_none_match: usual.if_none_match.map(<[u8]>::to_vec),
+            came: passed_on.came,
+            last,
+        };
+        let ask = Ask {
+            passed_on: Some(passed_on),
+            ..usual.ask
+        };
+        Box::pin(async move {
+            let user = waiting.question.user;
+            let deadline = self.deadline(passed_on.came);
+            let answer = self.backend.read(user, ask, deadline).await;
+            self.finish(&waiting, answer.map_err(Failure::from))
+        })
+    }
+
+    fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Late {
+        let (now, last, mut out) = ((self.wall)(), waiting.last, fast_path::room());
+        let (fields_end, status) = match answer {
+            Ok(answer) => {
+                let known = waiting.if_none_match.iter().map(Vec::as_slice);
+                let shown = Shown::new(
+                    &waiting.question,
+                    known,
+                    answer.view(),
+                    &self.catalogue,
+                    now,
+                );
+                let status = if shown.known {
+                    HttpStatus::NotModified
+                } else {
+                    HttpStatus::Ok
+                };
+                let fields_end = match &waiting.request_id {
+                    Some(id) => shown.write(id.as_bytes(), last, now, &mut out),
+                    None => shown.write(&self.ids.next(), last, now, &mut out),
+                };
+                (fields_end, status)
+            }
+            Err(failure) => {
+                let own = waiting.request_id.clone();
+                let id = own.unwrap_or_else(|| self.ids.new_id());
+                self.log(&failure, &id);
+                let status = HttpStatus::of_code(failure.told("").0.as_u16());
+                (failure.write(&id, last, now, &mut out), status)
+            }
+        };
+        let took = waiting.came.elapsed();
+        self.backend.answered(Route::Balance, status, took);
+        Late {
+            bytes: out,
+            fields_end,
+        }
+    }
+}
+
+impl Shown<'_> {
+    /// The whole answer as bytes, its fields in the order in which router and hyper write them. Says where the id ends.
+    fn write(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
+        out.extend_from_slice(if self.known {
+            b"HTTP/1.1 304 Not Modified\r\nx-content-type-options: nosniff\r\netag: "
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\netag: "
+        });
+        out.extend_from_slice(self.held.tag());
+        out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
+        write_number(self.age, out);
+        out.extend_from_slice(b"\r\ncache-status: ");
+        match self.trail.plain_hit() {
+            Some(ttl) => {
+                out.extend_from_slice(b"memory; hit; ttl=");
+                write_number(ttl, out);
+            }
+            None => self
+                .trail
+                .say(|piece| out.extend_from_slice(piece.as_bytes())),
+        }
+        let body = (!self.known).then(|| self.held.body());
+        if let Some(body) = body {
+            write_length(body, out);
+        }
+        let id_end = write_id(id, last, out);
+        write_date(now, out);
+        if let Some(body) = body {
+            out.extend_from_slice(body);
+        }
+        id_end
+    }
+}
+
+impl Failure {
+    /// The same for a failure.
+    fn write(&self, id: &HeaderValue, last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
+        let (head, body) = self.with_text(id).into_parts();
+        // A Vec takes whatever is written to it.
+        drop(write!(out, "HTTP/1.1 {}", head.status));
+        for (name, value) in &head.headers {
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+        }
+        let id_end = write_id(id.as_bytes(), last, out);
+        write_length(body.as_bytes(), out);
+        write_date(now, out);
+        out.extend_from_slice(body.as_bytes());
+        id_end
+    }
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn write_length(body: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\ncontent-length: ");
+    write_number(u64::try_from(body.len()).unwrap_or(u64::MAX), out);
+}
+
+fn write_id(id: &[u8], last: bool, out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(b"\r\nx-request-id: ");
+    out.extend_from_slice(id);
+    let end = out.len();
+    if last {
+        out.extend_from_slice(CLOSE);
+    }
+    end
+}
+
+/// The second that was spelled last on this thread.
+struct Spelled {
+    second: i64,
+    text: String,
+}
+
+thread_local! {
+    static DATE: RefCell<Spelled> = const { RefCell::new(Spelled { second: i64::MIN, text: String::new() }) };
+}
+
+/// Appends the date, and the end of a head.
+pub(super) fn write_date(now: UnixMillis, out: &mut Vec<u8>) {
+    let second = now.0.div_euclid(1000);
+    DATE.with_borrow_mut(|date| {
+        if date.second != second {
+            date.second = second;
+            date.text = http_date(second);
+        }
+        out.extend_from_slice(b"\r\ndate: ");
+        out.extend_from_slice(date.text.as_bytes());
+        out.extend_from_slice(b"\r\n\r\n");
+    });
+}
+
+/// As RFC 9110 spells it; 1970 for what is before.
+fn http_date(second: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(second).unwrap_or(0));
+    let at = SystemTime::UNIX_EPOCH.checked_add(since);
+    httpdate::fmt_http_date(at.unwrap_or(SystemTime::UNIX_EPOCH))
+}

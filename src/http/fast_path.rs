@@ -1,0 +1,327 @@
+//! The fast path of a connection: requests that can be answered from their heads are, and everything else is handed on.
+//!
+//! Most requests are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
+//! ready, in one read and one write; of pipelined requests all answers go out together.
+//!
+//! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once: by an answer, by what is
+//! handed on, or by what follows. Nothing is read while an answer waits to be taken. A client that has ended its side still
+//! gets its answers; one whose connection breaks drops the answer that is being made for it.
+//!
+//! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
+//!
+//! **Limits.** A connection holds one head and one read, and answers of [`requests::OUT_MAX`] bytes and one more. While an answer is
+//! made, [`AHEAD_MAX`] bytes of what follows are read; behind them a break is noticed only when the answer is written.
+
+mod requests;
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{net::TcpStream, time::Instant};
+
+pub use self::requests::{HandOff, Next, Reason, Refusal};
+use self::requests::{Then, answer_all};
+use super::{
+    hosts,
+    request_head::Head,
+    socket,
+    timeouts::{self, Waited, Waits},
+};
+
+/// What is read while an answer is made.
+const AHEAD_MAX: usize = 16 * 1024;
+/// What is kept of the room that answers took.
+const ROOM_MAX: usize = 4 * 1024;
+thread_local! {
+    /// Room for answers, of all connections that this thread serves in turn: it stays in the core's nearest cache. Only who
+    /// does not take an answer at once keeps it for longer.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Room for what comes.
+    static CAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Room for an answer, if this thread has some: it comes back when the answer was sent.
+#[must_use]
+pub fn room() -> Vec<u8> {
+    ROOM.take()
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Late {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where among them another field may be put in.
+    pub fields_end: usize,
+}
+
+/// An answer that takes its time.
+pub type Later = Pin<Box<dyn Future<Output = Late> + Send>>;
+
+/// What says that a connection ends.
+pub const CLOSE: &[u8] = b"\r\nconnection: close";
+
+/// What is said to a request.
+pub enum Said {
+    /// The whole answer: it has been appended.
+    All,
+    /// It is being made.
+    Later(Later),
+    /// Nothing: somebody else has to be asked.
+    Nothing,
+}
+
+/// The fast path's side of a service.
+pub trait Says {
+    /// Appends the whole answer to a request that came at `now` to `out`, or leaves `out` as it is. With `last` the answer
+    /// says that the connection is closed behind it.
+    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+        let _ = (head, now, last, out);
+        Said::Nothing
+    }
+
+    /// Checks the value of `Host`.
+    ///
+    /// # Errors
+    /// The request is not to be served under this name.
+    fn check_host(&self, host: &[u8]) -> Result<(), hosts::Error>;
+}
+
+/// A connection, and what of it was read and not used yet.
+pub struct Front {
+    /// The connection.
+    pub stream: Arc<TcpStream>,
+    /// What was read and not used.
+    pub held: Vec<u8>,
+    /// The `Host` that was checked last: most clients say the same in every request.
+    host: Vec<u8>,
+    /// `held` has bytes that were not looked at yet.
+    unseen: bool,
+    /// The client sends nothing more.
+    read_closed: bool,
+    out: Vec<u8>,
+    sent: usize,
+    later: Option<Later>,
+    then: Option<Next>,
+}
+
+impl Front {
+    /// A connection that nothing was read from yet.
+    pub const fn new(stream: Arc<TcpStream>) -> Self {
+        Self {
+            stream,
+            held: Vec::new(),
+            host: Vec::new(),
+            unseen: false,
+            read_closed: false,
+            out: Vec::new(),
+            sent: 0,
+            later: None,
+            then: None,
+        }
+    }
+
+    /// The connection goes on behind a request that was handed off; `held` was read behind it.
+    pub fn resume(&mut self, held: Vec<u8>) {
+        self.unseen = !held.is_empty();
+        self.held = held;
+    }
+
+    /// Answers what `who` can answer at once, until something else is needed.
+    pub async fn next<F: Future<Output = ()>>(
+        &mut self,
+        who: &impl Says,
+        waits: &mut Waits<'_, F>,
+    ) -> Next {
+        std::future::poll_fn(|context| self.poll_next(who, waits, context)).await
+    }
+
+    fn poll_next<F: Future<Output = ()>>(
+        &mut self,
+        who: &impl Says,
+        waits: &mut Waits<'_, F>,
+        context: &mut Context<'_>,
+    ) -> Poll<Next> {
+        let (ends, mut worked) = (waits.ends.has_begun(), false);
+        loop {
+            match self.poll_send(context) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(Next::Abort),
+                Poll::Pending => {
+                    waits.extra = timeouts::transfer_time(self.out.len());
+                    return match waits.poll(context, false, ends) {
+                        Poll::Pending => Poll::Pending,
+                        Poll::Ready(Waited::TooLong) => Poll::Ready(Next::Abort),
+                        Poll::Ready(Waited::Stopped) => {
+                            waits.poll_last(context).map(|()| Next::Abort)
+                        }
+                    };
+                }
+            }
+            if let Some(later) = &mut self.later {
+                match later.as_mut().poll(context) {
+                    Poll::Ready(Late {
+                        mut bytes,
+                        fields_end,
+                    }) => {
+                        self.later = None;
+                        if self.then.is_none() && ends {
+                            bytes.splice(fields_end..fields_end, CLOSE.iter().copied());
+                            self.then = Some(Next::Close);
+                        }
+                        self.out = bytes;
+                        waits.since = Instant::now();
+                        worked = true;
+                        continue;
+                    }
+                    Poll::Pending => return self.poll_meanwhile(waits, worked, ends, context),
+                }
+            }
+            if let Some(next) = self.then.take() {
+                return Poll::Ready(next);
+            }
+            let now = if std::mem::take(&mut self.unseen) {
+                let now = Instant::now();
+                self.look_at_held(who, now, ends);
+                now
+            } else {
+                match self.poll_read(who, ends, context) {
+                    Poll::Ready(Some(now)) => now,
+                    Poll::Ready(None) => return Poll::Ready(Next::End),
+                    Poll::Pending => {
+                        waits.extra = std::time::Duration::ZERO;
+                        return match waits.poll(context, worked, ends) {
+                            Poll::Pending => Poll::Pending,
+                            // A request that was begun is still answered.
+                            Poll::Ready(Waited::Stopped) if self.has_begun() => {
+                                waits.poll_last(context).map(|()| Next::End)
+                            }
+                            Poll::Ready(Waited::Stopped | Waited::TooLong) => {
+                                Poll::Ready(Next::End)
+                            }
+                        };
+                    }
+                }
+            };
+            worked = true;
+            if !self.out.is_empty() {
+                waits.since = now;
+            }
+        }
+    }
+
+    /// While an answer is made: over if the connection breaks, or the service waits no more.
+    fn poll_meanwhile<F: Future<Output = ()>>(
+        &mut self,
+        waits: &mut Waits<'_, F>,
+        worked: bool,
+        ends: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Next> {
+        while !self.read_closed && self.held.len() < AHEAD_MAX {
+            match self.poll_recv(context, |front, came| front.held.extend_from_slice(came)) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => self.read_closed = true,
+                Poll::Ready(Ok(_)) => self.unseen = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Abort),
+            }
+        }
+        match waits.poll(context, worked, ends) {
+            Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::Abort),
+            // It is we who take long.
+            Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether all that was answered has been written; false where it cannot be.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match socket::poll_send(&self.stream, rest, context) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => self.sent = self.sent.saturating_add(bytes),
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if !self.out.is_empty() {
+            self.sent = 0;
+            self.out.clear();
+            self.out.shrink_to(ROOM_MAX);
+            ROOM.set(std::mem::take(&mut self.out));
+        }
+        Poll::Ready(true)
+    }
+
+    /// Reads once and answers what it can: when that came; none at the end of the stream.
+    fn poll_read(
+        &mut self,
+        who: &impl Says,
+        ends: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Instant>> {
+        let mut now = None;
+        let read = self.poll_recv(context, |front, came| {
+            let now = *now.insert(Instant::now());
+            if !front.held.is_empty() {
+                front.held.extend_from_slice(came);
+                return front.look_at_held(who, now, ends);
+            }
+            // The usual case: whole requests, answered from where they were read to.
+            let mut out = ROOM.take();
+            let (used, then) = answer_all(who, &mut front.host, came, now, ends, &mut out);
+            let rest = came.get(used..).unwrap_or_default();
+            front.held.extend_from_slice(rest);
+            front.go_on(out, then);
+        });
+        read.map(|_| now)
+    }
+
+    /// Whether a part of a request has come.
+    fn has_begun(&self) -> bool {
+        !matches!(self.held.as_slice(), b"" | b"\r")
+    }
+
+    /// Reads once, and has what came looked at: how many bytes, none at the end of the stream.
+    fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+        look: impl FnOnce(&mut Self, &[u8]),
+    ) -> Poll<io::Result<usize>> {
+        let mut came = CAME.take();
+        let read = socket::poll_recv(&self.stream, &mut came, context);
+        if !came.is_empty() {
+            look(self, &came);
+            came.clear();
+        }
+        CAME.set(came);
+        read
+    }
+
+    fn look_at_held(&mut self, who: &impl Says, now: Instant, ends: bool) {
+        let mut out = ROOM.take();
+        let (used, then) = answer_all(who, &mut self.host, &self.held, now, ends, &mut out);
+        self.held.drain(..used.min(self.held.len()));
+        self.go_on(out, then);
+    }
+
+    fn go_on(&mut self, out: Vec<u8>, then: Then) {
+        if out.is_empty() {
+            ROOM.set(out);
+        } else {
+            self.out = out;
+        }
+        match then {
+            Then::More => {}
+            Then::SendFirst => self.unseen = true,
+            Then::Next(next) => self.then = Some(next),
+            Then::Later(later, next) => {
+                (self.later, self.then) = (Some(later), next);
+                self.unseen = !self.held.is_empty();
+            }
+        }
+    }
+}

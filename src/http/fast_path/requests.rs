@@ -1,0 +1,215 @@
+//! The requests at the beginning of what a connection brought: answered, handed off, or refused.
+//!
+//! **Invariants.** What happens to a request depends on its bytes only, never on how they were cut or on what follows.
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::{Later, Said, Says};
+use crate::http::{
+    hosts,
+    request_head::{self, Framing, HEAD_MAX, Head, Parsed},
+};
+
+/// Bytes of answers that are made before they are sent; one answer more may stand behind them.
+pub const OUT_MAX: usize = 64 * 1024;
+/// Bytes of a `Host` that is remembered.
+const HOST_MAX: usize = 256;
+
+/// Why a request is refused before it reaches the service; the connection ends behind the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// The client's own request id, where it could be read.
+    pub request_id: Option<HeaderValue>,
+}
+
+/// The reasons to refuse a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is not HTTP/1 as it must be.
+    Malformed(&'static str),
+    /// More than [`HEAD_MAX`] bytes, or [`request_head::FIELDS_MAX`] fields.
+    HeadTooLarge,
+    /// `Host` names another host.
+    ForeignHost,
+}
+
+impl From<hosts::Error> for Reason {
+    fn from(error: hosts::Error) -> Self {
+        match error {
+            hosts::Error::Malformed => Self::Malformed("Host is no host"),
+            hosts::Error::Foreign => Self::ForeignHost,
+        }
+    }
+}
+
+/// A request for the service: its head is the first `head_len` bytes of [`super::Front::held`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandOff {
+    /// Bytes.
+    pub head_len: usize,
+    /// How its body is delimited.
+    pub framing: Framing,
+    /// The connection ends behind the answer.
+    pub close: bool,
+    /// HTTP/1.0.
+    pub is_http_1_0: bool,
+    /// The client waits for `100 Continue`.
+    pub expects_continue: bool,
+}
+
+/// The next need of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: the client has ended it, or was idle for too long.
+    End,
+    /// An end behind an answer that announced it: the client may still be sending.
+    Close,
+    /// An end at once: the client does not take its answers, or the connection is broken.
+    Abort,
+    /// A refusal, and an end.
+    Refuse(Refusal),
+    /// An answer by the service.
+    HandOff(HandOff),
+}
+
+/// The next step for the bytes at the beginning of an input.
+pub(super) enum Then {
+    /// More bytes.
+    More,
+    /// The rest is looked at when the answers so far have been sent.
+    SendFirst,
+    Later(Later, Option<Next>),
+    Next(Next),
+}
+
+/// Answers the requests that `input` begins with, which came at `now`: how many bytes they were, and what the rest needs. Where
+/// the service `ends`, the first of them is the last.
+pub(super) fn answer_all(
+    who: &impl Says,
+    host: &mut Vec<u8>,
+    input: &[u8],
+    now: Instant,
+    ends: bool,
+    out: &mut Vec<u8>,
+) -> (usize, Then) {
+    let mut used: usize = 0;
+    while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+        if out.len() >= OUT_MAX {
+            return (used, Then::SendFirst);
+        }
+        // Empty lines may stand before a request.
+        if rest.starts_with(b"\r\n") {
+            used = used.saturating_add(2);
+            continue;
+        }
+        // Behind the longest head there is no head: the verdict is the same however much has come.
+        let window = rest.get(..HEAD_MAX).unwrap_or(rest);
+        let mut room = request_head::room();
+        let head = match request_head::parse(window, &mut room) {
+            Parsed::TooMany => return (used, many_fields(who, host, window)),
+            parsed => match admit(who, host, parsed, window.len()) {
+                Ok(head) => head,
+                Err(then) => return (used, then),
+            },
+        };
+        let last = ends || head.close;
+        let said = if head.framing == Framing::None && !head.is_http_1_0 {
+            who.say(&head, now, last, out)
+        } else {
+            Said::Nothing
+        };
+        let behind = used.saturating_add(head.len);
+        match said {
+            Said::All if last => return (input.len(), Then::Next(Next::Close)),
+            Said::All => used = behind,
+            Said::Later(later) if last => {
+                return (input.len(), Then::Later(later, Some(Next::Close)));
+            }
+            Said::Later(later) => return (behind, Then::Later(later, None)),
+            Said::Nothing => return (used, Then::Next(hand_off(who, &head))),
+        }
+    }
+    (used, Then::More)
+}
+
+/// A head with more fields than the fast path has room for.
+fn many_fields(who: &impl Says, host: &mut Vec<u8>, window: &[u8]) -> Then {
+    let mut room = request_head::large_room();
+    match admit(
+        who,
+        host,
+        request_head::parse(window, &mut room),
+        window.len(),
+    ) {
+        Ok(head) => Then::Next(hand_off(who, &head)),
+        Err(then) => then,
+    }
+}
+
+/// The head, if it may be served: whole, of a known form, for a host that is ours.
+fn admit<'h, 'b>(
+    who: &impl Says,
+    host: &mut Vec<u8>,
+    parsed: Parsed<'h, 'b>,
+    window_len: usize,
+) -> Result<Head<'h, 'b>, Then> {
+    let head = match parsed {
+        Parsed::Head(head) => head,
+        Parsed::Partial if window_len < HEAD_MAX => return Err(Then::More),
+        Parsed::Partial | Parsed::TooMany => return Err(refuse(Reason::HeadTooLarge, None)),
+        Parsed::Unreadable => {
+            let reason = Reason::Malformed("this is no HTTP/1.1 request that can be read");
+            return Err(refuse(reason, None));
+        }
+        Parsed::Bad { reason, request_id } => {
+            return Err(refuse(Reason::Malformed(reason), request_id));
+        }
+    };
+    if let Some(named) = head.host
+        && (named.is_empty() || named != host.as_slice())
+    {
+        who.check_host(named)
+            .map_err(|error| refuse(error.into(), head.request_id()))?;
+        if named.len() <= HOST_MAX {
+            host.clear();
+            host.extend_from_slice(named);
+        }
+    }
+    Ok(head)
+}
+
+fn refuse(reason: Reason, request_id: Option<HeaderValue>) -> Then {
+    Then::Next(Next::Refuse(Refusal { reason, request_id }))
+}
+
+/// A request for the service, unless its target is none.
+fn hand_off(who: &impl Says, head: &Head<'_, '_>) -> Next {
+    let refused = |reason| {
+        Next::Refuse(Refusal {
+            reason,
+            request_id: head.request_id(),
+        })
+    };
+    let target = head.target.parse::<http::Uri>().ok();
+    // A host alone is the target of a proxy.
+    let target = target.filter(|target| target.scheme().is_some() || target.authority().is_none());
+    let Some(target) = target else {
+        return refused(Reason::Malformed("the request's target is none"));
+    };
+    // A target may name a host, too.
+    if let Some(named) = target.authority()
+        && let Err(error) = who.check_host(named.as_str().as_bytes())
+    {
+        return refused(error.into());
+    }
+    Next::HandOff(HandOff {
+        head_len: head.len,
+        framing: head.framing,
+        close: head.close,
+        is_http_1_0: head.is_http_1_0,
+        expects_continue: head.expects_continue,
+    })
+}

@@ -1,0 +1,116 @@
+//! What a connection waits for beside its client: that the service ends, and that the client has taken too long.
+//!
+//! **Invariants.** Who is told is told again only by another task: a wait that was begun is not begun anew with every request.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::time::{Duration, Instant, Sleep};
+
+use super::shutdown::Ending;
+
+/// Bytes a millisecond that a client takes or sends at least, once its patience is used up: some 64 KB a second.
+const BYTES_PER_MS: u64 = 64;
+
+/// How long so many bytes may be under way.
+pub fn transfer_time(bytes: usize) -> Duration {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    Duration::from_millis(bytes.checked_div(BYTES_PER_MS).unwrap_or(0))
+}
+
+/// What ends the wait for a request.
+pub struct Waits<'a, F> {
+    /// The service ends.
+    pub ends: &'a Ending,
+    /// The wait for that.
+    pub stop: Pin<&'a mut F>,
+    /// And has waited long enough.
+    pub cut: Pin<&'a mut F>,
+    /// The client took too long.
+    pub alarm: Pin<&'a mut Sleep>,
+    /// After how long that is.
+    pub patience: Duration,
+    /// Since when it has been waited.
+    pub since: Instant,
+    /// Time that the client may take beyond `patience`, for an answer that is long.
+    pub extra: Duration,
+    /// Who was told of `stop` and `alarm`.
+    told: Option<Waker>,
+}
+
+impl<'a, F: Future<Output = ()>> Waits<'a, F> {
+    /// From now on.
+    #[must_use]
+    pub fn new(
+        ends: &'a Ending,
+        stop: Pin<&'a mut F>,
+        cut: Pin<&'a mut F>,
+        alarm: Pin<&'a mut Sleep>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            ends,
+            stop,
+            cut,
+            alarm,
+            patience,
+            since: Instant::now(),
+            extra: Duration::ZERO,
+            told: None,
+        }
+    }
+
+    /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
+    /// to be woken, and who is to be woken may be known already.
+    /// `ends`: whether the service did when this task was woken; who ends it afterwards wakes it again.
+    pub fn poll(&mut self, context: &mut Context<'_>, again: bool, ends: bool) -> Poll<Waited> {
+        let told = self
+            .told
+            .as_ref()
+            .is_some_and(|told| told.will_wake(context.waker()));
+        // Who woke us may have been one of these all the same.
+        if again && told && !ends && !self.alarm.is_elapsed() {
+            return Poll::Pending;
+        }
+        if ends || self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Waited::Stopped);
+        }
+        if self.poll_alarm(context).is_ready() {
+            return Poll::Ready(Waited::TooLong);
+        }
+        if !told {
+            self.told = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ready when the client took too long, or the service waits no more. For a service that ends, and a client that is in
+    /// the middle of something.
+    pub fn poll_last(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_alarm(context)
+    }
+
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let patience = self.patience.saturating_add(self.extra);
+            match self.since.checked_add(patience) {
+                Some(end) if end > Instant::now() => self.alarm.as_mut().reset(end),
+                _ => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// How a wait ended without a request.
+pub enum Waited {
+    /// The service ends.
+    Stopped,
+    /// The client took too long.
+    TooLong,
+}

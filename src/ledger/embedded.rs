@@ -1,0 +1,363 @@
+//! The embedded ledger: the tables of contract section 1 in one file, for one instance and nothing else installed.
+//!
+//! The interface to redb is localized here and in the files below. A load reads the current state, which is written in
+//! the same transaction as the ledger, so `source.read_from` makes no difference: view, table and ledger are one.
+//!
+//! **Invariants.** A request is checked whole and written in one transaction, or not at all. The current state of a
+//! (user, asset) is its ledger row with the highest seq. What was answered is on the disk (`fsync`) and survives
+//! `kill -9`: the next open repairs the file. A read costs O(assets), whatever the length of the history. The file's own
+//! id never changes.
+//!
+//! **Cancellation.** Reads leave nothing behind. A write whose caller leaves before its transaction begins does not
+//! happen; later it may, and can be repeated with the same seqs.
+//!
+//! **Limits.** redb blocks, so all work is done on blocking threads: reads as many as the caller lets in, writes one at a
+//! time. Writes that wait meanwhile are committed together, up to [`GROUP_ENTRIES_MAX`] entries; how many wait is bounded
+//! by the requests that are open. Each call has `source.timeout_ms`. One process has the file; a second is refused.
+//!
+//! **A bad disk.** A database that failed is closed and opened again (`keeper`). A block that is not what was written never
+//! reaches redb (`file`). See docs/adr/0018-a-bad-disk.md.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock, config,
+    domain::{
+        AssetId, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction, Transaction, UserId,
+    },
+    ledger::{
+        CommitHook, Cost, Error, Readiness, Source, Stood, WriteError, Written,
+        isolation::Isolation,
+    },
+};
+
+mod backend;
+pub mod backup;
+mod failure;
+mod file;
+mod group;
+pub mod inspect;
+mod keeper;
+mod queries;
+mod requests;
+mod row_times;
+mod sample;
+mod tables;
+mod tools;
+mod transactions;
+
+pub use self::{
+    failure::{Failure, OpenError, OpenErrorKind},
+    group::GROUP_ENTRIES_MAX,
+    keeper::WriteHealth,
+};
+use self::{
+    file::{Access, LedgerFile},
+    group::Group,
+    keeper::{Keeper, Session},
+    requests::{Answer, Request},
+    row_times::Times,
+    tables::Tables,
+};
+
+/// How the ledger that was opened came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// There was no file: it was made by this start.
+    pub new: bool,
+    /// It was made with sample data.
+    pub sample: bool,
+}
+
+/// A ledger in a file.
+pub struct Embedded {
+    keeper: Arc<Keeper>,
+    group: Group,
+    isolation: Arc<Isolation>,
+    identity: Arc<str>,
+    origin: Origin,
+    timeout: Duration,
+    /// The error of the last read, until one succeeds.
+    failing: ArcSwapOption<Error>,
+    looks_again: Arc<AtomicBool>,
+}
+
+impl Embedded {
+    /// Opens the ledger, makes it with its folder where there is none, and repairs it after a crash. Blocks.
+    ///
+    /// `timeout` is `source.timeout_ms`; `fresh_id`, random, becomes the id of a ledger that is new.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what to do.
+    pub fn open(
+        settings: &config::Embedded,
+        timeout: Duration,
+        fresh_id: u128,
+    ) -> Result<Self, OpenError> {
+        let path = &settings.path;
+        let sample = if settings.sample_data {
+            sample::entries()
+        } else {
+            Vec::new()
+        };
+        let (file, new) = match LedgerFile::open(path, Access::Write) {
+            Err(error) if error.kind == OpenErrorKind::Missing => {
+                (make(path, fresh_id, &sample)?, true)
+            }
+            found => (found?, false),
+        };
+        if settings.check_at_start {
+            let failed = |error| OpenError::of(path, &redb::Error::Io(error), file.take_failure());
+            file.learn_hashes().map_err(failed)?;
+        }
+        let (file, times) = (Arc::new(file), Arc::new(Times::since(clock::wall())));
+        let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+        let session = keeper::open_direct(&file, &times).map_err(failed)?;
+        let tables = &session.tables;
+        check_layout(path, tables.meta().map_err(failed)?)?;
+        tables.prepare(fresh_id, &sample).map_err(failed)?;
+        let meta = tables.meta().map_err(failed)?.unwrap_or_default();
+        let keeper = Arc::new(Keeper::new(Arc::clone(&file), times, session));
+        let isolation = Arc::<Isolation>::default();
+        Ok(Self {
+            group: Group::new(Arc::clone(&keeper), Arc::clone(&isolation)),
+            isolation,
+            keeper,
+            identity: format!("embedded:{}", meta.id.unwrap_or_default()).into(),
+            origin: Origin {
+                new,
+                sample: meta.sample,
+            },
+            timeout,
+            failing: ArcSwapOption::empty(),
+            looks_again: Arc::default(),
+        })
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.keeper.file().path()
+    }
+
+    /// How it came to be.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether writes work.
+    #[must_use]
+    pub fn write_health(&self) -> WriteHealth {
+        self.keeper.write_health()
+    }
+
+    /// Looks after the file, on a blocking thread: whether it is in its place, and works again after a failure. To be called
+    /// about once a second.
+    pub fn keep_up(&self) {
+        if self.looks_again.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (keeper, looks_again) = (Arc::clone(&self.keeper), Arc::clone(&self.looks_again));
+        drop(tokio::task::spawn_blocking(move || {
+            keeper.look_again();
+            drop(keeper);
+            looks_again.store(false, Ordering::Release);
+        }));
+    }
+
+    /// Answers the tools of the command line at a socket beside the file, until `stop` is cancelled.
+    pub async fn serve_tools(&self, stop: CancellationToken) {
+        tools::serve(Arc::clone(&self.keeper), stop).await;
+    }
+
+    /// Runs `read` on a blocking thread.
+    async fn read<T, R>(&self, read: R) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        R: Fn(&Tables) -> Result<T, Error> + Send + 'static,
+    {
+        let keeper = Arc::clone(&self.keeper);
+        let work = tokio::task::spawn_blocking(move || keeper.read(read));
+        let done = async { work.await.map_err(Error::unavailable)? };
+        self.watched(done).await
+    }
+
+    /// The same; every row that it looks at is one of the snapshot.
+    async fn counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, Error>
+    where
+        R: Fn(&Tables) -> Result<Snapshot, Error> + Send + 'static,
+    {
+        let snapshot = self.read(read).await?;
+        cost.add(snapshot.balances().len());
+        Ok(snapshot)
+    }
+
+    /// A conflict or a refusal is an answer, not a failure of the source. The keeper knows whether writes fail; reads may go on.
+    async fn written(&self, request: Request) -> Result<Answer, Error> {
+        self.timed(self.group.write(request)).await
+    }
+
+    /// Runs a read within the time that it has; remembers whether it failed.
+    async fn watched<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let done = self.timed(work).await;
+        match &done {
+            Ok(_) if self.failing.load().is_some() => self.failing.store(None),
+            Ok(_) => {}
+            Err(error) => self.failing.store(Some(Arc::new(error.clone()))),
+        }
+        done
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let done = tokio::time::timeout(self.timeout, work).await;
+        done.unwrap_or(Err(Error::Timeout))
+    }
+}
+
+/// Makes a ledger beside `path`, and gives it its place when it is whole.
+fn make(path: &Path, fresh_id: u128, sample: &[Entry]) -> Result<LedgerFile, OpenError> {
+    make_with(path, |session| session.tables.prepare(fresh_id, sample))
+}
+
+/// The same, with what `write` writes. The database is closed before the file gets its name.
+fn make_with(
+    path: &Path,
+    write: impl FnOnce(&Session) -> Result<(), redb::Error>,
+) -> Result<LedgerFile, OpenError> {
+    if let Some(folder) = file::folder(path) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| OpenError::inaccessible(path, folder, &error))?;
+    }
+    let file = Arc::new(LedgerFile::create(&file::beside(path, ".new"))?);
+    let times = Arc::new(Times::since(clock::wall()));
+    keeper::open_direct(&file, &times)
+        .and_then(|session| write(&session))
+        .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+    let file = Arc::into_inner(file).ok_or_else(|| OpenError::in_use(path))?;
+    file.rename(path)
+}
+
+/// A file of another layout, or of another program, is left as it is.
+fn check_layout(path: &Path, meta: Option<tables::Meta>) -> Result<(), OpenError> {
+    match meta.and_then(|meta| meta.layout) {
+        Some(layout) if layout == tables::LAYOUT => Ok(()),
+        Some(layout) => Err(OpenError::layout(path, &layout, tables::LAYOUT)),
+        None => Err(OpenError::foreign(
+            path,
+            "it is a redb database of another program",
+        )),
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Source for Embedded {
+    fn identity(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.identity))
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.failing.load_full() {
+            None => Readiness::Ready,
+            Some(error) => Readiness::Failing(error.to_string().into()),
+        }
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        let said_at = clock::wall();
+        self.counted(cost, move |tables| tables.balances(user, said_at))
+            .boxed()
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        user: UserId,
+        assets: &'a [AssetId],
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        let said_at = clock::wall();
+        let assets = assets.to_vec();
+        self.counted(cost, move |tables| tables.latest(user, &assets, said_at))
+            .boxed()
+    }
+
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        self.read(move |tables| tables.above(user, asset, seq))
+            .boxed()
+    }
+
+    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        async move {
+            match self.written(Request::Entries(entries.to_vec())).await? {
+                Answer::Entries(answer) => answer,
+                Answer::Transactions(_) => Err(unasked().into()),
+            }
+        }
+        .boxed()
+    }
+
+    fn settle<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        async move {
+            let request = Request::Transactions(transactions.to_vec());
+            match self.written(request).await? {
+                Answer::Transactions(outcomes) => Ok(outcomes),
+                Answer::Entries(_) => Err(unasked()),
+            }
+        }
+        .boxed()
+    }
+
+    fn transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+        self.read(move |tables| tables.transaction(reference))
+            .boxed()
+    }
+
+    fn isolation(&self) -> Option<&Isolation> {
+        Some(&self.isolation)
+    }
+
+    fn on_commit(&self, hook: CommitHook) {
+        self.isolation.on_commit(hook);
+    }
+}
+
+fn unasked() -> Error {
+    Error::unavailable("the writer answered another request")
+}
+
+#[cfg(test)]
+mod tests;

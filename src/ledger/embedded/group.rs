@@ -1,0 +1,110 @@
+//! Group commit: requests that wait while one transaction is being written share the next.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
+
+use super::{
+    keeper::Keeper,
+    requests::{Answer, Request},
+};
+use crate::ledger::{Error, isolation::Isolation};
+
+/// Entries that one transaction takes at most, unless a single request has more.
+pub const GROUP_ENTRIES_MAX: usize = 10_000;
+
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    answer: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// The writer of a file.
+///
+/// Invariant: every job in the queue has a caller who waits for its turn, or is gone; who gets the turn takes what is
+/// first in the queue, so no job is left behind.
+#[derive(Debug)]
+pub(super) struct Group {
+    keeper: Arc<Keeper>,
+    isolation: Arc<Isolation>,
+    queue: Mutex<VecDeque<Job>>,
+    turn: Arc<Turn<()>>,
+}
+
+impl Group {
+    pub(super) fn new(keeper: Arc<Keeper>, isolation: Arc<Isolation>) -> Self {
+        Self {
+            keeper,
+            isolation,
+            queue: Mutex::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Writes one request, alone or together with others. Dropped before its transaction began, it is not written.
+    pub(super) async fn write(&self, request: Request) -> Result<Answer, Error> {
+        let (answer, mut answered) = oneshot::channel();
+        self.queue.lock().push_back(Job { request, answer });
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answered => {
+                    return answer.unwrap_or_else(|_| Err(Error::unavailable("the writer stopped")));
+                }
+                turn = Arc::clone(&self.turn).lock_owned() => self.start(turn),
+            }
+        }
+    }
+
+    /// Starts the transaction of what is first in the queue. The turn ends with it, also if nobody waits any more.
+    fn start(&self, turn: OwnedMutexGuard<()>) {
+        let jobs = self.next();
+        if jobs.is_empty() {
+            return;
+        }
+        let (keeper, isolation) = (Arc::clone(&self.keeper), Arc::clone(&self.isolation));
+        drop(tokio::task::spawn_blocking(move || {
+            let requests: Vec<_> = jobs.iter().map(|job| &job.request).collect();
+            let mut window = isolation.window();
+            let answers = keeper.write(&requests, &mut |receipt| window.add(receipt));
+            window.close(answers.is_ok());
+            // Before the answers: who has his and closes the ledger may open it again.
+            drop(keeper);
+            match answers {
+                Ok(answers) => {
+                    for (job, answer) in jobs.into_iter().zip(answers) {
+                        // Who has gone does not hear it.
+                        let _ = job.answer.send(Ok(answer));
+                    }
+                }
+                Err(error) => {
+                    for job in jobs {
+                        let _ = job.answer.send(Err(error.clone()));
+                    }
+                }
+            }
+            // After the answers: whoever gets the turn next either has his, or still has his job in the queue.
+            drop(turn);
+        }));
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.lock().is_empty()
+    }
+
+    fn next(&self) -> Vec<Job> {
+        let mut queue = self.queue.lock();
+        let (mut jobs, mut entries) = (Vec::new(), 0_usize);
+        while let Some(job) = queue.pop_front_if(|job| {
+            entries == 0 || entries.saturating_add(job.request.rows_max()) <= GROUP_ENTRIES_MAX
+        }) {
+            if !job.answer.is_closed() {
+                entries = entries.saturating_add(job.request.rows_max());
+                jobs.push(job);
+            }
+        }
+        jobs
+    }
+}

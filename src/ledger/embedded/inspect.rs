@@ -1,0 +1,280 @@
+//! A look at a ledger from outside, for the tools. Everything here blocks.
+//!
+//! **Invariants.** Nothing is written to the file: what a repair after a crash needs stays in memory. All answers of one look are
+//! of one moment. A ledger that an instance has open is asked through that instance.
+
+use std::{fmt, fs, path::Path, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use super::queries::Key;
+use super::{
+    OpenError, OpenErrorKind, check_layout,
+    file::{self, Access, LedgerFile},
+    keeper::{Session, open_overlay},
+    queries::Queries,
+    row_times::Times,
+    tables::{Row, snapshot},
+    tools::{Client, Request},
+};
+use crate::{
+    clock,
+    domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
+    ledger::Error,
+};
+
+/// An open ledger.
+pub struct Look {
+    from: From,
+}
+
+enum From {
+    File { _session: Session, queries: Queries },
+    Instance(Client),
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Look").finish_non_exhaustive()
+    }
+}
+
+/// The newest rows of one (user, asset) in both tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The user.
+    pub user: UserId,
+    /// Of which asset.
+    pub asset: AssetId,
+    /// The ledger's newest row.
+    pub ledger: Option<Balance>,
+    /// The row of `user_balances`.
+    pub table: Option<Balance>,
+}
+
+/// The result of [`check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Rows of `user_balances`.
+    pub balances: u64,
+    /// Whether it was made with sample data.
+    pub sample: bool,
+}
+
+/// Reads all of a file that no instance has open and compares it with the checksums in it. Writes nothing.
+///
+/// redb may panic on a damaged file. The tools run this in a process of its own.
+///
+/// # Errors
+/// [`OpenError`], with what to do.
+pub fn check(path: &Path) -> Result<Checked, OpenError> {
+    let (file, mut session) = open(path)?;
+    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+    if !session.tables.check_integrity().map_err(failed)? {
+        return Err(OpenError::damaged(path, "it is not consistent with itself"));
+    }
+    let queries = Queries::begin(session.tables.database()).map_err(failed)?;
+    Ok(Checked {
+        balances: queries.count().map_err(failed)?,
+        sample: queries.is_sample().map_err(failed)?,
+    })
+}
+
+/// Looks whether a start could use that place, without changing anything: a ledger that may be written, or a folder in which
+/// one can be made.
+///
+/// # Errors
+/// [`OpenError`], with what to do.
+pub fn check_place(path: &Path) -> Result<(), OpenError> {
+    let writable = |place: &Path| {
+        rustix::fs::access(place, rustix::fs::Access::WRITE_OK)
+            .map_err(|error| OpenError::inaccessible(path, place, &error.into()))
+    };
+    if fs::symlink_metadata(path).is_ok() {
+        return writable(path);
+    }
+    let mut folder = file::folder(path);
+    while let Some(place) = folder {
+        match fs::metadata(place) {
+            Ok(found) if found.is_dir() => return writable(place),
+            Ok(_) => {
+                let error = std::io::ErrorKind::NotADirectory.into();
+                return Err(OpenError::inaccessible(path, place, &error));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                folder = file::folder(place);
+            }
+            Err(error) => return Err(OpenError::inaccessible(path, place, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the file system of a ledger, or of the nearest folder that is there, has left for this process.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let place = std::iter::successors(Some(path), |place| file::folder(place))
+        .take(64)
+        .find(|place| place.exists())?;
+    let found = rustix::fs::statvfs(place).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn open(path: &Path) -> Result<(Arc<LedgerFile>, Session), OpenError> {
+    let file = Arc::new(LedgerFile::open(path, Access::Read)?);
+    let times = Arc::new(Times::since(clock::wall()));
+    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+    let session = open_overlay(&file, &times).map_err(failed)?;
+    check_layout(path, session.tables.meta().map_err(failed)?)?;
+    Ok((file, session))
+}
+
+impl Look {
+    /// Opens the file, or asks the instance that has it open.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        match open(path) {
+            Ok((file, session)) => {
+                let queries = Queries::begin(session.tables.database())
+                    .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+                Ok(Self {
+                    from: From::File {
+                        _session: session,
+                        queries,
+                    },
+                })
+            }
+            Err(error) if error.kind == OpenErrorKind::InUse => match Client::connect(path) {
+                Ok(client) => Ok(Self {
+                    from: From::Instance(client),
+                }),
+                Err(reason) => Err(OpenError {
+                    said: format!("{}, and its process is not asked: {reason}", error.said),
+                    ..error
+                }),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a running instance answers, not the file.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        matches!(self.from, From::Instance(_))
+    }
+
+    /// The ledger's own id.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn identity(&self) -> Result<String, Error> {
+        let id: Option<String> = self.ask(&Request::Id, Queries::id)?;
+        id.map(|id| format!("embedded:{id}"))
+            .ok_or_else(|| Error::unavailable("the ledger has no id"))
+    }
+
+    /// Whether it was made with sample data.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn is_sample(&self) -> Result<bool, Error> {
+        self.ask(&Request::Sample, Queries::is_sample)
+    }
+
+    /// All balances of a user by `user_balances`.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn table(&self, user: UserId) -> Result<Snapshot, Error> {
+        let user = user.get();
+        let rows = self.ask(&Request::Table { user }, |queries| queries.table(user))?;
+        snapshot(rows, clock::wall())
+    }
+
+    /// All balances of a user by the ledger, where every asset can be found.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn ledger(&self, user: UserId) -> Result<Snapshot, Error> {
+        let user = user.get();
+        let rows = self.ask(&Request::Ledger { user }, |queries| queries.ledger(user))?;
+        snapshot(rows, clock::wall())
+    }
+
+    /// The seqs of one history, the newest first, at most `most`, each with when it was made.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn history(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        most: usize,
+    ) -> Result<Vec<(i64, Option<i64>)>, Error> {
+        let (user, asset) = (user.get(), asset.get());
+        let request = Request::History { user, asset, most };
+        self.ask(&request, |queries| queries.history(user, asset, most))
+    }
+
+    /// The next `most` pairs of user and asset that either table has, from a place on, and where to go on.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn pairs(&self, from: Option<Key>, most: usize) -> Result<(Vec<Pair>, Option<Key>), Error> {
+        let request = Request::Pairs { from, most };
+        let (rows, next) = self.ask(&request, |queries| queries.pairs(from, most))?;
+        let said_at = clock::wall();
+        let pairs: Result<Vec<_>, Error> = rows
+            .into_iter()
+            .map(|((user, asset), ledger, table)| {
+                let corrupt = |what| Error::Corrupt(format!("{what}").into());
+                Ok(Pair {
+                    user: UserId::new(user).map_err(corrupt)?,
+                    asset: AssetId::new(asset).map_err(corrupt)?,
+                    ledger: balance(ledger, said_at)?,
+                    table: balance(table, said_at)?,
+                })
+            })
+            .collect();
+        Ok((pairs?, next))
+    }
+
+    /// How many rows of current state there are: what a walk through all pairs will meet.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn count(&self) -> Result<u64, Error> {
+        self.ask(&Request::Count, Queries::count)
+    }
+
+    /// Writes a backup of it, and returns how many rows it has.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read, or a backup that cannot be written.
+    pub fn backup(&self, out: &mut dyn std::io::Write) -> Result<u64, Error> {
+        match &self.from {
+            From::File { queries, .. } => {
+                super::backup::write(&queries.transaction, out).map_err(Error::unavailable)
+            }
+            From::Instance(client) => client.backup(out).map_err(Error::unavailable),
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        query: impl Fn(&Queries) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        match &self.from {
+            From::File { queries, .. } => query(queries).map_err(Error::unavailable),
+            From::Instance(client) => client.ask(request).map_err(Error::unavailable),
+        }
+    }
+}
+
+fn balance(row: Option<Row>, said_at: UnixMillis) -> Result<Option<Balance>, Error> {
+    let found = snapshot(row.into_iter().collect(), said_at)?;
+    Ok(found.balances().first().copied())
+}

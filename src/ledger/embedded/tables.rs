@@ -1,0 +1,402 @@
+//! The tables in the file, and the transactions over them. Everything here blocks.
+
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{collections::HashMap, sync::Arc};
+
+use redb::{
+    Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
+};
+
+use super::{
+    requests::{Answer, Request},
+    row_times::Times,
+    transactions,
+};
+use crate::{
+    clock,
+    domain::{
+        Amount, AssetId, Balance, Entry, Receipt, Reference, Seq, Snapshot, StoredTransaction,
+        UnixMillis, UserId,
+    },
+    ledger::{Error, Stood, WriteError, Written},
+};
+
+/// The layout of this file; another is refused.
+pub(super) const LAYOUT: &str = "1";
+
+/// Pages that are held in memory. The service has its own cache of what is asked often.
+#[cfg(not(test))]
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Few, so that tests read the file.
+#[cfg(test)]
+const CACHE_BYTES: usize = 32 * 1024;
+
+/// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
+pub(super) type LedgerKey = (i64, i32, i64);
+/// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
+pub(super) type LedgerRow = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<&'static str>,
+    Option<i64>,
+    Option<i64>,
+);
+/// (user, asset)
+pub(super) type BalanceKey = (i64, i32);
+/// avail, frozen, version, `updated_at`
+pub(super) type BalanceRow = (i64, i64, i64, Option<i64>);
+
+pub(super) const LEDGER: TableDefinition<LedgerKey, LedgerRow> =
+    TableDefinition::new("balance_ledger");
+pub(super) const BALANCES: TableDefinition<BalanceKey, BalanceRow> =
+    TableDefinition::new("user_balances");
+pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// What both tables say of a balance: asset, seq, avail, frozen, `created_at`.
+pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Tables {
+    database: Database,
+    times: Arc<Times>,
+    /// Rows that reads have looked at.
+    #[cfg(test)]
+    pub(super) rows_read: AtomicU64,
+}
+
+/// The contents of `meta`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) layout: Option<String>,
+    pub(super) id: Option<String>,
+    /// Whether sample data were written when the ledger was made.
+    pub(super) sample: bool,
+}
+
+/// Opens a redb file through `backend`, and makes one where it is empty.
+pub(super) fn open_database(backend: impl StorageBackend) -> Result<Database, redb::Error> {
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backend)?;
+    Ok(database)
+}
+
+impl Tables {
+    pub(super) fn new(database: Database, times: Arc<Times>) -> Self {
+        Self {
+            database,
+            times,
+            #[cfg(test)]
+            rows_read: AtomicU64::default(),
+        }
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Reads everything and compares it with the checksums. Whether all of it is as it should be.
+    pub(super) fn check_integrity(&mut self) -> Result<bool, redb::Error> {
+        Ok(self.database.check_integrity()?)
+    }
+
+    /// Tells which ledger this is; none where the file holds no ledger.
+    pub(super) fn meta(&self) -> Result<Option<Meta>, redb::Error> {
+        let meta = match self.database.begin_read()?.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let text = |key| -> Result<Option<String>, redb::Error> {
+            Ok(meta.get(key)?.map(|found| found.value().to_owned()))
+        };
+        Ok(Some(Meta {
+            layout: text("layout")?,
+            id: text("id")?,
+            sample: text("sample")?.is_some(),
+        }))
+    }
+
+    /// Makes the tables that are not there yet, with layout and id; `sample` goes into an empty ledger.
+    pub(super) fn prepare(&self, fresh_id: u128, sample: &[Entry]) -> Result<(), redb::Error> {
+        let transaction = begin(&self.database)?;
+        let mut changed = false;
+        {
+            let mut meta = transaction.open_table(META)?;
+            for (key, fresh) in [("layout", LAYOUT), ("id", &format!("{fresh_id:032x}"))] {
+                if meta.get(key)?.is_none() {
+                    meta.insert(key, fresh)?;
+                    changed = true;
+                }
+            }
+            let empty = transaction.open_table(LEDGER)?.is_empty()?;
+            transaction.open_table(BALANCES)?;
+            changed |= transactions::make_tables(&transaction)?;
+            if empty && !sample.is_empty() {
+                // Rows of one writer: they cannot conflict.
+                let _ = put(&transaction, sample)?;
+                meta.insert("sample", "1")?;
+                changed = true;
+            }
+        }
+        if changed {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(())
+    }
+
+    /// The current state of all assets of a user.
+    pub(super) fn balances(&self, user: UserId, said_at: UnixMillis) -> Result<Snapshot, Error> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(BALANCES)?;
+            let mut rows = Vec::new();
+            for row in table.range((user.get(), i32::MIN)..=(user.get(), i32::MAX))? {
+                #[cfg(test)]
+                self.rows_read.fetch_add(1, Relaxed);
+                let (key, row) = row?;
+                let ((_, asset), (avail, frozen, seq, at)) = (key.value(), row.value());
+                rows.push((asset, seq, avail, frozen, at));
+            }
+            Ok(rows)
+        };
+        snapshot(read().map_err(Error::unavailable)?, said_at)
+    }
+
+    /// The newest ledger row of each of these assets.
+    pub(super) fn latest(
+        &self,
+        user: UserId,
+        assets: &[AssetId],
+        said_at: UnixMillis,
+    ) -> Result<Snapshot, Error> {
+        let read = || -> Result<Vec<Row>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(LEDGER)?;
+            let mut rows = Vec::new();
+            for asset in assets {
+                let key = |seq| (user.get(), asset.get(), seq);
+                let newest = table.range(key(i64::MIN)..=key(i64::MAX))?.next_back();
+                if let Some((key, row)) = newest.transpose()? {
+                    #[cfg(test)]
+                    self.rows_read.fetch_add(1, Relaxed);
+                    let ((_, asset, seq), row) = (key.value(), row.value());
+                    rows.push((asset, seq, row.0, row.1, row.6));
+                }
+            }
+            Ok(rows)
+        };
+        snapshot(read().map_err(Error::unavailable)?, said_at)
+    }
+
+    /// The lowest ledger row of this asset above `seq`.
+    pub(super) fn above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> Result<Option<Stood>, Error> {
+        let first = seq.map_or(0, Seq::get).saturating_add(1);
+        let read = || -> Result<_, redb::Error> {
+            let table = self.database.begin_read()?.open_table(LEDGER)?;
+            let key = |seq| (user.get(), asset.get(), seq);
+            let row = table.range(key(first)..=key(i64::MAX))?.next();
+            Ok(row
+                .transpose()?
+                .map(|(key, row)| (key.value().2, row.value().6)))
+        };
+        let Some((number, created_at)) = read().map_err(Error::unavailable)? else {
+            return Ok(None);
+        };
+        let number = Seq::new(number).map_err(|error| Error::Corrupt(error.to_string().into()))?;
+        // Above the highest seq there is none, and the range is that one.
+        Ok((Some(number) != seq).then_some(Stood {
+            seq: number,
+            created_at: created_at.map(UnixMillis),
+            written_at: Some(self.times.of((user.get(), asset.get(), number.get()))),
+        }))
+    }
+
+    /// The record under the id of a transaction or a trade.
+    pub(super) fn transaction(
+        &self,
+        reference: Reference,
+    ) -> Result<Option<StoredTransaction>, Error> {
+        let read = || -> Result<_, redb::Error> {
+            transactions::find(&self.database.begin_read()?, reference)
+        };
+        let found = read().map_err(Error::unavailable)?;
+        found.map(transactions::Stored::read).transpose()
+    }
+
+    /// Writes these requests in one redb transaction, each whole or not at all; the answers in their order. Each receipt of
+    /// a transaction is given to `before_commit` before any reader can see its rows.
+    pub(super) fn write(
+        &self,
+        requests: &[&Request],
+        before_commit: &mut dyn FnMut(&Receipt),
+    ) -> Result<Vec<Answer>, redb::Error> {
+        let mut write = || -> Result<Vec<Answer>, redb::Error> {
+            let transaction = begin(&self.database)?;
+            let mut changed = false;
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                answers.push(match request {
+                    Request::Entries(entries) => {
+                        let done = put(&transaction, entries)?;
+                        changed |= matches!(&done, Ok(done) if done.changed);
+                        // Before, so that nobody finds a row whose time is not known yet.
+                        self.times.written(entries, clock::wall());
+                        Answer::Entries(done.map(|done| done.written))
+                    }
+                    Request::Transactions(all) => {
+                        let written = transactions::settle(&transaction, all, clock::wall())?;
+                        changed |= !written.rows.is_empty();
+                        self.times.written(&written.rows, clock::wall());
+                        written.receipts().for_each(&mut *before_commit);
+                        Answer::Transactions(written.outcomes)
+                    }
+                });
+            }
+            if changed {
+                fail::fail_point!("ledger-before-commit");
+                transaction.commit()?;
+                fail::fail_point!("ledger-committed");
+            } else {
+                transaction.abort()?;
+            }
+            Ok(answers)
+        };
+        let answers = write()?;
+        // After, too: the rows are there since then.
+        for request in requests {
+            if let Request::Entries(entries) = request {
+                self.times.written(entries, clock::wall());
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The rows as balances. An id below 1 is nothing that was ever written here.
+pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
+    let corrupt = |what| Error::Corrupt(format!("{what}").into());
+    let balance = |(asset, seq, avail, frozen, at): Row| {
+        Ok(Balance {
+            asset: AssetId::new(asset).map_err(corrupt)?,
+            seq: Seq::new(seq).map_err(corrupt)?,
+            avail: Amount::from_raw(avail),
+            frozen: Amount::from_raw(frozen),
+            updated_at: at.map(UnixMillis),
+            said_at,
+        })
+    };
+    let balances: Result<Vec<_>, Error> = rows.into_iter().map(balance).collect();
+    balances.map(Snapshot::new)
+}
+
+/// A commit is on the disk before it takes effect (two phases): a page of it that is damaged later is an error at the next
+/// start, where with one phase redb would go back to the commit before, and lose one that was acknowledged.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
+}
+
+/// What a request did.
+#[derive(Debug, Default)]
+struct Done {
+    written: Written,
+    /// Whether there is anything to commit.
+    changed: bool,
+}
+
+/// One request: all of it is compared with what stands, then written. Amounts are compared, nothing else. A row that
+/// stands is never touched, whatever else the repeat says; the current state is completed from it.
+fn put(
+    transaction: &WriteTransaction,
+    entries: &[Entry],
+) -> Result<Result<Done, WriteError>, redb::Error> {
+    let mut ledger = transaction.open_table(LEDGER)?;
+    let mut balances = transaction.open_table(BALANCES)?;
+    let mut fresh: HashMap<LedgerKey, &Entry> = HashMap::new();
+    let mut stored: Vec<(LedgerKey, BalanceRow)> = Vec::new();
+    let mut done = Done::default();
+    for (index, entry) in entries.iter().enumerate() {
+        let key = key_of(entry);
+        let stands = match fresh.get(&key) {
+            Some(entry) => Some((entry.avail.raw(), entry.frozen.raw())),
+            None => ledger.get(key)?.map(|row| {
+                let row = row.value();
+                stored.push((key, (row.0, row.1, key.2, row.6)));
+                (row.0, row.1)
+            }),
+        };
+        match stands {
+            None => {
+                fresh.insert(key, entry);
+                done.written.written = done.written.written.saturating_add(1);
+            }
+            Some(amounts) if amounts == (entry.avail.raw(), entry.frozen.raw()) => {
+                done.written.repeated = done.written.repeated.saturating_add(1);
+            }
+            Some(_) => return Ok(Err(WriteError::Conflict { index })),
+        }
+    }
+    for (key, entry) in fresh {
+        append(&mut ledger, key, entry)?;
+        let at = entry.created_at.map(|at| at.0);
+        forward(
+            &mut balances,
+            key,
+            (entry.avail.raw(), entry.frozen.raw(), key.2, at),
+        )?;
+        done.changed = true;
+    }
+    for (key, row) in stored {
+        done.changed |= forward(&mut balances, key, row)?;
+    }
+    Ok(Ok(done))
+}
+
+pub(super) fn key_of(entry: &Entry) -> LedgerKey {
+    (entry.user.get(), entry.asset.get(), entry.seq.get())
+}
+
+pub(super) fn append(
+    ledger: &mut Table<'_, LedgerKey, LedgerRow>,
+    key: LedgerKey,
+    entry: &Entry,
+) -> Result<(), redb::Error> {
+    let row = (
+        entry.avail.raw(),
+        entry.frozen.raw(),
+        entry.delta_avail.map(Amount::raw),
+        entry.delta_frozen.map(Amount::raw),
+        entry.event_type.as_deref(),
+        entry.ref_id,
+        entry.created_at.map(|at| at.0),
+    );
+    ledger.insert(key, row)?;
+    Ok(())
+}
+
+/// The current state only moves forward: entries come in any order. Whether it did.
+pub(super) fn forward(
+    balances: &mut Table<'_, BalanceKey, BalanceRow>,
+    (user, asset, seq): LedgerKey,
+    row: BalanceRow,
+) -> Result<bool, redb::Error> {
+    let held = balances.get((user, asset))?.map(|row| row.value().2);
+    let moves = held.is_none_or(|held| held < seq);
+    if moves {
+        balances.insert((user, asset), row)?;
+    }
+    Ok(moves)
+}

@@ -1,0 +1,308 @@
+//! `ScyllaDB` and Cassandra: the ledger, its view and the current state, by the scylla driver. The interface to that
+//! crate is localized here and below.
+//!
+//! [`Scylla`] is made without touching the network; [`Scylla::run`] connects, and keeps looking. A load reads one of
+//! three places (`source.read_from`): the view (`view.rs`), `user_balances` (`table.rs`), or the ledger (`ledger.rs`), all
+//! with the same answer. `write.rs` is the writing side, `schema.rs` makes and shows the tables.
+//!
+//! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot
+//! (seed fault 8). `said_at` is taken before the first statement is sent. Amounts stay signed; a missing one is 0.
+//!
+//! **Cancellation.** Every future may be dropped. The server may finish what it was asked.
+//!
+//! **Limits.** `source.timeout_ms` for each statement; a load from the view is at most two waves of statements for
+//! assets that can be guessed. How many loads run at once is the caller's business.
+//!
+//! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; where all are silent, each
+//! question costs one timeout), caching, retries of our own.
+
+mod certificates;
+mod connect;
+mod faults;
+pub mod inspect;
+mod ledger;
+pub mod schema;
+mod schema_state;
+mod statements;
+mod table;
+mod trades;
+mod view;
+mod watch;
+mod write;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connect::Connector,
+    statements::{Live, Load},
+};
+use crate::{
+    clock,
+    config::{self, ReadFrom, ViewCheck},
+    domain::{
+        AssetId, Catalogue, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction,
+        Transaction, UserId,
+    },
+    ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
+};
+
+pub use connect::BadSetting;
+
+/// The CQL source.
+pub struct Scylla {
+    connector: Connector,
+    read_from: ReadFrom,
+    view_check: ViewCheck,
+    catalogue: Arc<Catalogue>,
+    state: ArcSwap<State>,
+    identity: OnceLock<Arc<str>>,
+    remembered: view::Remembered,
+    /// A statement failed: look what is the matter, now.
+    nudge: Notify,
+    warned: Mutex<String>,
+    writing: Mutex<Writing>,
+    sent: Arc<AtomicU64>,
+}
+
+/// Whether ledger entries can be written.
+#[derive(Debug, Default)]
+struct Writing {
+    /// They could once, or a client wanted to: a right that is missing is told.
+    wanted: bool,
+    /// Why they cannot be.
+    refusal: Option<Arc<str>>,
+}
+
+/// Certificates that were read and are not in force yet: see [`Scylla::read_certificates`].
+#[derive(Debug)]
+pub struct NewCertificates(certificates::Read);
+
+/// What can be done at the moment.
+#[derive(Debug)]
+struct State {
+    live: Option<Arc<Live>>,
+    readiness: Readiness,
+}
+
+impl fmt::Debug for Scylla {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scylla")
+            .field("identity", &self.identity.get())
+            .field("read_from", &self.read_from)
+            .field("readiness", &self.state.load().readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scylla {
+    /// A source that is not connected yet; see [`Scylla::run`].
+    ///
+    /// # Errors
+    /// A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
+    pub fn new(
+        settings: &config::Scylla,
+        source: &config::Source,
+        catalogue: Arc<Catalogue>,
+    ) -> Result<Self, BadSetting> {
+        Ok(Self {
+            connector: Connector::new(settings, source)?,
+            read_from: source.read_from,
+            view_check: settings.view_check,
+            catalogue,
+            state: ArcSwap::from_pointee(State {
+                live: None,
+                readiness: Readiness::NotReady("not connected yet".into()),
+            }),
+            identity: OnceLock::new(),
+            remembered: view::Remembered::default(),
+            nudge: Notify::new(),
+            warned: Mutex::default(),
+            writing: Mutex::default(),
+            sent: Arc::default(),
+        })
+    }
+
+    /// Connects and keeps checking, until told to stop. The service lives meanwhile.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        watch::run(&self, &shutdown).await;
+    }
+
+    /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read_certificates(
+        &self,
+        settings: &config::Scylla,
+    ) -> Result<Option<NewCertificates>, BadSetting> {
+        let Some(certificates) = self.connector.certificates() else {
+            return Ok(None);
+        };
+        let read = certificates::Read::files(settings)?;
+        Ok(read
+            .filter(|read| certificates.differ(read))
+            .map(NewCertificates))
+    }
+
+    /// Connections that are opened from here on use these.
+    pub fn use_certificates(&self, new: NewCertificates) {
+        if let Some(certificates) = self.connector.certificates() {
+            certificates.replace(new.0);
+        }
+    }
+
+    /// Statements that loads and writes sent since the start, without the checks' own.
+    #[must_use]
+    pub fn statements_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The connection, or why there is none.
+    fn live(&self) -> Result<Arc<Live>, Error> {
+        let state = self.state.load();
+        match (&state.live, &state.readiness) {
+            (Some(live), _) => Ok(Arc::clone(live)),
+            (None, Readiness::NotReady(reason) | Readiness::Failing(reason)) => {
+                Err(Error::Unavailable(Arc::clone(reason)))
+            }
+            (None, Readiness::Ready) => Err(Error::unavailable("no connection")),
+        }
+    }
+
+    async fn load_balances(&self, user: UserId, cost: &Cost) -> Result<Snapshot, Error> {
+        let live = self.live()?;
+        if let Readiness::NotReady(reason) = &self.state.load().readiness {
+            return Err(Error::Unavailable(Arc::clone(reason)));
+        }
+        let said_at = clock::wall();
+        match &live.load {
+            Load::View { page, jump } => {
+                let guesses = (&self.remembered, &*self.catalogue);
+                view::load((&live, cost), (page, jump), user, guesses, said_at).await
+            }
+            Load::Table(statement) => table::load((&live, cost), statement, user, said_at).await,
+            Load::Ledger => {
+                let assets: Vec<_> = self.catalogue.ids().collect();
+                ledger::latest((&live, cost), user, &assets).await
+            }
+        }
+    }
+
+    /// Asks for a check where the database did not answer.
+    fn noticed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Unavailable(_) | Error::Timeout) = &result {
+            self.nudge.notify_one();
+        }
+        result
+    }
+
+    /// A warning that is repeated by every check is logged when its text changes.
+    fn warn_once(&self, reason: &str) {
+        let mut warned = self.warned.lock();
+        if *warned != reason {
+            tracing::warn!(source.reason = %reason, "reading all the same");
+            reason.clone_into(&mut warned);
+        }
+    }
+}
+
+// === impl Source for Scylla ===
+
+impl Source for Scylla {
+    fn identity(&self) -> Option<Arc<str>> {
+        self.identity.get().cloned()
+    }
+
+    fn readiness(&self) -> Readiness {
+        let readiness = self.state.load().readiness.clone();
+        let writing = self.writing.lock();
+        match (&readiness, &writing.refusal) {
+            (Readiness::Ready, Some(refusal)) if writing.wanted => {
+                Readiness::Failing(Arc::clone(refusal))
+            }
+            _ => readiness,
+        }
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move { self.noticed(self.load_balances(user, cost).await) })
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        user: UserId,
+        assets: &'a [AssetId],
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            self.noticed(ledger::latest((&live, cost), user, assets).await)
+        })
+    }
+
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            self.noticed(ledger::above(&live, user, asset, seq).await)
+        })
+    }
+
+    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let result = write::write(&live, entries).await;
+            if let Err(WriteError::Source(Error::Unavailable(_) | Error::Timeout)) = &result {
+                self.writing.lock().wanted = true;
+                self.nudge.notify_one();
+            }
+            result
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let keyspace = &self.connector.keyspace;
+            self.noticed(trades::settle(&live, keyspace, transactions).await)
+        })
+    }
+
+    fn transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+        Box::pin(async move {
+            let Reference::Trade(id) = reference else {
+                // Transactions need seqs, and those are assigned elsewhere.
+                return Ok(None);
+            };
+            let live = self.live()?;
+            let keyspace = &self.connector.keyspace;
+            self.noticed(trades::find(&live, keyspace, id).await)
+        })
+    }
+}

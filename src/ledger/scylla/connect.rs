@@ -1,0 +1,223 @@
+//! How a session is made: nodes, consistency, timeouts, preferred datacenter, password, TLS.
+//!
+//! **Invariants.** A statement ends within `source.timeout_ms`, however often the driver tries another node for it: the
+//! timeout covers all tries. A node that is silent or dead costs a statement a part of that time, not all of it: after
+//! [`SECOND_AFTER`] of the timeout another node is asked as well, and the first answer counts. Every statement may be
+//! asked twice: reads change nothing, a ledger row has the same content whoever writes it, and a row of `user_balances`
+//! carries its seq as its timestamp. Another datacenter is never asked instead of the preferred one: its `LOCAL_QUORUM` does
+//! not meet the quorum of the writes here, so its answer may be old.
+//!
+//! **Limits.** The driver checks a node's certificate against the address it dials, not against a name: certificates
+//! need the node's IP address among their subject alternative names.
+//!
+//! A database that is slow as a whole is asked at most twice for each statement, and `limits.source_loads` bounds how
+//! many there are.
+//!
+//! Deliberately absent: own retries (the driver's policy goes to the next node for idempotent statements when a node is
+//! overloaded or its connection broke, and stops at the timeout).
+
+use std::{sync::Arc, time::Duration};
+
+use scylla::{
+    client::{
+        execution_profile::{ExecutionProfile, ExecutionProfileHandle},
+        session::Session,
+        session_builder::SessionBuilder,
+    },
+    policies::{
+        load_balancing::DefaultPolicy, speculative_execution::SimpleSpeculativeExecutionPolicy,
+    },
+    statement::Consistency,
+};
+
+use super::{
+    certificates::{Certificates, Read},
+    faults,
+};
+use crate::{config, ledger::Error};
+
+/// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
+/// word costs timeouts for no longer than both.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// The part of a statement's time after which a second node is asked: far above what a node in order takes, so that it
+/// costs nothing there, and early enough for two statements in a row to be saved like this within one deadline.
+const SECOND_AFTER: u32 = 4;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct BadSetting {
+    /// `scylla.keyspace`
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl BadSetting {
+    pub(super) fn new(key: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self {
+            key,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A keyspace name that can stand in a statement: a letter, then letters, digits and underscores, 48 at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Keyspace(String);
+
+impl Keyspace {
+    fn new(name: &str) -> Result<Self, BadSetting> {
+        let letters = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if letters && name.len() <= 48 {
+            Ok(Self(name.to_owned()))
+        } else {
+            let reason = "a letter, then letters, digits and underscores, 48 at most";
+            Err(BadSetting::new("scylla.keyspace", reason))
+        }
+    }
+
+    /// As the schema tables spell it.
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The statement with `{ks}` replaced by the quoted name: quoted, so that capitals count and no word is reserved.
+    pub(super) fn fill(&self, statement: &str) -> String {
+        statement.replace("{ks}", &format!("\"{}\"", self.0))
+    }
+}
+
+/// Everything that a session needs, checked.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) keyspace: Keyspace,
+    nodes: Vec<String>,
+    password: Option<(String, String)>,
+    tls: Option<(Arc<Certificates>, Arc<rustls::ClientConfig>)>,
+    profile: ExecutionProfileHandle,
+    connect_timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(
+        settings: &config::Scylla,
+        source: &config::Source,
+    ) -> Result<Self, BadSetting> {
+        if settings.nodes.is_empty() {
+            return Err(BadSetting::new("scylla.nodes", "names no node"));
+        }
+        if settings.datacenter.is_empty() && !settings.rack.is_empty() {
+            return Err(BadSetting::new(
+                "scylla.rack",
+                "needs scylla.datacenter beside it",
+            ));
+        }
+        let password = (!settings.username.is_empty())
+            .then(|| (settings.username.clone(), settings.password.clone()));
+        let tls = Read::files(settings)?.map(|read| {
+            let certificates = Certificates::new(read);
+            let config = certificates.client_config()?;
+            Ok((certificates, config))
+        });
+        Ok(Self {
+            keyspace: Keyspace::new(&settings.keyspace)?,
+            nodes: settings.nodes.clone(),
+            password,
+            tls: tls.transpose()?,
+            profile: profile(settings, source.timeout_ms.0),
+            connect_timeout: settings.connect_timeout_ms.0,
+        })
+    }
+
+    /// The nodes, as the settings name them.
+    pub(super) fn address(&self) -> String {
+        self.nodes.join(", ")
+    }
+
+    /// The certificates in force, where TLS is on.
+    pub(super) fn certificates(&self) -> Option<&Certificates> {
+        self.tls.as_ref().map(|(certificates, _)| &**certificates)
+    }
+
+    /// A new session, by any node that answers. Ends within a few times `scylla.connect_timeout_ms` for each node named.
+    pub(super) async fn session(&self) -> Result<Session, Error> {
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&self.nodes)
+            .connection_timeout(self.connect_timeout)
+            .metadata_request_clientside_timeout(self.connect_timeout)
+            .default_execution_profile_handle(self.profile.clone())
+            .keyspaces_to_fetch([self.keyspace.name()])
+            .fetch_full_schema_metadata(false)
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE)
+            .tls_context(self.tls.as_ref().map(|(_, config)| Arc::clone(config)));
+        if let Some((user, password)) = &self.password {
+            builder = builder.user(user, password);
+        }
+        // The driver asks one node after the other until one tells about the cluster, then waits once for connections to
+        // all. Who accepts a connection and says nothing is given up by the keepalive.
+        let each = self.connect_timeout.max(KEEPALIVE.saturating_mul(2));
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let all = each.saturating_mul(nodes.saturating_add(2));
+        tokio::time::timeout(all, builder.build())
+            .await
+            .map_err(|_| faults::never_connected())?
+            .map_err(|error| faults::not_connected(&error))
+    }
+}
+
+fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHandle {
+    let mut policy = DefaultPolicy::builder()
+        .token_aware(true)
+        .permit_dc_failover(false);
+    if !settings.datacenter.is_empty() {
+        let datacenter = settings.datacenter.clone();
+        policy = if settings.rack.is_empty() {
+            policy.prefer_datacenter(datacenter)
+        } else {
+            policy.prefer_datacenter_and_rack(datacenter, settings.rack.clone())
+        };
+    }
+    ExecutionProfile::builder()
+        .consistency(consistency(settings.consistency))
+        .request_timeout(Some(timeout))
+        .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
+            max_retry_count: 1,
+            retry_interval: timeout.checked_div(SECOND_AFTER).unwrap_or(timeout),
+        })))
+        .load_balancing_policy(policy.build())
+        .build()
+        .into_handle()
+}
+
+fn consistency(chosen: config::Consistency) -> Consistency {
+    match chosen {
+        config::Consistency::One => Consistency::One,
+        config::Consistency::LocalOne => Consistency::LocalOne,
+        config::Consistency::Two => Consistency::Two,
+        config::Consistency::Three => Consistency::Three,
+        config::Consistency::Quorum => Consistency::Quorum,
+        config::Consistency::LocalQuorum => Consistency::LocalQuorum,
+        config::Consistency::All => Consistency::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyspace_name_cannot_carry_cql() {
+        for bad in ["", "1a", "a-b", "a\"; DROP", "a b", &"a".repeat(49), "é"] {
+            assert!(Keyspace::new(bad).is_err(), "{bad:?}");
+        }
+        let keyspace = Keyspace::new("Trading_2").unwrap();
+        assert_eq!(
+            keyspace.fill("SELECT a FROM {ks}.t"),
+            "SELECT a FROM \"Trading_2\".t"
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! A look at the database from outside, for the tools: view, table and ledger each by itself, and what product it is.
+//!
+//! **Invariants.** Nothing is written. A read of the view asks the view alone, never the ledger beside it: the tools want to
+//! see where the two differ. Consistency is that of the service.
+//!
+//! **Cancellation.** Nothing is kept of a question that was dropped.
+//!
+//! **Limits.** [`PATIENCE`] for a statement; [`HISTORY_MAX`] rows of a history; a user of the view costs a statement per asset.
+
+mod scan;
+
+use std::{fmt, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use scylla::{
+    client::session::Session, serialize::row::SerializeRow, statement::prepared::PreparedStatement,
+};
+
+use super::{
+    connect::{BadSetting, Connector, Keyspace},
+    faults::not_prepared,
+    schema_state::{Found, LEDGER, Standing, TABLE, VIEW, query, read_schema_state},
+    statements::{Row, balances, failed, rows_of, unreadable},
+};
+use crate::{
+    clock,
+    config::{self, Millis, ReadFrom},
+    domain::{AssetId, Balance, Seq, Snapshot, UnixMillis, UserId},
+    ledger::Error,
+};
+
+pub use scan::{Partition, Relation, Stretch, Stretches};
+
+/// How long one statement may take, where `source.timeout_ms` is shorter: what is slow is to be measured, not hidden.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows of one history that are looked at.
+pub const HISTORY_MAX: usize = 100;
+
+/// What one statement takes in an IN.
+const IN_MAX: usize = 100;
+const AT_ONCE: usize = 8;
+
+const COLUMNS: &str = "asset_id, seq, avail, frozen, created_at";
+const TABLE_COLUMNS: &str = "asset_id, version, avail, frozen, updated_at";
+
+/// Why it could not be looked at.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Trouble {
+    /// A setting that cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The database does not answer as it should.
+    #[error(transparent)]
+    Source(#[from] Error),
+}
+
+impl From<BadSetting> for Trouble {
+    fn from(bad: BadSetting) -> Self {
+        Self::Setting(bad.to_string())
+    }
+}
+
+/// What kind of database it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// `ScyllaDB` or `Cassandra`.
+    pub name: &'static str,
+    /// As it writes it.
+    pub version: String,
+}
+
+impl Product {
+    /// Major and minor number; 0 where they cannot be read.
+    #[must_use]
+    pub fn release(&self) -> (u32, u32) {
+        let mut numbers = self
+            .version
+            .split(['.', '-', '~'])
+            .map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
+/// One row of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// Its seq.
+    pub seq: Seq,
+    /// When its writer says it was made.
+    pub created_at: Option<UnixMillis>,
+}
+
+/// The statements over a relation that is there.
+#[derive(Debug)]
+struct Reads {
+    all: PreparedStatement,
+    one: PreparedStatement,
+}
+
+/// A session to look through.
+pub struct Look {
+    session: Session,
+    keyspace: Keyspace,
+    /// What stands there, and how far the view is.
+    pub found: Found,
+    view: Option<Reads>,
+    table: Option<Reads>,
+    ledger: Option<Reads>,
+    history: Option<PreparedStatement>,
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Look")
+            .field("found", &self.found)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Look {
+    /// Connects, looks at the schema, and prepares reads of what is there.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn open(settings: &config::Scylla, source: &config::Source) -> Result<Self, Trouble> {
+        let patient = config::Source {
+            timeout_ms: Millis(source.timeout_ms.0.max(PATIENCE)),
+            ..source.clone()
+        };
+        let connector = Connector::new(settings, &patient)?;
+        let session = connector.session().await?;
+        // By the table, so that an empty one beside a full ledger is seen whatever is read from.
+        let found = read_schema_state(&session, &connector.keyspace, ReadFrom::Table).await?;
+        let mut look = Self {
+            session,
+            keyspace: connector.keyspace,
+            found,
+            view: None,
+            table: None,
+            ledger: None,
+            history: None,
+        };
+        look.prepare().await?;
+        Ok(look)
+    }
+
+    async fn prepare(&mut self) -> Result<(), Error> {
+        let stands = |standing: &Standing| matches!(standing, Standing::Table | Standing::View);
+        if stands(&self.found.view) {
+            let of = |rest: &str| {
+                format!("SELECT {COLUMNS} FROM {{ks}}.{VIEW} WHERE user_id = ? AND {rest} LIMIT 1")
+            };
+            self.view = Some(Reads {
+                all: self.statement(&of("asset_id >= ?")).await?,
+                one: self.statement(&of("asset_id = ?")).await?,
+            });
+        }
+        if stands(&self.found.table) {
+            let of = format!("SELECT {TABLE_COLUMNS} FROM {{ks}}.{TABLE} WHERE user_id = ?");
+            self.table = Some(Reads {
+                all: self.statement(&of).await?,
+                one: self.statement(&format!("{of} AND asset_id = ?")).await?,
+            });
+        }
+        if stands(&self.found.ledger) {
+            let of = format!("FROM {{ks}}.{LEDGER} WHERE user_id = ? AND asset_id");
+            let all = format!("SELECT {COLUMNS} {of} IN ? PER PARTITION LIMIT 1");
+            self.ledger = Some(Reads {
+                all: self.statement(&all).await?,
+                one: self
+                    .statement(&format!("SELECT {COLUMNS} {of} = ? LIMIT 1"))
+                    .await?,
+            });
+            let history = format!("SELECT seq, created_at {of} = ? LIMIT {HISTORY_MAX}");
+            self.history = Some(self.statement(&history).await?);
+        }
+        Ok(())
+    }
+
+    async fn statement(&self, text: &str) -> Result<PreparedStatement, Error> {
+        let prepared = self.session.prepare(self.keyspace.fill(text)).await;
+        let mut prepared = prepared.map_err(|error| not_prepared(&error))?;
+        prepared.set_is_idempotent(true);
+        Ok(prepared)
+    }
+
+    /// What kind of database it is; none where it does not say.
+    pub async fn product(&self) -> Option<Product> {
+        let of = async |text: &str| {
+            let rows: Vec<(Option<String>,)> = query(&self.session, text, ()).await.ok()?;
+            rows.into_iter().next()?.0
+        };
+        // ScyllaDB calls itself an old Cassandra in system.local.
+        if let Some(version) = of("SELECT version FROM system.versions WHERE key = 'local'").await {
+            return Some(Product {
+                name: "ScyllaDB",
+                version,
+            });
+        }
+        let version = of("SELECT release_version FROM system.local WHERE key = 'local'").await?;
+        Some(Product {
+            name: "Cassandra",
+            version,
+        })
+    }
+
+    /// All balances of a user by the view alone: the newest row of each asset that it shows.
+    ///
+    /// # Errors
+    /// A view that is missing, or a database that does not answer.
+    pub async fn view(&self, user: UserId) -> Result<Snapshot, Error> {
+        let jump = all(self.view.as_ref(), VIEW)?;
+        let mut found = Vec::new();
+        let mut from = Some(i32::MIN);
+        while let Some(start) = from {
+            let Some(balance) = self.first(jump, (user.get(), start)).await? else {
+                break;
+            };
+            from = balance.asset.get().checked_add(1);
+            found.push(balance);
+        }
+        Ok(Snapshot::new(found))
+    }
+
+    /// All balances of a user by `user_balances`.
+    ///
+    /// # Errors
+    /// A table that is missing, or a database that does not answer.
+    pub async fn table(&self, user: UserId) -> Result<Snapshot, Error> {
+        self.rows(all(self.table.as_ref(), TABLE)?, (user.get(),))
+            .await
+    }
+
+    /// The newest ledger row of each of these assets.
+    ///
+    /// # Errors
+    /// A ledger that is missing, or a database that does not answer.
+    pub async fn ledger(&self, user: UserId, assets: &[AssetId]) -> Result<Snapshot, Error> {
+        let many = all(self.ledger.as_ref(), LEDGER)?;
+        let chunks: Vec<_> = assets
+            .chunks(IN_MAX)
+            .map(|few| {
+                let ids: Vec<i32> = few.iter().map(|asset| asset.get()).collect();
+                self.rows(many, (user.get(), ids))
+            })
+            .collect();
+        let found: Vec<Snapshot> = stream::iter(chunks)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(found
+            .iter()
+            .fold(Snapshot::default(), |all, some| all.merge(some)))
+    }
+
+    /// The newest row of one asset of a user in one of the relations.
+    ///
+    /// # Errors
+    /// A relation that is missing, or a database that does not answer.
+    pub async fn newest(
+        &self,
+        relation: Relation,
+        user: UserId,
+        asset: AssetId,
+    ) -> Result<Option<Balance>, Error> {
+        let (reads, name) = match relation {
+            Relation::Ledger => (&self.ledger, LEDGER),
+            Relation::View => (&self.view, VIEW),
+            Relation::Table => (&self.table, TABLE),
+        };
+        let one = &reads.as_ref().ok_or_else(|| missing(name))?.one;
+        self.first(one, (user.get(), asset.get())).await
+    }
+
+    /// The newest rows of one history, the newest first, at most [`HISTORY_MAX`].
+    ///
+    /// # Errors
+    /// A ledger that is missing, or a database that does not answer.
+    pub async fn history(&self, user: UserId, asset: AssetId) -> Result<Vec<Past>, Error> {
+        let statement = self.history.as_ref().ok_or_else(|| missing(LEDGER))?;
+        let values = (user.get(), asset.get());
+        let result = self.session.execute_unpaged(statement, values).await;
+        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
+        let mut past = Vec::new();
+        for row in rows.rows::<(i64, Option<i64>)>().map_err(unreadable)? {
+            let (seq, created_at) = row.map_err(unreadable)?;
+            if let Ok(seq) = Seq::new(seq) {
+                past.push(Past {
+                    seq,
+                    created_at: created_at.map(UnixMillis),
+                });
+            }
+        }
+        Ok(past)
+    }
+
+    async fn rows(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Snapshot, Error> {
+        let said_at = clock::wall();
+        let result = self.session.execute_unpaged(statement, values).await;
+        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
+        balances(&rows, said_at).map(Snapshot::new)
+    }
+
+    async fn first(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Option<Balance>, Error> {
+        let said_at = clock::wall();
+        let result = self.session.execute_unpaged(statement, values).await;
+        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
+        let row = rows.maybe_first_row::<Row>().map_err(unreadable)?;
+        row.map(|row| row.balance(said_at)).transpose()
+    }
+}
+
+fn all<'a>(reads: Option<&'a Reads>, name: &str) -> Result<&'a PreparedStatement, Error> {
+    reads.map(|reads| &reads.all).ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> Error {
+    Error::unavailable(format_args!("{name} is missing, or is not as it should be"))
+}

@@ -1,0 +1,368 @@
+//! The schema, for the command line: made, looked at, its view dropped. The files are in `schema/`, compiled in.
+//!
+//! **Invariants.** [`apply`] may be run again at any time and by several at once: it only adds what is missing, one
+//! statement after the other, each agreed upon by all nodes before the next. It never changes or drops anything, and
+//! says where something stands that is not as it should be.
+//!
+//! **Cancellation.** What was done stays done; run it again.
+//!
+//! **Limits.** [`DDL_TIMEOUT`] for a statement.
+
+mod sample;
+
+use std::{fmt, time::Duration};
+
+use scylla::{client::session::Session, statement::Statement};
+
+use super::{
+    connect::{BadSetting, Connector, Keyspace},
+    schema_state::{
+        LEDGER, SETTLED_TRADES, TABLE, USER_TRADES, VIEW, VIEWS_DISABLED, read_schema_state,
+    },
+    statements::failed,
+};
+use crate::{
+    config::{self, ReadFrom, ViewCheck},
+    ledger,
+};
+
+pub use super::schema_state::{Build, Found, Problem, Standing};
+pub use sample::Sample;
+
+const DDL_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The object that a file makes, its name, its text. The view is made last, so that all tables stand where views are switched off.
+const FILES: [(&str, &str, &str); 5] = [
+    (
+        LEDGER,
+        "001_balance_ledger.cql",
+        include_str!("../../../schema/001_balance_ledger.cql"),
+    ),
+    (
+        TABLE,
+        "002_user_balances.cql",
+        include_str!("../../../schema/002_user_balances.cql"),
+    ),
+    (
+        SETTLED_TRADES,
+        "004_settled_trades.cql",
+        include_str!("../../../schema/004_settled_trades.cql"),
+    ),
+    (
+        USER_TRADES,
+        "005_user_trades.cql",
+        include_str!("../../../schema/005_user_trades.cql"),
+    ),
+    (
+        VIEW,
+        "003_user_balances_by_user.cql",
+        include_str!("../../../schema/003_user_balances_by_user.cql"),
+    ),
+];
+
+/// Why the schema could not be made or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings that cannot be used.
+    #[error(transparent)]
+    Setting(#[from] BadSetting),
+    /// The database cannot be reached, or failed.
+    #[error(transparent)]
+    Source(#[from] ledger::Error),
+    /// The database refused a statement.
+    #[error("{what}: {reason}")]
+    Refused {
+        /// A file or a keyspace.
+        what: String,
+        /// As the database says it.
+        reason: ledger::Error,
+    },
+    /// Views are switched off, and the view is what is read.
+    #[error("{VIEWS_DISABLED}")]
+    ViewsDisabled,
+    /// Something of that name stands there and is something else.
+    #[error("{name} is not as it should be: {how}")]
+    Unlike {
+        /// Table or view.
+        name: &'static str,
+        /// The first difference.
+        how: String,
+    },
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Made now.
+    Created,
+    /// Was there, as it should be.
+    Present,
+    /// Left out, and why.
+    Skipped(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created => f.write_str("created"),
+            Self::Present => f.write_str("already there"),
+            Self::Skipped(why) => write!(f, "left out: {why}"),
+        }
+    }
+}
+
+/// What [`apply`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Keyspace or file, and what became of it, in the order of the steps.
+    pub steps: Vec<(String, Outcome)>,
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, outcome) in &self.steps {
+            writeln!(f, "{what}: {outcome}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes what is missing.
+///
+/// # Errors
+/// [`Error`]; what was made before it stays.
+pub async fn apply(settings: &config::Scylla, source: &config::Source) -> Result<Applied, Error> {
+    let connector = Connector::new(settings, source)?;
+    let session = connector.session().await?;
+    let keyspace = &connector.keyspace;
+    let before = read_schema_state(&session, keyspace, ReadFrom::View).await?;
+    let mut steps = Vec::new();
+    let what = format!("keyspace {}", keyspace.name());
+    if before.exists {
+        steps.push((what, Outcome::Present));
+    } else {
+        ddl(&session, &create_keyspace(keyspace, settings), &what).await?;
+        steps.push((what, Outcome::Created));
+    }
+    for ((name, file, text), (_, standing)) in FILES.into_iter().zip(before.standings()) {
+        let outcome = match standing {
+            Standing::Unlike(how) => {
+                let how = how.clone();
+                return Err(Error::Unlike { name, how });
+            }
+            Standing::Table if name == VIEW => plain_table(settings.view_check)?,
+            Standing::Table | Standing::View => Outcome::Present,
+            Standing::Missing if name == VIEW && before.views_enabled == Some(false) => {
+                if source.read_from == ReadFrom::View {
+                    return Err(Error::ViewsDisabled);
+                }
+                let why = "materialized_views_enabled is false here, and source.read_from is not \"view\"";
+                Outcome::Skipped(why.to_owned())
+            }
+            Standing::Missing => {
+                for statement in statements(text, keyspace) {
+                    ddl(&session, &statement, file).await?;
+                }
+                Outcome::Created
+            }
+        };
+        steps.push((file.to_owned(), outcome));
+    }
+    Ok(Applied { steps })
+}
+
+fn plain_table(check: ViewCheck) -> Result<Outcome, Error> {
+    if check == ViewCheck::Off {
+        let why = "a plain table of that shape stands there, and scylla.view_check is \"off\"";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    let how =
+        "a plain table of that name stands there; drop it, or set scylla.view_check = \"off\"";
+    Err(Error::Unlike {
+        name: VIEW,
+        how: how.to_owned(),
+    })
+}
+
+fn create_keyspace(keyspace: &Keyspace, settings: &config::Scylla) -> String {
+    let factor = settings.replication_factor;
+    let replication = if settings.datacenter.is_empty() {
+        format!("'class': 'SimpleStrategy', 'replication_factor': {factor}")
+    } else {
+        let datacenter = settings.datacenter.replace('\'', "''");
+        format!("'class': 'NetworkTopologyStrategy', '{datacenter}': {factor}")
+    };
+    keyspace.fill(&format!(
+        "CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {{{replication}}}"
+    ))
+}
+
+/// The statements of a file, without its comments, for this keyspace.
+fn statements(text: &str, keyspace: &Keyspace) -> Vec<String> {
+    let bare: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    bare.join("\n")
+        .split(';')
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
+        .map(|statement| keyspace.fill(&statement.replace("trading.", "{ks}.")))
+        .collect()
+}
+
+/// Runs one statement; the driver waits until all nodes agree on the schema.
+async fn ddl(session: &Session, text: &str, what: &str) -> Result<(), Error> {
+    let mut statement = Statement::new(text);
+    statement.set_request_timeout(Some(DDL_TIMEOUT));
+    session
+        .query_unpaged(statement, ())
+        .await
+        .map(drop)
+        .map_err(|error| Error::Refused {
+            what: what.to_owned(),
+            reason: failed(&error),
+        })
+}
+
+/// What [`status`] found.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What stands there.
+    pub found: Found,
+    /// How much of the ledger the view shows; none where one of them is missing.
+    pub sample: Option<Sample>,
+    read_from: ReadFrom,
+    view_check: ViewCheck,
+}
+
+impl Status {
+    /// Whether the service can read as configured and write trades: all that it needs is there, as it should be, and built.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.problem().is_none() && self.found.trades_problem().is_none()
+    }
+
+    /// What stands in the way, and what to do.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        self.found.problem(self.read_from, self.view_check)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = &self.found;
+        let identity = found.identity.as_deref().unwrap_or("unknown");
+        let exists = if found.exists { "there" } else { "missing" };
+        writeln!(
+            f,
+            "keyspace {}: {exists} (identity {identity})",
+            found.keyspace
+        )?;
+        for (name, standing) in found.standings() {
+            let text = match standing {
+                Standing::Missing => "missing",
+                Standing::Unlike(how) => how,
+                Standing::Table => "there, a table",
+                Standing::View => "there, a materialized view",
+            };
+            writeln!(f, "{name}: {text}")?;
+        }
+        for build in &found.builds {
+            let reached = if build.connected {
+                ""
+            } else {
+                " (not reached)"
+            };
+            writeln!(f, "view on node {}: {}{reached}", build.host, build.status)?;
+        }
+        if let Some(sample) = &self.sample {
+            writeln!(f, "view: {sample}")?;
+        }
+        match (self.problem(), self.found.trades_problem()) {
+            (None, None) => writeln!(f, "ready"),
+            (None, Some(reason)) => writeln!(f, "not ready: {reason}"),
+            (Some(Problem::Blocking(reason) | Problem::ViewNotBuilt(reason)), _) => {
+                writeln!(f, "not ready: {reason}")
+            }
+        }
+    }
+}
+
+/// Looks at everything, and at a sample of the ledger in the view.
+///
+/// # Errors
+/// Settings that cannot be used, or a database that does not answer.
+pub async fn status(settings: &config::Scylla, source: &config::Source) -> Result<Status, Error> {
+    let connector = Connector::new(settings, source)?;
+    let session = connector.session().await?;
+    let found = read_schema_state(&session, &connector.keyspace, source.read_from).await?;
+    let both = matches!(found.ledger, Standing::Table)
+        && matches!(found.view, Standing::Table | Standing::View);
+    let sample = if both {
+        Some(sample::sample(&session, &connector.keyspace).await?)
+    } else {
+        None
+    };
+    Ok(Status {
+        found,
+        sample,
+        read_from: source.read_from,
+        view_check: settings.view_check,
+    })
+}
+
+/// What [`drop_view`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// The view is gone.
+    Dropped,
+    /// There was none.
+    Absent,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dropped => "user_balances_by_user: dropped; `schema apply` builds it anew",
+            Self::Absent => "user_balances_by_user: there was none",
+        })
+    }
+}
+
+/// Drops the view, so that [`apply`] builds it anew. The ledger loses nothing.
+///
+/// # Errors
+/// A plain table of that name is refused: what is in it may be nowhere else.
+pub async fn drop_view(
+    settings: &config::Scylla,
+    source: &config::Source,
+) -> Result<Dropped, Error> {
+    let connector = Connector::new(settings, source)?;
+    let session = connector.session().await?;
+    let found = read_schema_state(&session, &connector.keyspace, ReadFrom::View).await?;
+    if found.view_is_view {
+        let text = format!("DROP MATERIALIZED VIEW IF EXISTS {{ks}}.{VIEW}");
+        ddl(&session, &connector.keyspace.fill(&text), VIEW).await?;
+        Ok(Dropped::Dropped)
+    } else if found.view == Standing::Missing {
+        Ok(Dropped::Absent)
+    } else {
+        let how = "it is a plain table, and not dropped by this".to_owned();
+        Err(Error::Unlike { name: VIEW, how })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_repeatable_and_names_its_keyspace_once_per_relation() {
+        for (name, file, text) in FILES {
+            assert!(text.contains("IF NOT EXISTS"), "{file}");
+            assert!(text.contains(&format!("trading.{name}")), "{file}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! What stands in the database: tables, columns, keys, the build of the view, and whether that is enough.
+//!
+//! That a view is named in the schema does not mean that it holds anything (seed fault 11): its build is looked at on
+//! every node. Shared by the check at start and by `schema status`.
+//!
+//! **Limits.** Reads system tables at consistency ONE: `system_distributed` has three replicas by default, also where
+//! there is one node.
+
+use std::collections::BTreeMap;
+
+use scylla::{
+    client::session::Session,
+    deserialize::row::DeserializeRow,
+    serialize::row::SerializeRow,
+    statement::{Consistency, Statement},
+    value::CqlValue,
+};
+
+use super::{
+    connect::Keyspace,
+    statements::{failed, rows_of, unreadable},
+};
+use crate::{
+    config::{ReadFrom, ViewCheck},
+    ledger::Error,
+};
+
+pub(super) const LEDGER: &str = "balance_ledger";
+pub(super) const TABLE: &str = "user_balances";
+pub(super) const VIEW: &str = "user_balances_by_user";
+pub(super) const SETTLED_TRADES: &str = "settled_trades";
+pub(super) const USER_TRADES: &str = "user_trades";
+
+/// A column as the schema tables describe it: name, type, role, position in the role, order.
+type Column = (&'static str, &'static str, &'static str, i32, &'static str);
+
+const fn column(name: &'static str) -> Column {
+    (name, "bigint", "regular", -1, "none")
+}
+
+const fn key(name: &'static str, cql: &'static str, at: i32) -> Column {
+    (name, cql, "partition_key", at, "none")
+}
+
+const fn sorted(name: &'static str, cql: &'static str, at: i32, order: &'static str) -> Column {
+    (name, cql, "clustering", at, order)
+}
+
+const LEDGER_COLUMNS: &[Column] = &[
+    key("user_id", "bigint", 0),
+    key("asset_id", "int", 1),
+    sorted("seq", "bigint", 0, "desc"),
+    column("delta_avail"),
+    column("delta_frozen"),
+    column("avail"),
+    column("frozen"),
+    ("event_type", "text", "regular", -1, "none"),
+    column("ref_id"),
+    column("created_at"),
+];
+const TABLE_COLUMNS: &[Column] = &[
+    key("user_id", "bigint", 0),
+    sorted("asset_id", "int", 0, "asc"),
+    column("avail"),
+    column("frozen"),
+    column("version"),
+    column("updated_at"),
+];
+const VIEW_COLUMNS: &[Column] = &[
+    key("user_id", "bigint", 0),
+    sorted("asset_id", "int", 0, "asc"),
+    sorted("seq", "bigint", 1, "desc"),
+    column("avail"),
+    column("frozen"),
+    column("created_at"),
+];
+
+const SETTLED_TRADES_COLUMNS: &[Column] = &[
+    key("trade_id", "bigint", 0),
+    ("symbol_id", "int", "regular", -1, "none"),
+    column("price"),
+    column("quantity"),
+    column("cost"),
+    column("settled_at"),
+    column("buyer_user_id"),
+    column("seller_user_id"),
+    column("buyer_order_id"),
+    column("seller_order_id"),
+    ("content", "text", "regular", -1, "none"),
+    ("balances", "text", "regular", -1, "none"),
+];
+const USER_TRADES_COLUMNS: &[Column] = &[
+    key("user_id", "bigint", 0),
+    key("symbol_id", "int", 1),
+    sorted("settled_at", "bigint", 0, "desc"),
+    sorted("trade_id", "bigint", 1, "desc"),
+    sorted("role", "tinyint", 2, "asc"),
+    column("price"),
+    column("quantity"),
+    column("cost"),
+    column("order_id"),
+];
+
+/// What is known of a table or view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none.
+    Missing,
+    /// It is there, and has other columns or another key.
+    Unlike(String),
+    /// A table as it should be.
+    Table,
+    /// A materialized view as it should be.
+    View,
+}
+
+/// How far one node is with the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Host id of the node.
+    pub host: String,
+    /// As the database calls it: STARTED, SUCCESS, UNKNOWN where it says nothing.
+    pub status: String,
+    /// Whether this process is connected to it.
+    pub connected: bool,
+}
+
+impl Build {
+    /// A node that said nothing and cannot be reached is not waited for.
+    pub(super) fn done(&self) -> bool {
+        self.status == "SUCCESS" || (self.status == UNKNOWN && !self.connected)
+    }
+}
+
+const UNKNOWN: &str = "UNKNOWN";
+
+/// Everything that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The keyspace that was looked for.
+    pub keyspace: String,
+    /// Whether it is there.
+    pub exists: bool,
+    /// Who this is: keyspace, cluster and the id that the database gave the ledger when it was created.
+    pub identity: Option<String>,
+    /// `balance_ledger`
+    pub ledger: Standing,
+    /// `user_balances`
+    pub table: Standing,
+    /// `user_balances_by_user`
+    pub view: Standing,
+    /// `settled_trades`
+    pub settled_trades: Standing,
+    /// `user_trades`
+    pub user_trades: Standing,
+    /// Whether a materialized view of that name is there, as it should be or not.
+    pub view_is_view: bool,
+    /// The view's build on every node; empty where there is no view.
+    pub builds: Vec<Build>,
+    /// Cassandra's `materialized_views_enabled`; none where the database does not say, or the view is there.
+    pub views_enabled: Option<bool>,
+    /// `user_balances` is empty and the ledger is not. Looked at with `read_from = "table"` only.
+    pub table_is_empty: bool,
+}
+
+/// Why the database cannot be used as configured, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// It must not be used.
+    Blocking(String),
+    /// The view is not known to be built: blocking or not, as `scylla.view_check` says.
+    ViewNotBuilt(String),
+}
+
+pub(super) const VIEWS_DISABLED: &str = "this Cassandra has materialized_views_enabled: false, so there can be no view \
+     user_balances_by_user: set materialized_views_enabled: true in cassandra.yaml of every node, restart it and run \
+     `balance-cache schema apply`, or set source.read_from = \"table\"";
+
+impl Found {
+    /// Tables and view, in the order in which they are made.
+    pub(super) fn standings(&self) -> [(&'static str, &Standing); 5] {
+        [
+            (LEDGER, &self.ledger),
+            (TABLE, &self.table),
+            (SETTLED_TRADES, &self.settled_trades),
+            (USER_TRADES, &self.user_trades),
+            (VIEW, &self.view),
+        ]
+    }
+
+    /// Why no trade can be written. Balances can be read all the same.
+    #[must_use]
+    pub fn trades_problem(&self) -> Option<String> {
+        let tables = [
+            (SETTLED_TRADES, &self.settled_trades),
+            (USER_TRADES, &self.user_trades),
+        ];
+        tables.into_iter().find_map(|(name, standing)| match standing {
+            Standing::Table => None,
+            Standing::Missing => Some(format!(
+                "{name} is missing, so no trade can be written: run `balance-cache schema apply`"
+            )),
+            Standing::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
+            Standing::View => Some(format!("{name} is a view and not a table")),
+        })
+    }
+
+    /// What stands in the way of reading like this.
+    #[must_use]
+    pub fn problem(&self, from: ReadFrom, check: ViewCheck) -> Option<Problem> {
+        if !self.exists {
+            let reason = format!(
+                "there is no keyspace {}: run `balance-cache schema apply`",
+                self.keyspace
+            );
+            return Some(Problem::Blocking(reason));
+        }
+        let mut needed = vec![(LEDGER, &self.ledger), (TABLE, &self.table)];
+        if from == ReadFrom::View {
+            needed.push((VIEW, &self.view));
+        }
+        for (name, standing) in needed {
+            let reason = match standing {
+                Standing::Table | Standing::View => continue,
+                Standing::Unlike(how) => format!("{name} is not as it should be: {how}"),
+                Standing::Missing if name == VIEW && self.views_enabled == Some(false) => {
+                    VIEWS_DISABLED.to_owned()
+                }
+                Standing::Missing => {
+                    format!("{name} is missing: run `balance-cache schema apply`")
+                }
+            };
+            return Some(Problem::Blocking(reason));
+        }
+        match from {
+            ReadFrom::View => self.unbuilt(check),
+            ReadFrom::Table => self.table_is_empty.then(|| {
+                let reason = "user_balances is empty and balance_ledger is not: fill it (a CDC consumer, ledger \
+                              entries through this service), or set source.read_from = \"view\"";
+                Problem::Blocking(reason.to_owned())
+            }),
+            ReadFrom::Ledger => None,
+        }
+    }
+
+    fn unbuilt(&self, check: ViewCheck) -> Option<Problem> {
+        if check == ViewCheck::Off {
+            return None;
+        }
+        if self.view == Standing::Table {
+            let reason = "user_balances_by_user is a plain table: if somebody fills it, set scylla.view_check = \
+                          \"off\"; else drop it and run `balance-cache schema apply`";
+            return Some(Problem::ViewNotBuilt(reason.to_owned()));
+        }
+        let behind = self.builds.iter().filter(|build| !build.done()).count();
+        let all = self.builds.len();
+        (behind > 0 || all == 0).then(|| {
+            let reason = format!(
+                "the view user_balances_by_user is still being built on {behind} of {all} nodes: see \
+                 `balance-cache schema status`"
+            );
+            Problem::ViewNotBuilt(reason)
+        })
+    }
+}
+
+/// Looks at everything.
+pub(super) async fn read_schema_state(
+    session: &Session,
+    keyspace: &Keyspace,
+    from: ReadFrom,
+) -> Result<Found, Error> {
+    let ks = (keyspace.name(),);
+    let exists = !query::<(String,)>(
+        session,
+        "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
+        ks,
+    )
+    .await?
+    .is_empty();
+    let tables: BTreeMap<String, CqlValue> = query(
+        session,
+        "SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = ?",
+        ks,
+    )
+    .await?
+    .into_iter()
+    .collect();
+    let views: Vec<(String,)> = query(
+        session,
+        "SELECT view_name FROM system_schema.views WHERE keyspace_name = ?",
+        ks,
+    )
+    .await?;
+    let columns: Vec<Described> = query(
+        session,
+        "SELECT table_name, column_name, type, kind, position, clustering_order \
+         FROM system_schema.columns WHERE keyspace_name = ?",
+        ks,
+    )
+    .await?;
+    let is_view = |name: &str| views.iter().any(|(view,)| view == name);
+    let standing = |name: &str, expected: &[Column]| {
+        if !tables.contains_key(name) && !is_view(name) {
+            return Standing::Missing;
+        }
+        match unlike(name, expected, &columns) {
+            Some(how) => Standing::Unlike(how),
+            None if is_view(name) => Standing::View,
+            None => Standing::Table,
+        }
+    };
+    let cluster = session.get_cluster_state().cluster_name().to_owned();
+    let identity = tables
+        .get(LEDGER)
+        .and_then(CqlValue::as_uuid)
+        .map(|id| format!("{}@{cluster}/{id}", keyspace.name()));
+    let mut found = Found {
+        keyspace: keyspace.name().to_owned(),
+        exists,
+        identity,
+        ledger: standing(LEDGER, LEDGER_COLUMNS),
+        table: standing(TABLE, TABLE_COLUMNS),
+        view: standing(VIEW, VIEW_COLUMNS),
+        settled_trades: standing(SETTLED_TRADES, SETTLED_TRADES_COLUMNS),
+        user_trades: standing(USER_TRADES, USER_TRADES_COLUMNS),
+        view_is_view: is_view(VIEW),
+        builds: Vec::new(),
+        views_enabled: None,
+        table_is_empty: false,
+    };
+    complete(session, keyspace, from, &mut found).await?;
+    Ok(found)
+}
+
+/// Asks what is asked only where the answer matters.
+async fn complete(
+    session: &Session,
+    keyspace: &Keyspace,
+    from: ReadFrom,
+    found: &mut Found,
+) -> Result<(), Error> {
+    if found.view == Standing::Missing {
+        found.views_enabled = views_enabled(session).await;
+    }
+    if found.view == Standing::View {
+        found.builds = builds(session, keyspace).await?;
+    }
+    let both = (found.ledger == Standing::Table) && (found.table == Standing::Table);
+    if from == ReadFrom::Table && both {
+        found.table_is_empty = is_empty(session, keyspace, TABLE).await?
+            && !is_empty(session, keyspace, LEDGER).await?;
+    }
+    Ok(())
+}
+
+/// table, column, type, kind, position, order
+type Described = (String, String, String, String, i32, String);
+
+/// The first difference between what is and what should be. Further columns that are no keys are nobody's business.
+fn unlike(relation: &str, expected: &[Column], described: &[Described]) -> Option<String> {
+    let of_it = || described.iter().filter(|column| column.0 == relation);
+    for (name, cql, kind, position, order) in expected {
+        let Some((_, _, is_cql, is_kind, is_position, is_order)) = of_it().find(|c| c.1 == *name)
+        else {
+            return Some(format!("it has no column {name}"));
+        };
+        let should = format!("{name} {cql}, {kind} {position}, order {order}");
+        let is = format!("{name} {is_cql}, {is_kind} {is_position}, order {is_order}");
+        if is != should {
+            return Some(format!("it has {is} instead of {should}"));
+        }
+    }
+    of_it()
+        .find(|column| column.3 != "regular" && expected.iter().all(|e| e.0 != column.1))
+        .map(|column| format!("its {} has {} in it", column.3.replace('_', " "), column.1))
+}
+
+/// Cassandra shows its settings as a table; `ScyllaDB` has no such table and always has views.
+async fn views_enabled(session: &Session) -> Option<bool> {
+    let rows: Vec<(String,)> = query(
+        session,
+        "SELECT value FROM system_views.settings WHERE name = 'materialized_views_enabled'",
+        (),
+    )
+    .await
+    .ok()?;
+    rows.first().map(|(value,)| value == "true")
+}
+
+async fn builds(session: &Session, keyspace: &Keyspace) -> Result<Vec<Build>, Error> {
+    let rows: Vec<(CqlValue, Option<String>)> = query(
+        session,
+        "SELECT host_id, status FROM system_distributed.view_build_status \
+         WHERE keyspace_name = ? AND view_name = ?",
+        (keyspace.name(), VIEW),
+    )
+    .await?;
+    let mut said: BTreeMap<String, String> = rows
+        .into_iter()
+        .filter_map(|(host, status)| Some((host.as_uuid()?.to_string(), status?)))
+        .collect();
+    // Hosts that said something and are members no more do not count.
+    let builds = session
+        .get_cluster_state()
+        .get_nodes_info()
+        .iter()
+        .map(|node| {
+            let host = node.host_id.to_string();
+            Build {
+                status: said.remove(&host).unwrap_or_else(|| UNKNOWN.to_owned()),
+                host,
+                connected: node.is_connected(),
+            }
+        })
+        .collect();
+    Ok(builds)
+}
+
+async fn is_empty(session: &Session, keyspace: &Keyspace, table: &str) -> Result<bool, Error> {
+    let text = keyspace.fill(&format!("SELECT user_id FROM {{ks}}.{table} LIMIT 1"));
+    Ok(query::<(i64,)>(session, &text, ()).await?.is_empty())
+}
+
+/// Rows of a statement that is asked now and then.
+pub(super) async fn query<R>(
+    session: &Session,
+    text: &str,
+    values: impl SerializeRow,
+) -> Result<Vec<R>, Error>
+where
+    R: for<'a> DeserializeRow<'a, 'a>,
+{
+    let mut statement = Statement::new(text);
+    statement.set_consistency(Consistency::One);
+    statement.set_is_idempotent(true);
+    let result = session
+        .query_unpaged(statement, values)
+        .await
+        .map_err(|error| failed(&error))?;
+    rows_of(result)?
+        .rows::<R>()
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)
+}

@@ -1,0 +1,138 @@
+//! A load from `user_balances`, one row for each asset.
+//!
+//! A writer gives every cell its row's seq as the timestamp. A cell with another timestamp was written by somebody else: a row
+//! mended by hand has the time of day in microseconds, far above any seq, and hides every later write of that column.
+//!
+//! **Invariants.** A row with such a cell is not shown where the ledger has the asset; the ledger's newest row is.
+
+use scylla::{DeserializeRow, statement::prepared::PreparedStatement};
+
+use super::{
+    ledger,
+    statements::{Live, Row, unreadable},
+};
+use crate::{
+    domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
+    ledger::{Cost, Error},
+};
+
+/// The statement of [`load`].
+pub(super) const SELECT: &str = "SELECT asset_id, version, avail, frozen, updated_at, \
+     WRITETIME(version), WRITETIME(avail), WRITETIME(frozen), WRITETIME(updated_at) \
+     FROM {ks}.user_balances WHERE user_id = ?";
+
+/// A row, and when each of its cells was written, as the writer said.
+#[derive(Debug, DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct TimedRow {
+    asset_id: i32,
+    version: Option<i64>,
+    avail: Option<i64>,
+    frozen: Option<i64>,
+    updated_at: Option<i64>,
+    version_written: Option<i64>,
+    avail_written: Option<i64>,
+    frozen_written: Option<i64>,
+    updated_at_written: Option<i64>,
+}
+
+impl TimedRow {
+    /// Every cell that is there carries the row's seq as its timestamp.
+    fn is_of_one_write(&self) -> bool {
+        let written = [
+            self.version_written,
+            self.avail_written,
+            self.frozen_written,
+            self.updated_at_written,
+        ];
+        written
+            .into_iter()
+            .flatten()
+            .all(|at| Some(at) == self.version)
+    }
+
+    fn balance(&self, said_at: UnixMillis) -> Result<Balance, Error> {
+        let row = Row {
+            asset_id: self.asset_id,
+            seq: self.version,
+            avail: self.avail,
+            frozen: self.frozen,
+            created_at: self.updated_at,
+        };
+        row.balance(said_at)
+    }
+}
+
+/// All balances of the user.
+pub(super) async fn load(
+    (live, cost): (&Live, &Cost),
+    statement: &PreparedStatement,
+    user: UserId,
+    said_at: UnixMillis,
+) -> Result<Snapshot, Error> {
+    let rows = live.counted(cost, statement, (user.get(),)).await?;
+    let (mut balances, mut untrusted) = (Vec::new(), Vec::new());
+    for row in rows.rows::<TimedRow>().map_err(unreadable)? {
+        let row = row.map_err(unreadable)?;
+        let balance = row.balance(said_at)?;
+        if row.is_of_one_write() {
+            balances.push(balance);
+        } else {
+            untrusted.push(balance);
+        }
+    }
+    let trusted = Snapshot::new(balances);
+    if untrusted.is_empty() {
+        return Ok(trusted);
+    }
+    cost.add_untrusted(untrusted.len());
+    if let Some(left_out) = live.sparing.line() {
+        tracing::warn!(
+            user.id = user.get(),
+            rows = untrusted.len(),
+            lines.left_out = left_out,
+            "rows of user_balances were not written with their seq as the timestamp: read from the ledger"
+        );
+    }
+    let assets: Vec<AssetId> = untrusted.iter().map(|balance| balance.asset).collect();
+    let ledger = ledger::latest((live, cost), user, &assets).await?;
+    let rest = ledger.complete_with(&Snapshot::new(untrusted));
+    Ok(trusted.merge(&rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_trusted_only_if_each_cell_was_written_at_its_seq() {
+        let row = |written: [Option<i64>; 4]| {
+            let [
+                version_written,
+                avail_written,
+                frozen_written,
+                updated_at_written,
+            ] = written;
+            let row = TimedRow {
+                asset_id: 1,
+                version: Some(17),
+                avail: Some(1),
+                frozen: None,
+                updated_at: None,
+                version_written,
+                avail_written,
+                frozen_written,
+                updated_at_written,
+            };
+            row.is_of_one_write()
+        };
+        let (seq, now) = (Some(17), Some(1_765_352_441_955_000));
+        assert!(row([seq, seq, seq, seq]));
+        assert!(row([seq, seq, None, None]), "columns that were left out");
+        for at in 0..4 {
+            let mut written = [seq; 4];
+            written[at] = now;
+            assert!(!row(written), "{at}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Entries into the ledger, and the current state beside it.
+//!
+//! First everything is read, then the ledger is written, then `user_balances`: a request that broke off in between has
+//! at most left rows of the ledger without their current state, and the same request again completes them.
+//!
+//! **Invariants.** A seq that exists with other amounts stops the request before anything is written. Values are
+//! absolute, never increments (seed fault 4), and a row of `user_balances` carries its seq as the timestamp of all its
+//! cells, so order, repetition and self-trades (seed fault 5) do not matter: the highest seq stays.
+//!
+//! **Cancellation.** Some of the entries may stand; they may be written again.
+//!
+//! **Limits.** [`AT_ONCE`] statements at a time. The check reads before it writes: two writers of one seq at the same
+//! moment are not seen. `ScyllaDB` refuses timestamps more than three days ahead of its clock in microseconds, so seqs
+//! above about 1.8 × 10^15 cannot be written there unless `restrict_future_timestamp` is off.
+
+use std::collections::{HashMap, hash_map};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use scylla::{DeserializeRow, value::MaybeUnset};
+
+use super::statements::{Live, unreadable};
+use crate::{
+    domain::{Amount, AssetId, Entry, Seq, UnixMillis, UserId},
+    ledger::{Error, WriteError, Written},
+};
+
+const AT_ONCE: usize = 64;
+
+/// What stands under a seq.
+#[derive(Debug, Clone, Copy, DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct Stored {
+    avail: Option<i64>,
+    frozen: Option<i64>,
+    created_at: Option<i64>,
+}
+
+impl Stored {
+    fn has_amounts_of(&self, entry: &Entry) -> bool {
+        let amount = |stored: Option<i64>| Amount::from_raw(stored.unwrap_or_default());
+        amount(self.avail) == entry.avail && amount(self.frozen) == entry.frozen
+    }
+}
+
+/// An entry with its place in the request.
+type Indexed<'a> = (usize, &'a Entry);
+
+/// An entry, and what stands already.
+struct Checked<'a> {
+    entry: &'a Entry,
+    stored: Option<Stored>,
+}
+
+/// The index of the first entry whose seq stands with other amounts, or has them earlier among these.
+pub(super) async fn conflict(live: &Live, entries: &[Entry]) -> Result<Option<usize>, Error> {
+    let checked = async {
+        let (distinct, _) = distinct(entries)?;
+        check(live, distinct).await
+    };
+    match checked.await {
+        Ok(_) => Ok(None),
+        Err(WriteError::Conflict { index }) => Ok(Some(index)),
+        Err(WriteError::Source(error)) => Err(error),
+    }
+}
+
+pub(super) async fn write(live: &Live, entries: &[Entry]) -> Result<Written, WriteError> {
+    let (distinct, doubled) = distinct(entries)?;
+    let checked = check(live, distinct).await?;
+    let fresh: Vec<_> = checked
+        .iter()
+        .filter(|checked| checked.stored.is_none())
+        .map(|checked| insert_ledger(live, checked.entry))
+        .collect();
+    let written = fresh.len();
+    let repeated = checked
+        .len()
+        .saturating_sub(written)
+        .saturating_add(doubled);
+    each(fresh).await?;
+    let table: Vec<_> = checked
+        .iter()
+        .map(|checked| insert_table(live, checked))
+        .collect();
+    each(table).await?;
+    Ok(Written {
+        written: u64::try_from(written).unwrap_or(u64::MAX),
+        repeated: u64::try_from(repeated).unwrap_or(u64::MAX),
+    })
+}
+
+/// The entries with their index, without those that say the same as an earlier one; how many those were.
+fn distinct(entries: &[Entry]) -> Result<(Vec<Indexed<'_>>, usize), WriteError> {
+    let mut seen: HashMap<(UserId, AssetId, Seq), &Entry> = HashMap::with_capacity(entries.len());
+    let mut kept = Vec::with_capacity(entries.len());
+    let mut doubled = 0_usize;
+    for (index, entry) in entries.iter().enumerate() {
+        match seen.entry((entry.user, entry.asset, entry.seq)) {
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(entry);
+                kept.push((index, entry));
+            }
+            hash_map::Entry::Occupied(first) => {
+                let first = first.get();
+                if (first.avail, first.frozen) != (entry.avail, entry.frozen) {
+                    return Err(WriteError::Conflict { index });
+                }
+                doubled = doubled.saturating_add(1);
+            }
+        }
+    }
+    Ok((kept, doubled))
+}
+
+async fn check<'a>(live: &Live, entries: Vec<Indexed<'a>>) -> Result<Vec<Checked<'a>>, WriteError> {
+    let checks: Vec<_> = entries
+        .into_iter()
+        .map(|(index, entry)| check_one(live, index, entry))
+        .collect();
+    // In order, so that of several conflicts the first is named.
+    stream::iter(checks).buffered(AT_ONCE).try_collect().await
+}
+
+async fn check_one<'a>(
+    live: &Live,
+    index: usize,
+    entry: &'a Entry,
+) -> Result<Checked<'a>, WriteError> {
+    let key = (entry.user.get(), entry.asset.get(), entry.seq.get());
+    let rows = live.rows(&live.ledger_row, key).await?;
+    let stored = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
+    if stored.is_some_and(|stored| !stored.has_amounts_of(entry)) {
+        return Err(WriteError::Conflict { index });
+    }
+    Ok(Checked { entry, stored })
+}
+
+async fn each(writes: Vec<impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
+    stream::iter(writes)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), Error> {
+    // What nobody said stays unset: a null would be a tombstone in every row.
+    let raw =
+        |amount: Option<Amount>| amount.map_or(MaybeUnset::Unset, |a| MaybeUnset::Set(a.raw()));
+    let created_at = entry.created_at.map(|UnixMillis(at)| at);
+    let values = (
+        entry.user.get(),
+        entry.asset.get(),
+        entry.seq.get(),
+        raw(entry.delta_avail),
+        raw(entry.delta_frozen),
+        entry.avail.raw(),
+        entry.frozen.raw(),
+        entry
+            .event_type
+            .as_deref()
+            .map_or(MaybeUnset::Unset, MaybeUnset::Set),
+        entry.ref_id.map_or(MaybeUnset::Unset, MaybeUnset::Set),
+        created_at.map_or(MaybeUnset::Unset, MaybeUnset::Set),
+    );
+    live.run(&live.insert_ledger, values).await.map(drop)
+}
+
+/// The current state, with the timestamp of the event as the ledger has it: a repetition that leaves it out would
+/// write a null under the same timestamp, and the null would win.
+async fn insert_table(live: &Live, Checked { entry, stored }: &Checked<'_>) -> Result<(), Error> {
+    let said = entry.created_at.map(|UnixMillis(at)| at);
+    let values = (
+        entry.user.get(),
+        entry.asset.get(),
+        entry.avail.raw(),
+        entry.frozen.raw(),
+        entry.seq.get(),
+        stored.map_or(said, |stored| stored.created_at),
+        entry.seq.get(),
+    );
+    live.run(&live.insert_table, values).await.map(drop)
+}

@@ -1,0 +1,397 @@
+//! What this instance knows of changes: which users changed lately, the lowest seqs that may still be shown, and how fresh
+//! that knowledge is.
+//!
+//! **Invariants.** Whatever was notified or shown here in the last `floor_ttl` is remembered here, whatever Redis forgets. A mark
+//! is made before memory is told, and memory asks for the mark while it holds its own lock on the user: so either the fill sees
+//! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
+//! ([`Marks::blind`]). Who cannot prove freshness does not serve from memory ([`Freshness`]).
+//!
+//! **Limits.** `settlement.change_log_max_bytes`: a quarter for what was shown, the rest for what was notified, each in two
+//! generations of which the older one is given up first. What was notified counts for `floor_ttl`, what was shown for one to two.
+
+mod generations;
+mod invalidations;
+#[cfg(test)]
+mod tests;
+mod user_changes;
+
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use generations::{Generations, GivenUp};
+use user_changes::{Change, Known};
+
+#[cfg(test)]
+use crate::domain::Balance;
+use crate::{
+    domain::{AssetId, BalanceChange, Floors, Seq, Snapshot, UserId},
+    protocol::rules::{RedisFacts, StoreFacts, may_memory_store},
+};
+
+const SHARDS: usize = 64;
+/// The part of the bytes that answers have; changes have the rest, for only they make reads dearer when they are given up.
+const SHOWN_PART: usize = 4;
+
+/// What is known of one user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The lowest seqs that may still be shown.
+    pub floors: Floors,
+    /// The newest balances that notifications said. Not all that the user has: worth something beside a load only.
+    pub told: Snapshot,
+    /// A notification came in the last `floor_ttl`: the view may not have it yet.
+    pub changed: bool,
+    /// Counts notifications without a seq: a load from before the last one is worth nothing.
+    pub reread: u64,
+    /// The assets that those named.
+    pub reread_assets: Vec<AssetId>,
+    /// The ledger was not read since the last of those.
+    pub ledger_required: bool,
+}
+
+/// The knowledge of all users when a load began, beside the floors of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// [`Marks::generation`].
+    pub generation: u64,
+    /// [`Mark::reread`] of its user.
+    pub reread: u64,
+    /// How often changes had been given up for want of room.
+    pub given_up: u64,
+}
+
+/// How much is remembered of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Use {
+    /// Users.
+    pub users: u64,
+    /// The bytes that they take.
+    pub bytes: u64,
+    /// Users given up for want of room since the start, before they were old enough to be forgotten.
+    pub given_up: u64,
+}
+
+/// Bytes taken by changes and by answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uses {
+    /// Changes that notifications announced.
+    pub changes: Use,
+    /// Balances that were shown.
+    pub shown: Use,
+}
+
+#[derive(Debug)]
+struct Shard {
+    changes: Generations<Box<Change>>,
+    shown: Generations<Floors>,
+}
+
+/// What is known of all users.
+#[derive(Debug)]
+pub struct Marks {
+    shards: Vec<Mutex<Shard>>,
+    ttl: Duration,
+    base: Instant,
+    blind_until: AtomicU64,
+    doubtful_until: AtomicU64,
+    /// Until then a change that was given up would still count.
+    given_up_until: AtomicU64,
+    generation: AtomicU64,
+    rereads: AtomicU64,
+    /// Times that changes were given up; users whose changes were, and users whose answers were.
+    given_up: AtomicU64,
+    changes_given_up: AtomicU64,
+    shown_given_up: AtomicU64,
+}
+
+impl Use {
+    fn add(&mut self, (users, bytes): (usize, usize)) {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        self.users = self.users.saturating_add(count(users));
+        self.bytes = self.bytes.saturating_add(count(bytes));
+    }
+}
+
+impl Shard {
+    fn known(&self, user: UserId) -> Known<'_> {
+        Known {
+            shown: self.shown.get(user),
+            change: self.changes.get(user).map(AsRef::as_ref),
+        }
+    }
+}
+
+impl Marks {
+    /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; all of it takes at most `bytes_max`.
+    #[must_use]
+    pub fn new(ttl: Duration, bytes_max: u64) -> Self {
+        let now = Instant::now();
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let each = bytes_max.checked_div(SHARDS).unwrap_or(0);
+        let shown = each.checked_div(SHOWN_PART).unwrap_or(0);
+        let shard = || {
+            Mutex::new(Shard {
+                changes: Generations::new(each.saturating_sub(shown), now),
+                shown: Generations::new(shown, now),
+            })
+        };
+        Self {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            ttl,
+            base: now,
+            blind_until: AtomicU64::new(0),
+            doubtful_until: AtomicU64::new(0),
+            given_up_until: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
+            rereads: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            changes_given_up: AtomicU64::new(0),
+            shown_given_up: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of the user.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Mark {
+        self.look(user, |known| known.mark(self.ttl, Instant::now()))
+    }
+
+    /// The lowest seqs that may still be shown of the user.
+    #[must_use]
+    pub fn floors(&self, user: UserId) -> Floors {
+        self.look(user, |known| known.floors(self.ttl, Instant::now()))
+    }
+
+    /// Counts notifications without a seq of the user: see [`Mark::reread`].
+    #[must_use]
+    pub fn rereads(&self, user: UserId) -> u64 {
+        // Most deployments never have one.
+        if self.rereads.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        self.with(user, |shard| shard.known(user).reread())
+    }
+
+    /// The knowledge of a load of the user that begins now.
+    #[must_use]
+    pub fn knowledge(&self, user: UserId) -> Knowledge {
+        // Before the look at the user: giving up comes with a higher count.
+        let given_up = self.given_up.load(Ordering::SeqCst);
+        Knowledge {
+            generation: self.generation(),
+            reread: self.rereads(user),
+            given_up,
+        }
+    }
+
+    /// Memory may keep a snapshot whose load began with this knowledge.
+    #[must_use]
+    pub fn allows(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
+        let facts = self.look(user, |known| {
+            Some(StoreFacts {
+                same_generation: self.generation() == began.generation,
+                same_reread: known.reread() == began.reread && self.gave_up_nothing_since(began),
+                floors_met: known.met_by(snapshot, self.ttl, Instant::now()),
+            })
+        });
+        facts.is_some_and(|facts| may_memory_store(&facts).is_ok())
+    }
+
+    /// Takes at `now` what Redis held, for a load that began with this knowledge: what may be shown of it, with the newer balances
+    /// that notifications carried. Nothing below what it gives may be shown from now on.
+    #[must_use]
+    pub fn take<'a>(
+        &self,
+        user: UserId,
+        (proven, began): (bool, Knowledge),
+        snapshot: &'a Snapshot,
+        now: Instant,
+    ) -> Option<Cow<'a, Snapshot>> {
+        let facts = RedisFacts {
+            proven_at_start: proven,
+            changes_missed: self.doubtful(),
+            same_reread: self.gave_up_nothing_since(began),
+            // Those of the user are filled in where the user is looked at.
+            ledger_required: true,
+            floors_met: false,
+        };
+        self.with(user, |shard| {
+            let known = shard.known(user);
+            let newest = known.brought_up(facts, began.reread, snapshot, self.ttl, now)?;
+            self.raise_shown(shard, user, &newest, now);
+            Some(newest)
+        })
+    }
+
+    /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
+    #[must_use]
+    pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
+        let told = self.look(user, |known| {
+            let mut floors = known.change?.notified.iter();
+            floors.find(|floor| floor.0 == asset).copied()
+        });
+        told.map(|(_, seq, told)| (seq, told))
+    }
+
+    /// Notifications said that the user's balances changed so. A reader sees all of these changes in the mark, or none. Returns
+    /// for each whether it is news.
+    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
+        let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
+        let rereads = if changes.iter().any(unknown) {
+            let before = self.rereads.fetch_add(1, Ordering::SeqCst);
+            before.saturating_add(1)
+        } else {
+            0
+        };
+        self.with(user, |shard| {
+            let shown = shard.shown.get(user).cloned().unwrap_or_default();
+            self.change(shard, user, |of_user, now| {
+                let news = changes.iter().map(|change| match *change {
+                    BalanceChange::Moved {
+                        asset,
+                        seq,
+                        balance,
+                    } => {
+                        let rises = of_user.move_to((asset, seq, balance), self.ttl, now);
+                        rises && shown.get(asset).is_none_or(|shown| shown < seq)
+                    }
+                    BalanceChange::Unknown { asset } => {
+                        of_user.require_ledger(asset, rereads);
+                        true
+                    }
+                });
+                news.collect()
+            })
+        })
+    }
+
+    /// A notification said that this asset (or any) of the user changed, not to what.
+    pub fn reread(&self, user: UserId, asset: Option<AssetId>) {
+        self.advance(user, &[BalanceChange::Unknown { asset }]);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn changed(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Seq,
+        balance: Option<Balance>,
+    ) -> bool {
+        let change = BalanceChange::Moved {
+            asset,
+            seq,
+            balance,
+        };
+        self.advance(user, &[change]) == [true]
+    }
+
+    /// The user was read from the ledger by a load that began when this many notifications without a seq were known.
+    pub fn read(&self, user: UserId, rereads: u64) {
+        if rereads > 0 {
+            self.with(user, |shard| {
+                let given_up =
+                    shard
+                        .changes
+                        .change_known(user, self.ttl, Instant::now(), |change| {
+                            if let Some(reread) = &mut change.reread {
+                                reread.read = reread.read.max(rereads);
+                            }
+                        });
+                self.changes_were_given_up(given_up);
+            });
+        }
+    }
+
+    /// The snapshot was shown, or is about to be: nothing older may be.
+    pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
+        if !snapshot.balances().is_empty() {
+            let now = Instant::now();
+            self.with(user, |shard| self.raise_shown(shard, user, snapshot, now));
+        }
+    }
+
+    /// The user's floors are forgotten. What is under way is from before.
+    pub fn forget(&self, user: UserId) {
+        self.with(user, |shard| {
+            shard.changes.remove(user);
+            shard.shown.remove(user);
+        });
+        self.reread(user, None);
+    }
+
+    /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
+        let (mut changes, now) = (Vec::new(), Instant::now());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let users = shard.changes.iter().map(|(user, _)| user);
+            let marks = users.map(|user| (user, shard.known(user).mark(self.ttl, now)));
+            let marks = marks.filter(|(_, mark)| mark.changed);
+            changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
+        }
+        changes
+    }
+
+    /// How much is remembered, and how much was given up.
+    #[must_use]
+    pub fn use_of_memory(&self) -> Uses {
+        let mut uses = Uses::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            uses.changes.add(shard.changes.size());
+            uses.shown.add(shard.shown.size());
+        }
+        uses.changes.given_up = self.changes_given_up.load(Ordering::Relaxed);
+        uses.shown.given_up = self.shown_given_up.load(Ordering::Relaxed);
+        uses
+    }
+
+    /// Changes what is known of the user's changes, which the user has from then on.
+    fn change<R>(
+        &self,
+        shard: &mut Shard,
+        user: UserId,
+        change: impl FnOnce(&mut Change, Instant) -> R,
+    ) -> R {
+        let now = Instant::now();
+        let (result, given_up) = shard.changes.change(user, self.ttl, now, |of_user| {
+            of_user.changed = Some(now);
+            change(of_user, now)
+        });
+        self.changes_were_given_up(given_up);
+        result
+    }
+
+    fn raise_shown(&self, shard: &mut Shard, user: UserId, snapshot: &Snapshot, now: Instant) {
+        let raise = |floors: &mut Floors| floors.raise_to(snapshot);
+        let ((), given_up) = shard.shown.change(user, self.ttl, now, raise);
+        // Redis and reads by quorum keep what was shown, too: nobody's reads become dearer for it.
+        if let Some(GivenUp { users, .. }) = given_up {
+            let users = u64::try_from(users).unwrap_or(u64::MAX);
+            self.shown_given_up.fetch_add(users, Ordering::Relaxed);
+        }
+    }
+
+    fn gave_up_nothing_since(&self, began: Knowledge) -> bool {
+        self.given_up.load(Ordering::SeqCst) == began.given_up
+    }
+
+    fn look<R: Default>(&self, user: UserId, then: impl FnOnce(&Known<'_>) -> R) -> R {
+        self.with(user, |shard| then(&shard.known(user)))
+    }
+
+    fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
+        let Some(shard) = self.shards.get(user.part_of(SHARDS)) else {
+            return R::default();
+        };
+        then(&mut shard.lock())
+    }
+}

@@ -1,0 +1,297 @@
+//! How many questions may be under way at once, found by how long they take.
+//!
+//! The gradient algorithm, as Netflix' concurrency-limits and Envoy's adaptive concurrency filter have it: what questions take now
+//! is compared with what they take when few are asked. As long as that is nearly the same, the limit grows; the longer
+//! they take, the more it shrinks. The baseline is measured whenever few are under way. Where that never happens of itself, the
+//! limit is lowered for a moment every [`PROBE_EVERY`], so that a long overload does not become the measure of itself; and
+//! when the limit has fallen to half, to see whether it is the load at all that makes them slow.
+//!
+//! What is compared are medians of short windows: a user with a long history, or one that always times out, moves nothing.
+//! A question that failed by time counts with that time; one that failed at once says nothing of load. Only questions
+//! that began in a window count in it, so that nothing is decided twice about the same crowd. What this process itself kept a
+//! question waiting for a thread is no fault of who is asked, and is excused: a limit that fell because this machine is
+//! busy would take away what little it gets done. It does not grow then either.
+//!
+//! **Invariants.** `floor <= limit <= ceiling`, but for a probe, which goes down to a [`PROBE_PART`]th, and to 1. A limit that is not
+//! used does not change. A failure is never the baseline.
+//!
+//! **Limits.** [`SAMPLES_MAX`] samples are kept; a decision costs sorting them.
+//!
+//! **Deliberately absent**: who waits ([`super::permit_queue`]), and the clock, which is passed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A window lasts as long as this at least, and ends when it has [`SAMPLES_MIN`], or after [`WINDOW_MAX`] with what it has.
+const WINDOW: Duration = Duration::from_millis(50);
+const WINDOW_MAX: Duration = Duration::from_millis(500);
+const SAMPLES_MIN: usize = 8;
+/// More than these in a window are not looked at.
+const SAMPLES_MAX: usize = 64;
+/// What is tolerated: so many times the baseline, and [`Bounds::slack`].
+const TOLERANCE: u32 = 2;
+/// How often a question waits for a thread: to be sent, to be read, to go on.
+const HOPS: u32 = 4;
+/// The limit grows by this part of itself while questions are tolerably slow, by half while they are quick; by
+/// [`STEP_MIN`] at least.
+const STEP_PART: usize = 8;
+const STEP_MIN: usize = 2;
+/// The most that one window takes away: so much of the whole is left.
+const LEFT_MIN: u64 = 500;
+const WHOLE: u64 = 1_000;
+/// How long the baseline may rest on the past while the limit is in use, and the part of the limit that is used to
+/// measure it again: below what the tolerance lets in, or an overload would raise its own measure.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBE_GAP: Duration = Duration::from_millis(500);
+const PROBE_PART: usize = 4;
+/// The limit at first; it begins with a probe, because a first crowd would be the baseline of all that follow.
+const FIRST: usize = 16;
+
+/// Between what the limit is found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// It never falls below this.
+    pub(super) floor: usize,
+    /// Nor rises above this.
+    pub(super) ceiling: usize,
+    /// Slowness that no reader minds.
+    pub(super) slack: Duration,
+    /// What a question may take for whatever reason, if it can take less: well below its timeout.
+    pub(super) longest: Duration,
+}
+
+/// One question that is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    /// When it began.
+    pub(super) begun: Instant,
+    /// What it took.
+    pub(super) took: Duration,
+    /// It got no answer in its time.
+    pub(super) timed_out: bool,
+    /// How long a task of this process waited for a thread then.
+    pub(super) lag: Duration,
+}
+
+/// A limit that follows its samples.
+#[derive(Debug)]
+pub(super) struct Limit {
+    bounds: Bounds,
+    found: usize,
+    probing: bool,
+    /// None while a probe waits until few enough are under way.
+    window: Option<Window>,
+    typical: Duration,
+    baseline: Option<Duration>,
+    /// When that was, and the limit then.
+    measured: Instant,
+    found_then: usize,
+}
+
+#[derive(Debug)]
+struct Window {
+    begun: Instant,
+    samples: Vec<(Duration, bool)>,
+    /// Of all samples together.
+    lag: Duration,
+    busiest: usize,
+}
+
+impl Window {
+    fn new(begun: Instant, busy: usize) -> Self {
+        Self {
+            begun,
+            samples: Vec::with_capacity(SAMPLES_MAX),
+            lag: Duration::ZERO,
+            busiest: busy,
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let lasted = now.saturating_duration_since(self.begun);
+        let count = self.samples.len();
+        (lasted >= WINDOW && count >= SAMPLES_MIN) || (lasted >= WINDOW_MAX && count > 0)
+    }
+
+    fn mean_lag(&self) -> Duration {
+        let count = u32::try_from(self.samples.len()).unwrap_or(u32::MAX);
+        self.lag.checked_div(count).unwrap_or_default()
+    }
+
+    /// The median, and whether it is one of those that timed out.
+    fn median(&mut self) -> (Duration, bool) {
+        self.samples.sort_unstable();
+        let middle = self.samples.len() / 2;
+        self.samples.get(middle).copied().unwrap_or_default()
+    }
+}
+
+impl Limit {
+    /// Nothing is known yet. A floor above the ceiling is the ceiling.
+    pub(super) fn new(bounds: Bounds, now: Instant) -> Self {
+        let ceiling = bounds.ceiling.max(1);
+        let floor = bounds.floor.clamp(1, ceiling);
+        let found = FIRST.clamp(floor, ceiling);
+        Self {
+            bounds: Bounds {
+                floor,
+                ceiling,
+                ..bounds
+            },
+            found,
+            probing: floor < ceiling,
+            window: Some(Window::new(now, 0)),
+            typical: Duration::ZERO,
+            baseline: None,
+            measured: now,
+            found_then: found,
+        }
+    }
+
+    /// One that does not move.
+    #[cfg(test)]
+    pub(super) fn fixed(limit: usize, now: Instant) -> Self {
+        let bounds = Bounds {
+            floor: limit,
+            ceiling: limit,
+            slack: Duration::ZERO,
+            longest: Duration::MAX,
+        };
+        Self::new(bounds, now)
+    }
+
+    /// The limit in force.
+    pub(super) fn in_force(&self) -> usize {
+        if self.probing {
+            self.part()
+        } else {
+            self.found
+        }
+    }
+
+    /// What most questions took lately; zero before the first.
+    pub(super) const fn typical(&self) -> Duration {
+        self.typical
+    }
+
+    /// With this one so many are under way.
+    pub(super) fn began(&mut self, busy: usize) {
+        if let Some(window) = &mut self.window {
+            window.busiest = window.busiest.max(busy);
+        }
+    }
+
+    /// One is over, and so many are left.
+    pub(super) fn ended(&mut self, busy: usize, now: Instant) {
+        if self.window.is_none() && busy <= self.part() {
+            self.window = Some(Window::new(now, busy));
+        }
+    }
+
+    /// What one took that is over.
+    pub(super) fn told(&mut self, sample: Sample, busy: usize, now: Instant) {
+        let Some(window) = &mut self.window else {
+            return;
+        };
+        if sample.begun < window.begun {
+            return;
+        }
+        if window.samples.len() < SAMPLES_MAX {
+            window.samples.push((sample.took, sample.timed_out));
+            window.lag = window.lag.saturating_add(sample.lag);
+        }
+        if !window.is_over(now) {
+            return;
+        }
+        let ended = window.median();
+        let (lag, busiest) = (window.mean_lag(), window.busiest);
+        self.window = Some(Window::new(now, busy));
+        self.typical = ended.0;
+        self.decide(ended, lag, busiest, now);
+    }
+
+    fn decide(
+        &mut self,
+        (median, timed_out): (Duration, bool),
+        lag: Duration,
+        busiest: usize,
+        now: Instant,
+    ) {
+        let few = self.probing || busiest <= self.part();
+        if !timed_out {
+            let baseline = match self.baseline {
+                Some(before) if median > before && !few => before,
+                // What is measured at ease is believed by and by, what is measured on purpose at once.
+                Some(before) if median > before && !self.probing => {
+                    let more = median.saturating_sub(before).checked_div(8);
+                    before.saturating_add(more.unwrap_or_default())
+                }
+                Some(_) | None => median,
+            };
+            self.baseline = Some(baseline);
+        }
+        if self.probing || (few && !timed_out) {
+            (self.measured, self.found_then) = (now, self.found);
+        }
+        if self.probing {
+            self.probing = false;
+            return;
+        }
+        if busiest.saturating_mul(2) < self.found {
+            return;
+        }
+        let Bounds { floor, ceiling, .. } = self.bounds;
+        self.found = self.next(median, lag).clamp(floor, ceiling);
+        let age = now.saturating_duration_since(self.measured);
+        let fell = self.found.saturating_mul(2) <= self.found_then && age >= PROBE_GAP;
+        if floor < ceiling && (fell || age >= PROBE_EVERY) {
+            self.probing = true;
+            self.window = None;
+        }
+    }
+
+    /// The limit after a window with this median, in which it was used.
+    fn next(&self, median: Duration, lag: Duration) -> usize {
+        let Bounds { slack, longest, .. } = self.bounds;
+        let baseline = self.baseline.unwrap_or_default();
+        let most = longest.max(baseline.saturating_add(slack));
+        let doubled = baseline.saturating_mul(TOLERANCE).saturating_add(slack);
+        let tolerated = doubled.min(most);
+        let excused = tolerated.saturating_add(lag.saturating_mul(HOPS)).min(most);
+        let step = |part| self.found.checked_div(part).unwrap_or(0).max(STEP_MIN);
+        if median.saturating_mul(2) <= baseline.saturating_add(tolerated) {
+            self.found.saturating_add(step(2))
+        } else if median <= tolerated {
+            self.found.saturating_add(step(STEP_PART))
+        } else if median <= excused {
+            self.found
+        } else {
+            self.left_of(excused, median)
+        }
+    }
+
+    /// What is left of it when questions take `median` instead of `excused`.
+    fn left_of(&self, excused: Duration, median: Duration) -> usize {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let gradient = nanos(excused)
+            .saturating_mul(WHOLE)
+            .checked_div(nanos(median))
+            .unwrap_or(WHOLE)
+            .clamp(LEFT_MIN, WHOLE);
+        let left = u64::try_from(self.found)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(gradient)
+            .checked_div(WHOLE)
+            .unwrap_or(0);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// What is few.
+    fn part(&self) -> usize {
+        self.found.checked_div(PROBE_PART).unwrap_or(0).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

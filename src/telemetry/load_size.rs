@@ -1,0 +1,78 @@
+//! How much the source had to look at, and how much that came to.
+
+use metrics::Label;
+
+use super::{
+    Counts, Meters,
+    meters::{Count, count},
+    named,
+    prometheus_histograms::Families,
+};
+
+/// Rows and assets of each load.
+pub(super) struct Sizes {
+    rows: Counts,
+    assets: Counts,
+    untrusted: Count,
+    unreadable: Count,
+}
+
+impl Sizes {
+    pub(super) fn register(families: &mut Families) -> Self {
+        let rows = "Rows that a load from the source read";
+        let assets = "Assets that a load from the source brought";
+        let detours = "Rows or statements of a load that could not be used, so that the ledger was read instead";
+        metrics::describe_counter!(named("source_detours_total"), detours);
+        let detours = |cause| count("source_detours_total", vec![Label::new("cause", cause)]);
+        Self {
+            untrusted: detours("untrusted_row"),
+            unreadable: detours("unreadable_page"),
+            rows: families.counts("source_rows", rows, &[]),
+            assets: families.counts("source_assets", assets, &[]),
+        }
+    }
+}
+
+impl Meters {
+    /// A load read that many rows for that many assets.
+    pub fn source_read(&self, rows: u64, assets: usize) {
+        self.sizes.rows.record(rows);
+        let assets = u64::try_from(assets).unwrap_or(u64::MAX);
+        self.sizes.assets.record(assets);
+    }
+
+    /// A load could not use so many rows, and the first page of so many.
+    pub fn source_detours(&self, untrusted_rows: u64, unreadable_pages: u64) {
+        for (counter, number) in [
+            (&self.sizes.untrusted, untrusted_rows),
+            (&self.sizes.unreadable, unreadable_pages),
+        ] {
+            if number > 0 {
+                counter.increment(number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_in_rows_and_not_in_seconds() {
+        let meters = Meters::new();
+        meters.source_read(300, 3);
+        let page = meters.page();
+        for line in [
+            "balance_cache_source_rows_bucket{le=\"256\"} 0",
+            "balance_cache_source_rows_bucket{le=\"512\"} 1",
+            "balance_cache_source_assets_bucket{le=\"4\"} 1",
+            "balance_cache_source_assets_count 1",
+        ] {
+            assert!(
+                page.lines().any(|at| at == line),
+                "{line} is not in\n{page}"
+            );
+        }
+    }
+}

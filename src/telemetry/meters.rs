@@ -1,0 +1,289 @@
+//! How the meters are made: names, labels, and what each counts.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Label};
+use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
+
+use super::{
+    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, change_log::ChangeLog,
+    health::Health, histogram::Seconds, http::Http, ledger::Ledger, ledger_disk::LedgerDisk,
+    load_size::Sizes, named, prometheus_histograms::Families, recent::Recent, reloads::Reloads,
+    slowest::Slowest,
+};
+use crate::{
+    cache_status::{Outcome, Tier},
+    domain::Catalogue,
+};
+
+/// Histograms without labels: how late news came, and how late the view was.
+const DELAYS: [(&str, &str); 3] = [
+    (
+        "notification_delay_seconds",
+        "From created_at to the effect",
+    ),
+    (
+        "bus_delay_seconds",
+        "From the feed's entry to the effect here",
+    ),
+    (
+        "view_lag_seconds",
+        "From a notification to the first load that showed it",
+    ),
+];
+
+/// One handle per label value, in the order of `ALL`.
+pub(super) struct Each<L, H>(pub(super) Vec<(L, H)>);
+
+impl<L: PartialEq + Copy, H> Each<L, H> {
+    pub(super) fn get(&self, label: L) -> Option<&H> {
+        self.0
+            .iter()
+            .find(|(at, _)| *at == label)
+            .map(|(_, handle)| handle)
+    }
+}
+
+/// A counter that can be read again: for what happens seldom enough to share a cache line.
+pub(super) struct Count {
+    shown: Counter,
+    held: AtomicU64,
+}
+
+impl Count {
+    pub(super) fn increment(&self, more: u64) {
+        self.shown.increment(more);
+        self.held.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+impl Meters {
+    pub(super) fn register(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
+        describe();
+        build_info();
+        let mut families = Families::default();
+        let ops = || {
+            TIERS
+                .iter()
+                .flat_map(|tier| Op::ALL.iter().map(move |op| (*tier, *op)))
+        };
+        let faults =
+            || ops().flat_map(|(tier, op)| Fault::ALL.iter().map(move |fault| (tier, op, *fault)));
+        let mut seconds = |name, help, labels: Vec<Label>| families.seconds(name, help, &labels);
+        let reads = each(Outcome::ALL, |outcome| read(outcome, &mut seconds));
+        let tiers = each(ops(), |(tier, op)| {
+            seconds(
+                "tier_seconds",
+                "Seconds that a tier took",
+                tier_labels(tier, op),
+            )
+        });
+        let [notification_delay, bus_delay, view_lag] =
+            DELAYS.map(|(name, help)| seconds(name, help, vec![]));
+        let sizes = Sizes::register(&mut families);
+        let ledger = Ledger::register(&mut families, catalogue);
+        let http = Http::register(&mut families);
+        http.include_hits(&mut families);
+        Self {
+            prometheus,
+            http,
+            reads,
+            tiers,
+            notification_delay,
+            bus_delay,
+            view_lag,
+            families,
+            absent_reads: count("absent_reads_total", vec![]),
+            negative_amounts: count("negative_amounts_total", vec![]),
+            seq_regressions: count("seq_regressions_total", vec![]),
+            failures: each(faults(), failure),
+            memory_entries: gauge("memory_entries"),
+            memory_bytes: gauge("memory_bytes"),
+            loads_in_flight: gauge("loads_in_flight"),
+            loads_limit: gauge("loads_limit"),
+            turns_waiting: gauge("turns_waiting"),
+            evictions: each(Evicted::ALL.iter().copied(), |cause| {
+                count("evictions_total", vec![Label::new("cause", cause.word())])
+            }),
+            notifications: each(
+                Via::ALL
+                    .iter()
+                    .flat_map(|via| Applied::ALL.iter().map(move |result| (*via, *result))),
+                notification,
+            ),
+            bus_resyncs: count("bus_resyncs_total", vec![]),
+            refused_fills: each(Refused::ALL.iter().copied(), |reason| {
+                let labels = vec![Label::new("reason", reason.word())];
+                count("refused_fills_total", labels)
+            }),
+            audits: Audits::register(),
+            ledger,
+            sizes,
+            slowest: Slowest::default(),
+            recent: Mutex::new(Recent::new()),
+            health: Health::register(),
+            reloads: Reloads::register(),
+            change_log: ChangeLog::register(),
+            ledger_disk: LedgerDisk::register(),
+        }
+    }
+}
+
+type Makes<'a> = dyn FnMut(&'static str, &'static str, Vec<Label>) -> Seconds + 'a;
+
+/// The counter is shown from the histogram's count: one addition less for each read.
+fn read(outcome: Outcome, seconds: &mut Makes<'_>) -> (Counter, Seconds) {
+    let labels = || vec![Label::new("outcome", outcome.word())];
+    let help = "Seconds per read by who answered";
+    (
+        counter("reads_total", labels()),
+        seconds("read_seconds", help, labels()),
+    )
+}
+
+fn failure((tier, op, fault): (Tier, Op, Fault)) -> Count {
+    let mut labels = tier_labels(tier, op);
+    labels.push(Label::new("kind", fault.word()));
+    count("tier_failures_total", labels)
+}
+
+fn notification((via, result): (Via, Applied)) -> Count {
+    let labels = vec![
+        Label::new("via", via.word()),
+        Label::new("result", result.word()),
+    ];
+    count("notifications_total", labels)
+}
+
+pub(super) fn each<L: Copy, H>(
+    labels: impl IntoIterator<Item = L>,
+    mut make: impl FnMut(L) -> H,
+) -> Each<L, H> {
+    let labels = labels.into_iter();
+    Each(labels.map(|label| (label, make(label))).collect())
+}
+
+fn tier_labels(tier: Tier, op: Op) -> Vec<Label> {
+    vec![Label::new("tier", tier.word()), Label::new("op", op.word())]
+}
+
+fn counter(name: &str, labels: Vec<Label>) -> Counter {
+    let counter = metrics::counter!(named(name), labels);
+    counter.increment(0);
+    counter
+}
+
+pub(super) fn count(name: &str, labels: Vec<Label>) -> Count {
+    Count {
+        shown: counter(name, labels),
+        held: AtomicU64::new(0),
+    }
+}
+
+fn gauge(name: &str) -> Gauge {
+    let gauge = metrics::gauge!(named(name));
+    gauge.set(0.0);
+    gauge
+}
+
+/// A gauge is a float: exact up to 2^53.
+pub(super) fn gauge_value(number: u64) -> f64 {
+    u32::try_from(number).map_or_else(
+        |_| {
+            Duration::from_micros(number)
+                .as_secs_f64()
+                .mul_add(1e6, 0.0)
+        },
+        f64::from,
+    )
+}
+
+fn build_info() {
+    metrics::gauge!(
+        named("build_info"),
+        vec![Label::new("version", env!("CARGO_PKG_VERSION"))]
+    )
+    .set(1.0);
+}
+
+fn describe() {
+    for (name, what) in [
+        ("reads_total", "Users' reads by who answered"),
+        (
+            "absent_reads_total",
+            "Reads that showed a user with nothing",
+        ),
+        (
+            "negative_amounts_total",
+            "Amounts below zero that the source held",
+        ),
+        (
+            "seq_regressions_total",
+            "Answers held back because a higher seq was shown before; must stay 0",
+        ),
+        (
+            "tier_failures_total",
+            "Times that a tier could not do what it was asked",
+        ),
+        ("evictions_total", "Snapshots that memory let go of"),
+        (
+            "notifications_total",
+            "Settlement notifications by way and result",
+        ),
+        (
+            "bus_resyncs_total",
+            "Times that the feed could not be followed without a gap",
+        ),
+        ("refused_fills_total", "Loads that Redis refused to keep"),
+        (
+            "ledger_transactions_total",
+            "Transactions and trades by what became of them",
+        ),
+        (
+            "ledger_recovered_total",
+            "Transactions of requests that failed, finished later without being sent again",
+        ),
+        (
+            "ledger_moved_total",
+            "Raw units that transactions credited or debited, whichever is more, by asset",
+        ),
+    ] {
+        metrics::describe_counter!(named(name), what);
+    }
+    for (name, what) in [
+        ("memory_entries", "Snapshots held in memory"),
+        ("memory_bytes", "Bytes held in memory, as weighed"),
+        ("loads_in_flight", "Loads from the source under way"),
+        (
+            "loads_limit",
+            "Loads that the source is asked for at once, now",
+        ),
+        (
+            "turns_waiting",
+            "Loads that wait for a turn at Redis or the source",
+        ),
+        ("build_info", "The version that runs"),
+    ] {
+        metrics::describe_gauge!(named(name), what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_are_exact() {
+        for number in [0, 1, 4_294_967_295, 4_294_967_296, 123_456_789_012] {
+            assert_eq!(format!("{:.0}", gauge_value(number)), number.to_string());
+        }
+    }
+}
