@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::domain::{Asset, Symbol};
+use crate::domain::{Asset, FieldMap, PointerError, Symbol};
 
 /// Milliseconds in a file, a duration in here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -267,6 +267,36 @@ section! {
 }
 
 section! {
+    /// Where each field of a notification stands in JSON: a JSON pointer.
+    #[derive(Debug)]
+    Fields {
+        user_id: String,
+        asset_id: String,
+        seq: String,
+        avail: String,
+        frozen: String,
+        created_at: String,
+    }
+}
+
+impl Fields {
+    /// The map that reads notifications.
+    ///
+    /// # Errors
+    /// Each pointer that cannot be used.
+    pub fn map(&self) -> Result<FieldMap, Vec<PointerError>> {
+        FieldMap::new([
+            &self.user_id,
+            &self.asset_id,
+            &self.seq,
+            &self.avail,
+            &self.frozen,
+            &self.created_at,
+        ])
+    }
+}
+
+section! {
     /// Settlement notifications and their times.
     #[derive(Debug)]
     Settlement {
@@ -276,6 +306,7 @@ section! {
         lag_budget_ms: Millis,
         claim_idle_ms: Millis,
         change_log_max_bytes: u64,
+        fields: Fields,
     }
 }
 

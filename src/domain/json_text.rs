@@ -21,10 +21,18 @@ pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     })
 }
 
-fn refusal(path: &str, error: &serde_json::Error) -> String {
+/// The message of an error, without the place in a text that its sender may never see as we do.
+pub(super) fn shown(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    // Not the place in a text that its sender may never see as we do.
-    let text = text.split(" at line ").next().unwrap_or_default();
+    text.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn refusal(path: &str, error: &serde_json::Error) -> String {
+    let text = shown(error);
+    let text = text.as_str();
     let at_root = path == ".";
     let (at, inside) = if at_root {
         (String::new(), String::new())

@@ -84,42 +84,6 @@ impl Notification {
         object::<Wire>(json)?.check()
     }
 
-    /// One JSON object, or an array of up to [`ARRAY_MAX`] of them, checked whole.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read; the first bad element by its index, counted from 0.
-    pub fn parse_all(json: &str) -> Result<Vec<Self>, String> {
-        if !json.trim_start().starts_with('[') {
-            return Ok(vec![Self::parse(json)?]);
-        }
-        let raws: Vec<&RawValue> = super::parse_json(json.as_bytes())?;
-        if raws.len() > ARRAY_MAX {
-            return Err(format!("more than {ARRAY_MAX} elements"));
-        }
-        let mut amounts = HashMap::new();
-        let mut all = Vec::with_capacity(raws.len());
-        for (index, raw) in raws.into_iter().enumerate() {
-            let notification =
-                Self::parse(raw.get()).map_err(|what| format!("element {index}: {what}"))?;
-            if let Said::Values {
-                asset,
-                seq,
-                avail,
-                frozen,
-            } = notification.said
-                && amounts
-                    .insert((notification.user, asset, seq), (avail, frozen))
-                    .is_some_and(|before| before != (avail, frozen))
-            {
-                return Err(format!(
-                    "element {index}: its seq has other amounts earlier in this entry"
-                ));
-            }
-            all.push(notification);
-        }
-        Ok(all)
-    }
-
     /// The seq and asset that it raises a floor to, if it does.
     #[must_use]
     pub const fn floor(&self) -> Option<(AssetId, Seq)> {
@@ -149,6 +113,41 @@ impl Notification {
             Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
         }
     }
+}
+
+/// One JSON object that `parse` reads, or an array of up to [`ARRAY_MAX`] of them, checked whole.
+pub(super) fn parse_each(
+    json: &str,
+    parse: impl Fn(&str) -> Result<Notification, String>,
+) -> Result<Vec<Notification>, String> {
+    if !json.trim_start().starts_with('[') {
+        return Ok(vec![parse(json)?]);
+    }
+    let raws: Vec<&RawValue> = super::parse_json(json.as_bytes())?;
+    if raws.len() > ARRAY_MAX {
+        return Err(format!("more than {ARRAY_MAX} elements"));
+    }
+    let mut amounts = HashMap::new();
+    let mut all = Vec::with_capacity(raws.len());
+    for (index, raw) in raws.into_iter().enumerate() {
+        let notification = parse(raw.get()).map_err(|what| format!("element {index}: {what}"))?;
+        if let Said::Values {
+            asset,
+            seq,
+            avail,
+            frozen,
+        } = notification.said
+            && amounts
+                .insert((notification.user, asset, seq), (avail, frozen))
+                .is_some_and(|before| before != (avail, frozen))
+        {
+            return Err(format!(
+                "element {index}: its seq has other amounts earlier in this entry"
+            ));
+        }
+        all.push(notification);
+    }
+    Ok(all)
 }
 
 /// One JSON object (serde would take an array of the fields' values too), or what is wrong with it, for its sender.
@@ -266,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_entry_may_hold_an_array_that_is_checked_whole() {
-        let count = |json: &str| Notification::parse_all(json).map(|all| all.len());
+        let count = |json: &str| parse_each(json, Notification::parse).map(|all| all.len());
         assert_eq!(count(r#"{"user_id":1}"#), Ok(1));
         assert_eq!(
             count(r#" [{"user_id":1},{"user_id":1,"asset_id":2}]"#),

@@ -22,7 +22,7 @@ use crate::{
         stream::{END, Event, Failure, Inlet, Tap},
     },
     diagnosis::{Code, Finding, Part},
-    domain::Notification,
+    domain::{FieldMap, Notification},
     telemetry::{Applied, Meters, Sparing, Via},
 };
 
@@ -67,6 +67,7 @@ pub struct Consumer {
     meters: Arc<Meters>,
     inlet: Inlet,
     dead: String,
+    fields: FieldMap,
     claim_idle: Duration,
     refusals: Refusals,
     /// The groups that were told of in the log.
@@ -75,7 +76,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Not started yet. `name` tells this consumer from all others.
+    /// Not started yet. `name` tells this consumer from all others; `fields` are those of the JSON in an entry.
     #[must_use]
     pub fn new(
         redis: Arc<Redis>,
@@ -83,6 +84,7 @@ impl Consumer {
         meters: Arc<Meters>,
         stream: String,
         name: String,
+        fields: FieldMap,
         claim_idle: Duration,
     ) -> Self {
         let inlet = Inlet {
@@ -96,6 +98,7 @@ impl Consumer {
             applier,
             meters,
             inlet,
+            fields,
             claim_idle,
             refusals: Refusals::default(),
             sharers: Mutex::default(),
@@ -254,7 +257,7 @@ impl Consumer {
         let (mut taken, mut size, mut aside) =
             (Vec::with_capacity(events.len()), 0_usize, Vec::new());
         for event in events {
-            match event.read() {
+            match event.read(&self.fields) {
                 Ok(notifications) => {
                     size = size.saturating_add(notifications.len());
                     taken.push((event.id, notifications));

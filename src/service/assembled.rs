@@ -20,7 +20,8 @@ use crate::{
     cache_status::Forward,
     config::{ReadFrom, Settings, SourceKind, Writer},
     domain::{
-        Catalogue, Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId,
+        Catalogue, Entry, FieldMap, Notification, Outcome, Reference, StoredTransaction,
+        Transaction, UserId,
     },
     feed::{invalidations::Follower, settlements::Consumer},
     http::Backend,
@@ -110,8 +111,18 @@ fn open_redis(
     Ok(Some(Arc::new(redis)))
 }
 
+/// Where the fields of notifications stand in the JSON of stream entries and Kafka records.
+fn field_map(settings: &Settings) -> Result<FieldMap, Error> {
+    let map = settings.settlement.fields.map();
+    map.map_err(|errors| {
+        let first = errors.first();
+        told(first.map(|it| format!("settlement.fields.{}: {}", it.field, it.reason)))
+    })
+}
+
 fn consumer(
     settings: &Settings,
+    fields: &FieldMap,
     redis: &Arc<Redis>,
     applier: &Arc<Applier>,
     meters: &Arc<Meters>,
@@ -122,6 +133,7 @@ fn consumer(
         Arc::clone(meters),
         settings.settlement.stream.clone(),
         format!("{:016x}", rand::random::<u64>()),
+        fields.clone(),
         settings.settlement.claim_idle_ms.0,
     ))
 }
@@ -188,6 +200,7 @@ impl Assembled {
             .map_err(|errors| told(errors.first()))?;
         let catalogue = Arc::new(catalogue);
         let meters = Meters::of(&catalogue);
+        let fields = field_map(settings)?;
         let (source, embedded, scylla) = open_source(settings, &catalogue)?;
         let floor_ttl = settings.settlement.floor_ttl_ms.0;
         let marks = Arc::new(Marks::new(
@@ -228,7 +241,7 @@ impl Assembled {
         );
         let consumer = redis
             .as_ref()
-            .map(|redis| consumer(settings, redis, &applier, &meters));
+            .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
         let mut assembled = Self {
             reader,
             applier,

@@ -78,5 +78,19 @@ impl Check<'_> {
             !own,
             "is the name of a key of our own",
         );
+        for wrong in self
+            .settings
+            .settlement
+            .fields
+            .map()
+            .err()
+            .into_iter()
+            .flatten()
+        {
+            self.wrong(
+                &[&format!("settlement.fields.{}", wrong.field)],
+                wrong.reason,
+            );
+        }
     }
 }

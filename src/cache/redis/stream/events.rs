@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cache::redis::Redis,
     diagnosis::{Code, Finding, Part},
-    domain::{Notification, Wire},
+    domain::{FieldMap, Notification, Wire},
 };
 
 /// Where a pass through the claimed entries ends, and the next begins.
@@ -83,11 +83,11 @@ impl Redis {
 }
 
 impl Event {
-    /// The notification's fields, or the JSON of one or several; else why it cannot be read.
+    /// The notification's fields, or the JSON of one or several with the field names of `fields`; else why it cannot be read.
     ///
     /// # Errors
     /// In words for the dead stream.
-    pub fn read(&self) -> Result<Vec<Notification>, String> {
+    pub fn read(&self, fields: &FieldMap) -> Result<Vec<Notification>, String> {
         if self.fields.is_empty() {
             return Err("it was deleted from the stream before it took effect".to_owned());
         }
@@ -118,7 +118,7 @@ impl Event {
             }
         }
         match event {
-            Some(json) if seen == EVENT => Notification::parse_all(json),
+            Some(json) if seen == EVENT => fields.parse_all(json),
             Some(_) => Err("event stands beside other fields of a notification".to_owned()),
             None => Ok(vec![wire.check()?]),
         }
