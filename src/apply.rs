@@ -58,7 +58,7 @@ pub enum WriteError {
     Apply(#[from] Error),
 }
 
-/// What a request of notifications did.
+/// The result of a request of notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
     /// Those that were news.
@@ -67,7 +67,7 @@ pub struct Applied {
     pub old: u64,
 }
 
-/// What a request to warm did.
+/// The result of a request to warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Warmed {
     /// Users asked for.

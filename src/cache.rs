@@ -1,4 +1,4 @@
-//! What is held between a reader and the source: in this process, and in Redis. Neither is an authority: whatever goes
+//! The caches between a reader and the ledger: in this process, and in Redis. Neither is an authority: whatever goes
 //! wrong in a tier is an observation, and the read goes on.
 
 pub mod memory;

@@ -26,7 +26,7 @@ pub enum Forward {
     Bypass,
 }
 
-/// What a reader has to know about an answer that is not as good as promised.
+/// The reason why an answer is not as good as promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Detail {
     /// A floor is known that not even the ledger reaches yet.
@@ -49,15 +49,15 @@ impl Detail {
 /// How an answer came about: the `Cache-Status` of RFC 9211, the tier nearest the source first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trail {
-    /// Who answered.
+    /// The tier that answered.
     pub answered: Tier,
     /// Whole seconds for which a tier that answered may go on to do so.
     pub ttl: Option<u64>,
-    /// What is wrong with the answer.
+    /// The fault of the answer.
     pub detail: Option<Detail>,
-    /// What Redis said, if it was asked and did not answer. None where no Redis is configured too.
+    /// Redis' reply, if it was asked and gave no answer. None where no Redis is configured too.
     pub redis: Option<Forward>,
-    /// What memory said, if it did not answer.
+    /// Memory's reason, if it did not answer.
     pub memory: Option<Forward>,
     /// Another reader's load was joined.
     pub collapsed: bool,
@@ -100,7 +100,7 @@ impl Trail {
     }
 }
 
-/// Who answered a read: one word for header, metric, log and dashboard.
+/// The tier or result of a read: one word for header, metric, log and dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Memory.

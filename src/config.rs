@@ -1,19 +1,14 @@
 //! Settings: three layers, merged by key, checked whole before anything starts.
 //!
-//! `config/default.toml` (compiled in, the only place where a default is written) → the file of `--config` → the
-//! environment. The interface to the `config` crate and the reading of the environment are localized here.
+//! `config/default.toml` (compiled in, the only place of defaults) → the file of `--config` → the environment. The interface to the
+//! `config` crate and the reading of the environment are localized here.
 //!
-//! **Invariants.** Whoever has [`Settings`] from [`load`] has settings that can work together. Every mistake of every
-//! layer is in the one [`Errors`], each with its key and where it came from; a mistake never hides another. No message,
-//! no `Debug` and nothing that [`shown()`] says contains a secret.
+//! **Invariants.** [`Settings`] from [`load`] can work together. Every mistake of every layer is in the one [`Errors`], with its key
+//! and origin. No message, no `Debug` and no output of [`shown()`] contains a secret.
 //!
-//! **Cancellation.** Nothing here waits.
+//! **Limits.** A file of at most [`FILE_BYTES_MAX`] bytes. Lists of tables (`assets`, `symbols`, `auth.tokens`) are set by a file only.
 //!
-//! **Limits.** A file of at most [`FILE_BYTES_MAX`] bytes. Lists of tables (`assets`, `symbols`, `auth.tokens`) are set
-//! by a file only.
-//!
-//! **Deliberately absent**: looking at what settings point to. Whether a certificate file can be read or a host be
-//! reached is found out by the component that needs it, so that a file can be checked on another machine.
+//! **Deliberately absent**: checks of what settings point to (files, hosts). The component that needs it makes them.
 
 use std::{
     ffi::OsString,
@@ -45,7 +40,7 @@ use layers::Layers;
 /// Every setting with its default and what it means.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
-/// What a variable that sets a key starts with. Two underscores: `BALANCE_CACHE_PORT` and the like are set by
+/// The prefix of variables that set a key. Two underscores: `BALANCE_CACHE_PORT` and the like are set by
 /// Kubernetes for a service of that name, and are none of ours. One that can only be meant for a key is refused.
 pub const PREFIX: &str = "BALANCE_CACHE__";
 

@@ -1,4 +1,4 @@
-//! What the service talks about: ids, amounts, balances, snapshots, floors, notifications, the catalogue.
+//! The vocabulary of the service: ids, amounts, balances, snapshots, floors, notifications, the catalogue.
 //!
 //! **Invariants.** A balance never travels without its seq. Merging takes the higher seq of a (user, asset), and at equal seq
 //! what the ledger says ([`takes_place`]). Money is an integer; no operation here wraps or rounds.

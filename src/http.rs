@@ -1,19 +1,14 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
-//! A request comes in by [`listener`] and goes one of two ways: the usual read of a balance is answered from bytes to bytes
-//! ([`front`], [`short`]); everything else goes to the router (`connection`). Both ways show one thing ([`answer::Shown`]); a
-//! table of tests runs over both.
+//! A request comes in by [`listener`]. A usual balance read is answered from bytes to bytes ([`fast_path`], `balance_read`); every
+//! other request goes to the router (`connection`). Both ways give the same answer ([`answer::Shown`]); one table of tests runs over both.
 //!
-//! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error
-//! text of another layer: those are logged here, with the request's id.
+//! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error text of
+//! another layer: those are logged here, with the request's id.
 //!
 //! **Cancellation.** A client that hangs up drops its request's future, and with it the calls into [`Backend`].
 //!
-//! **Limits.** Per request: `deadline`, counted from when its body is there; [`body`], [`elements`] and [`json`] bound what it
-//! brings; [`listener`] bounds connections and headers.
-//!
-//! **Deliberately absent**: tiers (only their words), metrics of reads (the read layer counts them; requests are counted by
-//! [`Backend::answered`]), TLS.
+//! **Limits.** `deadline` per request, counted from the end of its body; [`body`], [`element_budget`], [`json`] and [`listener`] bound the rest.
 
 mod answer;
 pub mod auth;
@@ -88,10 +83,10 @@ const GRACE: Duration = Duration::from_millis(25);
 /// The value of `X-Content-Type-Options`, on every answer: no browser takes an answer for something else.
 pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// What the API is told at start.
+/// The options of the API at its start.
 #[derive(Debug)]
 pub struct Options {
-    /// Who may ask.
+    /// The mode of access.
     pub auth: Auth,
     /// Names of this service in `Host`.
     pub hosts: Hosts,
@@ -107,7 +102,7 @@ pub struct Options {
     pub id_prefix: u64,
     /// The wall clock, for `Age`.
     pub wall: fn() -> UnixMillis,
-    /// What `/openapi.json` says: [`openapi`], with the operators' routes.
+    /// The document of `/openapi.json`: [`openapi`], with the operators' routes.
     pub openapi: openapi::Document,
 }
 
@@ -122,7 +117,7 @@ pub struct Service<B> {
     short: bool,
 }
 
-/// What the routes share.
+/// The state that the routes share.
 #[derive(Debug)]
 struct Api<B> {
     backend: B,
@@ -306,7 +301,7 @@ impl<B: Backend> Api<B> {
             .map_err(|_| Failure::Deadline)
     }
 
-    /// What a client is not told. Failures that say everything to the client are not logged, only counted elsewhere.
+    /// The part that a client is not told. Failures that say everything to the client are not logged, only counted elsewhere.
     fn log(&self, failure: &Failure, id: &http::HeaderValue) {
         let id = id.to_str().unwrap_or_default();
         let line = || self.log.line();

@@ -64,7 +64,7 @@ pub enum WriteError {
     Source(#[from] Error),
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Entries that are new.
@@ -84,7 +84,7 @@ pub enum Readiness {
     NotReady(Arc<str>),
 }
 
-/// What reads took, counted while they run: for log lines and metrics, nothing is decided by it.
+/// The cost of reads, counted while they run: for log lines and metrics, nothing is decided by it.
 #[derive(Debug, Default)]
 pub struct Cost {
     statements: AtomicU64,
@@ -138,7 +138,7 @@ impl Cost {
 pub struct Stood {
     /// Which.
     pub seq: Seq,
-    /// What its writer says.
+    /// The writer's own statement.
     pub created_at: Option<UnixMillis>,
     /// When the database took it at the latest, by the database's clock. None where it does not say.
     pub written_at: Option<UnixMillis>,
@@ -158,7 +158,7 @@ pub type CommitHook = Box<dyn Fn(&Receipt, Commit) + Send + Sync>;
 
 /// An authoritative source of balances.
 pub trait Source: fmt::Debug + Send + Sync + 'static {
-    /// Who this is (keyspace and cluster, or the ledger file's own id): the same after a restart, another for other
+    /// The identity (keyspace and cluster, or the ledger file's own id): the same after a restart, another for other
     /// data. None as long as it was never reached.
     fn identity(&self) -> Option<Arc<str>>;
 

@@ -46,7 +46,7 @@ pub trait Facts: Send + Sync + 'static {
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
 
-    /// What is counted.
+    /// The counted thing.
     fn meters(&self) -> &Meters;
 
     /// How the parts of the service are.

@@ -58,14 +58,14 @@ use timings::{Slow, Spent, Ways};
 /// How often a reader boards another flight because one landed below what it has to be shown.
 const BOARDINGS: usize = 2;
 
-/// What a reader asks for beside the user.
+/// A reader's demands beside the user.
 #[derive(Debug, Clone, Default)]
 pub struct Ask {
     /// Not older than that, for this request only.
     pub min_seq: Floors,
     /// Read the ledger, whatever is held.
     pub no_cache: bool,
-    /// What memory said, where it was asked a moment ago ([`Reader::held`]).
+    /// Memory's answer, where it was asked a moment ago ([`Reader::held`]).
     pub passed_on: Option<PassedOn>,
 }
 
@@ -126,7 +126,7 @@ impl Times {
     }
 }
 
-/// What reading is made of.
+/// The parts that reading is made of.
 #[derive(Debug)]
 pub struct Parts {
     /// Names and scales.
@@ -137,15 +137,15 @@ pub struct Parts {
     pub redis: Option<Arc<Redis>>,
     /// The truth.
     pub source: Arc<dyn Source>,
-    /// What is known of changes.
+    /// The knowledge of changes.
     pub marks: Arc<Marks>,
     /// How fresh that is.
     pub freshness: Arc<Freshness>,
-    /// What is counted.
+    /// The counted thing.
     pub meters: Arc<Meters>,
     /// Where loads run.
     pub tasks: TaskTracker,
-    /// Who notes answers.
+    /// The notes of answers.
     pub sampler: Arc<Sampler>,
 }
 

@@ -65,7 +65,7 @@ impl Service {
     /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The reason that keeps it from starting.
     pub fn open(settings: Settings, shutdown: CancellationToken) -> Result<Self, Error> {
         advice::tell(&settings);
         let auth = Auth::new(&settings.auth).map_err(|at| {

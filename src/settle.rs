@@ -1,6 +1,6 @@
 //! Transactions and trades: written by the source, then in effect everywhere, then acknowledged.
 //!
-//! **Invariants.** What is acknowledged stands whole and has taken effect as a notification does. A repetition takes effect again,
+//! **Invariants.** An acknowledged transaction stands whole and has taken effect as a notification does. A repetition takes effect again,
 //! for the first time may have failed behind the ledger. All balances of a request take effect in one call.
 //!
 //! **Cancellation.** Dropped in the middle, transactions may stand and not be in effect everywhere: the same request completes it, and

@@ -1,4 +1,4 @@
-//! What the process says of itself: metrics and log lines. The interface to the metrics crates is localized here.
+//! Metrics and log lines of the process. The interface to the metrics crates is localized here.
 //!
 //! **Invariants.** Every series exists at zero from the start. Label values are enumerations: never a user, an asset or free
 //! text. Handles are held, so that counting costs no look-up; a read is counted in memory that no other thread writes.
@@ -185,7 +185,7 @@ impl Meters {
         }
     }
 
-    /// What memory holds.
+    /// The contents of memory.
     pub fn memory(&self, entries: u64, bytes: u64) {
         self.memory_entries.set(gauge_value(entries));
         self.memory_bytes.set(gauge_value(bytes));

@@ -26,9 +26,9 @@ use crate::{
 /// The tiers share what may be noted.
 const TIERS: u32 = 3;
 
-/// What the auditor looks at.
+/// The parts that the auditor reads.
 pub struct Parts {
-    /// What is noted.
+    /// A note of a serving thread.
     pub sampler: Arc<Sampler>,
     /// Where it comes.
     pub inbox: Inbox,
@@ -38,7 +38,7 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
     /// Floors, for the story.
     pub marks: Arc<Marks>,
-    /// What is counted.
+    /// The counted thing.
     pub meters: Arc<Meters>,
     /// More than half of the permits for loads are free.
     pub has_room: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -138,7 +138,7 @@ impl Auditor {
         follows.chain(self.agenda.next()).min()
     }
 
-    /// What is due longest of either kind.
+    /// The sample that is due longest of either kind.
     async fn look(&mut self) {
         let now = Instant::now();
         let first = self
@@ -187,7 +187,7 @@ impl Auditor {
         self.agenda.again(due);
     }
 
-    /// What the answer should have shown and did not. None where that cannot be told, or not now.
+    /// The row that the answer should have shown and did not. None where that cannot be told, or not now.
     async fn missed(&mut self, sample: &Sample) -> Option<Vec<Missed>> {
         let assets = self.assets(sample);
         if !self.turn().await {
@@ -225,7 +225,7 @@ impl Auditor {
         (!unknown || !missed.is_empty()).then_some(missed)
     }
 
-    /// What was shown, and what might have been, ascending.
+    /// The rows that were shown, and those that might have been, ascending.
     fn assets(&self, sample: &Sample) -> Vec<AssetId> {
         let mut assets: BTreeSet<_> = sample.shown.iter().map(|shown| shown.asset).collect();
         // Of an answer that is not remembered whole nobody can say what it lacked.

@@ -1,4 +1,4 @@
-//! What is told of an answer that was too old: everything that may explain it, no amounts.
+//! The log line of an answer that was too old: everything that may explain it, no amounts.
 
 use tokio::time::Instant;
 

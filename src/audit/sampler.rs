@@ -1,6 +1,6 @@
-//! What is noted, and how little it costs those who serve.
+//! Notes of answers and notifications, and how little they cost the threads that serve.
 //!
-//! **Invariants.** Who serves looks at one flag of its tier, which nobody writes but a few times a second, and goes on.
+//! **Invariants.** A serving thread looks at one flag of its tier, which is written only a few times a second, and goes on.
 //! Nobody waits: a full inbox takes nothing.
 
 use std::sync::{
@@ -18,7 +18,7 @@ use crate::{
 
 use super::ASSETS_MAX;
 
-/// What is noted between two looks of the auditor, at most.
+/// The most notes between two looks of the auditor.
 const INBOX_MAX: usize = 64;
 
 /// One balance of an answer, without its amounts.
@@ -39,7 +39,7 @@ pub struct Shown {
 pub struct Sample {
     /// Whose balances.
     pub user: UserId,
-    /// Who had them.
+    /// The readers that had them.
     pub tier: Tier,
     /// When the answer was there.
     pub served: Instant,
@@ -47,7 +47,7 @@ pub struct Sample {
     pub asked_at: UnixMillis,
     /// The same moment by the other clock.
     pub asked: Instant,
-    /// What was shown, by asset.
+    /// The seqs that were shown, by asset.
     pub shown: Vec<Shown>,
     /// More assets were shown than are remembered.
     pub cut: bool,
@@ -70,7 +70,7 @@ pub struct News {
     pub told: Instant,
 }
 
-/// What was noted.
+/// The note.
 #[derive(Debug)]
 pub(super) enum Seen {
     Answer(Box<Sample>),
@@ -119,7 +119,7 @@ impl Sample {
         }
     }
 
-    /// What was shown of this asset.
+    /// The seq that was shown of this asset.
     #[must_use]
     pub fn of_asset(&self, asset: AssetId) -> Option<&Shown> {
         self.shown.iter().find(|shown| shown.asset == asset)

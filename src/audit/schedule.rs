@@ -85,7 +85,7 @@ impl Agenda {
             .min()
     }
 
-    /// What is due longest.
+    /// The sample that is due longest.
     pub(super) fn take(&mut self, now: Instant) -> Option<Due> {
         let queue = self
             .0

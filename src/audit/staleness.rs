@@ -7,7 +7,7 @@ use crate::{domain::UnixMillis, ledger::Stood};
 /// How far a time may be ahead of this machine's clock to be believed.
 const AHEAD_MAX_MS: i64 = 1_000;
 
-/// What a missed row says of an answer.
+/// The judgement of an answer by a row that it did not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It was too old: the row stood there since then.

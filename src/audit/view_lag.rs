@@ -1,14 +1,9 @@
-//! How long a notification is ahead of the loads that do not ask the ledger.
+//! Measures how long a notification is ahead of the loads that do not ask the ledger.
 //!
-//! From the moment at which a notification took effect here, until the first load by `source.read_from` shows its seq, both by this
-//! process' own clock. That is an upper bound, by at most a quarter of itself, the load, and a turn of `audit.reads_per_second`:
-//! looks come after a quarter of what has passed. A row that stood in the view before its notification came counts with what
-//! the first look took. Where the view shows nothing for `settlement.floor_ttl_ms` and the ledger has the row, that long is
-//! recorded, and told.
-//!
-//! Where a load names an asset in the ledger itself (`read_from = "ledger"`, the embedded ledger), nothing lags and nothing is
-//! recorded. A load from the view of a user with a long history does so for the catalogue's assets: it does not lag, and is recorded
-//! like that.
+//! The time runs from the notification's effect here until the first load by `source.read_from` shows its seq, by this process' own
+//! clock. It is an upper bound: looks come after a quarter of the time that has passed. If the view shows nothing for
+//! `settlement.floor_ttl_ms` and the ledger has the row, that time is recorded and logged. Loads that name the asset in the ledger
+//! itself do not lag and are not recorded.
 //!
 //! **Limits.** [`FOLLOWS_MAX`] at a time, one new one a second.
 

@@ -1,18 +1,14 @@
-//! The memory tier: snapshots in this process, rendered. The interface to moka is localized here.
+//! The memory tier: rendered snapshots in this process. The interface to moka is localized here.
 //!
-//! moka is the map: weights, expiry. The single flight and the floors are ours (`read::single_flight`, [`crate::floor`]), because
-//! moka's own loads can put an old value over a newer one; so is the lock under which a change is decided, because moka's own
-//! (`and_compute_with`) looks for a lock of the key in a second map each time (`docs/adr/0012`).
+//! moka is the map (weights, expiry). Single flight, floors and the change lock are ours, because moka's own loads can put an old value
+//! over a newer one and its own lock costs a second look-up (`docs/adr/0001`, `0012`).
 //!
-//! **Invariants.** Keyed by the whole user id. Only whole snapshots are held. A change is decided under the user's lock, which
-//! some others share, and nothing is put into the map without it: what is held only ever moves forward, and [`Memory::keep`] asks
-//! its guard there. What is from an older generation is not there. What a thread has copied is shown only while it is what the
-//! map holds (`near`, `stripes`; `docs/adr/0013`).
+//! **Invariants.** Keyed by the whole user id. Only whole snapshots are held, and they only move forward: every change is decided under the
+//! user's striped lock, where [`Memory::keep`] asks its guard. Entries of an older generation count as absent. A thread's hot copy is
+//! shown only while it equals the map's entry (`docs/adr/0013`).
 //!
-//! **Limits.** `memory.max_bytes`, kept within a tenth by what the process takes of the system: at most a sixteenth of them are the
-//! threads' copies, the rest is the map's. Each entry weighs what it takes of the allocator, moka's part included. What is written and not yet weighed is at most moka's queue of 384
-//! entries; who finds it full does the work. An entry ends `kept_for` after nobody asked for it any more: moka's expiry by
-//! last use takes no room of its own, its timers take 48 bytes of each entry.
+//! **Limits.** `memory.max_bytes`, of which at most a sixteenth for hot copies; an entry weighs what the allocator gives for it, moka's
+//! part included. Up to 384 writes may be unweighed (moka's queue). An entry ends when `kept_for` passed without a read.
 
 mod entry;
 mod hot_copies;
@@ -48,12 +44,12 @@ pub struct Memory {
     base: Instant,
 }
 
-/// What moka takes for an entry, in the allocator's sizes: the key 32, its node 80 with a [`Slot`] of 56, what it knows of it 64,
+/// The size of an entry in moka, in the allocator's sizes: the key 32, its node 80 with a [`Slot`] of 56, what it knows of it 64,
 /// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
 /// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
 const ENTRY_BYTES: usize = 296;
 
-/// What is kept for no longer is not kept at all.
+/// Entries whose time is zero are not kept at all.
 const WORTHLESS: Duration = Duration::from_millis(2);
 
 fn weigh(slot: &Slot) -> u32 {
@@ -102,7 +98,7 @@ impl Memory {
         self.off
     }
 
-    /// What is held of the user in this generation, whether or not its time is over. This thread has it at hand from then on,
+    /// The user's entry in this generation, whether or not its time is over. This thread has it at hand from then on,
     /// unless it is doubted, or the map nearly full.
     #[must_use]
     pub fn get(&self, user: UserId, generation: u64) -> Option<Kept> {
@@ -146,7 +142,7 @@ impl Memory {
         })
     }
 
-    /// What was held last, of whatever generation: for stale answers only.
+    /// The snapshot that was held last, of whatever generation: for stale answers only.
     #[must_use]
     pub fn last_known(&self, user: UserId) -> Option<Kept> {
         if self.off {
@@ -167,7 +163,7 @@ impl Memory {
         let mut kept = None;
         self.change(user, |there| {
             let there = there.filter(|there| there.generation == new.generation);
-            // What is loaded again is mostly what was held.
+            // The next load mostly replaces the same snapshot.
             let other = there.filter(|there| there.held != new.held);
             // At equal seq the word of the later load counts.
             let merged = other.map(|other| {

@@ -52,14 +52,14 @@ use crate::{
     telemetry::{Fault, Meters, Op, Refused, Sparing},
 };
 
-/// What Redis says of one user.
+/// Redis' knowledge of one user.
 #[derive(Debug, Clone)]
 pub enum Lookup {
     /// A snapshot that may be shown, and for how long.
     Hit {
         /// All balances.
         snapshot: Snapshot,
-        /// What is left of its life.
+        /// The rest of its life.
         ttl: Duration,
     },
     /// Nothing that lasts still.
@@ -70,7 +70,7 @@ pub enum Lookup {
     Fault(Fault),
 }
 
-/// What is known of a user, though it may not be all.
+/// The knowledge of a user, though it may not be all.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// Balances.
@@ -81,19 +81,19 @@ pub struct Known {
     pub assets: Vec<AssetId>,
 }
 
-/// What a miss gets.
+/// The result of a miss.
 #[derive(Debug, Clone)]
 pub enum Lease {
     /// The right to fill, with what is known of the user.
     Granted(Grant, Known),
-    /// Somebody filled meanwhile.
+    /// Another load filled meanwhile.
     Hit {
         /// All balances.
         snapshot: Snapshot,
-        /// What is left of its life.
+        /// The rest of its life.
         ttl: Duration,
     },
-    /// Somebody else is filling.
+    /// Another instance is filling.
     Busy,
 }
 
@@ -157,7 +157,7 @@ impl Redis {
         })
     }
 
-    /// What is held of one user.
+    /// The snapshot that is held of one user.
     pub async fn get(&self, user: UserId) -> Lookup {
         self.get_many(&[user])
             .await
@@ -165,7 +165,7 @@ impl Redis {
             .unwrap_or(Lookup::Fault(Fault::Error))
     }
 
-    /// What is held of these users, in their order, in one round trip.
+    /// The entries of these users, in their order, in one round trip.
     pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
         let looked = self.look_up(users).await;
         looked.unwrap_or_else(|fault| vec![Lookup::Fault(fault); users.len()])

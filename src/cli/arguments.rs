@@ -231,10 +231,10 @@ pub(crate) struct Restore {
 pub(crate) enum AuthCommand {
     /// Makes a token and prints it with its block for the configuration file. It is shown once.
     Token {
-        /// Who will use it.
+        /// The user of it.
         #[arg(long, default_value = "client")]
         name: String,
-        /// What for: read, settle, admin; comma separated.
+        /// The scopes: read, settle, admin; comma separated.
         #[arg(long, value_delimiter = ',', default_value = "read", value_parser = scope)]
         scopes: Vec<Scope>,
     },

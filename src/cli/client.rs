@@ -191,7 +191,7 @@ impl Client {
         };
         match select(pin!(exchange), pin!(connection)).await {
             Either::Left((answer, _)) => answer,
-            // What was received before the end is still to be read.
+            // Bytes received before the end are still to be read.
             Either::Right((_, exchange)) => exchange.await,
         }
     }

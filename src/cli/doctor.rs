@@ -34,7 +34,7 @@ enum State {
     Fail,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
@@ -43,7 +43,7 @@ struct Check {
     remedy: Option<String>,
 }
 
-/// What was found so far, shown as it comes.
+/// The findings so far, shown as they come.
 #[derive(Debug, Default)]
 struct Report {
     checks: Vec<Check>,

@@ -1,4 +1,4 @@
-//! What is written to standard output: text, tables, times in words.
+//! Text that is written to standard output: text, tables, times in words.
 //!
 //! **Invariants.** Colours reach a terminal only, and none where `NO_COLOR` is set. A reader that went away (`| head`) is no
 //! error: the command goes on to its exit code.
@@ -26,7 +26,7 @@ pub(crate) const ODD: Style = AnsiColor::Yellow.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Headings.
 pub(crate) const HEAD: Style = Style::new().bold();
-/// What is said beside.
+/// The text beside.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 
 /// Writes a line, or several.

@@ -26,7 +26,7 @@ impl Progress {
         self.0.inc(count);
     }
 
-    /// What is said beside the bar.
+    /// The text beside the bar.
     pub(crate) fn beside(&self, text: String) {
         self.0.set_message(text);
     }

@@ -102,7 +102,7 @@ async fn reload_on(mut hangups: Signal, reloader: &Arc<Reloader>, file: Option<P
     std::future::pending::<()>().await;
 }
 
-/// What is printed at the start: what to open, and what to try.
+/// The text printed at the start: what to open, and what to try.
 struct Greeting {
     source: String,
     redis: bool,

@@ -1,4 +1,4 @@
-//! What a running service shows of a user, and its `Cache-Status` in words.
+//! A user's balances as a running service shows them, and its `Cache-Status` in words.
 
 use balance_cache::domain::UserId;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ impl<T: for<'a> Deserialize<'a>> Envelope<T> {
     }
 }
 
-/// What the service said.
+/// The service's answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
     /// The balances, or why there are none: HTTP code, status, message.

@@ -60,7 +60,7 @@ impl Line {
     }
 }
 
-/// What one part holds.
+/// The holdings of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Holding {
@@ -93,7 +93,7 @@ struct Seen {
     now: i64,
     read_from: ReadFrom,
     floor_ttl: i64,
-    /// Who the source is; none where it does not say.
+    /// The identity of the source; none where it does not say.
     identity: Option<String>,
     ledger: Holding,
     view: Holding,

@@ -3,7 +3,7 @@
 //! **Invariants.** The ledger is right; nothing is written. A difference counts only if it is still there after the grace time,
 //! measured against what the ledger had at first: a busy user is not for ever behind.
 //!
-//! **Cancellation.** What was found so far is lost.
+//! **Cancellation.** Findings so far are lost.
 //!
 //! **Limits.** `--at-once` comparisons; [`SHOWN_MAX`] differences are shown, all are counted.
 
@@ -28,7 +28,7 @@ use super::{
 /// Differences that are shown one by one.
 const SHOWN_MAX: usize = 1000;
 
-/// What is found on the way.
+/// Findings on the way.
 #[derive(Debug)]
 struct Findings {
     tally: Tally,

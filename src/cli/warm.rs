@@ -37,7 +37,7 @@ struct Warmed {
     loaded: u64,
 }
 
-/// What became of all.
+/// The results of all users.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     users: u64,

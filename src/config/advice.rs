@@ -11,7 +11,7 @@ use super::{AuthMode, Consistency, ReadFrom, Settings, SourceKind, ViewCheck};
 
 /// Assets of a catalogue that one statement to the ledger can name.
 const NAMED_MAX: usize = 100;
-/// What nobody notifies of is seen when the snapshot ends.
+/// Changes without a notification are seen when the snapshot ends.
 const SNAPSHOT_TTL_LONG: Duration = Duration::from_mins(5);
 /// Statements of an answer that the auditor looks at, in all its windows.
 const AUDIT_READS: u32 = 4;
@@ -21,7 +21,7 @@ const AUDIT_READS: u32 = 4;
 pub struct Advice {
     /// The key.
     pub key: &'static str,
-    /// What it leads to, and what to do.
+    /// The consequence, and what to do.
     pub text: String,
 }
 
@@ -48,7 +48,7 @@ pub fn advice_block(advice: &[Advice]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// What is allowed and still worth a line at start.
+/// Allowed settings that are still worth a line at start.
 #[must_use]
 pub fn advice(settings: &Settings) -> Vec<Advice> {
     let mut lines = Vec::new();

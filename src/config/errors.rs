@@ -38,9 +38,9 @@ impl fmt::Display for Origin {
 pub struct Mistake {
     /// The key as in a file, `assets[1].name`; empty for a mistake of the file as a whole.
     pub key: String,
-    /// What is wrong with it. Never a secret.
+    /// The mistake. Never a secret.
     pub reason: String,
-    /// Who set it; of a combination, the first of its keys that somebody set.
+    /// The layer that set it; of a combination, the first of its keys that was set.
     pub origin: Origin,
 }
 

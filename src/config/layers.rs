@@ -27,12 +27,12 @@ sha256 = ""
 scopes = ["read"]
 "#;
 
-/// What is known of the keys that were set, for the check of the whole.
+/// The origins of the keys that were set, for the check of the whole.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Who set which key.
+    /// The layer that set each key.
     pub origins: HashMap<String, Origin>,
-    /// What is wrong already.
+    /// The mistakes found already.
     pub mistakes: Vec<Mistake>,
     /// Where the keys of the file stand.
     places: Places,
@@ -295,7 +295,7 @@ impl Judge<'_> {
         self.take(key, Value::Array(usable));
     }
 
-    /// What is good of one table of the list at `key`, and of `known` the rest.
+    /// The good part of one table of the list at `key`, and of `known` the rest.
     fn element(&mut self, known: &Table, element: Table, key: &str, here: &str) -> Table {
         let mut usable = known.clone();
         for name in known.keys().filter(|name| !element.contains_key(*name)) {

@@ -4,10 +4,10 @@ use url::Url;
 
 use super::{Redis, RedisMode};
 
-/// What is shown where a secret stands.
+/// The text shown in place of a secret.
 pub(super) const HIDDEN: &str = "***";
 
-/// What is wrong with one address. Never says the address: it may have a password.
+/// The fault of one address. Never says the address: it may have a password.
 pub(super) fn fault(node: &str, mode: RedisMode) -> Option<&'static str> {
     let Ok(url) = Url::parse(node) else {
         return Some("is not a URL: redis://host:port, rediss://host:port or unix:///path");
@@ -53,7 +53,7 @@ pub(super) fn is_tls(node: &str) -> bool {
     Url::parse(node).is_ok_and(|url| url.scheme() == "rediss")
 }
 
-/// What is wrong with what stands behind the '?'. The driver passes over what it does not know, a password too.
+/// The fault of the text behind the '?'. The driver passes over what it does not know, a password too.
 fn query_fault(url: &Url) -> Option<&'static str> {
     let over_tcp = url.scheme() != "unix";
     url.query_pairs()

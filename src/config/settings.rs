@@ -108,12 +108,12 @@ impl Ops {
 }
 
 choice! {
-    /// Who may ask.
+    /// The mode of access.
     AuthMode { None, Network, Token, }
 }
 
 choice! {
-    /// What a token may be used for.
+    /// The rights of a token.
     Scope { Read, Settle, Admin, }
 }
 
@@ -144,7 +144,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Who may ask what.
+/// Access to the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
@@ -205,7 +205,7 @@ impl fmt::Debug for Redis {
 }
 
 choice! {
-    /// What kind of source.
+    /// The kind of the source.
     SourceKind { Embedded, Scylla, }
 }
 
@@ -221,7 +221,7 @@ section! {
 }
 
 choice! {
-    /// What a view that is not built means.
+    /// The meaning of a view that is not built.
     ViewCheck { Required, Warn, Off, }
 }
 
@@ -365,7 +365,7 @@ section! {
 }
 
 section! {
-    /// Who compares answers with the ledger afterwards.
+    /// The auditor, which compares answers with the ledger afterwards.
     #[derive(Debug)]
     Audit { samples_per_second: u32, reads_per_second: u32, pending_max: usize, grace_ms: Millis, }
 }
@@ -376,7 +376,7 @@ choice! {
 }
 
 section! {
-    /// What the process says of itself.
+    /// Metrics and logs of the process.
     #[derive(Debug)]
     Telemetry { log: String, format: LogFormat, slow_read_ms: Millis, otlp_endpoint: String, }
 }

@@ -9,16 +9,16 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Scope, Token};
 
-/// What tokens begin with, so that one that leaked is recognised by secret scanners.
+/// The prefix of tokens, so that one that leaked is recognised by secret scanners.
 pub const PREFIX: &str = "bc_";
 
-/// What is on record of a token.
+/// The record of a token.
 pub type Digest = [u8; 32];
 
 /// A new token, to be shown once.
 #[derive(Clone)]
 pub struct Made {
-    /// What the client sends: `bc_` and 43 characters.
+    /// The token as the client sends it: `bc_` and 43 characters.
     pub token: String,
     /// The block for the file.
     pub block: String,
@@ -41,7 +41,7 @@ pub fn make(name: &str, scopes: &[Scope], random: [u8; 32]) -> Made {
     Made { token, block }
 }
 
-/// What is on record of a token with this text.
+/// The record of a token with this text.
 #[must_use]
 pub fn digest(token: &str) -> Digest {
     Sha256::digest(token.as_bytes()).into()

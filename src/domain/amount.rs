@@ -9,7 +9,7 @@ pub struct Amount(i64);
 
 /// `i64::MIN` has 19 digits; more decimals than that only add zeros in front.
 const DECIMALS_MAX: u8 = 18;
-/// What may stand between the point and the first other digit.
+/// The characters allowed between the point and the first other digit.
 const ZEROS: &str = "00000000000000000";
 
 impl Amount {

@@ -2,16 +2,16 @@
 
 use crate::domain::{Amount, AssetId, Seq, UnixMillis};
 
-/// What one user has in one asset, as of `seq`.
+/// One user's balance in one asset, as of `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// The asset.
     pub asset: AssetId,
     /// The version of this balance.
     pub seq: Seq,
-    /// What may be spent.
+    /// The time that may be spent.
     pub avail: Amount,
-    /// What is held back by orders.
+    /// The amount held back by orders.
     pub frozen: Amount,
     /// The `created_at` of that seq; none where nobody said it.
     pub updated_at: Option<UnixMillis>,

@@ -38,7 +38,7 @@ pub struct Symbol {
 pub struct CatalogueError {
     /// `assets[1].name`
     pub key: String,
-    /// What is wrong with it.
+    /// The mistake.
     pub reason: String,
 }
 
@@ -247,7 +247,7 @@ impl CatalogueTable {
         found
     }
 
-    /// What `quantity` of the symbol's base costs at `price`: both raw, the price in quote units per whole base unit.
+    /// The cost of `quantity` of the symbol's base at `price`: both raw, the price in quote units per whole base unit.
     /// None where it does not fit in 64 bits, or the symbol is unknown. What is left below one raw unit is cut off.
     #[must_use]
     pub fn cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {

@@ -22,9 +22,9 @@ pub struct Entry {
     pub delta_avail: Option<Amount>,
     /// The change of `frozen`, where the writer says it.
     pub delta_frozen: Option<Amount>,
-    /// What happened (`deposit`, `trade`, …), where the writer says it.
+    /// The event (`deposit`, `trade`, …), where the writer gives it.
     pub event_type: Option<String>,
-    /// What it refers to, where the writer says it.
+    /// The writer's reference, where it gives one.
     pub ref_id: Option<i64>,
     /// When it happened, where the writer says it.
     pub created_at: Option<UnixMillis>,
@@ -56,9 +56,9 @@ pub struct EntryWire {
     /// The change of `frozen`.
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     delta_frozen: Option<i64>,
-    /// What happened.
+    /// The event.
     event_type: Option<String>,
-    /// What it refers to.
+    /// The reference.
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     ref_id: Option<i64>,
     /// When it happened: milliseconds since 1970.
@@ -70,7 +70,7 @@ impl Entry {
     /// The entry, checked.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
         let wire: EntryWire = super::notification::object(json)?;
         let read = || -> Result<_, super::Malformed> {

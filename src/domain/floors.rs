@@ -34,7 +34,7 @@ impl Floors {
         }
     }
 
-    /// What this snapshot shows may not be undercut from now on.
+    /// Raises the floors to what this snapshot shows.
     pub fn raise_to(&mut self, shown: &Snapshot) {
         // A user's assets are few and seldom become more: no room is kept for others, for there is a set of floors per user.
         let missing = shown.balances().len().saturating_sub(self.0.len());

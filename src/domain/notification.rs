@@ -11,7 +11,7 @@ use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis,
 /// Notifications in one entry of a stream.
 pub const ARRAY_MAX: usize = 10_000;
 
-/// What a notification says beyond naming the user. The more it says, the cheaper it is.
+/// The content of a notification beside the user. The more it says, the cheaper it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     /// Everything: what is held may be moved forward in place.
@@ -46,7 +46,7 @@ pub enum Said {
 pub struct Notification {
     /// Whose balance changed.
     pub user: UserId,
-    /// What is known of it.
+    /// The knowledge of it.
     pub said: Said,
     /// When it was settled, where somebody says it.
     pub created_at: Option<UnixMillis>,
@@ -79,7 +79,7 @@ impl Notification {
     /// The notification in one JSON object.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn parse(json: &str) -> Result<Self, String> {
         object::<Wire>(json)?.check()
     }
@@ -186,7 +186,7 @@ impl Wire {
     /// The notification, checked.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn check(self) -> Result<Notification, String> {
         let text = |malformed: Malformed| malformed.to_string();
         let user = UserId::try_from(self.user_id.ok_or("user_id is missing")?).map_err(text)?;

@@ -308,7 +308,7 @@ impl Follower {
             let millis = u64::try_from(clock::wall().0.saturating_sub(sent_at)).unwrap_or(0);
             self.meters.bus_delay(Duration::from_millis(millis));
         }
-        // What was there before the read was asked for must have come with it.
+        // Whatever was there before the read was asked for must have come with it.
         whole &= page.full || last <= position.cursor;
         if !whole {
             // Whatever was missed counts for nothing from here on: what comes next follows what is last there now.

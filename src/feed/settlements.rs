@@ -149,7 +149,7 @@ impl Consumer {
             from: END.to_owned(),
             ended: None,
         };
-        // What this consumer had taken when a connection was lost is its own still.
+        // Entries that this consumer had taken when a connection was lost are still its own.
         let mut own = Some("0".to_owned());
         loop {
             let took = if let Some(after) = &own {

@@ -41,7 +41,7 @@ pub struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// What is shown of `answer`; `known` are the values of `If-None-Match`.
+    /// The shown form of `answer`; `known` are the values of `If-None-Match`.
     pub fn new<'v>(
         question: &Question,
         known: impl Iterator<Item = &'v [u8]>,

@@ -1,4 +1,4 @@
-//! Who may ask what: bearer tokens with scopes.
+//! Authorization: bearer tokens with scopes.
 //!
 //! **Invariants.** Tokens are known by their SHA-256 only. A digest is compared with all of them, each in constant time,
 //! so that the time taken tells nothing of which token came close.

@@ -1,4 +1,4 @@
-//! What the routes need of the rest of the service: the seam between the wire and the work.
+//! The routes' view of the rest of the service: the seam between the wire and the work.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The short way: the usual read of a balance, from the bytes of its request to the bytes of its answer. What memory holds is
 //! answered without waiting.
 //!
-//! **Invariants.** What is answered here is, byte for byte but for date and request id, what the router would have
+//! **Invariants.** An answer made here is, byte for byte but for date and request id, what the router would have
 //! answered. Anything unusual is not answered here: a parameter that is wrong, a token that is not good, a field that
 //! comes twice, a reader who wants the ledger. The router finds out what it is, and says it.
 
@@ -120,7 +120,7 @@ impl<B: Backend> Api<B> {
             });
         match shown {
             Ok(()) => Said::All,
-            // Who follows the caller's trace is the router's business.
+            // Following the caller's trace is the router's business.
             Err(_) if traces::FOLLOWED => Said::Nothing,
             Err(said) => {
                 let passed_on = PassedOn { said, came: now };

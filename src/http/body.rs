@@ -25,7 +25,7 @@ use super::{failure::Failure, timeouts};
 const WHOLE_BODIES: usize = 32;
 /// Waits of full length that one body may take in all.
 const WAITS_MAX: u32 = 4;
-/// What room is measured in.
+/// The unit of the room.
 const UNIT_BYTES: usize = 4096;
 /// Reads bodies.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub struct File {
     pub path: &'static str,
     /// Its name in the description.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// A description in a few words.
     pub about: &'static str,
     /// Its content type.
     pub kind: &'static str,

@@ -16,7 +16,7 @@ const USERS_MAX: usize = 100_000;
 /// Twenty requests of the greatest length.
 const CHANGES_MAX: usize = 200_000;
 
-/// What is worked at.
+/// The elements that are worked at.
 #[derive(Debug)]
 pub(super) struct Elements {
     users: Semaphore,

@@ -1,16 +1,14 @@
-//! The fast path of a connection: requests that can be answered from their heads are, and everything else is handed on.
+//! The fast path of a connection: answers requests from their heads where possible, and hands the others on.
 //!
-//! Most requests are for what memory holds. Such an answer is made of the bytes that came and the bytes that are
-//! ready, in one read and one write; of pipelined requests all answers go out together.
+//! An answer is made of the bytes that came and bytes that are ready, in one read and one write; answers to pipelined requests go out together.
 //!
-//! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once: by an answer, by what is
-//! handed on, or by what follows. Nothing is read while an answer waits to be taken. A client that has ended its side still
-//! gets its answers; one whose connection breaks drops the answer that is being made for it.
+//! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once. Nothing is read while an answer
+//! waits to be taken. A client that ended its side still gets its answers; a broken connection drops the answer under way.
 //!
 //! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
 //!
-//! **Limits.** A connection holds one head and one read, and answers of [`requests::OUT_MAX`] bytes and one more. While an answer is
-//! made, [`AHEAD_MAX`] bytes of what follows are read; behind them a break is noticed only when the answer is written.
+//! **Limits.** One head, one read, and answers of [`requests::OUT_MAX`] bytes and one more; [`AHEAD_MAX`] bytes are read ahead while
+//! an answer is made.
 
 mod requests;
 
@@ -33,9 +31,9 @@ use super::{
     timeouts::{self, Waited, Waits},
 };
 
-/// What is read while an answer is made.
+/// The bytes read while an answer is made.
 const AHEAD_MAX: usize = 16 * 1024;
-/// What is kept of the room that answers took.
+/// The part of the room of answers that is kept.
 const ROOM_MAX: usize = 4 * 1024;
 thread_local! {
     /// Room for answers, of all connections that this thread serves in turn: it stays in the core's nearest cache. Only who
@@ -63,10 +61,10 @@ pub struct Late {
 /// An answer that takes its time.
 pub type Later = Pin<Box<dyn Future<Output = Late> + Send>>;
 
-/// What says that a connection ends.
+/// The field that says that a connection ends.
 pub const CLOSE: &[u8] = b"\r\nconnection: close";
 
-/// What is said to a request.
+/// The answer to a request.
 pub enum Said {
     /// The whole answer: it has been appended.
     All,
@@ -96,7 +94,7 @@ pub trait Says {
 pub struct Front {
     /// The connection.
     pub stream: Arc<TcpStream>,
-    /// What was read and not used.
+    /// The bytes read and not used.
     pub held: Vec<u8>,
     /// The `Host` that was checked last: most clients say the same in every request.
     host: Vec<u8>,

@@ -63,7 +63,7 @@ pub struct Raws<'a, const MAX: usize>(Vec<&'a RawValue>);
 /// The users of `{"user_ids":[…]}`, at most `MAX`.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
     ids(&object::<Users<'_, MAX>>(body)?.user_ids)
 }
@@ -71,7 +71,7 @@ pub fn users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
 /// The users of `{"user_ids":[…],"floors":true}`, and whether floors are forgotten too.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
     let Invalidation { user_ids, floors } = object(body)?;
     Ok((ids(&user_ids)?, floors))
@@ -80,7 +80,7 @@ pub fn invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
 /// One notification or an array of them.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
     let amounts = |notification: &Notification| match notification.said {
         Said::Values {
@@ -97,7 +97,7 @@ pub fn notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
 /// One ledger entry or an array of them.
 ///
 /// # Errors
-/// What is wrong with it, for the caller to read.
+/// The mistake, for the caller to read.
 pub fn entries(body: &[u8]) -> Result<Vec<Entry>, String> {
     let amounts = |entry: &Entry| {
         Some((

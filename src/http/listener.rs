@@ -58,7 +58,7 @@ pub struct Limits {
 pub struct Error {
     /// The address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The system's message.
     pub source: io::Error,
 }
 

@@ -12,7 +12,7 @@ use crate::domain::{AssetId, Catalogue, Floors, Seq, UserId};
 /// Pairs in one `min_seq`.
 pub const MIN_SEQ_MAX: usize = 1_000;
 
-/// What one balance read asks for.
+/// The question of one balance read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// Whose balances.
@@ -37,7 +37,7 @@ impl Question {
     /// The question in a query string.
     ///
     /// # Errors
-    /// What is wrong with it, for the caller to read.
+    /// The mistake, for the caller to read.
     pub fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut asset, mut min_seq) = (None, None, None);
         for (name, value) in pairs(query) {

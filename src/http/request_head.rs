@@ -46,7 +46,7 @@ pub struct Head<'h, 'b> {
     pub fields: &'h [Header<'b>],
     /// Bytes, with the empty line.
     pub len: usize,
-    /// What belongs to the request behind its head.
+    /// The bytes that belong to the request behind its head.
     pub framing: Framing,
     /// The connection ends behind the answer.
     pub close: bool,
@@ -77,7 +77,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// What the first bytes of an input are.
+/// The meaning of the first bytes of an input.
 #[derive(Debug)]
 pub enum Parsed<'h, 'b> {
     /// The beginning of a head.

@@ -1,9 +1,9 @@
-//! What was done, as answers say it: `data` of every changing route.
+//! Results of changing routes: `data` of their answers.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What a request of notifications did.
+/// The result of a request of notifications.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Settled {
     /// Those that were news.
@@ -12,7 +12,7 @@ pub struct Settled {
     pub old: u64,
 }
 
-/// What a request of ledger entries did.
+/// The result of a request of ledger entries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Written {
     /// Entries that are new.
@@ -21,14 +21,14 @@ pub struct Written {
     pub repeated: u64,
 }
 
-/// What a request to drop snapshots did.
+/// The result of a request to drop snapshots.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Invalidated {
     /// Users asked for.
     pub users: u64,
 }
 
-/// What a request to load users did.
+/// The result of a request to load users.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Warmed {
     /// Users asked for.

@@ -197,7 +197,7 @@ async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Tol
     })
 }
 
-/// What a POST brought, once its sender may send it.
+/// The body of a POST, once its sender may send it.
 pub(super) async fn whole<B: Backend>(
     api: &Api<B>,
     request: Request,

@@ -1,6 +1,6 @@
 //! That a listener ends, as its connections hear of it: each looks at it with every wake-up, so that looking costs a load.
 //!
-//! **Invariants.** Whoever is woken by [`Ending::begun`] finds [`Ending::has_begun`] true.
+//! **Invariants.** A task woken by [`Ending::begun`] finds [`Ending::has_begun`] true.
 
 use std::sync::{
     Arc,

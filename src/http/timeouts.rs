@@ -1,6 +1,6 @@
-//! What a connection waits for beside its client: that the service ends, and that the client has taken too long.
+//! The events that a connection waits for beside its client: that the service ends, and that the client has taken too long.
 //!
-//! **Invariants.** Who is told is told again only by another task: a wait that was begun is not begun anew with every request.
+//! **Invariants.** Only another task notifies a waiter again: a wait that was begun is not begun anew with every request.
 
 use std::{
     pin::Pin,
@@ -20,7 +20,7 @@ pub fn transfer_time(bytes: usize) -> Duration {
     Duration::from_millis(bytes.checked_div(BYTES_PER_MS).unwrap_or(0))
 }
 
-/// What ends the wait for a request.
+/// The event that ends the wait for a request.
 pub struct Waits<'a, F> {
     /// The service ends.
     pub ends: &'a Ending,
@@ -36,7 +36,7 @@ pub struct Waits<'a, F> {
     pub since: Instant,
     /// Time that the client may take beyond `patience`, for an answer that is long.
     pub extra: Duration,
-    /// Who was told of `stop` and `alarm`.
+    /// The tasks that were told of `stop` and `alarm`.
     told: Option<Waker>,
 }
 
@@ -70,7 +70,7 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
             .told
             .as_ref()
             .is_some_and(|told| told.will_wake(context.waker()));
-        // Who woke us may have been one of these all the same.
+        // The waker may have been one of these all the same.
         if again && told && !ends && !self.alarm.is_elapsed() {
             return Poll::Pending;
         }

@@ -1,22 +1,15 @@
-//! The embedded ledger: the tables of contract section 1 in one file, for one instance and nothing else installed.
+//! The embedded ledger: the contract's tables in one file, for one instance. The interface to redb is localized here and below.
 //!
-//! The interface to redb is localized here and in the files below. A load reads the current state, which is written in
-//! the same transaction as the ledger, so `source.read_from` makes no difference: view, table and ledger are one.
+//! The current state is written in the same transaction as the ledger, so view, table and ledger are one for `source.read_from`.
 //!
-//! **Invariants.** A request is checked whole and written in one transaction, or not at all. The current state of a
-//! (user, asset) is its ledger row with the highest seq. What was answered is on the disk (`fsync`) and survives
-//! `kill -9`: the next open repairs the file. A read costs O(assets), whatever the length of the history. The file's own
-//! id never changes.
+//! **Invariants.** A request is written in one transaction or not at all. Acknowledged writes are on the disk (`fsync`) and survive
+//! `kill -9`. A read costs O(assets). The file's own id never changes. A block that is not what was written never reaches redb, and a
+//! database that failed is closed and opened again (`file`, `keeper`, docs/adr/0018).
 //!
-//! **Cancellation.** Reads leave nothing behind. A write whose caller leaves before its transaction begins does not
-//! happen; later it may, and can be repeated with the same seqs.
+//! **Cancellation.** A write whose caller leaves before its transaction begins does not happen; later it may, and can be repeated.
 //!
-//! **Limits.** redb blocks, so all work is done on blocking threads: reads as many as the caller lets in, writes one at a
-//! time. Writes that wait meanwhile are committed together, up to [`GROUP_ENTRIES_MAX`] entries; how many wait is bounded
-//! by the requests that are open. Each call has `source.timeout_ms`. One process has the file; a second is refused.
-//!
-//! **A bad disk.** A database that failed is closed and opened again (`keeper`). A block that is not what was written never
-//! reaches redb (`file`). See docs/adr/0018-a-bad-disk.md.
+//! **Limits.** All work runs on blocking threads; writes one at a time, grouped up to [`GROUP_ENTRIES_MAX`] entries. Each call has
+//! `source.timeout_ms`. One process has the file; a second is refused.
 
 use std::{
     fmt,

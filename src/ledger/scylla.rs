@@ -1,20 +1,15 @@
-//! `ScyllaDB` and Cassandra: the ledger, its view and the current state, by the scylla driver. The interface to that
-//! crate is localized here and below.
+//! `ScyllaDB` and Cassandra as the source, by the scylla driver. The interface to that crate is localized here and below.
 //!
-//! [`Scylla`] is made without touching the network; [`Scylla::run`] connects, and keeps looking. A load reads one of
-//! three places (`source.read_from`): the view (`view.rs`), `user_balances` (`table.rs`), or the ledger (`ledger.rs`), all
-//! with the same answer. `write.rs` is the writing side, `schema.rs` makes and shows the tables.
+//! [`Scylla`] is made without touching the network; [`Scylla::run`] connects and keeps checking. A load reads one of three places
+//! (`source.read_from`): the view (`view`), `user_balances` (`table`) or the ledger (`ledger`), with the same answer.
 //!
-//! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot
-//! (seed fault 8). `said_at` is taken before the first statement is sent. Amounts stay signed; a missing one is 0.
+//! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot (seed fault 8).
+//! `said_at` is taken before the first statement is sent. Amounts stay signed; a missing one is 0.
 //!
-//! **Cancellation.** Every future may be dropped. The server may finish what it was asked.
+//! **Cancellation.** Every future may be dropped; the server may finish the statement.
 //!
-//! **Limits.** `source.timeout_ms` for each statement; a load from the view is at most two waves of statements for
-//! assets that can be guessed. How many loads run at once is the caller's business.
-//!
-//! Deliberately absent: a breaker (the driver knows which nodes are down and fails at once; where all are silent, each
-//! question costs one timeout), caching, retries of our own.
+//! **Limits.** `source.timeout_ms` per statement; a load from the view takes at most two waves for assets that can be guessed.
+//! No breaker, no caching, no own retries: the driver knows which nodes are down.
 
 mod certificates;
 mod connect;
@@ -89,7 +84,7 @@ struct Writing {
 #[derive(Debug)]
 pub struct NewCertificates(certificates::Read);
 
-/// What can be done at the moment.
+/// The operations that can be done at the moment.
 #[derive(Debug)]
 struct State {
     live: Option<Arc<Live>>,

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-/// What keeps the service from answering, and what it answers in spite of.
+/// The reasons that keep the service from answering, and those that it answers in spite of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Readiness {
     /// Reasons why it cannot answer: send nobody here.

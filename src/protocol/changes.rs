@@ -1,4 +1,4 @@
-//! What this instance knows of changes: which users changed lately, the lowest seqs that may still be shown, and how fresh
+//! This instance's knowledge of changes: which users changed lately, the lowest seqs that may still be shown, and how fresh
 //! that knowledge is.
 //!
 //! **Invariants.** Whatever was notified or shown here in the last `floor_ttl` is remembered here, whatever Redis forgets. A mark
@@ -38,7 +38,7 @@ const SHARDS: usize = 64;
 /// The part of the bytes that answers have; changes have the rest, for only they make reads dearer when they are given up.
 const SHOWN_PART: usize = 4;
 
-/// What is known of one user.
+/// The knowledge of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
     /// The lowest seqs that may still be shown.
@@ -92,7 +92,7 @@ struct Shard {
     shown: Generations<Floors>,
 }
 
-/// What is known of all users.
+/// The knowledge of all users.
 #[derive(Debug)]
 pub struct Marks {
     shards: Vec<Mutex<Shard>>,
@@ -156,7 +156,7 @@ impl Marks {
         }
     }
 
-    /// What is known of the user.
+    /// The knowledge of the user.
     #[must_use]
     pub fn of(&self, user: UserId) -> Mark {
         self.look(user, |known| known.mark(self.ttl, Instant::now()))

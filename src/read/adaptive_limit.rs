@@ -1,23 +1,14 @@
-//! How many questions may be under way at once, found by how long they take.
+//! An adaptive concurrency limit, by the gradient algorithm of Netflix' concurrency-limits and Envoy's adaptive concurrency filter.
 //!
-//! The gradient algorithm, as Netflix' concurrency-limits and Envoy's adaptive concurrency filter have it: what questions take now
-//! is compared with what they take when few are asked. As long as that is nearly the same, the limit grows; the longer
-//! they take, the more it shrinks. The baseline is measured whenever few are under way. Where that never happens of itself, the
-//! limit is lowered for a moment every [`PROBE_EVERY`], so that a long overload does not become the measure of itself; and
-//! when the limit has fallen to half, to see whether it is the load at all that makes them slow.
+//! The median time of questions in a short window is compared with a baseline measured at low concurrency. While both are nearly equal
+//! the limit grows; the longer questions take, the more it shrinks. Where concurrency never falls of itself, the limit is lowered for
+//! a moment every [`PROBE_EVERY`] to renew the baseline. A timeout counts with its time; other failures do not count. Local scheduling
+//! delay is subtracted, so a busy host does not shrink the limit.
 //!
-//! What is compared are medians of short windows: a user with a long history, or one that always times out, moves nothing.
-//! A question that failed by time counts with that time; one that failed at once says nothing of load. Only questions
-//! that began in a window count in it, so that nothing is decided twice about the same crowd. What this process itself kept a
-//! question waiting for a thread is no fault of who is asked, and is excused: a limit that fell because this machine is
-//! busy would take away what little it gets done. It does not grow then either.
+//! **Invariants.** `floor <= limit <= ceiling`, but for a probe, which goes down to a [`PROBE_PART`]th, and to 1. An unused limit does
+//! not change. A failure is never the baseline.
 //!
-//! **Invariants.** `floor <= limit <= ceiling`, but for a probe, which goes down to a [`PROBE_PART`]th, and to 1. A limit that is not
-//! used does not change. A failure is never the baseline.
-//!
-//! **Limits.** [`SAMPLES_MAX`] samples are kept; a decision costs sorting them.
-//!
-//! **Deliberately absent**: who waits ([`super::permit_queue`]), and the clock, which is passed in.
+//! **Limits.** [`SAMPLES_MAX`] samples are kept; a decision costs sorting them. Queueing is not here ([`super::permit_queue`]).
 
 use std::time::Duration;
 
@@ -29,7 +20,7 @@ const WINDOW_MAX: Duration = Duration::from_millis(500);
 const SAMPLES_MIN: usize = 8;
 /// More than these in a window are not looked at.
 const SAMPLES_MAX: usize = 64;
-/// What is tolerated: so many times the baseline, and [`Bounds::slack`].
+/// The tolerated time: so many times the baseline, and [`Bounds::slack`].
 const TOLERANCE: u32 = 2;
 /// How often a question waits for a thread: to be sent, to be read, to go on.
 const HOPS: u32 = 4;
@@ -57,7 +48,7 @@ pub(super) struct Bounds {
     pub(super) ceiling: usize,
     /// Slowness that no reader minds.
     pub(super) slack: Duration,
-    /// What a question may take for whatever reason, if it can take less: well below its timeout.
+    /// The time that a question may take for whatever reason, if it can take less: well below its timeout.
     pub(super) longest: Duration,
 }
 
@@ -66,7 +57,7 @@ pub(super) struct Bounds {
 pub(super) struct Sample {
     /// When it began.
     pub(super) begun: Instant,
-    /// What it took.
+    /// The time it took.
     pub(super) took: Duration,
     /// It got no answer in its time.
     pub(super) timed_out: bool,
@@ -170,7 +161,7 @@ impl Limit {
         }
     }
 
-    /// What most questions took lately; zero before the first.
+    /// The time that most questions took lately; zero before the first.
     pub(super) const fn typical(&self) -> Duration {
         self.typical
     }
@@ -189,7 +180,7 @@ impl Limit {
         }
     }
 
-    /// What one took that is over.
+    /// The time of one that is over.
     pub(super) fn told(&mut self, sample: Sample, busy: usize, now: Instant) {
         let Some(window) = &mut self.window else {
             return;
@@ -222,7 +213,7 @@ impl Limit {
         if !timed_out {
             let baseline = match self.baseline {
                 Some(before) if median > before && !few => before,
-                // What is measured at ease is believed by and by, what is measured on purpose at once.
+                // A measurement at ease is believed by and by, a deliberate one at once.
                 Some(before) if median > before && !self.probing => {
                     let more = median.saturating_sub(before).checked_div(8);
                     before.saturating_add(more.unwrap_or_default())
@@ -271,7 +262,7 @@ impl Limit {
         }
     }
 
-    /// What is left of it when questions take `median` instead of `excused`.
+    /// The limit that is left when questions take `median` instead of `excused`.
     fn left_of(&self, excused: Duration, median: Duration) -> usize {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let gradient = nanos(excused)
@@ -287,7 +278,7 @@ impl Limit {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// What is few.
+    /// The number below which they are few.
     fn part(&self) -> usize {
         self.found.checked_div(PROBE_PART).unwrap_or(0).max(1)
     }

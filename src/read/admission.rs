@@ -1,9 +1,9 @@
 //! The doors that a read goes through: to Redis, to the source, and of those its user's own.
 //!
-//! **Invariants.** What readers share is looked for in Redis in turn, and nothing is asked of the source out of turn, but by the
+//! **Invariants.** Shared Redis lookups are made in turn, and nothing is asked of the source out of turn, but by the
 //! auditor and by those who write.
 //!
-//! **Cancellation.** Whoever waits may be dropped at any time.
+//! **Cancellation.** A waiting reader may be dropped at any time.
 //!
 //! **Deliberately absent**: turns for leases and fills. There are no more than loads.
 //!

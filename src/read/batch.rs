@@ -109,7 +109,7 @@ impl Reader {
 
     /// Loads users that are not held; returns how many are held then, and how many could not be loaded.
     pub async fn warm(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
-        // Who is not begun by then is not begun at all, so that the answer with its counts comes in time.
+        // Users not begun by then are not begun at all, so that the answer with its counts comes in time.
         let end = deadline.checked_sub(WARM_MARGIN).unwrap_or(deadline);
         let loads = stream::iter(users.to_vec()).map(|user| {
             let reader = Arc::clone(self);
@@ -215,7 +215,7 @@ impl Reader {
                     };
                     self.flights.land(user, &flight, Ok(landed), spent);
                 }
-                // What Redis does not answer needs the source.
+                // A question that Redis does not answer needs the source.
                 None if self.doors.are_shut(flight.start) => away.push((user, flight)),
                 None => {
                     flight.goes_on();
@@ -261,7 +261,7 @@ impl Reader {
             .await;
     }
 
-    /// What Redis holds of them, asked in its turn; none where that does not come.
+    /// The entries of them in Redis, asked in turn; none where that does not come.
     async fn look(&self, flights: &[Lead]) -> Option<Vec<Lookup>> {
         let users: Vec<_> = flights.iter().map(|(user, _)| *user).collect();
         let (redis, (_, first)) = self.redis.as_ref().zip(flights.first())?;

@@ -36,19 +36,19 @@ use crate::{
 /// Pauses between two looks at what another instance fills, and between two looks at a ledger that lags behind a floor.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-/// What Redis contributed.
+/// The part of the answer that Redis contributed.
 pub(super) struct Asked<'a> {
-    /// What it said.
+    /// The reply.
     pub(super) forward: Option<Forward>,
     /// The right to fill, if it gave one.
     pub(super) grant: Option<Grant>,
-    /// What it knows of the user.
+    /// The instance's knowledge of the user.
     pub(super) known: Known,
     /// The place at the source that was expected then.
     pub(super) expected: Option<Waiting<'a>>,
 }
 
-/// What the source gave.
+/// The source's answer.
 struct Loaded {
     snapshot: Snapshot,
     from_ledger: bool,
@@ -223,7 +223,7 @@ impl Reader {
             Err(ledger::Error::Corrupt(_)) => Some(Fault::Corrupt),
             Err(ledger::Error::Unavailable(_)) => Some(Fault::Error),
         };
-        // What failed otherwise says nothing of load: a source that is away refuses at once.
+        // Other failures say nothing of load: a source that is away refuses at once.
         if matches!(fault, None | Some(Fault::Timeout)) {
             place.told(spent.source, fault.is_some()).await;
         }

@@ -1,6 +1,6 @@
-//! What memory may show, and whether it may be shown now.
+//! The snapshot that memory may show, and whether it may be shown now.
 //!
-//! **Invariants.** What this thread has at hand is shown only where what the map holds would be shown after the same questions.
+//! **Invariants.** A thread's copy is shown only where the map's entry would be shown after the same questions.
 
 use tokio::time::Instant;
 

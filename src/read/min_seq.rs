@@ -42,7 +42,7 @@ impl Reader {
             snapshot = self
                 .look_at_all(user, snapshot, &ask.min_seq, spent)
                 .await?;
-            // Who only waits keeps no place among the loads.
+            // A reader that only waits keeps no place among the loads.
             drop(place);
             if ask.min_seq.met_by(&snapshot) {
                 break;

@@ -4,7 +4,7 @@
 //! **Invariants.** Of one user at most [`OWN_MAX`] questions are with the source, or wait for a place there. A user with
 //! none is not remembered.
 //!
-//! **Cancellation.** Whoever waits may be dropped at any time.
+//! **Cancellation.** A waiting reader may be dropped at any time.
 //!
 //! **Limits.** [`WAITING_MAX`] wait for their user's turn; more are sent away.
 
@@ -30,7 +30,7 @@ pub(super) struct Own(Mutex<HashMap<UserId, User>>);
 #[derive(Debug)]
 struct User {
     room: Arc<Semaphore>,
-    /// Who has a turn or waits for one.
+    /// The readers that have a turn or wait for one.
     here: usize,
 }
 

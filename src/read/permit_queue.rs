@@ -1,21 +1,14 @@
-//! Who may ask now: places below an adaptive [`Limit`], a short queue for them, and a word at once for who would wait in vain.
+//! Admission control: permits under an adaptive [`Limit`], a bounded FIFO queue, and immediate shedding where the expected wait is too long.
 //!
-//! The queue is first come, first served: who is let into it gets a place in time, so that no wait is wasted, and nobody is
-//! overtaken. Who cannot expect one within the patience is sent away at the door. Waiting costs nothing here, and being sent
-//! away costs most of what an answer costs: the patience is short only in comparison with the deadline.
+//! A request enters the queue only if a permit can be expected within its patience, so no wait is wasted. Rejecting costs nearly as
+//! much as answering, so the patience may be a quarter of the deadline. Batches ([`Kind::Bulk`]) get at most half of the permits and
+//! have a queue of their own; a batch is judged once, at its beginning ([`Turns::is_shut`]).
 //!
-//! Who asks for many users ([`Kind::Bulk`]) has half of the places at most, and waits for them in a queue of its own: one client
-//! with large batches does not keep the others out. A batch waits for itself most of the time, so its door is at its
-//! beginning ([`Turns::is_shut`]); what was begun waits until its end.
+//! **Invariants.** Not more permits are given than the limit allows; those given before it fell stay. A dropped permit or wait is given back.
 //!
-//! **Invariants.** Not more places are given than the limit allows; of a limit that fell, those who have one keep it. Every
-//! place and every wait that is dropped is given back. `waiting` is what waits.
+//! **Cancellation.** A waiting reader may be dropped at any time.
 //!
-//! **Cancellation.** Whoever waits may be dropped at any time.
-//!
-//! **Limits.** [`QUEUE_MAX`] wait in each queue.
-//!
-//! **Deliberately absent**: priorities among single reads. A user who asks much is bounded by [`super::per_user`].
+//! **Limits.** [`QUEUE_MAX`] wait in each queue. No priorities among single reads: a hot user is bounded by [`super::per_user`].
 
 use std::time::Duration;
 
@@ -27,10 +20,10 @@ use tokio::{
 
 use super::adaptive_limit::{Bounds, Limit, Sample};
 
-/// Who may wait in one queue.
+/// The readers that may wait in one queue.
 const QUEUE_MAX: usize = 4_096;
 
-/// Who asks.
+/// The kind of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A reader of one user.
@@ -39,7 +32,7 @@ pub(super) enum Kind {
     Bulk,
 }
 
-/// What places there are.
+/// The places there are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Places {
     /// Of the limit.
@@ -62,7 +55,7 @@ pub(super) struct Turns {
 struct State {
     limit: Limit,
     busy: usize,
-    /// Somebody last got a place, or gave one back.
+    /// The last time at which a place was taken or given back.
     moved: Instant,
     room: Queue,
     share: Queue,
@@ -253,7 +246,7 @@ impl Turns {
         // If nothing moves for longer than a question takes, that is what it takes now.
         let silence = now.saturating_duration_since(state.moved);
         let each = state.limit.typical().max(silence);
-        // Who is expected and not there yet leaves places free that are not for everybody.
+        // A reader that is expected and not there yet leaves places free that are not for everybody.
         let free = self.semaphore(which).available_permits();
         let ahead = queue.waiting.saturating_add(1).saturating_sub(free);
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
@@ -308,7 +301,7 @@ impl Queue {
 }
 
 impl Place<'_> {
-    /// What the question took. Not to be called for what was not asked; where it never is, the limit stands still.
+    /// Records the time of the question. Not to be called for what was not asked; where it never is, the limit stands still.
     pub(super) async fn told(&self, took: Duration, timed_out: bool) {
         let ready = Instant::now();
         tokio::task::yield_now().await;

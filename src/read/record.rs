@@ -1,4 +1,4 @@
-//! What is counted and noted of a read that is over.
+//! Records metrics and notes of a read that is over.
 //!
 //! **Invariants.** A hit in memory costs one record and two looks at an atomic; whatever else is done is done for few.
 
@@ -38,7 +38,7 @@ impl Reader {
                 if answer.held.is_empty() {
                     self.meters.absent_read();
                 }
-                // What says itself that it is old is not asked again.
+                // An answer that says itself that it is old is not asked again.
                 if answer.trail.detail.is_none() && self.sampler.wants(answer.trail.answered) {
                     self.note(user, answer, begun);
                 }

@@ -2,7 +2,7 @@
 //!
 //! A user costs Redis and this process the less, the more others are asked for in the same question.
 //!
-//! **Invariants.** Whoever waits has somebody who will ask: the one whom [`Gathered::join`] told to, or whose question is under way.
+//! **Invariants.** Every waiting load has a reader that will ask: the one that [`Gathered::join`] told to, or whose question is under way.
 //!
 //! **Limits.** `redis.connections` questions at once, for [`TOGETHER`] users each. Who has waited for too long is its caller's
 //! business.

@@ -1,4 +1,4 @@
-//! What Redis holds of a user, or the right to fill it.
+//! A user's entry in Redis, or the right to fill it.
 //!
 //! **Invariants.** Taken only by who is sure of all changes, and only if this instance knows nothing better.
 //!
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Reader {
-    /// What Redis holds, or the right to fill it. The error: neither, and the source cannot be asked now either.
+    /// The entry in Redis, or the right to fill it. The error: neither, and the source cannot be asked now either.
     pub(super) async fn ask_redis<'a>(
         &'a self,
         redis: &Redis,
@@ -44,7 +44,7 @@ impl Reader {
         } else {
             Forward::Miss
         };
-        // What is held there is good by its own floors, and this instance knows better.
+        // The entry there is good by its own floors, and this instance knows better.
         let mut outdone = false;
         if !fresh {
             let looked = match looked {

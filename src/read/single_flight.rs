@@ -33,7 +33,7 @@ use crate::{
 /// Loads at once, of all kinds and in all states: what they take of memory has a bound.
 const FLIGHTS_MAX: usize = 16_384;
 
-/// What was known when a load began.
+/// The knowledge when a load began.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
     /// When it began.
@@ -48,20 +48,20 @@ pub struct Start {
     pub(super) overtakes: bool,
 }
 
-/// What a load brought.
+/// The result of a load.
 #[derive(Debug, Clone)]
 pub struct Landed {
     /// The balances.
     pub held: Held,
-    /// Who had them.
+    /// The readers that had them.
     pub tier: Tier,
     /// For how long Redis has them.
     pub ttl: Option<Duration>,
-    /// What is wrong with them.
+    /// Their faults.
     pub detail: Option<Detail>,
     /// The floors that were looked for in vain, where they are behind.
     pub unmet: Floors,
-    /// What Redis said, if it did not answer.
+    /// Redis' reply, if it was no answer.
     pub redis: Option<Forward>,
 }
 
@@ -76,7 +76,7 @@ impl Landed {
 /// A load under way.
 #[derive(Debug)]
 pub struct Flight {
-    /// What was known when it began.
+    /// The knowledge when it began.
     pub start: Start,
     landed: OnceLock<(Result<Landed, Error>, Spent)>,
     /// Redis' answer is not what it waits for, or may itself take longer than a reader has.
@@ -84,7 +84,7 @@ pub struct Flight {
     bell: Notify,
 }
 
-/// What a reader of a user becomes.
+/// The role of a reader in a load.
 #[derive(Debug)]
 pub enum Role {
     /// It has to run the load.

@@ -1,4 +1,4 @@
-//! What reads spent their time on, and the line that says so of the slow ones.
+//! The time that reads spent in each step, and the log line of the slow ones.
 //!
 //! **Limits.** A few lines a second ([`Sparing`]); `telemetry.slow_read_ms` = 0 says nothing.
 //!
@@ -16,7 +16,7 @@ use crate::{
     telemetry::Sparing,
 };
 
-/// What a read spent: of who follows another's load, what that load did.
+/// The time of a read; of a follower, the time of the load that it followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Spent {
     /// In memory.
@@ -33,7 +33,7 @@ pub(super) struct Spent {
     pub(super) rows: u64,
 }
 
-/// What a load can ask, in words.
+/// The sources that a load can ask, in words.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ways {
     /// It may lag behind the ledger.
@@ -63,7 +63,7 @@ impl Spent {
         self.rows = self.rows.saturating_add(cost.rows());
     }
 
-    /// What another's load did, beside what memory took this reader.
+    /// The time of another reader's load, beside what memory took this reader.
     pub(super) fn follow(&mut self, load: Self) {
         *self = Self {
             memory: self.memory,
@@ -72,7 +72,7 @@ impl Spent {
     }
 }
 
-/// Who is told of.
+/// The reads that are logged.
 #[derive(Debug)]
 pub(super) struct Slow {
     threshold: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What is held of a user: one piece of memory, of which hits share parts.
+//! The snapshot that is held of a user: one piece of memory, of which hits share parts.
 //!
 //! The body is the snapshot: amounts, seqs and times stand in it, and are read back from it where somebody has to know
 //! them (to merge, to compare with floors). Behind the body stands what it does not say:
@@ -7,7 +7,7 @@
 //! body | entity tag | notes: oldest said_at, heard_at, (asset, decimals, said_at) of each balance | length of the notes
 //! ```
 //!
-//! **Invariants.** What is read back is what was put in. A hit reads nothing back and allocates nothing.
+//! **Invariants.** Reading back gives exactly what was put in. A hit reads nothing back and allocates nothing.
 //!
 //! **Limits.** A body of 4 GiB.
 
@@ -23,7 +23,7 @@ use crate::domain::{Amount, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMill
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Held<B = Bytes>(B);
 
-/// What the body does not say.
+/// The facts that the body does not say.
 struct Notes<'a> {
     said_at: UnixMillis,
     heard_at: UnixMillis,
@@ -82,7 +82,7 @@ impl Held {
         Held(Cow::Owned(self.0.into()))
     }
 
-    /// What it takes of the allocator.
+    /// The allocator's bytes for it.
     #[must_use]
     pub const fn taken(&self) -> usize {
         shared_bytes::taken(self.0.len())
@@ -276,7 +276,7 @@ impl<B: AsRef<[u8]>> std::fmt::Debug for Held<B> {
     }
 }
 
-/// What stands between `key`, with which the text begins, and `end`, which is where the text goes on.
+/// The text between `key`, with which the text begins, and `end`, which is where the text goes on.
 fn value<'a>(text: &mut &'a str, key: &str, end: u8) -> Option<&'a str> {
     let rest = text.strip_prefix(key)?;
     let (value, rest) = rest.split_at_checked(rest.bytes().position(|byte| byte == end)?)?;

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-/// What `Bytes` puts before an array that it owns.
+/// The header that `Bytes` puts before an array that it owns.
 const COUNTER_BYTES: usize = 8;
 /// The counter beside a vector.
 const BESIDE_BYTES: usize = 32;
@@ -50,7 +50,7 @@ fn in_two(bytes: &[u8]) -> Bytes {
     bytes
 }
 
-/// What [`shared`] bytes of that length take of the allocator.
+/// The allocator's bytes for [`shared`] bytes of that length.
 pub(super) const fn taken(len: usize) -> usize {
     let in_one = size_class(len.saturating_add(COUNTER_BYTES));
     if in_one <= LARGEST {
@@ -60,7 +60,7 @@ pub(super) const fn taken(len: usize) -> usize {
     }
 }
 
-/// What the allocator gives for that many bytes: multiples of 16 up to 64, then four sizes per doubling.
+/// The allocator's size for that many bytes: multiples of 16 up to 64, then four sizes per doubling.
 const fn size_class(bytes: usize) -> usize {
     let step = if bytes <= 64 {
         16

@@ -36,7 +36,7 @@ use crate::{
 /// A lease lasts for a load's statements and this.
 const LEASE_SLACK: Duration = Duration::from_millis(250);
 
-/// What answers requests.
+/// The parts that answer requests.
 #[derive(Debug)]
 pub(super) struct Assembled {
     pub(super) reader: Arc<Reader>,

@@ -17,7 +17,7 @@ use crate::{
 const REDIS_FULL_PERMILLE: u64 = 990;
 const REDIS_NEARLY_FULL_PERMILLE: u64 = 900;
 
-/// What does not change while the process lives.
+/// Facts that do not change while the process lives.
 #[derive(Debug)]
 pub(super) struct Fixed {
     started: UnixMillis,

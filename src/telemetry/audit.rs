@@ -1,4 +1,4 @@
-//! What the auditor counts.
+//! Metrics of the auditor.
 
 use metrics::Label;
 

@@ -49,7 +49,7 @@ pub struct Seconds(pub(super) Arc<Histogram>);
 #[derive(Clone)]
 pub struct Counts(pub(super) Arc<Histogram>);
 
-/// What a histogram held at one moment, or what was added between two.
+/// The values of a histogram at one moment, or those added between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
     /// Buckets with something in them, ascending.
@@ -191,7 +191,7 @@ impl Tally {
         within.fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// What was added since an earlier one of the same histogram.
+    /// The values added since an earlier one of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut before = earlier.buckets.iter().peekable();

@@ -20,7 +20,7 @@ macro_rules! label {
 }
 
 label! {
-    /// What a tier was asked for.
+    /// The operation that a tier was asked for.
     Op {
         /// To answer.
         Get = "get",
@@ -70,7 +70,7 @@ label! {
 }
 
 label! {
-    /// What a notification did.
+    /// The effect of a notification.
     Applied {
         /// It was news.
         News = "applied",
@@ -124,7 +124,7 @@ label! {
 }
 
 label! {
-    /// What is wrong while answers go on.
+    /// The faults while answers go on.
     Degraded {
         /// Redis cannot be used.
         Redis = "redis",

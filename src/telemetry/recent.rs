@@ -19,7 +19,7 @@ pub const GROUPS: usize = Outcome::ALL.len() + 1;
 /// p50, p99 and p99.9, where there was anything.
 pub type Quantiles = [Option<Duration>; 3];
 
-/// What happened between two looks, about a second apart.
+/// The events between two looks, about a second apart.
 #[derive(Debug, Clone, Default)]
 pub struct Second {
     /// Counted from 0 since the start.
@@ -67,7 +67,7 @@ pub struct Window {
     pub delays: [(u64, Quantiles); 3],
 }
 
-/// What was counted second by second.
+/// Counters second by second.
 #[derive(Debug)]
 pub struct Recent {
     before: Option<Totals>,

@@ -28,7 +28,7 @@ pub struct Slow {
     pub at: UnixMillis,
     /// Whose balances.
     pub user: UserId,
-    /// Who answered.
+    /// The tier that answered.
     pub outcome: Outcome,
     /// In all.
     pub took: Duration,

@@ -1,4 +1,4 @@
-//! What was counted since the start, as plain numbers.
+//! Counters since the start, as plain numbers.
 
 use super::{Applied, Fault, Meters, Op, TIERS, Via, Window, histogram::Tally};
 use crate::cache_status::{Outcome, Tier};
@@ -6,7 +6,7 @@ use crate::cache_status::{Outcome, Tier};
 /// One answer's tier and window, how many were compared with the ledger, and how many were too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Audited {
-    /// Who answered.
+    /// The tier that answered.
     pub tier: Tier,
     /// How long after the answer the ledger was read.
     pub window: Window,

@@ -89,13 +89,13 @@ mod sent {
 
     use super::{HeaderMap, Span, UserId};
 
-    /// What tells our spans from everybody else's.
+    /// The field that tells our spans from all others.
     pub(in crate::telemetry) const TARGET: &str = "balance_cache::traces";
 
     /// Kept for the end: the one who sends belongs to the process, as its log does.
     static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-    /// What sends spans to a collector, `http://host:4318`; nothing for an empty address.
+    /// The layer that sends spans to a collector, `http://host:4318`; nothing for an empty address.
     pub(in crate::telemetry) fn layer<S>(
         endpoint: &str,
     ) -> Result<Option<Box<dyn Layer<S> + Send + Sync>>, String>

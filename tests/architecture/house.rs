@@ -56,6 +56,46 @@ fn no_file_is_longer_than_a_reader() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Lines that the documentation of a module may have.
+const MODULE_DOC_LINES: usize = 12;
+
+/// First words of a comment that avoid its subject.
+const NO_SUBJECT: [&str; 4] = ["Who", "Whoever", "What", "Somebody"];
+
+#[test]
+fn a_comment_begins_with_its_subject() {
+    let mut found = Vec::new();
+    for file in files("src") {
+        for (number, line) in text(&file).unwrap_or_default().lines().enumerate() {
+            let line = line.trim_start();
+            let comment = ["///", "//!", "//", "--"]
+                .iter()
+                .find_map(|mark| line.strip_prefix(mark));
+            let first = comment.and_then(|words| words.split_whitespace().next());
+            if first.is_some_and(|word| NO_SUBJECT.contains(&word)) {
+                found.push(format!("{file}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_documentation_of_a_module_is_short() {
+    let mut found = Vec::new();
+    for file in rust_files() {
+        let text = text(&file).unwrap_or_default();
+        let lines = text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .count();
+        if file.starts_with("src/") && lines > MODULE_DOC_LINES {
+            found.push(format!("{file}: {lines} lines, {MODULE_DOC_LINES} at most"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn nothing_is_left_to_do_and_no_test_is_ignored() {
     let mut found = Vec::new();

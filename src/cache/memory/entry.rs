@@ -1,6 +1,6 @@
-//! What is held of a user, and the form in which the map holds it.
+//! The snapshot that is held of a user, and the form in which the map holds it.
 //!
-//! **Invariants.** What is unpacked is what was packed, to the nanosecond: [`Slot`] saves bytes, not precision.
+//! **Invariants.** Unpacking gives exactly what was packed, to the nanosecond: [`Slot`] saves bytes, not precision.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::render::Held;
 
-/// What is held of a user.
+/// The snapshot that is held of a user.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The snapshot and its body.
@@ -64,7 +64,7 @@ impl Slot {
         }
     }
 
-    /// What the snapshot and its body take of the allocator.
+    /// The allocator's bytes for the snapshot and its body.
     pub(super) const fn taken(&self) -> usize {
         self.held.taken()
     }

@@ -1,9 +1,9 @@
-//! What a thread showed lately, copied: asked before the map.
+//! Per-thread copies of recently served snapshots, checked before moka.
 //!
 //! moka finds an entry in about nine cache lines and notes each use; a place here is a row of lines at an address that follows
 //! from the user, with everything that a hit shows. `docs/adr/0013` says what that saves.
 //!
-//! **Invariants.** What is shown from here the map could show at that moment: a place is good only at the version of its
+//! **Invariants.** A copy is shown only where the map could show it at that moment: a place is good only at the version of its
 //! user's stripe at which it was copied, and whoever changes an entry there counts the version up before and after (see
 //! [`super::striped_seqlock`]). Time and generation are compared as they are for what the map holds; what is doubted is never here.
 //!
@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) generation: u64,
 }
 
-/// What an entry's owner knows of the places of all threads.
+/// An entry owner's knowledge of the places of all threads.
 pub(super) struct Near {
     /// Tells the entries of one map from those of another.
     owner: u64,
@@ -71,7 +71,7 @@ impl Near {
         }
     }
 
-    /// What all threads take, in bytes.
+    /// The bytes that all threads take.
     pub(super) fn taken(&self) -> u64 {
         let place = u64::try_from(PLACE).unwrap_or(u64::MAX);
         self.places
@@ -144,7 +144,7 @@ impl Near {
         });
     }
 
-    /// What is in a place: never zeros, which is what a place says in which nothing was put.
+    /// The bytes of a place: never zeros, which stand for an empty place.
     const fn label(&self, user: UserId, state: State) -> [u64; 4] {
         let State {
             version,

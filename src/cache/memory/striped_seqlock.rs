@@ -21,7 +21,7 @@ struct Stripe {
 /// Users by stripe.
 pub(super) struct Stripes(Vec<Stripe>);
 
-/// Somebody changes what stands under a stripe.
+/// A change of the entries under a stripe, under way.
 pub(super) struct Changing<'a> {
     version: &'a AtomicU64,
     _locked: MutexGuard<'a, ()>,

@@ -211,7 +211,7 @@ fn an_older_generation_is_not_there_and_the_guard_is_asked() {
     assert_eq!(seqs(&memory, 2), None);
 }
 
-/// What this thread shows without the map, which it asks now and then all the same.
+/// The copies that this thread shows without the map, which it asks now and then all the same.
 fn near(memory: &Memory, generation: u64, now: Instant) -> Option<Vec<u8>> {
     let show = || memory.show_near(user(), generation, now, |held, _| held.piece().to_vec());
     show().or_else(show)

@@ -1,15 +1,12 @@
-//! A connection on which whole hashes are asked for, of many keys at once: what every hit in Redis goes through.
+//! A connection that asks for whole hashes of many keys at once; every hit in Redis goes through it.
 //!
-//! The driver's connections make a value of each field and of each field's name, some twenty for a user of three assets, before
-//! anybody looks at them. Here an answer stays the bytes that came, found complete and cut into replies, and whoever asked reads it there.
+//! The driver would make a value of each field and name. Here an answer stays the bytes that came: found complete, cut into replies,
+//! and read in place by the caller. Speaks RESP 2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>) to one server,
+//! by TCP or a Unix socket. For a cluster or TLS the driver's connections are used instead.
 //!
-//! Speaks RESP 2 (<https://redis.io/docs/latest/develop/reference/protocol-spec/>) to one server, by TCP or a Unix socket. To a
-//! cluster, or by TLS, the driver's connections are used instead.
+//! **Invariants.** Answers come in the order of the questions. Bytes that are no RESP end the connection: no caller gets another's answer.
 //!
-//! **Invariants.** Answers come in the order of the questions. What is no RESP ends the connection: nobody is given another's
-//! answer.
-//!
-//! **Cancellation.** An answer that nobody waits for any more is read and dropped.
+//! **Cancellation.** An answer whose caller has gone is read and dropped.
 //!
 //! **Limits.** [`ASKS_MAX`] questions wait to be sent. Time is the caller's business.
 

@@ -246,7 +246,7 @@ impl Link {
         Ok(replies)
     }
 
-    /// What is held of each of these users, on a connection that is made for that.
+    /// The entries of these users, on a connection that is made for that.
     ///
     /// # Errors
     /// As [`Link::ask`].

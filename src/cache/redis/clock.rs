@@ -53,7 +53,7 @@ impl Reading {
 
     /// When the answer was here.
     pub fn now(&self) -> Now {
-        // What is cut off of times in whole ms: of the reading, of this one, and of the two in `Clock`.
+        // Fractions lost from times in whole ms: of the reading, of this one, and of the two in `Clock`.
         let took = millis(self.answered.saturating_duration_since(self.asked)).saturating_add(3);
         Now {
             earliest: self.earliest_ms,

@@ -23,7 +23,7 @@ const DIGITS_SAFE: usize = 18;
 /// Room that is made for a user's balances.
 const BALANCES_USUAL: usize = 4;
 
-/// What one entry says. Times are ms of Redis' clock.
+/// The content of one entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// Its epoch.
@@ -242,7 +242,7 @@ fn number(text: &[u8]) -> Result<i64, Corrupt> {
     digits.iter().try_fold(0, next).ok_or(Corrupt)
 }
 
-/// What stands before the first blank and behind it.
+/// The text before the first blank and behind it.
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = text.splitn(2, |byte| *byte == b' ');
     parts.next().zip(parts.next())

@@ -73,12 +73,12 @@ impl Trouble {
     }
 }
 
-/// What Redis holds of one user, and when it was asked.
+/// A user's entry in Redis, and when it was asked.
 #[derive(Debug, Clone)]
 pub struct UserKey {
     /// The key's name.
     pub key: String,
-    /// What stands there.
+    /// The value that stands there.
     pub held: Held,
     /// How long the key lives on; none for one that lives for ever, or is not there.
     pub ttl: Option<Duration>,
@@ -169,7 +169,7 @@ impl Look {
         Ok((now, begun.elapsed()))
     }
 
-    /// What stands under a user's key.
+    /// The state of a user's key.
     ///
     /// # Errors
     /// [`Trouble`].

@@ -37,7 +37,7 @@ impl Keys {
         format!("{}0", self.of_users)
     }
 
-    /// What the key of every user begins with.
+    /// The prefix of every user's key.
     #[must_use]
     pub fn user_prefix(&self) -> &str {
         &self.of_users

@@ -27,7 +27,7 @@ const TOGETHER: usize = 32;
 /// Values per entry of the feed, which is the longest list that a script hands on.
 const VALUES_MAX: usize = 1000;
 
-/// What applying one notification did.
+/// The effect of one notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
     /// It was known already.

@@ -22,7 +22,7 @@ pub struct Epoch {
     pub birth: i64,
 }
 
-/// What was found out about the Redis behind some connections.
+/// The facts about the Redis behind some connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Findings {
     /// The life of its data.
@@ -103,7 +103,7 @@ impl Session {
         !self.over.swap(true, Ordering::Relaxed)
     }
 
-    /// Somebody ended it.
+    /// The session was ended.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }

@@ -47,11 +47,11 @@ pub struct Post {
     pub id: StreamId,
     /// The entry before it; none where it does not say, or says something that cannot be read.
     pub before: Option<StreamId>,
-    /// What it says, in order; empty where it says nothing to us.
+    /// The changes in order; empty where the entry means nothing to us.
     pub news: Vec<News>,
 }
 
-/// What the feed says.
+/// The content of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// A user's balances changed: all of this becomes visible together.
@@ -70,7 +70,7 @@ pub enum News {
     },
 }
 
-/// What one read of the feed brought.
+/// The result of one read of the feed.
 #[derive(Debug)]
 pub struct Page {
     /// When it was asked for.
@@ -139,7 +139,7 @@ impl Tap {
         }
     }
 
-    /// What came into the feed after the cursor; waits for `block` at most where there is nothing.
+    /// The feed's entries after the cursor; waits for `block` at most where there is nothing.
     ///
     /// # Errors
     /// A connection that is of no use any more, or a stream that is not one.

@@ -10,11 +10,11 @@ use crate::cli::output::millis;
 /// Questions for one figure.
 pub(super) const ROUNDS: usize = 100;
 
-/// What is slow is asked less often: at least so many times, and no more once this time is over.
+/// A slow source is asked less often: at least so many times, and no more once this time is over.
 const ROUNDS_MIN: usize = 10;
 const ENOUGH: Duration = Duration::from_secs(2);
 
-/// What part of a timeout the slow end may take before it is worth a word.
+/// The part of a timeout that the slow end may take before it is worth a word.
 const PART: u32 = 4;
 
 /// Sorted times.

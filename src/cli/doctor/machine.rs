@@ -12,7 +12,7 @@ use super::Report;
 /// Others may read.
 const READABLE_BY_ALL: u32 = 0o004;
 
-/// What the process needs beside the connections of clients: Redis, the database, files.
+/// The descriptors that the process needs beside the connections of clients: Redis, the database, files.
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(report: &mut Report, settings: &Settings, file: Option<&Path>) {

@@ -18,7 +18,7 @@ use crate::cli::{
 /// How long a service may be silent.
 const SILENT: Duration = Duration::from_secs(5);
 
-/// What `/readyz` says.
+/// The answer of `/readyz`.
 #[derive(Debug, Deserialize)]
 struct Ready {
     status: String,

@@ -108,7 +108,7 @@ fn gap(seen: &Seen, asset: AssetId, low: i64, high: &Line) -> String {
     )
 }
 
-/// What is derived from the ledger, against it.
+/// Compares what is derived from the ledger with it.
 fn derived(seen: &Seen, place: &Holding, name: &str, read_as: ReadFrom, found: &mut Findings) {
     let (Some(held), Some(ledger)) = (place.lines(), seen.ledger.lines()) else {
         return;

@@ -1,4 +1,4 @@
-//! What was seen, as a page for people and as JSON.
+//! The collected facts, as a page for people and as JSON.
 
 use balance_cache::{cache::redis::inspect::Held, config::ReadFrom, domain::AssetId};
 use serde_json::{Map, Value, json};
@@ -69,7 +69,7 @@ fn table(seen: &Seen) -> Table {
     table
 }
 
-/// What is marked at one balance: how it differs, and its floor.
+/// The mark of one balance: how it differs, and its floor.
 fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String, anstyle::Style) {
     let mut said = Vec::new();
     let truth = seen.ledger.get(asset);
@@ -104,7 +104,7 @@ fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String
     (said.join(", "), style)
 }
 
-/// What is said of the parts beside their balances.
+/// The sentences on the parts beside their balances.
 fn asides(seen: &Seen) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some((key, owner)) = &seen.entry {

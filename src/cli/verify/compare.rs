@@ -1,4 +1,4 @@
-//! What stands in view, table and ledger of one (user, asset), how it differs, and the count of all.
+//! The rows of one (user, asset) in view, table and ledger, how they differ, and the count of all.
 
 use std::fmt;
 

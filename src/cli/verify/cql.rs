@@ -91,7 +91,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
     Ok(findings)
 }
 
-/// What can be compared, and a note for what cannot.
+/// The relations that can be compared, and a note for those that cannot.
 fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(bool, bool)> {
     let found = &look.found;
     let keyspace = &found.keyspace;
@@ -106,7 +106,7 @@ fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(
     if !view {
         findings.note("user_balances_by_user is not there, or not as it should be: not compared");
     }
-    // Whoever reads from the view need not fill the table.
+    // A service that reads from the view need not fill the table.
     let table = stands(&found.table)
         && (!found.table_is_empty || settings.source.read_from == ReadFrom::Table);
     if !table {
@@ -230,7 +230,7 @@ impl Job<'_> {
             if first.settled(kind, &later) {
                 findings.tally.lag = findings.tally.lag.saturating_add(1);
             } else {
-                // What it is by now: a view that was behind may have come, with other amounts.
+                // The entry as it is by now: a view that was behind may have come, with other amounts.
                 let kinds = later.kinds();
                 let now = if kinds.contains(&kind) {
                     kind
@@ -332,7 +332,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What view or table show of these users and the ledger does not have at all. The rest was compared by the ledger.
+    /// The rows that view or table show of these users and the ledger does not have at all. The rest was compared by the ledger.
     async fn strays(
         &self,
         users: &[UserId],

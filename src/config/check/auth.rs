@@ -1,4 +1,4 @@
-//! Who may ask: the way, where it may listen, and the tokens one by one.
+//! Checks of `[auth]`: the mode, where it may listen, and the tokens one by one.
 
 use std::collections::HashSet;
 

@@ -35,7 +35,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is wrong with the element at `at`, which was judged as the only one of its list.
+    /// The faults of the element at `at`, which was judged as the only one of its list.
     fn alone(&mut self, list: &str, at: usize, judged: Result<Catalogue, Vec<CatalogueError>>) {
         let first = format!("{list}[0].");
         for error in judged.err().unwrap_or_default() {
@@ -59,7 +59,7 @@ impl Check<'_> {
         self.settings.assets.iter().enumerate().map(name).collect()
     }
 
-    /// What a symbol says of assets.
+    /// The assets that a symbol names.
     fn sides(&mut self, at: usize, symbol: &Symbol, names: Option<&HashSet<String>>) {
         let key = |side: &str| format!("symbols[{at}].{side}");
         for (side, name) in [("base", &symbol.base), ("quote", &symbol.quote)] {

@@ -33,7 +33,7 @@ impl Check<'_> {
         );
     }
 
-    /// What is wrong with the addresses one by one. Of a mode that is not known: what is wrong in either.
+    /// The faults of the addresses one by one. Of a mode that is not known: the faults in either.
     fn addresses(&mut self, nodes: &[&str]) {
         let mode = self.settings.redis.mode;
         let fault = |node: &&str| redis_url::fault(node, mode);

@@ -1,6 +1,6 @@
 use super::{keys, loaded};
 
-/// What a file says, and the keys that it is refused for.
+/// A file's text, and the keys that it is refused for.
 const MISTAKES: &[(&str, &[&str])] = &[
     // Unknown, and of the wrong kind.
     ("typo = 1", &["typo"]),

@@ -19,7 +19,7 @@ function prose(text) {
   return (text || "").split("`").map((part, i) => (i % 2 ? element("code", {}, part) : part));
 }
 
-// What a reference stands for; members beside it count, too.
+// The target of a reference; members beside it count, too.
 function resolved(node) {
   if (!node || !node.$ref) return node;
   const path = node.$ref.split("/").slice(1);
@@ -94,7 +94,7 @@ function body(card, operation) {
   return [element("h4", {}, "Body"), pick || null, area];
 }
 
-// What is filled in, as a request.
+// The filled-in form, as a request.
 function request(card, method, path) {
   const query = [], headers = {};
   let place = path;

@@ -1,6 +1,6 @@
 //! The requests at the beginning of what a connection brought: answered, handed off, or refused.
 //!
-//! **Invariants.** What happens to a request depends on its bytes only, never on how they were cut or on what follows.
+//! **Invariants.** The handling of a request depends on its bytes only, never on how they were cut or on what follows.
 
 use http::HeaderValue;
 use tokio::time::Instant;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::samples;
 use crate::http::{Failure, REQUEST_ID};
 
-/// What stands for a request's id in examples.
+/// The request id of examples.
 const ID: &str = "57c49db1a2b308ad0000000000000000";
 
 /// When a client gets it, in the words of the contract.

@@ -31,7 +31,7 @@ pub(super) struct Operation {
     pub(super) parameters: &'static [&'static str],
     /// The schema of the body and examples of it.
     pub(super) takes: Option<(Value, Value)>,
-    /// What is given where nothing fails, by status.
+    /// The answer where nothing fails, by status.
     pub(super) gives: Vec<(&'static str, Value)>,
     pub(super) fails: Vec<Failure>,
 }

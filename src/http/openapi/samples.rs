@@ -32,7 +32,7 @@ pub struct Samples<'a> {
     balances: Vec<Balance>,
 }
 
-/// What answers a balance read.
+/// The tier that answers a balance read.
 #[derive(Debug)]
 pub struct Read {
     /// Without the request's id.
@@ -84,7 +84,7 @@ impl<'a> Samples<'a> {
             .map_or_else(|_| asset.into(), Value::from)
     }
 
-    /// What the sample user may be asked for.
+    /// The questions that the sample user may be asked.
     pub fn min_seq(&self) -> String {
         format!("{}:{FIRST_SEQ}", self.asset())
     }

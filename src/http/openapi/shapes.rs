@@ -147,14 +147,14 @@ pub struct StoredTrade {
     balances: Vec<BalanceWire>,
 }
 
-/// What a user has in one asset.
+/// A user's balance in one asset.
 #[derive(ToSchema)]
 pub struct Balance {
     /// Its name, or the number of an asset that the catalogue does not know.
     asset: String,
-    /// What can be used.
+    /// The usable part.
     avail: Amount,
-    /// What is held back.
+    /// The amount held back.
     frozen: Amount,
     /// The version of this balance: rises with every change.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
@@ -167,7 +167,7 @@ pub struct Balance {
     unit: Option<Unit>,
 }
 
-/// What an amount is counted in, where it is not whole units.
+/// The unit of an amount, where it is not whole units.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -187,7 +187,7 @@ pub struct BalancesOf {
     detail: Option<Detail>,
 }
 
-/// What a reader has to know about an answer that is not as good as promised.
+/// The reason why an answer is not as good as promised.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {

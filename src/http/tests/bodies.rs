@@ -1,4 +1,4 @@
-//! What clients send by POST: forms, limits, types, lengths.
+//! Bodies of POST requests: forms, limits, types, lengths.
 
 use super::*;
 

@@ -28,7 +28,7 @@ use crate::{
     telemetry::Via,
 };
 
-/// What the fake does instead of answering.
+/// The fake's behaviour instead of answering.
 #[derive(Debug, Clone)]
 pub(super) enum Trouble {
     Read(read::Error),

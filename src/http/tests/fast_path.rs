@@ -22,7 +22,7 @@ fn chunked(body: &str) -> String {
     )
 }
 
-/// What belongs together, and what each of it is answered with.
+/// The parts that belong together, and the answer to each.
 fn mixed() -> (String, Vec<&'static str>) {
     let parts = [
         (GET.to_owned(), "200"),

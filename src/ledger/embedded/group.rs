@@ -74,7 +74,7 @@ impl Group {
             match answers {
                 Ok(answers) => {
                     for (job, answer) in jobs.into_iter().zip(answers) {
-                        // Who has gone does not hear it.
+                        // A client that has gone does not hear it.
                         let _ = job.answer.send(Ok(answer));
                     }
                 }

@@ -15,7 +15,7 @@ use crate::domain::{Entry, UnixMillis};
 
 const REMEMBERED_MAX: usize = 32_768;
 
-/// What is remembered.
+/// The remembered times.
 #[derive(Debug)]
 pub(super) struct Times(Mutex<Generations>);
 

@@ -2,7 +2,7 @@
 
 use crate::domain::{Amount, AssetId, Entry, Seq, UnixMillis, UserId};
 
-/// What happened, in tenths of a user's unit of the asset: change of avail, change of frozen, and the seq.
+/// The events, in tenths of a user's unit of the asset: change of avail, change of frozen, and the seq.
 const HISTORY: [(&str, i64, i64, i64); 6] = [
     ("deposit", 80, 0, 2),
     ("trade", 30, 0, 3),

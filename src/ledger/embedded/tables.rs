@@ -56,7 +56,7 @@ pub(super) const BALANCES: TableDefinition<BalanceKey, BalanceRow> =
     TableDefinition::new("user_balances");
 pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-/// What both tables say of a balance: asset, seq, avail, frozen, `created_at`.
+/// The columns that both tables have of a balance: asset, seq, avail, frozen, `created_at`.
 pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
 
 /// An open file.
@@ -309,7 +309,7 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error
     Ok(transaction)
 }
 
-/// What a request did.
+/// The result of a request.
 #[derive(Debug, Default)]
 struct Done {
     written: Written,

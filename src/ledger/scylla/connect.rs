@@ -1,20 +1,13 @@
-//! How a session is made: nodes, consistency, timeouts, preferred datacenter, password, TLS.
+//! Opens sessions: nodes, consistency, timeouts, preferred datacenter, password, TLS.
 //!
-//! **Invariants.** A statement ends within `source.timeout_ms`, however often the driver tries another node for it: the
-//! timeout covers all tries. A node that is silent or dead costs a statement a part of that time, not all of it: after
-//! [`SECOND_AFTER`] of the timeout another node is asked as well, and the first answer counts. Every statement may be
-//! asked twice: reads change nothing, a ledger row has the same content whoever writes it, and a row of `user_balances`
-//! carries its seq as its timestamp. Another datacenter is never asked instead of the preferred one: its `LOCAL_QUORUM` does
-//! not meet the quorum of the writes here, so its answer may be old.
+//! **Invariants.** A statement ends within `source.timeout_ms` over all tries; after [`SECOND_AFTER`] of it a second node is asked as
+//! well, and the first answer counts. So every statement may run twice: reads change nothing, ledger rows are the same whoever writes
+//! them, rows of `user_balances` carry their seq as timestamp. Another datacenter is never asked: its `LOCAL_QUORUM` does not meet
+//! the quorum of the writes here.
 //!
-//! **Limits.** The driver checks a node's certificate against the address it dials, not against a name: certificates
-//! need the node's IP address among their subject alternative names.
+//! **Limits.** The driver checks a certificate against the node's IP address, not a name. `limits.source_loads` bounds the statements.
 //!
-//! A database that is slow as a whole is asked at most twice for each statement, and `limits.source_loads` bounds how
-//! many there are.
-//!
-//! Deliberately absent: own retries (the driver's policy goes to the next node for idempotent statements when a node is
-//! overloaded or its connection broke, and stops at the timeout).
+//! Deliberately absent: own retries (the driver retries idempotent statements on the next node, within the timeout).
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +43,7 @@ const SECOND_AFTER: u32 = 4;
 pub struct BadSetting {
     /// `scylla.keyspace`
     pub key: &'static str,
-    /// What is wrong with it.
+    /// The mistake.
     pub reason: String,
 }
 

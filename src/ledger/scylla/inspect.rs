@@ -37,7 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of one history that are looked at.
 pub const HISTORY_MAX: usize = 100;
 
-/// What one statement takes in an IN.
+/// The number of values that one statement takes in an IN.
 const IN_MAX: usize = 100;
 const AT_ONCE: usize = 8;
 
@@ -61,7 +61,7 @@ impl From<BadSetting> for Trouble {
     }
 }
 
-/// What kind of database it is.
+/// The database product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// `ScyllaDB` or `Cassandra`.
@@ -102,7 +102,7 @@ struct Reads {
 pub struct Look {
     session: Session,
     keyspace: Keyspace,
-    /// What stands there, and how far the view is.
+    /// The relations that stand there, and how far the view is.
     pub found: Found,
     view: Option<Reads>,
     table: Option<Reads>,
@@ -185,7 +185,7 @@ impl Look {
         Ok(prepared)
     }
 
-    /// What kind of database it is; none where it does not say.
+    /// The database product; none where it does not say.
     pub async fn product(&self) -> Option<Product> {
         let of = async |text: &str| {
             let rows: Vec<(Option<String>,)> = query(&self.session, text, ()).await.ok()?;

@@ -4,7 +4,7 @@
 //! statement after the other, each agreed upon by all nodes before the next. It never changes or drops anything, and
 //! says where something stands that is not as it should be.
 //!
-//! **Cancellation.** What was done stays done; run it again.
+//! **Cancellation.** Steps that were done stay done; run it again.
 //!
 //! **Limits.** [`DDL_TIMEOUT`] for a statement.
 
@@ -90,7 +90,7 @@ pub enum Error {
     },
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Made now.
@@ -111,7 +111,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What [`apply`] did.
+/// The result of [`apply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// Keyspace or file, and what became of it, in the order of the steps.
@@ -225,10 +225,10 @@ async fn ddl(session: &Session, text: &str, what: &str) -> Result<(), Error> {
         })
 }
 
-/// What [`status`] found.
+/// The result of [`status`].
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// What stands there.
+    /// The value that stands there.
     pub found: Found,
     /// How much of the ledger the view shows; none where one of them is missing.
     pub sample: Option<Sample>,
@@ -243,7 +243,7 @@ impl Status {
         self.problem().is_none() && self.found.trades_problem().is_none()
     }
 
-    /// What stands in the way, and what to do.
+    /// The obstacle, and what to do.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         self.found.problem(self.read_from, self.view_check)
@@ -313,7 +313,7 @@ pub async fn status(settings: &config::Scylla, source: &config::Source) -> Resul
     })
 }
 
-/// What [`drop_view`] did.
+/// The result of [`drop_view`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
     /// The view is gone.

@@ -1,4 +1,4 @@
-//! What stands in the database: tables, columns, keys, the build of the view, and whether that is enough.
+//! The state of the database: tables, columns, keys, the build of the view, and whether that is enough.
 //!
 //! That a view is named in the schema does not mean that it holds anything (seed fault 11): its build is looked at on
 //! every node. Shared by the check at start and by `schema status`.
@@ -101,7 +101,7 @@ const USER_TRADES_COLUMNS: &[Column] = &[
     column("order_id"),
 ];
 
-/// What is known of a table or view.
+/// The state of a table or view, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// There is none.
@@ -141,7 +141,7 @@ pub struct Found {
     pub keyspace: String,
     /// Whether it is there.
     pub exists: bool,
-    /// Who this is: keyspace, cluster and the id that the database gave the ledger when it was created.
+    /// The identity: keyspace, cluster and the id that the database gave the ledger when it was created.
     pub identity: Option<String>,
     /// `balance_ledger`
     pub ledger: Standing,
@@ -205,7 +205,7 @@ impl Found {
         })
     }
 
-    /// What stands in the way of reading like this.
+    /// The obstacle to reading like this.
     #[must_use]
     pub fn problem(&self, from: ReadFrom, check: ViewCheck) -> Option<Problem> {
         if !self.exists {

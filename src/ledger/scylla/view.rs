@@ -1,22 +1,13 @@
 //! A load from the view, at a cost that follows the number of assets and not the length of the history.
 //!
-//! The view's partition is the user, sorted by asset and then newest first. The first [`PAGE`] rows are asked for; a
-//! user with less history is answered by that one statement. A longer one would have to be crossed: what the view is
-//! for then is to say *which* assets there are. The newest row of an asset that is known by name is the first of its own
-//! partition in the ledger, at a cost that no history changes; the assets that nobody named are found in the view by
-//! *jumps* (`asset_id >= ? AND asset_id <= ? LIMIT 1`) into the gaps between the known ones. All of it goes out at once.
+//! One statement reads the first [`PAGE`] rows of the partition; a user with less history is answered by it. For a longer history the
+//! view only says which assets there are: the newest row of a known asset is a point read of the ledger, and *jumps*
+//! (`asset_id >= ? AND asset_id <= ? LIMIT 1`) find assets in the gaps. Known assets are the catalogue's and those of the user's last
+//! long load. All statements go out at once. Where deleted rows make the page fail, it is left out.
 //!
-//! Rows that were deleted cost a statement that crosses them as much as others, and above a limit the nodes give it up. Then the
-//! page is left out too: neither the first row of an asset nor a jump behind it crosses what was deleted between them.
+//! **Invariants.** Known assets and gaps cover every `asset_id`: assets outside the catalogue are found (P6), impossible ids are refused.
 //!
-//! Known are the catalogue's assets and those that this user had at the last long load (an append-only history loses
-//! none; then the page is left out as well). With a catalogue without gaps that is three statements in one wave, one of them
-//! below the first id, where nothing may be.
-//!
-//! **Invariants.** Known assets and gaps cover every `asset_id` there is: assets outside the catalogue are found (P6), and impossible ids are
-//! seen and refused.
-//!
-//! **Cancellation.** Nothing is kept of a load that was dropped.
+//! **Cancellation.** Nothing is kept of a dropped load.
 //!
 //! **Limits.** [`STRETCHES_MAX`] jumps at once; the assets of [`REMEMBERED_MAX`] users are remembered, twice over.
 

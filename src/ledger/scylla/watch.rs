@@ -161,7 +161,7 @@ async fn keep(scylla: &Scylla, live: &Arc<Live>) {
             Ok(Err(Refusal { reason, entirely })) => {
                 ((!entirely).then_some(live), Readiness::NotReady(reason))
             }
-            // What was refused for a reason is refused until that reason is known to be gone.
+            // A refusal with a reason stands until that reason is known to be gone.
             Err(error) if refused => (
                 before.live.as_ref(),
                 Readiness::NotReady(text(scylla, error)),

@@ -1,17 +1,14 @@
-//! Entries into the ledger, and the current state beside it.
+//! Writes entries into the ledger, then the current state beside it.
 //!
-//! First everything is read, then the ledger is written, then `user_balances`: a request that broke off in between has
-//! at most left rows of the ledger without their current state, and the same request again completes them.
+//! All rows are read first; then the ledger is written, then `user_balances`. The same request completes a broken one.
 //!
-//! **Invariants.** A seq that exists with other amounts stops the request before anything is written. Values are
-//! absolute, never increments (seed fault 4), and a row of `user_balances` carries its seq as the timestamp of all its
-//! cells, so order, repetition and self-trades (seed fault 5) do not matter: the highest seq stays.
+//! **Invariants.** A seq that exists with other amounts stops the request before anything is written. Values are absolute (seed
+//! fault 4) and rows of `user_balances` carry their seq as timestamp, so order, repetition and self-trades (seed fault 5) are harmless.
 //!
 //! **Cancellation.** Some of the entries may stand; they may be written again.
 //!
-//! **Limits.** [`AT_ONCE`] statements at a time. The check reads before it writes: two writers of one seq at the same
-//! moment are not seen. `ScyllaDB` refuses timestamps more than three days ahead of its clock in microseconds, so seqs
-//! above about 1.8 × 10^15 cannot be written there unless `restrict_future_timestamp` is off.
+//! **Limits.** [`AT_ONCE`] statements at a time. Two writers of one seq at the same moment are not seen. `ScyllaDB` refuses timestamps
+//! more than three days ahead (seqs above about 1.8 × 10^15) unless `restrict_future_timestamp` is off.
 
 use std::collections::{HashMap, hash_map};
 
@@ -26,7 +23,7 @@ use crate::{
 
 const AT_ONCE: usize = 64;
 
-/// What stands under a seq.
+/// The row under a seq.
 #[derive(Debug, Clone, Copy, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
 struct Stored {
@@ -143,7 +140,7 @@ async fn each(writes: Vec<impl Future<Output = Result<(), Error>>>) -> Result<()
 }
 
 async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), Error> {
-    // What nobody said stays unset: a null would be a tombstone in every row.
+    // A value that nobody gave stays unset: a null would be a tombstone in every row.
     let raw =
         |amount: Option<Amount>| amount.map_or(MaybeUnset::Unset, |a| MaybeUnset::Set(a.raw()));
     let created_at = entry.created_at.map(|UnixMillis(at)| at);

@@ -18,7 +18,7 @@ const scales = {
   nanos: { distr: 3, range: (u, min, max) => [10 ** Math.floor(Math.log10(Math.max(1, min || 1e3))), 10 ** Math.ceil(Math.log10(Math.max(2, max || 1e6)))] },
 };
 
-// What there is to draw. `stack`: later series stand on earlier ones.
+// The series to draw. `stack`: later series stand on earlier ones.
 const CHARTS = {
   reads: { samples: "reads", scale: scales.linear(4), text: rate, stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },
   ratio: { samples: "reads", scale: scales.share, text: (v) => (v === null || v === undefined ? NONE : (Math.floor(v * 100) / 100).toFixed(2) + " %"), axis: (v) => v + " %", stack: true, series: [["memory", "memory"], ["redis", "Redis"], ["source", "source + joined"], ["rest", "other"]] },

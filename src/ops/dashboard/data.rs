@@ -1,4 +1,4 @@
-//! What the page is told, as JSON. Times are in milliseconds since 1970, durations in nanoseconds unless the name says
+//! The data of the page, as JSON. Times are in milliseconds since 1970, durations in nanoseconds unless the name says
 //! otherwise; a quantile without values is null.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -47,7 +47,7 @@ pub struct Part {
     pub detail: String,
 }
 
-/// What memory holds.
+/// The contents of memory.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MemoryUse {
     /// Snapshots.
@@ -69,7 +69,7 @@ pub struct Parts {
     pub api_port: u16,
     /// Whether the page may look up a user (`ops.user_lookup`).
     pub user_lookup: bool,
-    /// What memory holds.
+    /// The contents of memory.
     pub memory: MemoryUse,
     /// In the order to be shown.
     pub parts: Vec<Part>,
@@ -163,7 +163,7 @@ struct History {
     view_lag: [Vec<Option<u64>>; 3],
 }
 
-/// What is to be shown; of the seconds only those after that one.
+/// The data to be shown; of the seconds only those after that one.
 pub(super) fn shown(facts: &dyn Facts, after: Option<u64>) -> Shown {
     let (readiness, meters) = (facts.readiness(), facts.meters());
     let (seconds, window) = {

@@ -90,7 +90,7 @@ function keep(data) {
 
 // === what is shown ===
 
-// What a reason means for those who ask, and where the runbook says more. The service's own sentence stands below.
+// The meaning of a reason for callers, and where the runbook says more. The service's own sentence stands below.
 const MEANING = [
   ["redis", "Redis cannot be used as it should: reads go on from the ledger, settlements may be refused.", "balancecacheredisdown"],
   ["source: the ledger", "The ledger cannot be written: changes are refused (503, to be sent again). Reads go on.", "balancecacheledgerdisk"],

@@ -1,4 +1,4 @@
-//! What is remembered, for how long, and what may be shown by it.
+//! Changes that are remembered, for how long, and what may be shown by them.
 
 use super::*;
 use crate::domain::{Amount, UnixMillis};

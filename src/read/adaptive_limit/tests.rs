@@ -84,7 +84,7 @@ impl World {
         self.answered - before
     }
 
-    /// What the source can do in a second.
+    /// The loads that the source can do in a second.
     fn best(&self) -> u64 {
         let each = self.takes.as_micros();
         u64::try_from(1_000_000 * self.places as u128 / each).unwrap()

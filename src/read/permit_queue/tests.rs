@@ -60,7 +60,7 @@ impl Source {
     }
 }
 
-/// What became of reads.
+/// The outcomes of reads.
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     answered: u32,

@@ -158,7 +158,7 @@ impl Progress {
     /// Goes on with what is there. True when the whole answer is.
     ///
     /// # Errors
-    /// What is there is no RESP.
+    /// The bytes there are no RESP.
     pub(super) fn look(&mut self, bytes: &[u8]) -> io::Result<bool> {
         while self.ends.len() < self.replies {
             let Some((line, rest)) = bytes.get(self.at..).and_then(line) else {

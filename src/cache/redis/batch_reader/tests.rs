@@ -14,7 +14,7 @@ fn pairs(reply: Reply<'_>) -> Result<Vec<Pair<'_>>, Corrupt> {
     reply.pairs()?.collect()
 }
 
-/// What is handed out to questions for that many replies each, of what comes in these pieces.
+/// The replies handed out to questions for that many replies each, of what comes in these pieces.
 fn handed(pieces: &[&[u8]], asked: &[usize]) -> (Vec<Option<Answer>>, io::Result<()>) {
     let (mut waiting, mut answers) = (VecDeque::new(), Vec::new());
     for replies in asked {

@@ -1,13 +1,13 @@
 //! A user's entry with its times: what a reader of the service looks at, and what only an operator wants to know.
 //!
-//! **Invariants.** What the service would take for corrupt is foreign here too, by the same code.
+//! **Invariants.** An entry that the service would take for corrupt is foreign here too, by the same code.
 
 use crate::{
     cache::redis::entry::{self, Entry},
     domain::{AssetId, Balance, Seq},
 };
 
-/// What stands under a user's key.
+/// The state of a user's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
     /// Nothing.

@@ -13,7 +13,7 @@ local expires = string.format('%d', now + floor_ttl)
 
 local done, news = {}, {}
 
--- What one user's changes, which stand in ARGV from `first` to `last`, make of the entry. Nothing is written yet.
+-- The effect of one user's changes, ARGV from `first` to `last`, on the entry. Nothing is written yet.
 local function plan(entry, user, first, last)
   local names, place = {'v', 'lease'}, {}
   for arg = first, last, 3 do

@@ -1,6 +1,6 @@
 -- A user's snapshot is dropped. KEYS: the user's entry; and the feed, where one script may touch both.
 -- ARGV: layout version, user, "1" to forget the floors too.
--- What stays without that: the floors, and the balances that a floor was raised with (they may be ahead of the ledger).
+-- These stay without that: the floors, and the balances that a floor was raised with (they may be ahead of the ledger).
 local entry, feed = KEYS[1], KEYS[2]
 local version, user, forget = ARGV[1], ARGV[2], ARGV[3] == '1'
 

@@ -1,4 +1,4 @@
--- What was loaded becomes the snapshot. KEYS: the user's entry.
+-- A load's result becomes the snapshot. KEYS: the user's entry.
 -- ARGV: layout version, epoch, token, snapshot TTL in ms, "1" if the ledger was read, then asset, seq, rest … of every balance.
 -- Returns {"ok", now} or {reason, now}: "lease" (revoked, taken or expired with the key), "epoch", "floor" (below one, or read
 -- from the view where the ledger was asked for), "incomplete" (an asset with a floor is missing).

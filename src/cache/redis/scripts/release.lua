@@ -1,4 +1,4 @@
--- Who was given a lease and will not fill gives it back. KEYS: the user's entry. ARGV: token.
+-- A holder of a lease that will not fill gives it back. KEYS: the user's entry. ARGV: token.
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   local lease = redis.call('HGET', KEYS[1], 'lease')
   if lease and string.match(lease, '^(%S+) ') == ARGV[1] then
