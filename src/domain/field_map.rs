@@ -36,7 +36,7 @@ pub struct FieldMap {
 pub struct PointerError {
     /// The field, as in [`FIELDS`].
     pub field: &'static str,
-    /// What is wrong with its pointer.
+    /// The mistake in its pointer.
     pub reason: String,
 }
 

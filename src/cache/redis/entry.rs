@@ -2,17 +2,14 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | `v` | the header: layout version; the life of the Redis that it was written in (its epoch: another one is a miss); when the snapshot ends, in ms of Redis' clock (`0`: there is none); `1` if the balances are all that the user has, else `0` |
+//! | `v` | layout version; epoch (life of the Redis it was written in: another one is a miss); end of the snapshot in ms of Redis' clock (`0`: none); `1` if the balances are all that the user has, else `0` |
 //! | `lease` | token and end of the right to fill |
 //! | `b:<asset>` | balance: seq, avail, frozen, updated at (or `-`), said at |
 //! | `f:<asset>` | floor: seq, the seq that was announced last (`0`: none was), end in ms |
 //! | `d:<asset>`, `d:*` | to be read from the ledger, until then in ms |
 //!
-//! Few fields and short values, because Redis walks through all of them for each hit, and more slowly once one of them is longer
-//! than its `hash-max-listpack-value`, which is 64 bytes.
-//!
-//! **Invariants.** Seqs have no leading zeros, because the scripts compare them by their digits. A field that cannot be read makes
-//! the entry corrupt: a miss, never a balance. A whole entry below one of its own floors is not served.
+//! **Invariants.** Seqs have no leading zeros (the scripts compare digits). An unreadable field makes the entry corrupt: a miss. A whole entry
+//! below one of its own floors is not served. Values stay within 64 bytes, or Redis leaves the compact form and each hit is slower.
 
 use crate::domain::{Amount, AssetId, Balance, Floors, Seq, Snapshot, UnixMillis};
 

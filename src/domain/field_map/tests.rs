@@ -26,7 +26,7 @@ fn the_default_reads_what_the_contract_says_and_decimal_strings_too() {
         assert_eq!(all.len(), 1, "{json}");
         assert_eq!(all[0].said, values(1, 18, 5, -1), "{json}");
     }
-    // What both forms refuse is told by the typed one.
+    // A mistake in both forms is reported by the typed one.
     let said = fields.parse_all(r#"{"user_id":1.5}"#).unwrap_err();
     assert!(said.contains("user_id: must be a whole number"), "{said}");
 }
