@@ -31,6 +31,7 @@ pub mod token;
 
 pub use advice::{Advice, advice, advice_block};
 pub use changes::changes;
+pub use check::{CQL_NAME_RULE, is_cql_name};
 pub use errors::{Errors, Mistake, Origin};
 pub use settings::*;
 pub use shown::shown;

@@ -15,6 +15,8 @@ mod redis;
 mod scylla;
 mod times;
 
+pub use scylla::{CQL_NAME_RULE, is_cql_name};
+
 /// Bytes of memory below which a cache is pointless.
 const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 

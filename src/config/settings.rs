@@ -1,6 +1,6 @@
 //! The settings as the components take them. What each means stands in `config/default.toml`.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -230,6 +230,9 @@ choice! {
     Consistency { One, LocalOne, Two, Three, Quorum, LocalQuorum, All, }
 }
 
+/// In `scylla.names.<table>`: the name of the table itself. The other keys are its columns.
+pub const TABLE_NAME_KEY: &str = "table";
+
 section! {
     /// `ScyllaDB` or Cassandra.
     Scylla {
@@ -246,6 +249,7 @@ section! {
         tls_ca_file: PathBuf,
         tls_cert_file: PathBuf,
         tls_key_file: PathBuf,
+        names: BTreeMap<String, BTreeMap<String, String>>,
     }
 }
 

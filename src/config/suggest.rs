@@ -71,18 +71,24 @@ pub(super) fn key(schema: &Table, section: &str, known: &Table, name: &str) -> O
 
 /// All keys that a variable can set.
 pub(super) fn keys(schema: &Table) -> Vec<String> {
-    let sections = schema.iter().filter_map(|(section, value)| match value {
-        Value::Table(keys) => Some((section, keys)),
-        _ => None,
-    });
-    sections
-        .flat_map(|(section, keys)| {
-            let of_values = keys
-                .iter()
-                .filter(|(_, value)| !matches!(value, Value::Array(list) if list.first().is_some_and(Value::is_table)));
-            of_values.map(move |(key, _)| format!("{section}.{key}"))
-        })
-        .collect()
+    let mut keys = Vec::new();
+    for (section, value) in schema {
+        if let Value::Table(table) = value {
+            add_keys(section, table, &mut keys);
+        }
+    }
+    keys
+}
+
+fn add_keys(section: &str, table: &Table, keys: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = super::layers::joined(section, name);
+        match value {
+            Value::Table(inner) => add_keys(&key, inner, keys),
+            Value::Array(list) if list.first().is_some_and(Value::is_table) => {}
+            _ => keys.push(key),
+        }
+    }
 }
 
 /// The variable that sets a key.

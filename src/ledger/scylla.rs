@@ -16,6 +16,7 @@ mod connect;
 mod faults;
 pub mod inspect;
 mod ledger;
+mod names;
 pub mod schema;
 mod schema_state;
 mod statements;
@@ -281,8 +282,8 @@ impl Source for Scylla {
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
         Box::pin(async move {
             let live = self.live()?;
-            let keyspace = &self.connector.keyspace;
-            self.noticed(trades::settle(&live, keyspace, transactions).await)
+            let names = &self.connector.names;
+            self.noticed(trades::settle(&live, names, transactions).await)
         })
     }
 
@@ -296,8 +297,8 @@ impl Source for Scylla {
                 return Ok(None);
             };
             let live = self.live()?;
-            let keyspace = &self.connector.keyspace;
-            self.noticed(trades::find(&live, keyspace, id).await)
+            let names = &self.connector.names;
+            self.noticed(trades::find(&live, names, id).await)
         })
     }
 }

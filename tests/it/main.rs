@@ -118,6 +118,8 @@ mod settlement_words;
 #[cfg(test)]
 mod source_cql;
 #[cfg(test)]
+mod source_cql_names;
+#[cfg(test)]
 mod source_cql_outages;
 #[cfg(test)]
 mod source_cql_schema;

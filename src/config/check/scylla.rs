@@ -1,7 +1,7 @@
 //! `ScyllaDB` and Cassandra.
 
 use super::{Check, plain};
-use crate::config::{SourceKind, redis_url};
+use crate::config::{SourceKind, TABLE_NAME_KEY, redis_url};
 
 impl Check<'_> {
     pub(super) fn scylla(&mut self) {
@@ -59,7 +59,42 @@ impl Check<'_> {
             ca || !(cert || key),
             "a certificate needs it: it switches TLS on",
         );
+        self.names();
     }
+
+    /// Names that can stand in a statement; no two tables of one name, no two columns of one name in a table.
+    fn names(&mut self) {
+        let names = &self.settings.scylla.names;
+        let mut tables: Vec<&str> = Vec::new();
+        for (table, columns) in names {
+            let mut taken: Vec<&str> = Vec::new();
+            for (column, name) in columns {
+                let key = format!("scylla.names.{table}.{column}");
+                self.require(&[&key], is_cql_name(name), CQL_NAME_RULE);
+                let seen = if column == TABLE_NAME_KEY {
+                    &mut tables
+                } else {
+                    &mut taken
+                };
+                let is_free = !seen.contains(&name.as_str());
+                self.require(&[&key], is_free, "this name is taken by another one");
+                seen.push(name);
+            }
+        }
+    }
+}
+
+/// The form of a name in [`is_cql_name`], for messages.
+pub const CQL_NAME_RULE: &str =
+    "must be a letter, then letters, digits and underscores, 48 at most";
+
+/// Whether a name can stand in double quotes in a statement and be a keyspace, a table or a column.
+#[must_use]
+pub fn is_cql_name(name: &str) -> bool {
+    let tail = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    plain(name, 1, 48)
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(tail)
 }
 
 /// A CQL name that needs no quotes.

@@ -26,6 +26,7 @@ use scylla::{
 use super::{
     certificates::{Certificates, Read},
     faults,
+    names::Names,
 };
 use crate::{config, ledger::Error};
 
@@ -56,37 +57,10 @@ impl BadSetting {
     }
 }
 
-/// A keyspace name that can stand in a statement: a letter, then letters, digits and underscores, 48 at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Keyspace(String);
-
-impl Keyspace {
-    fn new(name: &str) -> Result<Self, BadSetting> {
-        let letters = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if letters && name.len() <= 48 {
-            Ok(Self(name.to_owned()))
-        } else {
-            let reason = "a letter, then letters, digits and underscores, 48 at most";
-            Err(BadSetting::new("scylla.keyspace", reason))
-        }
-    }
-
-    /// As the schema tables spell it.
-    pub(super) fn name(&self) -> &str {
-        &self.0
-    }
-
-    /// The statement with `{ks}` replaced by the quoted name: quoted, so that capitals count and no word is reserved.
-    pub(super) fn fill(&self, statement: &str) -> String {
-        statement.replace("{ks}", &format!("\"{}\"", self.0))
-    }
-}
-
 /// Everything that a session needs, checked.
 #[derive(Debug)]
 pub(super) struct Connector {
-    pub(super) keyspace: Keyspace,
+    pub(super) names: Names,
     nodes: Vec<String>,
     password: Option<(String, String)>,
     tls: Option<(Arc<Certificates>, Arc<rustls::ClientConfig>)>,
@@ -116,7 +90,7 @@ impl Connector {
             Ok((certificates, config))
         });
         Ok(Self {
-            keyspace: Keyspace::new(&settings.keyspace)?,
+            names: Names::new(settings)?,
             nodes: settings.nodes.clone(),
             password,
             tls: tls.transpose()?,
@@ -142,7 +116,7 @@ impl Connector {
             .connection_timeout(self.connect_timeout)
             .metadata_request_clientside_timeout(self.connect_timeout)
             .default_execution_profile_handle(self.profile.clone())
-            .keyspaces_to_fetch([self.keyspace.name()])
+            .keyspaces_to_fetch([self.names.keyspace()])
             .fetch_full_schema_metadata(false)
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE)
@@ -195,22 +169,5 @@ fn consistency(chosen: config::Consistency) -> Consistency {
         config::Consistency::Quorum => Consistency::Quorum,
         config::Consistency::LocalQuorum => Consistency::LocalQuorum,
         config::Consistency::All => Consistency::All,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_keyspace_name_cannot_carry_cql() {
-        for bad in ["", "1a", "a-b", "a\"; DROP", "a b", &"a".repeat(49), "é"] {
-            assert!(Keyspace::new(bad).is_err(), "{bad:?}");
-        }
-        let keyspace = Keyspace::new("Trading_2").unwrap();
-        assert_eq!(
-            keyspace.fill("SELECT a FROM {ks}.t"),
-            "SELECT a FROM \"Trading_2\".t"
-        );
     }
 }

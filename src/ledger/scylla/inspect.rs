@@ -17,8 +17,9 @@ use scylla::{
 };
 
 use super::{
-    connect::{BadSetting, Connector, Keyspace},
+    connect::{BadSetting, Connector},
     faults::not_prepared,
+    names::Names,
     schema_state::{Found, LEDGER, Standing, TABLE, VIEW, query, read_schema_state},
     statements::{Row, balances, failed, rows_of, unreadable},
 };
@@ -101,7 +102,7 @@ struct Reads {
 /// A session to look through.
 pub struct Look {
     session: Session,
-    keyspace: Keyspace,
+    names: Names,
     /// The relations that stand there, and how far the view is.
     pub found: Found,
     view: Option<Reads>,
@@ -131,10 +132,10 @@ impl Look {
         let connector = Connector::new(settings, &patient)?;
         let session = connector.session().await?;
         // By the table, so that an empty one beside a full ledger is seen whatever is read from.
-        let found = read_schema_state(&session, &connector.keyspace, ReadFrom::Table).await?;
+        let found = read_schema_state(&session, &connector.names, ReadFrom::Table).await?;
         let mut look = Self {
             session,
-            keyspace: connector.keyspace,
+            names: connector.names,
             found,
             view: None,
             table: None,
@@ -179,7 +180,7 @@ impl Look {
     }
 
     async fn statement(&self, text: &str) -> Result<PreparedStatement, Error> {
-        let prepared = self.session.prepare(self.keyspace.fill(text)).await;
+        let prepared = self.session.prepare(self.names.fill(text)).await;
         let mut prepared = prepared.map_err(|error| not_prepared(&error))?;
         prepared.set_is_idempotent(true);
         Ok(prepared)

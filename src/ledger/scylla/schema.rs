@@ -15,7 +15,8 @@ use std::{fmt, time::Duration};
 use scylla::{client::session::Session, statement::Statement};
 
 use super::{
-    connect::{BadSetting, Connector, Keyspace},
+    connect::{BadSetting, Connector},
+    names::Names,
     schema_state::{
         LEDGER, SETTLED_TRADES, TABLE, USER_TRADES, VIEW, VIEWS_DISABLED, read_schema_state,
     },
@@ -84,7 +85,7 @@ pub enum Error {
     #[error("{name} is not as it should be: {how}")]
     Unlike {
         /// Table or view.
-        name: &'static str,
+        name: String,
         /// The first difference.
         how: String,
     },
@@ -134,23 +135,24 @@ impl fmt::Display for Applied {
 pub async fn apply(settings: &config::Scylla, source: &config::Source) -> Result<Applied, Error> {
     let connector = Connector::new(settings, source)?;
     let session = connector.session().await?;
-    let keyspace = &connector.keyspace;
-    let before = read_schema_state(&session, keyspace, ReadFrom::View).await?;
+    let names = &connector.names;
+    let before = read_schema_state(&session, names, ReadFrom::View).await?;
     let mut steps = Vec::new();
-    let what = format!("keyspace {}", keyspace.name());
+    let what = format!("keyspace {}", names.keyspace());
     if before.exists {
         steps.push((what, Outcome::Present));
     } else {
-        ddl(&session, &create_keyspace(keyspace, settings), &what).await?;
+        ddl(&session, &create_keyspace(names, settings), &what).await?;
         steps.push((what, Outcome::Created));
     }
     for ((name, file, text), (_, standing)) in FILES.into_iter().zip(before.standings()) {
         let outcome = match standing {
             Standing::Unlike(how) => {
                 let how = how.clone();
+                let name = names.show_table(name).into_owned();
                 return Err(Error::Unlike { name, how });
             }
-            Standing::Table if name == VIEW => plain_table(settings.view_check)?,
+            Standing::Table if name == VIEW => plain_table(names, settings.view_check)?,
             Standing::Table | Standing::View => Outcome::Present,
             Standing::Missing if name == VIEW && before.views_enabled == Some(false) => {
                 if source.read_from == ReadFrom::View {
@@ -160,7 +162,7 @@ pub async fn apply(settings: &config::Scylla, source: &config::Source) -> Result
                 Outcome::Skipped(why.to_owned())
             }
             Standing::Missing => {
-                for statement in statements(text, keyspace) {
+                for statement in statements(text, names) {
                     ddl(&session, &statement, file).await?;
                 }
                 Outcome::Created
@@ -171,7 +173,7 @@ pub async fn apply(settings: &config::Scylla, source: &config::Source) -> Result
     Ok(Applied { steps })
 }
 
-fn plain_table(check: ViewCheck) -> Result<Outcome, Error> {
+fn plain_table(names: &Names, check: ViewCheck) -> Result<Outcome, Error> {
     if check == ViewCheck::Off {
         let why = "a plain table of that shape stands there, and scylla.view_check is \"off\"";
         return Ok(Outcome::Skipped(why.to_owned()));
@@ -179,12 +181,12 @@ fn plain_table(check: ViewCheck) -> Result<Outcome, Error> {
     let how =
         "a plain table of that name stands there; drop it, or set scylla.view_check = \"off\"";
     Err(Error::Unlike {
-        name: VIEW,
+        name: names.show_table(VIEW).into_owned(),
         how: how.to_owned(),
     })
 }
 
-fn create_keyspace(keyspace: &Keyspace, settings: &config::Scylla) -> String {
+fn create_keyspace(names: &Names, settings: &config::Scylla) -> String {
     let factor = settings.replication_factor;
     let replication = if settings.datacenter.is_empty() {
         format!("'class': 'SimpleStrategy', 'replication_factor': {factor}")
@@ -192,13 +194,13 @@ fn create_keyspace(keyspace: &Keyspace, settings: &config::Scylla) -> String {
         let datacenter = settings.datacenter.replace('\'', "''");
         format!("'class': 'NetworkTopologyStrategy', '{datacenter}': {factor}")
     };
-    keyspace.fill(&format!(
+    names.fill(&format!(
         "CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {{{replication}}}"
     ))
 }
 
 /// The statements of a file, without its comments, for this keyspace.
-fn statements(text: &str, keyspace: &Keyspace) -> Vec<String> {
+fn statements(text: &str, names: &Names) -> Vec<String> {
     let bare: Vec<&str> = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -207,7 +209,7 @@ fn statements(text: &str, keyspace: &Keyspace) -> Vec<String> {
         .split(';')
         .map(str::trim)
         .filter(|statement| !statement.is_empty())
-        .map(|statement| keyspace.fill(&statement.replace("trading.", "{ks}.")))
+        .map(|statement| names.fill(&statement.replace("trading.", "{ks}.")))
         .collect()
 }
 
@@ -267,7 +269,7 @@ impl fmt::Display for Status {
                 Standing::Table => "there, a table",
                 Standing::View => "there, a materialized view",
             };
-            writeln!(f, "{name}: {text}")?;
+            writeln!(f, "{}: {text}", found.names.show_table(name))?;
         }
         for build in &found.builds {
             let reached = if build.connected {
@@ -297,11 +299,11 @@ impl fmt::Display for Status {
 pub async fn status(settings: &config::Scylla, source: &config::Source) -> Result<Status, Error> {
     let connector = Connector::new(settings, source)?;
     let session = connector.session().await?;
-    let found = read_schema_state(&session, &connector.keyspace, source.read_from).await?;
+    let found = read_schema_state(&session, &connector.names, source.read_from).await?;
     let both = matches!(found.ledger, Standing::Table)
         && matches!(found.view, Standing::Table | Standing::View);
     let sample = if both {
-        Some(sample::sample(&session, &connector.keyspace).await?)
+        Some(sample::sample(&session, &connector.names).await?)
     } else {
         None
     };
@@ -341,16 +343,17 @@ pub async fn drop_view(
 ) -> Result<Dropped, Error> {
     let connector = Connector::new(settings, source)?;
     let session = connector.session().await?;
-    let found = read_schema_state(&session, &connector.keyspace, ReadFrom::View).await?;
+    let found = read_schema_state(&session, &connector.names, ReadFrom::View).await?;
     if found.view_is_view {
         let text = format!("DROP MATERIALIZED VIEW IF EXISTS {{ks}}.{VIEW}");
-        ddl(&session, &connector.keyspace.fill(&text), VIEW).await?;
+        ddl(&session, &connector.names.fill(&text), VIEW).await?;
         Ok(Dropped::Dropped)
     } else if found.view == Standing::Missing {
         Ok(Dropped::Absent)
     } else {
         let how = "it is a plain table, and not dropped by this".to_owned();
-        Err(Error::Unlike { name: VIEW, how })
+        let name = connector.names.show_table(VIEW).into_owned();
+        Err(Error::Unlike { name, how })
     }
 }
 

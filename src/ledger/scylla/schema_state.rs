@@ -17,7 +17,7 @@ use scylla::{
 };
 
 use super::{
-    connect::Keyspace,
+    names::Names,
     statements::{failed, rows_of, unreadable},
 };
 use crate::{
@@ -139,6 +139,8 @@ const UNKNOWN: &str = "UNKNOWN";
 pub struct Found {
     /// The keyspace that was looked for.
     pub keyspace: String,
+    /// The database's names of the tables below.
+    pub(super) names: Names,
     /// Whether it is there.
     pub exists: bool,
     /// The identity: keyspace, cluster and the id that the database gave the ledger when it was created.
@@ -195,14 +197,16 @@ impl Found {
             (SETTLED_TRADES, &self.settled_trades),
             (USER_TRADES, &self.user_trades),
         ];
-        tables.into_iter().find_map(|(name, standing)| match standing {
+        tables.into_iter().find_map(|(name, standing)| {
+            let name = self.names.show_table(name);
+            match standing {
             Standing::Table => None,
             Standing::Missing => Some(format!(
                 "{name} is missing, so no trade can be written: run `balance-cache schema apply`"
             )),
             Standing::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
             Standing::View => Some(format!("{name} is a view and not a table")),
-        })
+        }})
     }
 
     /// The obstacle to reading like this.
@@ -219,11 +223,12 @@ impl Found {
         if from == ReadFrom::View {
             needed.push((VIEW, &self.view));
         }
-        for (name, standing) in needed {
+        for (ours, standing) in needed {
+            let name = self.names.show_table(ours);
             let reason = match standing {
                 Standing::Table | Standing::View => continue,
                 Standing::Unlike(how) => format!("{name} is not as it should be: {how}"),
-                Standing::Missing if name == VIEW && self.views_enabled == Some(false) => {
+                Standing::Missing if ours == VIEW && self.views_enabled == Some(false) => {
                     VIEWS_DISABLED.to_owned()
                 }
                 Standing::Missing => {
@@ -235,9 +240,11 @@ impl Found {
         match from {
             ReadFrom::View => self.unbuilt(check),
             ReadFrom::Table => self.table_is_empty.then(|| {
-                let reason = "user_balances is empty and balance_ledger is not: fill it (a CDC consumer, ledger \
-                              entries through this service), or set source.read_from = \"view\"";
-                Problem::Blocking(reason.to_owned())
+                let (table, ledger) = (self.names.show_table(TABLE), self.names.show_table(LEDGER));
+                Problem::Blocking(format!(
+                    "{table} is empty and {ledger} is not: fill it (a CDC consumer, ledger entries through this service), \
+                     or set source.read_from = \"view\""
+                ))
             }),
             ReadFrom::Ledger => None,
         }
@@ -248,16 +255,19 @@ impl Found {
             return None;
         }
         if self.view == Standing::Table {
-            let reason = "user_balances_by_user is a plain table: if somebody fills it, set scylla.view_check = \
-                          \"off\"; else drop it and run `balance-cache schema apply`";
-            return Some(Problem::ViewNotBuilt(reason.to_owned()));
+            let view = self.names.show_table(VIEW);
+            return Some(Problem::ViewNotBuilt(format!(
+                "{view} is a plain table: if somebody fills it, set scylla.view_check = \"off\"; else drop it and run \
+                 `balance-cache schema apply`"
+            )));
         }
         let behind = self.builds.iter().filter(|build| !build.done()).count();
         let all = self.builds.len();
         (behind > 0 || all == 0).then(|| {
             let reason = format!(
-                "the view user_balances_by_user is still being built on {behind} of {all} nodes: see \
-                 `balance-cache schema status`"
+                "the view {} is still being built on {behind} of {all} nodes: see \
+                 `balance-cache schema status`",
+                self.names.show_table(VIEW)
             );
             Problem::ViewNotBuilt(reason)
         })
@@ -267,10 +277,10 @@ impl Found {
 /// Looks at everything.
 pub(super) async fn read_schema_state(
     session: &Session,
-    keyspace: &Keyspace,
+    names: &Names,
     from: ReadFrom,
 ) -> Result<Found, Error> {
-    let ks = (keyspace.name(),);
+    let ks = (names.keyspace(),);
     let exists = !query::<(String,)>(
         session,
         "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
@@ -299,12 +309,12 @@ pub(super) async fn read_schema_state(
         ks,
     )
     .await?;
-    let is_view = |name: &str| views.iter().any(|(view,)| view == name);
+    let is_view = |name: &str| views.iter().any(|(view,)| view == names.table(name));
     let standing = |name: &str, expected: &[Column]| {
-        if !tables.contains_key(name) && !is_view(name) {
+        if !tables.contains_key(names.table(name)) && !is_view(name) {
             return Standing::Missing;
         }
-        match unlike(name, expected, &columns) {
+        match unlike(names, name, expected, &columns) {
             Some(how) => Standing::Unlike(how),
             None if is_view(name) => Standing::View,
             None => Standing::Table,
@@ -312,11 +322,12 @@ pub(super) async fn read_schema_state(
     };
     let cluster = session.get_cluster_state().cluster_name().to_owned();
     let identity = tables
-        .get(LEDGER)
+        .get(names.table(LEDGER))
         .and_then(CqlValue::as_uuid)
-        .map(|id| format!("{}@{cluster}/{id}", keyspace.name()));
+        .map(|id| format!("{}@{cluster}/{id}", names.keyspace()));
     let mut found = Found {
-        keyspace: keyspace.name().to_owned(),
+        keyspace: names.keyspace().to_owned(),
+        names: names.clone(),
         exists,
         identity,
         ledger: standing(LEDGER, LEDGER_COLUMNS),
@@ -329,14 +340,14 @@ pub(super) async fn read_schema_state(
         views_enabled: None,
         table_is_empty: false,
     };
-    complete(session, keyspace, from, &mut found).await?;
+    complete(session, names, from, &mut found).await?;
     Ok(found)
 }
 
 /// Asks what is asked only where the answer matters.
 async fn complete(
     session: &Session,
-    keyspace: &Keyspace,
+    names: &Names,
     from: ReadFrom,
     found: &mut Found,
 ) -> Result<(), Error> {
@@ -344,12 +355,12 @@ async fn complete(
         found.views_enabled = views_enabled(session).await;
     }
     if found.view == Standing::View {
-        found.builds = builds(session, keyspace).await?;
+        found.builds = builds(session, names).await?;
     }
     let both = (found.ledger == Standing::Table) && (found.table == Standing::Table);
     if from == ReadFrom::Table && both {
-        found.table_is_empty = is_empty(session, keyspace, TABLE).await?
-            && !is_empty(session, keyspace, LEDGER).await?;
+        found.table_is_empty =
+            is_empty(session, names, TABLE).await? && !is_empty(session, names, LEDGER).await?;
     }
     Ok(())
 }
@@ -358,10 +369,17 @@ async fn complete(
 type Described = (String, String, String, String, i32, String);
 
 /// The first difference between what is and what should be. Further columns that are no keys are nobody's business.
-fn unlike(relation: &str, expected: &[Column], described: &[Described]) -> Option<String> {
-    let of_it = || described.iter().filter(|column| column.0 == relation);
-    for (name, cql, kind, position, order) in expected {
-        let Some((_, _, is_cql, is_kind, is_position, is_order)) = of_it().find(|c| c.1 == *name)
+fn unlike(
+    names: &Names,
+    relation: &str,
+    expected: &[Column],
+    described: &[Described],
+) -> Option<String> {
+    let table = names.table(relation);
+    let of_it = || described.iter().filter(|column| column.0 == table);
+    for (ours, cql, kind, position, order) in expected {
+        let name = names.column(relation, ours);
+        let Some((_, _, is_cql, is_kind, is_position, is_order)) = of_it().find(|c| c.1 == name)
         else {
             return Some(format!("it has no column {name}"));
         };
@@ -372,7 +390,12 @@ fn unlike(relation: &str, expected: &[Column], described: &[Described]) -> Optio
         }
     }
     of_it()
-        .find(|column| column.3 != "regular" && expected.iter().all(|e| e.0 != column.1))
+        .find(|column| {
+            column.3 != "regular"
+                && expected
+                    .iter()
+                    .all(|e| names.column(relation, e.0) != column.1)
+        })
         .map(|column| format!("its {} has {} in it", column.3.replace('_', " "), column.1))
 }
 
@@ -388,12 +411,12 @@ async fn views_enabled(session: &Session) -> Option<bool> {
     rows.first().map(|(value,)| value == "true")
 }
 
-async fn builds(session: &Session, keyspace: &Keyspace) -> Result<Vec<Build>, Error> {
+async fn builds(session: &Session, names: &Names) -> Result<Vec<Build>, Error> {
     let rows: Vec<(CqlValue, Option<String>)> = query(
         session,
         "SELECT host_id, status FROM system_distributed.view_build_status \
          WHERE keyspace_name = ? AND view_name = ?",
-        (keyspace.name(), VIEW),
+        (names.keyspace(), names.table(VIEW)),
     )
     .await?;
     let mut said: BTreeMap<String, String> = rows
@@ -417,8 +440,8 @@ async fn builds(session: &Session, keyspace: &Keyspace) -> Result<Vec<Build>, Er
     Ok(builds)
 }
 
-async fn is_empty(session: &Session, keyspace: &Keyspace, table: &str) -> Result<bool, Error> {
-    let text = keyspace.fill(&format!("SELECT user_id FROM {{ks}}.{table} LIMIT 1"));
+async fn is_empty(session: &Session, names: &Names, table: &str) -> Result<bool, Error> {
+    let text = names.fill(&format!("SELECT user_id FROM {{ks}}.{table} LIMIT 1"));
     Ok(query::<(i64,)>(session, &text, ()).await?.is_empty())
 }
 

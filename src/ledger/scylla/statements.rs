@@ -25,7 +25,7 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{connect::Keyspace, faults, table, trades::TradeStatements};
+use super::{faults, names::Names, table, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
@@ -77,13 +77,13 @@ pub(super) struct Live {
 impl Live {
     pub(super) async fn prepare(
         session: Session,
-        keyspace: &Keyspace,
+        names: &Names,
         from: ReadFrom,
         sent: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let prepare = async |text: &str| {
             let mut statement = session
-                .prepare(keyspace.fill(text))
+                .prepare(names.fill(text))
                 .await
                 .map_err(|error| prepare_failed(&error))?;
             statement.set_is_idempotent(true);

@@ -20,7 +20,7 @@ use scylla::{
 };
 
 use super::{
-    connect::Keyspace,
+    names::Names,
     statements::{Live, prepare_failed, rows_of, unreadable},
     write,
 };
@@ -59,9 +59,9 @@ pub(super) struct TradeStatements {
 }
 
 impl TradeStatements {
-    async fn prepare(live: &Live, keyspace: &Keyspace) -> Result<Self, Error> {
+    async fn prepare(live: &Live, names: &Names) -> Result<Self, Error> {
         let prepare = async |text: &str| {
-            let prepared = live.session.prepare(keyspace.fill(text)).await;
+            let prepared = live.session.prepare(names.fill(text)).await;
             let mut statement = prepared.map_err(|error| prepare_failed(&error))?;
             statement.set_is_idempotent(true);
             Ok::<_, Error>(statement)
@@ -96,8 +96,8 @@ struct Trades<'l> {
     statements: &'l TradeStatements,
 }
 
-async fn trades<'l>(live: &'l Live, keyspace: &Keyspace) -> Result<Trades<'l>, Error> {
-    let prepare = || TradeStatements::prepare(live, keyspace);
+async fn trades<'l>(live: &'l Live, names: &Names) -> Result<Trades<'l>, Error> {
+    let prepare = || TradeStatements::prepare(live, names);
     let statements = live.trades.get_or_try_init(prepare).await?;
     Ok(Trades { live, statements })
 }
@@ -105,10 +105,10 @@ async fn trades<'l>(live: &'l Live, keyspace: &Keyspace) -> Result<Trades<'l>, E
 /// Writes trades with their balances; one outcome for each, in their order.
 pub(super) async fn settle(
     live: &Live,
-    keyspace: &Keyspace,
+    names: &Names,
     transactions: &[Transaction],
 ) -> Result<Vec<Outcome>, Error> {
-    let trades = &trades(live, keyspace).await?;
+    let trades = &trades(live, names).await?;
     let mut outcomes: Vec<Option<Outcome>> = vec![None; transactions.len()];
     let mut rest: Vec<Indexed<'_>> = transactions.iter().enumerate().collect();
     while !rest.is_empty() {
@@ -151,10 +151,10 @@ fn independent(all: Vec<Indexed<'_>>) -> (Vec<Indexed<'_>>, Vec<Indexed<'_>>) {
 /// The record under a trade's id.
 pub(super) async fn find(
     live: &Live,
-    keyspace: &Keyspace,
+    names: &Names,
     id: TradeId,
 ) -> Result<Option<StoredTransaction>, Error> {
-    trades(live, keyspace).await?.find(id).await
+    trades(live, names).await?.find(id).await
 }
 
 impl Trades<'_> {

@@ -91,7 +91,7 @@ async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Ar
         return Err("no session".into());
     };
     let sent = Arc::clone(&scylla.sent);
-    Live::prepare(session, &scylla.connector.keyspace, scylla.read_from, sent)
+    Live::prepare(session, &scylla.connector.names, scylla.read_from, sent)
         .await
         .map_err(told)
 }
@@ -110,7 +110,7 @@ fn text(scylla: &Scylla, error: Error) -> Arc<str> {
 
 /// Whether what stands there may be used; the outer error is a database that does not tell.
 async fn look(scylla: &Scylla, session: &Session) -> Result<Result<(), Refusal>, Error> {
-    let found = read_schema_state(session, &scylla.connector.keyspace, scylla.read_from).await?;
+    let found = read_schema_state(session, &scylla.connector.names, scylla.read_from).await?;
     Ok(judge(scylla, &found))
 }
 

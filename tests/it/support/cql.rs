@@ -103,6 +103,7 @@ impl Place {
                 tls_ca_file: "".into(),
                 tls_cert_file: "".into(),
                 tls_key_file: "".into(),
+                names: config::defaults().unwrap().scylla.names,
             },
             timeout: Duration::from_secs(5),
         }

@@ -11,7 +11,7 @@ use scylla::client::session::Session;
 use crate::ledger::{
     Error,
     scylla::{
-        connect::Keyspace,
+        names::Names,
         schema_state::{LEDGER, VIEW, query},
     },
 };
@@ -50,8 +50,8 @@ impl fmt::Display for Sample {
     }
 }
 
-pub(super) async fn sample(session: &Session, keyspace: &Keyspace) -> Result<Sample, Error> {
-    let text = keyspace.fill(&format!(
+pub(super) async fn sample(session: &Session, names: &Names) -> Result<Sample, Error> {
+    let text = names.fill(&format!(
         "SELECT user_id, asset_id, seq FROM {{ks}}.{LEDGER} \
          WHERE token(user_id, asset_id) >= ? PER PARTITION LIMIT 1 LIMIT {EACH}"
     ));
@@ -65,7 +65,7 @@ pub(super) async fn sample(session: &Session, keyspace: &Keyspace) -> Result<Sam
         .try_concat()
         .await?;
     let rows: HashSet<_> = rows.into_iter().collect();
-    let text = keyspace.fill(&format!(
+    let text = names.fill(&format!(
         "SELECT seq FROM {{ks}}.{VIEW} WHERE user_id = ? AND asset_id = ? AND seq = ?"
     ));
     let checked = u64::try_from(rows.len()).unwrap_or(u64::MAX);
