@@ -255,7 +255,7 @@ impl Cold {
         let start = Instant::now();
         let answer = self
             .reader
-            .read(user, Ask::default(), deadline)
+            .read_user(user, Ask::default(), deadline)
             .await
             .unwrap();
         assert_eq!(answer.trail.answered, Tier::Source);

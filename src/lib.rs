@@ -25,6 +25,7 @@ pub mod ledger;
 
 pub mod audit;
 
+pub mod admission;
 pub mod read;
 
 pub mod apply;

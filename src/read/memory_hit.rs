@@ -1,49 +1,77 @@
-//! The snapshot that memory may show, and whether it may be shown now.
+//! The memory tier of a read: hot copies, snapshots, and stale answers while the source fails.
 //!
-//! **Invariants.** A thread's copy is shown only where the map's entry would be shown after the same questions.
+//! **Invariants.** A hot copy is served only where the snapshot in the map would be served after the same questions. A snapshot is
+//! kept only if nothing happened that its load does not know. A stale answer consults all that is known of the user
+//! ([`may_stale_answer_be_shown`]).
 
+use std::{sync::Arc, time::Duration};
+
+use rand::Rng;
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Reader, timings::Spent};
+use super::{Answer, Ask, Error, single_flight::LoadStart};
 use crate::{
-    cache_status::{Forward, Tier, Trail},
-    domain::UserId,
-    protocol::rules::{MemoryFacts, MemoryRefusal, may_memory_serve},
-    telemetry::Op,
+    cache::memory::{Kept, Memory},
+    cache_status::{Detail, Forward, Trail},
+    config::Settings,
+    domain::{Catalogue, Snapshot, UnixMillis, UserId},
+    protocol::{
+        Freshness, Marks,
+        rules::{
+            MemoryFacts, MemoryRefusal, StaleFacts, StaleRefusal, may_memory_serve,
+            may_stale_answer_be_shown,
+        },
+    },
+    render::Held,
 };
 
-impl Reader {
-    /// Shows what memory may show to a reader who came at `begun`, without waiting.
-    ///
-    /// # Errors
-    /// Why it shows nothing.
-    pub fn held<T>(
-        &self,
-        user: UserId,
-        ask: &Ask,
-        begun: Instant,
-        mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
-        let mut counted = |answer: Answer<&[u8]>| {
-            let took = begun.elapsed();
-            self.meters.memory_hit(took);
-            self.note_read(user, Ok(answer), begun, took, &Spent::default());
-            show(answer)
-        };
-        if let Some(shown) = self.show_near(user, ask, begun, &mut counted) {
-            return Ok(shown);
-        }
-        match self.ask_memory(user, ask, begun) {
-            Ok(answer) => Ok(counted(answer.view())),
-            Err(said) => {
-                self.meters.tier(Tier::Memory, Op::Get, begun.elapsed());
-                Err(said)
-            }
+/// The memory tier, with all that decides whether it may serve. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryTier {
+    pub(super) memory: Arc<Memory>,
+    pub(super) changes: Arc<Marks>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) catalogue: Arc<Catalogue>,
+    ttl: Duration,
+    stale_max_age: Option<Duration>,
+}
+
+/// The origin of a snapshot that memory may keep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SnapshotOrigin {
+    /// The rest of its life in Redis, if Redis has it.
+    pub(super) redis_ttl: Option<Duration>,
+    /// When it was loaded.
+    pub(super) loaded: Instant,
+    /// It comes from the ledger itself.
+    pub(super) from_ledger: bool,
+    /// `loaded` by the wall clock.
+    pub(super) heard_at: UnixMillis,
+}
+
+impl MemoryTier {
+    pub(super) fn new(
+        memory: Arc<Memory>,
+        changes: Arc<Marks>,
+        freshness: Arc<Freshness>,
+        catalogue: Arc<Catalogue>,
+        settings: &Settings,
+    ) -> Self {
+        // Changes are remembered for `floor_ttl`.
+        let max_age = settings.stale.max_age_ms.0;
+        let max_age = max_age.min(settings.settlement.floor_ttl_ms.0);
+        Self {
+            memory,
+            changes,
+            freshness,
+            catalogue,
+            ttl: settings.memory.ttl_ms.0,
+            stale_max_age: settings.stale.enabled.then_some(max_age),
         }
     }
 
-    /// Shows what this thread has at hand, where that needs no closer look: [`Self::ask_memory`] would answer the same.
-    pub(super) fn show_near<T>(
+    /// Serves this thread's copy, where [`Self::serve_snapshot`] would answer the same.
+    pub(super) fn serve_hot_copy<T>(
         &self,
         user: UserId,
         ask: &Ask,
@@ -52,7 +80,7 @@ impl Reader {
     ) -> Option<T> {
         let facts = MemoryFacts {
             ledger_requested: ask.no_cache,
-            // The copy is looked for at its generation and version, and shown within its time.
+            // The copy is looked up by its generation and version, and served within its time.
             current_generation: true,
             expired: false,
             freshness_proven: self.freshness.proven(now),
@@ -61,15 +89,15 @@ impl Reader {
             min_seq_met: ask.min_seq.is_empty(),
         };
         may_memory_serve(&facts).ok()?;
-        let generation = self.marks.generation();
+        let generation = self.changes.generation();
         self.memory.show_near(user, generation, now, |held, left| {
             let trail = Trail::memory(left.as_secs());
             show(Answer { held, trail })
         })
     }
 
-    /// Memory's answer, or why it has none.
-    pub(super) fn ask_memory(
+    /// Serves the snapshot in the map. The error: why it may not be served.
+    pub(super) fn serve_snapshot(
         &self,
         user: UserId,
         ask: &Ask,
@@ -78,7 +106,7 @@ impl Reader {
         if ask.no_cache {
             return Err(Forward::Request);
         }
-        let generation = self.marks.generation();
+        let generation = self.changes.generation();
         let kept = self.memory.get(user, generation).ok_or(Forward::Miss)?;
         let proven = self.freshness.proven(now);
         let facts = MemoryFacts {
@@ -92,43 +120,107 @@ impl Reader {
             invalidated: kept.doubted,
             min_seq_met: ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot()),
         };
-        may_memory_serve(&facts).map_err(forward_of)?;
+        may_memory_serve(&facts).map_err(forward_reason)?;
         let ttl = kept.until.saturating_duration_since(now).as_secs();
         Ok(Answer {
             held: kept.held,
             trail: Trail::memory(ttl),
         })
     }
+
+    /// Renders a snapshot, and keeps it unless something happened that its load does not know.
+    pub(super) fn keep_snapshot(
+        &self,
+        user: UserId,
+        start: LoadStart,
+        snapshot: &Snapshot,
+        origin: SnapshotOrigin,
+    ) -> Held {
+        let held = self.render(snapshot, origin.heard_at);
+        if self.memory.is_off() {
+            return held;
+        }
+        let ttl = self.jittered_ttl();
+        let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
+        let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
+        let kept = Kept {
+            held: held.clone(),
+            until,
+            loaded: origin.loaded,
+            from_ledger: origin.from_ledger,
+            generation: start.knowledge.generation,
+            doubted: false,
+        };
+        let guard = |snapshot: &Snapshot| self.changes.allows(user, start.knowledge, snapshot);
+        let kept = self.memory.keep(user, &kept, snapshot, guard);
+        kept.unwrap_or_else(|| {
+            self.memory.raise(user, snapshot);
+            held
+        })
+    }
+
+    pub(super) fn render(&self, snapshot: &Snapshot, heard_at: UnixMillis) -> Held {
+        Held::new(&self.catalogue, snapshot, heard_at)
+    }
+
+    /// The configured lifetime less up to a tenth, so that snapshots that were filled together do not end together.
+    fn jittered_ttl(&self) -> Duration {
+        let tenth = u64::try_from(self.ttl.as_millis())
+            .unwrap_or(u64::MAX)
+            .checked_div(10)
+            .unwrap_or(0);
+        let jitter = Duration::from_millis(rand::rng().random_range(0..=tenth));
+        self.ttl.saturating_sub(jitter)
+    }
+
+    /// The last known balances, where stale answers are configured and these may still be shown; else the error.
+    pub(super) fn serve_stale_or(
+        &self,
+        user: UserId,
+        ask: &Ask,
+        redis: Option<Forward>,
+        error: Error,
+    ) -> Result<Answer, Error> {
+        let (Some(max_age), Error::Source(_)) = (self.stale_max_age, &error) else {
+            return Err(error);
+        };
+        let Some(kept) = self.memory.last_known(user) else {
+            return Err(error);
+        };
+        let (snapshot, mark) = (kept.held.snapshot(), self.changes.of(user));
+        let facts = StaleFacts {
+            ledger_requested: ask.no_cache,
+            too_old: kept.loaded.elapsed() > max_age,
+            current_generation: kept.generation == self.changes.generation(),
+            invalidated: kept.doubted,
+            ledger_required: mark.ledger_required,
+            changes_given_up: self.changes.forgetful(),
+            floors_met: mark.floors.met_by(&snapshot),
+            min_seq_met: ask.min_seq.met_by(&snapshot),
+        };
+        match may_stale_answer_be_shown(&facts) {
+            Ok(()) => {}
+            Err(StaleRefusal::BelowMinSeq) => return Err(Error::NotReached),
+            Err(_) => return Err(error),
+        }
+        let trail = Trail {
+            ttl: None,
+            detail: Some(Detail::Stale),
+            source_failed: true,
+            redis,
+            ..Trail::memory(0)
+        };
+        let held = kept.held;
+        Ok(Answer { held, trail })
+    }
 }
 
-const fn forward_of(refusal: MemoryRefusal) -> Forward {
+const fn forward_reason(refusal: MemoryRefusal) -> Forward {
     match refusal {
         MemoryRefusal::LedgerRequested => Forward::Request,
         MemoryRefusal::OtherGeneration | MemoryRefusal::Expired => Forward::Miss,
         MemoryRefusal::Unproven | MemoryRefusal::Invalidated | MemoryRefusal::BelowMinSeq => {
             Forward::Stale
-        }
-    }
-}
-
-impl Answer {
-    /// The same, looked at.
-    #[must_use]
-    pub fn view(&self) -> Answer<&[u8]> {
-        Answer {
-            held: self.held.view(),
-            trail: self.trail,
-        }
-    }
-}
-
-impl Answer<&[u8]> {
-    /// One of its own.
-    #[must_use]
-    pub fn to_shared(&self) -> Answer {
-        Answer {
-            held: self.held.to_shared(),
-            trail: self.trail,
         }
     }
 }

@@ -1,46 +1,65 @@
-//! Records metrics and notes of a read that is over.
+//! Records a read that is over: metrics, the auditor's sample, the slow read log.
 //!
-//! **Invariants.** A hit in memory costs one record and two looks at an atomic; whatever else is done is done for few.
+//! **Invariants.** A hit in memory costs one record and two looks at an atomic.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Reader, timings::Spent};
-use crate::{audit::Sample, cache_status::Outcome, clock, domain::UserId, telemetry::slowest};
+use super::{
+    Answer, Error,
+    timings::{SlowReadLog, Timings},
+};
+use crate::{
+    audit::{Sample, Sampler},
+    cache_status::Outcome,
+    clock,
+    domain::UserId,
+    protocol::Freshness,
+    telemetry::{Meters, slowest},
+};
 
-impl Reader {
-    /// Counts a read that took so long, and notes its answer if it is the auditor's turn. What it was.
-    pub(super) fn count(
+/// Records reads.
+#[derive(Debug)]
+pub(super) struct ReadRecorder {
+    pub(super) meters: Arc<Meters>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) sampler: Arc<Sampler>,
+    pub(super) slow_log: SlowReadLog,
+}
+
+impl ReadRecorder {
+    /// Records a read of one user that took so long.
+    pub(super) fn record_read(
         &self,
         user: UserId,
         result: Result<Answer<&[u8]>, &Error>,
         begun: Instant,
         took: Duration,
-        spent: &Spent,
+        timings: &Timings,
     ) -> Outcome {
-        let outcome = self.note_read(user, result, begun, took, spent);
+        let outcome = self.sample_read(user, result, begun, took, timings);
         self.meters.read(outcome, took);
         outcome
     }
 
-    /// The same of a read that is counted elsewhere.
-    pub(super) fn note_read(
+    /// Records all but the outcome and the latency.
+    pub(super) fn sample_read(
         &self,
         user: UserId,
         result: Result<Answer<&[u8]>, &Error>,
         begun: Instant,
         took: Duration,
-        spent: &Spent,
+        timings: &Timings,
     ) -> Outcome {
         let outcome = match result {
             Ok(answer) => {
                 if answer.held.is_empty() {
                     self.meters.absent_read();
                 }
-                // An answer that says itself that it is old is not asked again.
+                // An answer that says itself that it is old is not audited.
                 if answer.trail.detail.is_none() && self.sampler.wants(answer.trail.answered) {
-                    self.note(user, answer, begun);
+                    self.offer_sample(user, answer, begun);
                 }
                 answer.trail.outcome()
             }
@@ -48,22 +67,22 @@ impl Reader {
             Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
         };
         let some = |time: Duration| (!time.is_zero()).then_some(time);
-        let loaded = spent.statements > 0;
+        let loaded = timings.statements > 0;
         self.meters.slow(took, || slowest::Slow {
             at: clock::wall(),
             user,
             outcome,
             took,
-            redis: some(spent.redis),
-            source: some(spent.source),
+            redis: some(timings.redis),
+            source: some(timings.source),
             assets: result.ok().map(|answer| answer.held.assets()),
-            rows: loaded.then_some(spent.rows),
+            rows: loaded.then_some(timings.rows),
         });
         outcome
     }
 
     #[cold]
-    fn note(&self, user: UserId, answer: Answer<&[u8]>, begun: Instant) {
+    fn offer_sample(&self, user: UserId, answer: Answer<&[u8]>, begun: Instant) {
         let Answer { held, trail } = answer;
         self.sampler.answered(Sample {
             proven: self.freshness.proven(begun),

@@ -1,182 +1,271 @@
-//! A user's entry in Redis, or the right to fill it.
+//! The Redis tier of a read: a snapshot that may be served, or a miss with the lease to fill.
 //!
-//! **Invariants.** Taken only by who is sure of all changes, and only if this instance knows nothing better.
+//! **Invariants.** A snapshot is accepted only while freshness is proven, and only if this instance knows nothing better.
 //!
-//! **Limits.** `redis.lease_wait_ms` for the instance that has the lease; then it is taken.
+//! **Limits.** An instance that holds the lease is waited for `redis.lease_wait_ms`; then the lease is taken over.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    Error, Reader,
-    load::{Asked, Origin, pauses},
-    single_flight::{Landed, Start},
+    Error,
+    memory_hit::{MemoryTier, SnapshotOrigin},
+    single_flight::{LoadResult, LoadStart},
+    timings::Timings,
 };
 use crate::{
-    cache::redis::{Known, Lease, Lookup, Redis},
-    cache_status::{Forward, Tier},
+    admission::{Admission, Reservation},
+    cache::redis::{Grant, Known, Lease, Lookup, Redis},
+    cache_status::Forward,
     clock,
-    domain::{Floors, Snapshot, UnixMillis, UserId},
+    config::Settings,
+    domain::{Snapshot, UnixMillis, UserId},
 };
 
-impl Reader {
-    /// The entry in Redis, or the right to fill it. The error: neither, and the source cannot be asked now either.
-    pub(super) async fn ask_redis<'a>(
-        &'a self,
-        redis: &Redis,
-        user: UserId,
-        start: Start,
-        looked: Option<Lookup>,
-        fresh: bool,
-    ) -> Result<Result<Landed, Asked<'a>>, Error> {
-        let refused = |forward, known| {
-            Ok(Err(Asked {
-                forward: Some(forward),
-                grant: None,
-                known,
-                expected: None,
-            }))
-        };
-        let nothing = Known::default;
-        let mut forward = if fresh {
-            Forward::Request
-        } else {
-            Forward::Miss
-        };
-        // The entry there is good by its own floors, and this instance knows better.
-        let mut outdone = false;
-        if !fresh {
-            let looked = match looked {
-                Some(looked) => looked,
-                None => redis.get(user).await,
-            };
-            fail::fail_point!("looked");
-            match looked {
-                Lookup::Fault(_) => return refused(Forward::Bypass, nothing()),
-                // An entry that was deleted or dropped took its floors with it, and may have been filled again by somebody who
-                // did not know them. Who is not sure of all changes cannot tell, and is no good filler either. Its floors and
-                // balances are real all the same: a notification that ran ahead of its row may stand nowhere else.
-                Lookup::Hit { snapshot, .. } if !start.proven => {
-                    let known = Known {
-                        snapshot,
-                        ..nothing()
-                    };
-                    return refused(Forward::Stale, known);
-                }
-                Lookup::Stale(known) if !start.proven => {
-                    return refused(Forward::Stale, known);
-                }
-                Lookup::Miss(known) if !start.proven => {
-                    return refused(Forward::Miss, known);
-                }
-                Lookup::Hit { snapshot, ttl } => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl, Instant::now()) {
-                        return Ok(Ok(landed));
-                    }
-                    (forward, outdone) = (Forward::Stale, true);
-                }
-                Lookup::Miss(_) => {}
-                Lookup::Stale(_) => forward = Forward::Stale,
-            }
-        }
-        let force = fresh || outdone || start.overtakes;
-        self.ask_for_lease(redis, user, start, forward, force).await
+/// Pauses between two looks at a lease that another instance holds, and at a ledger that lags behind a floor.
+const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
+
+pub(super) fn pauses() -> impl Iterator<Item = Duration> {
+    let last = PAUSES_MS.last().copied().unwrap_or(1);
+    PAUSES_MS
+        .into_iter()
+        .chain(std::iter::repeat(last))
+        .map(Duration::from_millis)
+}
+
+/// The Redis tier, with all that decides whether it may serve.
+#[derive(Debug)]
+pub(super) struct RedisTier {
+    pub(super) redis: Arc<Redis>,
+    memory: MemoryTier,
+    admission: Arc<Admission>,
+    snapshot_ttl: Duration,
+    lease_wait: Duration,
+}
+
+/// The answer of the Redis tier.
+pub(super) enum RedisAnswer<'a> {
+    /// A snapshot that may be served.
+    Hit(LoadResult),
+    /// None.
+    Miss(RedisMiss<'a>),
+}
+
+/// Redis did not answer: the facts for the load from the source.
+#[derive(Default)]
+pub(super) struct RedisMiss<'a> {
+    /// The reason; none without a Redis.
+    pub(super) forward: Option<Forward>,
+    /// The lease, if it was granted.
+    pub(super) lease: Option<RedisLease<'a>>,
+    /// What Redis knows of the user.
+    pub(super) known: Known,
+    /// The reserved permit of the source.
+    pub(super) reservation: Option<Reservation<'a>>,
+}
+
+/// The right to fill the entry of one user.
+pub(super) struct RedisLease<'a> {
+    redis: &'a Redis,
+    user: UserId,
+    grant: Grant,
+}
+
+impl RedisLease<'_> {
+    /// The ledger has to be read: Redis does not know all changes of the user.
+    pub(super) const fn wants_ledger(&self) -> bool {
+        self.grant.ledger
     }
 
-    /// The right to fill, or what somebody else has filled meanwhile. With `force` the right is taken from whoever has it.
-    async fn ask_for_lease<'a>(
-        &'a self,
-        redis: &Redis,
+    /// Fills the entry; returns its lifetime, or none if Redis refused the snapshot.
+    pub(super) async fn fill(
+        &self,
+        snapshot: &Snapshot,
+        from_ledger: bool,
+        timings: &mut Timings,
+    ) -> Option<Duration> {
+        let begun = Instant::now();
+        let filled = self
+            .redis
+            .fill(self.user, &self.grant, snapshot, from_ledger)
+            .await;
+        timings.redis = timings.redis.saturating_add(begun.elapsed());
+        filled.ok().and_then(Result::ok)
+    }
+
+    /// Gives the lease back.
+    pub(super) async fn release(&self) {
+        self.redis.release(self.user, &self.grant).await;
+    }
+}
+
+impl<'a> RedisMiss<'a> {
+    fn without_lease(forward: Forward, known: Known) -> RedisAnswer<'a> {
+        RedisAnswer::Miss(Self {
+            forward: Some(forward),
+            known,
+            ..Self::default()
+        })
+    }
+}
+
+impl RedisTier {
+    pub(super) fn new(
+        redis: Arc<Redis>,
+        memory: MemoryTier,
+        admission: Arc<Admission>,
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            redis,
+            memory,
+            admission,
+            snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
+            lease_wait: settings.redis.lease_wait_ms.0,
+        }
+    }
+
+    /// Serves a snapshot from Redis, or asks for the lease. `looked` is the answer to a lookup that was sent before; with `fresh`
+    /// only the lease is asked for. The error: the source cannot be asked now either.
+    pub(super) async fn serve_or_lease(
+        &self,
         user: UserId,
-        start: Start,
+        start: LoadStart,
+        looked: Option<Lookup>,
+        fresh: bool,
+    ) -> Result<RedisAnswer<'_>, Error> {
+        if fresh {
+            return self
+                .acquire_lease(user, start, Forward::Request, true)
+                .await;
+        }
+        let looked = match looked {
+            Some(looked) => looked,
+            None => self.redis.get(user).await,
+        };
+        fail::fail_point!("looked");
+        let mut outdone = false;
+        let forward = match looked {
+            Lookup::Fault(_) => {
+                return Ok(RedisMiss::without_lease(Forward::Bypass, Known::default()));
+            }
+            // An entry that was deleted or dropped took its floors with it, and an instance that did not know them may have filled it
+            // again. Without proof of freshness this instance cannot tell, and must not fill either. The floors and balances of
+            // the entry are real all the same: a notification that ran ahead of its row may stand nowhere else.
+            Lookup::Hit { snapshot, .. } if !start.proven => {
+                let known = Known {
+                    snapshot,
+                    ..Known::default()
+                };
+                return Ok(RedisMiss::without_lease(Forward::Stale, known));
+            }
+            Lookup::Stale(known) if !start.proven => {
+                return Ok(RedisMiss::without_lease(Forward::Stale, known));
+            }
+            Lookup::Miss(known) if !start.proven => {
+                return Ok(RedisMiss::without_lease(Forward::Miss, known));
+            }
+            Lookup::Hit { snapshot, ttl } => {
+                match self.accept_snapshot(user, start, &snapshot, ttl, Instant::now()) {
+                    Some(result) => return Ok(RedisAnswer::Hit(result)),
+                    None => outdone = true,
+                }
+                Forward::Stale
+            }
+            Lookup::Miss(_) => Forward::Miss,
+            Lookup::Stale(_) => Forward::Stale,
+        };
+        // A snapshot that this instance outdoes is good by its own floors: only a lease taken by force replaces it.
+        self.acquire_lease(user, start, forward, outdone || start.overtakes)
+            .await
+    }
+
+    /// Asks for the lease until it is granted, or another instance has filled meanwhile. With `force` the lease is taken over.
+    async fn acquire_lease(
+        &self,
+        user: UserId,
+        start: LoadStart,
         mut forward: Forward,
         mut force: bool,
-    ) -> Result<Result<Landed, Asked<'a>>, Error> {
-        let expected = self.doors.expect(user, start)?;
-        let patience = Instant::now().checked_add(self.times.lease_wait);
+    ) -> Result<RedisAnswer<'_>, Error> {
+        let reservation = self.admission.reserve_source_permit(start.admitted(user))?;
+        let patience = Instant::now().checked_add(self.lease_wait);
+        let (mut lease, mut known) = (None, Known::default());
         for pause in pauses() {
             let late = patience.is_none_or(|patience| Instant::now() >= patience);
-            match redis.lease(user, force || late).await {
+            match self.redis.lease(user, force || late).await {
                 Err(_) => {
                     forward = Forward::Bypass;
                     break;
                 }
-                Ok(Lease::Granted(grant, known)) => {
-                    return Ok(Err(Asked {
-                        forward: Some(forward),
-                        grant: Some(grant),
-                        known,
-                        expected,
-                    }));
+                Ok(Lease::Granted(grant, of_user)) => {
+                    let redis = &*self.redis;
+                    (lease, known) = (Some(RedisLease { redis, user, grant }), of_user);
+                    break;
                 }
                 Ok(Lease::Hit { snapshot, ttl }) => {
-                    if let Some(landed) = self.accept(user, start, &snapshot, ttl, Instant::now()) {
-                        return Ok(Ok(landed));
+                    let now = Instant::now();
+                    if let Some(result) = self.accept_snapshot(user, start, &snapshot, ttl, now) {
+                        return Ok(RedisAnswer::Hit(result));
                     }
                     (forward, force) = (Forward::Stale, true);
                 }
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
         }
-        Ok(Err(Asked {
+        Ok(RedisAnswer::Miss(RedisMiss {
             forward: Some(forward),
-            grant: None,
-            known: Known::default(),
-            expected,
+            lease,
+            known,
+            reservation,
         }))
     }
 
-    /// A hit that may be shown, with no question more.
-    pub(super) fn take_hit(
+    /// The result of a lookup, if it is a hit that may be served.
+    pub(super) fn accept_hit(
         &self,
         user: UserId,
-        start: Start,
+        start: LoadStart,
         looked: &Lookup,
         now: Instant,
-    ) -> Option<Landed> {
+    ) -> Option<LoadResult> {
         let Lookup::Hit { snapshot, ttl } = looked else {
             return None;
         };
         fail::fail_point!("looked");
-        self.accept(user, start, snapshot, *ttl, now)
+        self.accept_snapshot(user, start, snapshot, *ttl, now)
     }
 
-    /// Takes what Redis holds, unless this instance knows better.
-    fn accept(
+    /// Accepts a snapshot of Redis, unless this instance knows better, and keeps it in memory.
+    fn accept_snapshot(
         &self,
         user: UserId,
-        start: Start,
+        start: LoadStart,
         snapshot: &Snapshot,
         ttl: Duration,
         now: Instant,
-    ) -> Option<Landed> {
+    ) -> Option<LoadResult> {
         let began = (start.proven, start.knowledge);
-        let newest = self.marks.take(user, began, snapshot, now)?;
-        let snapshot = &*newest;
+        let newest = self.memory.changes.take(user, began, snapshot, now)?;
         // It was loaded when its life in Redis began.
-        let age = self.times.snapshot_ttl.saturating_sub(ttl);
+        let age = self.snapshot_ttl.saturating_sub(ttl);
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let heard_at = UnixMillis(clock::wall_at_last_tick().0.saturating_sub(millis));
-        let loaded = start.at.checked_sub(age).unwrap_or(start.at);
-        let held = self.keep(
-            user,
-            start,
-            snapshot,
-            Origin {
-                redis_ttl: Some(ttl),
-                loaded,
-                from_ledger: false,
-                heard_at,
-            },
-        );
-        Some(Landed {
-            held,
-            tier: Tier::Redis,
-            ttl: Some(ttl),
-            detail: None,
-            unmet: Floors::NONE,
-            redis: None,
-        })
+        let origin = SnapshotOrigin {
+            redis_ttl: Some(ttl),
+            loaded: start.at.checked_sub(age).unwrap_or(start.at),
+            from_ledger: false,
+            heard_at: UnixMillis(clock::wall_at_last_tick().0.saturating_sub(millis)),
+        };
+        let held = self.memory.keep_snapshot(user, start, &newest, origin);
+        Some(LoadResult::from_redis(held, ttl))
+    }
+
+    /// How the tier stands: in a session, or bypassed.
+    pub(super) fn forward_reason(&self) -> Forward {
+        match self.redis.link.session() {
+            Some(_) => Forward::Miss,
+            None => Forward::Bypass,
+        }
     }
 }

@@ -1,13 +1,12 @@
-//! One load per user and instance: whoever comes first leads, the others follow.
+//! One load per user and instance: the first reader leads, the others follow.
 //!
-//! **Invariants.** A load runs in its own task, so that a reader that hangs up stops nobody. An entry is removed only by its own
-//! load. A reader never follows a load that may not know what the reader has to be shown, nor a single reader a batch's load, which
-//! waits in the batches' queue ([`may_load_be_joined`]).
+//! **Invariants.** A load runs in its own task, so that a reader that hangs up stops no follower. An entry is removed only by its own
+//! load. [`may_load_be_joined`] decides whether a reader may follow a load.
 //!
 //! **Cancellation.** Followers may be dropped at any time; the load goes on.
 //!
-//! **Limits.** [`FLIGHTS_MAX`] loads at once, waiting or not; batches begin none beyond half of that. Nobody waits beyond a deadline:
-//! Redis' answer comes or fails in its own time, and who waits for more than that has a timer.
+//! **Limits.** [`FLIGHTS_MAX`] loads at once; batches begin none beyond half of that. A wait ends by the deadline: Redis answers or
+//! fails in its own time, and a wait for more than Redis has a timer.
 
 use std::{
     collections::HashMap,
@@ -21,9 +20,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Error, permit_queue::Kind, timings::Spent};
+use super::{Answer, Error, timings::Timings};
 use crate::{
-    cache_status::{Detail, Forward, Tier},
+    admission::{Admitted, LoadClass},
+    cache_status::{Detail, Forward, Tier, Trail},
     domain::{Floors, UserId},
     protocol::rules::{JoinFacts, may_load_be_joined},
     protocol::{Freshness, Knowledge},
@@ -33,74 +33,118 @@ use crate::{
 /// Loads at once, of all kinds and in all states: what they take of memory has a bound.
 const FLIGHTS_MAX: usize = 16_384;
 
-/// The knowledge when a load began.
+/// The knowledge with which a load began.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
+pub struct LoadStart {
     /// When it began.
     pub at: Instant,
     /// The knowledge of changes.
     pub knowledge: Knowledge,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,
-    /// For whom it began.
-    pub(super) kind: Kind,
-    /// A batch's load of the same user was under way and not joined: its lease at Redis is taken over.
+    /// Single read or batch.
+    pub(super) class: LoadClass,
+    /// A batch's load of the same user was under way and not joined: this load takes its lease over.
     pub(super) overtakes: bool,
 }
 
-/// The result of a load.
+/// The result of a load, for all its readers.
 #[derive(Debug, Clone)]
-pub struct Landed {
-    /// The balances.
-    pub held: Held,
-    /// The readers that had them.
-    pub tier: Tier,
-    /// For how long Redis has them.
-    pub ttl: Option<Duration>,
-    /// Their faults.
-    pub detail: Option<Detail>,
-    /// The floors that were looked for in vain, where they are behind.
-    pub unmet: Floors,
-    /// Redis' reply, if it was no answer.
-    pub redis: Option<Forward>,
+pub struct LoadResult {
+    held: Held,
+    tier: Tier,
+    /// The rest of its life in Redis.
+    ttl: Option<Duration>,
+    /// The floors that were not reached, where the balances are behind.
+    unmet: Floors,
+    /// Why Redis did not answer.
+    redis: Option<Forward>,
 }
 
-impl Landed {
-    /// A reader with these floors may be shown it: it reaches them, or looked for just these in vain.
+impl LoadResult {
+    /// Redis answered.
+    pub const fn from_redis(held: Held, ttl: Duration) -> Self {
+        Self {
+            held,
+            tier: Tier::Redis,
+            ttl: Some(ttl),
+            unmet: Floors::NONE,
+            redis: None,
+        }
+    }
+
+    /// The source answered, after Redis did not; without the floors `unmet`.
+    pub const fn from_source(held: Held, unmet: Floors, redis: Option<Forward>) -> Self {
+        Self {
+            held,
+            tier: Tier::Source,
+            ttl: None,
+            unmet,
+            redis,
+        }
+    }
+
+    /// A reader with these floors may be shown the result: it reaches them, or looked for just these in vain.
     pub fn suits(&self, floors: &Floors) -> bool {
         let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
         floors.is_empty() || floors.unmet_by(&self.held.snapshot()).all(in_vain)
     }
+
+    /// The answer to a reader that memory refused for this reason.
+    pub fn into_answer(self, memory: Forward, collapsed: bool) -> Answer {
+        let trail = Trail {
+            answered: self.tier,
+            ttl: self.ttl.map(|ttl| ttl.as_secs()),
+            detail: (!self.unmet.is_empty()).then_some(Detail::Behind),
+            redis: self.redis,
+            memory: Some(memory),
+            collapsed,
+            source_failed: false,
+        };
+        Answer {
+            held: self.held,
+            trail,
+        }
+    }
 }
 
-/// A load under way.
+/// One load under way.
 #[derive(Debug)]
 pub struct Flight {
-    /// The knowledge when it began.
-    pub start: Start,
-    landed: OnceLock<(Result<Landed, Error>, Spent)>,
-    /// Redis' answer is not what it waits for, or may itself take longer than a reader has.
+    /// What was known when it began.
+    pub start: LoadStart,
+    result: OnceLock<(Result<LoadResult, Error>, Timings)>,
+    /// The load waits for more than Redis, or Redis may take longer than a reader has.
     slow: AtomicBool,
-    bell: Notify,
+    done: Notify,
 }
 
-/// The role of a reader in a load.
+/// The role of a reader.
 #[derive(Debug)]
 pub enum Role {
-    /// It has to run the load.
+    /// The reader has to start the load.
     Leader(Arc<Flight>),
-    /// It waits for somebody else's.
+    /// The reader waits for a load under way.
     Follower(Arc<Flight>),
 }
 
 /// All loads under way.
 #[derive(Debug)]
-pub struct Flights {
+pub struct SingleFlight {
     under_way: Mutex<HashMap<UserId, Arc<Flight>>>,
     slow: bool,
 }
 
-impl Start {
+impl LoadStart {
+    /// This load of the user as admission sees it.
+    pub(super) const fn admitted(&self, user: UserId) -> Admitted {
+        Admitted {
+            user,
+            class: self.class,
+            began_at: self.at,
+        }
+    }
+
     /// Facts about this load and a reader that begins at `reader`.
     fn facts_for(&self, reader: &Self, freshness: &Freshness) -> JoinFacts {
         JoinFacts {
@@ -110,13 +154,14 @@ impl Start {
             reader_proven: reader.proven,
             load_proven: self.proven,
             load_young: freshness.young_enough(self.at, reader.at),
-            batch_load_single_reader: self.kind == Kind::Bulk && reader.kind == Kind::Single,
+            batch_load_single_reader: self.class == LoadClass::Batch
+                && reader.class == LoadClass::Single,
         }
     }
 }
 
-impl Flights {
-    /// None yet. `slow` where there is no Redis that answers, or fails to, well before any reader's deadline.
+impl SingleFlight {
+    /// No loads yet. `slow`: there is no Redis that answers, or fails, well before any deadline.
     pub fn new(slow: bool) -> Self {
         Self {
             under_way: Mutex::default(),
@@ -124,8 +169,8 @@ impl Flights {
         }
     }
 
-    /// The user's load under way, or a new one that the caller has to run; none where there are too many.
-    pub fn board(&self, user: UserId, start: Start, freshness: &Freshness) -> Option<Role> {
+    /// Joins the load under way, or begins one that the caller has to start; none where there are too many.
+    pub fn join(&self, user: UserId, start: LoadStart, freshness: &Freshness) -> Option<Role> {
         let mut flights = self.under_way.lock();
         let mut overtakes = false;
         if let Some(flight) = flights.get(&user) {
@@ -135,30 +180,30 @@ impl Flights {
             }
             overtakes = facts.batch_load_single_reader;
         }
-        let most = match start.kind {
-            Kind::Single => FLIGHTS_MAX,
-            Kind::Bulk => FLIGHTS_MAX / 2,
+        let most = match start.class {
+            LoadClass::Single => FLIGHTS_MAX,
+            LoadClass::Batch => FLIGHTS_MAX / 2,
         };
         if flights.len() >= most {
             return None;
         }
         let flight = Arc::new(Flight {
-            start: Start { overtakes, ..start },
-            landed: OnceLock::new(),
+            start: LoadStart { overtakes, ..start },
+            result: OnceLock::new(),
             slow: AtomicBool::new(self.slow),
-            bell: Notify::new(),
+            done: Notify::new(),
         });
         flights.insert(user, Arc::clone(&flight));
         Some(Role::Leader(flight))
     }
 
-    /// The load is over: nobody joins it any more, and all followers hear.
-    pub(super) fn land(
+    /// Ends a load: no reader joins it any more, and all followers get its result.
+    pub(super) fn finish(
         &self,
         user: UserId,
         flight: &Arc<Flight>,
-        result: Result<Landed, Error>,
-        spent: Spent,
+        result: Result<LoadResult, Error>,
+        timings: Timings,
     ) {
         let mut flights = self.under_way.lock();
         if flights
@@ -168,45 +213,48 @@ impl Flights {
             flights.remove(&user);
         }
         drop(flights);
-        let _ = flight.landed.set((result, spent));
-        flight.bell.notify_waiters();
+        let _ = flight.result.set((result, timings));
+        flight.done.notify_waiters();
     }
 
     /// Loads under way.
     #[must_use]
-    pub fn under_way(&self) -> usize {
+    pub fn load_count(&self) -> usize {
         self.under_way.lock().len()
     }
 }
 
 impl Flight {
-    /// Redis has answered, and more has to be asked: whoever waits looks at the clock from now on.
-    pub(super) fn goes_on(&self) {
+    /// Redis has answered and the source is needed: from now on the followers wait with a timer.
+    pub(super) fn mark_slow(&self) {
         self.slow.store(true, Ordering::SeqCst);
-        self.bell.notify_waiters();
+        self.done.notify_waiters();
     }
 
-    /// Waits for the landing; `spent` is what the load spent then.
+    /// Waits for the result; `timings` are those of the load then.
     ///
     /// # Errors
     /// The load's own, or [`Error::Deadline`].
-    pub(super) async fn wait(&self, deadline: Instant, spent: &mut Spent) -> Result<Landed, Error> {
+    pub(super) async fn wait_for_result(
+        &self,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<LoadResult, Error> {
         loop {
-            // Before the look: it rings for whoever waits by then.
-            let rings = self.bell.notified();
-            if self.landed.get().is_some() {
+            // Registered before the check: a result that is set in between wakes it.
+            let notified = self.done.notified();
+            if self.result.get().is_some() {
                 break;
             }
-            // It also rings when it goes on. A timer for each reader whom Redis answers would cost more than the look into
-            // memory did.
+            // A timer for each reader that Redis answers would cost more than the lookup in memory did.
             if !self.slow.load(Ordering::SeqCst) {
-                rings.await;
-            } else if tokio::time::timeout_at(deadline, rings).await.is_err() {
+                notified.await;
+            } else if tokio::time::timeout_at(deadline, notified).await.is_err() {
                 break;
             }
         }
-        let (result, of_load) = self.landed.get().ok_or(Error::Deadline)?;
-        spent.follow(*of_load);
+        let (result, of_load) = self.result.get().ok_or(Error::Deadline)?;
+        timings.adopt(*of_load);
         result.clone()
     }
 }

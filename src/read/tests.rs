@@ -3,16 +3,20 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
     cache_status::Detail,
     config,
-    domain::{Amount, Asset, AssetId, Balance, BalanceChange, Entry, Seq, Snapshot, UnixMillis},
+    domain::{
+        Amount, Asset, AssetId, Balance, BalanceChange, Entry, Seq, Snapshot, UnixMillis, UserId,
+    },
     ledger::{Cost, Readiness, Stood, WriteError, Written},
 };
 
@@ -197,7 +201,7 @@ impl House {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        self.reader.read(user(1), ask, deadline).await
+        self.reader.read_user(user(1), ask, deadline).await
     }
 
     async fn read(&self) -> Result<Answer, Error> {
@@ -262,7 +266,7 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
         let refused = house.read().await;
         assert!(matches!(refused, Err(Error::Source(_))), "{what}");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let batch = house.reader.read_many(&[user(1)], deadline).await;
+        let batch = house.reader.read_users(&[user(1)], deadline).await;
         assert!(matches!(batch, Err(Error::Source(_))), "{what}, in a batch");
         // The ledger is read again, and shown as stale the next time.
         house.source.fails.store(false, Ordering::SeqCst);
@@ -423,7 +427,7 @@ async fn a_single_reader_of_a_user_whom_a_batch_waits_for_has_a_place_of_its_own
         .lock()
         .extend(users.iter().filter(|of| **of != user(1)));
     let deadline = Instant::now() + Duration::from_secs(10);
-    let batch = house.reader.read_many(&users, deadline);
+    let batch = house.reader.read_users(&users, deadline);
     let mut batch = std::pin::pin!(batch);
     for _ in 0..100 {
         assert!(futures::poll!(&mut batch).is_pending());

@@ -1,9 +1,7 @@
-//! The time that reads spent in each step, and the log line of the slow ones.
+//! The times that a read was made of, and the log line of slow reads.
 //!
-//! **Limits.** A few lines a second ([`Sparing`]); `telemetry.slow_read_ms` = 0 says nothing.
-//!
-//! **Deliberately absent**: the request's id. It ends at the wire; times and the user find the request in the log of whoever
-//! asked.
+//! **Limits.** A few lines a second ([`Sparing`]); `telemetry.slow_read_ms` = 0 logs none. The lines carry no request id: times and
+//! the user find the request in the log of the client.
 
 use std::time::Duration;
 
@@ -16,27 +14,27 @@ use crate::{
     telemetry::Sparing,
 };
 
-/// The time of a read; of a follower, the time of the load that it followed.
+/// The times of a read; a follower has those of the load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Spent {
+pub(super) struct Timings {
     /// In memory.
     pub(super) memory: Duration,
-    /// With Redis: the question, the lease, the fill.
+    /// With Redis: the lookup, the lease, the fill.
     pub(super) redis: Duration,
     /// Waiting for a permit.
     pub(super) permit: Duration,
     /// With the source, waits for rows included.
     pub(super) source: Duration,
-    /// Which statements a load was made of.
+    /// The kind of statements that the load sent.
     pub(super) asked: &'static str,
     pub(super) statements: u64,
     pub(super) rows: u64,
 }
 
-/// The sources that a load can ask, in words.
+/// The statements that a load can send, by name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ways {
-    /// It may lag behind the ledger.
+pub(super) struct SourceStatements {
+    /// The place that is read may lag behind the ledger.
     pub(super) lags: bool,
     /// Without the ledger.
     pub(super) alone: &'static str,
@@ -44,8 +42,8 @@ pub(super) struct Ways {
     pub(super) both: &'static str,
 }
 
-impl Ways {
-    pub(super) const fn of(settings: &config::Source) -> Self {
+impl SourceStatements {
+    pub(super) const fn from_settings(settings: &config::Source) -> Self {
         let (lags, alone, both) = match (settings.kind, settings.read_from) {
             (SourceKind::Embedded, _) => (false, "embedded", "embedded"),
             (SourceKind::Scylla, ReadFrom::View) => (true, "view", "view+ledger"),
@@ -56,15 +54,15 @@ impl Ways {
     }
 }
 
-impl Spent {
-    /// More statements.
-    pub(super) fn add(&mut self, cost: &Cost) {
+impl Timings {
+    /// Adds statements.
+    pub(super) fn add_cost(&mut self, cost: &Cost) {
         self.statements = self.statements.saturating_add(cost.statements());
         self.rows = self.rows.saturating_add(cost.rows());
     }
 
-    /// The time of another reader's load, beside what memory took this reader.
-    pub(super) fn follow(&mut self, load: Self) {
+    /// Takes the times of a load, beside what memory took this reader.
+    pub(super) fn adopt(&mut self, load: Self) {
         *self = Self {
             memory: self.memory,
             ..load
@@ -72,15 +70,15 @@ impl Spent {
     }
 }
 
-/// The reads that are logged.
+/// Logs slow reads.
 #[derive(Debug)]
-pub(super) struct Slow {
+pub(super) struct SlowReadLog {
     threshold: Option<Duration>,
     log: Sparing,
 }
 
-impl Slow {
-    /// Reads of at least that long; none for zero.
+impl SlowReadLog {
+    /// Logs reads of at least that long; none for zero.
     pub(super) fn new(threshold: Duration) -> Self {
         Self {
             threshold: (!threshold.is_zero()).then_some(threshold),
@@ -88,25 +86,25 @@ impl Slow {
         }
     }
 
-    fn line(&self, took: Duration) -> Option<u64> {
+    fn take_line(&self, took: Duration) -> Option<u64> {
         let threshold = self.threshold?;
         (took >= threshold).then(|| self.log.line()).flatten()
     }
 
-    /// A read of one user is over.
-    pub(super) fn read(
+    /// Logs a read of one user, if it was slow.
+    pub(super) fn log_read(
         &self,
         user: UserId,
         result: Result<Answer<&[u8]>, &Error>,
         outcome: Outcome,
         took: Duration,
-        spent: &Spent,
+        timings: &Timings,
     ) {
-        // The request's own line tells of a source that failed: one line for each failed read.
+        // A source that failed is in the request's own line: one line for each failed read.
         if matches!(result, Err(Error::Source(_))) {
             return;
         }
-        let Some(left_out) = self.line(took) else {
+        let Some(left_out) = self.take_line(took) else {
             return;
         };
         let answer = result.ok();
@@ -117,21 +115,21 @@ impl Slow {
             read.ms = millis(took),
             read.joined = answer.map(|answer| answer.trail.collapsed),
             read.assets = answer.map(|answer| answer.held.assets()),
-            memory.ms = millis(spent.memory),
-            redis.ms = millis(spent.redis),
-            permit.ms = millis(spent.permit),
-            source.ms = millis(spent.source),
-            source.asked = spent.asked,
-            source.statements = spent.statements,
-            source.rows = spent.rows,
+            memory.ms = millis(timings.memory),
+            redis.ms = millis(timings.redis),
+            permit.ms = millis(timings.permit),
+            source.ms = millis(timings.source),
+            source.asked = timings.asked,
+            source.statements = timings.statements,
+            source.rows = timings.rows,
             lines.left_out = left_out,
             "slow read"
         );
     }
 
-    /// A read of many users is over.
-    pub(super) fn batch(&self, answers: &[Answer], took: Duration) {
-        let Some(left_out) = self.line(took) else {
+    /// Logs a read of many users, if it was slow.
+    pub(super) fn log_batch(&self, answers: &[Answer], took: Duration) {
+        let Some(left_out) = self.take_line(took) else {
             return;
         };
         let by = |tier| {

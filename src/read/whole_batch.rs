@@ -2,81 +2,69 @@
 //!
 //! **Invariants.** A transaction that one answer shows is in all answers of its users. Answers only move forward.
 //!
-//! **Limits.** Users who lack a transaction are read again until none does, or the deadline has passed. Answers marked
+//! **Limits.** Users that lack a transaction are read again until none does, or the deadline has passed. Answers marked
 //! `detail=` are exempt.
 
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, Reader, permit_queue::Kind, timings::Spent};
+use super::{
+    Answer, Ask, Error, Reader,
+    multi_get::{read_again, read_each},
+};
 use crate::{
     domain::{AssetId, Seq, Snapshot, UserId},
     ledger::isolation::lagging,
 };
 
-impl Reader {
-    /// The balances of many users, in the order asked.
-    ///
-    /// # Errors
-    /// The first failure of any of them.
-    pub async fn read_many(
-        self: &Arc<Self>,
-        users: &[UserId],
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, Error> {
-        let Some(isolation) = self.source.isolation() else {
-            return self.read_each(users, deadline).await;
-        };
-        let mut began = isolation.now();
-        let mut answers = self.read_each(users, deadline).await?;
-        loop {
-            let known = isolation.since(began);
-            if matches!(&known, Ok(transactions) if transactions.is_empty()) {
-                return Ok(answers);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::Deadline);
-            }
-            let Ok(transactions) = known else {
-                began = isolation.now();
-                answers = self.read_each(users, deadline).await?;
-                continue;
-            };
-            let torn = {
-                let shown = snapshots(users, &answers);
-                let seq = |user: UserId, asset: AssetId| -> Option<Option<Seq>> {
-                    let snapshot = shown.get(&user)?;
-                    Some(snapshot.get(asset).map(|balance| balance.seq))
-                };
-                lagging(&transactions, seq)
-            };
-            if torn.is_empty() {
-                return Ok(answers);
-            }
-            for user in torn {
-                let again = self.read_ledger(user, deadline).await?;
-                for (at, answer) in users.iter().zip(&mut answers) {
-                    if *at == user {
-                        *answer = again.clone();
-                    }
-                }
-            }
+/// Reads the balances of many users, in the order asked.
+pub(super) async fn read_users(
+    reader: &Arc<Reader>,
+    users: &[UserId],
+    deadline: Instant,
+) -> Result<Vec<Answer>, Error> {
+    let Some(isolation) = reader.source.source.isolation() else {
+        return read_each(reader, users, deadline).await;
+    };
+    let mut began = isolation.now();
+    let mut answers = read_each(reader, users, deadline).await?;
+    loop {
+        let known = isolation.since(began);
+        if matches!(&known, Ok(transactions) if transactions.is_empty()) {
+            return Ok(answers);
         }
-    }
-
-    async fn read_ledger(
-        self: &Arc<Self>,
-        user: UserId,
-        deadline: Instant,
-    ) -> Result<Answer, Error> {
+        if Instant::now() >= deadline {
+            return Err(Error::Deadline);
+        }
+        let Ok(transactions) = known else {
+            began = isolation.now();
+            answers = read_each(reader, users, deadline).await?;
+            continue;
+        };
+        let torn = {
+            let shown = snapshots(users, &answers);
+            let seq = |user: UserId, asset: AssetId| -> Option<Option<Seq>> {
+                let snapshot = shown.get(&user)?;
+                Some(snapshot.get(asset).map(|balance| balance.seq))
+            };
+            lagging(&transactions, seq)
+        };
+        if torn.is_empty() {
+            return Ok(answers);
+        }
         let ask = Ask {
             no_cache: true,
             ..Ask::default()
         };
-        let (now, mut spent) = (Instant::now(), Spent::default());
-        self.answer(Kind::Bulk, user, &ask, now, deadline, &mut spent)
-            .await
+        for user in torn {
+            let again = read_again(reader, user, &ask, deadline).await?;
+            for (at, answer) in users.iter().zip(&mut answers) {
+                if *at == user {
+                    *answer = again.clone();
+                }
+            }
+        }
     }
 }
 

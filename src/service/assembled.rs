@@ -179,7 +179,7 @@ fn auditor(
         catalogue: Arc::clone(&parts.catalogue),
         marks: Arc::clone(&parts.marks),
         meters: Arc::clone(&parts.meters),
-        has_room: Arc::new(move || reader.has_room()),
+        has_room: Arc::new(move || reader.has_spare_permits()),
         source_lags: settings.source.kind == SourceKind::Scylla
             && settings.source.read_from != ReadFrom::Ledger,
     };
@@ -271,7 +271,7 @@ impl Assembled {
     pub(super) fn keep_up(&self) {
         let (entries, bytes) = self.memory.size();
         self.meters.memory(entries, bytes);
-        self.reader.keep_up();
+        self.reader.update_gauges();
         self.meters.blind(self.marks.blind());
         let Uses { changes, shown } = self.marks.use_of_memory();
         for (kind, of) in [(Remembered::Changes, changes), (Remembered::Reads, shown)] {
@@ -303,12 +303,12 @@ impl Backend for Arc<Assembled> {
         now: Instant,
         show: impl FnMut(Answer<&[u8]>) -> T,
     ) -> Result<T, Forward> {
-        self.reader.held(user, ask, now, show)
+        self.reader.serve_from_memory(user, ask, now, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
         self.reader
-            .read(user, ask, deadline)
+            .read_user(user, ask, deadline)
             .instrument(traces::read(user))
             .await
     }
@@ -318,7 +318,7 @@ impl Backend for Arc<Assembled> {
         users: Vec<UserId>,
         deadline: Instant,
     ) -> Result<Vec<Answer>, read::Error> {
-        self.reader.read_many(&users, deadline).await
+        self.reader.read_users(&users, deadline).await
     }
 
     async fn settle(
@@ -402,7 +402,7 @@ impl Backend for Arc<Assembled> {
 
     async fn warm(&self, users: Vec<UserId>, deadline: Instant) -> Warmed {
         let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let (loaded, failed) = self.reader.warm(&users, deadline).await;
+        let (loaded, failed) = self.reader.warm_users(&users, deadline).await;
         Warmed {
             users: count,
             loaded,

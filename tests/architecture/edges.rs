@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -45,9 +45,11 @@ const EDGES: [(&str, &[&str]); 20] = [
             "ledger",
         ],
     ),
+    ("admission", &["domain", "config"]),
     (
         "read",
         &[
+            "admission",
             "audit",
             "domain",
             "clock",
@@ -122,6 +124,7 @@ const EVERY: &[&str] = &[
     "protocol",
     "cache",
     "ledger",
+    "admission",
     "read",
     "apply",
     "settle",

@@ -150,11 +150,11 @@ impl Backend for Reads {
         now: Instant,
         show: impl FnMut(Answer<&[u8]>) -> T,
     ) -> Result<T, Forward> {
-        self.0.held(user, ask, now, show)
+        self.0.serve_from_memory(user, ask, now, show)
     }
 
     async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        self.0.read(user, ask, deadline).await
+        self.0.read_user(user, ask, deadline).await
     }
 
     async fn read_many(&self, _: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
@@ -337,7 +337,7 @@ pub fn answer(kind: Kind, hits: u64) {
     let reader = reader(&settings, &catalogue);
     let cold = runtime.block_on(async {
         let user = UserId::new(1001).unwrap();
-        let read = reader.read(user, Ask::default(), Instant::now() + LONG);
+        let read = reader.read_user(user, Ask::default(), Instant::now() + LONG);
         read.await.unwrap()
     });
     assert_eq!(cold.trail.answered, Tier::Source);

@@ -7,32 +7,34 @@ use super::*;
 const LONG: Duration = Duration::from_secs(2);
 
 /// The knowledge of a load or a reader that begins now.
-fn start() -> Start {
-    Start {
+fn start() -> LoadStart {
+    LoadStart {
         at: Instant::now(),
         knowledge: Knowledge::default(),
         proven: true,
-        kind: Kind::Single,
+        class: LoadClass::Single,
         overtakes: false,
     }
 }
 
 /// The load of this user, just begun.
-pub(in crate::read) fn begun(slow: bool, user: i64) -> (Flights, UserId, Arc<Flight>) {
-    let (flights, user) = (Flights::new(slow), UserId::new(user).unwrap());
+pub(in crate::read) fn begun(slow: bool, user: i64) -> (SingleFlight, UserId, Arc<Flight>) {
+    let (flights, user) = (SingleFlight::new(slow), UserId::new(user).unwrap());
     let start = start();
-    let Some(Role::Leader(flight)) = flights.board(user, start, &Freshness::always()) else {
+    let Some(Role::Leader(flight)) = flights.join(user, start, &Freshness::always()) else {
         panic!("the first one leads");
     };
     (flights, user, flight)
 }
 
 /// Waits from now on; how it ended, and after how long.
-fn waits(flight: &Arc<Flight>) -> tokio::task::JoinHandle<(Result<Landed, Error>, Duration)> {
+fn waits(flight: &Arc<Flight>) -> tokio::task::JoinHandle<(Result<LoadResult, Error>, Duration)> {
     let flight = Arc::clone(flight);
     TaskTracker::new().spawn(async move {
         let begun = Instant::now();
-        let ended = flight.wait(begun + LONG, &mut Spent::default()).await;
+        let ended = flight
+            .wait_for_result(begun + LONG, &mut Timings::default())
+            .await;
         (ended, begun.elapsed())
     })
 }
@@ -50,12 +52,12 @@ async fn who_waits_is_let_go_by_the_landing_and_not_by_the_word_that_it_goes_on(
         let (flights, user, flight) = begun(slow, 1);
         let early = waits(&flight);
         settle().await;
-        flight.goes_on();
+        flight.mark_slow();
         settle().await;
         let late = waits(&flight);
         settle().await;
         assert!(!early.is_finished() && !late.is_finished(), "slow: {slow}");
-        flights.land(user, &flight, Err(Error::Shed), Spent::default());
+        flights.finish(user, &flight, Err(Error::Shed), Timings::default());
         for waited in [early, late] {
             let (ended, _) = waited.await.unwrap();
             assert!(matches!(ended, Err(Error::Shed)), "slow: {slow}");
@@ -69,7 +71,7 @@ async fn nobody_waits_beyond_the_deadline_for_what_goes_on() {
         let (_flights, _, flight) = begun(slow, 1);
         let waited = waits(&flight);
         settle().await;
-        flight.goes_on();
+        flight.mark_slow();
         let (ended, took) = waited.await.unwrap();
         assert!(matches!(ended, Err(Error::Deadline)), "slow: {slow}");
         assert_eq!(took, LONG, "slow: {slow}");
@@ -77,11 +79,11 @@ async fn nobody_waits_beyond_the_deadline_for_what_goes_on() {
 }
 
 /// Whether a reader that begins like that joins a load that began like this; if not, whether it takes the lease over.
-fn joins(load: Start, reader: Start, freshness: &Freshness) -> Result<(), bool> {
-    let (flights, user) = (Flights::new(false), UserId::new(1).unwrap());
-    let first = flights.board(user, load, freshness);
+fn joins(load: LoadStart, reader: LoadStart, freshness: &Freshness) -> Result<(), bool> {
+    let (flights, user) = (SingleFlight::new(false), UserId::new(1).unwrap());
+    let first = flights.join(user, load, freshness);
     assert!(matches!(first, Some(Role::Leader(_))));
-    match flights.board(user, reader, freshness).unwrap() {
+    match flights.join(user, reader, freshness).unwrap() {
         Role::Follower(_) => Ok(()),
         Role::Leader(flight) => Err(flight.start.overtakes),
     }
@@ -107,7 +109,7 @@ async fn a_load_is_joined_only_by_readers_who_know_no_more_than_it_does() {
     ] {
         assert_eq!(joins(load, reader, &freshness), Err(false), "{what}");
     }
-    let unproven = Start {
+    let unproven = LoadStart {
         proven: false,
         ..load
     };
@@ -115,7 +117,7 @@ async fn a_load_is_joined_only_by_readers_who_know_no_more_than_it_does() {
     assert_eq!(joins(unproven, unproven, &freshness), Ok(()), "the ledger");
     assert_eq!(joins(unproven, load, &freshness), Ok(()), "it is compared");
     tokio::time::advance(LONG * 2).await;
-    let reader = Start {
+    let reader = LoadStart {
         at: Instant::now(),
         ..unproven
     };
@@ -126,8 +128,8 @@ async fn a_load_is_joined_only_by_readers_who_know_no_more_than_it_does() {
 async fn a_single_reader_does_not_wait_in_the_queue_of_batches() {
     let freshness = Freshness::always();
     let single = start();
-    let batch = Start {
-        kind: Kind::Bulk,
+    let batch = LoadStart {
+        class: LoadClass::Batch,
         ..single
     };
     assert_eq!(joins(batch, single, &freshness), Err(true));

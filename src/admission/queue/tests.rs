@@ -1,4 +1,4 @@
-//! Places, queues and the door, on a clock that the tests move.
+//! Permits, queues and shedding, on a clock that the tests move.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::*;
 const PATIENCE: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn turns(floor: usize, ceiling: usize) -> Arc<Turns> {
-    let places = Places {
+fn permits(floor: usize, ceiling: usize) -> Arc<PermitQueue> {
+    let limits = QueueLimits {
         bounds: Bounds {
             floor,
             ceiling,
@@ -19,13 +19,13 @@ fn turns(floor: usize, ceiling: usize) -> Arc<Turns> {
         },
         bulk: usize::MAX,
     };
-    Arc::new(Turns::new(places, PATIENCE, Instant::now()))
+    Arc::new(PermitQueue::new(limits, PATIENCE, Instant::now()))
 }
 
-fn set(turns: &Turns, limit: usize) {
-    let mut state = turns.state.lock();
-    state.limit = Limit::fixed(limit, Instant::now());
-    turns.resize(&mut state);
+fn set(queue: &PermitQueue, limit: usize) {
+    let mut state = queue.state.lock();
+    state.limit = AdaptiveLimit::fixed(limit, Instant::now());
+    queue.resize(&mut state);
 }
 
 /// The clock comes there.
@@ -40,20 +40,20 @@ fn soon() -> Instant {
 /// A source: so many at once, each this long; the others wait in it.
 #[derive(Clone)]
 struct Source {
-    places: Arc<Semaphore>,
+    limits: Arc<Semaphore>,
     takes: Duration,
 }
 
 impl Source {
-    fn new(places: usize, takes: Duration) -> Self {
-        let places = Arc::new(Semaphore::new(places));
-        Self { places, takes }
+    fn new(limits: usize, takes: Duration) -> Self {
+        let limits = Arc::new(Semaphore::new(limits));
+        Self { limits, takes }
     }
 
     /// Whether it answered within a second.
     async fn ask(&self) -> bool {
         let answered = async {
-            let _place = self.places.acquire().await.unwrap();
+            let _place = self.limits.acquire().await.unwrap();
             until(Instant::now() + self.takes).await;
         };
         time::timeout(SECOND, answered).await.is_ok()
@@ -71,9 +71,9 @@ struct Tally {
     longest: Duration,
 }
 
-async fn read(turns: Arc<Turns>, source: Source, kind: Kind) -> Tally {
+async fn read(queue: Arc<PermitQueue>, source: Source, class: LoadClass) -> Tally {
     let begun = Instant::now();
-    let Some(place) = turns.take(kind, begun + SECOND).await else {
+    let Some(permit) = queue.acquire_permit(class, begun + SECOND).await else {
         let longest = begun.elapsed();
         return Tally {
             shed: 1,
@@ -84,7 +84,7 @@ async fn read(turns: Arc<Turns>, source: Source, kind: Kind) -> Tally {
     };
     let asked = Instant::now();
     let answered = source.ask().await;
-    place.told(asked.elapsed(), !answered).await;
+    permit.record_sample(asked.elapsed(), !answered).await;
     Tally {
         answered: u32::from(answered),
         failed: u32::from(!answered),
@@ -93,12 +93,18 @@ async fn read(turns: Arc<Turns>, source: Source, kind: Kind) -> Tally {
 }
 
 /// `rate` reads a second for `seconds`, all of them waited for.
-async fn load(turns: &Arc<Turns>, source: &Source, kind: Kind, rate: u32, seconds: u32) -> Tally {
+async fn load(
+    queue: &Arc<PermitQueue>,
+    source: &Source,
+    class: LoadClass,
+    rate: u32,
+    seconds: u32,
+) -> Tally {
     let mut reads = JoinSet::new();
     let begun = Instant::now();
     for number in 0..rate * seconds {
         until(begun + SECOND * number / rate).await;
-        reads.spawn(read(Arc::clone(turns), source.clone(), kind));
+        reads.spawn(read(Arc::clone(queue), source.clone(), class));
     }
     let mut all = Tally::default();
     while let Some(one) = reads.join_next().await {
@@ -112,36 +118,36 @@ async fn load(turns: &Arc<Turns>, source: &Source, kind: Kind, rate: u32, second
     all
 }
 
-fn nothing_is_left(turns: &Turns) {
-    let state = turns.state.lock();
+fn nothing_is_left(queue: &PermitQueue) {
+    let state = queue.state.lock();
     assert_eq!(
-        (state.busy, state.room.waiting, state.share.waiting),
+        (state.busy, state.all.waiting, state.bulk.waiting),
         (0, 0, 0)
     );
-    assert_eq!((state.room.owed, state.share.owed), (0, 0));
-    assert_eq!(turns.room.available_permits(), state.room.size);
-    assert_eq!(turns.share.available_permits(), state.share.size);
+    assert_eq!((state.all.owed, state.bulk.owed), (0, 0));
+    assert_eq!(queue.all.available_permits(), state.all.size);
+    assert_eq!(queue.bulk.available_permits(), state.bulk.size);
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_ten_times_the_load_as_much_is_answered_as_at_its_peak_and_the_rest_hears_soon() {
     // 16 at once, 8 ms each: 2,000 a second.
     let source = Source::new(16, Duration::from_millis(8));
-    let turns = turns(4, 256);
-    load(&turns, &source, Kind::Single, 1_000, 2).await;
-    let peak = load(&turns, &source, Kind::Single, 2_000, 4).await;
-    let crowd = load(&turns, &source, Kind::Single, 20_000, 4).await;
+    let queue = permits(4, 256);
+    load(&queue, &source, LoadClass::Single, 1_000, 2).await;
+    let peak = load(&queue, &source, LoadClass::Single, 2_000, 4).await;
+    let crowd = load(&queue, &source, LoadClass::Single, 20_000, 4).await;
     assert!(
         crowd.answered * 10 >= peak.answered * 9,
         "{peak:?} {crowd:?}"
     );
     assert_eq!(crowd.failed, 0, "{crowd:?}");
     assert!(crowd.longest <= PATIENCE, "{crowd:?}");
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 
     // And nobody is shed once it is over.
-    load(&turns, &source, Kind::Single, 1_000, 1).await;
-    let after = load(&turns, &source, Kind::Single, 1_500, 1).await;
+    load(&queue, &source, LoadClass::Single, 1_000, 1).await;
+    let after = load(&queue, &source, LoadClass::Single, 1_500, 1).await;
     assert_eq!((after.shed, after.failed), (0, 0), "{after:?}");
 }
 
@@ -149,133 +155,173 @@ async fn at_ten_times_the_load_as_much_is_answered_as_at_its_peak_and_the_rest_h
 async fn while_a_source_is_silent_who_comes_is_sent_away_soon_and_it_is_used_again_within_two_seconds()
  {
     let quick = Source::new(64, Duration::from_millis(10));
-    let turns = turns(4, 256);
-    load(&turns, &quick, Kind::Single, 3_000, 3).await;
+    let queue = permits(4, 256);
+    load(&queue, &quick, LoadClass::Single, 3_000, 3).await;
     let silent = Source::new(0, Duration::ZERO);
-    load(&turns, &silent, Kind::Single, 3_000, 2).await;
-    let later = load(&turns, &silent, Kind::Single, 3_000, 4).await;
+    load(&queue, &silent, LoadClass::Single, 3_000, 2).await;
+    let later = load(&queue, &silent, LoadClass::Single, 3_000, 4).await;
     assert_eq!(later.answered, 0);
     assert!(later.longest <= PATIENCE, "{later:?}");
     assert!(later.soon * 10 >= later.shed * 9, "{later:?}");
     assert!(later.shed >= 20 * later.failed, "{later:?}");
-    load(&turns, &quick, Kind::Single, 3_000, 2).await;
-    let again = load(&turns, &quick, Kind::Single, 3_000, 2).await;
+    load(&queue, &quick, LoadClass::Single, 3_000, 2).await;
+    let again = load(&queue, &quick, LoadClass::Single, 3_000, 2).await;
     assert_eq!((again.shed, again.failed), (0, 0), "{again:?}");
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }
 
 #[tokio::test(start_paused = true)]
 async fn batches_have_half_of_the_places_and_singles_the_rest() {
-    let turns = turns(8, 8);
+    let queue = permits(8, 8);
     let mut batches = Vec::new();
     for _ in 0..4 {
-        batches.push(turns.take(Kind::Bulk, soon()).await.unwrap());
+        batches.push(
+            queue
+                .acquire_permit(LoadClass::Batch, soon())
+                .await
+                .unwrap(),
+        );
     }
-    let mut fifth = Box::pin(turns.take(Kind::Bulk, soon()));
+    let mut fifth = Box::pin(queue.acquire_permit(LoadClass::Batch, soon()));
     assert!(futures::poll!(&mut fifth).is_pending());
     let mut singles = Vec::new();
     for _ in 0..4 {
-        singles.push(turns.take(Kind::Single, soon()).await.unwrap());
+        singles.push(
+            queue
+                .acquire_permit(LoadClass::Single, soon())
+                .await
+                .unwrap(),
+        );
     }
-    let mut ninth = Box::pin(turns.take(Kind::Single, soon()));
+    let mut ninth = Box::pin(queue.acquire_permit(LoadClass::Single, soon()));
     assert!(futures::poll!(&mut ninth).is_pending());
     drop(batches.pop());
-    // The single one waited for any place, the batch for one of its own.
+    // The single one waited for any permit, the batch for one of its own.
     assert!(ninth.await.is_some());
     drop(singles);
     assert!(fifth.await.is_some());
     drop(batches);
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }
 
 #[tokio::test(start_paused = true)]
 async fn single_reads_beside_ten_times_as_many_batch_loads_are_answered() {
     let source = Source::new(16, Duration::from_millis(8));
-    let turns = turns(4, 256);
-    load(&turns, &source, Kind::Single, 1_000, 2).await;
+    let queue = permits(4, 256);
+    load(&queue, &source, LoadClass::Single, 1_000, 2).await;
     let (bulk, single) = tokio::join!(
-        load(&turns, &source, Kind::Bulk, 20_000, 3),
-        load(&turns, &source, Kind::Single, 500, 3),
+        load(&queue, &source, LoadClass::Batch, 20_000, 3),
+        load(&queue, &source, LoadClass::Single, 500, 3),
     );
     assert_eq!(single.failed, 0);
     assert!(single.shed * 20 <= single.answered, "{single:?}");
     assert!(bulk.answered > single.answered, "{bulk:?}");
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_falls_takes_places_back_as_they_come_free() {
-    let turns = turns(2, 2);
-    set(&turns, 16);
+    let queue = permits(2, 2);
+    set(&queue, 16);
     let mut held = Vec::new();
     for _ in 0..16 {
-        held.push(turns.take(Kind::Single, soon()).await.unwrap());
+        held.push(
+            queue
+                .acquire_permit(LoadClass::Single, soon())
+                .await
+                .unwrap(),
+        );
     }
-    set(&turns, 2);
+    set(&queue, 2);
     while held.len() > 1 {
-        let shut = futures::poll!(Box::pin(turns.take(Kind::Single, soon()))).is_pending();
+        let shut =
+            futures::poll!(Box::pin(queue.acquire_permit(LoadClass::Single, soon()))).is_pending();
         assert_eq!(shut, held.len() >= 2, "{}", held.len());
         held.pop();
     }
     held.clear();
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_dropped_while_it_waits_leaves_nothing_behind() {
-    let turns = turns(1, 1);
-    let place = turns.take(Kind::Single, soon()).await.unwrap();
-    let mut waits: Vec<_> = [Kind::Single, Kind::Bulk, Kind::Single, Kind::Bulk]
-        .map(|kind| Box::pin(turns.take(kind, soon())))
-        .into();
+    let queue = permits(1, 1);
+    let permit = queue
+        .acquire_permit(LoadClass::Single, soon())
+        .await
+        .unwrap();
+    let mut waits: Vec<_> = [
+        LoadClass::Single,
+        LoadClass::Batch,
+        LoadClass::Single,
+        LoadClass::Batch,
+    ]
+    .map(|class| Box::pin(queue.acquire_permit(class, soon())))
+    .into();
     for wait in &mut waits {
         assert!(futures::poll!(wait).is_pending());
     }
-    assert_eq!(turns.now().1, 4);
-    // One of them was given the place and never looked.
-    drop(place);
+    assert_eq!(queue.usage().1, 4);
+    // One of them was given the permit and never looked.
+    drop(permit);
     drop(waits);
-    nothing_is_left(&turns);
-    assert!(turns.take(Kind::Bulk, soon()).await.is_some());
+    nothing_is_left(&queue);
+    assert!(
+        queue
+            .acquire_permit(LoadClass::Batch, soon())
+            .await
+            .is_some()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_those_who_come_together_no_more_are_expected_than_find_a_place() {
-    let turns = turns(2, 2);
-    // Nothing was measured yet: two places take 100 ms each, as nothing has moved for so long.
-    let places = [
-        turns.take(Kind::Single, soon()).await.unwrap(),
-        turns.take(Kind::Single, soon()).await.unwrap(),
+    let queue = permits(2, 2);
+    // Nothing was measured yet: two permits take 100 ms each, as nothing has moved for so long.
+    let permits = [
+        queue
+            .acquire_permit(LoadClass::Single, soon())
+            .await
+            .unwrap(),
+        queue
+            .acquire_permit(LoadClass::Single, soon())
+            .await
+            .unwrap(),
     ];
     until(Instant::now() + SECOND / 10).await;
-    let mut expected: Vec<_> = (0..100).map_while(|_| turns.expect()).collect();
+    let mut expected: Vec<_> = (0..100).map_while(|_| queue.reserve()).collect();
     assert_eq!(expected.len(), 10, "that many in 500 ms");
-    assert!(turns.take(Kind::Single, soon()).await.is_none());
-    assert_eq!(turns.now().1, 10);
+    assert!(
+        queue
+            .acquire_permit(LoadClass::Single, soon())
+            .await
+            .is_none()
+    );
+    assert_eq!(queue.usage().1, 10);
     expected.pop();
-    expected.push(turns.expect().expect("somebody does not come after all"));
+    expected.push(queue.reserve().expect("somebody does not come after all"));
 
-    drop(places);
+    drop(permits);
     let mut seated = Vec::new();
     for one in expected.drain(..2) {
-        seated.push(turns.take_expected(one, soon()).await.unwrap());
+        seated.push(queue.take_reserved(one, soon()).await.unwrap());
     }
-    let late = turns.take_expected(expected.remove(0), soon());
+    let late = queue.take_reserved(expected.remove(0), soon());
     let begun = Instant::now();
     assert!(late.await.is_none());
     assert_eq!(begun.elapsed(), PATIENCE);
     drop((seated, expected));
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }
 
 #[tokio::test(start_paused = true)]
 async fn places_that_are_free_are_not_waited_for() {
-    let turns = turns(2, 2);
+    let queue = permits(2, 2);
     until(Instant::now() + SECOND + SECOND / 10).await;
-    let first = turns.expect().unwrap();
-    let second = turns.expect().unwrap();
-    assert!(turns.expect().is_none(), "it would wait for a second");
-    assert!(turns.take_expected(first, soon()).await.is_some());
+    let first = queue.reserve().unwrap();
+    let second = queue.reserve().unwrap();
+    assert!(queue.reserve().is_none(), "it would wait for a second");
+    assert!(queue.take_reserved(first, soon()).await.is_some());
     drop(second);
-    nothing_is_left(&turns);
+    nothing_is_left(&queue);
 }

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_micros(250);
 
 /// A source with so many places; what is asked beyond them waits in it. Always more is asked than is let in.
 struct World {
-    limit: Limit,
+    limit: AdaptiveLimit,
     now: Instant,
     /// When each began, and how much of its time is left, in the order asked.
     under_way: VecDeque<(Instant, Duration)>,
@@ -32,7 +32,7 @@ impl World {
     fn new(places: usize, takes: Duration) -> Self {
         let now = Instant::now();
         Self {
-            limit: Limit::new(BOUNDS, now),
+            limit: AdaptiveLimit::new(BOUNDS, now),
             now,
             under_way: VecDeque::new(),
             places,
@@ -66,12 +66,12 @@ impl World {
                 timed_out,
                 lag: Duration::ZERO,
             };
-            self.limit.told(sample, busy, self.now);
-            self.limit.ended(busy, self.now);
+            self.limit.record(sample, busy, self.now);
+            self.limit.note_end(busy, self.now);
         }
-        while self.under_way.len() < self.limit.in_force().min(self.wanted) {
+        while self.under_way.len() < self.limit.current().min(self.wanted) {
             self.under_way.push_back((self.now, self.takes));
-            self.limit.began(self.under_way.len());
+            self.limit.note_begin(self.under_way.len());
         }
     }
 
@@ -105,10 +105,10 @@ fn it_finds_the_knee_of_a_source_and_keeps_its_throughput() {
                 answered * 100 >= best * 93,
                 "{places} × {takes:?}: {answered} of {best}"
             );
-            let (found, few) = (world.limit.found, 4 * places + 6);
+            let (limit, few) = (world.limit.limit, 4 * places + 6);
             assert!(
-                (places.min(CEILING)..=few).contains(&found),
-                "{places} × {takes:?}: {found}"
+                (places.min(CEILING)..=few).contains(&limit),
+                "{places} × {takes:?}: {limit}"
             );
         }
     }
@@ -118,9 +118,9 @@ fn it_finds_the_knee_of_a_source_and_keeps_its_throughput() {
 fn an_overload_that_lasts_does_not_become_the_measure_of_itself() {
     let mut world = World::new(8, Duration::from_millis(10));
     world.run(5 * SECOND);
-    let first = world.limit.found;
+    let first = world.limit.limit;
     world.run(180 * SECOND);
-    let last = world.limit.found;
+    let last = world.limit.limit;
     assert!(last <= first + first / 2, "from {first} to {last}");
     assert!(world.limit.baseline.unwrap() <= Duration::from_millis(15));
 }
@@ -129,10 +129,10 @@ fn an_overload_that_lasts_does_not_become_the_measure_of_itself() {
 fn a_silent_source_is_asked_by_few_and_a_quick_one_by_many_within_two_seconds() {
     let mut world = World::new(64, Duration::from_millis(10));
     world.run(3 * SECOND);
-    assert!(world.limit.found >= 64, "{}", world.limit.found);
+    assert!(world.limit.limit >= 64, "{}", world.limit.limit);
     world.places = 0;
     world.run(20 * SECOND);
-    assert!(world.limit.found <= 2 * FLOOR, "{}", world.limit.found);
+    assert!(world.limit.limit <= 2 * FLOOR, "{}", world.limit.limit);
     world.places = 64;
     world.run(2 * SECOND);
     let answered = world.run(SECOND);
@@ -158,20 +158,20 @@ fn a_limit_that_is_not_used_does_not_change() {
     let mut world = World::new(64, Duration::from_millis(10));
     world.wanted = 3;
     world.run(5 * SECOND);
-    assert_eq!(world.limit.found, FIRST);
+    assert_eq!(world.limit.limit, FIRST);
     world.takes = Duration::from_millis(300);
     world.run(5 * SECOND);
-    assert_eq!(world.limit.found, FIRST);
+    assert_eq!(world.limit.limit, FIRST);
 }
 
 #[test]
 fn some_users_who_always_time_out_do_not_lower_it() {
     let now = Instant::now();
-    let mut limit = Limit::new(BOUNDS, now);
+    let mut limit = AdaptiveLimit::new(BOUNDS, now);
     let mut at = now;
     for number in 0..4_000_u32 {
         at += Duration::from_millis(1);
-        limit.began(limit.in_force());
+        limit.note_begin(limit.current());
         let timed_out = number % 4 == 0;
         let took = if timed_out { SECOND } else { TICK };
         let sample = Sample {
@@ -180,34 +180,34 @@ fn some_users_who_always_time_out_do_not_lower_it() {
             timed_out,
             lag: Duration::ZERO,
         };
-        limit.told(sample, 1, at);
+        limit.record(sample, 1, at);
     }
-    assert_eq!(limit.in_force(), CEILING);
+    assert_eq!(limit.current(), CEILING);
 }
 
 #[test]
 fn it_does_not_fall_because_this_machine_is_busy_unless_questions_come_near_their_timeout() {
     let mut at = Instant::now();
-    let mut limit = Limit::new(BOUNDS, at);
-    let mut run = |limit: &mut Limit, lag: Duration| {
+    let mut limit = AdaptiveLimit::new(BOUNDS, at);
+    let mut run = |limit: &mut AdaptiveLimit, lag: Duration| {
         for _ in 0..4_000 {
             at += Duration::from_millis(1);
-            limit.began(limit.in_force());
+            limit.note_begin(limit.current());
             let sample = Sample {
                 begun: at,
                 took: Duration::from_millis(2) + 4 * lag,
                 timed_out: false,
                 lag,
             };
-            limit.told(sample, 1, at);
+            limit.record(sample, 1, at);
         }
     };
     run(&mut limit, Duration::ZERO);
-    assert_eq!(limit.found, CEILING);
+    assert_eq!(limit.limit, CEILING);
     run(&mut limit, Duration::from_millis(40));
-    assert_eq!(limit.found, CEILING);
+    assert_eq!(limit.limit, CEILING);
     run(&mut limit, Duration::from_millis(200));
-    assert!(limit.found < CEILING / 2, "{}", limit.found);
+    assert!(limit.limit < CEILING / 2, "{}", limit.limit);
 }
 
 #[test]
@@ -218,9 +218,9 @@ fn floor_and_ceiling_hold_for_any_settings() {
             ceiling,
             ..BOUNDS
         };
-        let limit = Limit::new(bounds, Instant::now());
+        let limit = AdaptiveLimit::new(bounds, Instant::now());
         let allowed = 1..=ceiling.max(1);
-        assert!(allowed.contains(&limit.in_force()), "{floor} {ceiling}");
-        assert!(allowed.contains(&limit.part()));
+        assert!(allowed.contains(&limit.current()), "{floor} {ceiling}");
+        assert!(allowed.contains(&limit.probe_limit()));
     }
 }

@@ -8,7 +8,7 @@
 //! **Invariants.** `floor <= limit <= ceiling`, but for a probe, which goes down to a [`PROBE_PART`]th, and to 1. An unused limit does
 //! not change. A failure is never the baseline.
 //!
-//! **Limits.** [`SAMPLES_MAX`] samples are kept; a decision costs sorting them. Queueing is not here ([`super::permit_queue`]).
+//! **Limits.** [`SAMPLES_MAX`] samples are kept; a decision costs sorting them. Queueing is not here ([`super::queue`]).
 
 use std::time::Duration;
 
@@ -39,45 +39,45 @@ const PROBE_PART: usize = 4;
 /// The limit at first; it begins with a probe, because a first crowd would be the baseline of all that follow.
 const FIRST: usize = 16;
 
-/// Between what the limit is found.
+/// The range of the limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// It never falls below this.
-    pub(super) floor: usize,
+    pub floor: usize,
     /// Nor rises above this.
-    pub(super) ceiling: usize,
+    pub ceiling: usize,
     /// Slowness that no reader minds.
-    pub(super) slack: Duration,
+    pub slack: Duration,
     /// The time that a question may take for whatever reason, if it can take less: well below its timeout.
-    pub(super) longest: Duration,
+    pub longest: Duration,
 }
 
 /// One question that is over.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
+pub struct Sample {
     /// When it began.
-    pub(super) begun: Instant,
+    pub begun: Instant,
     /// The time it took.
-    pub(super) took: Duration,
+    pub took: Duration,
     /// It got no answer in its time.
-    pub(super) timed_out: bool,
+    pub timed_out: bool,
     /// How long a task of this process waited for a thread then.
-    pub(super) lag: Duration,
+    pub lag: Duration,
 }
 
 /// A limit that follows its samples.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub struct AdaptiveLimit {
     bounds: Bounds,
-    found: usize,
+    limit: usize,
     probing: bool,
     /// None while a probe waits until few enough are under way.
     window: Option<Window>,
     typical: Duration,
     baseline: Option<Duration>,
     /// When that was, and the limit then.
-    measured: Instant,
-    found_then: usize,
+    baseline_at: Instant,
+    limit_at_baseline: usize,
 }
 
 #[derive(Debug)]
@@ -118,31 +118,32 @@ impl Window {
     }
 }
 
-impl Limit {
+impl AdaptiveLimit {
     /// Nothing is known yet. A floor above the ceiling is the ceiling.
-    pub(super) fn new(bounds: Bounds, now: Instant) -> Self {
+    #[must_use]
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         let ceiling = bounds.ceiling.max(1);
         let floor = bounds.floor.clamp(1, ceiling);
-        let found = FIRST.clamp(floor, ceiling);
+        let limit = FIRST.clamp(floor, ceiling);
         Self {
             bounds: Bounds {
                 floor,
                 ceiling,
                 ..bounds
             },
-            found,
+            limit,
             probing: floor < ceiling,
             window: Some(Window::new(now, 0)),
             typical: Duration::ZERO,
             baseline: None,
-            measured: now,
-            found_then: found,
+            baseline_at: now,
+            limit_at_baseline: limit,
         }
     }
 
     /// One that does not move.
     #[cfg(test)]
-    pub(super) fn fixed(limit: usize, now: Instant) -> Self {
+    pub fn fixed(limit: usize, now: Instant) -> Self {
         let bounds = Bounds {
             floor: limit,
             ceiling: limit,
@@ -153,35 +154,37 @@ impl Limit {
     }
 
     /// The limit in force.
-    pub(super) fn in_force(&self) -> usize {
+    #[must_use]
+    pub fn current(&self) -> usize {
         if self.probing {
-            self.part()
+            self.probe_limit()
         } else {
-            self.found
+            self.limit
         }
     }
 
     /// The time that most questions took lately; zero before the first.
-    pub(super) const fn typical(&self) -> Duration {
+    #[must_use]
+    pub const fn typical_latency(&self) -> Duration {
         self.typical
     }
 
     /// With this one so many are under way.
-    pub(super) fn began(&mut self, busy: usize) {
+    pub fn note_begin(&mut self, busy: usize) {
         if let Some(window) = &mut self.window {
             window.busiest = window.busiest.max(busy);
         }
     }
 
     /// One is over, and so many are left.
-    pub(super) fn ended(&mut self, busy: usize, now: Instant) {
-        if self.window.is_none() && busy <= self.part() {
+    pub fn note_end(&mut self, busy: usize, now: Instant) {
+        if self.window.is_none() && busy <= self.probe_limit() {
             self.window = Some(Window::new(now, busy));
         }
     }
 
     /// The time of one that is over.
-    pub(super) fn told(&mut self, sample: Sample, busy: usize, now: Instant) {
+    pub fn record(&mut self, sample: Sample, busy: usize, now: Instant) {
         let Some(window) = &mut self.window else {
             return;
         };
@@ -209,11 +212,11 @@ impl Limit {
         busiest: usize,
         now: Instant,
     ) {
-        let few = self.probing || busiest <= self.part();
+        let few = self.probing || busiest <= self.probe_limit();
         if !timed_out {
             let baseline = match self.baseline {
                 Some(before) if median > before && !few => before,
-                // A measurement at ease is believed by and by, a deliberate one at once.
+                // What is baseline_at at ease is believed by and by, what is baseline_at on purpose at once.
                 Some(before) if median > before && !self.probing => {
                     let more = median.saturating_sub(before).checked_div(8);
                     before.saturating_add(more.unwrap_or_default())
@@ -223,19 +226,19 @@ impl Limit {
             self.baseline = Some(baseline);
         }
         if self.probing || (few && !timed_out) {
-            (self.measured, self.found_then) = (now, self.found);
+            (self.baseline_at, self.limit_at_baseline) = (now, self.limit);
         }
         if self.probing {
             self.probing = false;
             return;
         }
-        if busiest.saturating_mul(2) < self.found {
+        if busiest.saturating_mul(2) < self.limit {
             return;
         }
         let Bounds { floor, ceiling, .. } = self.bounds;
-        self.found = self.next(median, lag).clamp(floor, ceiling);
-        let age = now.saturating_duration_since(self.measured);
-        let fell = self.found.saturating_mul(2) <= self.found_then && age >= PROBE_GAP;
+        self.limit = self.next_limit(median, lag).clamp(floor, ceiling);
+        let age = now.saturating_duration_since(self.baseline_at);
+        let fell = self.limit.saturating_mul(2) <= self.limit_at_baseline && age >= PROBE_GAP;
         if floor < ceiling && (fell || age >= PROBE_EVERY) {
             self.probing = true;
             self.window = None;
@@ -243,26 +246,26 @@ impl Limit {
     }
 
     /// The limit after a window with this median, in which it was used.
-    fn next(&self, median: Duration, lag: Duration) -> usize {
+    fn next_limit(&self, median: Duration, lag: Duration) -> usize {
         let Bounds { slack, longest, .. } = self.bounds;
         let baseline = self.baseline.unwrap_or_default();
         let most = longest.max(baseline.saturating_add(slack));
         let doubled = baseline.saturating_mul(TOLERANCE).saturating_add(slack);
         let tolerated = doubled.min(most);
         let excused = tolerated.saturating_add(lag.saturating_mul(HOPS)).min(most);
-        let step = |part| self.found.checked_div(part).unwrap_or(0).max(STEP_MIN);
+        let step = |part| self.limit.checked_div(part).unwrap_or(0).max(STEP_MIN);
         if median.saturating_mul(2) <= baseline.saturating_add(tolerated) {
-            self.found.saturating_add(step(2))
+            self.limit.saturating_add(step(2))
         } else if median <= tolerated {
-            self.found.saturating_add(step(STEP_PART))
+            self.limit.saturating_add(step(STEP_PART))
         } else if median <= excused {
-            self.found
+            self.limit
         } else {
             self.left_of(excused, median)
         }
     }
 
-    /// The limit that is left when questions take `median` instead of `excused`.
+    /// What is left of it when questions take `median` instead of `excused`.
     fn left_of(&self, excused: Duration, median: Duration) -> usize {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let gradient = nanos(excused)
@@ -270,7 +273,7 @@ impl Limit {
             .checked_div(nanos(median))
             .unwrap_or(WHOLE)
             .clamp(LEFT_MIN, WHOLE);
-        let left = u64::try_from(self.found)
+        let left = u64::try_from(self.limit)
             .unwrap_or(u64::MAX)
             .saturating_mul(gradient)
             .checked_div(WHOLE)
@@ -278,9 +281,9 @@ impl Limit {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// The number below which they are few.
-    fn part(&self) -> usize {
-        self.found.checked_div(PROBE_PART).unwrap_or(0).max(1)
+    /// What is few.
+    fn probe_limit(&self) -> usize {
+        self.limit.checked_div(PROBE_PART).unwrap_or(0).max(1)
     }
 }
 
