@@ -22,6 +22,7 @@ mod docs;
 mod element_budget;
 mod failure;
 pub mod fast_path;
+mod handler;
 mod hosts;
 mod json;
 mod ledger;

@@ -7,7 +7,7 @@
 //! **Cancellation.** A reader may be dropped at any time; the load that it began goes on for its followers.
 //!
 //! **Limits.** Each wait ends with the request's deadline. Lookups and loads need permits ([`crate::admission`]). A batch loads
-//! [`multi_get::LOADS`] users at a time.
+//! [`redis_batcher::BATCH_LOADS`] users at a time.
 
 mod load;
 mod memory_hit;
@@ -26,17 +26,21 @@ mod whole_batch;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use self::pipeline::Reader;
+use self::{
+    load::SourceTier, memory_hit::MemoryTier, record::ReadRecorder, redis_batcher::RedisBatcher,
+    redis_hit::RedisTier, single_flight::SingleFlight,
+};
 pub use crate::render::Held;
 use crate::{
-    admission,
+    admission::{self, Admission, LoadClass},
     audit::Sampler,
     cache::{memory::Memory, redis::Redis},
     cache_status::{Forward, Trail},
-    domain::{Catalogue, Floors},
+    domain::{Catalogue, Floors, UserId},
     ledger::{self, Source},
     protocol::{Freshness, Marks},
     telemetry::Meters,
@@ -127,7 +131,7 @@ pub struct Parts {
     pub redis: Option<Arc<Redis>>,
     /// The ledger, and the tables derived from it.
     pub source: Arc<dyn Source>,
-    /// What is known of changes.
+    /// The known changes.
     pub marks: Arc<Marks>,
     /// How fresh that is.
     pub freshness: Arc<Freshness>,
@@ -137,4 +141,29 @@ pub struct Parts {
     pub tasks: TaskTracker,
     /// The auditor's sampler of answers.
     pub sampler: Arc<Sampler>,
+}
+
+/// Answers reads.
+#[derive(Debug)]
+pub struct Reader {
+    memory: MemoryTier,
+    redis: Option<RedisTier>,
+    source: SourceTier,
+    admission: Arc<Admission>,
+    single_flight: SingleFlight,
+    batcher: Mutex<RedisBatcher>,
+    recorder: ReadRecorder,
+    tasks: TaskTracker,
+}
+
+/// A read on its way down the tiers.
+#[derive(Debug, Clone, Copy)]
+struct Miss {
+    class: LoadClass,
+    user: UserId,
+    /// When the read came.
+    begun: Instant,
+    /// Why memory did not serve it.
+    memory: Forward,
+    deadline: Instant,
 }

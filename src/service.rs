@@ -5,6 +5,7 @@
 
 mod advice;
 mod assembled;
+mod backend;
 pub mod descriptors;
 mod ledger_health;
 mod open_source;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod change_log;
+mod counters;
 mod health;
 mod histogram;
 mod http;
@@ -29,7 +30,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::{
-    meters::{Count, Each, gauge_value},
+    counters::{Count, Each, gauge_value},
     prometheus_histograms::Families,
     recent::Recent,
     slowest::{Slow, Slowest},

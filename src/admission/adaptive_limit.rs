@@ -216,7 +216,7 @@ impl AdaptiveLimit {
         if !timed_out {
             let baseline = match self.baseline {
                 Some(before) if median > before && !few => before,
-                // What is baseline_at at ease is believed by and by, what is baseline_at on purpose at once.
+                // A time measured at ease is believed by and by; a probe is believed at once.
                 Some(before) if median > before && !self.probing => {
                     let more = median.saturating_sub(before).checked_div(8);
                     before.saturating_add(more.unwrap_or_default())
@@ -265,7 +265,7 @@ impl AdaptiveLimit {
         }
     }
 
-    /// What is left of it when questions take `median` instead of `excused`.
+    /// The rest of it when questions take `median` instead of `excused`.
     fn left_of(&self, excused: Duration, median: Duration) -> usize {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let gradient = nanos(excused)
@@ -281,7 +281,7 @@ impl AdaptiveLimit {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// What is few.
+    /// The limit of a probe: a concurrency that counts as low.
     fn probe_limit(&self) -> usize {
         self.limit.checked_div(PROBE_PART).unwrap_or(0).max(1)
     }

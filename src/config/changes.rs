@@ -16,7 +16,7 @@ pub fn changes(before: &Settings, after: &Settings) -> Vec<String> {
 
 fn compare(section: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
     for (name, after) in after {
-        let key = super::layers::joined(section, name);
+        let key = super::places::joined(section, name);
         match (before.get(name), after) {
             (Some(Value::Table(before)), Value::Table(after)) => {
                 compare(&key, before, after, keys);

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 use super::{
     DEFAULT, Errors, Mistake, Origin, PREFIX, Settings,
     accepted::{kind_of, one_line, parsed, refusal, same_kind},
-    places::Places,
+    places::{Places, joined},
     suggest::{self, Stray},
 };
 
@@ -402,14 +402,6 @@ fn place<'a>(root: &'a mut Value, key: &str) -> Option<&'a mut Value> {
 
 fn element(list: &[Value]) -> Option<&Table> {
     list.first().and_then(Value::as_table)
-}
-
-pub(super) fn joined(section: &str, name: &str) -> String {
-    if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
-    }
 }
 
 /// Counted from 1.

@@ -30,7 +30,7 @@ impl Places {
 
     fn add(&mut self, table: &DeTable<'_>, section: &str, breaks: &[usize]) {
         for (name, value) in table {
-            let key = super::layers::joined(section, name.get_ref());
+            let key = joined(section, name.get_ref());
             self.put(&key, name.span().start, breaks);
             match value.get_ref() {
                 DeValue::Table(inner) => self.add(inner, &key, breaks),
@@ -50,6 +50,15 @@ impl Places {
 
     fn put(&mut self, key: &str, offset: usize, breaks: &[usize]) {
         self.0.insert(key.to_owned(), line_at(breaks, offset));
+    }
+}
+
+/// The key of a name in a section.
+pub(super) fn joined(section: &str, name: &str) -> String {
+    if section.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{section}.{name}")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::PREFIX;
+use super::{PREFIX, places::joined};
 
 /// The beginning of the service's variables, in any case.
 const ENVIRONMENT: &str = "BALANCE_CACHE_";
@@ -59,11 +59,11 @@ pub(super) fn nearest<'a>(
 pub(super) fn key(schema: &Table, section: &str, known: &Table, name: &str) -> Option<String> {
     let all = keys(schema);
     let find = |wanted: &dyn Fn(&str) -> bool| all.iter().find(|key| wanted(key)).cloned();
-    let joined = squeezed(&format!("{section}{name}"));
-    let same_letters = find(&|key| squeezed(key) == joined);
+    let letters = squeezed(&format!("{section}{name}"));
+    let same_letters = find(&|key| squeezed(key) == letters);
     let beside = || {
         let nearest = nearest(name, known.keys().map(String::as_str))?;
-        Some(super::layers::joined(section, nearest))
+        Some(joined(section, nearest))
     };
     let elsewhere = || find(&|key| key.rsplit('.').next() == Some(name));
     same_letters.or_else(beside).or_else(elsewhere)
@@ -82,7 +82,7 @@ pub(super) fn keys(schema: &Table) -> Vec<String> {
 
 fn add_keys(section: &str, table: &Table, keys: &mut Vec<String>) {
     for (name, value) in table {
-        let key = super::layers::joined(section, name);
+        let key = joined(section, name);
         match value {
             Value::Table(inner) => add_keys(&key, inner, keys),
             Value::Array(list) if list.first().is_some_and(Value::is_table) => {}

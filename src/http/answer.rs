@@ -14,7 +14,10 @@ use http::{
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::{failure::Failure, query::Question};
+use super::{
+    failure::{Failure, JSON},
+    query::Question,
+};
 use crate::{
     cache_status::Trail,
     domain::{Catalogue, UnixMillis, UserId},
@@ -22,8 +25,6 @@ use crate::{
     render::Held,
 };
 
-/// The type of every body here.
-pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 

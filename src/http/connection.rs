@@ -23,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Body,
-    fast_path::{Front, HandOff, Next, Reason, Refusal},
-    listener::Answers,
+    fast_path::{Front, HandOff, Next, Reason, Refusal, Says},
     request_body::{Incoming, Unread},
     request_head::{self, Parsed},
     response::{self, Form, Sending},
@@ -42,6 +41,15 @@ const LINGER_BYTES: usize = 32 * 1024 * 1024;
 const LINGER_ENDING: Duration = Duration::from_millis(500);
 /// Pieces of a body up to so many bytes are sent together with what stands before them.
 const TOGETHER_MAX: usize = 16 * 1024;
+
+/// A service that answers requests.
+pub trait Answers: Says + Clone + Send + Sync + 'static {
+    /// Answers one.
+    fn answer(&self, request: Request<AxumBody>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// The bytes of the answer to a request that is refused before it reaches the service; the connection ends behind it.
+    fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
+}
 
 /// A connection and its surroundings.
 pub(super) struct Connection<S> {

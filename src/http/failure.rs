@@ -18,6 +18,8 @@ use rand::seq::IndexedRandom;
 
 use crate::{apply, config::Scope, ledger::Error as SourceError, read, settle};
 
+/// The type of every body that is JSON.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// Those of who is sent away because there are too many: one of them, or all would come back together.
@@ -229,7 +231,7 @@ impl Failure {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, super::answer::JSON);
+        headers.insert(CONTENT_TYPE, JSON);
         headers.insert(X_CONTENT_TYPE_OPTIONS, super::NOSNIFF);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::{
     Api, Backend, answer,
     failure::Failure,
+    handler::{Shared, Told, whole},
     json, query,
-    routes::{Shared, Told, whole},
 };
 use crate::{
     config::{Scope, Writer},

@@ -13,8 +13,6 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::body::Body as AxumBody;
-use http::{Request, Response};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,23 +21,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use super::connection::Answers;
 pub use super::fast_path::{Reason, Refusal, Says};
-use super::{Body, connection::Connection, shutdown::Ending};
+use super::{connection::Connection, shutdown::Ending};
 use crate::telemetry::Sparing;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// After an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A service that answers requests.
-pub trait Answers: Says + Clone + Send + Sync + 'static {
-    /// Answers one.
-    fn answer(&self, request: Request<AxumBody>) -> impl Future<Output = Response<Body>> + Send;
-
-    /// The bytes of the answer to a request that is refused before it reaches the service; the connection ends behind it.
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
-}
 
 /// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]

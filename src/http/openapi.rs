@@ -13,6 +13,7 @@
 
 mod failures;
 mod ledger;
+mod operation;
 mod operations;
 mod samples;
 pub(super) mod shapes;

@@ -2,8 +2,6 @@
 //!
 //! Each changing route goes the same way: method, token, parameters, type, length, form, room, and only then the work.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     body::Body,
@@ -14,12 +12,11 @@ use axum::{
 use http::Response;
 
 use super::{
-    Api, Backend, answer,
-    body::Whole,
-    docs,
+    Backend, answer, docs,
     failure::Failure,
+    handler::{Shared, Told, whole},
     json::{self, BATCH_MAX, USERS_MAX},
-    ledger, query,
+    ledger,
     results::{Invalidated, Settled, Warmed, Written},
 };
 use crate::{config::Scope, telemetry::Via};
@@ -49,9 +46,6 @@ pub const INVALIDATE: &str = "/api/v1/cache/invalidate";
 pub const WARM: &str = "/api/v1/cache/warm";
 /// All of this, described.
 pub const OPENAPI: &str = "/openapi.json";
-
-pub(super) type Told = Result<Response<Body>, Failure>;
-pub(super) type Shared<B> = Arc<Api<B>>;
 
 /// All routes of the API.
 pub fn router<B: Backend>(api: Shared<B>) -> Router {
@@ -195,16 +189,4 @@ async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Tol
         loaded: done.loaded,
         failed: done.failed,
     })
-}
-
-/// The body of a POST, once its sender may send it.
-pub(super) async fn whole<B: Backend>(
-    api: &Api<B>,
-    request: Request,
-    scope: Scope,
-) -> Result<Whole, Failure> {
-    api.allow(request.headers(), scope)?;
-    query::none(request.uri().query()).map_err(Failure::malformed)?;
-    let (head, body) = request.into_parts();
-    api.bodies.read(&head.headers, body).await
 }

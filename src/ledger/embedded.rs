@@ -46,6 +46,7 @@ mod keeper;
 mod queries;
 mod requests;
 mod row_times;
+mod rows;
 mod sample;
 mod tables;
 mod tools;

@@ -11,6 +11,7 @@
 //! **Limits.** `source.timeout_ms` per statement; a load from the view takes at most two waves for assets that can be guessed.
 //! No breaker, no caching, no own retries: the driver knows which nodes are down.
 
+mod bad_setting;
 mod certificates;
 mod connect;
 mod faults;
@@ -54,7 +55,7 @@ use crate::{
     ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
 };
 
-pub use connect::BadSetting;
+pub use bad_setting::BadSetting;
 
 /// The CQL source.
 pub struct Scylla {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Reader, pipeline::Miss, timings::Timings};
+use super::{Answer, Error, Miss, Reader, timings::Timings};
 use crate::{
     admission::LoadClass,
     cache::redis::Known,

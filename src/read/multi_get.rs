@@ -8,15 +8,11 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Ask, Error, Reader,
-    pipeline::Miss,
-    redis_batcher::{shed_loads, start_loads},
+    Answer, Ask, Error, Miss, Reader,
+    redis_batcher::{BATCH_LOADS, shed_loads, start_loads},
     timings::Timings,
 };
 use crate::{admission::LoadClass, domain::UserId};
-
-/// Users that one batch loads at a time.
-pub(super) const LOADS: usize = 32;
 
 /// The time before the deadline in which no more users are warmed.
 const WARM_MARGIN: Duration = Duration::from_millis(200);
@@ -152,7 +148,7 @@ pub(super) async fn warm_users(
         let (now, ask) = (Instant::now(), Ask::default());
         now >= end || read_again(reader, user, &ask, deadline).await.is_err()
     });
-    let results: Vec<_> = loads.buffer_unordered(LOADS).collect().await;
+    let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;
     let failed = results.iter().filter(|failed| **failed).count();
     let loaded = results.len().saturating_sub(failed);
     (

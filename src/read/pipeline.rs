@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::{
-    Answer, Ask, Error, Parts, PassedOn,
+    Answer, Ask, Error, Miss, Parts, PassedOn, Reader,
     load::{SourceSnapshot, SourceTier},
     memory_hit::{MemoryTier, SnapshotOrigin},
     min_seq, multi_get,
@@ -38,31 +37,6 @@ use crate::{
 
 /// Loads that a reader joins before it begins one of its own: the result of the first may be below its floors.
 const JOINS_MAX: usize = 2;
-
-/// Answers reads.
-#[derive(Debug)]
-pub struct Reader {
-    pub(super) memory: MemoryTier,
-    pub(super) redis: Option<RedisTier>,
-    pub(super) source: SourceTier,
-    pub(super) admission: Arc<Admission>,
-    pub(super) single_flight: SingleFlight,
-    pub(super) batcher: Mutex<RedisBatcher>,
-    pub(super) recorder: ReadRecorder,
-    pub(super) tasks: TaskTracker,
-}
-
-/// A read on its way down the tiers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Miss {
-    pub(super) class: LoadClass,
-    pub(super) user: UserId,
-    /// When the read came.
-    pub(super) begun: Instant,
-    /// Why memory did not serve it.
-    pub(super) memory: Forward,
-    pub(super) deadline: Instant,
-}
 
 impl Reader {
     /// A reader over these parts.

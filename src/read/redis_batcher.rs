@@ -18,11 +18,14 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use super::{Error, Reader, multi_get, single_flight::Flight, timings::Timings};
+use super::{Error, Reader, single_flight::Flight, timings::Timings};
 use crate::{admission::LoadClass, cache::redis::Lookup, domain::UserId, telemetry::traces};
 
 /// Users of one request.
 const LOOKUPS_MAX: usize = 512;
+
+/// Users that one batch loads at a time.
+pub(super) const BATCH_LOADS: usize = 32;
 
 /// A load whose user is to be looked up in Redis.
 pub(super) type PendingLookup = (UserId, Arc<Flight>);
@@ -202,7 +205,7 @@ async fn run_loads(reader: &Reader, misses: Misses) {
     // A load that is shed fails its batch, so the rest of the batch is shed too. What Redis holds is served all the same.
     let (batch, at_once) = match first.start.class {
         LoadClass::Single => (false, misses.len()),
-        LoadClass::Batch => (true, multi_get::LOADS),
+        LoadClass::Batch => (true, BATCH_LOADS),
     };
     let source = &reader.admission.source;
     let closed = batch && misses.len() > 1 && source.is_closed(LoadClass::Batch);

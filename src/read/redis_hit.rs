@@ -59,7 +59,7 @@ pub(super) struct RedisMiss<'a> {
     pub(super) forward: Option<Forward>,
     /// The lease, if it was granted.
     pub(super) lease: Option<RedisLease<'a>>,
-    /// What Redis knows of the user.
+    /// The knowledge of Redis about the user.
     pub(super) known: Known,
     /// The reserved permit of the source.
     pub(super) reservation: Option<Reservation<'a>>,

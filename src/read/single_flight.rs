@@ -111,7 +111,7 @@ impl LoadResult {
 /// One load under way.
 #[derive(Debug)]
 pub struct Flight {
-    /// What was known when it began.
+    /// The knowledge when it began.
     pub start: LoadStart,
     result: OnceLock<(Result<LoadResult, Error>, Timings)>,
     /// The load waits for more than Redis, or Redis may take longer than a reader has.

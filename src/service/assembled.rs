@@ -2,35 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, Span};
 
-use super::{
-    Error, open_source::open_source, readiness, shown::Fixed, told, user_lookup::UserLookup,
-};
+use super::{Error, open_source::open_source, told};
 use crate::{
-    apply::{self, Applied, Applier, Warmed, WriteError},
+    apply::Applier,
     audit::{self, Auditor, Inbox, Sampler},
     cache::{
         memory::Memory,
         redis::{Link, Redis},
     },
-    cache_status::Forward,
-    config::{ReadFrom, Settings, SourceKind, Writer},
-    domain::{
-        Catalogue, Entry, FieldMap, Notification, Outcome, Reference, StoredTransaction,
-        Transaction, UserId,
-    },
+    clock,
+    config::{self, ReadFrom, Settings, SourceKind, ViewCheck, Writer},
+    domain::{Catalogue, FieldMap, UnixMillis},
     feed::{invalidations::Follower, settlements::Consumer},
-    http::Backend,
-    ledger::{self, Source, Written, embedded::Embedded, scylla::Scylla},
-    ops,
-    protocol::{Freshness, Marks, Uses},
-    read::{self, Answer, Ask, Parts, Reader},
-    settle::{self, Settler},
-    telemetry::{self, HttpStatus, Meters, Remembered, Route, Via, traces},
+    ledger::{Source, embedded::Embedded, scylla::Scylla},
+    protocol::{Freshness, Marks},
+    read::{Parts, Reader},
+    settle::Settler,
+    telemetry::Meters,
 };
 
 /// A lease lasts for a load's statements and this.
@@ -42,7 +33,7 @@ pub(super) struct Assembled {
     pub(super) reader: Arc<Reader>,
     pub(super) applier: Arc<Applier>,
     pub(super) settler: Arc<Settler>,
-    writer: Writer,
+    pub(super) writer: Writer,
     pub(super) memory: Arc<Memory>,
     pub(super) marks: Arc<Marks>,
     pub(super) freshness: Arc<Freshness>,
@@ -51,13 +42,56 @@ pub(super) struct Assembled {
     pub(super) embedded: Option<Arc<Embedded>>,
     pub(super) meters: Arc<Meters>,
     pub(super) catalogue: Arc<Catalogue>,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
     pub(super) consumer: Option<Arc<Consumer>>,
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
     pub(super) lookup: Option<UserLookup>,
+}
+
+/// Facts that do not change while the process lives.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    pub(super) started: UnixMillis,
+    pub(super) api_port: u16,
+    pub(super) bytes_max: u64,
+    pub(super) kind: SourceKind,
+    pub(super) read_from: ReadFrom,
+    pub(super) view_check: ViewCheck,
+    pub(super) max_staleness: Duration,
+}
+
+impl Fixed {
+    fn now(settings: &Settings) -> Self {
+        Self {
+            started: clock::wall(),
+            api_port: settings.http.listen.port(),
+            bytes_max: settings.memory.max_bytes,
+            kind: settings.source.kind,
+            read_from: settings.source.read_from,
+            view_check: settings.scylla.view_check,
+            max_staleness: settings.settlement.max_staleness_ms.0,
+        }
+    }
+}
+
+/// The settings of a look-up.
+#[derive(Debug)]
+pub(super) struct UserLookup {
+    pub(super) redis: config::Redis,
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl UserLookup {
+    /// None where the settings do not allow it.
+    fn new(settings: &Settings) -> Option<Self> {
+        settings.ops.may_look_up().then(|| Self {
+            redis: settings.redis.clone(),
+            turn: tokio::sync::Mutex::new(()),
+        })
+    }
 }
 
 /// The parts, and what has a loop of its own.
@@ -266,170 +300,5 @@ impl Assembled {
         assembled.follower = follower(settings, &assembled);
         let auditor = auditor(settings, &assembled, sampler, inbox);
         Ok((assembled, scylla, auditor))
-    }
-
-    pub(super) fn keep_up(&self) {
-        let (entries, bytes) = self.memory.size();
-        self.meters.memory(entries, bytes);
-        self.reader.update_gauges();
-        self.meters.blind(self.marks.blind());
-        let Uses { changes, shown } = self.marks.use_of_memory();
-        for (kind, of) in [(Remembered::Changes, changes), (Remembered::Reads, shown)] {
-            self.meters
-                .remembered(kind, of.users, of.bytes, of.given_up);
-        }
-        self.look_after_ledger();
-        let found = readiness::of(self);
-        let ready = found.words.not_ready.is_empty();
-        self.meters.health(ready, &found.degraded, &found.codes);
-        self.meters.upkeep();
-    }
-
-    /// Runs it to its end even if the client hangs up: a change must not stop half-way.
-    async fn finish<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let change = change.instrument(Span::current());
-        self.tasks.spawn(change).await.ok()
-    }
-}
-
-impl Backend for Arc<Assembled> {
-    fn held<T>(
-        &self,
-        user: UserId,
-        ask: &Ask,
-        now: Instant,
-        show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
-        self.reader.serve_from_memory(user, ask, now, show)
-    }
-
-    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
-        self.reader
-            .read_user(user, ask, deadline)
-            .instrument(traces::read(user))
-            .await
-    }
-
-    async fn read_many(
-        &self,
-        users: Vec<UserId>,
-        deadline: Instant,
-    ) -> Result<Vec<Answer>, read::Error> {
-        self.reader.read_users(&users, deadline).await
-    }
-
-    async fn settle(
-        &self,
-        notifications: Vec<Notification>,
-        deadline: Instant,
-    ) -> Result<Applied, apply::Error> {
-        let applier = Arc::clone(&self.applier);
-        let span = traces::apply(notifications.len());
-        let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
-        self.finish(change.instrument(span))
-            .await
-            .unwrap_or(Err(apply::Error::Deadline))
-    }
-
-    fn malformed(&self, via: Via) {
-        self.meters
-            .notifications(via, telemetry::Applied::Invalid, 1);
-    }
-
-    fn answered(&self, route: Route, status: HttpStatus, took: Duration) {
-        self.meters.http_request(route, status, took);
-    }
-
-    fn unchanged_hit(&self) {
-        self.meters.unchanged_hit();
-    }
-
-    async fn write_entries(
-        &self,
-        entries: Vec<Entry>,
-        deadline: Instant,
-    ) -> Result<Written, WriteError> {
-        let applier = Arc::clone(&self.applier);
-        let span = traces::apply(entries.len());
-        let change = async move { applier.write(&entries, deadline).await };
-        self.finish(change.instrument(span))
-            .await
-            .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
-    }
-
-    fn writer(&self) -> Writer {
-        self.writer
-    }
-
-    async fn settle_transactions(
-        &self,
-        transactions: Vec<Transaction>,
-        deadline: Instant,
-    ) -> Result<Vec<Outcome>, settle::Error> {
-        let settler = Arc::clone(&self.settler);
-        let span = traces::apply(transactions.len());
-        let change = async move { settler.settle(&transactions, deadline).await };
-        self.finish(change.instrument(span))
-            .await
-            .unwrap_or(Err(settle::Error::Apply(apply::Error::Deadline)))
-    }
-
-    async fn find_transaction(
-        &self,
-        reference: Reference,
-        deadline: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::Error> {
-        self.settler.find(reference, deadline).await
-    }
-
-    async fn invalidate(
-        &self,
-        users: Vec<UserId>,
-        floors: bool,
-        deadline: Instant,
-    ) -> Result<u64, apply::Error> {
-        let applier = Arc::clone(&self.applier);
-        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let change = async move { applier.invalidate(&users, floors, deadline).await };
-        self.finish(change)
-            .await
-            .unwrap_or(Err(apply::Error::Deadline))
-            .map(|()| count)
-    }
-
-    async fn warm(&self, users: Vec<UserId>, deadline: Instant) -> Warmed {
-        let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let (loaded, failed) = self.reader.warm_users(&users, deadline).await;
-        Warmed {
-            users: count,
-            loaded,
-            failed,
-        }
-    }
-}
-
-impl ops::Facts for Assembled {
-    fn readiness(&self) -> ops::Readiness {
-        readiness::of(self).words
-    }
-
-    fn metrics(&self) -> String {
-        self.keep_up();
-        self.meters.page()
-    }
-
-    fn meters(&self) -> &Meters {
-        &self.meters
-    }
-
-    fn parts(&self) -> ops::dashboard::Parts {
-        Self::parts(self)
-    }
-
-    fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
-        Box::pin(self.look_up_user(user))
     }
 }

@@ -1,14 +1,11 @@
 //! The parts of the service as the operators' page names them: the same facts that readiness is made of.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::assembled::Assembled;
 use crate::{
     clock,
-    config::{ReadFrom, Settings, SourceKind, ViewCheck},
-    domain::UnixMillis,
+    config::{ReadFrom, SourceKind, ViewCheck},
     ledger::Readiness,
     ops::dashboard::{MemoryUse, Part, PartState, Parts},
 };
@@ -16,32 +13,6 @@ use crate::{
 /// From here on, in thousandths of its limit, Redis refuses what it has to hold, or soon will.
 const REDIS_FULL_PERMILLE: u64 = 990;
 const REDIS_NEARLY_FULL_PERMILLE: u64 = 900;
-
-/// Facts that do not change while the process lives.
-#[derive(Debug)]
-pub(super) struct Fixed {
-    started: UnixMillis,
-    api_port: u16,
-    bytes_max: u64,
-    kind: SourceKind,
-    read_from: ReadFrom,
-    view_check: ViewCheck,
-    max_staleness: Duration,
-}
-
-impl Fixed {
-    pub(super) fn now(settings: &Settings) -> Self {
-        Self {
-            started: clock::wall(),
-            api_port: settings.http.listen.port(),
-            bytes_max: settings.memory.max_bytes,
-            kind: settings.source.kind,
-            read_from: settings.source.read_from,
-            view_check: settings.scylla.view_check,
-            max_staleness: settings.settlement.max_staleness_ms.0,
-        }
-    }
-}
 
 impl Assembled {
     pub(super) fn parts(&self) -> Parts {

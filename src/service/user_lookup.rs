@@ -22,13 +22,6 @@ use crate::{
 /// How long one tier may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The settings of a look-up.
-#[derive(Debug)]
-pub(super) struct UserLookup {
-    redis: config::Redis,
-    turn: tokio::sync::Mutex<()>,
-}
-
 /// The holdings of one tier.
 #[derive(Debug, Default)]
 struct Holding {
@@ -60,16 +53,6 @@ struct Finding {
 }
 
 type Floors = BTreeMap<AssetId, Seq>;
-
-impl UserLookup {
-    /// None where the settings do not allow it.
-    pub(super) fn new(settings: &config::Settings) -> Option<Self> {
-        settings.ops.may_look_up().then(|| Self {
-            redis: settings.redis.clone(),
-            turn: tokio::sync::Mutex::new(()),
-        })
-    }
-}
 
 impl Assembled {
     /// The view of the user for the page; none where it is not allowed.

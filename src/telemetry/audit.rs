@@ -4,7 +4,7 @@ use metrics::Label;
 
 use super::{
     Meters, TIERS, Window,
-    meters::{Count, Each, count, each},
+    counters::{Count, Each, count, each},
     named,
 };
 use crate::cache_status::Tier;

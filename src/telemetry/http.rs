@@ -14,8 +14,8 @@ use metrics::{Counter, Label};
 
 use super::{
     HttpStatus, Meters, Op, Outcome, Route, Seconds, Tier,
+    counters::{Each, each},
     histogram::Tally,
-    meters::{Each, each},
     named,
     prometheus_histograms::Families,
 };

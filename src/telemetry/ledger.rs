@@ -6,9 +6,9 @@ use metrics::Label;
 
 use super::{
     Meters,
+    counters::{Count, Each, count, each},
     histogram::Seconds,
     labels::Settled,
-    meters::{Count, Each, count, each},
     prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};

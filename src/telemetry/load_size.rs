@@ -4,7 +4,7 @@ use metrics::Label;
 
 use super::{
     Counts, Meters,
-    meters::{Count, count},
+    counters::{Count, count},
     named,
     prometheus_histograms::Families,
 };

@@ -1,18 +1,24 @@
 //! How the meters are made: names, labels, and what each counts.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
-use metrics::{Counter, Gauge, Label};
+use metrics::{Counter, Label};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
 use super::{
-    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via, audit::Audits, change_log::ChangeLog,
-    health::Health, histogram::Seconds, http::Http, ledger::Ledger, ledger_disk::LedgerDisk,
-    load_size::Sizes, named, prometheus_histograms::Families, recent::Recent, reloads::Reloads,
+    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via,
+    audit::Audits,
+    change_log::ChangeLog,
+    counters::{Count, count, counter, each, gauge},
+    health::Health,
+    histogram::Seconds,
+    http::Http,
+    ledger::Ledger,
+    ledger_disk::LedgerDisk,
+    load_size::Sizes,
+    named,
+    prometheus_histograms::Families,
+    recent::Recent,
+    reloads::Reloads,
     slowest::Slowest,
 };
 use crate::{
@@ -35,35 +41,6 @@ const DELAYS: [(&str, &str); 3] = [
         "From a notification to the first load that showed it",
     ),
 ];
-
-/// One handle per label value, in the order of `ALL`.
-pub(super) struct Each<L, H>(pub(super) Vec<(L, H)>);
-
-impl<L: PartialEq + Copy, H> Each<L, H> {
-    pub(super) fn get(&self, label: L) -> Option<&H> {
-        self.0
-            .iter()
-            .find(|(at, _)| *at == label)
-            .map(|(_, handle)| handle)
-    }
-}
-
-/// A counter that can be read again: for what happens seldom enough to share a cache line.
-pub(super) struct Count {
-    shown: Counter,
-    held: AtomicU64,
-}
-
-impl Count {
-    pub(super) fn increment(&self, more: u64) {
-        self.shown.increment(more);
-        self.held.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-}
 
 impl Meters {
     pub(super) fn register(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
@@ -163,47 +140,8 @@ fn notification((via, result): (Via, Applied)) -> Count {
     count("notifications_total", labels)
 }
 
-pub(super) fn each<L: Copy, H>(
-    labels: impl IntoIterator<Item = L>,
-    mut make: impl FnMut(L) -> H,
-) -> Each<L, H> {
-    let labels = labels.into_iter();
-    Each(labels.map(|label| (label, make(label))).collect())
-}
-
 fn tier_labels(tier: Tier, op: Op) -> Vec<Label> {
     vec![Label::new("tier", tier.word()), Label::new("op", op.word())]
-}
-
-fn counter(name: &str, labels: Vec<Label>) -> Counter {
-    let counter = metrics::counter!(named(name), labels);
-    counter.increment(0);
-    counter
-}
-
-pub(super) fn count(name: &str, labels: Vec<Label>) -> Count {
-    Count {
-        shown: counter(name, labels),
-        held: AtomicU64::new(0),
-    }
-}
-
-fn gauge(name: &str) -> Gauge {
-    let gauge = metrics::gauge!(named(name));
-    gauge.set(0.0);
-    gauge
-}
-
-/// A gauge is a float: exact up to 2^53.
-pub(super) fn gauge_value(number: u64) -> f64 {
-    u32::try_from(number).map_or_else(
-        |_| {
-            Duration::from_micros(number)
-                .as_secs_f64()
-                .mul_add(1e6, 0.0)
-        },
-        f64::from,
-    )
 }
 
 fn build_info() {
@@ -273,17 +211,5 @@ fn describe() {
         ("build_info", "The version that runs"),
     ] {
         metrics::describe_gauge!(named(name), what);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gauges_are_exact() {
-        for number in [0, 1, 4_294_967_295, 4_294_967_296, 123_456_789_012] {
-            assert_eq!(format!("{:.0}", gauge_value(number)), number.to_string());
-        }
     }
 }

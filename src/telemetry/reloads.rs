@@ -3,9 +3,9 @@
 use metrics::{Gauge, Label};
 
 use super::{
-    Meters, Reloaded, gauge_value,
-    meters::{Count, Each, count, each},
-    named,
+    Meters, Reloaded,
+    counters::{Count, Each, count, each},
+    gauge_value, named,
 };
 use crate::domain::UnixMillis;
 

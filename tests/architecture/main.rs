@@ -1,6 +1,8 @@
 //! The shape of the code, held by tests: which module may know which, and rules that no compiler holds.
 
 #[cfg(test)]
+mod circles;
+#[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod house;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    operations::{Operation, common, ok, one_or_many, posted},
+    operation::{Operation, common, ok, one_or_many, posted},
     put,
     samples::{Samples, USER, value},
 };

@@ -1,18 +1,18 @@
 //! The operations: what each is for, takes, gives, and how it may fail.
 
-use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
-use serde::Serialize;
+use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use super::{
-    failures::{references, responses},
+    failures::references,
     ledger,
-    samples::{NOBODY, Samples, USER, value},
+    operation::{Operation, common, done, envelope, file, ok, one, one_or_many, posted},
+    samples::{NOBODY, Samples, USER},
 };
 use crate::{
     config::{Scope, Writer},
     http::{
-        Failure, answer, docs,
+        Failure, docs,
         json::{self, ENTRIES_MAX, NOTIFICATIONS_MAX, USERS_MAX},
         query::Question,
         results::{Invalidated, Settled, Warmed, Written},
@@ -20,21 +20,6 @@ use crate::{
     },
     ledger::Error as SourceError,
 };
-
-/// One method of one path.
-pub(super) struct Operation {
-    pub(super) id: &'static str,
-    pub(super) tag: &'static str,
-    pub(super) scope: Option<Scope>,
-    pub(super) summary: &'static str,
-    pub(super) about: &'static str,
-    pub(super) parameters: &'static [&'static str],
-    /// The schema of the body and examples of it.
-    pub(super) takes: Option<(Value, Value)>,
-    /// The answer where nothing fails, by status.
-    pub(super) gives: Vec<(&'static str, Value)>,
-    pub(super) fails: Vec<Failure>,
-}
 
 /// Every path.
 pub fn paths(samples: &Samples<'_>, writer: Writer, token: bool) -> Value {
@@ -271,107 +256,4 @@ fn page(file: &docs::File) -> Operation {
         gives: vec![("200", self::file(file.kind, &json!({"type": "string"})))],
         fails: vec![],
     }
-}
-
-// === impl Operation ===
-
-impl Operation {
-    fn shown(self, token: bool) -> Value {
-        let mut responses = responses(&self.fails);
-        responses.extend(
-            self.gives
-                .into_iter()
-                .map(|(status, given)| (status.to_owned(), given)),
-        );
-        let parameters: Vec<Value> = self
-            .parameters
-            .iter()
-            .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
-            .collect();
-        let security = match (self.scope, token) {
-            (None, _) => json!([]),
-            (Some(scope), true) => json!([{"token": [scope.as_str()]}]),
-            // A token is not looked at then, but clients that send one are welcome.
-            (Some(scope), false) => json!([{}, {"token": [scope.as_str()]}]),
-        };
-        let mut shown = json!({
-            "operationId": self.id,
-            "tags": [self.tag],
-            "summary": self.summary,
-            "description": self.about,
-            "parameters": parameters,
-            "security": security,
-            "responses": responses,
-        });
-        if let Some((schema, examples)) = self.takes {
-            let body = json!({"required": true, "content": {"application/json": {"schema": schema, "examples": examples}}});
-            super::put(&mut shown, "requestBody", body);
-        }
-        shown
-    }
-}
-
-pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
-    vec![
-        Failure::malformed(mistake.unwrap_or_default()),
-        Failure::Unauthenticated,
-        Failure::Forbidden(scope),
-        Failure::HeadTooLarge,
-        Failure::Deadline,
-        Failure::Bug("never shown"),
-    ]
-}
-
-pub(super) fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
-    let mut fails = common(scope, mistake);
-    if scope != Scope::Read {
-        fails.push(Failure::CrossOrigin);
-    }
-    fails.extend([
-        Failure::TooLarge { max: 8_388_608 },
-        Failure::NotJson,
-        Failure::Shed,
-    ]);
-    fails
-}
-
-pub(super) fn one_or_many(name: &str, max: usize) -> Value {
-    let one = json!({"$ref": format!("#/components/schemas/{name}")});
-    json!({"anyOf": [one, {"type": "array", "items": one, "maxItems": max}]})
-}
-
-fn one(summary: &str, value: &Value) -> Value {
-    json!({"one": {"summary": summary, "value": value}})
-}
-
-/// The envelope around this `data`.
-fn envelope(data: &Value) -> Value {
-    json!({
-        "type": "object",
-        "required": ["status", "msg", "data"],
-        "properties": {"status": {"const": 0}, "msg": {"const": "ok"}, "data": data},
-    })
-}
-
-pub(super) fn ok(data: &Value, description: &str, example: &Value) -> Value {
-    json!({
-        "description": description,
-        "headers": references(&HeaderMap::new()),
-        "content": {"application/json": {"schema": envelope(data), "examples": {"one": {"value": example}}}},
-    })
-}
-
-fn done(name: &str, description: &str, example: &impl Serialize) -> Value {
-    let data = json!({"$ref": format!("#/components/schemas/{name}")});
-    let example = answer::done_body(example).unwrap_or_default();
-    ok(&data, description, &value(&example))
-}
-
-fn file(kind: &str, schema: &Value) -> Value {
-    let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
-    json!({
-        "description": "It.",
-        "headers": references(&HeaderMap::from_iter(headers)),
-        "content": {kind: {"schema": schema}},
-    })
 }

@@ -19,7 +19,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     OpenError, OpenErrorKind, make_with,
-    tables::{BALANCES, LEDGER, META, begin},
+    rows::{BALANCES, LEDGER, META},
+    tables::begin,
     transactions::{SETTLED_TRADES, TRANSACTIONS, USER_TRADES},
 };
 

@@ -14,7 +14,7 @@ use super::{
     keeper::{Session, open_overlay},
     queries::Queries,
     row_times::Times,
-    tables::{Row, snapshot},
+    rows::{Row, snapshot},
     tools::{Client, Request},
 };
 use crate::{

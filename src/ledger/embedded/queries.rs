@@ -4,7 +4,7 @@
 
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _};
 
-use super::tables::{BALANCES, LEDGER, META, Row};
+use super::rows::{BALANCES, LEDGER, META, Row};
 
 /// A place in either table: user and asset.
 pub type Key = (i64, i32);

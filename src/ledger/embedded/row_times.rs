@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::tables::LedgerKey;
+use super::rows::{LedgerKey, key_of};
 use crate::domain::{Entry, UnixMillis};
 
 const REMEMBERED_MAX: usize = 32_768;
@@ -49,7 +49,7 @@ impl Times {
                 both.before = both.since;
                 both.since = now;
             }
-            let key = super::tables::key_of(entry);
+            let key = key_of(entry);
             both.old.remove(&key);
             both.young.insert(key, now);
         }

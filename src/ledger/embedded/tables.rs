@@ -6,19 +6,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
+    StorageBackend, TableError, WriteTransaction,
 };
 
 use super::{
     requests::{Answer, Request},
     row_times::Times,
+    rows::{BALANCES, BalanceRow, LEDGER, LedgerKey, META, Row, append, forward, key_of, snapshot},
     transactions,
 };
 use crate::{
     clock,
     domain::{
-        Amount, AssetId, Balance, Entry, Receipt, Reference, Seq, Snapshot, StoredTransaction,
-        UnixMillis, UserId,
+        AssetId, Entry, Receipt, Reference, Seq, Snapshot, StoredTransaction, UnixMillis, UserId,
     },
     ledger::{Error, Stood, WriteError, Written},
 };
@@ -32,32 +32,6 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Few, so that tests read the file.
 #[cfg(test)]
 const CACHE_BYTES: usize = 32 * 1024;
-
-/// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
-pub(super) type LedgerKey = (i64, i32, i64);
-/// avail, frozen, `delta_avail`, `delta_frozen`, `event_type`, `ref_id`, `created_at`
-pub(super) type LedgerRow = (
-    i64,
-    i64,
-    Option<i64>,
-    Option<i64>,
-    Option<&'static str>,
-    Option<i64>,
-    Option<i64>,
-);
-/// (user, asset)
-pub(super) type BalanceKey = (i64, i32);
-/// avail, frozen, version, `updated_at`
-pub(super) type BalanceRow = (i64, i64, i64, Option<i64>);
-
-pub(super) const LEDGER: TableDefinition<LedgerKey, LedgerRow> =
-    TableDefinition::new("balance_ledger");
-pub(super) const BALANCES: TableDefinition<BalanceKey, BalanceRow> =
-    TableDefinition::new("user_balances");
-pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
-
-/// The columns that both tables have of a balance: asset, seq, avail, frozen, `created_at`.
-pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
 
 /// An open file.
 #[derive(Debug)]
@@ -283,23 +257,6 @@ impl Tables {
     }
 }
 
-/// The rows as balances. An id below 1 is nothing that was ever written here.
-pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
-    let corrupt = |what| Error::Corrupt(format!("{what}").into());
-    let balance = |(asset, seq, avail, frozen, at): Row| {
-        Ok(Balance {
-            asset: AssetId::new(asset).map_err(corrupt)?,
-            seq: Seq::new(seq).map_err(corrupt)?,
-            avail: Amount::from_raw(avail),
-            frozen: Amount::from_raw(frozen),
-            updated_at: at.map(UnixMillis),
-            said_at,
-        })
-    };
-    let balances: Result<Vec<_>, Error> = rows.into_iter().map(balance).collect();
-    balances.map(Snapshot::new)
-}
-
 /// A commit is on the disk before it takes effect (two phases): a page of it that is damaged later is an error at the next
 /// start, where with one phase redb would go back to the commit before, and lose one that was acknowledged.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
@@ -363,40 +320,4 @@ fn put(
         done.changed |= forward(&mut balances, key, row)?;
     }
     Ok(Ok(done))
-}
-
-pub(super) fn key_of(entry: &Entry) -> LedgerKey {
-    (entry.user.get(), entry.asset.get(), entry.seq.get())
-}
-
-pub(super) fn append(
-    ledger: &mut Table<'_, LedgerKey, LedgerRow>,
-    key: LedgerKey,
-    entry: &Entry,
-) -> Result<(), redb::Error> {
-    let row = (
-        entry.avail.raw(),
-        entry.frozen.raw(),
-        entry.delta_avail.map(Amount::raw),
-        entry.delta_frozen.map(Amount::raw),
-        entry.event_type.as_deref(),
-        entry.ref_id,
-        entry.created_at.map(|at| at.0),
-    );
-    ledger.insert(key, row)?;
-    Ok(())
-}
-
-/// The current state only moves forward: entries come in any order. Whether it did.
-pub(super) fn forward(
-    balances: &mut Table<'_, BalanceKey, BalanceRow>,
-    (user, asset, seq): LedgerKey,
-    row: BalanceRow,
-) -> Result<bool, redb::Error> {
-    let held = balances.get((user, asset))?.map(|row| row.value().2);
-    let moves = held.is_none_or(|held| held < seq);
-    if moves {
-        balances.insert((user, asset), row)?;
-    }
-    Ok(moves)
 }

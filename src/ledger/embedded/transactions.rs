@@ -9,7 +9,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::tables::{
+use super::rows::{
     BALANCES, BalanceKey, BalanceRow, LEDGER, LedgerKey, LedgerRow, append, forward, key_of,
 };
 use crate::{

@@ -17,7 +17,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::connect::BadSetting;
+use super::bad_setting::BadSetting;
 use crate::config;
 
 /// The certificates that were read last. Shared by all connections.

@@ -23,6 +23,7 @@ use scylla::{
     statement::Consistency,
 };
 
+pub(super) use super::bad_setting::BadSetting;
 use super::{
     certificates::{Certificates, Read},
     faults,
@@ -37,25 +38,6 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 /// The part of a statement's time after which a second node is asked: far above what a node in order takes, so that it
 /// costs nothing there, and early enough for two statements in a row to be saved like this within one deadline.
 const SECOND_AFTER: u32 = 4;
-
-/// A setting that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{key}: {reason}")]
-pub struct BadSetting {
-    /// `scylla.keyspace`
-    pub key: &'static str,
-    /// The mistake.
-    pub reason: String,
-}
-
-impl BadSetting {
-    pub(super) fn new(key: &'static str, reason: impl std::fmt::Display) -> Self {
-        Self {
-            key,
-            reason: reason.to_string(),
-        }
-    }
-}
 
 /// Everything that a session needs, checked.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    connect::BadSetting,
+    bad_setting::BadSetting,
     schema_state::{LEDGER, VIEW},
 };
 use crate::config::{self, TABLE_NAME_KEY};

@@ -25,7 +25,7 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{faults, names::Names, table, trades::TradeStatements};
+use super::{faults, names::Names, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
@@ -40,6 +40,11 @@ pub(super) const PAGE: usize = 64;
 
 const LEDGER_ABOVE: &str = "SELECT seq, created_at, WRITETIME(avail), WRITETIME(created_at) FROM {ks}.balance_ledger \
      WHERE user_id = ? AND asset_id = ? AND seq > ? ORDER BY seq ASC LIMIT 1";
+
+/// Reads `user_balances` with the timestamp of each cell.
+const TABLE_ROWS: &str = "SELECT asset_id, version, avail, frozen, updated_at, \
+     WRITETIME(version), WRITETIME(avail), WRITETIME(frozen), WRITETIME(updated_at) \
+     FROM {ks}.user_balances WHERE user_id = ?";
 
 /// The statements of a load.
 #[derive(Debug)]
@@ -102,7 +107,7 @@ impl Live {
                 )
                 .await?,
             },
-            ReadFrom::Table => Load::Table(prepare(table::SELECT).await?),
+            ReadFrom::Table => Load::Table(prepare(TABLE_ROWS).await?),
             ReadFrom::Ledger => Load::Ledger,
         };
         let ledger_many = prepare(

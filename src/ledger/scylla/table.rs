@@ -16,11 +16,6 @@ use crate::{
     ledger::{Cost, Error},
 };
 
-/// The statement of [`load`].
-pub(super) const SELECT: &str = "SELECT asset_id, version, avail, frozen, updated_at, \
-     WRITETIME(version), WRITETIME(avail), WRITETIME(frozen), WRITETIME(updated_at) \
-     FROM {ks}.user_balances WHERE user_id = ?";
-
 /// A row, and when each of its cells was written, as the writer said.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]

@@ -1,0 +1,26 @@
+//! The common part of the route handlers: the shared state, the result, and the body of a request.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::Request};
+use http::Response;
+
+use super::{Api, Backend, body::Whole, failure::Failure, query};
+use crate::config::Scope;
+
+/// The answer of a handler.
+pub(super) type Told = Result<Response<Body>, Failure>;
+/// The state of a handler.
+pub(super) type Shared<B> = Arc<Api<B>>;
+
+/// The body of a POST, once its sender may send it.
+pub(super) async fn whole<B: Backend>(
+    api: &Api<B>,
+    request: Request,
+    scope: Scope,
+) -> Result<Whole, Failure> {
+    api.allow(request.headers(), scope)?;
+    query::none(request.uri().query()).map_err(Failure::malformed)?;
+    let (head, body) = request.into_parts();
+    api.bodies.read(&head.headers, body).await
+}
