@@ -6,6 +6,7 @@
 //! `arguments`, hyper's client in `client`, indicatif in `progress`.
 
 mod arguments;
+mod backfill;
 mod client;
 mod doctor;
 mod get;
@@ -85,6 +86,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Get(what) => get::run(&what, &settings),
         Command::Warm(what) => warm::run(&what, &settings),
         Command::Ledger(LedgerCommand::Settle(what)) => ledger::settle(&what, &settings),
+        Command::Ledger(LedgerCommand::Backfill(what)) => backfill::run(&what, &settings),
         Command::Ledger(what) => ledger_file::run(&what, &settings),
         Command::Verify(what) => verify::run(&what, &settings),
         Command::Doctor(what) => doctor::run(&what, &settings, config.as_deref()),

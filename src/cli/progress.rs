@@ -2,6 +2,8 @@
 //!
 //! **Invariants.** It is drawn on standard error and on a terminal only: what is piped is not disturbed.
 
+use std::io::{self, IsTerminal};
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 const TEMPLATE: &str = "{prefix} [{bar:32}] {pos}/{len}  {msg}  {elapsed}, {eta} left";
@@ -21,6 +23,14 @@ impl Progress {
         Self(bar)
     }
 
+    /// Towards so many, of which some were done before: they do not count as this run's speed.
+    pub(crate) fn resumed(what: &'static str, total: u64, done: u64) -> Self {
+        let progress = Self::new(what, total);
+        progress.0.set_position(done);
+        progress.0.reset_eta();
+        progress
+    }
+
     /// So many more are done.
     pub(crate) fn add(&self, count: u64) {
         self.0.inc(count);
@@ -34,6 +44,11 @@ impl Progress {
     /// Does something that writes lines, with the bar out of the way.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.0.suspend(write)
+    }
+
+    /// Whether nobody sees the bar: standard error is no terminal.
+    pub(crate) fn is_hidden() -> bool {
+        !io::stderr().is_terminal()
     }
 
     /// Takes the bar away.

@@ -11,6 +11,7 @@
 //! **Limits.** `source.timeout_ms` per statement; a load from the view takes at most two waves for assets that can be guessed.
 //! No breaker, no caching, no own retries: the driver knows which nodes are down.
 
+pub mod backfill;
 mod bad_setting;
 mod certificates;
 mod connect;

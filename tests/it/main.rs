@@ -8,6 +8,8 @@ mod advice;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod backfill;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_doctor;

@@ -1,0 +1,212 @@
+//! `ledger backfill`: fills one table of a CQL database from another, goes on after a break, and compares both at the end.
+//!
+//! **Invariants.** Nothing is deleted, and no newer row is replaced (`ledger::scylla::backfill`). The checkpoint stays until the
+//! comparison is over, so a run that was killed loses at most the parts that it was at.
+//!
+//! **Cancellation.** The process may be killed at any moment; the same command goes on.
+
+mod checkpoint;
+mod compare;
+mod copy;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use balance_cache::{
+    config::{Settings, SourceKind},
+    ledger::scylla::{
+        backfill::{Backfill, Target},
+        inspect::Trouble,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    checkpoint::{Checkpoint, Header},
+    compare::Comparison,
+};
+use super::{
+    arguments::{self, BackfillSource, BackfillTable},
+    output::{BAD, GOOD, ODD, Unable, complain, painted, say, say_json},
+    runtime,
+};
+
+/// What was done with rows of the source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counts {
+    source_rows: u64,
+    /// Rows of the target.
+    written: u64,
+    /// Rows of the target that stood, of trades that this service claimed.
+    present: u64,
+    /// Trades that are not finished: nothing was written of them.
+    pending: u64,
+    /// Rows of the source that no row can be made of.
+    unusable: u64,
+}
+
+impl Counts {
+    fn add(&mut self, more: &Self) {
+        let Self {
+            source_rows,
+            written,
+            present,
+            pending,
+            unusable,
+        } = self;
+        for (count, more) in [
+            (source_rows, more.source_rows),
+            (written, more.written),
+            (present, more.present),
+            (pending, more.pending),
+            (unusable, more.unusable),
+        ] {
+            *count = count.saturating_add(more);
+        }
+    }
+}
+
+/// The end of a backfill, for people and programs.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    table: &'static str,
+    dry_run: bool,
+    /// Over all runs of this checkpoint.
+    #[serde(flatten)]
+    counts: Counts,
+    /// Rows of the source that the last run read, and how long it took for them.
+    read_now: u64,
+    millis: u64,
+    /// Some of the rows that cannot be used.
+    named: Vec<String>,
+    same: bool,
+    comparison: Comparison,
+}
+
+/// Fills the table.
+pub(crate) fn run(what: &arguments::Backfill, settings: &Settings) -> Result<ExitCode> {
+    let target = target_of(what, settings)?;
+    let report = runtime()?.block_on(fill(what, settings, target))?;
+    let done = report.same && report.counts.unusable == 0;
+    if what.json {
+        say_json(&report)?;
+    } else {
+        tell(&report)?;
+    }
+    Ok(if done || what.dry_run {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The table, if it can be filled from that source.
+fn target_of(what: &arguments::Backfill, settings: &Settings) -> Result<Target, Unable> {
+    if settings.source.kind == SourceKind::Embedded {
+        let reason = "source.kind is embedded: that ledger writes trades by user and the current state in the same transaction as \
+                      the rows behind them, so no backfill is needed. For ScyllaDB or Cassandra set source.kind = \"scylla\"";
+        return Err(Unable(reason.to_owned()));
+    }
+    match (what.table, what.from) {
+        (BackfillTable::UserTrades, BackfillSource::SettledTrades) => Ok(Target::UserTrades),
+        (BackfillTable::UserBalances, BackfillSource::Ledger) => Ok(Target::UserBalances),
+        (BackfillTable::UserTrades, BackfillSource::Ledger) => Err(Unable(
+            "user_trades is filled from settled_trades: say --from settled_trades".to_owned(),
+        )),
+        (BackfillTable::UserBalances, BackfillSource::SettledTrades) => Err(Unable(
+            "user_balances is filled from the ledger: say --from ledger".to_owned(),
+        )),
+    }
+}
+
+async fn fill(what: &arguments::Backfill, settings: &Settings, target: Target) -> Result<Report> {
+    let opened = Backfill::open(&settings.scylla, &settings.source, target).await;
+    let backfill = opened.map_err(|trouble| match trouble {
+        Trouble::Setting(reason) => anyhow::Error::from(Unable(reason)),
+        Trouble::Source(error) => anyhow::anyhow!("{error}"),
+    })?;
+    let mut report = Report {
+        table: target.name(),
+        dry_run: what.dry_run,
+        ..Report::default()
+    };
+    let mut checkpoint = None;
+    if !what.dry_run {
+        let path = what.checkpoint.clone().unwrap_or_else(|| {
+            let keyspace = &settings.scylla.keyspace;
+            PathBuf::from(format!("backfill-{}-{keyspace}.checkpoint", target.name()))
+        });
+        let header = Header::new(target.name(), backfill.identity(), what.parts);
+        let mut opened = Checkpoint::open(&path, &header)?;
+        let (resumed, _) = opened.done();
+        if resumed > 0 && !what.json {
+            let of = what.parts;
+            complain(&format!(
+                "{}: goes on after {resumed} of {of} parts",
+                path.display()
+            ));
+        }
+        copy::run(what, &backfill, &mut opened, &mut report).await?;
+        checkpoint = Some(opened);
+    }
+    report.comparison = compare::run(what, &backfill).await?;
+    report.same = report.comparison.is_same();
+    if let Some(checkpoint) = checkpoint {
+        // A later run begins anew, and finds what was lost or mended meanwhile.
+        checkpoint.remove()?;
+    }
+    Ok(report)
+}
+
+/// So many in a second, in whole numbers.
+fn per_second(rows: u64, millis: u64) -> u64 {
+    let thousands = rows.saturating_mul(1_000);
+    thousands.checked_div(millis).unwrap_or(rows)
+}
+
+/// A duration in whole milliseconds.
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn tell(report: &Report) -> Result<()> {
+    let Report {
+        table,
+        counts,
+        comparison: found,
+        ..
+    } = report;
+    for shown in &found.shown {
+        say(shown)?;
+    }
+    if !report.dry_run {
+        say(&format!(
+            "{table}: {} rows of the source, {} rows written, {} of finished trades stood already, {} trades pending, {} left out; \
+             this run read {} rows, {} rows/s",
+            counts.source_rows,
+            counts.written,
+            counts.present,
+            counts.pending,
+            counts.unusable,
+            report.read_now,
+            per_second(report.read_now, report.millis)
+        ))?;
+    }
+    let word = match (report.same, report.dry_run) {
+        (true, _) if counts.unusable == 0 => painted(GOOD, "the same"),
+        (true, _) => painted(ODD, "the same, but for rows that were left out"),
+        (false, true) => painted(ODD, "to be written"),
+        (false, false) => painted(BAD, "DIFFERENT"),
+    };
+    let least = if found.incomplete { "at least " } else { "" };
+    say(&format!(
+        "{word}: {} rows expected, {} stand, {least}{} missing, {} different, {} unexpected, {} of pending trades, {} written meanwhile",
+        found.expected,
+        found.standing,
+        found.missing,
+        found.different,
+        found.unexpected,
+        found.pending,
+        found.settled
+    ))
+}

@@ -1,0 +1,190 @@
+//! Copies the parts that are not done, some at a time, no faster than `--rate`.
+//!
+//! **Limits.** [`WRITES`] rows of a part are written at the same time. A statement that fails is tried [`TRIES`] times.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::Result;
+use balance_cache::ledger::{
+    Error,
+    scylla::{
+        backfill::{Backfill, Planned, Wrote},
+        inspect::Stretch,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::{Counts, Report, checkpoint::Checkpoint};
+use crate::cli::{arguments, output::complain, pace::Pace, progress::Progress};
+
+/// Rows of one part that are written at the same time.
+const WRITES: usize = 16;
+/// How often a statement is sent before the backfill gives up.
+const TRIES: u32 = 8;
+/// Before a statement is sent again; twice as long each time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rows that cannot be used and are named.
+const NAMED_MAX: usize = 20;
+/// How often a line tells how far it is, where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+struct Copy<'a> {
+    backfill: &'a Backfill,
+    pace: Pace,
+    progress: Progress,
+    /// Rows of the source that this run has read.
+    rows: AtomicU64,
+    begun: Instant,
+    told: Mutex<Instant>,
+    quiet: bool,
+    named: Mutex<Vec<String>>,
+    done: AtomicU64,
+    resumed: u64,
+    parts: u64,
+}
+
+/// Copies what is not done yet, and adds to the report.
+pub(super) async fn run(
+    what: &arguments::Backfill,
+    backfill: &Backfill,
+    checkpoint: &mut Checkpoint,
+    report: &mut Report,
+) -> Result<()> {
+    let (resumed, _) = checkpoint.done();
+    let parts = u64::from(what.parts);
+    let copy = &Copy {
+        backfill,
+        pace: Pace::new(what.rate),
+        progress: Progress::resumed(backfill.target().name(), parts, resumed),
+        rows: AtomicU64::new(0),
+        begun: Instant::now(),
+        told: Mutex::new(Instant::now()),
+        quiet: what.json,
+        named: Mutex::default(),
+        done: AtomicU64::new(resumed),
+        resumed,
+        parts,
+    };
+    let rest = Stretch::ring(what.parts).into_iter().zip(0_u32..);
+    let rest: Vec<_> = rest
+        .filter(|(_, part)| !checkpoint.is_done(*part))
+        .map(|(stretch, part)| async move { Ok((part, copy.part(stretch).await?)) })
+        .collect();
+    let at_once = usize::try_from(what.at_once).unwrap_or(1).max(1);
+    let mut done = stream::iter(rest).buffer_unordered(at_once);
+    let outcome = async {
+        while let Some(part) = done.next().await {
+            let (part, counts) = part.map_err(|error: Error| {
+                anyhow::anyhow!("{error}; the same command goes on where it was")
+            })?;
+            checkpoint.note(part, counts)?;
+            copy.tell();
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
+    copy.progress.done();
+    report.millis = super::whole_millis(copy.begun.elapsed());
+    report.read_now = copy.rows.load(Ordering::Relaxed);
+    let (_, counts) = checkpoint.done();
+    report.counts = counts;
+    report.named = std::mem::take(&mut *copy.named.lock());
+    outcome
+}
+
+impl Copy<'_> {
+    async fn part(&self, stretch: Stretch) -> Result<Counts, Error> {
+        let mut counts = Counts::default();
+        let mut state = None;
+        loop {
+            let at = state.clone();
+            let page = again(async || self.backfill.read_source_page(stretch, at.clone()).await);
+            let page = page.await?;
+            let unusable = u64::try_from(page.unusable.len()).unwrap_or(u64::MAX);
+            let planned = u64::try_from(page.planned.len()).unwrap_or(u64::MAX);
+            for row in page.unusable {
+                self.name(row.to_string());
+            }
+            let writes: Vec<_> = page.planned.iter().map(|row| self.write(row)).collect();
+            let wrote: Vec<(Wrote, u64)> = stream::iter(writes)
+                .buffer_unordered(WRITES)
+                .try_collect()
+                .await?;
+            for (outcome, rows) in wrote {
+                match outcome {
+                    Wrote::Rows => counts.written = counts.written.saturating_add(rows),
+                    Wrote::Present => counts.present = counts.present.saturating_add(rows),
+                    Wrote::Pending => counts.pending = counts.pending.saturating_add(1),
+                }
+            }
+            let read = planned.saturating_add(unusable);
+            counts.source_rows = counts.source_rows.saturating_add(read);
+            counts.unusable = counts.unusable.saturating_add(unusable);
+            self.rows.fetch_add(read, Ordering::Relaxed);
+            state = page.next;
+            if state.is_none() {
+                return Ok(counts);
+            }
+        }
+    }
+
+    async fn write(&self, planned: &Planned) -> Result<(Wrote, u64), Error> {
+        self.pace.take().await;
+        let wrote = again(async || self.backfill.write(planned).await).await?;
+        Ok((wrote, u64::try_from(planned.rows.len()).unwrap_or(u64::MAX)))
+    }
+
+    fn name(&self, row: String) {
+        let mut named = self.named.lock();
+        if named.len() < NAMED_MAX {
+            if !self.quiet {
+                self.progress
+                    .aside(|| complain(&format!("left out: {row}")));
+            }
+            named.push(row);
+        }
+    }
+
+    /// One more part is done.
+    fn tell(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let rows = self.rows.load(Ordering::Relaxed);
+        let elapsed = self.begun.elapsed();
+        let rate = super::per_second(rows, super::whole_millis(elapsed));
+        self.progress.add(1);
+        self.progress.beside(format!("{rows} rows, {rate}/s"));
+        let mut told = self.told.lock();
+        if !self.quiet && Progress::is_hidden() && told.elapsed() >= TELL_EVERY {
+            *told = Instant::now();
+            // Parts of this run only: those of an earlier one say nothing about its speed.
+            let this_run = u32::try_from(done.saturating_sub(self.resumed)).unwrap_or(u32::MAX);
+            let left = u32::try_from(self.parts.saturating_sub(done)).unwrap_or(u32::MAX);
+            let each = elapsed.checked_div(this_run).unwrap_or_default();
+            complain(&format!(
+                "{}: {done} of {} parts, {rows} rows, {rate}/s, {} s left",
+                self.backfill.target().name(),
+                self.parts,
+                each.saturating_mul(left).as_secs()
+            ));
+        }
+    }
+}
+
+/// Asks until it is answered, or [`TRIES`] times.
+pub(super) async fn again<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(Error::Unavailable(_) | Error::Timeout) => {}
+            answered => return answered,
+        }
+        sleep(pause).await;
+        pause = pause.saturating_mul(2);
+    }
+    ask().await
+}
