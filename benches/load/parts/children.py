@@ -28,8 +28,9 @@ class Child:
 
     def __init__(self, name, command, log, core, folder, env):
         self.name, self.log = name, log
-        # Both only exec what follows them, so that the pid stays.
-        before = ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core)]
+        # Both only exec what follows them, so that the pid stays. Where they are missing (macOS), it runs on any core.
+        before = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        before += ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
                 [*before, *map(str, command)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder,
