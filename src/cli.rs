@@ -13,10 +13,12 @@ mod get;
 mod ledger;
 mod ledger_file;
 mod output;
+mod pace;
 mod progress;
 mod schema;
 mod serve;
 mod service_view;
+mod shadow;
 mod signals;
 mod trace;
 mod users;
@@ -89,6 +91,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Ledger(LedgerCommand::Backfill(what)) => backfill::run(&what, &settings),
         Command::Ledger(what) => ledger_file::run(&what, &settings),
         Command::Verify(what) => verify::run(&what, &settings),
+        Command::Shadow(what) => shadow::run(&what, &settings),
         Command::Doctor(what) => doctor::run(&what, &settings, config.as_deref()),
         // Done above, before the settings are looked at.
         Command::Auth(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),

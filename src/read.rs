@@ -12,6 +12,7 @@
 mod load;
 mod memory_hit;
 mod min_seq;
+mod most_read;
 mod multi_get;
 mod pipeline;
 mod record;

@@ -13,6 +13,8 @@ mod readiness;
 mod reload;
 mod shown;
 mod user_lookup;
+mod warm;
+mod warm_state;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -238,6 +240,13 @@ fn start_loops(
         let token = stop.clone();
         loops.spawn(async move { embedded.serve_tools(token).await });
     }
+    let (warmed, token) = (Arc::clone(parts), stop.clone());
+    loops.spawn(async move {
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = warm::run(&warmed) => {}
+        }
+    });
     let (parts, token) = (Arc::clone(parts), stop.clone());
     loops.spawn(async move {
         let upkeep = async {

@@ -22,6 +22,7 @@ mod reloads;
 pub mod slowest;
 pub mod snapshot_counters;
 pub mod traces;
+mod warm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,6 +80,7 @@ pub struct Meters {
     reloads: reloads::Reloads,
     change_log: change_log::ChangeLog,
     ledger_disk: ledger_disk::LedgerDisk,
+    warm: warm::Warm,
 }
 
 /// A longer delay is a backfill or a wrong clock, and would drown the delays in the histogram's sum.

@@ -142,6 +142,18 @@ impl Memory {
         })
     }
 
+    /// The reads of this user that a read stands for which [`Memory::show_near`] did not answer: asked before [`Memory::get`].
+    #[must_use]
+    pub fn reads_behind(&self, user: UserId, generation: u64) -> u32 {
+        self.stripes.version(user).map_or(1, |version| {
+            let state = State {
+                version,
+                generation,
+            };
+            self.near.reads_behind(user, state)
+        })
+    }
+
     /// The snapshot that was held last, of whatever generation: for stale answers only.
     #[must_use]
     pub fn last_known(&self, user: UserId) -> Option<Kept> {

@@ -20,6 +20,7 @@ pub mod entry;
 mod faults;
 pub mod inspect;
 mod keys;
+mod most_read;
 mod notifications;
 mod script;
 mod server;

@@ -130,6 +130,18 @@ impl Check<'_> {
                 1 << 46,
             ),
             (
+                "memory.warm_users",
+                u64::from(memory.warm_users),
+                1,
+                100_000,
+            ),
+            (
+                "memory.warm_users_per_second",
+                u64::from(memory.warm_users_per_second),
+                1,
+                1_000_000,
+            ),
+            (
                 "settlement.change_log_max_bytes",
                 settlement.change_log_max_bytes,
                 1 << 20,

@@ -155,10 +155,22 @@ pub struct Auth {
     pub tokens: Vec<Token>,
 }
 
+choice! {
+    /// Whether the users that were read most are loaded after a start.
+    WarmOnStart { Off, Background, BeforeReady, }
+}
+
 section! {
     /// The memory tier.
     #[derive(Debug)]
-    Memory { max_bytes: u64, ttl_ms: Millis, }
+    Memory {
+        max_bytes: u64,
+        ttl_ms: Millis,
+        warm_on_start: WarmOnStart,
+        warm_users: u32,
+        warm_users_per_second: u32,
+        warm_max_ms: Millis,
+    }
 }
 
 choice! {

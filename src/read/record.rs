@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer, Error,
+    most_read::MostRead,
     timings::{SlowReadLog, Timings},
 };
 use crate::{
@@ -26,6 +27,7 @@ pub(super) struct ReadRecorder {
     pub(super) freshness: Arc<Freshness>,
     pub(super) sampler: Arc<Sampler>,
     pub(super) slow_log: SlowReadLog,
+    pub(super) most_read: MostRead,
 }
 
 impl ReadRecorder {
@@ -39,6 +41,7 @@ impl ReadRecorder {
         timings: &Timings,
     ) -> Outcome {
         let outcome = self.sample_read(user, result, begun, took, timings);
+        self.most_read.add(user, 1);
         self.meters.read(outcome, took);
         outcome
     }

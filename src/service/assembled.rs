@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Error, open_source::open_source, told};
+use super::{Error, open_source::open_source, told, warm_state::WarmStart};
 use crate::{
     apply::Applier,
     audit::{self, Auditor, Inbox, Sampler},
@@ -49,6 +49,7 @@ pub(super) struct Assembled {
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
     pub(super) lookup: Option<UserLookup>,
+    pub(super) warm: WarmStart,
 }
 
 /// Facts that do not change while the process lives.
@@ -296,6 +297,7 @@ impl Assembled {
             started: Instant::now(),
             fixed: Fixed::now(settings),
             lookup: UserLookup::new(settings),
+            warm: WarmStart::new(settings),
         };
         assembled.follower = follower(settings, &assembled);
         let auditor = auditor(settings, &assembled, sampler, inbox);

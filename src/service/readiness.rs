@@ -70,6 +70,13 @@ impl Found {
 
 /// Collects the findings that keep the parts from answering, and those that they answer in spite of.
 pub(super) fn of(parts: &Assembled) -> Found {
+    let mut found = of_rest(parts);
+    found.words.not_ready.extend(parts.warm.keeps_from_ready());
+    found
+}
+
+/// The same but for users that are to be loaded first.
+pub(super) fn of_rest(parts: &Assembled) -> Found {
     let mut found = Found::default();
     if parts.shutdown.is_cancelled() {
         found.words.not_ready.push("stopping".to_owned());

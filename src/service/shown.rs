@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::assembled::Assembled;
+use super::{assembled::Assembled, warm_state::Progress};
 use crate::{
     clock,
     config::{ReadFrom, SourceKind, ViewCheck},
@@ -34,7 +34,24 @@ impl Assembled {
                 self.stream_part(),
                 self.source_part(),
                 self.view_part(),
+                self.warm_part(),
             ],
+        }
+    }
+
+    /// How far the users are loaded that were read most.
+    fn warm_part(&self) -> Part {
+        let name = "Warm start";
+        let (users, loaded, failed) = self.warm.counts();
+        let of_all = format!("{loaded} of {users} users loaded, {failed} not");
+        match self.warm.progress() {
+            Progress::Off => part(name, PartState::Off, "off", "memory.warm_on_start"),
+            Progress::Waiting => part(name, PartState::Warn, "waits", "for Redis and the source"),
+            Progress::Loading => part(name, PartState::Warn, "loading", &of_all),
+            Progress::Done if users == 0 => {
+                part(name, PartState::Good, "done", "nobody was read lately")
+            }
+            Progress::Done => part(name, PartState::Good, "done", &of_all),
         }
     }
 

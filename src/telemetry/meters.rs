@@ -20,6 +20,7 @@ use super::{
     recent::Recent,
     reloads::Reloads,
     slowest::Slowest,
+    warm::Warm,
 };
 use crate::{
     cache_status::{Outcome, Tier},
@@ -110,6 +111,7 @@ impl Meters {
             reloads: Reloads::register(),
             change_log: ChangeLog::register(),
             ledger_disk: LedgerDisk::register(),
+            warm: Warm::register(),
         }
     }
 }

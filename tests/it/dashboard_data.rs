@@ -162,7 +162,8 @@ async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
             "Invalidation feed",
             "Settlement stream",
             "Source",
-            "View build"
+            "View build",
+            "Warm start"
         ]
     );
     assert_eq!(first["audits"].as_array().unwrap().len(), 12);

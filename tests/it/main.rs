@@ -118,6 +118,8 @@ mod settlement_whole;
 #[cfg(test)]
 mod settlement_words;
 #[cfg(test)]
+mod shadow;
+#[cfg(test)]
 mod source_cql;
 #[cfg(test)]
 mod source_cql_names;
@@ -130,5 +132,7 @@ mod support;
 #[cfg(test)]
 #[cfg(feature = "otel")]
 mod traces;
+#[cfg(test)]
+mod warm_start;
 #[cfg(test)]
 mod web_pages;

@@ -28,6 +28,8 @@ const LINE: usize = 64;
 const LINES: usize = 6;
 /// No thread has more.
 const PLACES_MAX: u64 = 16_384;
+/// Uses of which one goes to the map: as many as a `u8` can count.
+const TURNS: u32 = 256;
 /// The part of `memory.max_bytes` that all threads have together.
 const SHARE: u64 = 16;
 
@@ -102,6 +104,19 @@ impl Near {
             (label == self.label(user, state)).then_some(())?;
             show(Held::from_piece(piece(place)?), until.cast_signed())
         })
+    }
+
+    /// The reads that this one stands for, which [`Near::show`] did not answer: [`TURNS`] where this thread has the user and it was
+    /// the map's turn, else 1.
+    pub(super) fn reads_behind(&self, user: UserId, state: State) -> u32 {
+        let passed_over = TURN.get() == 0
+            && PLACES.with(|places| {
+                let places = places.try_borrow().ok()?;
+                let place = places.get(self.at(user)..)?.first_chunk::<PLACE>()?;
+                let [label @ .., _] = words(place);
+                (label == self.label(user, state)).then_some(())
+            }) == Some(());
+        if passed_over { TURNS } else { 1 }
     }
 
     /// Copies an entry that the map showed in that state.

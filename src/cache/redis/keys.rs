@@ -49,6 +49,12 @@ impl Keys {
         format!("{}balance:invalidations", self.prefix)
     }
 
+    /// Reads by user in one hour: the hours since 1970.
+    #[must_use]
+    pub fn most_read(&self, hour: i64) -> String {
+        format!("{}balance:most_read:{hour}", self.prefix)
+    }
+
     /// The epoch.
     #[must_use]
     pub fn epoch(&self) -> String {

@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Every time with the least that it may be.
-fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 19] {
+fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 20] {
     let Settings {
         memory,
         redis,
@@ -63,6 +63,7 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 19] {
     let (one, none) = (Duration::from_millis(1), Duration::ZERO);
     [
         ("memory.ttl_ms", memory.ttl_ms, one),
+        ("memory.warm_max_ms", memory.warm_max_ms, one),
         ("redis.snapshot_ttl_ms", redis.snapshot_ttl_ms, one),
         ("redis.timeout_ms", redis.timeout_ms, one),
         ("redis.connect_timeout_ms", redis.connect_timeout_ms, one),

@@ -1,0 +1,106 @@
+//! Counts reads by user, for the list of users that are loaded after a start.
+//!
+//! A hit among a thread's copies counts nothing. One in 256 of them goes to the map and counts for 256; every other read counts for
+//! itself. So the counts are right on average, and a usual hit costs nothing more.
+//!
+//! **Invariants.** No read waits: a stripe that is in use loses the count.
+//!
+//! **Limits.** [`STRIPES`] times [`USERS_MAX`] users between two calls of [`MostRead::take`]; further ones are not counted.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::domain::UserId;
+
+const STRIPES: usize = 16;
+/// Users in a stripe.
+const USERS_MAX: usize = 2_048;
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(super) struct MostRead {
+    /// None where nobody is counted.
+    stripes: Vec<Mutex<HashMap<UserId, u32>>>,
+}
+
+impl MostRead {
+    pub(super) fn new(on: bool) -> Self {
+        let stripes = if on { STRIPES } else { 0 };
+        Self {
+            stripes: (0..stripes).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    pub(super) const fn is_off(&self) -> bool {
+        self.stripes.is_empty()
+    }
+
+    /// Counts reads of a user.
+    pub(super) fn add(&self, user: UserId, reads: u32) {
+        let stripes = u64::try_from(self.stripes.len()).unwrap_or(0);
+        let at = user.get().cast_unsigned().checked_rem(stripes);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        let Some(stripe) = at.and_then(|at| self.stripes.get(at)) else {
+            return;
+        };
+        let Some(mut counts) = stripe.try_lock() else {
+            return;
+        };
+        if let Some(count) = counts.get_mut(&user) {
+            *count = count.saturating_add(reads);
+        } else if counts.len() < USERS_MAX {
+            counts.insert(user, reads);
+        }
+    }
+
+    /// Takes the counts, the highest first; the rest beyond `users_max` is dropped.
+    pub(super) fn take(&self, users_max: usize) -> Vec<(UserId, u32)> {
+        let taken = self
+            .stripes
+            .iter()
+            .flat_map(|stripe| std::mem::take(&mut *stripe.lock()));
+        let mut all: Vec<(UserId, u32)> = taken.collect();
+        all.sort_unstable_by_key(|(user, reads)| (std::cmp::Reverse(*reads), *user));
+        all.truncate(users_max);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    #[test]
+    fn the_most_read_come_first_and_are_taken_once() {
+        let counts = MostRead::new(true);
+        for id in 1..=40 {
+            (0..id).for_each(|_| counts.add(user(id), 1));
+        }
+        counts.add(user(3), 256);
+        let taken = counts.take(3);
+        assert_eq!(taken, [(user(3), 259), (user(40), 40), (user(39), 39)]);
+        assert!(counts.take(3).is_empty());
+    }
+
+    #[test]
+    fn users_without_room_are_not_counted_and_the_others_still_are() {
+        let counts = MostRead::new(true);
+        let most = i64::try_from(STRIPES * USERS_MAX).unwrap();
+        (1..=most * 2).for_each(|id| counts.add(user(id), 1));
+        counts.add(user(1), 5);
+        let taken = counts.take(usize::MAX);
+        assert_eq!((taken.len(), taken[0]), (STRIPES * USERS_MAX, (user(1), 6)));
+    }
+
+    #[test]
+    fn nothing_is_counted_where_it_is_off() {
+        let counts = MostRead::new(false);
+        counts.add(user(1), 1);
+        assert!(counts.is_off() && counts.take(9).is_empty());
+    }
+}

@@ -1,0 +1,109 @@
+//! The progress of loading users after a start.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::config::{Settings, WarmOnStart};
+
+const OFF: u8 = 0;
+const WAITING: u8 = 1;
+const LOADING: u8 = 2;
+const DONE: u8 = 3;
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) struct WarmStart {
+    phase: AtomicU8,
+    users: AtomicU64,
+    loaded: AtomicU64,
+    failed: AtomicU64,
+    /// Readiness waits for it.
+    pub(super) before_ready: bool,
+    /// It waited for as long as it may.
+    patience_is_over: AtomicBool,
+    pub(super) users_max: usize,
+    pub(super) per_second: u32,
+    pub(super) wait_max: Duration,
+    pub(super) deadline: Duration,
+}
+
+/// How far it is, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Off,
+    Waiting,
+    Loading,
+    Done,
+}
+
+impl WarmStart {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let memory = &settings.memory;
+        let off = memory.warm_on_start == WarmOnStart::Off || settings.redis.url.is_empty();
+        Self {
+            phase: AtomicU8::new(if off { OFF } else { WAITING }),
+            users: AtomicU64::new(0),
+            loaded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            before_ready: memory.warm_on_start == WarmOnStart::BeforeReady,
+            patience_is_over: false.into(),
+            users_max: usize::try_from(memory.warm_users).unwrap_or(usize::MAX),
+            per_second: memory.warm_users_per_second,
+            wait_max: memory.warm_max_ms.0,
+            deadline: settings.limits.deadline_ms.0,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match self.phase.load(Ordering::Acquire) {
+            OFF => Progress::Off,
+            WAITING => Progress::Waiting,
+            LOADING => Progress::Loading,
+            _ => Progress::Done,
+        }
+    }
+
+    /// Users to load, loaded, and those that could not be.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&self.users), of(&self.loaded), of(&self.failed))
+    }
+
+    /// So many users are to be loaded.
+    pub(super) fn begin(&self, users: u64) {
+        self.users.store(users, Ordering::Relaxed);
+        self.phase.store(LOADING, Ordering::Release);
+    }
+
+    /// Adds users that were loaded, and those that could not be.
+    pub(super) fn add(&self, loaded: u64, failed: u64) {
+        self.loaded.fetch_add(loaded, Ordering::Relaxed);
+        self.failed.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    /// It is over.
+    pub(super) fn end(&self) {
+        self.phase.store(DONE, Ordering::Release);
+    }
+
+    /// Readiness waits no longer.
+    pub(super) fn stop_waiting(&self) {
+        self.patience_is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the instance is not ready yet, if it waits for this.
+    pub(super) fn keeps_from_ready(&self) -> Option<String> {
+        let waits = self.before_ready && !self.patience_is_over.load(Ordering::Relaxed);
+        match self.progress() {
+            Progress::Waiting if waits => Some("warming: begins".to_owned()),
+            Progress::Loading if waits => {
+                let (users, loaded, failed) = self.counts();
+                let done = loaded.saturating_add(failed);
+                Some(format!("warming: {done} of {users} users"))
+            }
+            Progress::Off | Progress::Waiting | Progress::Loading | Progress::Done => None,
+        }
+    }
+}

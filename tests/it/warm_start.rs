@@ -1,0 +1,127 @@
+//! The users that were read most are loaded after a start: before the instance is ready, or beside its first reads.
+
+use serde_json::json;
+
+use crate::support::{
+    cassandra::shared,
+    eventually::eventually_async,
+    redis::Redis,
+    service::{Service, Setup},
+    stage::{SOON, Stage, counted, in_order, loads, readiness},
+};
+
+const USERS: u64 = 200;
+
+/// The hour's list, whatever hour it is.
+fn listed(redis: &Redis) -> u64 {
+    let keys: Vec<String> = redis.ask(&["KEYS", "balance:most_read:*"]);
+    keys.iter()
+        .map(|key| redis.ask::<u64>(&["ZCARD", key]))
+        .sum()
+}
+
+async fn write_users(service: &Service) {
+    let entry =
+        |user| json!({"user_id": user, "asset_id": 1, "seq": 1, "avail": user, "frozen": 0});
+    let entries: Vec<_> = (1..=USERS).map(entry).collect();
+    let written = service
+        .post("/api/v1/ledger/entries", &json!(entries))
+        .await;
+    assert_eq!(written.status, 200, "{}", written.body);
+}
+
+async fn read_all(service: &Service) -> usize {
+    let mut hits = 0;
+    for user in 1..=USERS {
+        let answer = service.balances(user).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        hits += usize::from(answer.cache_status().starts_with("memory; hit"));
+    }
+    hits
+}
+
+fn setup(stage: &Stage, redis: &Redis) -> Setup {
+    stage
+        .setup()
+        .and(redis)
+        .with("memory.ttl_ms", 60_000)
+        .with("limits.source_loads", 8)
+        .with("memory.warm_on_start", "before_ready")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_read_users_are_in_memory_when_a_restarted_instance_is_ready() {
+    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+    let mut service = Service::start_ready(setup(&stage, &redis)).await;
+    in_order(&service).await;
+    assert_eq!(
+        counted(&service, "warm_users", &[]).await,
+        0,
+        "nobody was read yet"
+    );
+    write_users(&service).await;
+    read_all(&service).await;
+    let before = read_all(&service).await;
+    eventually_async(SOON, "all users are in the list", async || {
+        (listed(&redis) == USERS).then_some(())
+    })
+    .await;
+    // The longest way: Redis has their names and nothing of their balances.
+    for user in 1..=USERS {
+        let _: i64 = redis.ask(&["DEL", &format!("balance:user:{user}")]);
+    }
+    service.restart().await;
+    service.ready().await;
+    let loaded = counted(&service, "warmed_users_total", &[r#"result="loaded""#]).await;
+    assert_eq!((loaded, loads(&service).await), (USERS, USERS));
+    let after = read_all(&service).await;
+    assert!(
+        after * 10 >= before * 9,
+        "{after} hits, and {before} before"
+    );
+    let page = service.get_ops("/dashboard/data").await;
+    assert!(
+        page.body.contains("200 of 200 users loaded, 0 not"),
+        "{}",
+        page.body
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_waits_for_its_users_and_not_for_ever() {
+    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+    let slow = setup(&stage, &redis)
+        .with("memory.warm_users_per_second", 20)
+        .with("memory.warm_max_ms", 2_000);
+    let mut service = Service::start_ready(slow).await;
+    in_order(&service).await;
+    write_users(&service).await;
+    read_all(&service).await;
+    eventually_async(SOON, "all users are in the list", async || {
+        (listed(&redis) == USERS).then_some(())
+    })
+    .await;
+    service.restart().await;
+    readiness(&service, "not_ready", " of 200 users").await;
+    service.ready().await;
+    let loaded = counted(&service, "warmed_users_total", &[r#"result="loaded""#]).await;
+    assert!(loaded < USERS, "{loaded}: it waited for all");
+    assert_eq!(counted(&service, "warm_under_way", &[]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_cannot_be_read_keeps_nobody_waiting() {
+    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+    let hour = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        / 3600;
+    for hour in [hour, hour + 1] {
+        let _: String = redis.ask(&["SET", &format!("balance:most_read:{hour}"), "no list"]);
+    }
+    let service = Service::start_ready(setup(&stage, &redis)).await;
+    assert_eq!(counted(&service, "warm_under_way", &[]).await, 0);
+    write_users(&service).await;
+    assert_eq!(service.balances(7).await.status, 200);
+}
