@@ -31,7 +31,7 @@ use super::{
     runtime,
 };
 
-/// What was done with rows of the source.
+/// The rows of the source, by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counts {
     source_rows: u64,

@@ -96,11 +96,6 @@ impl MemoryTier {
         })
     }
 
-    /// The reads that a read stands for which no hot copy served.
-    pub(super) fn reads_behind(&self, user: UserId) -> u32 {
-        self.memory.reads_behind(user, self.changes.generation())
-    }
-
     /// Serves the snapshot in the map. The error: why it may not be served.
     pub(super) fn serve_snapshot(
         &self,

@@ -11,7 +11,11 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use crate::domain::UserId;
+use super::Reader;
+use crate::{
+    config::{Settings, WarmOnStart},
+    domain::UserId,
+};
 
 const STRIPES: usize = 16;
 /// Users in a stripe.
@@ -25,7 +29,13 @@ pub(super) struct MostRead {
 }
 
 impl MostRead {
-    pub(super) fn new(on: bool) -> Self {
+    /// The counts are for other instances, and for the next life of this one: without Redis there are none.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let on = settings.memory.warm_on_start != WarmOnStart::Off;
+        Self::counting(on && !settings.redis.url.is_empty())
+    }
+
+    fn counting(on: bool) -> Self {
         let stripes = if on { STRIPES } else { 0 };
         Self {
             stripes: (0..stripes).map(|_| Mutex::default()).collect(),
@@ -67,6 +77,23 @@ impl MostRead {
     }
 }
 
+impl Reader {
+    /// Takes the reads by user since the last call, the most read first, for [`Redis::add_reads`](crate::cache::redis::Redis::add_reads).
+    #[must_use]
+    pub fn take_most_read(&self, users_max: usize) -> Vec<(UserId, u32)> {
+        self.recorder.most_read.take(users_max)
+    }
+
+    /// The reads that a read of the user stands for which no hot copy served.
+    pub(super) fn reads_behind(&self, user: UserId) -> u32 {
+        if self.recorder.most_read.is_off() {
+            return 0;
+        }
+        let generation = self.memory.changes.generation();
+        self.memory.memory.reads_behind(user, generation)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_most_read_come_first_and_are_taken_once() {
-        let counts = MostRead::new(true);
+        let counts = MostRead::counting(true);
         for id in 1..=40 {
             (0..id).for_each(|_| counts.add(user(id), 1));
         }
@@ -89,7 +116,7 @@ mod tests {
 
     #[test]
     fn users_without_room_are_not_counted_and_the_others_still_are() {
-        let counts = MostRead::new(true);
+        let counts = MostRead::counting(true);
         let most = i64::try_from(STRIPES * USERS_MAX).unwrap();
         (1..=most * 2).for_each(|id| counts.add(user(id), 1));
         counts.add(user(1), 5);
@@ -99,7 +126,7 @@ mod tests {
 
     #[test]
     fn nothing_is_counted_where_it_is_off() {
-        let counts = MostRead::new(false);
+        let counts = MostRead::counting(false);
         counts.add(user(1), 1);
         assert!(counts.is_off() && counts.take(9).is_empty());
     }

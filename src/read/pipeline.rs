@@ -31,7 +31,7 @@ use crate::{
     cache::redis::Lookup,
     cache_status::{Forward, Tier},
     clock,
-    config::{Settings, WarmOnStart},
+    config::Settings,
     domain::{Floors, UserId},
     protocol::rules::{KeepFacts, may_load_be_kept},
     telemetry::{Op, traces},
@@ -65,9 +65,6 @@ impl Reader {
         // A permit for Redis comes within half of the time, or not at all; then Redis answers or fails in its own time.
         let timeout = settings.redis.timeout_ms.0;
         let answers_soon = redis.is_some() && admission.ends_before_half_time(timeout);
-        // The counts are for other instances, and for the next life of this one.
-        let counts_reads =
-            redis.is_some() && settings.memory.warm_on_start != WarmOnStart::Off;
         Arc::new(Self {
             memory,
             redis,
@@ -80,7 +77,7 @@ impl Reader {
                 freshness: parts.freshness,
                 sampler: parts.sampler,
                 slow_log: SlowReadLog::new(settings.telemetry.slow_read_ms.0),
-                most_read: MostRead::new(counts_reads),
+                most_read: MostRead::new(settings),
             },
             tasks: parts.tasks,
         })
@@ -109,15 +106,10 @@ impl Reader {
         if let Some(shown) = copy {
             return Ok(shown);
         }
-        let most_read = &self.recorder.most_read;
-        let reads = if most_read.is_off() {
-            0
-        } else {
-            self.memory.reads_behind(user)
-        };
+        let reads = self.reads_behind(user);
         match self.memory.serve_snapshot(user, ask, begun) {
             Ok(answer) => {
-                most_read.add(user, reads);
+                self.recorder.most_read.add(user, reads);
                 Ok(recorded(answer.view()))
             }
             Err(refusal) => {
@@ -398,12 +390,6 @@ impl Reader {
     /// Loads users that are not cached; returns how many are cached then, and how many could not be loaded.
     pub async fn warm_users(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
         multi_get::warm_users(self, users, deadline).await
-    }
-
-    /// Takes the reads by user since the last call, the most read first, for [`Redis::add_reads`](crate::cache::redis::Redis::add_reads).
-    #[must_use]
-    pub fn take_most_read(&self, users_max: usize) -> Vec<(UserId, u32)> {
-        self.recorder.most_read.take(users_max)
     }
 
     /// More than half of the source's permits are free.

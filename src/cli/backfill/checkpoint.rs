@@ -18,7 +18,7 @@ use super::{super::output::Unable, Counts};
 
 const FORMAT: u32 = 1;
 
-/// What a file is of.
+/// The subject of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {

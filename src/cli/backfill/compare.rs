@@ -34,7 +34,7 @@ const SHOWN_MAX: usize = 100;
 /// How often a row that differs is looked at: a live writer writes source and target one after the other.
 const LOOKS: u32 = 3;
 
-/// What was found.
+/// The result.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Comparison {
     /// Rows that the source says should stand.
@@ -88,7 +88,7 @@ pub(super) async fn run(what: &arguments::Backfill, backfill: &Backfill) -> Resu
         backfill,
         parts: what.parts,
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
-        // What is still to be written does not come by itself.
+        // A row that is still to be written does not come by itself.
         looks: if what.dry_run { 1 } else { LOOKS },
     };
     let failed = |error: Error| anyhow::anyhow!("the tables could not be compared: {error}");

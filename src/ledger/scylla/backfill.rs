@@ -117,7 +117,7 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// What one row of the source becomes.
+/// The rows of the target that one row of the source becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// In the order in which they are written.
@@ -129,7 +129,7 @@ pub struct Planned {
     claimed: Option<i64>,
 }
 
-/// What became of one row of the source.
+/// The outcome of one row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrote {
     /// Its rows were written.
@@ -162,9 +162,9 @@ impl Compared {
 /// A page of the source.
 #[derive(Debug)]
 pub struct Page {
-    /// What can be written.
+    /// The rows that can be written.
     pub planned: Vec<Planned>,
-    /// What cannot.
+    /// The rows that cannot.
     pub unusable: Vec<Unusable>,
     /// Where the next page begins.
     pub next: Next,
@@ -225,7 +225,10 @@ impl Backfill {
         columns(&pages, target.name(), to_columns).await?;
         let statements = match target {
             Target::UserTrades => {
-                let has = |name: &str| from.iter().any(|column| column == name);
+                let has = |ours: &str| {
+                    let name = pages.names.column(SETTLED_TRADES, ours);
+                    from.iter().any(|column| column == name)
+                };
                 let has_claims = has("content") && has("balances");
                 Statements::Trades(trades::Statements::prepare(&pages, has_claims).await?)
             }
@@ -321,40 +324,39 @@ impl Backfill {
     }
 }
 
-/// The columns of a table, which has all of `needed`.
+/// The columns of a table, as the database names them; it has all of `needed`.
 async fn columns(pages: &Pages, table: &str, needed: &[&str]) -> Result<Vec<String>, Error> {
-    let keyspace = pages.keyspace.name();
+    let names = &pages.names;
+    let (keyspace, shown) = (names.keyspace(), names.show_table(table));
     let found: Vec<(String,)> = query(
         &pages.session,
         "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
-        (keyspace, table),
+        (keyspace, names.table(table)),
     )
     .await?;
     let found: Vec<String> = found.into_iter().map(|(name,)| name).collect();
     if found.is_empty() {
         return Err(Error::unavailable(format_args!(
-            "{table} is missing in keyspace {keyspace}: run `balance-cache schema apply`"
+            "{shown} is missing in keyspace {keyspace}: run `balance-cache schema apply`"
         )));
     }
-    let missing = needed
-        .iter()
-        .find(|name| found.iter().all(|has| has != *name));
-    match missing {
+    let mut named = needed.iter().map(|name| names.column(table, name));
+    match named.find(|name| found.iter().all(|has| has != name)) {
         Some(name) => Err(Error::unavailable(format_args!(
-            "{table} of keyspace {keyspace} has no column {name}"
+            "{shown} of keyspace {keyspace} has no column {name}"
         ))),
         None => Ok(found),
     }
 }
 
 async fn identity(pages: &Pages, target: Target) -> Result<String, Error> {
-    let keyspace = pages.keyspace.name();
-    let mut identity = keyspace.to_owned();
+    let names = &pages.names;
+    let mut identity = names.keyspace().to_owned();
     for table in [target.source_name(), target.name()] {
         let ids: Vec<(CqlValue,)> = query(
             &pages.session,
             "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?",
-            (keyspace, table),
+            (names.keyspace(), names.table(table)),
         )
         .await?;
         let id = ids.first().and_then(|(id,)| id.as_uuid());

@@ -10,9 +10,10 @@ use scylla::{
 };
 
 use super::super::{
-    connect::{Connector, Keyspace},
+    connect::Connector,
     faults::not_prepared,
     inspect::Stretch,
+    names::Names,
     statements::{failed, rows_of},
 };
 use crate::ledger::Error;
@@ -37,19 +38,19 @@ pub(super) struct At {
 #[derive(Debug)]
 pub(super) struct Pages {
     pub(super) session: Session,
-    pub(super) keyspace: Keyspace,
+    pub(super) names: Names,
 }
 
 impl Pages {
     pub(super) async fn connect(connector: Connector) -> Result<Self, Error> {
         Ok(Self {
             session: connector.session().await?,
-            keyspace: connector.keyspace,
+            names: connector.names,
         })
     }
 
     pub(super) async fn prepare(&self, text: &str) -> Result<PreparedStatement, Error> {
-        let prepared = self.session.prepare(self.keyspace.fill(text)).await;
+        let prepared = self.session.prepare(self.names.fill(text)).await;
         let mut statement = prepared.map_err(|error| not_prepared(&error))?;
         statement.set_is_idempotent(true);
         Ok(statement)
