@@ -28,7 +28,10 @@ const LIST_FACTOR: usize = 4;
 /// Loads the users once, then adds to their list until it is dropped.
 pub(super) async fn run(parts: &Assembled) {
     let warm = &parts.warm;
-    let redis = parts.redis.as_ref().filter(|_| warm.progress() != Progress::Off);
+    let redis = parts
+        .redis
+        .as_ref()
+        .filter(|_| warm.progress() != Progress::Off);
     let Some(redis) = redis else {
         return;
     };
