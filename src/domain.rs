@@ -12,6 +12,7 @@ mod change;
 mod entry;
 mod field_map;
 mod floors;
+mod history;
 mod ids;
 mod json_text;
 mod live_catalogue;
@@ -28,6 +29,10 @@ pub use change::BalanceChange;
 pub use entry::{Entry, EntryWire};
 pub use field_map::{FIELDS, FieldMap, PointerError};
 pub use floors::Floors;
+pub use history::{
+    LedgerSlice, Order, PAGE_DEFAULT, PAGE_MAX, Page, Role, StatementQuestion, StatementRow,
+    TradePlace, TradeSlice, TradesQuestion, UserTrade,
+};
 pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};
 pub use json_text::parse_json;
 pub use live_catalogue::Catalogue;

@@ -23,6 +23,7 @@ mod element_budget;
 mod failure;
 pub mod fast_path;
 mod handler;
+mod history;
 mod hosts;
 mod json;
 mod ledger;

@@ -21,11 +21,12 @@ use std::{
 use futures::future::BoxFuture;
 
 use crate::domain::{
-    AssetId, Entry, Outcome, Receipt, Reference, Seq, Snapshot, StoredTransaction, Transaction,
-    UnixMillis, UserId,
+    AssetId, Entry, LedgerSlice, Outcome, Receipt, Reference, Seq, Snapshot, StatementRow,
+    StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId, UserTrade,
 };
 
 pub mod embedded;
+pub mod history;
 pub mod isolation;
 pub mod scylla;
 
@@ -226,6 +227,26 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
         let _ = reference;
         Box::pin(async { Err(Error::unavailable("it holds no transactions")) })
+    }
+
+    /// The sides of trades in a slice of `user_trades`, in its order. Never lags: it has what was acknowledged before.
+    fn user_trades<'a>(
+        &'a self,
+        slice: TradeSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+        let _ = (slice, cost);
+        Box::pin(async { Err(Error::unavailable("it holds no trades")) })
+    }
+
+    /// The rows in a slice of the ledger, in its order. Never lags: it has what was acknowledged before.
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+        let _ = (slice, cost);
+        Box::pin(async { Err(Error::unavailable("it holds no statements")) })
     }
 
     /// The transactions that batch reads must show whole, where this source promises that.

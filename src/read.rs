@@ -9,6 +9,7 @@
 //! **Limits.** Each wait ends with the request's deadline. Lookups and loads need permits ([`crate::admission`]). A batch loads
 //! [`redis_batcher::BATCH_LOADS`] users at a time.
 
+mod history;
 mod load;
 mod memory_hit;
 mod min_seq;
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use self::history::HistoryReader;
 use self::{
     load::SourceTier, memory_hit::MemoryTier, record::ReadRecorder, redis_batcher::RedisBatcher,
     redis_hit::RedisTier, single_flight::SingleFlight,

@@ -8,6 +8,7 @@ mod change_log;
 mod counters;
 mod health;
 mod histogram;
+mod history;
 mod http;
 mod labels;
 mod ledger;
@@ -43,8 +44,8 @@ use crate::{
 
 pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{
-    Applied, Degraded, Evicted, Fault, HttpStatus, LedgerFault, Op, Refused, Reloaded, Remembered,
-    Route, Settled, Via, Window,
+    Applied, Degraded, Evicted, Fault, HistoryRoute, HttpStatus, LedgerFault, Op, PageResult,
+    Refused, Reloaded, Remembered, Route, Settled, Via, Window,
 };
 pub use rate_limited_log::Sparing;
 
@@ -72,6 +73,7 @@ pub struct Meters {
     refused_fills: Each<Refused, Count>,
     audits: audit::Audits,
     ledger: ledger::Ledger,
+    histories: history::Histories,
     sizes: load_size::Sizes,
     slowest: Slowest,
     recent: Mutex<Recent>,

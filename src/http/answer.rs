@@ -159,7 +159,8 @@ pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(body)
 }
 
-fn json(body: Vec<u8>) -> Response<Body> {
+/// A body of JSON.
+pub fn json(body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response

@@ -8,7 +8,10 @@ use crate::{
     apply::{self, Applied, Warmed},
     cache_status::Forward,
     config::Writer,
-    domain::{Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId},
+    domain::{
+        Entry, Notification, Outcome, Page, Reference, StatementQuestion, StatementRow,
+        StoredTransaction, TradesQuestion, Transaction, UserId, UserTrade,
+    },
     ledger::{Error as SourceError, Written},
     read::{self, Answer, Ask},
     settle,
@@ -93,6 +96,20 @@ pub trait Backend: Send + Sync + 'static {
         reference: Reference,
         deadline: Instant,
     ) -> impl Future<Output = Result<Option<StoredTransaction>, SourceError>> + Send;
+
+    /// A page of trades.
+    fn trades_page(
+        &self,
+        question: TradesQuestion,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Page<UserTrade>, read::Error>> + Send;
+
+    /// A page of a statement.
+    fn statement_page(
+        &self,
+        question: StatementQuestion,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Page<StatementRow>, read::Error>> + Send;
 
     /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
     fn invalidate(

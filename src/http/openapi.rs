@@ -12,6 +12,7 @@
 //! **Deliberately absent**: HEAD (it is GET without a body), and the operators' routes, which `ops` adds.
 
 mod failures;
+mod histories;
 mod ledger;
 mod operation;
 mod operations;
@@ -27,6 +28,7 @@ use utoipa::PartialSchema;
 
 use self::samples::Samples;
 use super::{
+    history::{StatementLine, TradeLine},
     json::{BATCH_MAX, Invalidation, USERS_MAX, Users},
     results::{Invalidated, Settled, Warmed, Written},
 };
@@ -86,6 +88,7 @@ pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
             {"name": "balances", "description": "What users have."},
             {"name": "settlements", "description": "What changed."},
             {"name": "ledger", "description": "What is written: transactions and trades, exactly once."},
+            {"name": "histories", "description": "What happened: trades and statements, page by page."},
             {"name": "cache", "description": "What is held."},
             {"name": "description", "description": "This document."},
         ],
@@ -129,6 +132,8 @@ fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
         "SettledTrade": schema::<shapes::SettledTrade>(),
         "StoredTransaction": schema::<shapes::StoredTransaction>(),
         "StoredTrade": schema::<shapes::StoredTrade>(),
+        "UserTrade": histories::with_amounts(schema::<TradeLine<'_>>()),
+        "StatementRow": histories::with_amounts(schema::<StatementLine>()),
         "Settled": schema::<Settled>(),
         "Written": schema::<Written>(),
         "Invalidated": schema::<Invalidated>(),
@@ -266,7 +271,13 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
         });
     }
     asset.push(unnamed);
-    json!({
+    let asset = json!({
+        "name": "asset", "in": "query",
+        "description": "That asset only: its name (case counts), or the number of an asset that has no name here.",
+        "schema": {"oneOf": asset}, "example": samples.asset_parameter(),
+    });
+    let of_pages = histories::parameters(samples, &asset);
+    let mut all = json!({
         "id": {
             "name": "id", "in": "path", "required": true, "description": "The caller's key of idempotence.",
             "schema": {"type": "integer", "minimum": 1, "maximum": i64::MAX}, "example": ledger::ID,
@@ -275,11 +286,7 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
             "name": "user_id", "in": "query", "required": true, "description": "Whose balances.",
             "schema": {"$ref": "#/components/schemas/UserId"}, "example": samples::USER,
         },
-        "asset": {
-            "name": "asset", "in": "query",
-            "description": "That asset only: its name (case counts), or the number of an asset that has no name here.",
-            "schema": {"oneOf": asset}, "example": samples.asset_parameter(),
-        },
+        "asset": asset,
         "min_seq": {
             "name": "min_seq", "in": "query", "style": "form", "explode": false,
             "description": "Not older than that, whatever is shown: `asset:seq`, separated by commas. Of an asset named twice the higher seq counts.",
@@ -300,7 +307,11 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
             "description": "A name for this request, in the answer and in our log. What is not 1 to 128 visible ASCII characters is replaced.",
             "schema": {"type": "string"},
         },
-    })
+    });
+    if let Value::Object(all) = &mut all {
+        all.extend(of_pages);
+    }
+    all
 }
 
 /// A pattern for the whole numbers from 1 to `max`, without leading zeros.

@@ -86,7 +86,7 @@ pub fn none(query: Option<&str>) -> Result<(), String> {
 }
 
 /// Names and values as they stand there; `&&` separates nothing.
-fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
     query
         .unwrap_or_default()
         .split('&')
@@ -120,7 +120,7 @@ fn resolved(text: &str, catalogue: &Catalogue) -> Result<AssetId, String> {
 }
 
 /// `+` is a space, `%41` an `A`; what is not UTF-8 afterwards is an error.
-fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
+pub(super) fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(text));
     }

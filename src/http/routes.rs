@@ -15,6 +15,7 @@ use super::{
     Backend, answer, docs,
     failure::Failure,
     handler::{Shared, Told, whole},
+    history,
     json::{self, BATCH_MAX, USERS_MAX},
     ledger,
     results::{Invalidated, Settled, Warmed, Written},
@@ -40,6 +41,10 @@ pub const TRANSACTION: &str = "/api/v1/ledger/transactions/{id}";
 pub const TRADES: &str = "/api/v1/ledger/trades";
 /// One trade.
 pub const TRADE: &str = "/api/v1/ledger/trades/{id}";
+/// Pages of a user's trades.
+pub const USER_TRADES: &str = "/api/v1/order/trades";
+/// Pages of a statement.
+pub const STATEMENT: &str = "/api/v1/user/ledger";
 /// Snapshots are dropped.
 pub const INVALIDATE: &str = "/api/v1/cache/invalidate";
 /// Users are loaded.
@@ -66,6 +71,8 @@ pub(super) fn table<B: Backend>() -> Vec<(&'static str, MethodRouter<Shared<B>>)
         (TRANSACTION, shown(ledger::transaction::<B>)),
         (TRADES, posted(ledger::trades::<B>)),
         (TRADE, shown(ledger::trade::<B>)),
+        (USER_TRADES, shown(history::trades::<B>)),
+        (STATEMENT, shown(history::statement::<B>)),
         (INVALIDATE, posted(invalidate::<B>)),
         (WARM, posted(warm::<B>)),
         (OPENAPI, shown(openapi::<B>)),

@@ -6,6 +6,7 @@ mod bodies;
 mod failures;
 mod fake;
 mod fast_path;
+mod history_routes;
 mod ledger_routes;
 mod openapi;
 mod origins;

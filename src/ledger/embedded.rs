@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock, config,
     domain::{
-        AssetId, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction, Transaction, UserId,
+        AssetId, Entry, LedgerSlice, Outcome, Reference, Seq, Snapshot, StatementRow,
+        StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
         CommitHook, Cost, Error, Readiness, Source, Stood, WriteError, Written,
@@ -41,6 +42,7 @@ pub mod backup;
 mod failure;
 mod file;
 mod group;
+mod history;
 pub mod inspect;
 mod keeper;
 mod queries;
@@ -338,6 +340,30 @@ impl Source for Embedded {
     ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
         self.read(move |tables| tables.transaction(reference))
             .boxed()
+    }
+
+    fn user_trades<'a>(
+        &'a self,
+        slice: TradeSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+        async move {
+            let rows = self.read(move |tables| history::user_trades(tables, &slice));
+            rows.await.inspect(|rows| cost.add(rows.len()))
+        }
+        .boxed()
+    }
+
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+        async move {
+            let rows = self.read(move |tables| history::statement(tables, &slice));
+            rows.await.inspect(|rows| cost.add(rows.len()))
+        }
+        .boxed()
     }
 
     fn isolation(&self) -> Option<&Isolation> {

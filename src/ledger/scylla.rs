@@ -16,6 +16,7 @@ mod bad_setting;
 mod certificates;
 mod connect;
 mod faults;
+mod history;
 pub mod inspect;
 mod ledger;
 mod names;
@@ -50,8 +51,8 @@ use crate::{
     clock,
     config::{self, ReadFrom, ViewCheck},
     domain::{
-        AssetId, Catalogue, Entry, Outcome, Reference, Seq, Snapshot, StoredTransaction,
-        Transaction, UserId,
+        AssetId, Catalogue, Entry, LedgerSlice, Outcome, Reference, Seq, Snapshot, StatementRow,
+        StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
 };
@@ -301,6 +302,30 @@ impl Source for Scylla {
             let live = self.live()?;
             let names = &self.connector.names;
             self.noticed(trades::find(&live, names, id).await)
+        })
+    }
+
+    fn user_trades<'a>(
+        &'a self,
+        slice: TradeSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let names = &self.connector.names;
+            self.noticed(history::user_trades((&live, cost), names, &slice).await)
+        })
+    }
+
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+        Box::pin(async move {
+            let live = self.live()?;
+            let names = &self.connector.names;
+            self.noticed(history::statement((&live, cost), names, &slice).await)
         })
     }
 }

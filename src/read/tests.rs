@@ -15,14 +15,15 @@ use crate::{
     cache_status::Detail,
     config,
     domain::{
-        Amount, Asset, AssetId, Balance, BalanceChange, Entry, Seq, Snapshot, UnixMillis, UserId,
+        Amount, Asset, AssetId, Balance, BalanceChange, Entry, LedgerSlice, Seq, Snapshot,
+        StatementRow, UnixMillis, UserId,
     },
     ledger::{Cost, Readiness, Stood, WriteError, Written},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
 
-fn user(id: i64) -> UserId {
+pub(super) fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
@@ -49,14 +50,14 @@ fn balances(of: &[(i32, i64)]) -> Snapshot {
 
 /// A ledger and its view, each with what it was given; every user has the same.
 #[derive(Debug)]
-struct Told {
+pub(super) struct Told {
     view: Mutex<Snapshot>,
     ledger: Mutex<Snapshot>,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
     views: AtomicUsize,
     ledgers: AtomicUsize,
     /// Users whose view is not answered.
-    stuck: Mutex<HashSet<UserId>>,
+    pub(super) stuck: Mutex<HashSet<UserId>>,
     /// Loads of the view that may go on, where they are counted.
     may_go_on: Mutex<HashMap<UserId, Arc<Semaphore>>>,
 }
@@ -127,18 +128,27 @@ impl Source for Told {
     fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
         async { Ok(Written::default()) }.boxed()
     }
+
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, ledger::Error>> {
+        let loaded = self.load_counting(slice.user, cost);
+        async { loaded.await.map(|_| Vec::new()) }.boxed()
+    }
 }
 
-struct House {
-    reader: Arc<Reader>,
-    source: Arc<Told>,
+pub(super) struct House {
+    pub(super) reader: Arc<Reader>,
+    pub(super) source: Arc<Told>,
     marks: Arc<Marks>,
     memory: Arc<Memory>,
     freshness: Arc<Freshness>,
 }
 
 /// A reader of BTC and USDT over a view, whose freshness is proven.
-fn house(more: &[(&str, &str)]) -> House {
+pub(super) fn house(more: &[(&str, &str)]) -> House {
     let mut environment = vec![
         ("BALANCE_CACHE__SOURCE__KIND", "scylla"),
         ("BALANCE_CACHE__STALE__ENABLED", "true"),
@@ -199,7 +209,7 @@ impl House {
         self.freshness.prove(self.freshness.term(), Instant::now());
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
+    pub(super) async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
         let deadline = Instant::now() + Duration::from_secs(10);
         self.reader.read_user(user(1), ask, deadline).await
     }

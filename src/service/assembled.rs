@@ -19,7 +19,7 @@ use crate::{
     feed::{invalidations::Follower, settlements::Consumer},
     ledger::{Source, embedded::Embedded, scylla::Scylla},
     protocol::{Freshness, Marks},
-    read::{Parts, Reader},
+    read::{HistoryReader, Parts, Reader},
     settle::Settler,
     telemetry::Meters,
 };
@@ -31,6 +31,7 @@ const LEASE_SLACK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Assembled {
     pub(super) reader: Arc<Reader>,
+    pub(super) histories: HistoryReader,
     pub(super) applier: Arc<Applier>,
     pub(super) settler: Arc<Settler>,
     pub(super) writer: Writer,
@@ -279,6 +280,7 @@ impl Assembled {
             .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
         let mut assembled = Self {
             reader,
+            histories: HistoryReader::new(&source, &meters, settings),
             applier,
             settler: Arc::new(settler),
             writer: settings.writer(),

@@ -11,7 +11,10 @@ use crate::{
     apply::{self, Applied, Warmed, WriteError},
     cache_status::Forward,
     config::Writer,
-    domain::{Entry, Notification, Outcome, Reference, StoredTransaction, Transaction, UserId},
+    domain::{
+        Entry, Notification, Outcome, Page, Reference, StatementQuestion, StatementRow,
+        StoredTransaction, TradesQuestion, Transaction, UserId, UserTrade,
+    },
     http::Backend,
     ledger::{self, Written},
     ops,
@@ -137,6 +140,22 @@ impl Backend for Arc<Assembled> {
         deadline: Instant,
     ) -> Result<Option<StoredTransaction>, ledger::Error> {
         self.settler.find(reference, deadline).await
+    }
+
+    async fn trades_page(
+        &self,
+        question: TradesQuestion,
+        deadline: Instant,
+    ) -> Result<Page<UserTrade>, read::Error> {
+        self.histories.trades_page(&question, deadline).await
+    }
+
+    async fn statement_page(
+        &self,
+        question: StatementQuestion,
+        deadline: Instant,
+    ) -> Result<Page<StatementRow>, read::Error> {
+        self.histories.statement_page(&question, deadline).await
     }
 
     async fn invalidate(

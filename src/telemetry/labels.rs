@@ -100,6 +100,28 @@ label! {
 }
 
 label! {
+    /// The routes that show pages of the past.
+    HistoryRoute {
+        /// Trades of a user in a symbol.
+        Trades = "/api/v1/order/trades",
+        /// The statement of a balance.
+        Statement = "/api/v1/user/ledger",
+    }
+}
+
+label! {
+    /// The end of a read of a page.
+    PageResult {
+        /// It was shown.
+        Page = "page",
+        /// There was no permit for the source in time.
+        Shed = "shed",
+        /// The source, or the deadline.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// Why what was loaded was not kept.
     Refused {
         /// The right to fill was gone.
@@ -204,6 +226,10 @@ label! {
         Transactions = "/api/v1/ledger/transactions",
         /// Trades, and one of them.
         Trades = "/api/v1/ledger/trades",
+        /// Pages of a user's trades.
+        UserTrades = "/api/v1/order/trades",
+        /// Pages of a statement.
+        Statement = "/api/v1/user/ledger",
         /// Snapshots are dropped.
         Invalidate = "/api/v1/cache/invalidate",
         /// Users are loaded.
@@ -304,6 +330,8 @@ mod tests {
             ("/api/v1/user/balance", Route::Balance),
             ("/api/v1/user/balances", Route::Balances),
             ("/api/v1/ledger/trades/7", Route::Trades),
+            ("/api/v1/order/trades", Route::UserTrades),
+            ("/api/v1/user/ledger", Route::Statement),
             ("/docs/page.js", Route::Docs),
             ("/docs/OPERATIONS.md", Route::Docs),
             ("/dashboard/data", Route::Dashboard),

@@ -11,6 +11,7 @@ use super::{
     counters::{Count, count, counter, each, gauge},
     health::Health,
     histogram::Seconds,
+    history::Histories,
     http::Http,
     ledger::Ledger,
     ledger_disk::LedgerDisk,
@@ -68,6 +69,7 @@ impl Meters {
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
         let sizes = Sizes::register(&mut families);
         let ledger = Ledger::register(&mut families, catalogue);
+        let histories = Histories::register(&mut families);
         let http = Http::register(&mut families);
         http.include_hits(&mut families);
         Self {
@@ -104,6 +106,7 @@ impl Meters {
             }),
             audits: Audits::register(),
             ledger,
+            histories,
             sizes,
             slowest: Slowest::default(),
             recent: Mutex::new(Recent::new()),

@@ -13,8 +13,9 @@ use balance_cache::{
     cache_status::{Forward, Trail},
     config::{Auth as AuthSettings, AuthMode, Writer},
     domain::{
-        Asset, Catalogue, Entry, Notification, Outcome, Reference, Snapshot, StoredTransaction,
-        Transaction, UnixMillis, UserId,
+        Asset, Catalogue, Entry, Notification, Outcome, Page, Reference, Snapshot,
+        StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction,
+        UnixMillis, UserId, UserTrade,
     },
     http::{Backend, Hosts, Options, Service, auth::Auth, openapi::Document},
     ledger::{self, Written},
@@ -92,6 +93,22 @@ impl Backend for Nobody {
         _: Instant,
     ) -> Result<Option<StoredTransaction>, ledger::Error> {
         Ok(None)
+    }
+
+    async fn trades_page(
+        &self,
+        _: TradesQuestion,
+        _: Instant,
+    ) -> Result<Page<UserTrade>, read::Error> {
+        Ok(Page::default())
+    }
+
+    async fn statement_page(
+        &self,
+        _: StatementQuestion,
+        _: Instant,
+    ) -> Result<Page<StatementRow>, read::Error> {
+        Ok(Page::default())
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

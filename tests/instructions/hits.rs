@@ -9,8 +9,9 @@ use balance_cache::{
     cache_status::{Forward, Tier},
     config::{self, AuthMode, Millis, Scope, Settings, Token, Writer},
     domain::{
-        Amount, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Reference, Seq,
-        Snapshot, StoredTransaction, Transaction, UnixMillis, UserId,
+        Amount, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Page, Reference, Seq,
+        Snapshot, StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction,
+        UnixMillis, UserId, UserTrade,
     },
     http::{
         Backend, Hosts, Options, Service,
@@ -189,6 +190,22 @@ impl Backend for Reads {
         _: Instant,
     ) -> Result<Option<StoredTransaction>, ledger::Error> {
         Ok(None)
+    }
+
+    async fn trades_page(
+        &self,
+        _: TradesQuestion,
+        _: Instant,
+    ) -> Result<Page<UserTrade>, read::Error> {
+        Err(read::Error::Shed)
+    }
+
+    async fn statement_page(
+        &self,
+        _: StatementQuestion,
+        _: Instant,
+    ) -> Result<Page<StatementRow>, read::Error> {
+        Err(read::Error::Shed)
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

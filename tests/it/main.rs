@@ -36,6 +36,12 @@ mod deployments;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod histories_rows;
+#[cfg(test)]
+mod histories_support;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     failures::references,
-    ledger,
+    histories, ledger,
     operation::{Operation, common, done, envelope, file, ok, one, one_or_many, posted},
     samples::{NOBODY, Samples, USER},
 };
@@ -40,6 +40,8 @@ pub fn paths(samples: &Samples<'_>, writer: Writer, token: bool) -> Value {
         (routes::TRANSACTION, get(ledger::transaction(samples))),
         (routes::TRADES, post(ledger::trades(samples, writer))),
         (routes::TRADE, get(ledger::trade_by_id(samples))),
+        (routes::USER_TRADES, get(histories::trades(samples))),
+        (routes::STATEMENT, get(histories::statement(samples))),
         (routes::INVALIDATE, post(invalidate())),
         (routes::WARM, post(warm())),
         (routes::OPENAPI, get(openapi())),

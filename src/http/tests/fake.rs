@@ -17,9 +17,9 @@ use crate::{
     cache_status::{Detail, Forward, Trail},
     config::Writer,
     domain::{
-        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Receipt,
-        Reference, Seq, SettleState, Snapshot, StoredTransaction, Symbol, Transaction, UnixMillis,
-        UserId,
+        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Page, Receipt,
+        Reference, Seq, SettleState, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
+        Symbol, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
     http::Backend,
     ledger::{Error as SourceError, Written},
@@ -52,6 +52,9 @@ pub(super) struct Fake {
     /// Transactions that stand, by what they are known by.
     pub stands: Mutex<HashMap<Reference, StoredTransaction>>,
     pub writer: Mutex<Writer>,
+    /// Rows of pages, newest first.
+    pub sides: Mutex<Vec<UserTrade>>,
+    pub rows: Mutex<Vec<StatementRow>>,
     pub gate: Notify,
     pub entered: Notify,
 }
@@ -99,6 +102,8 @@ impl Fake {
             memory: AtomicBool::new(true),
             stands: Mutex::new(HashMap::new()),
             writer: Mutex::new(Writer::Service),
+            sides: Mutex::default(),
+            rows: Mutex::default(),
             gate: Notify::new(),
             entered: Notify::new(),
         }
@@ -261,6 +266,29 @@ impl Backend for Arc<Fake> {
         _: Instant,
     ) -> Result<Option<StoredTransaction>, SourceError> {
         Ok(self.stands.lock().get(&reference).cloned())
+    }
+
+    async fn trades_page(
+        &self,
+        question: TradesQuestion,
+        deadline: Instant,
+    ) -> Result<Page<UserTrade>, read::Error> {
+        let page = question.page(self.sides.lock().clone());
+        let page = self.troubled(read_trouble, page);
+        let in_time = timeout_at(deadline, page).await;
+        in_time.unwrap_or(Err(read::Error::Deadline))
+    }
+
+    async fn statement_page(
+        &self,
+        question: StatementQuestion,
+        deadline: Instant,
+    ) -> Result<Page<StatementRow>, read::Error> {
+        let mut rows = self.rows.lock().clone();
+        rows.retain(|row| question.after.is_none_or(|after| row.seq < after));
+        let page = self.troubled(read_trouble, question.page(rows));
+        let in_time = timeout_at(deadline, page).await;
+        in_time.unwrap_or(Err(read::Error::Deadline))
     }
 
     async fn invalidate(

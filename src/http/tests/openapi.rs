@@ -275,6 +275,32 @@ async fn transactions_and_trades_are_as_described() {
 }
 
 #[tokio::test]
+async fn pages_are_as_described() {
+    let queries = [
+        "/api/v1/order/trades?user_id=1001&symbol=BTC_USDT",
+        "/api/v1/user/ledger?user_id=1001&asset=9",
+    ];
+    let asked = Asked::new();
+    for query in queries {
+        check(&asked, 200, request("GET", query, &[], "")).await;
+        check(
+            &asked,
+            400,
+            request("GET", &format!("{query}&x=1"), &[], ""),
+        )
+        .await;
+        for (error, status) in [
+            (read::Error::Source(ledger::Error::Timeout), 503),
+            (read::Error::Shed, 429),
+            (read::Error::Deadline, 504),
+        ] {
+            let asked = Asked::troubled(Trouble::Read(error));
+            check(&asked, status, request("GET", query, &[], "")).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_as_described_and_the_description_needs_none() {
     let token = Token {
         name: "nothing".to_owned(),

@@ -25,7 +25,7 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{faults, names::Names, trades::TradeStatements};
+use super::{faults, history::PageStatements, names::Names, trades::TradeStatements};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
@@ -74,6 +74,10 @@ pub(super) struct Live {
     pub(super) insert_table: PreparedStatement,
     /// Those of trades, prepared by the first one: an older keyspace has no tables for them.
     pub(super) trades: OnceCell<TradeStatements>,
+    /// Those of trades' pages, for the same reason.
+    pub(super) trade_pages: OnceCell<PageStatements>,
+    /// Those of statements.
+    pub(super) statement_pages: OnceCell<PageStatements>,
     /// Before lines about what stands in the tables.
     pub(super) sparing: Sparing,
     sent: Arc<AtomicU64>,
@@ -146,6 +150,8 @@ impl Live {
             insert_ledger,
             insert_table,
             trades: OnceCell::new(),
+            trade_pages: OnceCell::new(),
+            statement_pages: OnceCell::new(),
             sparing: Sparing::default(),
             sent,
         })

@@ -66,6 +66,8 @@ impl Described {
             "SettledTrade",
             "StoredTransaction",
             "StoredTrade",
+            "UserTrade",
+            "StatementRow",
         ];
         for name in answers {
             let schema = &mut document["components"]["schemas"][name];

@@ -1,0 +1,386 @@
+//! Rows of the past, and places among them: a user's trades, and the statement of one balance.
+//!
+//! **Invariants.** A row's place never changes, so a page that begins behind a place shows no row twice and leaves none out.
+
+use std::cmp::Reverse;
+
+use super::{Amount, AssetId, Seq, TradeId, UnixMillis, UserId};
+
+/// Rows of one page at most.
+pub const PAGE_MAX: usize = 1_000;
+/// Rows of one page where the reader does not say.
+pub const PAGE_DEFAULT: usize = 100;
+
+/// The direction in which pages go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// From the newest row down.
+    #[default]
+    NewestFirst,
+    /// From the oldest row up.
+    OldestFirst,
+}
+
+/// The side of a trade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Received base.
+    Buyer,
+    /// Received quote.
+    Seller,
+}
+
+impl Role {
+    /// The number in the key of `user_trades`.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Buyer => 0,
+            Self::Seller => 1,
+        }
+    }
+
+    /// The role with this number; none for another number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Buyer),
+            1 => Some(Self::Seller),
+            _ => None,
+        }
+    }
+}
+
+/// The place of a trade's side among those of one user and symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TradePlace {
+    /// When the trade was settled.
+    pub settled_at: UnixMillis,
+    /// Its id.
+    pub trade_id: TradeId,
+    /// The side.
+    pub role: Role,
+}
+
+impl TradePlace {
+    /// Ascends with the oldest first. Of a trade with oneself the buyer's side counts as the newer one, as in the table.
+    #[must_use]
+    pub fn rank(&self) -> (UnixMillis, TradeId, Reverse<u8>) {
+        let role = Reverse(self.role.number());
+        (self.settled_at, self.trade_id, role)
+    }
+
+    /// Whether a page in this order comes to `self` after `other`.
+    #[must_use]
+    pub fn follows(&self, other: &Self, order: Order) -> bool {
+        match order {
+            Order::NewestFirst => self.rank() < other.rank(),
+            Order::OldestFirst => self.rank() > other.rank(),
+        }
+    }
+}
+
+/// One side of a trade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserTrade {
+    /// Its place.
+    pub place: TradePlace,
+    /// Raw quote units for one whole base unit, where the writer says it.
+    pub price: Option<Amount>,
+    /// Raw base units, where the writer says it.
+    pub quantity: Option<Amount>,
+    /// Raw quote units, where the writer says it.
+    pub cost: Option<Amount>,
+    /// The side's order, where the writer says it.
+    pub order_id: Option<i64>,
+}
+
+/// A row of the ledger as a statement shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementRow {
+    /// The version.
+    pub seq: Seq,
+    /// The balance after the event.
+    pub avail: Amount,
+    /// The hold after the event.
+    pub frozen: Amount,
+    /// The change of `avail`, where the writer says it.
+    pub delta_avail: Option<Amount>,
+    /// The change of `frozen`, where the writer says it.
+    pub delta_frozen: Option<Amount>,
+    /// The event, where the writer says it.
+    pub event_type: Option<String>,
+    /// The id that it refers to, where the writer says it.
+    pub ref_id: Option<i64>,
+    /// When it happened, where the writer says it.
+    pub created_at: Option<UnixMillis>,
+}
+
+/// A page of trades that a reader asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TradesQuestion {
+    /// Whose.
+    pub user: UserId,
+    /// Of this symbol, by its number in the catalogue.
+    pub symbol_id: i32,
+    /// Not settled earlier.
+    pub from: Option<UnixMillis>,
+    /// Settled earlier than this.
+    pub to: Option<UnixMillis>,
+    /// The direction.
+    pub order: Order,
+    /// 1 … [`PAGE_MAX`] rows.
+    pub limit: usize,
+    /// The last place of the page before.
+    pub after: Option<TradePlace>,
+}
+
+/// A page of a statement that a reader asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatementQuestion {
+    /// Whose.
+    pub user: UserId,
+    /// In what.
+    pub asset: AssetId,
+    /// The statement begins with the row that stood then.
+    pub at: Option<UnixMillis>,
+    /// The direction.
+    pub order: Order,
+    /// 1 … [`PAGE_MAX`] rows.
+    pub limit: usize,
+    /// The last seq of the page before.
+    pub after: Option<Seq>,
+}
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the order that was asked for, at most as many as the limit.
+    pub rows: Vec<T>,
+    /// Whether rows follow.
+    pub more: bool,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            more: false,
+        }
+    }
+}
+
+/// The sides of trades to be read from a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TradeSlice {
+    /// Whose.
+    pub user: UserId,
+    /// The symbol's number.
+    pub symbol_id: i32,
+    /// The lowest (`settled_at`, `trade_id`), itself in it.
+    pub lowest: (i64, i64),
+    /// The highest (`settled_at`, `trade_id`), itself in it.
+    pub highest: (i64, i64),
+    /// The direction.
+    pub order: Order,
+    /// Rows at most. The last ones may be both sides of one trade in either order.
+    pub rows_max: usize,
+}
+
+/// The rows of one (user, asset) to be read from a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerSlice {
+    /// Whose.
+    pub user: UserId,
+    /// In what.
+    pub asset: AssetId,
+    /// The lowest seq, itself in it.
+    pub lowest: i64,
+    /// The highest seq, itself in it.
+    pub highest: i64,
+    /// The direction.
+    pub order: Order,
+    /// Rows at most.
+    pub rows_max: usize,
+}
+
+/// Sides of one trade that may stand at the place where a page begins, and were shown by the page before.
+const SIDES: usize = 2;
+
+impl TradesQuestion {
+    /// The rows to read: one more than are shown, and those at the place of the page before, which [`TradesQuestion::page`] takes
+    /// out. None: nothing lies between `from` and `to`.
+    #[must_use]
+    pub fn slice(&self) -> Option<TradeSlice> {
+        let place = |at: &TradePlace| (at.settled_at.0, at.trade_id.get());
+        let mut lowest = (self.from.map_or(i64::MIN, |from| from.0), i64::MIN);
+        let mut highest = match self.to {
+            Some(to) => (to.0.checked_sub(1)?, i64::MAX),
+            None => (i64::MAX, i64::MAX),
+        };
+        match (&self.after, self.order) {
+            (Some(after), Order::NewestFirst) => highest = highest.min(place(after)),
+            (Some(after), Order::OldestFirst) => lowest = lowest.max(place(after)),
+            (None, _) => {}
+        }
+        (lowest <= highest).then_some(TradeSlice {
+            user: self.user,
+            symbol_id: self.symbol_id,
+            lowest,
+            highest,
+            order: self.order,
+            rows_max: self.limit.saturating_add(SIDES).saturating_add(1),
+        })
+    }
+
+    /// The page from the rows of [`TradesQuestion::slice`].
+    #[must_use]
+    pub fn page(&self, mut rows: Vec<UserTrade>) -> Page<UserTrade> {
+        if let Some(after) = &self.after {
+            rows.retain(|row| row.place.follows(after, self.order));
+        }
+        cut(rows, self.limit)
+    }
+}
+
+impl StatementQuestion {
+    /// The rows to read: one more than are shown. `start` is the seq of the row that stood at `at`, where the reader names a time
+    /// and no row stood then that is None. None: there are no such rows.
+    #[must_use]
+    pub fn slice(&self, start: Option<Seq>) -> Option<LedgerSlice> {
+        let (mut lowest, mut highest) = (i64::MIN, i64::MAX);
+        match (self.after, self.order) {
+            (Some(after), Order::NewestFirst) => highest = after.get().checked_sub(1)?,
+            (Some(after), Order::OldestFirst) => lowest = after.get().checked_add(1)?,
+            (None, Order::NewestFirst) if self.at.is_some() => highest = start?.get(),
+            // Nothing stood then: what came later begins with the first row of all.
+            (None, Order::OldestFirst) if self.at.is_some() => {
+                lowest = start.map_or(i64::MIN, Seq::get);
+            }
+            (None, _) => {}
+        }
+        Some(LedgerSlice {
+            user: self.user,
+            asset: self.asset,
+            lowest,
+            highest,
+            order: self.order,
+            rows_max: self.limit.saturating_add(1),
+        })
+    }
+
+    /// The page from the rows of [`StatementQuestion::slice`].
+    #[must_use]
+    pub fn page(&self, rows: Vec<StatementRow>) -> Page<StatementRow> {
+        cut(rows, self.limit)
+    }
+}
+
+fn cut<T>(mut rows: Vec<T>, limit: usize) -> Page<T> {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Page { rows, more }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn question(order: Order, limit: usize) -> TradesQuestion {
+        TradesQuestion {
+            user: UserId::MAX,
+            symbol_id: 1,
+            from: None,
+            to: None,
+            order,
+            limit,
+            after: None,
+        }
+    }
+
+    fn trade((at, id, seller): (i64, i64, bool)) -> UserTrade {
+        let role = if seller { Role::Seller } else { Role::Buyer };
+        UserTrade {
+            place: TradePlace {
+                settled_at: UnixMillis(at),
+                trade_id: TradeId::new(id).unwrap(),
+                role,
+            },
+            price: None,
+            quantity: None,
+            cost: None,
+            order_id: None,
+        }
+    }
+
+    /// As a table answers: in its order, sides of one trade as they come, cut off at the end.
+    fn read(all: &[UserTrade], slice: &TradeSlice) -> Vec<UserTrade> {
+        let place = |row: &UserTrade| (row.place.settled_at.0, row.place.trade_id.get());
+        let mut rows: Vec<_> = all.to_vec();
+        rows.retain(|row| (slice.lowest..=slice.highest).contains(&place(row)));
+        rows.sort_by_key(|row| row.place.rank());
+        if slice.order == Order::NewestFirst {
+            rows.reverse();
+        }
+        rows.truncate(slice.rows_max);
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_any_length_show_every_row_once_and_in_order(
+            keys in proptest::collection::btree_set((-3_i64..6, 1_i64..4, any::<bool>()), 0..40),
+            limits in proptest::collection::vec(1_usize..5, 60),
+            from in proptest::option::of(-4_i64..7), to in proptest::option::of(-4_i64..7),
+            newest in any::<bool>(),
+        ) {
+            let all: Vec<_> = keys.into_iter().map(trade).collect();
+            let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
+            let mut asked = question(order, 1);
+            (asked.from, asked.to) = (from.map(UnixMillis), to.map(UnixMillis));
+            let mut shown = Vec::new();
+            for limit in limits {
+                asked.limit = limit;
+                let Some(slice) = asked.slice() else { break };
+                let page = asked.page(read(&all, &slice));
+                prop_assert!(page.rows.len() <= limit);
+                prop_assert_eq!(page.more && page.rows.is_empty(), false);
+                shown.extend(page.rows);
+                if !page.more { break }
+                asked.after = shown.last().map(|row| row.place);
+            }
+            let mut expected = all;
+            expected.retain(|row| {
+                let at = row.place.settled_at.0;
+                from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to)
+            });
+            expected.sort_by_key(|row| row.place.rank());
+            if newest { expected.reverse() }
+            prop_assert_eq!(shown, expected);
+        }
+    }
+
+    #[test]
+    fn no_page_lies_beyond_the_ends_of_time_and_seqs() {
+        let mut asked = question(Order::NewestFirst, 1);
+        asked.to = Some(UnixMillis(i64::MIN));
+        assert_eq!(asked.slice(), None);
+        (asked.from, asked.to) = (Some(UnixMillis(5)), Some(UnixMillis(5)));
+        assert_eq!(asked.slice(), None);
+        let mut asked = StatementQuestion {
+            user: UserId::MAX,
+            asset: AssetId::MAX,
+            at: None,
+            order: Order::OldestFirst,
+            limit: 1,
+            after: Some(Seq::MAX),
+        };
+        assert_eq!(asked.slice(None), None);
+        (asked.after, asked.at) = (None, Some(UnixMillis(1)));
+        assert_eq!(asked.slice(None).unwrap().lowest, i64::MIN);
+        asked.order = Order::NewestFirst;
+        assert_eq!(asked.slice(None), None, "nothing stood then");
+    }
+}

@@ -1,0 +1,202 @@
+//! Pages of trades and statements: how they are asked for and shown.
+//!
+//! **Limits.** [`PAGE_MAX`] rows a page.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+};
+use http::{HeaderValue, Response, header::CACHE_CONTROL};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use self::{
+    cursor::Paged,
+    question::{StatementAsked, TradesAsked},
+};
+use super::{
+    Backend, answer,
+    failure::Failure,
+    handler::{Shared, Told},
+};
+use crate::{
+    config::Scope,
+    domain::{Amount, Page, Role, StatementRow, UserTrade},
+};
+
+pub(super) mod cursor;
+pub(super) mod question;
+
+/// No cache keeps a page: a row that is written a moment later belongs to the next one that asks.
+const NOT_STORED: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// The side of a trade.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum TradeRole {
+    /// Received base.
+    Buyer,
+    /// Received quote.
+    Seller,
+}
+
+/// One side of a trade.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UserTrade)]
+pub struct TradeLine<'a> {
+    /// The trade.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub trade_id: i64,
+    /// The symbol's name.
+    pub symbol: &'a str,
+    /// The user's side. A trade with oneself has two lines.
+    #[schema(value_type = String, pattern = "^(BUYER|SELLER)$")]
+    pub role: TradeRole,
+    /// Quote for one whole base unit, as an exact decimal; null where the writer left it out.
+    #[schema(required)]
+    pub price: Option<String>,
+    /// Base, as an exact decimal; null where the writer left it out.
+    #[schema(required)]
+    pub quantity: Option<String>,
+    /// Quote, as an exact decimal; null where the writer left it out.
+    #[schema(required)]
+    pub cost: Option<String>,
+    /// The order of the user's side; null where the writer left it out.
+    #[schema(required, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub order_id: Option<i64>,
+    /// Milliseconds since 1970.
+    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub settled_at: i64,
+}
+
+/// One row of a statement.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StatementRow)]
+pub struct StatementLine {
+    /// The version of the balance.
+    #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub seq: i64,
+    /// After the event, as an exact decimal.
+    pub avail: String,
+    /// After the event, as an exact decimal.
+    pub frozen: String,
+    /// The change, as an exact decimal; null where the writer left it out.
+    #[schema(required)]
+    pub delta_avail: Option<String>,
+    /// The change, as an exact decimal; null where the writer left it out.
+    #[schema(required)]
+    pub delta_frozen: Option<String>,
+    /// The event; null where the writer left it out.
+    #[schema(required)]
+    pub event_type: Option<String>,
+    /// The id that it refers to, as the id of a trade; null where the writer left it out.
+    #[schema(required, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub ref_id: Option<i64>,
+    /// Milliseconds since 1970; null where the writer left it out.
+    #[schema(required, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    pub created_at: Option<i64>,
+    /// Amounts are raw units: the asset is not in the catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, pattern = "^raw$")]
+    pub unit: Option<&'static str>,
+}
+
+/// A page as it is sent.
+#[derive(Debug, Serialize)]
+struct Envelope<L> {
+    status: u8,
+    msg: &'static str,
+    data: Vec<L>,
+    next: Option<String>,
+}
+
+pub(super) async fn trades<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
+    api.allow(request.headers(), Scope::Read)?;
+    let asked = TradesAsked::parse(request.uri().query(), &api.catalogue.now())
+        .map_err(Failure::malformed)?;
+    let page = api
+        .timed(|deadline| api.backend.trades_page(asked.question.clone(), deadline))
+        .await??;
+    shown(trades_body(&asked, &page))
+}
+
+pub(super) async fn statement<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
+    api.allow(request.headers(), Scope::Read)?;
+    let asked = StatementAsked::parse(request.uri().query(), &api.catalogue.now())
+        .map_err(Failure::malformed)?;
+    let page = api
+        .timed(|deadline| api.backend.statement_page(asked.question.clone(), deadline))
+        .await??;
+    shown(statement_body(&asked, &page))
+}
+
+fn shown(body: serde_json::Result<Vec<u8>>) -> Told {
+    body.map(response)
+        .map_err(|_| Failure::Bug("a page cannot be written as JSON"))
+}
+
+/// The response with this body.
+pub(super) fn response(body: Vec<u8>) -> Response<Body> {
+    let mut response = answer::json(body);
+    response.headers_mut().insert(CACHE_CONTROL, NOT_STORED);
+    response
+}
+
+/// A page of trades.
+pub(super) fn trades_body(
+    asked: &TradesAsked,
+    page: &Page<UserTrade>,
+) -> serde_json::Result<Vec<u8>> {
+    let decimal = |amount: Option<Amount>, decimals| {
+        amount.map(|amount| amount.decimal(decimals).to_string())
+    };
+    let lines = page.rows.iter().map(|row| TradeLine {
+        trade_id: row.place.trade_id.get(),
+        symbol: &asked.symbol,
+        role: match row.place.role {
+            Role::Buyer => TradeRole::Buyer,
+            Role::Seller => TradeRole::Seller,
+        },
+        price: decimal(row.price, asked.quote),
+        quantity: decimal(row.quantity, asked.base),
+        cost: decimal(row.cost, asked.quote),
+        order_id: row.order_id,
+        settled_at: row.place.settled_at.0,
+    });
+    let last = page.rows.last().map(|row| row.place);
+    body(&asked.question, lines.collect(), last.filter(|_| page.more))
+}
+
+/// A page of a statement.
+pub(super) fn statement_body(
+    asked: &StatementAsked,
+    page: &Page<StatementRow>,
+) -> serde_json::Result<Vec<u8>> {
+    let decimal = |amount: Amount| amount.decimal(asked.decimals.unwrap_or(0)).to_string();
+    let lines = page.rows.iter().map(|row| StatementLine {
+        seq: row.seq.get(),
+        avail: decimal(row.avail),
+        frozen: decimal(row.frozen),
+        delta_avail: row.delta_avail.map(decimal),
+        delta_frozen: row.delta_frozen.map(decimal),
+        event_type: row.event_type.clone(),
+        ref_id: row.ref_id,
+        created_at: row.created_at.map(|at| at.0),
+        unit: asked.decimals.is_none().then_some("raw"),
+    });
+    let last = page.rows.last().map(|row| row.seq);
+    body(&asked.question, lines.collect(), last.filter(|_| page.more))
+}
+
+fn body<Q: Paged, L: Serialize>(
+    question: &Q,
+    data: Vec<L>,
+    behind: Option<Q::Place>,
+) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Envelope {
+        status: 0,
+        msg: "ok",
+        data,
+        next: behind.map(|place| cursor::encode(question, &place)),
+    })
+}

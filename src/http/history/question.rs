@@ -1,0 +1,179 @@
+//! The query strings of pages.
+//!
+//! **Invariants.** As for balance reads, a parameter that is unknown, repeated or malformed is an error. A page's cursor belongs to
+//! the question beside it.
+
+use std::borrow::Cow;
+
+use super::cursor;
+use crate::{
+    domain::{
+        AssetId, CatalogueTable, Order, PAGE_DEFAULT, PAGE_MAX, StatementQuestion, TradesQuestion,
+        UnixMillis, UserId,
+    },
+    http::query::{decoded, pairs},
+};
+
+const TRADES: [&str; 7] = [
+    "user_id", "symbol", "limit", "cursor", "from", "to", "order",
+];
+const STATEMENT: [&str; 6] = ["user_id", "asset", "limit", "cursor", "at", "order"];
+
+/// A page of trades, and how its amounts are written.
+#[derive(Debug, Clone)]
+pub struct TradesAsked {
+    /// The page.
+    pub question: TradesQuestion,
+    /// The symbol's name.
+    pub symbol: String,
+    /// Decimals of the base.
+    pub base: u8,
+    /// Decimals of the quote.
+    pub quote: u8,
+}
+
+/// A page of a statement, and how its amounts are written.
+#[derive(Debug, Clone)]
+pub struct StatementAsked {
+    /// The page.
+    pub question: StatementQuestion,
+    /// Decimals of the asset; none for one that is not in the catalogue.
+    pub decimals: Option<u8>,
+}
+
+impl TradesAsked {
+    /// The question in a query string.
+    ///
+    /// # Errors
+    /// The first mistake in it, for the caller to read.
+    pub fn parse(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
+        let given = Parameters::parse(query, &TRADES)?;
+        let user = given.user()?;
+        let symbol = given.get("symbol").ok_or("symbol is missing")?;
+        let found = catalogue.symbol(symbol);
+        let (symbol_id, base, quote) =
+            found.ok_or_else(|| format!("unknown symbol: {symbol}: no name of the catalogue"))?;
+        let decimals = |asset: AssetId| catalogue.get(asset).map_or(0, |(_, decimals)| decimals);
+        let mut question = TradesQuestion {
+            user,
+            symbol_id,
+            from: given.time("from")?,
+            to: given.time("to")?,
+            order: given.order()?,
+            limit: given.limit()?,
+            after: None,
+        };
+        if let Some(text) = given.get("cursor") {
+            question.after = Some(cursor::decode(&question, text)?);
+        }
+        Ok(Self {
+            question,
+            symbol: symbol.to_owned(),
+            base: decimals(base),
+            quote: decimals(quote),
+        })
+    }
+}
+
+impl StatementAsked {
+    /// The question in a query string.
+    ///
+    /// # Errors
+    /// The first mistake in it, for the caller to read.
+    pub fn parse(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
+        let given = Parameters::parse(query, &STATEMENT)?;
+        let user = given.user()?;
+        let asset = given.get("asset").ok_or("asset is missing")?;
+        let asset = catalogue.resolve(asset).ok_or_else(|| {
+            format!(
+                "asset: unknown asset: {asset}: neither a name nor the number of an unnamed asset"
+            )
+        })?;
+        let mut question = StatementQuestion {
+            user,
+            asset,
+            at: given.time("at")?,
+            order: given.order()?,
+            limit: given.limit()?,
+            after: None,
+        };
+        if let Some(text) = given.get("cursor") {
+            question.after = Some(cursor::decode(&question, text)?);
+        }
+        Ok(Self {
+            question,
+            decimals: catalogue.get(asset).map(|(_, decimals)| decimals),
+        })
+    }
+}
+
+/// The parameters of a query string, each of them known and there once.
+struct Parameters<'q>(Vec<(&'static str, Cow<'q, str>)>);
+
+impl<'q> Parameters<'q> {
+    fn parse(query: Option<&'q str>, known: &[&'static str]) -> Result<Self, String> {
+        let mut found: Vec<(&'static str, Cow<'q, str>)> = Vec::new();
+        for (name, value) in pairs(query) {
+            let name = decoded(name)?;
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                let known = known.join(", ");
+                return Err(format!("unknown parameter: {name}; there are {known}"));
+            };
+            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+            if found.iter().any(|(other, _)| other == name) {
+                return Err(format!("repeated parameter: {name}"));
+            }
+            found.push((name, value));
+        }
+        Ok(Self(found))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_ref())
+    }
+
+    fn user(&self) -> Result<UserId, String> {
+        let text = self.get("user_id").ok_or("user_id is missing")?;
+        text.parse()
+            .map_err(|malformed: crate::domain::Malformed| malformed.to_string())
+    }
+
+    fn limit(&self) -> Result<usize, String> {
+        let Some(text) = self.get("limit") else {
+            return Ok(PAGE_DEFAULT);
+        };
+        let limit = whole(text).and_then(|limit| usize::try_from(limit).ok());
+        limit
+            .filter(|limit| (1..=PAGE_MAX).contains(limit))
+            .ok_or_else(|| format!("limit must be a whole number from 1 to {PAGE_MAX}"))
+    }
+
+    fn time(&self, name: &str) -> Result<Option<UnixMillis>, String> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        let time = whole(text).map(UnixMillis);
+        time.map(Some).ok_or_else(|| {
+            format!(
+                "{name} must be milliseconds since 1970: a whole number from 0 to {}",
+                i64::MAX
+            )
+        })
+    }
+
+    fn order(&self) -> Result<Order, String> {
+        match self.get("order") {
+            None | Some("desc") => Ok(Order::NewestFirst),
+            Some("asc") => Ok(Order::OldestFirst),
+            Some(_) => Err("order must be asc (oldest first) or desc (newest first)".to_owned()),
+        }
+    }
+}
+
+/// A number from 0 on, without a sign or leading zeros.
+fn whole(text: &str) -> Option<i64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = plain && (text == "0" || !text.starts_with('0'));
+    canonical.then(|| text.parse().ok())?
+}

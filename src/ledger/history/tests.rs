@@ -1,0 +1,160 @@
+use futures::future::BoxFuture;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    domain::{Amount, Entry, Snapshot, StatementRow},
+    ledger::{Readiness, Stood, WriteError, Written},
+};
+
+/// A statement with rows by seq, and nothing else.
+#[derive(Debug)]
+struct Rows(Vec<(i64, Option<i64>)>);
+
+impl Source for Rows {
+    fn identity(&self) -> Option<std::sync::Arc<str>> {
+        None
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::Ready
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        _: UserId,
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async { Err(Error::Timeout) })
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        _: UserId,
+        _: &'a [AssetId],
+        _: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async { Err(Error::Timeout) })
+    }
+
+    fn row_above(
+        &self,
+        _: UserId,
+        _: AssetId,
+        _: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        Box::pin(async { Err(Error::Timeout) })
+    }
+
+    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async { Err(Error::Timeout.into()) })
+    }
+
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+        let in_slice = |seq: i64| (slice.lowest..=slice.highest).contains(&seq);
+        let rows = self.0.iter().rev().filter(|(seq, _)| in_slice(*seq));
+        let rows: Vec<_> = rows
+            .take(slice.rows_max)
+            .map(|(seq, created_at)| StatementRow {
+                seq: Seq::new(*seq).unwrap(),
+                avail: Amount::default(),
+                frozen: Amount::default(),
+                delta_avail: None,
+                delta_frozen: None,
+                event_type: None,
+                ref_id: None,
+                created_at: created_at.map(UnixMillis),
+            })
+            .collect();
+        cost.add(rows.len());
+        Box::pin(async move { Ok(rows) })
+    }
+}
+
+/// The seq that is found, and the reads that it took.
+fn search(rows: &Rows, at: i64) -> (Result<Option<i64>, Error>, u64) {
+    let cost = Cost::default();
+    let found = find_seq_at(rows, (UserId::MAX, AssetId::MAX), UnixMillis(at), &cost);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let found = runtime.unwrap().block_on(found);
+    (found.map(|seq| seq.map(Seq::get)), cost.statements())
+}
+
+proptest! {
+    #[test]
+    fn the_first_row_from_the_top_that_is_not_later_is_found_in_few_reads(
+        seqs in proptest::collection::btree_set(prop_oneof![1_i64..50, 1..=i64::MAX], 0..60),
+        steps in proptest::collection::vec(0_i64..3, 60),
+        undated in proptest::collection::vec(any::<bool>(), 60),
+        at in -1_i64..80,
+    ) {
+        let mut now = 0;
+        let rows: Vec<_> = seqs.into_iter().zip(steps).zip(undated).map(|((seq, step), undated)| {
+            now += step;
+            (seq, (!undated).then_some(now))
+        }).collect();
+        let expected = rows.iter().rev().find(|(_, created)| created.is_some_and(|c| c <= at));
+        let expected = expected.map(|(seq, _)| *seq);
+        let rows = Rows(rows);
+        let (found, reads) = search(&rows, at);
+        prop_assert!(reads <= 64, "{reads}");
+        if let Ok(found) = found {
+            prop_assert_eq!(found, expected);
+        } else {
+            prop_assert!(rows.0.iter().any(|(_, created)| created.is_none()));
+        }
+    }
+}
+
+#[test]
+fn no_search_of_dated_rows_takes_more_than_64_reads() {
+    let dense = Rows((1..=100_000).map(|seq| (seq, Some(seq))).collect());
+    for at in [1, 2, 77_777, 99_999] {
+        let (found, reads) = search(&dense, at);
+        assert_eq!(found.unwrap(), Some(at));
+        assert!(reads <= 20, "{reads}");
+    }
+    assert_eq!(
+        search(&dense, i64::MAX).1,
+        1,
+        "the newest row is read first"
+    );
+    assert_eq!(search(&dense, 0).0.unwrap(), None);
+    let sparse = Rows(vec![
+        (1, Some(1)),
+        (i64::MAX - 1, Some(5)),
+        (i64::MAX, Some(9)),
+    ]);
+    for (at, seq) in [
+        (0, None),
+        (1, Some(1)),
+        (4, Some(1)),
+        (5, Some(i64::MAX - 1)),
+    ] {
+        let (found, reads) = search(&sparse, at);
+        assert_eq!(found.unwrap(), seq);
+        assert!(reads <= 64, "{reads}");
+    }
+    assert_eq!(search(&Rows(vec![]), 1).0.unwrap(), None);
+}
+
+#[test]
+fn rows_without_a_time_are_passed_over_and_too_many_of_them_are_an_error() {
+    let some = Rows(
+        (1..=30_000)
+            .map(|seq| (seq, (seq <= 5 || seq > 29_000).then_some(seq)))
+            .collect(),
+    );
+    assert_eq!(search(&some, 28_000).0.unwrap(), Some(5));
+    assert_eq!(search(&some, 29_500).0.unwrap(), Some(29_500));
+    let none = Rows((1..=40_000).map(|seq| (seq, None)).collect());
+    assert_eq!(search(&none, 5).0.unwrap(), None);
+    let many = Rows((1..=200_000).map(|seq| (seq, None)).collect());
+    let (found, reads) = search(&many, 5);
+    assert!(matches!(found, Err(Error::Unavailable(_))));
+    assert_eq!(reads, 64);
+}

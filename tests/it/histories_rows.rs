@@ -1,0 +1,209 @@
+//! Pages of trades and statements: what was acknowledged is in them, rows of other writers, times, and how they are read.
+
+use balance_cache::{
+    config::{Consistency, ReadFrom},
+    domain::{LedgerSlice, Order, TradeSlice, UnixMillis},
+    ledger::{Cost, Error, Source, history::find_seq_at},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    histories_support::{DEADLINE_MS, STATEMENT, TRADES, over, place, tables, trade},
+    support::{
+        cassandra::shared,
+        cql::{Place, asset, catalogue, entry, user},
+        service::{Service, Setup},
+    },
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_in_the_next_page_and_counted() {
+    let service =
+        Service::start_ready(Setup::default().with("limits.deadline_ms", DEADLINE_MS)).await;
+    for id in 1..=20 {
+        let answer = service
+            .post("/api/v1/ledger/trades", &trade(id, 1_000 + id, 1002))
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let page = service.get(&format!("{TRADES}&limit=1")).await.data();
+        assert_eq!(page[0]["trade_id"], id);
+        assert_eq!(
+            (&page[0]["price"], &page[0]["quantity"], &page[0]["cost"]),
+            (&json!("1"), &json!("0.0000001"), &json!("0.0000001"))
+        );
+        let page = service.get(&format!("{STATEMENT}&limit=1")).await.data();
+        assert_eq!(
+            (&page[0]["ref_id"], &page[0]["event_type"]),
+            (&json!(id), &json!("trade"))
+        );
+        let other = "/api/v1/order/trades?user_id=1002&symbol=BTC_USDT&limit=1";
+        assert_eq!(service.get(other).await.data()[0]["role"], "SELLER");
+    }
+    let between = service
+        .get(&format!("{TRADES}&from=1005&to=1008&order=asc"))
+        .await
+        .json();
+    let ids: Vec<_> = between["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["trade_id"].clone())
+        .collect();
+    assert_eq!(
+        (ids, &between["next"]),
+        (vec![json!(5), json!(6), json!(7)], &Value::Null)
+    );
+    for nothing in [
+        format!("{TRADES}&from=1008&to=1008"),
+        TRADES.replace("1001", "5"),
+        TRADES.replace("BTC_USDT", "ETH_USDT"),
+        STATEMENT.replace("1001", "5"),
+        STATEMENT.replace("BTC", "77"),
+        format!("{STATEMENT}&at=1"),
+    ] {
+        let answer = service.get(&nothing).await;
+        assert_eq!(
+            (answer.status, answer.data(), &answer.json()["next"]),
+            (200, json!([]), &Value::Null),
+            "{nothing}"
+        );
+    }
+    let head = service.send(service.request(Method::HEAD, TRADES)).await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    let metrics = service.get_ops("/metrics").await.body;
+    for line in [
+        r#"balance_cache_history_seconds_count{route="/api/v1/order/trades",result="page"} 45"#,
+        r#"balance_cache_history_seconds_count{route="/api/v1/user/ledger",result="failed"} 0"#,
+        r#"balance_cache_http_requests_total{route="/api/v1/order/trades",status="200"} 45"#,
+    ] {
+        assert!(
+            metrics.lines().any(|at| at == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_other_writers_are_shown_as_they_stand_and_at_finds_its_row_in_few_reads() {
+    let place = place("rows").applied().await;
+    let tables = tables(&place).await;
+    let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
+    let seqs = [1, 2, 40, 1 << 40, i64::MAX - 1, i64::MAX];
+    for (seq, created_at) in
+        seqs.into_iter()
+            .zip([Some(10), None, Some(10), Some(20), None, Some(30)])
+    {
+        tables.row(seq, created_at).await;
+    }
+    for (at, seq) in [
+        (9, None),
+        (10, Some(40)),
+        (19, Some(40)),
+        (20, Some(1 << 40)),
+        (29, Some(1 << 40)),
+        (30, Some(i64::MAX)),
+    ] {
+        let (cost, before) = (Cost::default(), source.scylla.statements_sent());
+        let found = find_seq_at(
+            &*source.scylla,
+            (user(1001), asset(1)),
+            UnixMillis(at),
+            &cost,
+        );
+        assert_eq!(
+            found.await.unwrap().map(balance_cache::domain::Seq::get),
+            seq,
+            "at {at}"
+        );
+        let sent = source.scylla.statements_sent() - before;
+        assert!(
+            sent <= 64 && sent == cost.statements(),
+            "{sent} point reads"
+        );
+    }
+    let service = Service::start_ready(over(&place)).await;
+    let answer = service
+        .get(&format!("{STATEMENT}&at=29&limit=2"))
+        .await
+        .json();
+    assert_eq!(
+        answer["data"],
+        json!([
+            {"seq": 1_i64 << 40, "avail": "10995.11627776", "frozen": "0", "delta_avail": null, "delta_frozen": null,
+                "event_type": null, "ref_id": null, "created_at": 20},
+            {"seq": 40, "avail": "0.0000004", "frozen": "0", "delta_avail": null, "delta_frozen": null,
+                "event_type": null, "ref_id": null, "created_at": 10},
+        ])
+    );
+    let next = answer["next"].as_str().unwrap();
+    let rest = service
+        .get(&format!("{STATEMENT}&at=29&cursor={next}"))
+        .await
+        .json();
+    let seqs: Vec<_> = rest["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["seq"].clone())
+        .collect();
+    assert_eq!(
+        (seqs, &rest["next"]),
+        (vec![json!(2), json!(1)], &Value::Null)
+    );
+    let answer = service.get(&format!("{STATEMENT}&cursor={next}")).await;
+    assert_eq!(answer.status, 400, "a cursor of a query with a time");
+    let up = service
+        .get(&format!("{STATEMENT}&at=20&order=asc&limit=1"))
+        .await
+        .data();
+    assert_eq!(up[0]["seq"], 1_i64 << 40);
+
+    tables.side(5, 7, 9).await;
+    let answer = service.get(TRADES).await;
+    assert_eq!(
+        (answer.status, &answer.json()["status"]),
+        (503, &json!(5031)),
+        "no side has role 9"
+    );
+    assert!(!answer.body.contains("role"), "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_read_by_a_quorum_even_where_balances_are_read_from_one_node() {
+    // Three replicas of which one is there: one answers, a quorum does not.
+    let place = Place::new(shared())
+        .with(|settings| {
+            settings.replication_factor = 3;
+            settings.consistency = Consistency::One;
+        })
+        .applied()
+        .await;
+    let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
+    source.scylla.write(&[entry(1, 1, 1, 5)]).await.unwrap();
+    assert_eq!(
+        source.scylla.load(user(1)).await.unwrap().balances().len(),
+        1
+    );
+    let statement = LedgerSlice {
+        user: user(1),
+        asset: asset(1),
+        lowest: 1,
+        highest: i64::MAX,
+        order: Order::NewestFirst,
+        rows_max: 10,
+    };
+    let trades = TradeSlice {
+        user: user(1),
+        symbol_id: 1,
+        lowest: (0, 0),
+        highest: (9, 9),
+        order: Order::OldestFirst,
+        rows_max: 10,
+    };
+    let cost = Cost::default();
+    let refused = source.scylla.statement(statement, &cost).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let refused = source.scylla.user_trades(trades, &cost).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+}
