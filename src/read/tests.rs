@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, TryFutureExt};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -20,6 +20,8 @@ use crate::{
     },
     ledger::{Cost, Readiness, Stood, WriteError, Written},
 };
+
+type Rows<'a> = BoxFuture<'a, Result<Vec<StatementRow>, ledger::Error>>;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -129,13 +131,9 @@ impl Source for Told {
         async { Ok(Written::default()) }.boxed()
     }
 
-    fn statement<'a>(
-        &'a self,
-        slice: LedgerSlice,
-        cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, ledger::Error>> {
+    fn statement<'a>(&'a self, slice: LedgerSlice, cost: &'a Cost) -> Rows<'a> {
         let loaded = self.load_counting(slice.user, cost);
-        async { loaded.await.map(|_| Vec::new()) }.boxed()
+        loaded.map_ok(|_| Vec::new()).boxed()
     }
 }
 

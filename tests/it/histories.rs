@@ -10,6 +10,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     histories_support::{DEADLINE_MS, STATEMENT, TRADES, over, place, tables, trade},
@@ -103,7 +104,7 @@ impl Writer {
     ) -> Self {
         let (ends, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stop, count) = (Arc::clone(&ends), Arc::clone(&written));
-        let task = tokio::spawn(async move {
+        let task = TaskTracker::new().spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 count.fetch_add(write().await, Ordering::Relaxed);
             }

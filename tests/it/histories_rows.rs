@@ -122,7 +122,18 @@ async fn rows_of_other_writers_are_shown_as_they_stand_and_at_finds_its_row_in_f
             "{sent} point reads"
         );
     }
+    pages_of_rows(&place).await;
+    tables.side(5, 7, 9).await;
     let service = Service::start_ready(over(&place)).await;
+    let answer = service.get(TRADES).await;
+    let told = (answer.status, &answer.json()["status"]);
+    assert_eq!(told, (503, &json!(5031)), "no side has role 9");
+    assert!(!answer.body.contains("role"), "{}", answer.body);
+}
+
+/// The statement with those rows, as a service shows it.
+async fn pages_of_rows(place: &Place) {
+    let service = Service::start_ready(over(place)).await;
     let answer = service
         .get(&format!("{STATEMENT}&at=29&limit=2"))
         .await
@@ -158,15 +169,6 @@ async fn rows_of_other_writers_are_shown_as_they_stand_and_at_finds_its_row_in_f
         .await
         .data();
     assert_eq!(up[0]["seq"], 1_i64 << 40);
-
-    tables.side(5, 7, 9).await;
-    let answer = service.get(TRADES).await;
-    assert_eq!(
-        (answer.status, &answer.json()["status"]),
-        (503, &json!(5031)),
-        "no side has role 9"
-    );
-    assert!(!answer.body.contains("role"), "{}", answer.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
