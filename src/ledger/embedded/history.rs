@@ -2,10 +2,7 @@
 
 use redb::{AccessGuard, Key, Range, ReadableDatabase as _, StorageError, TableError, Value};
 
-use super::{
-    tables::{LEDGER, Tables},
-    transactions::USER_TRADES,
-};
+use super::{rows::LEDGER, tables::Tables, transactions::USER_TRADES};
 use crate::{
     domain::{
         Amount, LedgerSlice, Order, Role, Seq, StatementRow, TradeId, TradePlace, TradeSlice,
