@@ -127,7 +127,7 @@ impl Applier {
             Some(redis) => {
                 match tokio::time::timeout_at(deadline, redis.apply(&grouped, heard_at)).await {
                     Ok(Ok(effects)) => Ok(Some(effects)),
-                    Ok(Err(fault)) => Err(Error::Unavailable(fault.word().into())),
+                    Ok(Err(fault)) => Err(Error::Unavailable(because(fault).into())),
                     Err(_) => Err(Error::Deadline),
                 }
             }
@@ -304,7 +304,7 @@ impl Applier {
         if let Some(redis) = &self.redis {
             match tokio::time::timeout_at(deadline, redis.drop_users(users, floors)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => return Err(Error::Unavailable(fault.word().into())),
+                Ok(Err(fault)) => return Err(Error::Unavailable(because(fault).into())),
                 Err(_) => return Err(Error::Deadline),
             }
         }
@@ -315,6 +315,16 @@ impl Applier {
             });
         }
         Ok(())
+    }
+}
+
+/// The fault of Redis, for a line of the log.
+const fn because(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Timeout => "it did not answer in time",
+        Fault::Error => "it refused a command, or the connection broke",
+        Fault::Corrupt => "it answered something else",
+        Fault::Open => "there is no session with it",
     }
 }
 

@@ -10,12 +10,14 @@
 //! **Limits.** [`take`]'s batches of commands in one pipeline.
 
 mod advice;
+mod backoff;
 mod batch_reader;
 mod client;
 mod clock;
 mod connection;
 mod connection_slot;
 mod connections;
+mod dialer;
 pub mod entry;
 mod faults;
 pub mod inspect;
@@ -35,6 +37,7 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 pub use self::{
+    backoff::jittered,
     client::{Identity, Link, NewAuthorities},
     keys::Keys,
     notifications::Effect,

@@ -10,10 +10,15 @@ pub(super) const HIDDEN: &str = "***";
 /// The fault of one address. Never says the address: it may have a password.
 pub(super) fn fault(node: &str, mode: RedisMode) -> Option<&'static str> {
     let Ok(url) = Url::parse(node) else {
-        return Some("is not a URL: redis://host:port, rediss://host:port or unix:///path");
+        return Some(
+            "is not a URL: redis://host:port, rediss://host:port or unix:///path; special characters of a password stand in \
+             redis.password, or as %XX",
+        );
     };
     if url.fragment().is_some() {
-        return Some("must not have a #fragment: no certificate goes unchecked");
+        return Some(
+            "must not have a #fragment: no certificate goes unchecked, and # in a password is %23, or stands in redis.password",
+        );
     }
     if is_hidden(&url) {
         return Some("has a hidden user or password (***): put the real one back");
@@ -23,11 +28,12 @@ pub(super) fn fault(node: &str, mode: RedisMode) -> Option<&'static str> {
 
 fn address_fault(url: &Url, mode: RedisMode) -> Option<&'static str> {
     match (url.scheme(), mode) {
-        ("redis" | "rediss", mode) => tcp_fault(url, mode),
+        ("redis" | "rediss" | "valkey" | "valkeys", mode) => tcp_fault(url, mode),
         ("unix", RedisMode::Cluster) => Some("a cluster is not reached through unix://"),
+        ("unix", RedisMode::Sentinel) => Some("sentinels are not reached through unix://"),
         ("unix", RedisMode::Single) => (url.host().is_some() || url.path().len() < 2)
             .then_some("needs an absolute path: unix:///run/redis.sock"),
-        _ => Some("must begin with redis://, rediss:// or unix://"),
+        _ => Some("must begin with redis://, rediss://, valkey://, valkeys:// or unix://"),
     }
 }
 
@@ -50,7 +56,7 @@ fn tcp_fault(url: &Url, mode: RedisMode) -> Option<&'static str> {
 
 /// Whether the address asks for TLS; case does not count in a scheme.
 pub(super) fn is_tls(node: &str) -> bool {
-    Url::parse(node).is_ok_and(|url| url.scheme() == "rediss")
+    Url::parse(node).is_ok_and(|url| matches!(url.scheme(), "rediss" | "valkeys"))
 }
 
 /// The fault of the text behind the '?'. The driver passes over what it does not know, a password too.
@@ -87,6 +93,14 @@ fn is_hidden(url: &Url) -> bool {
 /// Whether the parameter's value is nobody's business.
 fn is_secret(key: &str) -> bool {
     matches!(key, "user" | "pass")
+}
+
+/// Whether an address names a user or a password.
+pub(super) fn has_user(node: &str) -> bool {
+    Url::parse(node).is_ok_and(|url| {
+        let in_query = url.query_pairs().any(|(key, _)| is_secret(&key));
+        !url.username().is_empty() || url.password().is_some() || in_query
+    })
 }
 
 /// All addresses, each with user and password as `***`. What [`fault`] refuses is hidden whole: nobody knows where in it

@@ -174,8 +174,8 @@ section! {
 }
 
 choice! {
-    /// One Redis or many.
-    RedisMode { Single, Cluster, }
+    /// One Redis, the masters of a cluster, or the master that sentinels name.
+    RedisMode { Single, Cluster, Sentinel, }
 }
 
 section! {
@@ -183,6 +183,11 @@ section! {
     Redis {
         url: String,
         mode: RedisMode,
+        username: String,
+        password: String,
+        sentinel_master: String,
+        sentinel_username: String,
+        sentinel_password: String,
         namespace: String,
         snapshot_ttl_ms: Millis,
         timeout_ms: Millis,
@@ -192,11 +197,13 @@ section! {
         breaker_probe_ms: Millis,
         lease_wait_ms: Millis,
         ca_file: PathBuf,
+        cert_file: PathBuf,
+        key_file: PathBuf,
     }
 }
 
 impl Redis {
-    /// The addresses in `url`: none without a Redis, one, or the nodes of a cluster.
+    /// The addresses in `url`: none without a Redis, one, the nodes of a cluster, or the sentinels.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.url
             .split(',')

@@ -7,8 +7,15 @@ use super::{Settings, redis_url};
 pub fn shown(settings: &Settings) -> String {
     let mut settings = settings.clone();
     settings.redis.url = redis_url::hidden(&settings.redis);
-    if !settings.scylla.password.is_empty() {
-        redis_url::HIDDEN.clone_into(&mut settings.scylla.password);
+    let redis = &mut settings.redis;
+    for secret in [
+        &mut redis.password,
+        &mut redis.sentinel_password,
+        &mut settings.scylla.password,
+    ] {
+        if !secret.is_empty() {
+            redis_url::HIDDEN.clone_into(secret);
+        }
     }
     for token in &mut settings.auth.tokens {
         redis_url::HIDDEN.clone_into(&mut token.sha256);

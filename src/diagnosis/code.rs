@@ -7,6 +7,18 @@ macro_rules! codes {
         pub enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
+    /// A right, a command or a type keeps a command from working, whatever its arguments are.
+    #[must_use]
+    pub const fn is_forbidden(self) -> bool {
+        matches!(
+            self,
+            Self::RedisForbidden
+                | Self::RedisKeyForbidden
+                | Self::RedisUnknownCommand
+                | Self::RedisWrongType
+        )
+    }
+
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
@@ -72,7 +84,10 @@ codes! {
         "{at} cannot be reached: {}", "correct redis.url, or mend the network on the way";
     /// TLS fails.
     RedisTls = "redis_tls",
-        "the TLS handshake with {at} fails", "compare redis.ca_file and the host of redis.url with Redis' certificate";
+        "the TLS handshake with {at} fails", "compare redis.ca_file and the host of redis.url with Redis' certificate, and see whether Redis wants a client's (redis.cert_file)";
+    /// Sentinels that know no such master.
+    RedisNoMaster = "redis_no_master",
+        "{at} cannot be found: no sentinel knows a master of that name", "correct redis.sentinel_master: SENTINEL MASTERS lists the names";
     /// The connection ended.
     RedisClosed = "redis_closed",
         "{at} ended the connection", "see Redis' log, its maxclients and timeout, and the proxies on the way";
@@ -81,10 +96,10 @@ codes! {
         "{at} does not answer in {}", "see whether Redis is stopped, busy (SLOWLOG GET), or behind a network that drops packets";
     /// `NOAUTH`
     RedisAuthMissing = "redis_auth_missing",
-        "{at} wants a user or password and none was given (NOAUTH)", "put it into redis.url: redis://user:password@host";
+        "{at} wants a user or password and none was given (NOAUTH)", "put it into redis.url (redis://user:password@host) or redis.password; for sentinels into redis.sentinel_password";
     /// `WRONGPASS`
     RedisAuthWrong = "redis_auth_wrong",
-        "{at} refuses the user or password (WRONGPASS)", "put the right user and password into redis.url: redis://user:password@host";
+        "{at} refuses the user or password (WRONGPASS)", "put the right user and password into redis.url (redis://user:password@host) or redis.password; for sentinels into redis.sentinel_password";
 
     // === Redis: rights and commands ===
 
@@ -109,12 +124,15 @@ codes! {
     /// `INFO` says that it is a replica.
     RedisReplica = "redis_replica",
         "{at} is a replica (its link to the master is {}): nothing that it holds is proven fresh", "name the master in redis.url";
+    /// `INFO` leaves out by what a server is told from another.
+    RedisUntold = "redis_untold",
+        "{at} leaves {} out of INFO: whether it is still the same Redis cannot be proven", "let this user call INFO whole; a managed service that hides run_id, role or master_replid cannot be used";
     /// `MASTERDOWN`
     RedisMasterDown = "redis_master_down",
         "{at} is a replica that lost its master (MASTERDOWN)", "name the master in redis.url";
     /// `NOREPLICAS`
     RedisNoReplicas = "redis_no_replicas",
-        "{at} takes no writes: it has fewer good replicas than min-replicas-to-write (NOREPLICAS)", "bring its replicas back; settlements are answered 503 until then";
+        "{at} takes no writes: it has fewer good replicas than min-replicas-to-write (NOREPLICAS)", "bring its replicas back, or CONFIG SET min-replicas-to-write to as many as there are; settlements are answered 503 until then";
     /// `MISCONF`
     RedisDisk = "redis_disk",
         "{at} takes no writes: it cannot save to its disk (MISCONF)", "free or mend the disk of Redis and see its log; settlements are answered 503 until then";

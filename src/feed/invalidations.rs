@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::Applier,
     cache::redis::{
-        Redis, Session,
+        Redis, Session, jittered,
         stream::{Page, StreamId, Tap},
     },
     clock,
@@ -117,7 +117,7 @@ impl Follower {
                     let from = self.begin(position.take(), &session);
                     position = Some(self.follow(&tap, &session, term, from).await);
                 }
-                tokio::time::sleep(RETRY_EVERY).await;
+                tokio::time::sleep(jittered(RETRY_EVERY)).await;
             }
         };
         tokio::select! {

@@ -8,7 +8,13 @@
 
 mod refusals;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -18,7 +24,7 @@ use self::refusals::{Duty, Refusals};
 use crate::{
     apply::{self, Applier},
     cache::redis::{
-        Redis,
+        Redis, jittered,
         stream::{END, Event, Failure, Inlet, Tap},
     },
     diagnosis::{Code, Finding, Part},
@@ -73,6 +79,9 @@ pub struct Consumer {
     /// The groups that were told of in the log.
     sharers: Mutex<Vec<String>>,
     unreadable_log: Sparing,
+    /// The group stood once.
+    followed: AtomicBool,
+    deleted_log: Sparing,
 }
 
 impl Consumer {
@@ -103,6 +112,8 @@ impl Consumer {
             refusals: Refusals::default(),
             sharers: Mutex::default(),
             unreadable_log: Sparing::default(),
+            followed: AtomicBool::new(false),
+            deleted_log: Sparing::default(),
         }
     }
 
@@ -115,7 +126,7 @@ impl Consumer {
                 {
                     let Lost = self.take_all(&tap).await;
                 }
-                tokio::time::sleep(RETRY_EVERY).await;
+                tokio::time::sleep(jittered(RETRY_EVERY)).await;
             }
         };
         tokio::select! {
@@ -138,12 +149,29 @@ impl Consumer {
         self.claim_idle.saturating_mul(FORGET_AFTER)
     }
 
+    /// Tells of a stream or a group that was deleted while it was followed: entries in it that did not take effect are gone.
+    fn note_group(&self, is_new: bool) {
+        let was_followed = self.followed.swap(true, Ordering::Relaxed);
+        if is_new
+            && was_followed
+            && let Some(left_out) = self.deleted_log.line()
+        {
+            tracing::warn!(
+                stream.name = self.inlet.stream,
+                lines.left_out = left_out,
+                "the settlement stream or its group was deleted: the group is made again, and the stream is read from its beginning"
+            );
+        }
+    }
+
     async fn take_all(&self, tap: &Tap) -> Lost {
         let made = tap.make_group(&self.inlet).await;
         let made = made.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
         // A group that stands needs no right to make one: reading says whether this matters.
-        if made.is_err() && self.refusals.note(Duty::Follow, made).is_err() {
-            return Lost;
+        match made {
+            Ok(is_new) => self.note_group(is_new),
+            Err(_) if self.refusals.note(Duty::Follow, made).is_err() => return Lost,
+            Err(_) => {}
         }
         let mut claiming = Claiming {
             from: END.to_owned(),
@@ -363,9 +391,19 @@ impl Consumer {
                 Code::StreamNotTaken,
                 self.inlet.stream.as_str(),
             );
-            Failure::Refused(finding.with(error.to_string()))
+            Failure::Refused(finding.with(self.why_not_taken(error)))
         });
         let _ = self.refusals.note(Duty::Apply, noted);
+    }
+
+    /// The word of the finding that stands for settlements, or the error where there is none: its whole sentence is told of settlements
+    /// already.
+    fn why_not_taken(&self, error: &apply::Error) -> String {
+        let told = self.redis.link.unsettled();
+        told.map_or_else(
+            || error.to_string(),
+            |finding| finding.code.word().to_owned(),
+        )
     }
 
     /// Acknowledges entries. A refusal is passed: applied again they change nothing.

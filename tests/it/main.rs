@@ -83,6 +83,8 @@ mod read_source_outages;
 #[cfg(test)]
 mod read_tiers;
 #[cfg(test)]
+mod redis_compat;
+#[cfg(test)]
 mod redis_findings;
 #[cfg(test)]
 mod redis_scripts;
@@ -91,7 +93,11 @@ mod redis_scripts_fill;
 #[cfg(test)]
 mod redis_scripts_whole;
 #[cfg(test)]
+mod redis_sentinel;
+#[cfg(test)]
 mod redis_sessions;
+#[cfg(test)]
+mod redis_storm;
 #[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod replay_feed;
@@ -127,6 +133,8 @@ mod settlement_words;
 mod shadow;
 #[cfg(test)]
 mod source_cql;
+#[cfg(test)]
+mod source_cql_compat;
 #[cfg(test)]
 mod source_cql_names;
 #[cfg(test)]

@@ -278,7 +278,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, swallows: &AtomicBool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_swallows_is_replaced_while_the_others_work() {
-    // In the order in which a session opens them: a reader, the writer, the connection for hashes.
+    // In the order in which a session opens them: the writer, a reader, the connection for hashes.
     for number in [0, 1, 2] {
         let redis = Redis::start();
         let relay = Deaf::start(redis.address(), number);

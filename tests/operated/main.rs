@@ -6,6 +6,8 @@ mod alerts;
 #[cfg(test)]
 mod boards;
 #[cfg(test)]
+mod compatibility;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
 mod deploy;
@@ -62,7 +64,14 @@ mod support {
             .unwrap_or_else(|| panic!("{variable} is no setting"))
             .to_lowercase();
         let (section, key) = path.split_once("__").unwrap();
-        default_of(section, key);
+        let mut keys = key.split("__");
+        let mut value = default_of(section, keys.next().unwrap());
+        for key in keys {
+            value = value
+                .get(key)
+                .unwrap_or_else(|| panic!("{variable} is no setting"))
+                .clone();
+        }
     }
 
     /// How long stopping may take, in seconds: open requests, then what they began.

@@ -22,8 +22,9 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     batch_reader::{Answer, Lane},
     clock::Reading,
-    connection::{Conn, Dialer, Tempers},
+    connection::Conn,
     connection_slot::{Health, Slot},
+    dialer::{Dialer, Tempers},
     faults,
     keys::Keys,
     script::Call,
@@ -343,7 +344,7 @@ impl Link {
         op: Op,
         calls: &[Call],
     ) -> Result<Vec<RedisResult<Value>>, Fault> {
-        let vouched = op == Op::Apply && self.options.mode == RedisMode::Single;
+        let vouched = op == Op::Apply && self.options.mode != RedisMode::Cluster;
         let commands = || {
             let mut commands: Vec<_> = calls.iter().map(Call::by_digest).collect();
             if vouched {

@@ -5,32 +5,60 @@ use redis::RedisResult;
 use tokio::time::timeout;
 
 use super::{
+    backoff::jittered,
     batch_reader::Lane,
     client::{Link, WRITER_TIMEOUT},
     connection::Conn,
     connection_slot::{Health, Slot},
     server::{Server, same_servers},
     session::Session,
+    session_keeper::REPLACE_AFTER,
 };
 
 impl Link {
-    /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced.
+    /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced, one after the other.
     pub(super) async fn keep_alive(&self, session: &Session) {
         let lanes = session.lanes.iter().map(|slot| async move {
             let lane = slot.get();
             self.ping(session, slot.health(), lane.ping()).await;
-            if slot.health().is_broken() {
-                self.replace_lane(session, slot).await;
-            }
         });
         let readers = session.readers.iter().map(|slot| async move {
             let conn = slot.get();
             self.ping(session, slot.health(), conn.ping()).await;
-            if slot.health().is_broken() {
-                self.replace_reader(session, slot).await;
-            }
         });
         join(join_all(lanes), join_all(readers)).await;
+        self.replace_broken(session).await;
+    }
+
+    /// Stops at the first that cannot be replaced now: the next round tries again.
+    async fn replace_broken(&self, session: &Session) {
+        let lanes_are_sound = session.lanes.iter().all(|slot| !slot.health().is_broken());
+        let readers_are_sound = session
+            .readers
+            .iter()
+            .all(|slot| !slot.health().is_broken());
+        if lanes_are_sound && readers_are_sound {
+            return;
+        }
+        tokio::time::sleep(jittered(REPLACE_AFTER)).await;
+        for slot in &session.lanes {
+            if !slot.health().is_broken() {
+                continue;
+            }
+            self.replace_lane(session, slot).await;
+            if slot.health().is_broken() {
+                return;
+            }
+        }
+        for slot in &session.readers {
+            if !slot.health().is_broken() {
+                continue;
+            }
+            self.replace_reader(session, slot).await;
+            if slot.health().is_broken() {
+                return;
+            }
+        }
     }
 
     async fn ping(

@@ -18,6 +18,9 @@ pub(super) fn finding(error: &RedisError, at: &str) -> Finding {
     if error.is_connection_refusal() {
         return of(Code::RedisRefused);
     }
+    if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
+        return of(Code::RedisNoMaster).with(error.detail().unwrap_or_default());
+    }
     if error.kind() == ErrorKind::AuthenticationFailed {
         return match error.detail() {
             Some(detail) if detail.contains("NOAUTH") => of(Code::RedisAuthMissing),
@@ -78,6 +81,8 @@ pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Find
         "ERR" if words.contains("unknown subcommand") || words.contains("Unknown subcommand") => {
             of(Code::RedisUnknownCommand).with(command)
         }
+        // A command that waited for a stream: its data or its role changed meanwhile, and the keeper finds out how.
+        "UNBLOCKED" => of(Code::RedisChanged),
         "WRONGTYPE" => of(Code::RedisWrongType).with("that was asked for"),
         "READONLY" => of(Code::RedisReadOnly),
         "MASTERDOWN" => of(Code::RedisMasterDown),
@@ -175,6 +180,13 @@ mod tests {
             "",
             Code::RedisUnknownCommand,
             "EVALSHA",
+        ),
+        (
+            "UNBLOCKED",
+            "the stream key no longer exists",
+            "",
+            Code::RedisChanged,
+            "another Redis than before",
         ),
         ("OOM", "command not allowed", "", Code::RedisFull, "OOM"),
         (

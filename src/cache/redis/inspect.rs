@@ -12,6 +12,7 @@
 
 mod entry;
 mod recent;
+mod stream_probe;
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ pub use self::{
 pub use super::server::Server;
 use super::{
     advice,
-    connection::{Conn, Dialer, Tempers},
+    connection::Conn,
+    dialer::{Dialer, Tempers},
     faults,
     keys::Keys,
     session::Epoch,

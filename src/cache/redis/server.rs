@@ -10,8 +10,10 @@ const NEVER: &str = "0000000000000000000000000000000000000000";
 )]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Server {
-    /// `redis_version`: what it is compatible with.
+    /// `redis_version`: the Redis that it is compatible with.
     pub version: String,
+    /// Its own version: `valkey_version` of a Valkey, else `redis_version`.
+    pub own_version: String,
     /// `valkey`, `redis` or whatever it calls itself.
     pub product: String,
     /// `run_id`: one life of the process.
@@ -24,8 +26,10 @@ pub struct Server {
     pub used: u64,
     /// Every write goes to a file.
     pub appendonly: bool,
-    /// It is the master of its data.
+    /// It says that it is the master of its data.
     pub master: bool,
+    /// It says whether it is a master or a replica.
+    role_is_told: bool,
     /// The link of a replica to its master: `up` or `down`; empty for a master.
     pub link: String,
     /// Replicas that are connected.
@@ -55,13 +59,17 @@ impl Server {
         let micros = field("server_time_usec").and_then(|text| text.parse::<i64>().ok());
         Self {
             version: text("redis_version"),
+            own_version: field("valkey_version")
+                .unwrap_or_else(|| field("redis_version").unwrap_or_default())
+                .to_owned(),
             product: field("server_name").unwrap_or("redis").to_owned(),
             run_id: text("run_id"),
             policy: text("maxmemory_policy"),
             maxmemory: number("maxmemory"),
             used: number("used_memory"),
             appendonly: field("aof_enabled") == Some("1"),
-            master: field("role") != Some("slave"),
+            master: field("role") == Some("master"),
+            role_is_told: field("role").is_some(),
             link: text("master_link_status"),
             replicas: number("connected_slaves"),
             fenced: field("min_slaves_good_slaves").is_some(),
@@ -80,6 +88,20 @@ impl Server {
             .split('.')
             .map(|part| part.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
+    /// The line of `INFO` that is missing and without which nothing can be proven of it.
+    #[must_use]
+    pub fn missing_line(&self) -> Option<&'static str> {
+        if self.run_id.is_empty() {
+            Some("run_id")
+        } else if !self.role_is_told {
+            Some("role")
+        } else if self.history.is_empty() {
+            Some("master_replid")
+        } else {
+            None
+        }
     }
 
     /// Memory in use, in thousandths of the limit; 0 without a limit.
@@ -147,6 +169,18 @@ mod tests {
             (server.clock_ms, server.replicas),
             (Some(1_795_907_189_085), 2)
         );
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_who_it_is_is_told_by_the_missing_line() {
+        let lines = ["run_id:a\r\n", "role:master\r\n", "master_replid:b\r\n"];
+        assert_eq!(Server::read(&lines.concat()).missing_line(), None);
+        for (left_out, name) in ["run_id", "role", "master_replid"].into_iter().enumerate() {
+            let mut some = lines.to_vec();
+            some.remove(left_out);
+            let server = Server::read(&some.concat());
+            assert_eq!(server.missing_line(), Some(name));
+        }
     }
 
     fn server(run: &str, role: &str, id: &str, id2: &str) -> Server {

@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     advice,
+    backoff::{Backoff, jittered},
     client::{Anchor, Link, WRITER_TIMEOUT},
     clock::Reading,
-    connection::{Conn, Tempers},
+    connection::Conn,
+    dialer::Tempers,
     script::{self, Call},
     server::{Server, fingerprint, same_servers},
     session::{Conns, Epoch, Findings, Session},
@@ -29,6 +31,9 @@ use crate::diagnosis::{Code, Finding};
 
 /// How often an open session is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How long a connection that broke waits for its replacement, by [`jittered`]: whatever broke it broke those of other instances
+/// too.
+pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(20);
 /// How often what a settlement needs is tried.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the keeper looks whether the source has said who it is.
@@ -46,10 +51,12 @@ impl Link {
     /// Opens, checks, watches and opens again, until shutdown.
     pub async fn run(&self, shutdown: CancellationToken) {
         let keep = async {
+            let mut backoff = Backoff::new(self.options.breaker_probe_ms.0);
             loop {
                 let identity = self.wait_for_identity().await;
                 match self.open(&identity).await {
                     Ok(session) => {
+                        backoff.reset();
                         self.refused.store(false, Ordering::Relaxed);
                         *self.trouble.lock() = None;
                         let session = Arc::new(session);
@@ -63,7 +70,7 @@ impl Link {
                     }
                     Err(finding) => self.show_trouble(finding),
                 }
-                tokio::time::sleep(self.options.breaker_probe_ms.0).await;
+                tokio::time::sleep(backoff.wait()).await;
             }
         };
         tokio::select! {
@@ -90,44 +97,39 @@ impl Link {
         }
     }
 
-    /// Opens all connections of a session and checks what they lead to.
+    /// Opens the connections of a session, one after the other, and checks what they lead to: a Redis that cannot be used costs one
+    /// connection a try.
     async fn open(&self, identity: &str) -> Result<Session, Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let connect = self.options.connect_timeout_ms.0;
         let count = self.options.connections.max(1);
-        let readers = self.dialer.load_full().open(count, self.of_readers()).await;
-        let conns = Conns {
-            readers: readers.map_err(told)?,
-            writer: self
-                .dialer
-                .load_full()
-                .open_one(self.of_writer())
-                .await
-                .map_err(told)?,
-            lanes: self
-                .dialer
-                .load_full()
-                .lanes(count, connect)
-                .await
-                .map_err(told)?,
-        };
+        let dialer = self.dialer.load_full();
+        let writer = dialer.open_one(self.of_writer()).await.map_err(told)?;
+        let found = timeout(connect, self.check_in(&writer, identity)).await;
+        let found = found.map_err(|_| self.silent(connect))??;
+        let readers = dialer.open(count, self.of_readers()).await.map_err(told)?;
+        let lanes = dialer.lanes(count, connect).await.map_err(told)?;
         let checks = async {
-            let found = self.check_in(&conns.writer, identity).await?;
-            let of_lanes = try_join_all(conns.lanes.iter().map(|lane| async {
+            let of_lanes = try_join_all(lanes.iter().map(|lane| async {
                 let info = lane.info().await?;
                 Ok(vec![Server::read(&info)])
             }));
-            let of_readers = try_join_all(conns.readers.iter().map(Conn::servers));
+            let of_readers = try_join_all(readers.iter().map(Conn::servers));
             let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
             // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
             let mut all = of_readers.iter().chain(&of_lanes);
             if all.any(|servers| !same_servers(&found.fingerprint, servers)) {
                 return Err(self.finding(Code::RedisDisagree));
             }
-            Ok(found)
+            Ok(())
         };
         let checked = timeout(connect, checks).await;
-        let found = checked.map_err(|_| self.silent(connect))??;
+        checked.map_err(|_| self.silent(connect))??;
+        let conns = Conns {
+            lanes,
+            readers,
+            writer,
+        };
         Ok(Session::new(conns, found))
     }
 
@@ -156,6 +158,9 @@ impl Link {
         let asked = Instant::now();
         let servers = conn.servers().await.map_err(told)?;
         let now = read_clock(conn, asked, &servers).await.map_err(told)?;
+        if let Some(line) = servers.iter().find_map(Server::missing_line) {
+            return Err(self.finding(Code::RedisUntold).with(line));
+        }
         if let Some(replica) = servers.iter().find(|server| !server.master) {
             return Err(self.finding(Code::RedisReplica).with(replica.link.as_str()));
         }
@@ -291,6 +296,7 @@ impl Link {
             Ok(Err(Unfit::Unanswered(finding))) => finding,
             Err(_) => self.silent(WRITER_TIMEOUT),
         };
+        tokio::time::sleep(jittered(REPLACE_AFTER)).await;
         let Ok(conn) = self.dialer.load_full().open_one(self.of_writer()).await else {
             return Err(finding);
         };

@@ -52,7 +52,7 @@ pub(super) async fn try_settling(
     at: &str,
 ) -> Result<(), Finding> {
     let mut call = Call::new(&script::TRIAL).key(keys.feed());
-    if mode == RedisMode::Single {
+    if mode != RedisMode::Cluster {
         call = call.key(keys.nobody());
     }
     let mut asked = conn.one::<Vec<String>>(call.by_digest()).await;

@@ -36,6 +36,14 @@ pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Op
     let checks = async {
         for server in look.servers().await? {
             version(report, &server);
+            if let Some(line) = server.missing_line() {
+                let said = format!(
+                    "INFO says no {line}: whether it is still the same Redis cannot be proven, so it is not used"
+                );
+                let remedy = "let this user call INFO whole; a managed service that hides run_id, role or master_replid cannot be used";
+                report.fail("redis.identity", said, remedy);
+                continue;
+            }
             memory(report, &server);
             kept(report, &look, &server).await;
             fenced(report, &look, &server).await;
@@ -59,12 +67,12 @@ pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Op
 fn version(report: &mut Report, server: &Server) {
     let Server {
         product,
-        version,
+        own_version,
         uptime,
         ..
     } = server;
     let up = span(i64::try_from(uptime.saturating_mul(1000)).unwrap_or(i64::MAX));
-    let said = format!("{product} {version}, up for {up}");
+    let said = format!("{product} {own_version}, up for {up}");
     if server.release() < OLDEST {
         report.fail(
             "redis.version",
@@ -244,6 +252,9 @@ async fn owner(
 async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), Trouble> {
     let keys = Keys::new(&settings.redis.namespace);
     let stream = &settings.settlement.stream;
+    for finding in look.try_following(stream).await? {
+        report.fail("redis.follow", finding.cause(), finding.remedy());
+    }
     let inbox = look.inbox(stream).await?;
     let waiting = inbox
         .waiting

@@ -14,6 +14,21 @@ impl Check<'_> {
             tls == 0 || !redis.ca_file.as_os_str().is_empty(),
             "rediss:// needs it: no authorities are built in",
         );
+        let (cert, key) = (
+            !redis.cert_file.as_os_str().is_empty(),
+            !redis.key_file.as_os_str().is_empty(),
+        );
+        self.require(
+            &["redis.cert_file", "redis.key_file"],
+            cert == key,
+            "redis.cert_file and redis.key_file need each other",
+        );
+        self.require(
+            &["redis.cert_file", "redis.url"],
+            !cert || nodes.is_empty() || tls > 0,
+            "a client's certificate needs rediss:// or valkeys://",
+        );
+        self.users(&nodes);
         self.addresses(&nodes);
         let blank = !redis.url.is_empty() && (nodes.is_empty() || redis.url.trim() != redis.url);
         self.require(
@@ -24,7 +39,7 @@ impl Check<'_> {
         self.require(
             &["redis.url"],
             tls == 0 || tls == nodes.len(),
-            "all nodes need rediss://, or none",
+            "all nodes need rediss:// or valkeys://, or none",
         );
         self.require(
             &["redis.namespace"],
@@ -33,12 +48,55 @@ impl Check<'_> {
         );
     }
 
-    /// The faults of the addresses one by one. Of a mode that is not known: the faults in either.
+    /// User and password stand in one place, and so does each sentinel's.
+    fn users(&mut self, nodes: &[&str]) {
+        let redis = &self.settings.redis;
+        for (key, secret) in [
+            ("redis.password", &redis.password),
+            ("redis.sentinel_password", &redis.sentinel_password),
+        ] {
+            let is_real = secret != redis_url::HIDDEN;
+            self.require(&[key], is_real, "is hidden (***): put the real one back");
+        }
+        for (key, other, name, password) in [
+            (
+                "redis.username",
+                "redis.password",
+                &redis.username,
+                &redis.password,
+            ),
+            (
+                "redis.sentinel_username",
+                "redis.sentinel_password",
+                &redis.sentinel_username,
+                &redis.sentinel_password,
+            ),
+        ] {
+            let is_whole = name.is_empty() || !password.is_empty();
+            self.require(&[key, other], is_whole, "needs a password beside it");
+        }
+        let in_both =
+            !redis.password.is_empty() && nodes.iter().any(|node| redis_url::has_user(node));
+        self.require(
+            &["redis.password", "redis.url"],
+            !in_both,
+            "user and password stand in redis.url too: leave one of them out",
+        );
+        let is_named = redis.mode != RedisMode::Sentinel || !redis.sentinel_master.is_empty();
+        self.require(
+            &["redis.sentinel_master", "redis.mode"],
+            is_named,
+            "must be the master's name, as in SENTINEL MASTERS",
+        );
+    }
+
+    /// The faults of the addresses one by one. Of a mode that is not known: the faults in every one.
     fn addresses(&mut self, nodes: &[&str]) {
         let mode = self.settings.redis.mode;
         let fault = |node: &&str| redis_url::fault(node, mode);
         let in_both = |node: &&str| {
             let _ = redis_url::fault(node, RedisMode::Cluster)?;
+            let _ = redis_url::fault(node, RedisMode::Sentinel)?;
             redis_url::fault(node, RedisMode::Single)
         };
         let mode_is_known = !self.is_bad("redis.mode");
@@ -49,7 +107,7 @@ impl Check<'_> {
             nodes.iter().filter_map(in_both).collect()
         };
         if mode_is_known && mode == RedisMode::Single && nodes.len() > 1 {
-            faults.push("a list of nodes needs redis.mode = \"cluster\"");
+            faults.push("a list of nodes needs redis.mode = \"cluster\" or \"sentinel\"");
         }
         faults.sort_unstable();
         faults.dedup();

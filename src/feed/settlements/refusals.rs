@@ -17,6 +17,20 @@ pub(super) enum Duty {
     Look,
 }
 
+impl Duty {
+    /// For log lines.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Follow => "read the stream",
+            Self::Apply => "apply its notifications",
+            Self::Acknowledge => "acknowledge entries",
+            Self::PutAside => "put an entry into the dead stream",
+            Self::Claim => "claim entries of consumers that ended",
+            Self::Look => "look at the group",
+        }
+    }
+}
+
 /// The findings that stand.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<BTreeMap<Duty, Finding>>);
@@ -30,7 +44,10 @@ impl Refusals {
         match went {
             Ok(brought) => {
                 if self.0.lock().remove(&duty).is_some() {
-                    tracing::info!(duty = ?duty, "the settlement stream: what was refused works again");
+                    tracing::info!(
+                        stream.duty = duty.words(),
+                        "the settlement stream: a duty that redis refused works again"
+                    );
                 }
                 Ok(Some(brought))
             }
@@ -39,7 +56,7 @@ impl Refusals {
                 let before = self.0.lock().insert(duty, finding.clone());
                 if before.as_ref() != Some(&finding) {
                     tracing::warn!(
-                        duty = ?duty,
+                        stream.duty = duty.words(),
                         reason = %finding,
                         "the settlement stream: redis refuses a command"
                     );

@@ -1,12 +1,14 @@
 //! A real Redis in a folder of its own.
 //!
+//! `BALANCE_CACHE_TEST_REDIS_SERVER` names another server program, as that of Valkey.
+//!
 //! **Invariants.** Port and folder stay the same over `kill9`, `stop` and `restart`. Nothing is written to disk unless
 //! `appendonly` says so, so a restart forgets everything by default.
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use redis::{Client, Connection, FromRedisValue, RedisResult, TlsCertificates};
+use redis::{Client, ClientTlsConfig, Connection, FromRedisValue, RedisResult, TlsCertificates};
 use tempfile::TempDir;
 
 use super::{eventually::eventually, port::Port, process::Process};
@@ -24,6 +26,8 @@ pub struct Options {
     pub appendonly: bool,
     /// Listens with TLS only; its authority is `Redis::ca_file`.
     pub tls: bool,
+    /// With `tls`: wants a certificate of its clients; that of [`Redis::client_files`] will do.
+    pub tls_clients: bool,
     /// Is a node of a cluster that is still to be formed.
     pub cluster: bool,
     /// Further settings, as in redis.conf: `("maxmemory-policy", "allkeys-lru")`.
@@ -102,7 +106,12 @@ impl Redis {
             settings.push(("tls-ca-cert-file", path("ca.pem")));
             settings.push(("tls-cert-file", path("cert.pem")));
             settings.push(("tls-key-file", path("key.pem")));
-            settings.push(("tls-auth-clients", "no".to_owned()));
+            let wants = if self.options.tls_clients {
+                "yes"
+            } else {
+                "no"
+            };
+            settings.push(("tls-auth-clients", wants.to_owned()));
         } else {
             settings.push(("port", port));
         }
@@ -112,7 +121,7 @@ impl Redis {
             settings.push(("cluster-node-timeout", "1000".to_owned()));
         }
         settings.extend(self.options.settings.iter().cloned());
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         for (key, value) in settings {
             command.arg(format!("--{key}")).arg(value);
         }
@@ -145,6 +154,11 @@ impl Redis {
         self.folder.path().join("ca.pem")
     }
 
+    /// The PEM files of a client's certificate, signed by the same authority, and its key.
+    pub fn client_files(&self) -> [PathBuf; 2] {
+        ["client.pem", "client-key.pem"].map(|name| self.folder.path().join(name))
+    }
+
     /// Asks something, on a connection of its own.
     #[track_caller]
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
@@ -168,8 +182,13 @@ impl Redis {
                 // Fails when it was done before, which is as good.
                 let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
                 let root_cert = Some(ca.clone().into_bytes());
+                let [cert, key] = self.client_files();
+                let client_tls = Some(ClientTlsConfig {
+                    client_cert: fs::read(cert).unwrap(),
+                    client_key: fs::read(key).unwrap(),
+                });
                 let certificates = TlsCertificates {
-                    client_tls: None,
+                    client_tls,
                     root_cert,
                 };
                 Client::build_with_tls(self.url(), certificates)?
@@ -228,7 +247,17 @@ impl Redis {
     }
 }
 
-/// An authority, and a certificate of 127.0.0.1 and localhost signed by it, as files. Returns the authority's.
+/// The program of the server.
+pub fn program() -> String {
+    std::env::var("BALANCE_CACHE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+/// Whether the server is Valkey's, by its name.
+pub fn is_valkey() -> bool {
+    program().ends_with("valkey-server")
+}
+
+/// An authority, and a certificate of 127.0.0.1 and localhost and one of a client signed by it, as files. Returns the authority's.
 fn certificates(folder: &TempDir) -> String {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -239,7 +268,14 @@ fn certificates(folder: &TempDir) -> String {
         .unwrap()
         .signed_by(&key, &authority)
         .unwrap();
+    let client_key = KeyPair::generate().unwrap();
+    let client = CertificateParams::new(vec!["client".to_owned()])
+        .unwrap()
+        .signed_by(&client_key, &authority)
+        .unwrap();
     for (name, text) in [
+        ("client.pem", client.pem()),
+        ("client-key.pem", client_key.serialize_pem()),
         ("ca.pem", authority.pem()),
         ("cert.pem", certificate.pem()),
         ("key.pem", key.serialize_pem()),

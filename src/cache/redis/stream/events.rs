@@ -145,11 +145,11 @@ fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
 }
 
 impl Tap {
-    /// Makes the consumer group, from the stream's beginning, where there is none.
+    /// Makes the consumer group, from the stream's beginning, where there is none. False where there was one.
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn make_group(&self, inlet: &Inlet) -> RedisResult<()> {
+    pub async fn make_group(&self, inlet: &Inlet) -> RedisResult<bool> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE")
             .arg(&inlet.stream)
@@ -157,8 +157,8 @@ impl Tap {
             .arg("0")
             .arg("MKSTREAM");
         match self.one::<Value>(make, GRACE).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(false),
             Err(error) => Err(error),
         }
     }
