@@ -12,6 +12,7 @@
 //! The same with three databases at replication factor 3, of which one after the other is killed: `one_database` instead
 //! of `the_promises`, 20 seconds where nothing is said. There the availability of reads is asserted, too.
 //!
+//! `BALANCE_CACHE_TEST_REDIS_SERVER=/path/to/valkey-server` runs the same with Valkey in the place of Redis.
 //! With `BALANCE_CACHE_CHAOS_REDIS=cluster`, `the_promises` uses a Redis Cluster of six and kills its masters instead.
 //!
 //! A seed decides what is done and in which order, not what the machine makes of it: a violation may need some runs to

@@ -9,7 +9,7 @@ use balance_cache::{
         scylla::{Scylla, schema},
     },
 };
-use scylla::client::session_builder::SessionBuilder;
+use scylla::client::{session::Session, session_builder::SessionBuilder};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -190,6 +190,8 @@ async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
     });
     let known = catalogue([1]);
 
+    documented_grants_suffice(&admin, &place).await;
+
     // A user that only reads is in order, until a client wants to write.
     let reads_only = app.open(ReadFrom::Ledger, &known).await;
     let refused = reads_only.scylla.write(&[entry(1, 1, 1, 10)]).await;
@@ -226,6 +228,44 @@ async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
             .len(),
         1,
         "it answers reads as ever"
+    );
+}
+
+/// The roles of `config/deploy/grants.cql`: the service writes and reads by the view, the tools look at everything.
+async fn documented_grants_suffice(admin: &Session, place: &Place) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/deploy/grants.cql");
+    let text = fs::read_to_string(path).unwrap();
+    let keyspace = format!("KEYSPACE \"{}\"", place.settings.keyspace);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("--"))
+        .collect();
+    let text = lines.join("\n").replace("KEYSPACE trading", &keyspace);
+    for statement in text.split(';').map(str::trim).filter(|it| !it.is_empty()) {
+        admin.query_unpaged(statement, ()).await.unwrap();
+    }
+    let role = |name: &str, password: &str| {
+        place.clone().with(|settings| {
+            name.clone_into(&mut settings.username);
+            password.clone_into(&mut settings.password);
+        })
+    };
+    let service = role("balance_cache", "service-password");
+    let view = service.open(ReadFrom::View, &catalogue([1])).await;
+    view.scylla.write(&[entry(9, 1, 1, 10)]).await.unwrap();
+    view.shows(9, &[(1, 1, 10)]).await;
+    let tools = role("balance_cache_tools", "tools-password");
+    let status = schema::status(&tools.settings, &tools.source(ReadFrom::View))
+        .await
+        .unwrap();
+    assert!(status.is_ready(), "{status}");
+    let refused = tools.open(ReadFrom::Ledger, &catalogue([1])).await;
+    let refused = refused.scylla.write(&[entry(9, 1, 2, 10)]).await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("the right MODIFY")
     );
 }
 

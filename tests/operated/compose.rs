@@ -67,18 +67,49 @@ fn the_service_starts_after_its_schema_and_its_redis() {
 }
 
 #[test]
-fn redis_evicts_nothing() {
-    let command = compose()["services"]["redis"]["command"].to_string();
-    assert!(
-        command.contains(r#""--maxmemory-policy","noeviction""#),
-        "{command}"
-    );
+fn redis_and_valkey_evict_nothing() {
+    for server in ["redis", "valkey"] {
+        let command = compose()["services"][server]["command"].to_string();
+        assert!(
+            command.contains(r#""--maxmemory-policy","noeviction""#),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn what_stands_beside_the_usual_servers_needs_its_profile_and_its_own_servers() {
+    let services = &compose()["services"];
+    for (profile, of_it) in [
+        (
+            "cassandra",
+            &[
+                "cassandra",
+                "valkey",
+                "schema-cassandra",
+                "balance-cache-cassandra",
+            ][..],
+        ),
+        ("kafka", &["kafka", "balance-cache-kafka"]),
+    ] {
+        for service in of_it {
+            let profiles: Vec<&str> = list(&services[*service]["profiles"]).map(text).collect();
+            assert_eq!(profiles, [profile], "{service}");
+        }
+    }
+    let health = "service_healthy";
+    let needs =
+        |service: &str, other: &str| services[service]["depends_on"][other]["condition"].clone();
+    assert_eq!(needs("schema-cassandra", "cassandra"), health);
+    assert_eq!(needs("balance-cache-cassandra", "valkey"), health);
+    assert_eq!(needs("balance-cache-kafka", "kafka"), health);
 }
 
 #[test]
 fn every_setting_by_environment_is_a_setting() {
     let compose = compose();
-    for service in ["schema"].into_iter().chain(INSTANCES) {
+    let others = ["schema", "schema-cassandra", "balance-cache-cassandra"];
+    for service in others.into_iter().chain(INSTANCES) {
         let environment = compose["services"][service]["environment"]
             .as_object()
             .unwrap();
@@ -110,7 +141,8 @@ fn ports_are_on_loopback_and_each_is_published_once() {
             assert!(published.insert(address.to_owned()), "{name}: {port} again");
         }
     }
-    assert_eq!(published.len(), 2 * INSTANCES.len() + 2);
+    // The instances of the profiles cassandra and kafka, Prometheus and Grafana.
+    assert_eq!(published.len(), 2 * (INSTANCES.len() + 2) + 2);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use redis::{Client, ClientTlsConfig, Connection, FromRedisValue, RedisResult, TlsCertificates};
 use tempfile::TempDir;
 
@@ -269,10 +269,10 @@ fn certificates(folder: &TempDir) -> String {
         .signed_by(&key, &authority)
         .unwrap();
     let client_key = KeyPair::generate().unwrap();
-    let client = CertificateParams::new(vec!["client".to_owned()])
-        .unwrap()
-        .signed_by(&client_key, &authority)
-        .unwrap();
+    let mut client = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    // Of the authority's own name it would count as signed by itself.
+    client.distinguished_name.push(DnType::CommonName, "client");
+    let client = client.signed_by(&client_key, &authority).unwrap();
     for (name, text) in [
         ("client.pem", client.pem()),
         ("client-key.pem", client_key.serialize_pem()),
