@@ -181,15 +181,18 @@ impl Dialer {
     async fn open_all(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
         let mut conns = Vec::with_capacity(count);
         if self.mode == RedisMode::Cluster {
-            let client = ClusterClient::builder(self.nodes.clone())
+            let mut builder = ClusterClient::builder(self.nodes.clone())
                 .retries(REDIRECTIONS)
                 .min_retry_wait(1)
                 .max_retry_wait(REDIRECTION_WAIT_MAX_MS)
                 .connection_timeout(tempers.connect)
                 .response_timeout(tempers.reply.unwrap_or(UNBOUNDED))
-                .certs(self.certificates.for_driver())
-                .overall_response_timeout(None)
-                .build()?;
+                .overall_response_timeout(None);
+            // Given to a cluster without TLS they would switch it on.
+            if self.nodes.iter().any(is_tls) {
+                builder = builder.certs(self.certificates.for_driver());
+            }
+            let client = builder.build()?;
             for _ in 0..count {
                 conns.push(Conn::Cluster(client.get_async_connection().await?));
             }
@@ -294,11 +297,15 @@ fn node(
         &settings.username,
         &settings.password,
     ));
-    if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+    if is_tls(&info) {
         let client = Client::build_with_tls(info, certificates.for_driver())?;
         info = client.get_connection_info().clone();
     }
     Ok(info)
+}
+
+fn is_tls(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), ConnectionAddr::TcpTls { .. })
 }
 
 fn with_user(info: RedisConnectionInfo, name: &str, password: &str) -> RedisConnectionInfo {

@@ -11,6 +11,11 @@ pub const KEY: &str = "balance:user:7";
 pub const FEED: &str = "balance:invalidations";
 pub const MINUTE: i64 = 60_000;
 
+/// Whether a script was refused for a right, in the words of Redis or of Valkey.
+pub fn is_refused_right(words: &str) -> bool {
+    words.contains("can't run this command") || words.contains("has no permissions to run")
+}
+
 /// Texts of a hash.
 pub type Fields = HashMap<String, String>;
 
