@@ -242,8 +242,10 @@ impl Applier {
             Ok(Err(ledger::WriteError::Source(error))) => return Err(self.write_failed(error)),
             Err(_) => return Err(self.write_failed(ledger::Error::Timeout)),
         };
-        let notifications: Vec<_> = entries.iter().map(Notification::from).collect();
+        let mut notifications: Vec<_> = entries.iter().map(Notification::from).collect();
+        notifications.extend(self.source.announced_with(&notifications));
         self.apply(&notifications, Via::Ledger, deadline).await?;
+        self.source.announced(&notifications);
         Ok(written)
     }
 

@@ -16,13 +16,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
 
 use crate::domain::{
-    AssetId, Entry, LedgerSlice, Outcome, Receipt, Reference, Seq, Snapshot, StatementRow,
-    StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId, UserTrade,
+    AssetId, Entry, LedgerSlice, Notification, Outcome, Receipt, Reference, Seq, Snapshot,
+    StatementRow, StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId, UserTrade,
 };
 
 pub mod embedded;
@@ -154,6 +155,15 @@ pub enum Commit {
     Unknown,
 }
 
+/// What was left unfinished, and stands whole now.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Its balances, to be announced.
+    pub balances: Vec<Notification>,
+    /// Transactions, trades and requests of entries.
+    pub transactions: u64,
+}
+
 /// Takes effect on this instance: called with the receipt of each transaction after its commit, before its caller hears of it.
 pub type CommitHook = Box<dyn Fn(&Receipt, Commit) + Send + Sync>;
 
@@ -257,5 +267,33 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Sets what happens when a transaction stands. Only the first call counts; a source without isolation ignores it.
     fn on_commit(&self, hook: CommitHook) {
         drop(hook);
+    }
+
+    /// Whether what stands and was never announced is found again by [`Source::recover`].
+    fn recovers(&self) -> bool {
+        false
+    }
+
+    /// Writes what stands and was left unfinished by any instance, and was seen unfinished at least this long ago. A part of it:
+    /// to be called until nothing is left, after [`Source::announced`].
+    fn recover(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, Error>> {
+        let _ = age;
+        Box::pin(async { Ok(Recovered::default()) })
+    }
+
+    /// Balances of other instances' transactions that must be announced together with these.
+    fn announced_with(&self, balances: &[Notification]) -> Vec<Notification> {
+        let _ = balances;
+        Vec::new()
+    }
+
+    /// These balances are in effect everywhere.
+    fn announced(&self, balances: &[Notification]) {
+        let _ = balances;
+    }
+
+    /// Times that another instance was faster, and a write was judged again.
+    fn lost_races(&self) -> u64 {
+        0
     }
 }

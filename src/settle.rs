@@ -87,7 +87,9 @@ impl Settler {
         } else {
             let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
             self.meters.settled(Settled::Failed, count);
-            self.remember(transactions);
+            if !self.source.recovers() {
+                self.remember(transactions);
+            }
         }
         result
     }
@@ -103,9 +105,11 @@ impl Settler {
         for (transaction, outcome) in transactions.iter().zip(&outcomes) {
             self.count(transaction, outcome);
         }
-        let news: Vec<Notification> = outcomes.iter().flat_map(notifications).collect();
+        let mut news: Vec<Notification> = outcomes.iter().flat_map(notifications).collect();
+        news.extend(self.source.announced_with(&news));
         if !news.is_empty() {
             self.applier.announce(&news, deadline).await?;
+            self.source.announced(&news);
         }
         Ok(outcomes)
     }

@@ -295,6 +295,7 @@ mod tests {
             "balance_cache_ledger_transactions_total{result=\"refused\"} 0",
             "balance_cache_ledger_seconds_count 0",
             "balance_cache_ledger_recovered_total 0",
+            "balance_cache_ledger_append_retries_total 0",
             "balance_cache_ledger_moved_total{asset=\"other\"} 0",
             "balance_cache_read_seconds_count{outcome=\"memory\"} 0",
             "balance_cache_tier_seconds_count{tier=\"source\",op=\"load\"} 0",

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use balance_cache_model::{Outcome, Rule, Rules, Scope, check, scopes::SCOPES};
+use balance_cache_model::{Outcome, Rule, Rules, Scope, check, journal, scopes::SCOPES};
 use parking_lot::Mutex;
 
 /// Transitions looked at in one scope, about. Most have fewer.
@@ -197,4 +197,66 @@ fn a_second_lock_is_one() {
         done.iter().all(|(_, outcome)| outcome.violated.is_none()),
         "not only a second lock"
     );
+}
+
+fn journal_scopes() -> [journal::Scope; 3] {
+    [
+        journal::Scope {
+            name: "a transfer sent twice and a withdrawal, one unit for both, one crash",
+            transactions: vec![vec![(0, -1), (1, 1)], vec![(0, -1)]],
+            opening: [1, 0],
+            sends: 2,
+            crashes: 1,
+        },
+        journal::Scope {
+            name: "a transfer there, one back, a withdrawal that needs it, two crashes",
+            transactions: vec![vec![(0, -1), (1, 1)], vec![(0, 1), (1, -1)], vec![(1, -1)]],
+            opening: [1, 0],
+            sends: 1,
+            crashes: 2,
+        },
+        journal::Scope {
+            name: "a deposit sent twice, a withdrawal, two crashes",
+            transactions: vec![vec![(0, 1)], vec![(0, -2)]],
+            opening: [1, 0],
+            sends: 2,
+            crashes: 2,
+        },
+    ]
+}
+
+#[test]
+fn the_journal_of_the_ledger_keeps_what_is_promised() {
+    for scope in journal_scopes() {
+        let found = journal::check(&scope, None);
+        println!("| journal: {} | {} states |", scope.name, found.states);
+        assert!(
+            found.violated.is_none(),
+            "{}: {:?}",
+            scope.name,
+            found.violated
+        );
+        assert!(found.lively, "{}: something never happens", scope.name);
+    }
+}
+
+#[test]
+fn every_rule_of_the_journal_is_needed() {
+    let [one, _, repeated] = journal_scopes();
+    for rule in [
+        journal::Rule::Condition,
+        journal::Rule::Help,
+        journal::Rule::IdsAfterTail,
+        journal::Rule::RemoveLast,
+        journal::Rule::AnswerLast,
+    ] {
+        let scope = if rule == journal::Rule::IdsAfterTail {
+            &repeated
+        } else {
+            &one
+        };
+        let found = journal::check(scope, Some(rule));
+        println!("| journal without {rule:?} | {:?} |", found.violated);
+        assert!(found.violated.is_some(), "not violated without {rule:?}");
+    }
 }

@@ -439,4 +439,6 @@ fn seqs_are_assigned_by_what_suits_the_source_unless_a_file_says_it() {
     assert_eq!(writer(scylla), Writer::External);
     let said = format!("{scylla}[ledger]\nwriter = \"external\"");
     assert_eq!(writer(&said), Writer::External);
+    let assigns = format!("{scylla}[ledger]\nwriter = \"service\"");
+    assert_eq!(writer(&assigns), Writer::Service);
 }

@@ -11,20 +11,26 @@
 //! **Limits.** `source.timeout_ms` per statement; a load from the view takes at most two waves for assets that can be guessed.
 //! No breaker, no caching, no own retries: the driver knows which nodes are down.
 
+mod appends;
 pub mod backfill;
 mod bad_setting;
 mod certificates;
 mod connect;
 mod faults;
+mod group_writer;
 mod history;
 pub mod inspect;
+mod journal;
+mod judge;
 mod ledger;
 mod names;
+mod postings;
+mod record;
+mod recovery;
 pub mod schema;
 mod schema_state;
 mod statements;
 mod table;
-mod trades;
 mod view;
 mod watch;
 mod write;
@@ -35,26 +41,31 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    appends::{Appends, Waiting},
     connect::Connector,
+    journal::Reach,
+    judge::{Answer, Request},
+    postings::Postings,
     statements::{Live, Load},
 };
 use crate::{
     clock,
-    config::{self, ReadFrom, ViewCheck},
+    config::{self, ReadFrom, ViewCheck, Writer},
     domain::{
-        AssetId, Catalogue, Entry, LedgerSlice, Outcome, Reference, Seq, Snapshot, StatementRow,
-        StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
+        AssetId, Catalogue, Entry, LedgerSlice, Notification, Outcome, Reference, Seq, Snapshot,
+        StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
-    ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
+    ledger::{CommitHook, Cost, Error, Readiness, Recovered, Source, Stood, WriteError, Written},
 };
 
 pub use bad_setting::BadSetting;
@@ -73,6 +84,10 @@ pub struct Scylla {
     warned: Mutex<String>,
     writing: Mutex<Writing>,
     sent: Arc<AtomicU64>,
+    assigns_seqs: bool,
+    reach: Reach,
+    appends: Appends,
+    hook: OnceLock<CommitHook>,
 }
 
 /// Whether ledger entries can be written.
@@ -115,6 +130,10 @@ impl Scylla {
         source: &config::Source,
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, BadSetting> {
+        let reach = Reach::of(
+            connect::consistency(settings.consistency),
+            !settings.datacenter.is_empty(),
+        );
         Ok(Self {
             connector: Connector::new(settings, source)?,
             read_from: source.read_from,
@@ -130,12 +149,34 @@ impl Scylla {
             warned: Mutex::default(),
             writing: Mutex::default(),
             sent: Arc::default(),
+            assigns_seqs: false,
+            reach,
+            appends: Appends::default(),
+            hook: OnceLock::new(),
         })
+    }
+
+    /// Whether this service assigns seqs (`ledger.writer`). Without this call another writer does.
+    #[must_use]
+    pub fn with_writer(mut self, writer: Writer) -> Self {
+        self.assigns_seqs = writer == Writer::Service;
+        self
     }
 
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        watch::run(&self, &shutdown).await;
+        let mut queues = self.appends.queues.lock().await;
+        let appends::Queues { waiting, removals } = &mut *queues;
+        let write = async {
+            tokio::join!(
+                group_writer::run(&self, waiting),
+                recovery::run_removals(&self, removals)
+            );
+        };
+        tokio::join!(
+            watch::run(&self, &shutdown),
+            shutdown.run_until_cancelled(write)
+        );
     }
 
     /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
@@ -197,6 +238,63 @@ impl Scylla {
                 ledger::latest((&live, cost), user, &assets).await
             }
         }
+    }
+
+    /// The statements of transactions.
+    async fn postings<'l>(&self, live: &'l Live) -> Result<&'l Postings, Error> {
+        let prepare = || Postings::prepare(live, &self.connector.names, self.reach);
+        live.postings.get_or_try_init(prepare).await
+    }
+
+    /// Requests join the next groups, in their order; the answers come in their order.
+    async fn judged(
+        &self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Answer>, Error> {
+        self.live()?;
+        let mut replies = Vec::new();
+        for request in requests {
+            let (reply, answer) = oneshot::channel();
+            self.appends.push(Waiting { request, reply })?;
+            replies.push(answer);
+        }
+        let mut answers = Vec::with_capacity(replies.len());
+        for reply in replies {
+            let stopped = || Error::unavailable("the writer has stopped");
+            answers.push(reply.await.map_err(|_| stopped())??);
+        }
+        Ok(answers)
+    }
+
+    async fn write_entries(&self, entries: &[Entry]) -> Result<Written, WriteError> {
+        if !self.assigns_seqs {
+            let live = self.live()?;
+            return write::write(&live, entries).await;
+        }
+        let answers = self.judged([Request::Entries(entries.to_vec())]).await?;
+        match answers.first() {
+            Some(Answer::Entries(written)) => Ok(*written),
+            Some(Answer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
+            Some(Answer::Outcome(_)) | None => {
+                Err(Error::unavailable("entries without an answer").into())
+            }
+        }
+    }
+
+    async fn settle_all(&self, transactions: &[Transaction]) -> Result<Vec<Outcome>, Error> {
+        let needs_seqs = |transaction: &Transaction| transaction.balances.is_none();
+        if !self.assigns_seqs && transactions.iter().any(needs_seqs) {
+            return Err(Error::unavailable("seqs are assigned by another writer"));
+        }
+        let requests = transactions.iter().cloned().map(Request::Transaction);
+        let answers = self.judged(requests).await?;
+        let outcome = |answer| match answer {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::Entries(_) | Answer::Taken(_) => {
+                Err(Error::unavailable("a transaction without an outcome"))
+            }
+        };
+        answers.into_iter().map(outcome).collect()
     }
 
     /// Asks for a check where the database did not answer.
@@ -269,8 +367,7 @@ impl Source for Scylla {
 
     fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
         Box::pin(async move {
-            let live = self.live()?;
-            let result = write::write(&live, entries).await;
+            let result = self.write_entries(entries).await;
             if let Err(WriteError::Source(Error::Unavailable(_) | Error::Timeout)) = &result {
                 self.writing.lock().wanted = true;
                 self.nudge.notify_one();
@@ -283,26 +380,38 @@ impl Source for Scylla {
         &'a self,
         transactions: &'a [Transaction],
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
-        Box::pin(async move {
-            let live = self.live()?;
-            let names = &self.connector.names;
-            self.noticed(trades::settle(&live, names, transactions).await)
-        })
+        Box::pin(async move { self.noticed(self.settle_all(transactions).await) })
     }
 
     fn transaction(
         &self,
         reference: Reference,
     ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
-        Box::pin(async move {
-            let Reference::Trade(id) = reference else {
-                // Transactions need seqs, and those are assigned elsewhere.
-                return Ok(None);
-            };
-            let live = self.live()?;
-            let names = &self.connector.names;
-            self.noticed(trades::find(&live, names, id).await)
-        })
+        Box::pin(async move { self.noticed(recovery::find(self, reference).await) })
+    }
+
+    fn on_commit(&self, hook: CommitHook) {
+        let _ = self.hook.set(hook);
+    }
+
+    fn recovers(&self) -> bool {
+        true
+    }
+
+    fn recover(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, Error>> {
+        Box::pin(async move { recovery::recover(self, age).await })
+    }
+
+    fn announced_with(&self, balances: &[Notification]) -> Vec<Notification> {
+        self.appends.announced_with(balances)
+    }
+
+    fn announced(&self, balances: &[Notification]) {
+        self.appends.announced(balances);
+    }
+
+    fn lost_races(&self) -> u64 {
+        self.appends.lost_races()
     }
 
     fn user_trades<'a>(

@@ -36,6 +36,7 @@ impl Assembled {
                 .remembered(kind, of.users, of.bytes, of.given_up);
         }
         self.look_after_ledger();
+        self.meters.ledger_append_retries(self.source.lost_races());
         let found = readiness::of(self);
         let ready = found.words.not_ready.is_empty();
         self.meters.health(ready, &found.degraded, &found.codes);

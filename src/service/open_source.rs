@@ -29,7 +29,8 @@ pub(super) fn open_source(
         }
         SourceKind::Scylla => {
             let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
-            let scylla = Arc::new(opened.map_err(|error| told(Some(error)))?);
+            let scylla = opened.map_err(|error| told(Some(error)))?;
+            let scylla = Arc::new(scylla.with_writer(settings.writer()));
             Ok((scylla.clone(), None, Some(scylla)))
         }
     }

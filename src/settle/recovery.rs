@@ -49,6 +49,9 @@ impl Settler {
             loop {
                 ticks.tick().await;
                 self.recover(pause).await;
+                if let Err(error) = self.recover_source(pause).await {
+                    tracing::debug!(%error, "what was left unfinished is looked at again later");
+                }
             }
         };
         let _ = stop.run_until_cancelled(looks).await;
@@ -69,6 +72,23 @@ impl Settler {
                 Ok(true) => self.meters.ledger_recovered(),
                 Ok(false) => {}
                 Err(_) => self.unfinished.lock().push(one),
+            }
+        }
+    }
+
+    /// Finishes what the source knows to stand and to be unfinished, by whichever instance it was begun.
+    async fn recover_source(&self, age: std::time::Duration) -> Result<(), Error> {
+        loop {
+            let found = self.source.recover(age).await?;
+            if found.balances.is_empty() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let deadline = now.checked_add(self.recovery).unwrap_or(now);
+            self.applier.announce(&found.balances, deadline).await?;
+            self.source.announced(&found.balances);
+            for _ in 0..found.transactions {
+                self.meters.ledger_recovered();
             }
         }
     }

@@ -36,6 +36,12 @@ impl Count {
     pub(super) fn get(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
+
+    /// Raises it to a total that is counted elsewhere.
+    pub(super) fn raise_to(&self, total: u64) {
+        self.shown.absolute(total);
+        self.held.fetch_max(total, Ordering::Relaxed);
+    }
 }
 
 pub(super) fn each<L: Copy, H>(

@@ -23,6 +23,7 @@ pub(super) struct Ledger {
     moved: Vec<(AssetId, Count)>,
     moved_other: Count,
     recovered: Count,
+    append_retries: Count,
 }
 
 impl Ledger {
@@ -47,6 +48,7 @@ impl Ledger {
             moved: named.collect(),
             moved_other: moved(OTHER),
             recovered: count("ledger_recovered_total", vec![]),
+            append_retries: count("ledger_append_retries_total", vec![]),
         }
     }
 }
@@ -64,7 +66,12 @@ impl Meters {
         self.ledger.seconds.record(took);
     }
 
-    /// A transaction of a request that failed was finished later.
+    /// Lightweight transactions of the journal that were made again, since the start: another instance was faster, or no answer came.
+    pub fn ledger_append_retries(&self, total: u64) {
+        self.ledger.append_retries.raise_to(total);
+    }
+
+    /// A transaction that a request or a killed instance left unfinished was finished later.
     pub fn ledger_recovered(&self) {
         self.ledger.recovered.increment(1);
     }

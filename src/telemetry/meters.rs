@@ -192,7 +192,11 @@ fn describe() {
         ),
         (
             "ledger_recovered_total",
-            "Transactions of requests that failed, finished later without being sent again",
+            "Transactions that a failed request or a killed instance left, finished later without being sent again",
+        ),
+        (
+            "ledger_append_retries_total",
+            "Lightweight transactions of the ledger's journal that were made again: another instance was faster, or no answer came",
         ),
         (
             "ledger_moved_total",

@@ -224,10 +224,10 @@ async fn a_trade_that_broke_off_is_finished_without_being_sent_again() {
         .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_r")
         .applied()
         .await;
-    // The first trade is held up for longer than its request may take, right after its claim.
+    // The first trade is held up for longer than its request may take, right after its record was appended.
     let service = service(
         &place,
-        Some(("FAILPOINTS", "trade-claimed=1*sleep(4000)".to_owned())),
+        Some(("FAILPOINTS", "record-appended=1*sleep(4000)".to_owned())),
         2_000,
     )
     .await;
@@ -270,14 +270,18 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
     };
     // Where it stops, and the rows that stand by then.
     let points = [
-        ("trade-claimed", "settled_trades WHERE trade_id = {id}", 1),
         (
-            "trade-balances-written",
+            "record-appended",
+            "ledger_journal WHERE journal = 0 AND position = {id}",
+            1,
+        ),
+        (
+            "record-rows-written",
             "user_balances WHERE user_id IN (1, 2) AND asset_id IN (1, 2) AND version = {id} ALLOW FILTERING",
             4,
         ),
         (
-            "trade-seller-written",
+            "record-sellers-written",
             "user_trades WHERE user_id = 2 AND symbol_id = 1 AND settled_at = 77 AND trade_id = {id}",
             1,
         ),
@@ -311,4 +315,42 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
         assert_eq!(state["state"], "done", "{point}");
         assert_eq!(next.balances(1).await.data()[0]["seq"], id);
     }
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_of_a_killed_instance_is_finished_by_the_next_one_without_being_sent_again() {
+    let place = Place::new(shared())
+        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_l")
+        .applied()
+        .await;
+    let pause = ("FAILPOINTS", "record-appended=pause".to_owned());
+    let mut victim = service(&place, Some(pause), 30_000).await;
+    let next = service(&place, None, 1_000).await;
+    let request = victim
+        .request(reqwest::Method::POST, TRADES)
+        .json(&trade(7, 5, 100));
+    let unanswered = async {
+        let answer = victim.try_send(request).await;
+        assert!(answer.is_none_or(|answer| answer.status >= 500));
+        std::future::pending::<()>().await;
+    };
+    let stands = eventually_async(SOON, "it stands", async || {
+        let found = next.get(&format!("{TRADES}/7")).await;
+        (found.status == 200).then_some(())
+    });
+    tokio::select! {
+        () = unanswered => {}
+        () = stands => {}
+    }
+    victim.kill9();
+    eventually_async(SOON, "it is done", async || {
+        let found = next.get(&format!("{TRADES}/7")).await.data();
+        (found["state"] == "done").then_some(())
+    })
+    .await;
+    let read = next
+        .get("/api/user/balance?user_id=1&min_seq=BTC:5,USDT:5")
+        .await;
+    assert_eq!(read.status, 200, "{}", read.body);
 }

@@ -7,15 +7,15 @@ use tempfile::TempDir;
 
 use crate::{
     cli_support::Said,
-    settlement_support::{embedded, seq_of, whole},
+    settlement_support::{ENTRIES, embedded, seq_of, whole},
     support::{
         redis::Redis,
         service::{Answer, Service, Setup},
     },
 };
 
-const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
-const TRADES: &str = "/api/v1/ledger/trades";
+pub const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
+pub const TRADES: &str = "/api/v1/ledger/trades";
 const BATCH: &str = "/api/v1/user/balances";
 
 /// (user, `delta_avail`) of each entry, all in BTC.
@@ -32,18 +32,18 @@ fn trade(id: i64) -> Value {
 }
 
 #[track_caller]
-fn result(answer: &Answer) -> String {
+pub fn result(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.data()["result"].as_str().unwrap().to_owned()
 }
 
 #[track_caller]
-fn code(answer: &Answer) -> (u16, u64) {
+pub fn code(answer: &Answer) -> (u16, u64) {
     (answer.status, answer.json()["status"].as_u64().unwrap())
 }
 
 /// BTC in hundred-millionths by user, as a batch read shows it.
-async fn held(service: &Service, users: &[u64]) -> Vec<i64> {
+pub async fn held(service: &Service, users: &[u64]) -> Vec<i64> {
     let answer = service.post(BATCH, &json!({"user_ids": users})).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let raw = |of: &Value| {
@@ -62,6 +62,30 @@ async fn a_trade_is_read_back_with_the_min_seq_of_its_answer_and_moves_what_it_s
     let service = embedded(&redis).await;
     // Held in memory before.
     assert_eq!(seq_of(&service.balances(1001).await, "BTC"), 17);
+    what_was_sent_is_found_again(&service).await;
+    let of_1001 = service.balances(1001).await.data();
+    assert_eq!(of_1001[0]["avail"], "9100.00999");
+    assert_eq!(of_1001[0]["seq"], 18);
+    assert_eq!(of_1001[0]["updated_at"], 1_765_352_441_999_i64);
+    let page = service.get_ops("/metrics").await.body;
+    for line in [
+        "balance_cache_ledger_transactions_total{result=\"written\"} 1",
+        "balance_cache_ledger_transactions_total{result=\"repeated\"} 1",
+        "balance_cache_ledger_transactions_total{result=\"conflict\"} 1",
+        "balance_cache_ledger_moved_total{asset=\"BTC\"} 1000000",
+        "balance_cache_ledger_moved_total{asset=\"USDT\"} 50000000000",
+        "balance_cache_ledger_moved_total{asset=\"other\"} 0",
+    ] {
+        assert!(
+            page.lines().any(|at| at == line),
+            "{line} is not in\n{page}"
+        );
+    }
+    entries_keep_their_seqs(&service).await;
+}
+
+/// Users 1001 and 1002 can pay for the trade.
+pub async fn what_was_sent_is_found_again(service: &Service) {
     let answer = service.post(TRADES, &trade(7)).await;
     assert_eq!(result(&answer), "written");
     let data = answer.data();
@@ -75,10 +99,6 @@ async fn a_trade_is_read_back_with_the_min_seq_of_its_answer_and_moves_what_it_s
             .await;
         assert_eq!(read.status, 200, "{}", read.body);
     }
-    let of_1001 = service.balances(1001).await.data();
-    assert_eq!(of_1001[0]["avail"], "9100.00999");
-    assert_eq!(of_1001[0]["seq"], 18);
-    assert_eq!(of_1001[0]["updated_at"], 1_765_352_441_999_i64);
     let again = service.post(TRADES, &trade(7)).await;
     assert_eq!(result(&again), "repeated");
     assert_eq!(again.data()["balances"], data["balances"]);
@@ -95,25 +115,35 @@ async fn a_trade_is_read_back_with_the_min_seq_of_its_answer_and_moves_what_it_s
         code(&service.get(&format!("{TRADES}/8")).await),
         (404, 4042)
     );
-    let page = service.get_ops("/metrics").await.body;
-    for line in [
-        "balance_cache_ledger_transactions_total{result=\"written\"} 1",
-        "balance_cache_ledger_transactions_total{result=\"repeated\"} 1",
-        "balance_cache_ledger_transactions_total{result=\"conflict\"} 1",
-        "balance_cache_ledger_moved_total{asset=\"BTC\"} 1000000",
-        "balance_cache_ledger_moved_total{asset=\"USDT\"} 50000000000",
-        "balance_cache_ledger_moved_total{asset=\"other\"} 0",
-    ] {
-        assert!(
-            page.lines().any(|at| at == line),
-            "{line} is not in\n{page}"
-        );
+}
+
+/// Users 9 and 10 have nothing before.
+pub async fn entries_keep_their_seqs(service: &Service) {
+    let entry = |user: u64, seq: i64, avail: i64| json!({"user_id": user, "asset_id": 1, "seq": seq, "avail": avail, "frozen": 0});
+    let both = json!([entry(9, 3, 5), entry(9, 4, 7), entry(9, 3, 5)]);
+    for (written, repeated) in [(2, 1), (0, 3)] {
+        let answer = service.post(ENTRIES, &both).await;
+        let counts = json!({"written": written, "repeated": repeated});
+        assert_eq!((answer.status, answer.data()), (200, counts));
     }
+    let taken = json!([entry(10, 1, 1), entry(9, 4, 8)]);
+    assert_eq!(code(&service.post(ENTRIES, &taken).await), (409, 4091));
+    assert_eq!(held(service, &[9, 10]).await, [7, 0]);
+    let next = service
+        .post(TRANSACTIONS, &transaction(901, &[(9, -7)]))
+        .await;
+    assert_eq!(result(&next), "written");
+    assert_eq!(next.data()["balances"][0]["seq"], 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_leaves_nothing_and_each_of_an_array_stands_for_itself() {
     let service = Service::start_ready(Setup::default()).await;
+    what_is_refused_leaves_nothing(&service).await;
+}
+
+/// Users 7 and 8 have nothing before.
+pub async fn what_is_refused_leaves_nothing(service: &Service) {
     assert_eq!(
         result(
             &service
@@ -133,7 +163,7 @@ async fn what_is_refused_leaves_nothing_and_each_of_an_array_stands_for_itself()
         "{}",
         refused.body
     );
-    assert_eq!(held(&service, &[7, 8]).await, [100, 0]);
+    assert_eq!(held(service, &[7, 8]).await, [100, 0]);
     assert_eq!(
         code(&service.get(&format!("{TRANSACTIONS}/2")).await),
         (404, 4042)

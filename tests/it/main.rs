@@ -51,6 +51,8 @@ mod ledger_external;
 #[cfg(test)]
 mod ledger_full_disk;
 #[cfg(test)]
+mod ledger_service;
+#[cfg(test)]
 mod ledger_settle;
 #[cfg(test)]
 mod ledger_tools;

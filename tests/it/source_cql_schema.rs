@@ -50,7 +50,7 @@ async fn schema_apply_makes_everything_once_and_may_be_repeated() {
     let place = Place::new(shared());
     let source = place.source(ReadFrom::View);
     let first = schema::apply(&place.settings, &source).await.unwrap();
-    assert_eq!(first.steps.len(), 6);
+    assert_eq!(first.steps.len(), 8);
     assert!(
         first.steps.iter().all(|(_, o)| *o == Outcome::Created),
         "{first}"
@@ -178,7 +178,7 @@ async fn a_plain_table_of_the_views_shape_is_taken_only_with_the_check_off() {
         .await
         .unwrap()
         .steps;
-    assert!(matches!(steps[5].1, Outcome::Skipped(_)), "{steps:?}");
+    assert!(matches!(steps[7].1, Outcome::Skipped(_)), "{steps:?}");
     let status = schema::status(&lenient.settings, &source).await.unwrap();
     assert!(status.is_ready());
     assert_eq!(status.sample.unwrap().percent(), Some(50), "{status}");

@@ -20,6 +20,7 @@ mod begin;
 mod faults;
 mod follower;
 mod instance;
+pub mod journal;
 mod load;
 #[path = "../../src/protocol/rules.rs"]
 pub mod protocol;

@@ -11,11 +11,5 @@ impl Check<'_> {
             (writer, kind) != (LedgerWriter::External, SourceKind::Embedded),
             "must be \"service\" (or \"auto\") with source.kind = \"embedded\": an embedded ledger has one writer, this instance",
         );
-        self.require(
-            &["ledger.writer", "source.kind"],
-            (writer, kind) != (LedgerWriter::Service, SourceKind::Scylla),
-            "must be \"external\" (or \"auto\") with source.kind = \"scylla\": this version assigns seqs in the embedded ledger \
-             only; a settlement service writes entries and trades with their balances",
-        );
     }
 }

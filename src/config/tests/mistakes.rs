@@ -43,10 +43,6 @@ const MISTAKES: &[(&str, &[&str])] = &[
     // The writer, which assigns seqs.
     ("[ledger]\nwriter = \"both\"", &["ledger.writer"]),
     ("[ledger]\nwriter = \"external\"", &["ledger.writer"]),
-    (
-        "[ledger]\nwriter = \"service\"\n[source]\nkind = \"scylla\"",
-        &["ledger.writer"],
-    ),
     ("[ledger]\nrecovery_ms = 0", &["ledger.recovery_ms"]),
     // Listeners and callers.
     ("[http]\nlisten = \"0.0.0.0:3001\"", &["auth.mode"]),

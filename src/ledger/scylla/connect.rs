@@ -142,7 +142,7 @@ fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHand
         .into_handle()
 }
 
-fn consistency(chosen: config::Consistency) -> Consistency {
+pub(super) fn consistency(chosen: config::Consistency) -> Consistency {
     match chosen {
         config::Consistency::One => Consistency::One,
         config::Consistency::LocalOne => Consistency::LocalOne,

@@ -18,7 +18,8 @@ use super::{
     connect::{BadSetting, Connector},
     names::Names,
     schema_state::{
-        LEDGER, SETTLED_TRADES, TABLE, USER_TRADES, VIEW, VIEWS_DISABLED, read_schema_state,
+        JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW, VIEWS_DISABLED,
+        read_schema_state,
     },
     statements::failed,
 };
@@ -33,7 +34,7 @@ pub use sample::Sample;
 const DDL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The object that a file makes, its name, its text. The view is made last, so that all tables stand where views are switched off.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         LEDGER,
         "001_balance_ledger.cql",
@@ -53,6 +54,16 @@ const FILES: [(&str, &str, &str); 5] = [
         USER_TRADES,
         "005_user_trades.cql",
         include_str!("../../../schema/005_user_trades.cql"),
+    ),
+    (
+        TRANSACTIONS,
+        "006_ledger_transactions.cql",
+        include_str!("../../../schema/006_ledger_transactions.cql"),
+    ),
+    (
+        JOURNAL,
+        "007_ledger_journal.cql",
+        include_str!("../../../schema/007_ledger_journal.cql"),
     ),
     (
         VIEW,
@@ -239,7 +250,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the service can read as configured and write trades: all that it needs is there, as it should be, and built.
+    /// Whether the service can read as configured and write transactions: all that it needs is there, as it should be, and built.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.problem().is_none() && self.found.trades_problem().is_none()

@@ -6,6 +6,8 @@
 //! **Limits.** Reads system tables at consistency ONE: `system_distributed` has three replicas by default, also where
 //! there is one node.
 
+mod columns;
+
 use std::collections::BTreeMap;
 
 use scylla::{
@@ -20,86 +22,16 @@ use super::{
     names::Names,
     statements::{failed, rows_of, unreadable},
 };
+use columns::{
+    Column, JOURNAL_COLUMNS, LEDGER_COLUMNS, SETTLED_TRADES_COLUMNS, TABLE_COLUMNS,
+    TRANSACTIONS_COLUMNS, USER_TRADES_COLUMNS, VIEW_COLUMNS,
+};
+pub(super) use columns::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW};
+
 use crate::{
     config::{ReadFrom, ViewCheck},
     ledger::Error,
 };
-
-pub(super) const LEDGER: &str = "balance_ledger";
-pub(super) const TABLE: &str = "user_balances";
-pub(super) const VIEW: &str = "user_balances_by_user";
-pub(super) const SETTLED_TRADES: &str = "settled_trades";
-pub(super) const USER_TRADES: &str = "user_trades";
-
-/// A column as the schema tables describe it: name, type, role, position in the role, order.
-type Column = (&'static str, &'static str, &'static str, i32, &'static str);
-
-const fn column(name: &'static str) -> Column {
-    (name, "bigint", "regular", -1, "none")
-}
-
-const fn key(name: &'static str, cql: &'static str, at: i32) -> Column {
-    (name, cql, "partition_key", at, "none")
-}
-
-const fn sorted(name: &'static str, cql: &'static str, at: i32, order: &'static str) -> Column {
-    (name, cql, "clustering", at, order)
-}
-
-const LEDGER_COLUMNS: &[Column] = &[
-    key("user_id", "bigint", 0),
-    key("asset_id", "int", 1),
-    sorted("seq", "bigint", 0, "desc"),
-    column("delta_avail"),
-    column("delta_frozen"),
-    column("avail"),
-    column("frozen"),
-    ("event_type", "text", "regular", -1, "none"),
-    column("ref_id"),
-    column("created_at"),
-];
-const TABLE_COLUMNS: &[Column] = &[
-    key("user_id", "bigint", 0),
-    sorted("asset_id", "int", 0, "asc"),
-    column("avail"),
-    column("frozen"),
-    column("version"),
-    column("updated_at"),
-];
-const VIEW_COLUMNS: &[Column] = &[
-    key("user_id", "bigint", 0),
-    sorted("asset_id", "int", 0, "asc"),
-    sorted("seq", "bigint", 1, "desc"),
-    column("avail"),
-    column("frozen"),
-    column("created_at"),
-];
-
-const SETTLED_TRADES_COLUMNS: &[Column] = &[
-    key("trade_id", "bigint", 0),
-    ("symbol_id", "int", "regular", -1, "none"),
-    column("price"),
-    column("quantity"),
-    column("cost"),
-    column("settled_at"),
-    column("buyer_user_id"),
-    column("seller_user_id"),
-    column("buyer_order_id"),
-    column("seller_order_id"),
-    ("content", "text", "regular", -1, "none"),
-    ("balances", "text", "regular", -1, "none"),
-];
-const USER_TRADES_COLUMNS: &[Column] = &[
-    key("user_id", "bigint", 0),
-    key("symbol_id", "int", 1),
-    sorted("settled_at", "bigint", 0, "desc"),
-    sorted("trade_id", "bigint", 1, "desc"),
-    sorted("role", "tinyint", 2, "asc"),
-    column("price"),
-    column("quantity"),
-    column("cost"),
-    column("order_id"),
-];
 
 /// The state of a table or view, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +87,10 @@ pub struct Found {
     pub settled_trades: Standing,
     /// `user_trades`
     pub user_trades: Standing,
+    /// `ledger_transactions`
+    pub transactions: Standing,
+    /// `ledger_journal`
+    pub journal: Standing,
     /// Whether a materialized view of that name is there, as it should be or not.
     pub view_is_view: bool,
     /// The view's build on every node; empty where there is no view.
@@ -180,29 +116,33 @@ pub(super) const VIEWS_DISABLED: &str = "this Cassandra has materialized_views_e
 
 impl Found {
     /// Tables and view, in the order in which they are made.
-    pub(super) fn standings(&self) -> [(&'static str, &Standing); 5] {
+    pub(super) fn standings(&self) -> [(&'static str, &Standing); 7] {
         [
             (LEDGER, &self.ledger),
             (TABLE, &self.table),
             (SETTLED_TRADES, &self.settled_trades),
             (USER_TRADES, &self.user_trades),
+            (TRANSACTIONS, &self.transactions),
+            (JOURNAL, &self.journal),
             (VIEW, &self.view),
         ]
     }
 
-    /// Why no trade can be written. Balances can be read all the same.
+    /// Why no transaction or trade can be written. Balances can be read all the same.
     #[must_use]
     pub fn trades_problem(&self) -> Option<String> {
         let tables = [
             (SETTLED_TRADES, &self.settled_trades),
             (USER_TRADES, &self.user_trades),
+            (TRANSACTIONS, &self.transactions),
+            (JOURNAL, &self.journal),
         ];
         tables.into_iter().find_map(|(name, standing)| {
             let name = self.names.show_table(name);
             match standing {
             Standing::Table => None,
             Standing::Missing => Some(format!(
-                "{name} is missing, so no trade can be written: run `balance-cache schema apply`"
+                "{name} is missing, so no transaction can be written: run `balance-cache schema apply`"
             )),
             Standing::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
             Standing::View => Some(format!("{name} is a view and not a table")),
@@ -335,6 +275,8 @@ pub(super) async fn read_schema_state(
         view: standing(VIEW, VIEW_COLUMNS),
         settled_trades: standing(SETTLED_TRADES, SETTLED_TRADES_COLUMNS),
         user_trades: standing(USER_TRADES, USER_TRADES_COLUMNS),
+        transactions: standing(TRANSACTIONS, TRANSACTIONS_COLUMNS),
+        journal: standing(JOURNAL, JOURNAL_COLUMNS),
         view_is_view: is_view(VIEW),
         builds: Vec::new(),
         views_enabled: None,

@@ -25,7 +25,7 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{faults, history::PageStatements, names::Names, trades::TradeStatements};
+use super::{faults, history::PageStatements, names::Names, postings::Postings};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
@@ -72,8 +72,8 @@ pub(super) struct Live {
     pub(super) ledger_above: PreparedStatement,
     pub(super) insert_ledger: PreparedStatement,
     pub(super) insert_table: PreparedStatement,
-    /// Those of trades, prepared by the first one: an older keyspace has no tables for them.
-    pub(super) trades: OnceCell<TradeStatements>,
+    /// Those of transactions, prepared by the first one: an older keyspace has no tables for them.
+    pub(super) postings: OnceCell<Postings>,
     /// Those of trades' pages, for the same reason.
     pub(super) trade_pages: OnceCell<PageStatements>,
     /// Those of statements.
@@ -149,7 +149,7 @@ impl Live {
             ledger_above,
             insert_ledger,
             insert_table,
-            trades: OnceCell::new(),
+            postings: OnceCell::new(),
             trade_pages: OnceCell::new(),
             statement_pages: OnceCell::new(),
             sparing: Sparing::default(),
@@ -242,12 +242,17 @@ impl Live {
         result.map_err(|error| failed(&error))
     }
 
+    /// One more statement is sent.
+    pub(super) fn count_one(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn execute(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryResult, ExecutionError> {
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.count_one();
         self.session.execute_unpaged(statement, values).await
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::{HashMap, hash_map};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use scylla::{DeserializeRow, value::MaybeUnset};
+use scylla::{DeserializeRow, serialize::row::SerializeRow, value::MaybeUnset};
 
 use super::statements::{Live, unreadable};
 use crate::{
@@ -26,10 +26,10 @@ const AT_ONCE: usize = 64;
 /// The row under a seq.
 #[derive(Debug, Clone, Copy, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct Stored {
-    avail: Option<i64>,
-    frozen: Option<i64>,
-    created_at: Option<i64>,
+pub(super) struct Stored {
+    pub(super) avail: Option<i64>,
+    pub(super) frozen: Option<i64>,
+    pub(super) created_at: Option<i64>,
 }
 
 impl Stored {
@@ -46,19 +46,6 @@ type Indexed<'a> = (usize, &'a Entry);
 struct Checked<'a> {
     entry: &'a Entry,
     stored: Option<Stored>,
-}
-
-/// The index of the first entry whose seq stands with other amounts, or has them earlier among these.
-pub(super) async fn conflict(live: &Live, entries: &[Entry]) -> Result<Option<usize>, Error> {
-    let checked = async {
-        let (distinct, _) = distinct(entries)?;
-        check(live, distinct).await
-    };
-    match checked.await {
-        Ok(_) => Ok(None),
-        Err(WriteError::Conflict { index }) => Ok(Some(index)),
-        Err(WriteError::Source(error)) => Err(error),
-    }
 }
 
 pub(super) async fn write(live: &Live, entries: &[Entry]) -> Result<Written, WriteError> {
@@ -140,11 +127,16 @@ async fn each(writes: Vec<impl Future<Output = Result<(), Error>>>) -> Result<()
 }
 
 async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), Error> {
-    // A value that nobody gave stays unset: a null would be a tombstone in every row.
+    let values = ledger_values(entry);
+    live.run(&live.insert_ledger, values).await.map(drop)
+}
+
+/// The values of a ledger row. What nobody said stays unset: a null would be a tombstone in every row.
+pub(super) fn ledger_values(entry: &Entry) -> impl SerializeRow + use<'_> {
     let raw =
         |amount: Option<Amount>| amount.map_or(MaybeUnset::Unset, |a| MaybeUnset::Set(a.raw()));
     let created_at = entry.created_at.map(|UnixMillis(at)| at);
-    let values = (
+    (
         entry.user.get(),
         entry.asset.get(),
         entry.seq.get(),
@@ -158,8 +150,7 @@ async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), Error> {
             .map_or(MaybeUnset::Unset, MaybeUnset::Set),
         entry.ref_id.map_or(MaybeUnset::Unset, MaybeUnset::Set),
         created_at.map_or(MaybeUnset::Unset, MaybeUnset::Set),
-    );
-    live.run(&live.insert_ledger, values).await.map(drop)
+    )
 }
 
 /// The current state, with the timestamp of the event as the ledger has it: a repetition that leaves it out would

@@ -1,0 +1,345 @@
+//! Writes transactions: all that wait are one group, judged together and appended to the journal as one record.
+//!
+//! One group at a time. A round: the tail is known; records of others that share a user or an id with the group are written
+//! first; ids and balances are read; the group is judged; what stands is appended behind the tail. Where another instance
+//! was faster, the group is judged again. Then the rows are written, and the callers hear of it.
+//!
+//! **Invariants.** A record is appended only behind the tail by which it was judged, so nothing it was judged by has changed. An
+//! answer is given when all rows stand. A refusal is given only while the tail is the one that was judged by.
+//!
+//! **Cancellation.** A caller who is gone before its group begins writes nothing. What was appended is finished by the next group
+//! that needs it, or by [`super::recovery`].
+//!
+//! **Limits.** [`REQUESTS_MAX`] requests and about [`ROWS_MAX`] rows in a group; a group gives up when its callers have.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use rand::Rng as _;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Scylla,
+    appends::Waiting,
+    journal::{Appended, PAGE, Tail},
+    judge::{Answer, Request, judge, pairs},
+    postings::Postings,
+    record::Record,
+    statements::Live,
+};
+use crate::{
+    clock,
+    domain::{Outcome, Reference, UserId},
+    ledger::{Commit, Error},
+};
+
+/// Requests of one group.
+const REQUESTS_MAX: usize = 256;
+/// Rows of one group, but for its last request.
+const ROWS_MAX: usize = 1_024;
+/// The longest pause after a lost race, and after a won one while others write.
+const PAUSE_MAX: Duration = Duration::from_millis(32);
+const YIELD_MAX: Duration = Duration::from_millis(6);
+/// Another instance counts as writing for so long after its record was met.
+const CONTENDED_FOR: Duration = Duration::from_secs(1);
+
+/// What the writer knows of the journal.
+#[derive(Debug)]
+struct Known {
+    tail: Tail,
+    /// Records up to the tail that it has neither written nor seen removed.
+    unwritten: BTreeMap<i64, Record>,
+}
+
+/// An append whose answer was lost, or that was answered.
+struct Attempt {
+    record: Record,
+    answers: Vec<Answer>,
+}
+
+/// The writer's own state, kept from group to group.
+#[derive(Debug, Default)]
+struct Writer {
+    known: Option<Known>,
+    /// When a record of another instance was met.
+    contended: Option<Instant>,
+}
+
+/// Writes one group after the other, for ever.
+pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::UnboundedReceiver<Waiting>) {
+    let mut writer = Writer::default();
+    while let Some(first) = queue.recv().await {
+        let group = gather(first, queue);
+        if group.is_empty() {
+            continue;
+        }
+        match writer.settle(scylla, &group).await {
+            Ok(answers) => {
+                for (waiting, answer) in group.into_iter().zip(answers) {
+                    let _ = waiting.reply.send(Ok(answer));
+                }
+            }
+            Err(error) => {
+                // Whether the record stands is read from the journal.
+                writer.known = None;
+                for waiting in group {
+                    let _ = waiting.reply.send(Err(error.clone()));
+                }
+            }
+        }
+        writer.let_others_write().await;
+    }
+}
+
+/// Those that wait, in their order, without those whose callers are gone.
+fn gather(first: Waiting, queue: &mut mpsc::UnboundedReceiver<Waiting>) -> Vec<Waiting> {
+    let mut group = Vec::new();
+    let mut rows: usize = 0;
+    let mut next = Some(first);
+    while let Some(waiting) = next {
+        if !waiting.reply.is_closed() {
+            rows = rows.saturating_add(pairs(&waiting.request).len());
+            group.push(waiting);
+        }
+        if group.len() >= REQUESTS_MAX || rows >= ROWS_MAX {
+            break;
+        }
+        next = queue.try_recv().ok();
+    }
+    group
+}
+
+impl Writer {
+    async fn settle(&mut self, scylla: &Scylla, group: &[Waiting]) -> Result<Vec<Answer>, Error> {
+        let live = scylla.live()?;
+        let postings = scylla.postings(&live).await?;
+        let mut group_writer = GroupWriter {
+            scylla,
+            live: &live,
+            postings,
+            group,
+            lost: Vec::new(),
+            written_for_others: Vec::new(),
+        };
+        let mut round: u32 = 0;
+        loop {
+            if group.iter().all(|waiting| waiting.reply.is_closed()) {
+                return Err(Error::Timeout);
+            }
+            let known = match &mut self.known {
+                Some(known) => known,
+                none => none.insert(group_writer.read_journal().await?),
+            };
+            if let Some(answers) = group_writer.round(known).await? {
+                return Ok(answers);
+            }
+            scylla.appends.lost_race();
+            self.contended = Some(Instant::now());
+            round = round.saturating_add(1);
+            let longest = Duration::from_millis(1_u64.checked_shl(round).unwrap_or(u64::MAX));
+            pause(longest.min(PAUSE_MAX)).await;
+        }
+    }
+
+    /// While others write too, a short pause gives them their turn.
+    async fn let_others_write(&mut self) {
+        match self.contended {
+            Some(at) if at.elapsed() < CONTENDED_FOR => pause(YIELD_MAX).await,
+            Some(_) => self.contended = None,
+            None => {}
+        }
+    }
+}
+
+/// A random part of this time.
+async fn pause(longest: Duration) {
+    let part = rand::rng().random_range(0.0..1.0);
+    sleep(longest.mul_f64(part)).await;
+}
+
+/// One group on its way.
+struct GroupWriter<'g> {
+    scylla: &'g Scylla,
+    live: &'g Live,
+    postings: &'g Postings,
+    group: &'g [Waiting],
+    /// Appends whose answers were lost.
+    lost: Vec<Attempt>,
+    /// Positions of records that were written for others.
+    written_for_others: Vec<i64>,
+}
+
+impl GroupWriter<'_> {
+    async fn read_journal(&self) -> Result<Known, Error> {
+        let tail = self.postings.journal.tail(self.live).await?;
+        let journal = &self.postings.journal;
+        let records = journal
+            .records(self.live, tail.removed, tail.position)
+            .await?;
+        Ok(Known {
+            tail,
+            unwritten: records.into_iter().collect(),
+        })
+    }
+
+    /// The answers; none where another instance was faster.
+    async fn round(&mut self, known: &mut Known) -> Result<Option<Vec<Answer>>, Error> {
+        if let Some((position, attempt)) = self.found_again(known) {
+            return self.finish(position, attempt).await.map(Some);
+        }
+        self.write_for_others(known).await?;
+        let facts = self.postings.facts(self.live, self.requests()).await?;
+        let judged = judge(self.requests(), facts, clock::wall());
+        if judged.items.is_empty() {
+            let refuses = judged.answers.iter().any(Answer::is_refusal);
+            let holds = !refuses || !self.catch_up(known).await?;
+            return Ok(holds.then_some(judged.answers));
+        }
+        let attempt = Attempt {
+            record: Record {
+                token: rand::random(),
+                items: judged.items,
+            },
+            answers: judged.answers,
+        };
+        fail::fail_point!("record-judged");
+        self.append(known, attempt).await
+    }
+
+    fn requests(&self) -> impl Iterator<Item = &Request> + Clone {
+        self.group.iter().map(|waiting| &waiting.request)
+    }
+
+    /// A record of this group whose append seemed lost.
+    fn found_again(&mut self, known: &mut Known) -> Option<(i64, Attempt)> {
+        let (position, at) = known.unwritten.iter().find_map(|(position, record)| {
+            let of = |attempt: &Attempt| attempt.record.token == record.token;
+            Some((*position, self.lost.iter().position(of)?))
+        })?;
+        known.unwritten.remove(&position);
+        Some((position, self.lost.swap_remove(at)))
+    }
+
+    /// Writes the records of others without which this group would be judged by what no longer stands.
+    async fn write_for_others(&mut self, known: &mut Known) -> Result<(), Error> {
+        let users: HashSet<UserId> = self
+            .requests()
+            .flat_map(pairs)
+            .map(|(user, _)| user)
+            .collect();
+        let ids: HashSet<Reference> = self
+            .requests()
+            .filter_map(|request| match request {
+                Request::Transaction(transaction) => Some(transaction.reference),
+                Request::Entries(_) => None,
+            })
+            .collect();
+        let shares = |record: &Record| {
+            record.rows().any(|row| users.contains(&row.entry.user))
+                || record
+                    .references()
+                    .any(|reference| ids.contains(&reference))
+        };
+        let shared = known.unwritten.iter().filter(|(_, record)| shares(record));
+        let positions: Vec<i64> = shared.map(|(position, _)| *position).collect();
+        for position in positions {
+            if let Some(record) = known.unwritten.get(&position) {
+                self.postings.write(self.live, record).await?;
+                self.scylla.appends.took(position, record);
+                self.written_for_others.push(position);
+            }
+            known.unwritten.remove(&position);
+        }
+        Ok(())
+    }
+
+    async fn append(
+        &mut self,
+        known: &mut Known,
+        attempt: Attempt,
+    ) -> Result<Option<Vec<Answer>>, Error> {
+        let tail = Tail {
+            removed: self.scylla.appends.removed(known.tail),
+            ..known.tail
+        };
+        let text = attempt.record.to_text()?;
+        let position = tail.position.saturating_add(1);
+        let journal = &self.postings.journal;
+        match journal.append(self.live, tail, position, &text).await {
+            Ok(Appended::Stands) => {
+                known.tail = Tail { position, ..tail };
+                self.finish(position, attempt).await.map(Some)
+            }
+            Ok(Appended::Behind) => {
+                self.catch_up(known).await?;
+                Ok(None)
+            }
+            Err(error @ Error::Corrupt(_)) => Err(error),
+            // It may stand. The tail, read by a lightweight transaction, tells.
+            Err(_) => {
+                self.lost.push(attempt);
+                self.catch_up(known).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads what others appended. Whether there was anything.
+    async fn catch_up(&self, known: &mut Known) -> Result<bool, Error> {
+        let journal = &self.postings.journal;
+        let tail = journal.tail(self.live).await?;
+        if tail.position < known.tail.position {
+            // The table was emptied.
+            *known = self.read_journal().await?;
+            return Ok(true);
+        }
+        let is_new = tail.position > known.tail.position;
+        let (from, to) = (known.tail.position, tail.position);
+        known
+            .unwritten
+            .extend(journal.records(self.live, from, to).await?);
+        known.tail = tail;
+        if known.unwritten.len() > PAGE {
+            self.forget_removed(known).await?;
+        }
+        Ok(is_new)
+    }
+
+    /// Others remove their records: those are not kept here.
+    async fn forget_removed(&self, known: &mut Known) -> Result<(), Error> {
+        if let Some((first, _)) = known.unwritten.first_key_value() {
+            let (above, to) = (first.saturating_sub(1), known.tail.position);
+            let left = self.postings.journal.records(self.live, above, to).await?;
+            let left: HashSet<i64> = left.into_iter().map(|(position, _)| position).collect();
+            known
+                .unwritten
+                .retain(|position, _| left.contains(position));
+        }
+        Ok(())
+    }
+
+    /// The record stands: it takes effect here, its rows are written, and its callers may hear of it.
+    async fn finish(&self, position: i64, attempt: Attempt) -> Result<Vec<Answer>, Error> {
+        fail::fail_point!("record-appended");
+        let Attempt { record, answers } = attempt;
+        self.scylla.appends.took(position, &record);
+        self.scylla
+            .appends
+            .after(position, &self.written_for_others);
+        if let Some(hook) = self.scylla.hook.get() {
+            for answer in &answers {
+                if let Answer::Outcome(Outcome::Written(receipt)) = answer {
+                    hook(receipt, Commit::Stands);
+                }
+            }
+        }
+        self.postings.write(self.live, &record).await?;
+        fail::fail_point!("record-written");
+        Ok(answers)
+    }
+}

@@ -1,0 +1,445 @@
+//! Writes all that a record of the journal says, and reads what a group is judged by.
+//!
+//! The order: ledger rows, `user_balances` and `ledger_transactions`; then `settled_trades` and the sellers' rows of
+//! `user_trades`; then the buyers' rows, with which a trade is done.
+//!
+//! **Invariants.** Every statement is idempotent, so a record may be written by several and again. No row of `user_trades` stands
+//! before all rows of the ledger. The rows of one user in `user_balances` are one statement, and become visible together.
+//!
+//! **Limits.** [`AT_ONCE`] statements at a time, [`ROWS_PER_BATCH`] rows in one of them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use scylla::{
+    DeserializeRow,
+    statement::{
+        batch::{Batch, BatchType},
+        prepared::PreparedStatement,
+    },
+};
+
+use super::{
+    journal::{Journal, Reach},
+    judge::{Facts, Pair, Request, RowKey, Standing, given_rows, pairs},
+    names::Names,
+    record::{Claim, Item, Record},
+    statements::{Live, Row as BalanceRow, unreadable},
+    write::{Stored, ledger_values},
+};
+use crate::{
+    domain::{
+        Amount, AssetId, Entry, Head, Receipt, Reference, SettleState, StoredTransaction, Trade,
+        TradeId, TransactionId, UnixMillis, UserId, balances_from_text, balances_to_text,
+    },
+    ledger::Error,
+};
+
+const AT_ONCE: usize = 64;
+const ROWS_PER_BATCH: usize = 64;
+/// `role` of the buyer.
+const BUYER: i8 = 0;
+/// `role` of the seller.
+const SELLER: i8 = 1;
+
+const INSERT_TRANSACTION: &str = "INSERT INTO {ks}.ledger_transactions (transaction_id, content, balances, created_at) \
+     VALUES (?, ?, ?, ?)";
+const TRANSACTION: &str =
+    "SELECT content, balances, created_at FROM {ks}.ledger_transactions WHERE transaction_id = ?";
+const INSERT_TRADE: &str = "INSERT INTO {ks}.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, \
+     buyer_user_id, seller_user_id, buyer_order_id, seller_order_id, content, balances) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const TRADE: &str = "SELECT symbol_id, buyer_user_id, settled_at, content, balances \
+     FROM {ks}.settled_trades WHERE trade_id = ?";
+const INSERT_SIDE: &str = "INSERT INTO {ks}.user_trades (user_id, symbol_id, settled_at, trade_id, role, price, \
+     quantity, cost, order_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const SIDE: &str = "SELECT trade_id FROM {ks}.user_trades \
+     WHERE user_id = ? AND symbol_id = ? AND settled_at = ? AND trade_id = ? AND role = ?";
+
+/// The statements of transactions and trades.
+#[derive(Debug)]
+pub(super) struct Postings {
+    pub(super) journal: Journal,
+    insert_ledger: PreparedStatement,
+    insert_table: PreparedStatement,
+    insert_transaction: PreparedStatement,
+    insert_trade: PreparedStatement,
+    insert_side: PreparedStatement,
+    transaction: PreparedStatement,
+    trade: PreparedStatement,
+    side: PreparedStatement,
+    head: PreparedStatement,
+    row: PreparedStatement,
+}
+
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct TransactionRow {
+    content: Option<String>,
+    balances: Option<String>,
+    created_at: Option<i64>,
+}
+
+/// A row of `settled_trades`. Another program may have left columns out.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct TradeRow {
+    symbol_id: Option<i32>,
+    buyer_user_id: Option<i64>,
+    settled_at: Option<i64>,
+    content: Option<String>,
+    balances: Option<String>,
+}
+
+type Statement<'a> = BoxFuture<'a, Result<(), Error>>;
+
+impl Postings {
+    /// Prepared by the first request: an older keyspace has no tables for them.
+    pub(super) async fn prepare(live: &Live, names: &Names, reach: Reach) -> Result<Self, Error> {
+        let prepare = async |text| reach.prepare(live, names, text).await;
+        let reaching = |statement: &PreparedStatement| {
+            let mut statement = statement.clone();
+            statement.set_consistency(reach.consistency);
+            statement
+        };
+        Ok(Self {
+            journal: Journal::prepare(live, names, reach).await?,
+            insert_ledger: reaching(&live.insert_ledger),
+            insert_table: reaching(&live.insert_table),
+            insert_transaction: prepare(INSERT_TRANSACTION).await?,
+            insert_trade: prepare(INSERT_TRADE).await?,
+            insert_side: prepare(INSERT_SIDE).await?,
+            transaction: prepare(TRANSACTION).await?,
+            trade: prepare(TRADE).await?,
+            side: prepare(SIDE).await?,
+            head: reaching(&live.ledger_one),
+            row: reaching(&live.ledger_row),
+        })
+    }
+
+    /// Writes all of a record.
+    pub(super) async fn write(&self, live: &Live, record: &Record) -> Result<(), Error> {
+        let ledger = self.ledger_statements(live, record);
+        let table = self.table_statements(live, record);
+        let ids = self.id_statements(live, record);
+        run_all(ledger.into_iter().chain(table).chain(ids).collect()).await?;
+        fail::fail_point!("record-rows-written");
+        let trades = || {
+            claims(record).filter_map(|(item, claim)| Some((item, claim, claim.trade.as_ref()?)))
+        };
+        let stands =
+            trades().map(|(item, claim, trade)| self.insert_trade(live, item, claim, trade));
+        let sellers = trades().map(|(_, _, trade)| self.insert_side(live, trade, SELLER));
+        run_all(stands.chain(sellers).collect()).await?;
+        fail::fail_point!("record-sellers-written");
+        run_all(
+            trades()
+                .map(|(_, _, trade)| self.insert_side(live, trade, BUYER))
+                .collect(),
+        )
+        .await
+    }
+
+    /// The rows of the ledger, those of one (user, asset) together.
+    fn ledger_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
+        let mut of_pair: BTreeMap<Pair, Vec<&Entry>> = BTreeMap::new();
+        for row in record.rows().filter(|row| !row.stood) {
+            let entry = &row.entry;
+            of_pair
+                .entry((entry.user, entry.asset))
+                .or_default()
+                .push(entry);
+        }
+        let batches = of_pair.into_values().flat_map(|entries| {
+            let chunks = entries.chunks(ROWS_PER_BATCH);
+            chunks.map(<[_]>::to_vec).collect::<Vec<_>>()
+        });
+        batches
+            .map(|entries| -> Statement<'a> {
+                Box::pin(async move {
+                    let values: Vec<_> = entries.into_iter().map(ledger_values).collect();
+                    live.run_batch(&self.insert_ledger, values).await
+                })
+            })
+            .collect()
+    }
+
+    /// The newest row of each asset in `user_balances`, those of one user together.
+    fn table_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
+        let mut of_user: BTreeMap<UserId, BTreeMap<AssetId, &Entry>> = BTreeMap::new();
+        for row in record.rows() {
+            let entry = &row.entry;
+            let newest = of_user.entry(entry.user).or_default();
+            let newest = newest.entry(entry.asset).or_insert(entry);
+            if newest.seq < entry.seq {
+                *newest = entry;
+            }
+        }
+        let users = of_user.into_values().map(|entries| -> Statement<'a> {
+            Box::pin(async move {
+                let values = |entry: &Entry| {
+                    (
+                        entry.user.get(),
+                        entry.asset.get(),
+                        entry.avail.raw(),
+                        entry.frozen.raw(),
+                        entry.seq.get(),
+                        entry.created_at.map(|UnixMillis(at)| at),
+                        entry.seq.get(),
+                    )
+                };
+                let values: Vec<_> = entries.into_values().map(values).collect();
+                live.run_batch(&self.insert_table, values).await
+            })
+        });
+        users.collect()
+    }
+
+    fn id_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
+        let of_transaction = |(item, claim): (&'a Item, &'a Claim)| -> Option<Statement<'a>> {
+            let Reference::Transaction(id) = claim.reference else {
+                return None;
+            };
+            Some(Box::pin(async move {
+                let balances = balances_to_text(&item.receipt(claim).balances);
+                let values = (
+                    id.get(),
+                    claim.content.as_str(),
+                    balances,
+                    claim.created_at.0,
+                );
+                live.run(&self.insert_transaction, values).await.map(drop)
+            }))
+        };
+        claims(record).filter_map(of_transaction).collect()
+    }
+
+    fn insert_trade<'a>(
+        &'a self,
+        live: &'a Live,
+        item: &'a Item,
+        claim: &'a Claim,
+        trade: &'a Trade,
+    ) -> Statement<'a> {
+        Box::pin(async move {
+            let values = (
+                trade.id.get(),
+                trade.symbol_id,
+                trade.price,
+                trade.quantity,
+                trade.cost,
+                trade.settled_at.0,
+                trade.buyer.get(),
+                trade.seller.get(),
+                trade.buyer_order,
+                trade.seller_order,
+                claim.content.as_str(),
+                balances_to_text(&item.receipt(claim).balances),
+            );
+            live.run(&self.insert_trade, values).await.map(drop)
+        })
+    }
+
+    fn insert_side<'a>(&'a self, live: &'a Live, trade: &'a Trade, role: i8) -> Statement<'a> {
+        let (user, order) = if role == BUYER {
+            (trade.buyer, trade.buyer_order)
+        } else {
+            (trade.seller, trade.seller_order)
+        };
+        Box::pin(async move {
+            let values = (
+                user.get(),
+                trade.symbol_id,
+                trade.settled_at.0,
+                trade.id.get(),
+                role,
+                trade.price,
+                trade.quantity,
+                trade.cost,
+                order,
+            );
+            live.run(&self.insert_side, values).await.map(drop)
+        })
+    }
+
+    /// What stands, as far as these requests need it.
+    pub(super) async fn facts(
+        &self,
+        live: &Live,
+        requests: impl Iterator<Item = &Request> + Clone,
+    ) -> Result<Facts, Error> {
+        let references: HashSet<Reference> = requests.clone().filter_map(reference).collect();
+        let all_pairs: HashSet<Pair> = requests.clone().flat_map(pairs).collect();
+        let all_rows: HashSet<RowKey> = requests.flat_map(given_rows).collect();
+        let stored = read_all(references, |reference| self.find(live, reference));
+        let heads = read_all(all_pairs, |pair| self.head(live, pair));
+        let rows = read_all(all_rows, |key| self.row(live, key));
+        let (stored, heads, rows) = futures::try_join!(stored, heads, rows)?;
+        Ok(Facts {
+            stored,
+            heads,
+            rows,
+        })
+    }
+
+    async fn head(&self, live: &Live, (user, asset): Pair) -> Result<Option<Head>, Error> {
+        let rows = live.rows(&self.head, (user.get(), asset.get())).await?;
+        let newest = rows.maybe_first_row::<BalanceRow>().map_err(unreadable)?;
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        let balance = newest.balance(UnixMillis::default())?;
+        Ok(Some(Head {
+            seq: balance.seq,
+            avail: balance.avail,
+            frozen: balance.frozen,
+        }))
+    }
+
+    async fn row(&self, live: &Live, key: RowKey) -> Result<Option<Standing>, Error> {
+        let (user, asset, seq) = key;
+        let rows = live
+            .rows(&self.row, (user.get(), asset.get(), seq.get()))
+            .await?;
+        let stored = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
+        let amount = |stored: Option<i64>| Amount::from_raw(stored.unwrap_or_default());
+        Ok(stored.map(|stored| Standing {
+            avail: amount(stored.avail),
+            frozen: amount(stored.frozen),
+            created_at: stored.created_at.map(UnixMillis),
+        }))
+    }
+
+    /// The record under an id, as far as it is written.
+    pub(super) async fn find(
+        &self,
+        live: &Live,
+        reference: Reference,
+    ) -> Result<Option<StoredTransaction>, Error> {
+        match reference {
+            Reference::Transaction(id) => self.find_transaction(live, id).await,
+            Reference::Trade(id) => self.find_trade(live, id).await,
+        }
+    }
+
+    async fn find_transaction(
+        &self,
+        live: &Live,
+        id: TransactionId,
+    ) -> Result<Option<StoredTransaction>, Error> {
+        let rows = live.rows(&self.transaction, (id.get(),)).await?;
+        let row = rows
+            .maybe_first_row::<TransactionRow>()
+            .map_err(unreadable)?;
+        let stored = |row: TransactionRow| {
+            let balances = balances_from_text(row.balances.as_deref().unwrap_or("[]"));
+            Ok(StoredTransaction {
+                state: SettleState::Done,
+                content: row.content.unwrap_or_default(),
+                receipt: Receipt {
+                    balances: balances.map_err(unreadable)?,
+                    created_at: UnixMillis(row.created_at.unwrap_or_default()),
+                },
+            })
+        };
+        row.map(stored).transpose()
+    }
+
+    async fn find_trade(
+        &self,
+        live: &Live,
+        id: TradeId,
+    ) -> Result<Option<StoredTransaction>, Error> {
+        let rows = live.rows(&self.trade, (id.get(),)).await?;
+        let Some(row) = rows.maybe_first_row::<TradeRow>().map_err(unreadable)? else {
+            return Ok(None);
+        };
+        let settled_at = row.settled_at.unwrap_or_default();
+        let last = (
+            row.buyer_user_id.unwrap_or_default(),
+            row.symbol_id.unwrap_or_default(),
+            settled_at,
+            id.get(),
+            BUYER,
+        );
+        let is_done = live.rows(&self.side, last).await?.rows_num() > 0;
+        let balances = balances_from_text(row.balances.as_deref().unwrap_or("[]"));
+        Ok(Some(StoredTransaction {
+            state: if is_done {
+                SettleState::Done
+            } else {
+                SettleState::Pending
+            },
+            content: row.content.unwrap_or_default(),
+            receipt: Receipt {
+                balances: balances.map_err(unreadable)?,
+                created_at: UnixMillis(settled_at),
+            },
+        }))
+    }
+}
+
+fn claims(record: &Record) -> impl Iterator<Item = (&Item, &Claim)> {
+    let items = record.items.iter();
+    items.filter_map(|item| Some((item, item.claim.as_ref()?)))
+}
+
+const fn reference(request: &Request) -> Option<Reference> {
+    match request {
+        Request::Transaction(transaction) => Some(transaction.reference),
+        Request::Entries(_) => None,
+    }
+}
+
+async fn run_all(statements: Vec<Statement<'_>>) -> Result<(), Error> {
+    stream::iter(statements)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// The values of those keys that have one.
+async fn read_all<K, V, F>(keys: HashSet<K>, read: impl Fn(K) -> F) -> Result<HashMap<K, V>, Error>
+where
+    K: Copy + Eq + std::hash::Hash,
+    F: Future<Output = Result<Option<V>, Error>>,
+{
+    let reads: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let read = read(key);
+            async move { Ok::<_, Error>(read.await?.map(|value| (key, value))) }
+        })
+        .collect();
+    let found = stream::iter(reads).buffer_unordered(AT_ONCE);
+    let found: Vec<Option<(K, V)>> = found.try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+impl Live {
+    /// Runs a statement for each of these values, all of one partition: they become visible together.
+    async fn run_batch<V>(
+        &self,
+        statement: &PreparedStatement,
+        mut values: Vec<V>,
+    ) -> Result<(), Error>
+    where
+        V: scylla::serialize::row::SerializeRow,
+    {
+        if values.len() == 1
+            && let Some(only) = values.pop()
+        {
+            return self.run(statement, only).await.map(drop);
+        }
+        let statements = vec![statement.clone().into(); values.len()];
+        let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+        batch.set_is_idempotent(true);
+        if let Some(consistency) = statement.get_consistency() {
+            batch.set_consistency(consistency);
+        }
+        self.count_one();
+        let sent = self.session.batch(&batch, values).await;
+        sent.map(drop)
+            .map_err(|error| super::statements::failed(&error))
+    }
+}

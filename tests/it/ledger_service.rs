@@ -1,0 +1,333 @@
+//! Transactions and trades whose seqs the service assigns, on a real Cassandra.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    ledger_settle::{
+        TRADES, TRANSACTIONS, code, entries_keep_their_seqs, held, result,
+        what_is_refused_leaves_nothing, what_was_sent_is_found_again,
+    },
+    settlement_support::{SOON, short, whole},
+    support::{
+        cassandra::shared,
+        cql::Place,
+        eventually::eventually_async,
+        redis::Redis,
+        service::{Service, Setup},
+    },
+};
+
+/// A keyspace of lower case, which a URL-like setting can name.
+async fn keyspace(suffix: &str) -> Place {
+    let place = Place::new(shared()).with(|settings| {
+        settings.keyspace = format!("{}_{suffix}", settings.keyspace.to_lowercase());
+    });
+    place.applied().await
+}
+
+/// An instance over it that assigns seqs.
+fn setup(place: &Place, redis: &str) -> Setup {
+    short(redis)
+        .with("source.kind", "scylla")
+        .with("source.read_from", "table")
+        .with("scylla.nodes", shared().node())
+        .with("scylla.keyspace", &place.settings.keyspace)
+        .with("ledger.writer", "service")
+        .with("ledger.recovery_ms", 1_000)
+        .with("limits.deadline_ms", 8_000)
+        .with("source.timeout_ms", 3_000)
+}
+
+fn deposit(id: i64, user: u64, asset: u32, units: i64) -> Value {
+    json!({"transaction_id": id, "entries": [{"user_id": user, "asset_id": asset, "delta_avail": units}]})
+}
+
+/// Buys 10 raw BTC for 20 raw USDT; the buyer pays a fee of 1 raw USDT to user 1.
+fn trade(id: i64, buyer: u64, seller: u64) -> Value {
+    json!({"trade_id": id, "symbol": "BTC_USDT", "buyer_user_id": buyer, "seller_user_id": seller,
+        "price": 200_000_000, "quantity": 10, "settled_at": 1_765_352_441_000_i64 + id,
+        "fees": [{"user_id": buyer, "asset_id": 2, "amount": 1, "to_user_id": 1}]})
+}
+
+/// Sends it until there is an answer that says whether it stands: its HTTP code, and the result.
+async fn settled(service: &Service, path: &str, body: &Value) -> (u16, String) {
+    let answered = eventually_async(SOON, "an answer", async || {
+        let request = service.request(reqwest::Method::POST, path).json(body);
+        let answer = service.try_send(request).await?;
+        (answer.status < 500 && answer.status != 429).then_some(answer)
+    });
+    let answer = answered.await;
+    let result = answer.json()["data"]["result"].as_str().map(str::to_owned);
+    (answer.status, result.unwrap_or_default())
+}
+
+/// user, asset, seq, delta of avail, avail, event type, id
+type LedgerRow = (i64, i32, i64, i64, i64, String, i64);
+
+/// Reads the whole ledger of a keyspace, and checks it by itself: seqs without gaps, each row from the one before it, nothing below 0,
+/// each trade without a change of any asset's sum, and `user_balances` equal to the newest rows. Returns the newest rows.
+async fn check_ledger(place: &Place) -> BTreeMap<(i64, i32), (i64, i64)> {
+    let session = shared().session().await;
+    let ks = &place.settings.keyspace;
+    let text = format!(
+        "SELECT user_id, asset_id, seq, delta_avail, avail, event_type, ref_id FROM {ks}.balance_ledger"
+    );
+    let rows = session.query_unpaged(text, ()).await.unwrap();
+    let rows = rows.into_rows_result().unwrap();
+    let mut rows: Vec<LedgerRow> = rows.rows().unwrap().map(Result::unwrap).collect();
+    rows.sort();
+    let mut newest: BTreeMap<(i64, i32), (i64, i64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
+    for (user, asset, seq, delta, avail, event, id) in rows {
+        let (before, stood) = newest.get(&(user, asset)).copied().unwrap_or_default();
+        assert_eq!(seq, before + 1, "user {user}, asset {asset}: a gap");
+        assert_eq!(
+            avail,
+            stood + delta,
+            "user {user}, asset {asset}, seq {seq}"
+        );
+        assert!(avail >= 0, "user {user}, asset {asset}, seq {seq}: {avail}");
+        newest.insert((user, asset), (seq, avail));
+        if event == "trade" {
+            *sums.entry((id, asset)).or_default() += delta;
+        }
+    }
+    assert!(sums.values().all(|sum| *sum == 0), "half a trade: {sums:?}");
+    let text = format!("SELECT user_id, asset_id, version, avail FROM {ks}.user_balances");
+    let rows = session.query_unpaged(text, ()).await.unwrap();
+    let rows = rows.into_rows_result().unwrap();
+    let current = rows.rows::<(i64, i32, i64, i64)>().unwrap();
+    let current = current.map(Result::unwrap);
+    let current: BTreeMap<_, _> = current
+        .map(|(user, asset, seq, avail)| ((user, asset), (seq, avail)))
+        .collect();
+    assert_eq!(current, newest);
+    newest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_for_the_embedded_ledger_holds_here() {
+    let place = keyspace("same").await;
+    let service = Service::start_ready(setup(&place, "")).await;
+    what_is_refused_leaves_nothing(&service).await;
+    for (id, user, asset, units) in [(1_001, 1001, 1, 5_000_000), (1_002, 1002, 1, 5_000_000)] {
+        let deposited = service
+            .post(TRANSACTIONS, &deposit(id, user, asset, units))
+            .await;
+        assert_eq!(result(&deposited), "written");
+    }
+    let rich = deposit(1_003, 1001, 2, 100_000_000_000);
+    assert_eq!(result(&service.post(TRANSACTIONS, &rich).await), "written");
+    what_was_sent_is_found_again(&service).await;
+    entries_keep_their_seqs(&service).await;
+    // A trade with balances has its seqs from elsewhere.
+    let mut given = trade(99, 1001, 1002);
+    given["balances"] = json!([]);
+    assert_eq!(code(&service.post(TRADES, &given).await), (400, 1001));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the_balance_allows() {
+    const WRITERS: i64 = 16;
+    const EACH: i64 = 3;
+    const ALLOWED: i64 = 20;
+    let place = keyspace("race").await;
+    let redis = Redis::start();
+    let mut services = Vec::new();
+    for _ in 0..2 {
+        let service = Service::start_ready(setup(&place, &redis.url())).await;
+        whole(&service).await;
+        services.push(service);
+    }
+    let funded = settled(
+        &services[0],
+        TRANSACTIONS,
+        &deposit(1, 7, 1, ALLOWED * 5 + 4),
+    )
+    .await;
+    assert_eq!(funded, (200, "written".to_owned()));
+    let withdrawals = (0..WRITERS).map(async |writer| {
+        let mut stood = 0;
+        for nth in 0..EACH {
+            let service = &services[usize::try_from((writer + nth) % 2).unwrap()];
+            let id = 100 + writer * EACH + nth;
+            let (status, _) = settled(service, TRANSACTIONS, &deposit(id, 7, 1, -5)).await;
+            assert!([200, 409].contains(&status), "{status}");
+            stood += i64::from(status == 200);
+        }
+        stood
+    });
+    let stood: i64 = join_all(withdrawals).await.into_iter().sum();
+    assert_eq!(stood, ALLOWED);
+    let newest = check_ledger(&place).await;
+    assert_eq!(newest[&(7, 1)], (ALLOWED + 1, 4));
+    for service in &services {
+        eventually_async(SOON, "it shows the last one", async || {
+            (held(service, &[7]).await == [4]).then_some(())
+        })
+        .await;
+    }
+    // Either instance knows what the other one wrote.
+    for id in 100..100 + WRITERS * EACH {
+        let answers = services
+            .iter()
+            .map(async |service| service.get(&format!("{TRANSACTIONS}/{id}")).await.status);
+        let answers = join_all(answers).await;
+        assert_eq!(answers[0], answers[1], "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trades_that_all_pay_one_account_are_conserved_and_each_stands_once() {
+    const WRITERS: u64 = 16;
+    const EACH: u64 = 6;
+    let place = keyspace("fees").await;
+    let redis = Redis::start();
+    let mut services = Vec::new();
+    for _ in 0..2 {
+        let service = Service::start_ready(setup(&place, &redis.url())).await;
+        whole(&service).await;
+        services.push(service);
+    }
+    let users = 10..10 + WRITERS;
+    let deposits: Vec<Value> = users
+        .flat_map(|user| {
+            let id = i64::try_from(user).unwrap() * 10;
+            [deposit(id, user, 1, 1_000), deposit(id + 1, user, 2, 1_000)]
+        })
+        .collect();
+    let answer = services[0].post(TRANSACTIONS, &json!(deposits)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let trades = (0..WRITERS).map(async |writer| {
+        for nth in 0..EACH {
+            let id = i64::try_from(1_000 + writer * EACH + nth).unwrap();
+            let seller = 10 + (writer + nth + 1) % WRITERS;
+            let one = trade(id, 10 + writer, seller);
+            // Sent to both at once: it stands once.
+            let (first, second) = tokio::join!(
+                settled(&services[0], TRADES, &one),
+                settled(&services[1], TRADES, &one)
+            );
+            let written = |answer: &(u16, String)| u8::from(answer.1 == "written");
+            assert_eq!((first.0, second.0), (200, 200));
+            assert!(written(&first) + written(&second) <= 1, "{id}: twice");
+        }
+    });
+    join_all(trades).await;
+    let newest = check_ledger(&place).await;
+    let trades = i64::try_from(WRITERS * EACH).unwrap();
+    assert_eq!(newest[&(1, 2)], (trades, trades));
+    for asset in [1, 2] {
+        let held = newest.iter().filter(|((_, of), _)| *of == asset);
+        let sum: i64 = held.map(|(_, (_, avail))| avail).sum();
+        assert_eq!(
+            sum,
+            1_000 * i64::try_from(WRITERS).unwrap(),
+            "asset {asset}"
+        );
+    }
+    for service in &services {
+        let page = service.get_ops("/metrics").await.body;
+        let series = "balance_cache_ledger_append_retries_total ";
+        assert!(page.contains(series), "{page}");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+mod killed {
+    use super::*;
+
+    /// Places between any two statements, and whether the trade stands when the process dies there.
+    const POINTS: [(&str, bool); 8] = [
+        ("record-judged", false),
+        ("record-appended", true),
+        ("record-rows-written", true),
+        ("record-sellers-written", true),
+        ("record-written", true),
+        ("ledger-written", true),
+        ("redis-took", true),
+        ("took-effect", true),
+    ];
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_killed_instance_left_is_finished_by_another_without_being_sent_again() {
+        let place = keyspace("kill").await;
+        let redis = Redis::start();
+        let survivor = Service::start_ready(setup(&place, &redis.url())).await;
+        whole(&survivor).await;
+        for ((point, stands), round) in POINTS.into_iter().zip(0_i64..) {
+            let (buyer, seller) = (
+                100 + 2 * round.unsigned_abs(),
+                101 + 2 * round.unsigned_abs(),
+            );
+            let id = 10 * (round + 1);
+            let deposits = json!([deposit(id, buyer, 2, 21), deposit(id + 1, seller, 1, 10)]);
+            let answer = survivor.post(TRANSACTIONS, &deposits).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            // Held in memory, and in Redis.
+            assert_eq!(held(&survivor, &[buyer, seller]).await, [0, 10]);
+            let stop = setup(&place, &redis.url()).raw("FAILPOINTS", format!("{point}=pause"));
+            let mut victim = Service::start_ready(stop).await;
+            let one = trade(id, buyer, seller);
+            let sent = victim.request(reqwest::Method::POST, TRADES).json(&one);
+            let unanswered = async {
+                let answer = victim.try_send(sent).await;
+                panic!("{point}: {answer:?}");
+            };
+            let reached = eventually_async(SOON, "it stopped there", async || {
+                let stopped = victim
+                    .try_send(victim.request(reqwest::Method::GET, "/"))
+                    .await;
+                let found = survivor.get(&format!("{TRADES}/{id}")).await.status == 200;
+                (found || (!stands && stopped.is_none())).then_some(())
+            });
+            if stands {
+                tokio::select! {
+                    () = unanswered => {}
+                    () = reached => {}
+                }
+            } else {
+                // Nothing shows that it stopped before its append: it stops there or before.
+                let patience = std::time::Duration::from_millis(800);
+                let _ = tokio::time::timeout(patience, unanswered).await;
+            }
+            victim.kill9();
+            if stands {
+                eventually_async(SOON, "it is done", async || {
+                    let found = survivor.get(&format!("{TRADES}/{id}")).await.data();
+                    (found["state"] == "done").then_some(())
+                })
+                .await;
+                eventually_async(SOON, "the survivor shows it", async || {
+                    (held(&survivor, &[buyer, seller]).await == [10, 0]).then_some(())
+                })
+                .await;
+            } else {
+                let found = survivor.get(&format!("{TRADES}/{id}")).await;
+                assert_eq!(code(&found), (404, 4042), "{point}");
+            }
+            let again = settled(&survivor, TRADES, &one).await;
+            let word = if stands { "repeated" } else { "written" };
+            assert_eq!(again, (200, word.to_owned()), "{point}");
+            assert_eq!(held(&survivor, &[buyer, seller]).await, [10, 0], "{point}");
+        }
+        check_ledger(&place).await;
+        let session = shared().session().await;
+        eventually_async(SOON, "the journal is empty", async || {
+            let ks = &place.settings.keyspace;
+            let text = format!(
+                "SELECT position FROM {ks}.ledger_journal WHERE journal = 0 AND position > 0"
+            );
+            let left = session.query_unpaged(text, ()).await.unwrap();
+            (left.into_rows_result().unwrap().rows_num() == 0).then_some(())
+        })
+        .await;
+        let page = survivor.get_ops("/metrics").await.body;
+        let of = "balance_cache_ledger_recovered_total ";
+        let recovered = page.lines().find_map(|line| line.strip_prefix(of)).unwrap();
+        assert!(recovered.parse::<u64>().unwrap() >= 6, "{recovered}");
+    }
+}
