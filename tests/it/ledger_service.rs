@@ -273,26 +273,22 @@ mod killed {
             let mut victim = Service::start_ready(stop).await;
             let one = trade(id, buyer, seller);
             let sent = victim.request(reqwest::Method::POST, TRADES).json(&one);
-            let unanswered = async {
-                let answer = victim.try_send(sent).await;
-                panic!("{point}: {answer:?}");
-            };
-            let reached = eventually_async(SOON, "it stopped there", async || {
-                let stopped = victim
-                    .try_send(victim.request(reqwest::Method::GET, "/"))
-                    .await;
-                let found = survivor.get(&format!("{TRADES}/{id}")).await.status == 200;
-                (found || (!stands && stopped.is_none())).then_some(())
-            });
-            if stands {
-                tokio::select! {
-                    () = unanswered => {}
-                    () = reached => {}
+            {
+                let mut unanswered = std::pin::pin!(victim.try_send(sent));
+                if stands {
+                    let stands_there = eventually_async(SOON, "it stands", async || {
+                        let found = survivor.get(&format!("{TRADES}/{id}")).await;
+                        (found.status == 200).then_some(())
+                    });
+                    tokio::select! {
+                        answer = &mut unanswered => panic!("{point}: {answer:?}"),
+                        () = stands_there => {}
+                    }
                 }
-            } else {
-                // Nothing shows that it stopped before its append: it stops there or before.
-                let patience = std::time::Duration::from_millis(800);
-                let _ = tokio::time::timeout(patience, unanswered).await;
+                // Nothing shows from outside how far it is: an answer would have come by now.
+                let patience = std::time::Duration::from_millis(500);
+                let answered = tokio::time::timeout(patience, unanswered).await;
+                assert!(answered.is_err(), "{point}: {answered:?}");
             }
             victim.kill9();
             if stands {
