@@ -38,6 +38,7 @@ fn setup(place: &Place, redis: &str) -> Setup {
         .with("ledger.writer", "service")
         .with("ledger.recovery_ms", 1_000)
         .with("limits.deadline_ms", 8_000)
+        .with("settlement.floor_ttl_ms", 15_000)
         .with("source.timeout_ms", 3_000)
 }
 
