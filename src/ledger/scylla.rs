@@ -255,7 +255,7 @@ impl Scylla {
         let mut replies = Vec::new();
         for request in requests {
             let (reply, answer) = oneshot::channel();
-            self.appends.push(Waiting { request, reply })?;
+            self.appends.push(Waiting { request, reply }).await?;
             replies.push(answer);
         }
         let mut answers = Vec::with_capacity(replies.len());

@@ -24,6 +24,9 @@ use crate::{
     ledger::Error,
 };
 
+/// Requests that wait, and removals.
+const QUEUED_MAX: usize = 4_096;
+
 /// A request, and the end of it that waits for the answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -34,8 +37,8 @@ pub(super) struct Waiting {
 /// Records under way.
 #[derive(Debug)]
 pub(super) struct Appends {
-    waiting: mpsc::UnboundedSender<Waiting>,
-    removals: mpsc::UnboundedSender<i64>,
+    waiting: mpsc::Sender<Waiting>,
+    removals: mpsc::Sender<i64>,
     pub(super) queues: tokio::sync::Mutex<Queues>,
     unannounced: Mutex<Unannounced>,
     /// When records of others were first seen.
@@ -47,8 +50,8 @@ pub(super) struct Appends {
 /// The other ends, for the loops.
 #[derive(Debug)]
 pub(super) struct Queues {
-    pub(super) waiting: mpsc::UnboundedReceiver<Waiting>,
-    pub(super) removals: mpsc::UnboundedReceiver<i64>,
+    pub(super) waiting: mpsc::Receiver<Waiting>,
+    pub(super) removals: mpsc::Receiver<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +72,8 @@ struct Left {
 
 impl Default for Appends {
     fn default() -> Self {
-        let (waiting, waiting_end) = mpsc::unbounded_channel();
-        let (removals, removals_end) = mpsc::unbounded_channel();
+        let (waiting, waiting_end) = mpsc::channel(QUEUED_MAX);
+        let (removals, removals_end) = mpsc::channel(QUEUED_MAX);
         Self {
             waiting,
             removals,
@@ -87,9 +90,9 @@ impl Default for Appends {
 }
 
 impl Appends {
-    /// A request joins the next group.
-    pub(super) fn push(&self, waiting: Waiting) -> Result<(), Error> {
-        let pushed = self.waiting.send(waiting);
+    /// A request joins the next group; it waits for its place among those that wait.
+    pub(super) async fn push(&self, waiting: Waiting) -> Result<(), Error> {
+        let pushed = self.waiting.send(waiting).await;
         pushed.map_err(|_| Error::unavailable("the writer has stopped"))
     }
 
@@ -172,8 +175,8 @@ impl Appends {
             left.rows = left.rows.saturating_sub(1);
             if left.rows == 0 {
                 unannounced.records.remove(&position);
-                // After the end of the loop the record is left to another start.
-                let _ = self.removals.send(position);
+                // Where there is no room, the record is left to recovery.
+                let _ = self.removals.try_send(position);
             }
         }
     }

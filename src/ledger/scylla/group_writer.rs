@@ -71,7 +71,7 @@ struct Writer {
 }
 
 /// Writes one group after the other, for ever.
-pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::UnboundedReceiver<Waiting>) {
+pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::Receiver<Waiting>) {
     let mut writer = Writer::default();
     while let Some(first) = queue.recv().await {
         let group = gather(first, queue);
@@ -97,7 +97,7 @@ pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::UnboundedReceiver<Wai
 }
 
 /// Those that wait, in their order, without those whose callers are gone.
-fn gather(first: Waiting, queue: &mut mpsc::UnboundedReceiver<Waiting>) -> Vec<Waiting> {
+fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let mut group = Vec::new();
     let mut rows: usize = 0;
     let mut next = Some(first);
@@ -239,13 +239,16 @@ impl GroupWriter<'_> {
                 Request::Entries(_) => None,
             })
             .collect();
-        let shares = |record: &Record| {
+        let is_needed = |record: &Record| {
             record.rows().any(|row| users.contains(&row.entry.user))
                 || record
                     .references()
                     .any(|reference| ids.contains(&reference))
         };
-        let shared = known.unwritten.iter().filter(|(_, record)| shares(record));
+        let shared = known
+            .unwritten
+            .iter()
+            .filter(|(_, record)| is_needed(record));
         let positions: Vec<i64> = shared.map(|(position, _)| *position).collect();
         for position in positions {
             if let Some(record) = known.unwritten.get(&position) {

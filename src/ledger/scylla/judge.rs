@@ -118,21 +118,20 @@ impl Facts {
         if let Some(stored) = self.stored.get(&transaction.reference) {
             return repeated(stored, transaction);
         }
-        let rows = match &transaction.balances {
-            Some(balances) => match self.given(balances, transaction) {
+        let rows = if let Some(balances) = &transaction.balances {
+            match self.given(balances, transaction) {
                 Ok(rows) => rows,
                 Err(conflict) => return (Outcome::Conflict(conflict), None),
-            },
-            None => {
-                let head = |pair: Pair| self.heads.get(&pair).copied();
-                let changes = transaction.changes.iter();
-                let heads: Vec<_> = changes
-                    .map(|change| head((change.user, change.asset)))
-                    .collect();
-                match transaction.rows(&heads, now) {
-                    Ok(rows) => rows.into_iter().map(fresh).collect(),
-                    Err(refusal) => return (Outcome::Refused(refusal), None),
-                }
+            }
+        } else {
+            let head = |pair: Pair| self.heads.get(&pair).copied();
+            let changes = transaction.changes.iter();
+            let heads: Vec<_> = changes
+                .map(|change| head((change.user, change.asset)))
+                .collect();
+            match transaction.rows(&heads, now) {
+                Ok(rows) => rows.into_iter().map(fresh).collect(),
+                Err(refusal) => return (Outcome::Refused(refusal), None),
             }
         };
         let created_at = transaction.created_at.unwrap_or(now);

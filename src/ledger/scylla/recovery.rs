@@ -15,10 +15,7 @@ use crate::{
 };
 
 /// Removes records that are in effect everywhere, for ever. One that cannot be removed is found again by [`recover`].
-pub(super) async fn run_removals(
-    scylla: &Scylla,
-    queue: &mut tokio::sync::mpsc::UnboundedReceiver<i64>,
-) {
+pub(super) async fn run_removals(scylla: &Scylla, queue: &mut tokio::sync::mpsc::Receiver<i64>) {
     while let Some(position) = queue.recv().await {
         let Ok(live) = scylla.live() else { continue };
         if let Ok(postings) = scylla.postings(&live).await {
