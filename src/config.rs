@@ -20,6 +20,7 @@ mod advice;
 mod changes;
 mod check;
 mod errors;
+mod judge;
 mod layers;
 pub mod log_filter;
 mod places;

@@ -61,9 +61,8 @@ use self::{
     auth::Auth,
     body::Bodies,
     element_budget::Elements,
-    fast_path::{Reason, Refusal, Said, Says},
+    fast_path::{Reason, Refusal},
     query::Question,
-    request_head::Head,
 };
 pub use self::{
     backend::Backend,
@@ -219,20 +218,6 @@ impl<B> Clone for Service<B> {
             router: self.router.clone(),
             short: self.short,
         }
-    }
-}
-
-impl<B: Backend> Says for Arc<Service<B>> {
-    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
-        if self.short {
-            self.api.say(head, now, last, out)
-        } else {
-            Said::Nothing
-        }
-    }
-
-    fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
-        self.api.hosts.check(host)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod entry;
 mod faults;
 pub mod inspect;
 mod keys;
+mod lookup;
 mod most_read;
 mod notifications;
 mod script;
@@ -40,85 +41,23 @@ pub use self::{
     backoff::jittered,
     client::{Identity, Link, NewAuthorities},
     keys::Keys,
+    lookup::{Grant, Known, Lease, Lookup},
     notifications::Effect,
     session::{Epoch, Session},
 };
 use self::{
     clock::{Now, Reading},
     entry::{Corrupt, Entry, Life},
+    lookup::SessionRef,
     script::Call,
 };
 use crate::{
     cache_status::Tier,
     config::{self, RedisMode},
     diagnosis::{Code, Finding, Part},
-    domain::{AssetId, Floors, Snapshot, UserId},
+    domain::{Snapshot, UserId},
     telemetry::{Fault, Meters, Op, Refused, Sparing},
 };
-
-/// Redis' knowledge of one user.
-#[derive(Debug, Clone)]
-pub enum Lookup {
-    /// A snapshot that may be shown, and for how long.
-    Hit {
-        /// All balances.
-        snapshot: Snapshot,
-        /// The rest of its life.
-        ttl: Duration,
-    },
-    /// Nothing that lasts still.
-    Miss(Known),
-    /// Something that may not be shown any more: below a floor, or to be read from the ledger.
-    Stale(Known),
-    /// It could not be asked.
-    Fault(Fault),
-}
-
-/// The knowledge of a user, though it may not be all.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// Balances.
-    pub snapshot: Snapshot,
-    /// The lowest seqs that may be shown.
-    pub floors: Floors,
-    /// Assets to be read from the ledger by name.
-    pub assets: Vec<AssetId>,
-}
-
-/// The result of a miss.
-#[derive(Debug, Clone)]
-pub enum Lease {
-    /// The right to fill, with what is known of the user.
-    Granted(Grant, Known),
-    /// Another load filled meanwhile.
-    Hit {
-        /// All balances.
-        snapshot: Snapshot,
-        /// The rest of its life.
-        ttl: Duration,
-    },
-    /// Another instance is filling.
-    Busy,
-}
-
-/// The right to fill.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    token: String,
-    session: SessionRef,
-    /// The ledger has to be read: a notification without a seq came, or Redis may have forgotten the floors.
-    pub ledger: bool,
-}
-
-/// The session that a lease was given in.
-#[derive(Clone)]
-struct SessionRef(Arc<Session>);
-
-impl std::fmt::Debug for SessionRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SessionRef").field(&self.0.epoch.id).finish()
-    }
-}
 
 /// The Redis tier.
 #[derive(Debug)]
@@ -171,37 +110,36 @@ impl Redis {
 
     /// The entries of these users, in their order, in one round trip.
     pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
-        let looked = self.look_up(users).await;
-        looked.unwrap_or_else(|fault| vec![Lookup::Fault(fault); users.len()])
-    }
-
-    async fn look_up(&self, users: &[UserId]) -> Result<Vec<Lookup>, Fault> {
-        let session = self.session(Op::Get)?;
-        if let Some(slot) = session.lane() {
-            let answer = self.link.hashes(&session, slot, users).await?;
-            let now = session.now();
-            let looked = answer.replies().map(|reply| {
-                if let Some(text) = reply.error() {
-                    return self.no_hash(self.link.finding_of_reply(text));
-                }
-                let entry = reply.pairs();
-                let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
-                self.lookup(&session, entry, now)
+        let look_up = async {
+            let session = self.session(Op::Get)?;
+            if let Some(slot) = session.lane() {
+                let answer = self.link.hashes(&session, slot, users).await?;
+                let now = session.now();
+                let looked = answer.replies().map(|reply| {
+                    if let Some(text) = reply.error() {
+                        return self.no_hash(self.link.finding_of_reply(text));
+                    }
+                    let entry = reply.pairs();
+                    let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
+                    self.lookup(&session, entry, now)
+                });
+                return Ok(looked.collect());
+            }
+            let commands = users.iter().map(|user| {
+                let mut command = redis::cmd("HGETALL");
+                command.arg(self.link.keys.user(*user));
+                command
             });
-            return Ok(looked.collect());
-        }
-        let commands = users.iter().map(|user| {
-            let mut command = redis::cmd("HGETALL");
-            command.arg(self.link.keys.user(*user));
-            command
-        });
-        let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
-        let now = session.now();
-        let looked = replies.iter().map(|reply| match reply {
-            Ok(value) => self.lookup(&session, decode(value, now.earliest), now),
-            Err(error) => self.no_hash(self.link.finding_of(error)),
-        });
-        Ok(looked.collect())
+            let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
+            let now = session.now();
+            let looked = replies.iter().map(|reply| match reply {
+                Ok(value) => self.lookup(&session, decode(value, now.earliest), now),
+                Err(error) => self.no_hash(self.link.finding_of(error)),
+            });
+            Ok(looked.collect())
+        };
+        let looked: Result<Vec<Lookup>, Fault> = look_up.await;
+        looked.unwrap_or_else(|fault| vec![Lookup::Fault(fault); users.len()])
     }
 
     /// An error in place of a hash: a key that holds something else is a miss, and whatever else Redis refuses is its fault.

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Errors, Mistake, Origin, Settings, SourceKind, layers::Told};
+use super::{Errors, Mistake, Origin, Settings, SourceKind, judge::Told};
 
 mod auth;
 mod catalogue;

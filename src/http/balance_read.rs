@@ -17,10 +17,10 @@ use httparse::Header;
 use tokio::time::Instant;
 
 use super::{
-    Api, Backend,
+    Api, Backend, HostError, Service,
     answer::{self, Shown},
     failure::Failure,
-    fast_path::{self, CLOSE, Late, Later, Said},
+    fast_path::{self, CLOSE, Late, Later, Said, Says},
     query::Question,
     request_head::Head,
     request_id, routes,
@@ -91,31 +91,29 @@ struct Waiting {
     last: bool,
 }
 
-impl<B: Backend> Api<B> {
-    /// The answer of memory to a request that came at `now`, appended to `out`; or the one of the other tiers, later. With
-    /// `last` it tells the client that the connection is closed behind it.
-    pub(super) fn say(
-        self: &Arc<Self>,
-        head: &Head<'_, '_>,
-        now: Instant,
-        last: bool,
-        out: &mut Vec<u8>,
-    ) -> Said {
-        let Some(usual) = self.usual(head) else {
+impl<B: Backend> Says for Arc<Service<B>> {
+    /// Appends the answer of memory to a request that came at `now`; or returns the one of the other tiers, later. With `last` the
+    /// answer tells the client that the connection closes behind it.
+    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+        if !self.short {
+            return Said::Nothing;
+        }
+        let api = &self.api;
+        let Some(usual) = api.usual(head) else {
             return Said::Nothing;
         };
-        let shown = self
+        let shown = api
             .backend
             .held(usual.question.user, &usual.ask, now, |answer| {
-                let today = (self.wall)();
+                let today = (api.wall)();
                 let known = usual.if_none_match.into_iter();
-                let shown = Shown::new(&usual.question, known, answer, &self.catalogue, today);
+                let shown = Shown::new(&usual.question, known, answer, &api.catalogue, today);
                 if shown.known {
-                    self.backend.unchanged_hit();
+                    api.backend.unchanged_hit();
                 }
                 match usual.request_id {
                     Some(id) => shown.write(id, last, today, out),
-                    None => shown.write(&self.ids.next(), last, today, out),
+                    None => shown.write(&api.ids.next(), last, today, out),
                 };
             });
         match shown {
@@ -124,11 +122,17 @@ impl<B: Backend> Api<B> {
             Err(_) if traces::FOLLOWED => Said::Nothing,
             Err(said) => {
                 let passed_on = PassedOn { said, came: now };
-                Said::Later(Arc::clone(self).later(usual, passed_on, last))
+                Said::Later(Arc::clone(api).later(usual, passed_on, last))
             }
         }
     }
 
+    fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
+        self.api.hosts.check(host)
+    }
+}
+
+impl<B: Backend> Api<B> {
     fn usual<'b>(&self, head: &Head<'_, 'b>) -> Option<Usual<'b>> {
         let mut of_route = routes::BALANCE.iter();
         let query = of_route.find_map(|path| head.target.strip_prefix(path)?.strip_prefix('?'))?;

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Error,
+    Error, Parts,
     memory_hit::MemoryTier,
     redis_hit::{RedisLease, RedisMiss, pauses},
     single_flight::LoadStart,
@@ -53,19 +53,18 @@ pub(super) struct SourceSnapshot {
 
 impl SourceTier {
     pub(super) fn new(
-        source: Arc<dyn Source>,
-        admission: Arc<Admission>,
-        memory: MemoryTier,
-        meters: Arc<Meters>,
+        parts: &Parts,
+        memory: &MemoryTier,
+        admission: &Arc<Admission>,
         settings: &Settings,
     ) -> Self {
         Self {
-            source,
-            admission,
+            source: Arc::clone(&parts.source),
+            admission: Arc::clone(admission),
             lag_budget: settings.settlement.lag_budget_ms.0,
-            memory,
+            memory: memory.clone(),
             statements: SourceStatements::from_settings(&settings.source),
-            meters,
+            meters: Arc::clone(&parts.meters),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, single_flight::LoadStart};
+use super::{Answer, Ask, Error, Parts, single_flight::LoadStart};
 use crate::{
     cache::memory::{Kept, Memory},
     cache_status::{Detail, Forward, Trail},
@@ -50,21 +50,15 @@ pub(super) struct SnapshotOrigin {
 }
 
 impl MemoryTier {
-    pub(super) fn new(
-        memory: Arc<Memory>,
-        changes: Arc<Marks>,
-        freshness: Arc<Freshness>,
-        catalogue: Arc<Catalogue>,
-        settings: &Settings,
-    ) -> Self {
+    pub(super) fn new(parts: &Parts, settings: &Settings) -> Self {
         // Changes are remembered for `floor_ttl`.
         let max_age = settings.stale.max_age_ms.0;
         let max_age = max_age.min(settings.settlement.floor_ttl_ms.0);
         Self {
-            memory,
-            changes,
-            freshness,
-            catalogue,
+            memory: Arc::clone(&parts.memory),
+            changes: Arc::clone(&parts.marks),
+            freshness: Arc::clone(&parts.freshness),
+            catalogue: Arc::clone(&parts.catalogue),
             ttl: settings.memory.ttl_ms.0,
             stale_max_age: settings.stale.enabled.then_some(max_age),
         }

@@ -45,23 +45,10 @@ impl Reader {
     #[must_use]
     pub fn new(parts: Parts, settings: &Settings) -> Arc<Self> {
         let admission = Arc::new(Admission::new(settings, Instant::now()));
-        let memory = MemoryTier::new(
-            parts.memory,
-            parts.marks,
-            Arc::clone(&parts.freshness),
-            parts.catalogue,
-            settings,
-        );
-        let redis = parts
-            .redis
-            .map(|redis| RedisTier::new(redis, memory.clone(), Arc::clone(&admission), settings));
-        let source = SourceTier::new(
-            parts.source,
-            Arc::clone(&admission),
-            memory.clone(),
-            Arc::clone(&parts.meters),
-            settings,
-        );
+        let memory = MemoryTier::new(&parts, settings);
+        let redis = parts.redis.as_ref();
+        let redis = redis.map(|redis| RedisTier::new(redis, &memory, &admission, settings));
+        let source = SourceTier::new(&parts, &memory, &admission, settings);
         // A permit for Redis comes within half of the time, or not at all; then Redis answers or fails in its own time.
         let timeout = settings.redis.timeout_ms.0;
         let answers_soon = redis.is_some() && admission.ends_before_half_time(timeout);

@@ -112,15 +112,15 @@ impl<'a> RedisMiss<'a> {
 
 impl RedisTier {
     pub(super) fn new(
-        redis: Arc<Redis>,
-        memory: MemoryTier,
-        admission: Arc<Admission>,
+        redis: &Arc<Redis>,
+        memory: &MemoryTier,
+        admission: &Arc<Admission>,
         settings: &Settings,
     ) -> Self {
         Self {
-            redis,
-            memory,
-            admission,
+            redis: Arc::clone(redis),
+            memory: memory.clone(),
+            admission: Arc::clone(admission),
             snapshot_ttl: settings.redis.snapshot_ttl_ms.0,
             lease_wait: settings.redis.lease_wait_ms.0,
         }

@@ -8,3 +8,5 @@ mod edges;
 mod house;
 #[cfg(test)]
 mod scan;
+#[cfg(test)]
+mod walks;

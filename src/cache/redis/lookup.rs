@@ -1,0 +1,73 @@
+//! The answers of Redis to a lookup and to a request for the lease.
+
+use std::{sync::Arc, time::Duration};
+
+use super::session::Session;
+use crate::{
+    domain::{AssetId, Floors, Snapshot},
+    telemetry::Fault,
+};
+
+/// Redis' knowledge of one user.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// A snapshot that may be shown, and for how long.
+    Hit {
+        /// All balances.
+        snapshot: Snapshot,
+        /// The rest of its life.
+        ttl: Duration,
+    },
+    /// Nothing that lasts still.
+    Miss(Known),
+    /// Something that may not be shown any more: below a floor, or to be read from the ledger.
+    Stale(Known),
+    /// It could not be asked.
+    Fault(Fault),
+}
+
+/// The knowledge of a user, though it may not be all.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Balances.
+    pub snapshot: Snapshot,
+    /// The lowest seqs that may be shown.
+    pub floors: Floors,
+    /// Assets to be read from the ledger by name.
+    pub assets: Vec<AssetId>,
+}
+
+/// The result of a miss.
+#[derive(Debug, Clone)]
+pub enum Lease {
+    /// The right to fill, with what is known of the user.
+    Granted(Grant, Known),
+    /// Another load filled meanwhile.
+    Hit {
+        /// All balances.
+        snapshot: Snapshot,
+        /// The rest of its life.
+        ttl: Duration,
+    },
+    /// Another instance is filling.
+    Busy,
+}
+
+/// The right to fill.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub(super) token: String,
+    pub(super) session: SessionRef,
+    /// The ledger has to be read: a notification without a seq came, or Redis may have forgotten the floors.
+    pub ledger: bool,
+}
+
+/// The session that a lease was given in.
+#[derive(Clone)]
+pub(super) struct SessionRef(pub(super) Arc<Session>);
+
+impl std::fmt::Debug for SessionRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SessionRef").field(&self.0.epoch.id).finish()
+    }
+}
