@@ -83,10 +83,9 @@ impl Reader {
     ) -> Result<T, Forward> {
         let mut recorded = |answer: Answer<&[u8]>| {
             let took = begun.elapsed();
-            let timings = Timings::default();
             self.recorder.meters.memory_hit(took);
             self.recorder
-                .sample_read(user, Ok(answer), begun, took, &timings);
+                .sample_read(user, Ok(answer), begun, took, &Timings::default());
             show(answer)
         };
         let copy = self.memory.serve_hot_copy(user, ask, begun, &mut recorded);
