@@ -18,9 +18,12 @@ mod json_text;
 mod live_catalogue;
 mod notification;
 mod posting;
+mod rate;
 mod receipt;
+mod total;
 mod trade;
 mod transaction;
+mod valuation;
 
 pub use amount::Amount;
 pub use balance::{Balance, Snapshot, Word, takes_place};
@@ -38,11 +41,14 @@ pub use json_text::parse_json;
 pub use live_catalogue::Catalogue;
 pub use notification::{Notification, Said, Wire};
 pub use posting::{Change, Head, PostedBalance, Reason, Refusal};
+pub use rate::{DatedRate, MalformedRate, RATE_AT_MAX, RATE_DIGITS_MAX, Rate, Rates, RatesTaken};
 pub use receipt::{
     Conflict, Outcome, Receipt, SettleState, StoredTransaction, balances_from_text,
     balances_to_text,
 };
+pub use total::{AssetSum, Totals, wide_decimal};
 pub use trade::{BalanceWire, FeeWire, PaysFrom, Trade, TradeWire};
 pub use transaction::{
     ChangeWire, ENTRIES_PER_TRANSACTION_MAX, Reference, Transaction, TransactionWire,
 };
+pub use valuation::{PricedBalance, Valuation, value_balances};

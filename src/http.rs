@@ -30,6 +30,7 @@ mod ledger;
 pub mod listener;
 pub mod openapi;
 mod query;
+mod rates;
 mod request_body;
 pub mod request_head;
 mod request_id;
@@ -39,6 +40,8 @@ mod routes;
 mod shutdown;
 mod socket;
 mod timeouts;
+mod totals;
+mod value;
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +68,7 @@ use self::{
     query::Question,
 };
 pub use self::{
-    backend::Backend,
+    backend::{Backend, HeldTotals},
     failure::Failure,
     hosts::{Error as HostError, Hosts},
     request_id::{REQUEST_ID, RequestIds},
@@ -321,6 +324,9 @@ impl<B: Backend> Api<B> {
             | Failure::Refused(_)
             | Failure::SeqsElsewhere
             | Failure::NothingThere
+            | Failure::NoRate
+            | Failure::TotalsOff
+            | Failure::NoTotal
             | Failure::TooLarge { .. }
             | Failure::NotJson
             | Failure::Shed

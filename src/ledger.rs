@@ -30,6 +30,9 @@ pub mod embedded;
 pub mod history;
 pub mod isolation;
 pub mod scylla;
+pub mod totals;
+
+pub use totals::{ScannedTotals, TotalsScan};
 
 /// Why the source did not answer. The text is for the log; a client never sees it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -257,6 +260,16 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
         let _ = (slice, cost);
         Box::pin(async { Err(Error::unavailable("it holds no statements")) })
+    }
+
+    /// Sums the balances of all users, at the pace of `scan`: of one moment where the source can, else row by row. Never called by
+    /// a request.
+    fn scan_totals<'a>(
+        &'a self,
+        scan: &'a TotalsScan,
+    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+        let _ = scan;
+        Box::pin(async { Err(Error::unavailable("it cannot be summed")) })
     }
 
     /// The transactions that batch reads must show whole, where this source promises that.

@@ -24,6 +24,8 @@ pub mod render;
 pub mod ledger;
 
 pub mod audit;
+pub mod rates;
+pub mod totals;
 
 pub mod admission;
 pub mod read;

@@ -12,6 +12,7 @@ mod open_source;
 mod readiness;
 mod reload;
 mod shown;
+mod totals;
 mod user_lookup;
 mod warm;
 mod warm_state;
@@ -235,6 +236,7 @@ fn start_loops(
         let (consumer, token) = (Arc::clone(consumer), stop.clone());
         loops.spawn(async move { consumer.run(token).await });
     }
+    loops.spawn(Arc::clone(&parts.totals).run(stop.clone()));
     loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
     if let Some(embedded) = parts.embedded.clone() {
         let token = stop.clone();

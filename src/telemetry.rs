@@ -22,6 +22,7 @@ pub mod recent;
 mod reloads;
 pub mod slowest;
 pub mod snapshot_counters;
+mod totals;
 pub mod traces;
 mod warm;
 
@@ -45,7 +46,7 @@ use crate::{
 pub use histogram::{Counts, Seconds, Tally};
 pub use labels::{
     Applied, Degraded, Evicted, Fault, HistoryRoute, HttpStatus, LedgerFault, Op, PageResult,
-    Refused, Reloaded, Remembered, Route, Settled, Via, Window,
+    Refused, Reloaded, Remembered, Route, ScanResult, Settled, Via, Window,
 };
 pub use rate_limited_log::Sparing;
 
@@ -83,6 +84,7 @@ pub struct Meters {
     change_log: change_log::ChangeLog,
     ledger_disk: ledger_disk::LedgerDisk,
     warm: warm::Warm,
+    totals: totals::TotalsMeters,
 }
 
 /// A longer delay is a backfill or a wrong clock, and would drown the delays in the histogram's sum.

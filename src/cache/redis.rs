@@ -25,11 +25,13 @@ mod keys;
 mod lookup;
 mod most_read;
 mod notifications;
+mod rates;
 mod script;
 mod server;
 mod session;
 mod session_keeper;
 pub mod stream;
+pub mod totals;
 mod write_probe;
 
 use std::{sync::Arc, time::Duration};

@@ -119,6 +119,7 @@ impl Check<'_> {
             scylla,
             settlement,
             audit,
+            totals,
             ..
         } = self.settings;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -184,6 +185,12 @@ impl Check<'_> {
                 u64::from(audit.reads_per_second),
                 1,
                 100_000,
+            ),
+            (
+                "totals.rows_per_second",
+                u64::from(totals.rows_per_second),
+                1,
+                100_000_000,
             ),
             ("audit.pending_max", count(audit.pending_max), 1, 1_000_000),
         ] {

@@ -45,6 +45,7 @@ pub struct Settings {
     pub embedded: Embedded,
     pub settlement: Settlement,
     pub ledger: Ledger,
+    pub totals: Totals,
     pub stale: Stale,
     pub limits: Limits,
     pub audit: Audit,
@@ -366,6 +367,12 @@ impl Settings {
             }
         }
     }
+}
+
+section! {
+    /// Sums over all users.
+    #[derive(Debug)]
+    Totals { interval_ms: Millis, rows_per_second: u32, }
 }
 
 section! {

@@ -25,8 +25,8 @@ use crate::{
     render::Held,
 };
 
-const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// A balance read that is answered: 200, or 304 if the client has these balances already.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl<'a> Shown<'a> {
 }
 
 /// `If-None-Match`: a list of tags, weak or strong, or `*`. Ours have neither commas nor spaces in them.
-fn client_has<'v>(mut values: impl Iterator<Item = &'v [u8]>, etag: &[u8]) -> bool {
+pub(super) fn client_has<'v>(mut values: impl Iterator<Item = &'v [u8]>, etag: &[u8]) -> bool {
     values.any(|value| {
         value.split(|byte| *byte == b',').any(|tag| {
             let tag = tag.trim_ascii();

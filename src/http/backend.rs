@@ -1,6 +1,6 @@
 //! The routes' view of the rest of the service: the seam between the wire and the work.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,8 +9,9 @@ use crate::{
     cache_status::Forward,
     config::Writer,
     domain::{
-        Entry, Notification, Outcome, Page, Reference, StatementQuestion, StatementRow,
-        StoredTransaction, TradesQuestion, Transaction, UserId, UserTrade,
+        AssetId, DatedRate, Entry, Notification, Outcome, Page, Rates, RatesTaken, Reference,
+        StatementQuestion, StatementRow, StoredTransaction, Totals, TradesQuestion, Transaction,
+        UserId, UserTrade,
     },
     ledger::{Error as SourceError, Written},
     read::{self, Answer, Ask},
@@ -111,6 +112,24 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Page<StatementRow>, read::Error>> + Send;
 
+    /// The totals over all users that this instance holds.
+    fn totals(&self) -> HeldTotals;
+
+    /// Takes rates in a quote of the catalogue.
+    fn set_rates(
+        &self,
+        quote: AssetId,
+        rates: Vec<(AssetId, DatedRate)>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<RatesTaken, apply::Error>> + Send;
+
+    /// The rates in a quote of the catalogue; empty where nobody has told one.
+    fn rates(
+        &self,
+        quote: AssetId,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Arc<Rates>, apply::Error>> + Send;
+
     /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
     fn invalidate(
         &self,
@@ -121,4 +140,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Loads users ahead of their readers. A source that is down is counted, not an error.
     fn warm(&self, users: Vec<UserId>, deadline: Instant) -> impl Future<Output = Warmed> + Send;
+}
+
+/// The totals that can be shown.
+#[derive(Debug, Clone)]
+pub enum HeldTotals {
+    /// None are made here.
+    Off,
+    /// The first are not made yet.
+    Pending,
+    /// The newest.
+    Held(Arc<Totals>),
 }

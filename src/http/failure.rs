@@ -67,6 +67,12 @@ pub enum Failure {
     SeqsElsewhere,
     /// Nothing stands under this id.
     NothingThere,
+    /// No rate in this quote is known.
+    NoRate,
+    /// Totals are not made here.
+    TotalsOff,
+    /// The first total is not made yet.
+    NoTotal,
     /// The body is longer than `limits.body_bytes`.
     TooLarge {
         /// That many bytes.
@@ -147,6 +153,21 @@ impl Failure {
             Self::NothingThere => {
                 fixed(StatusCode::NOT_FOUND, 4042, "nothing stands under this id")
             }
+            Self::NoRate => fixed(
+                StatusCode::NOT_FOUND,
+                4042,
+                "no rate in this quote is known",
+            ),
+            Self::TotalsOff => fixed(
+                StatusCode::NOT_FOUND,
+                4041,
+                "totals are switched off (totals.interval_ms is 0)",
+            ),
+            Self::NoTotal => fixed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                5034,
+                "the first total is not made yet",
+            ),
             Self::TooLarge { max } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 4131,

@@ -58,7 +58,7 @@ pub struct Invalidation<'a> {
 }
 
 /// At most `MAX` elements, each as it stands in the body.
-pub struct Raws<'a, const MAX: usize>(Vec<&'a RawValue>);
+pub struct Raws<'a, const MAX: usize>(pub(super) Vec<&'a RawValue>);
 
 /// The users of `{"user_ids":[…]}`, at most `MAX`.
 ///
@@ -174,14 +174,17 @@ fn one_or_many<T, const MAX: usize>(
 }
 
 /// Derived forms take an array of their fields too; ours are objects only.
-fn parsed<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+pub(super) fn parsed<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
     if !text.starts_with('{') {
         return Err("must be a JSON object".to_owned());
     }
     parse(text)
 }
 
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     if first_byte(body) != Some(b'{') {
         return Err("the body must be a JSON object".to_owned());
     }

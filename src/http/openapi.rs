@@ -18,6 +18,7 @@ mod operation;
 mod operations;
 mod samples;
 pub(super) mod shapes;
+mod totals;
 
 use std::sync::Arc;
 
@@ -89,6 +90,7 @@ pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
             {"name": "settlements", "description": "What changed."},
             {"name": "ledger", "description": "What is written: transactions and trades, exactly once."},
             {"name": "histories", "description": "What happened: trades and statements, page by page."},
+            {"name": "totals", "description": "What all users have, and what a user's balances are worth."},
             {"name": "cache", "description": "What is held."},
             {"name": "description", "description": "This document."},
         ],
@@ -108,7 +110,7 @@ pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
 }
 
 fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
-    json!({
+    let mut schemas = json!({
         "UserId": schema::<shapes::UserId>(),
         "Amount": schema::<shapes::Amount>(),
         "Balance": schema::<shapes::Balance>(),
@@ -148,7 +150,11 @@ fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
                 "data": {"type": "null"},
             },
         },
-    })
+    });
+    if let Value::Object(all) = &mut schemas {
+        all.extend(totals::schemas());
+    }
+    schemas
 }
 
 fn schema<T: PartialSchema>() -> Value {
@@ -286,6 +292,7 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
             "name": "user_id", "in": "query", "required": true, "description": "Whose balances.",
             "schema": {"$ref": "#/components/schemas/UserId"}, "example": samples::USER,
         },
+        "quote": totals::quote_parameter(samples),
         "asset": asset,
         "min_seq": {
             "name": "min_seq", "in": "query", "style": "form", "explode": false,

@@ -95,7 +95,7 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// `BTC:17,USDT:9`; of an asset named twice the higher seq counts.
-fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
+pub(super) fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
     let mut floors = Floors::NONE;
     for (at, pair) in text.split(',').enumerate() {
         if at >= MIN_SEQ_MAX {

@@ -17,8 +17,9 @@ use super::{
     handler::{Shared, Told, whole},
     history,
     json::{self, BATCH_MAX, USERS_MAX},
-    ledger,
+    ledger, rates,
     results::{Invalidated, Settled, Warmed, Written},
+    totals, value,
 };
 use crate::{config::Scope, telemetry::Via};
 
@@ -45,6 +46,12 @@ pub const TRADE: &str = "/api/v1/ledger/trades/{id}";
 pub const USER_TRADES: &str = "/api/v1/order/trades";
 /// Pages of a statement.
 pub const STATEMENT: &str = "/api/v1/user/ledger";
+/// Sums over all users.
+pub const TOTALS: &str = "/api/v1/totals";
+/// Rates.
+pub const RATES: &str = "/api/v1/rates";
+/// The value of a user's balances.
+pub const USER_TOTAL: &str = "/api/v1/user/total";
 /// Snapshots are dropped.
 pub const INVALIDATE: &str = "/api/v1/cache/invalidate";
 /// Users are loaded.
@@ -73,6 +80,9 @@ pub(super) fn table<B: Backend>() -> Vec<(&'static str, MethodRouter<Shared<B>>)
         (TRADE, shown(ledger::trade::<B>)),
         (USER_TRADES, shown(history::trades::<B>)),
         (STATEMENT, shown(history::statement::<B>)),
+        (TOTALS, shown(totals::totals::<B>)),
+        (RATES, posted(rates::set_rates::<B>)),
+        (USER_TOTAL, shown(value::user_total::<B>)),
         (INVALIDATE, posted(invalidate::<B>)),
         (WARM, posted(warm::<B>)),
         (OPENAPI, shown(openapi::<B>)),

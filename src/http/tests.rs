@@ -13,6 +13,7 @@ mod origins;
 mod requests;
 mod slow;
 mod sockets;
+mod totals;
 mod wire;
 
 use std::{sync::Arc, time::Duration};

@@ -29,11 +29,11 @@ use crate::{
     clock, config,
     domain::{
         AssetId, Entry, LedgerSlice, Outcome, Reference, Seq, Snapshot, StatementRow,
-        StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
+        StoredTransaction, Totals, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        CommitHook, Cost, Error, Readiness, Source, Stood, WriteError, Written,
-        isolation::Isolation,
+        CommitHook, Cost, Error, Readiness, ScannedTotals, Source, Stood, TotalsScan, WriteError,
+        Written, isolation::Isolation, totals::permille,
     },
 };
 
@@ -52,6 +52,7 @@ mod rows;
 mod sample;
 mod tables;
 mod tools;
+mod totals;
 mod transactions;
 
 pub use self::{
@@ -67,6 +68,9 @@ use self::{
     row_times::Times,
     tables::Tables,
 };
+
+/// Rows that a scan of all balances reads at once.
+const TOTALS_STEP_MAX: u32 = 2_000;
 
 /// How the ledger that was opened came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +203,32 @@ impl Embedded {
         let snapshot = self.read(read).await?;
         cost.add(snapshot.balances().len());
         Ok(snapshot)
+    }
+
+    /// Sums one snapshot, a step at a time.
+    async fn sum_snapshot(&self, scan: &TotalsScan) -> Result<ScannedTotals, Error> {
+        let mut snapshot = self.read(Tables::snapshot_totals).await?;
+        let step = scan.step(TOTALS_STEP_MAX);
+        while !snapshot.is_done() {
+            let work = tokio::task::spawn_blocking(move || {
+                let rows = snapshot.add_rows(step)?;
+                Ok::<_, Error>((snapshot, rows))
+            });
+            let rows;
+            (snapshot, rows) = work.await.map_err(Error::unavailable)??;
+            scan.pace(u64::from(rows)).await;
+            scan.set_progress(permille(scan.rows(), snapshot.rows));
+        }
+        let (began, ended) = snapshot.taken;
+        Ok(ScannedTotals {
+            totals: Totals {
+                assets: snapshot.sums,
+                began,
+                ended,
+            },
+            maintained: snapshot.maintained,
+            untrusted_rows: 0,
+        })
     }
 
     /// A conflict or a refusal is an answer, not a failure of the source. The keeper knows whether writes fail; reads may go on.
@@ -364,6 +394,13 @@ impl Source for Embedded {
             rows.await.inspect(|rows| cost.add(rows.len()))
         }
         .boxed()
+    }
+
+    fn scan_totals<'a>(
+        &'a self,
+        scan: &'a TotalsScan,
+    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+        self.sum_snapshot(scan).boxed()
     }
 
     fn isolation(&self) -> Option<&Isolation> {

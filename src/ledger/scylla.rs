@@ -31,6 +31,7 @@ pub mod schema;
 mod schema_state;
 mod statements;
 mod table;
+mod totals;
 mod view;
 mod watch;
 mod write;
@@ -65,7 +66,10 @@ use crate::{
         AssetId, Catalogue, Entry, LedgerSlice, Notification, Outcome, Reference, Seq, Snapshot,
         StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
-    ledger::{CommitHook, Cost, Error, Readiness, Recovered, Source, Stood, WriteError, Written},
+    ledger::{
+        CommitHook, Cost, Error, Readiness, Recovered, ScannedTotals, Source, Stood, TotalsScan,
+        WriteError, Written,
+    },
 };
 
 pub use bad_setting::BadSetting;
@@ -433,8 +437,14 @@ impl Source for Scylla {
     ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
         Box::pin(async move {
             let live = self.live()?;
-            let names = &self.connector.names;
-            self.noticed(history::statement((&live, cost), names, &slice).await)
+            self.noticed(history::statement((&live, cost), &self.connector.names, &slice).await)
         })
+    }
+
+    fn scan_totals<'a>(
+        &'a self,
+        scan: &'a TotalsScan,
+    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+        Box::pin(async move { self.noticed(Self::scan_totals(self, scan).await) })
     }
 }

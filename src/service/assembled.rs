@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Error, open_source::open_source, told, warm_state::WarmStart};
+use super::{Error, open_source::open_source, told, totals, warm_state::WarmStart};
 use crate::{
     apply::Applier,
     audit::{self, Auditor, Inbox, Sampler},
@@ -19,9 +19,11 @@ use crate::{
     feed::{invalidations::Follower, settlements::Consumer},
     ledger::{Source, embedded::Embedded, scylla::Scylla},
     protocol::{Freshness, Marks},
+    rates::RateBook,
     read::{HistoryReader, Parts, Reader},
     settle::Settler,
     telemetry::Meters,
+    totals::TotalsKeeper,
 };
 
 /// A lease lasts for a load's statements and this.
@@ -35,6 +37,8 @@ pub(super) struct Assembled {
     pub(super) applier: Arc<Applier>,
     pub(super) settler: Arc<Settler>,
     pub(super) writer: Writer,
+    pub(super) totals: Arc<TotalsKeeper>,
+    pub(super) rates: Arc<RateBook>,
     pub(super) memory: Arc<Memory>,
     pub(super) marks: Arc<Marks>,
     pub(super) freshness: Arc<Freshness>,
@@ -278,7 +282,10 @@ impl Assembled {
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
+        let (totals, rates) = totals::make(settings, &source, redis.as_ref(), &catalogue, &meters);
         let mut assembled = Self {
+            totals,
+            rates,
             reader,
             histories: HistoryReader::new(&source, &meters, settings),
             applier,

@@ -10,12 +10,14 @@ use super::{assembled::Assembled, readiness};
 use crate::{
     apply::{self, Applied, Warmed, WriteError},
     cache_status::Forward,
+    clock,
     config::Writer,
     domain::{
-        Entry, Notification, Outcome, Page, Reference, StatementQuestion, StatementRow,
-        StoredTransaction, TradesQuestion, Transaction, UserId, UserTrade,
+        AssetId, DatedRate, Entry, Notification, Outcome, Page, Rates, RatesTaken, Reference,
+        StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction, UserId,
+        UserTrade,
     },
-    http::Backend,
+    http::{Backend, HeldTotals},
     ledger::{self, Written},
     ops,
     protocol::Uses,
@@ -37,6 +39,7 @@ impl Assembled {
         }
         self.look_after_ledger();
         self.meters.ledger_append_retries(self.source.lost_races());
+        self.totals.show(clock::wall());
         let found = readiness::of(self);
         let ready = found.words.not_ready.is_empty();
         self.meters.health(ready, &found.degraded, &found.codes);
@@ -44,7 +47,7 @@ impl Assembled {
     }
 
     /// Runs it to its end even if the client hangs up: a change must not stop half-way.
-    async fn finish<T: Send + 'static>(
+    pub(super) async fn finish<T: Send + 'static>(
         &self,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -90,6 +93,23 @@ impl Backend for Arc<Assembled> {
         self.finish(change.instrument(span))
             .await
             .unwrap_or(Err(apply::Error::Deadline))
+    }
+
+    fn totals(&self) -> HeldTotals {
+        self.held_totals()
+    }
+
+    async fn set_rates(
+        &self,
+        quote: AssetId,
+        all: Vec<(AssetId, DatedRate)>,
+        deadline: Instant,
+    ) -> Result<RatesTaken, apply::Error> {
+        self.take_rates(quote, all, deadline).await
+    }
+
+    async fn rates(&self, quote: AssetId, deadline: Instant) -> Result<Arc<Rates>, apply::Error> {
+        self.known_rates(quote, deadline).await
     }
 
     fn malformed(&self, via: Via) {

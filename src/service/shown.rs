@@ -35,6 +35,7 @@ impl Assembled {
                 self.source_part(),
                 self.view_part(),
                 self.warm_part(),
+                self.totals_part(),
             ],
         }
     }
@@ -219,7 +220,7 @@ impl Assembled {
     }
 }
 
-fn part(
+pub(super) fn part(
     name: &'static str,
     state: PartState,
     word: &str,

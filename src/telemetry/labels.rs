@@ -166,6 +166,18 @@ label! {
 }
 
 label! {
+    /// How a scan for totals ended.
+    ScanResult {
+        /// All rows are summed.
+        Done = "done",
+        /// The source failed.
+        Failed = "failed",
+        /// Another instance got the right to scan.
+        Lost = "lost",
+    }
+}
+
+label! {
     /// Why the embedded ledger cannot be written.
     LedgerFault {
         /// No space is left.
@@ -230,6 +242,12 @@ label! {
         UserTrades = "/api/v1/order/trades",
         /// Pages of a statement.
         Statement = "/api/v1/user/ledger",
+        /// Sums over all users.
+        Totals = "/api/v1/totals",
+        /// Rates.
+        Rates = "/api/v1/rates",
+        /// The value of a user's balances.
+        UserTotal = "/api/v1/user/total",
         /// Snapshots are dropped.
         Invalidate = "/api/v1/cache/invalidate",
         /// Users are loaded.

@@ -21,6 +21,7 @@ use super::{
     recent::Recent,
     reloads::Reloads,
     slowest::Slowest,
+    totals::TotalsMeters,
     warm::Warm,
 };
 use crate::{
@@ -70,6 +71,7 @@ impl Meters {
         let sizes = Sizes::register(&mut families);
         let ledger = Ledger::register(&mut families, catalogue);
         let histories = Histories::register(&mut families);
+        let totals = TotalsMeters::register(&mut families, catalogue);
         let http = Http::register(&mut families);
         http.include_hits(&mut families);
         Self {
@@ -115,6 +117,7 @@ impl Meters {
             change_log: ChangeLog::register(),
             ledger_disk: LedgerDisk::register(),
             warm: Warm::register(),
+            totals,
         }
     }
 }

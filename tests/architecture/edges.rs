@@ -5,7 +5,7 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
@@ -76,6 +76,11 @@ const EDGES: [(&str, &[&str]); 21] = [
             "ledger",
         ],
     ),
+    ("rates", &["domain", "telemetry", "cache"]),
+    (
+        "totals",
+        &["domain", "config", "telemetry", "cache", "ledger"],
+    ),
     ("settle", &["domain", "telemetry", "ledger", "apply"]),
     (
         "feed",
@@ -127,6 +132,8 @@ const EVERY: &[&str] = &[
     "admission",
     "read",
     "apply",
+    "rates",
+    "totals",
     "settle",
     "feed",
     "http",
@@ -155,8 +162,9 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 21] = [
+const PLACES: [(&str, &[&str]); 22] = [
     ("moka", &["cache/memory.rs"]),
+    ("bigdecimal", &["domain/rate.rs", "domain/valuation.rs"]),
     ("redis", &["cache/redis"]),
     ("deadpool_redis", &["cache/redis"]),
     ("scylla", &["ledger/scylla"]),

@@ -13,11 +13,11 @@ use balance_cache::{
     cache_status::{Forward, Trail},
     config::{Auth as AuthSettings, AuthMode, Writer},
     domain::{
-        Asset, Catalogue, Entry, Notification, Outcome, Page, Reference, Snapshot,
-        StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction,
-        UnixMillis, UserId, UserTrade,
+        Asset, AssetId, Catalogue, DatedRate, Entry, Notification, Outcome, Page, Rates,
+        RatesTaken, Reference, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
+        Totals, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
-    http::{Backend, Hosts, Options, Service, auth::Auth, openapi::Document},
+    http::{Backend, HeldTotals, Hosts, Options, Service, auth::Auth, openapi::Document},
     ledger::{self, Written},
     read::{self, Answer, Ask, Held},
     settle,
@@ -109,6 +109,28 @@ impl Backend for Nobody {
         _: Instant,
     ) -> Result<Page<StatementRow>, read::Error> {
         Ok(Page::default())
+    }
+
+    fn totals(&self) -> HeldTotals {
+        HeldTotals::Held(Arc::new(Totals::default()))
+    }
+
+    async fn set_rates(
+        &self,
+        _: AssetId,
+        _: Vec<(AssetId, DatedRate)>,
+        _: Instant,
+    ) -> Result<RatesTaken, apply::Error> {
+        Ok(RatesTaken::default())
+    }
+
+    async fn rates(&self, quote: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
+        let mut rates = Rates::default();
+        if let Ok(rate) = "1.5".parse() {
+            let at = UnixMillis(0);
+            rates.offer(quote, DatedRate { rate, at });
+        }
+        Ok(Arc::new(rates))
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

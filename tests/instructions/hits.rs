@@ -9,12 +9,12 @@ use balance_cache::{
     cache_status::{Forward, Tier},
     config::{self, AuthMode, Millis, Scope, Settings, Token, Writer},
     domain::{
-        Amount, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Page, Reference, Seq,
-        Snapshot, StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction,
-        UnixMillis, UserId, UserTrade,
+        Amount, AssetId, Balance, Catalogue, DatedRate, Entry, Notification, Outcome, Page, Rates,
+        RatesTaken, Reference, Seq, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
+        TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
     http::{
-        Backend, Hosts, Options, Service,
+        Backend, HeldTotals, Hosts, Options, Service,
         auth::Auth,
         fast_path::{Said, Says},
         openapi::Document,
@@ -206,6 +206,23 @@ impl Backend for Reads {
         _: Instant,
     ) -> Result<Page<StatementRow>, read::Error> {
         Err(read::Error::Shed)
+    }
+
+    fn totals(&self) -> HeldTotals {
+        HeldTotals::Off
+    }
+
+    async fn set_rates(
+        &self,
+        _: AssetId,
+        _: Vec<(AssetId, DatedRate)>,
+        _: Instant,
+    ) -> Result<RatesTaken, apply::Error> {
+        Err(apply::Error::Deadline)
+    }
+
+    async fn rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
+        Err(apply::Error::Deadline)
     }
 
     async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {

@@ -163,7 +163,8 @@ async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
             "Settlement stream",
             "Source",
             "View build",
-            "Warm start"
+            "Warm start",
+            "Totals"
         ]
     );
     assert_eq!(first["audits"].as_array().unwrap().len(), 12);

@@ -146,6 +146,10 @@ mod source_cql_schema;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod totals;
+#[cfg(test)]
+mod totals_many;
+#[cfg(test)]
 #[cfg(feature = "otel")]
 mod traces;
 #[cfg(test)]

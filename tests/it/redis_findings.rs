@@ -123,7 +123,9 @@ async fn trying_a_settlement_changes_nothing() {
     eventually(SOON, "it was tried twice more", || {
         (tried() >= first + 2).then_some(())
     });
-    let keys: BTreeSet<String> = redis.ask(&["KEYS", "*"]);
+    let mut keys: BTreeSet<String> = redis.ask(&["KEYS", "*"]);
+    // Made on their own clock.
+    keys.retain(|key| !key.starts_with("balance:total"));
     let known = [
         "balance:epoch",
         "balance:invalidations",

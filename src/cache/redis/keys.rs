@@ -61,6 +61,24 @@ impl Keys {
         format!("{}balance:epoch", self.prefix)
     }
 
+    /// The total of an asset: its name in the catalogue, or its number.
+    #[must_use]
+    pub fn total(&self, asset: &str) -> String {
+        format!("{}balance:total:{asset}", self.prefix)
+    }
+
+    /// The scan under way, and the totals that are published.
+    #[must_use]
+    pub fn totals(&self) -> String {
+        format!("{}balance:totals", self.prefix)
+    }
+
+    /// The rates in a quote.
+    #[must_use]
+    pub fn rates(&self, quote: &str) -> String {
+        format!("{}balance:rates:{quote}", self.prefix)
+    }
+
     /// Whose balances these are.
     #[must_use]
     pub fn source(&self) -> String {

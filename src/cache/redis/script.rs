@@ -33,6 +33,9 @@ scripts! {
     ANNOUNCED = "entry.lua", "announced.lua";
     EPOCH = "epoch.lua";
     TRIAL = "trial.lua";
+    TOTALS = "totals.lua";
+    TOTAL = "total.lua";
+    RATES = "rates.lua";
 }
 
 impl Script {

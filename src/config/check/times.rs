@@ -14,6 +14,9 @@ const STALENESS_MIN: Duration = Duration::from_millis(50);
 /// How many times `max_staleness` fits into what it must be small against.
 const STALENESS_PARTS: u32 = 4;
 
+/// More often nobody needs the balances of all users.
+const TOTALS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// How many times the wait for a row fits into the time of the request that waits.
 const LAG_PARTS: u32 = 2;
 
@@ -30,6 +33,12 @@ pub(super) fn check(check: &mut Check<'_>) {
             ),
         );
     }
+    let interval = settings.totals.interval_ms.0;
+    check.require(
+        &["totals.interval_ms"],
+        interval.is_zero() || interval >= TOTALS_INTERVAL_MIN,
+        "must be 0 (off), or at least 100 milliseconds",
+    );
     floors(check, settings);
     staleness(check, settings);
     check.require(
@@ -46,7 +55,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Every time with the least that it may be.
-fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 20] {
+fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 21] {
     let Settings {
         memory,
         redis,
@@ -54,6 +63,7 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 20] {
         scylla,
         settlement,
         ledger,
+        totals,
         stale,
         limits,
         audit,
@@ -80,6 +90,7 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 20] {
         ("settlement.lag_budget_ms", settlement.lag_budget_ms, none),
         ("settlement.claim_idle_ms", settlement.claim_idle_ms, one),
         ("ledger.recovery_ms", ledger.recovery_ms, one),
+        ("totals.interval_ms", totals.interval_ms, none),
         ("stale.max_age_ms", stale.max_age_ms, one),
         ("limits.deadline_ms", limits.deadline_ms, one),
         ("limits.header_timeout_ms", limits.header_timeout_ms, one),

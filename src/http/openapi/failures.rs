@@ -40,6 +40,9 @@ const fn when(failure: &Failure) -> &'static str {
             "seqs are assigned elsewhere (`ledger.writer`), and this needs one"
         }
         Failure::NothingThere => "nothing stands under this id",
+        Failure::NoRate => "nobody has told a rate in this quote",
+        Failure::TotalsOff => "totals are switched off (`totals.interval_ms` is 0)",
+        Failure::NoTotal => "the first total is not made yet",
         Failure::TooLarge { .. } => "the body is too large",
         Failure::NotJson => "the body says that it is not JSON",
         Failure::Shed => "too much work in flight",

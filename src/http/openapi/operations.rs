@@ -8,6 +8,7 @@ use super::{
     histories, ledger,
     operation::{Operation, common, done, envelope, file, ok, one, one_or_many, posted},
     samples::{NOBODY, Samples, USER},
+    totals,
 };
 use crate::{
     config::{Scope, Writer},
@@ -42,6 +43,9 @@ pub fn paths(samples: &Samples<'_>, writer: Writer, token: bool) -> Value {
         (routes::TRADE, get(ledger::trade_by_id(samples))),
         (routes::USER_TRADES, get(histories::trades(samples))),
         (routes::STATEMENT, get(histories::statement(samples))),
+        (routes::TOTALS, get(totals::totals(samples))),
+        (routes::RATES, post(totals::set_rates(samples))),
+        (routes::USER_TOTAL, get(totals::user_total(samples))),
         (routes::INVALIDATE, post(invalidate())),
         (routes::WARM, post(warm())),
         (routes::OPENAPI, get(openapi())),

@@ -18,7 +18,7 @@ pub const USER: i64 = 1001;
 /// A user who has nothing.
 pub const NOBODY: i64 = 999_999;
 /// When the sample balances were made: that of the sample data in an empty ledger.
-const MADE_AT: UnixMillis = UnixMillis(1_765_352_441_955);
+pub const MADE_AT: UnixMillis = UnixMillis(1_765_352_441_955);
 /// As many balances as a sample shows.
 const BALANCES: usize = 2;
 const FIRST_AVAIL: i64 = 910_000_000_000;
@@ -76,6 +76,18 @@ impl<'a> Samples<'a> {
             .map_or_else(|| "1".to_owned(), |(name, _)| name)
     }
 
+    /// The balances of the user who has something.
+    pub fn balances(&self) -> &[Balance] {
+        &self.balances
+    }
+
+    /// An asset that values are told in: another than [`Samples::asset`], where there are two.
+    pub fn quote(&self) -> String {
+        let last = self.balances.last();
+        last.and_then(|last| self.catalogue.get(last.asset))
+            .map_or_else(|| "USDT".to_owned(), |(name, _)| name)
+    }
+
     /// The same as a query parameter: a number where it has no name.
     pub fn asset_parameter(&self) -> Value {
         let asset = self.asset();
@@ -119,7 +131,8 @@ impl<'a> Samples<'a> {
         value(&answer::batch_body(&users, &answers))
     }
 
-    fn answer(&self, whole: bool, detail: Option<Detail>) -> Answer {
+    /// An answer about a user who has something, or one who has not.
+    pub fn answer(&self, whole: bool, detail: Option<Detail>) -> Answer {
         let balances = if whole { self.balances.clone() } else { vec![] };
         let held = Held::new(self.catalogue, &Snapshot::new(balances), MADE_AT);
         Answer {

@@ -27,6 +27,22 @@ pub struct UserId(i64);
 )]
 pub struct Amount(String);
 
+/// A sum of amounts, or a value: as an amount, with more digits where it needs them.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^(-?(0\.[0-9]{0,17}[1-9]|[1-9][0-9]*(\.[0-9]{0,17}[1-9])?)|0)$",
+    examples("9100")
+)]
+pub struct WideAmount(String);
+
+/// A rate: an exact decimal above 0, without trailing zeros.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^(0\.[0-9]{0,39}[1-9]|[1-9][0-9]{0,39}(\.[0-9]{0,39}[1-9])?)$",
+    examples("50000.5")
+)]
+pub struct RateText(String);
+
 /// The result of a transaction.
 #[derive(ToSchema)]
 pub struct SettledTransaction {
@@ -168,7 +184,7 @@ pub struct Balance {
 }
 
 /// The unit of an amount, where it is not whole units.
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// The smallest unit of the ledger.

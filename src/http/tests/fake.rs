@@ -17,11 +17,12 @@ use crate::{
     cache_status::{Detail, Forward, Trail},
     config::Writer,
     domain::{
-        Amount, Asset, AssetId, Balance, Catalogue, Entry, Notification, Outcome, Page, Receipt,
-        Reference, Seq, SettleState, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
-        Symbol, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
+        Amount, Asset, AssetId, Balance, Catalogue, DatedRate, Entry, Notification, Outcome, Page,
+        Rates, RatesTaken, Receipt, Reference, Seq, SettleState, Snapshot, StatementQuestion,
+        StatementRow, StoredTransaction, Symbol, TradesQuestion, Transaction, UnixMillis, UserId,
+        UserTrade,
     },
-    http::Backend,
+    http::{Backend, HeldTotals},
     ledger::{Error as SourceError, Written},
     read::{self, Answer, Ask, Held},
     settle,
@@ -55,6 +56,8 @@ pub(super) struct Fake {
     /// Rows of pages, newest first.
     pub sides: Mutex<Vec<UserTrade>>,
     pub rows: Mutex<Vec<StatementRow>>,
+    pub totals: Mutex<HeldTotals>,
+    pub rates: Mutex<Rates>,
     pub gate: Notify,
     pub entered: Notify,
 }
@@ -104,6 +107,8 @@ impl Fake {
             writer: Mutex::new(Writer::Service),
             sides: Mutex::default(),
             rows: Mutex::default(),
+            totals: Mutex::new(HeldTotals::Pending),
+            rates: Mutex::default(),
             gate: Notify::new(),
             entered: Notify::new(),
         }
@@ -157,6 +162,33 @@ fn counted(all: usize) -> u64 {
 
 impl Backend for Arc<Fake> {
     fn malformed(&self, _: Via) {}
+
+    fn totals(&self) -> HeldTotals {
+        self.totals.lock().clone()
+    }
+
+    async fn set_rates(
+        &self,
+        quote: AssetId,
+        all: Vec<(AssetId, DatedRate)>,
+        _: Instant,
+    ) -> Result<RatesTaken, apply::Error> {
+        self.note(format!("rates {quote} {}", all.len()));
+        let mut taken = RatesTaken::default();
+        for (asset, rate) in all {
+            if self.rates.lock().offer(asset, rate) {
+                taken.applied += 1;
+            } else {
+                taken.old += 1;
+            }
+        }
+        self.troubled(apply_trouble, taken).await
+    }
+
+    async fn rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
+        let rates = Arc::new(self.rates.lock().clone());
+        self.troubled(apply_trouble, rates).await
+    }
 
     fn held<T>(
         &self,

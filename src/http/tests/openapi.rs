@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     apply::{Error as ApplyError, WriteError},
     config::{Scope, Token, Writer},
-    domain::{Conflict, Outcome, Reason, Refusal, UserId},
+    domain::{AssetId, Conflict, Outcome, Reason, Refusal, UserId},
     http::{openapi, routes},
     settle,
 };
@@ -22,12 +22,15 @@ const TRANSACTION: &str =
     r#"{"transaction_id":9001,"entries":[{"user_id":1001,"asset_id":1,"delta_avail":5}]}"#;
 const TRADE: &str = r#"[{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"seller_user_id":1002,"price":5000000000000,"quantity":1000000,"settled_at":1765352441955}]"#;
 
+const RATES: &str =
+    r#"{"quote":"USDT","rates":[{"asset":"BTC","rate":"50000.5","at":1765352441955}]}"#;
+
 fn description(token: bool) -> Described {
     Described(openapi::document(&catalogue(), Writer::Service, token))
 }
 
 /// Asks, and holds the answer against the description. The status is what it was asked for.
-async fn check(asked: &Asked, status: u16, question: Request<Full<Bytes>>) {
+pub(super) async fn check(asked: &Asked, status: u16, question: Request<Full<Bytes>>) {
     let (method, path) = (
         question.method().to_string(),
         question.uri().path().to_owned(),
@@ -47,7 +50,7 @@ fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
 }
 
 /// Every changing route with a body that is right.
-fn posts() -> [(&'static str, &'static str); 7] {
+fn posts() -> [(&'static str, &'static str); 8] {
     let users = r#"{"user_ids":[1001,7,1001]}"#;
     [
         (routes::BATCH, users),
@@ -63,6 +66,7 @@ fn posts() -> [(&'static str, &'static str); 7] {
         (routes::WARM, users),
         (routes::TRANSACTIONS, TRANSACTION),
         (routes::TRADES, TRADE),
+        (routes::RATES, RATES),
     ]
 }
 
@@ -250,7 +254,7 @@ async fn transactions_and_trades_are_as_described() {
         (
             Outcome::Refused(Refusal {
                 user: UserId::new(1).unwrap(),
-                asset: crate::domain::AssetId::new(1).unwrap(),
+                asset: AssetId::new(1).unwrap(),
                 reason: Reason::AvailBelowZero,
             }),
             409,

@@ -13,6 +13,7 @@ use super::{
     requests::{Answer, Request},
     row_times::Times,
     rows::{BALANCES, BalanceRow, LEDGER, LedgerKey, META, Row, append, forward, key_of, snapshot},
+    totals::{TotalChanges, make_totals},
     transactions,
 };
 use crate::{
@@ -113,10 +114,11 @@ impl Tables {
             changed |= transactions::make_tables(&transaction)?;
             if empty && !sample.is_empty() {
                 // Rows of one writer: they cannot conflict.
-                let _ = put(&transaction, sample)?;
+                let _ = put(&transaction, sample, &mut TotalChanges::default())?;
                 meta.insert("sample", "1")?;
                 changed = true;
             }
+            changed |= make_totals(&transaction)?;
         }
         if changed {
             transaction.commit()?;
@@ -218,18 +220,20 @@ impl Tables {
         let mut write = || -> Result<Vec<Answer>, redb::Error> {
             let transaction = begin(&self.database)?;
             let mut changed = false;
+            let mut totals = TotalChanges::default();
             let mut answers = Vec::with_capacity(requests.len());
             for request in requests {
                 answers.push(match request {
                     Request::Entries(entries) => {
-                        let done = put(&transaction, entries)?;
+                        let done = put(&transaction, entries, &mut totals)?;
                         changed |= matches!(&done, Ok(done) if done.changed);
                         // Before, so that nobody finds a row whose time is not known yet.
                         self.times.written(entries, clock::wall());
                         Answer::Entries(done.map(|done| done.written))
                     }
                     Request::Transactions(all) => {
-                        let written = transactions::settle(&transaction, all, clock::wall())?;
+                        let written =
+                            transactions::settle(&transaction, all, clock::wall(), &mut totals)?;
                         changed |= !written.rows.is_empty();
                         self.times.written(&written.rows, clock::wall());
                         written.receipts().for_each(&mut *before_commit);
@@ -238,6 +242,7 @@ impl Tables {
                 });
             }
             if changed {
+                totals.write(&transaction)?;
                 fail::fail_point!("ledger-before-commit");
                 transaction.commit()?;
                 fail::fail_point!("ledger-committed");
@@ -279,6 +284,7 @@ struct Done {
 fn put(
     transaction: &WriteTransaction,
     entries: &[Entry],
+    totals: &mut TotalChanges,
 ) -> Result<Result<Done, WriteError>, redb::Error> {
     let mut ledger = transaction.open_table(LEDGER)?;
     let mut balances = transaction.open_table(BALANCES)?;
@@ -307,6 +313,7 @@ fn put(
         }
     }
     for (key, entry) in fresh {
+        totals.count_entry(&ledger, entry)?;
         append(&mut ledger, key, entry)?;
         let at = entry.created_at.map(|at| at.0);
         forward(

@@ -9,6 +9,7 @@ use crate::domain::{Amount, Seq, UnixMillis};
 mod above;
 mod disk;
 mod repeats;
+mod totals;
 mod transactions;
 
 const TIMEOUT: Duration = Duration::from_mins(1);

@@ -12,6 +12,7 @@ use redb::{
 use super::rows::{
     BALANCES, BalanceKey, BalanceRow, LEDGER, LedgerKey, LedgerRow, append, forward, key_of,
 };
+use super::totals::TotalChanges;
 use crate::{
     domain::{
         Amount, Change, Conflict, Entry, Head, Outcome, Receipt, Reference, Seq, SettleState,
@@ -125,6 +126,7 @@ pub(super) fn settle(
     transaction: &WriteTransaction,
     requests: &[Transaction],
     now: UnixMillis,
+    totals: &mut TotalChanges,
 ) -> Result<Settled, redb::Error> {
     let mut tables = Open {
         ledger: transaction.open_table(LEDGER)?,
@@ -135,7 +137,7 @@ pub(super) fn settle(
     };
     let mut settled = Settled::default();
     for request in requests {
-        let outcome = tables.settle(request, now, &mut settled.rows)?;
+        let outcome = tables.settle(request, now, &mut settled.rows, totals)?;
         settled.outcomes.push(outcome);
     }
     Ok(settled)
@@ -155,6 +157,7 @@ impl Open<'_> {
         request: &Transaction,
         now: UnixMillis,
         written: &mut Vec<Entry>,
+        totals: &mut TotalChanges,
     ) -> Result<Outcome, redb::Error> {
         let key = key(request.reference);
         let stored = self
@@ -178,6 +181,7 @@ impl Open<'_> {
             Ok(rows) => rows,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
+        totals.count_transaction(&request.changes, &heads, &rows);
         let receipt = Receipt::of(&rows, request.created_at.unwrap_or(now));
         let balances = balances_to_text(&receipt.balances);
         self.transactions.insert(

@@ -40,10 +40,7 @@ impl TimedRow {
             self.frozen_written,
             self.updated_at_written,
         ];
-        written
-            .into_iter()
-            .flatten()
-            .all(|at| Some(at) == self.version)
+        is_of_one_write(self.version, written)
     }
 
     fn balance(&self, said_at: UnixMillis) -> Result<Balance, Error> {
@@ -56,6 +53,12 @@ impl TimedRow {
         };
         row.balance(said_at)
     }
+}
+
+/// Every cell that is there carries the row's seq as its timestamp.
+pub(super) fn is_of_one_write(version: Option<i64>, written: [Option<i64>; 4]) -> bool {
+    let mut stamps = written.into_iter().flatten();
+    stamps.all(|at| Some(at) == version)
 }
 
 /// All balances of the user.

@@ -68,6 +68,10 @@ impl Described {
             "StoredTrade",
             "UserTrade",
             "StatementRow",
+            "AssetTotal",
+            "RatesResult",
+            "UserTotal",
+            "PricedBalance",
         ];
         for name in answers {
             let schema = &mut document["components"]["schemas"][name];

@@ -19,7 +19,7 @@ type LedgerRow = (
     Option<i64>,
 );
 
-fn catalogue() -> Catalogue {
+pub(super) fn catalogue() -> Catalogue {
     let asset = |id, name: &str| Asset {
         id,
         name: name.to_owned(),

@@ -1,0 +1,219 @@
+//! Totals, rates and the value of a user's balances, described.
+
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::{
+    failures::references,
+    operation::{Operation, common, done, envelope, one, posted},
+    samples::{MADE_AT, Samples, value as value_of},
+    schema, shapes,
+};
+use crate::{
+    config::Scope,
+    domain::{AssetSum, Rates, Totals, value_balances},
+    http::{
+        Failure, answer,
+        rates::{self, RATES_MAX, RateWire, RatesResult, RatesWire},
+        totals::{self, AssetTotal},
+        value::{self, Priced, UserTotal},
+    },
+    ledger::Error as SourceError,
+};
+
+/// The schemas of what these routes take and give.
+pub fn schemas() -> [(String, Value); 8] {
+    let mut new_rates = schema::<RatesWire<'_>>();
+    if let Some(rates) = new_rates.pointer_mut("/properties/rates") {
+        super::put(rates, "maxItems", json!(RATES_MAX));
+    }
+    [
+        ("AssetTotal", schema::<AssetTotal>()),
+        ("WideAmount", schema::<shapes::WideAmount>()),
+        ("RateText", schema::<shapes::RateText>()),
+        ("NewRates", new_rates),
+        ("NewRate", schema::<RateWire>()),
+        ("RatesResult", schema::<RatesResult>()),
+        ("UserTotal", schema::<UserTotal>()),
+        ("PricedBalance", schema::<Priced>()),
+    ]
+    .map(|(name, schema)| (name.to_owned(), schema))
+}
+
+const RATE: &str = "50000.5";
+
+pub fn totals(samples: &Samples<'_>) -> Operation {
+    let total = AssetSum {
+        avail: 910_000_000_000,
+        frozen: 0,
+        users: 10,
+    };
+    let assets = samples
+        .balances()
+        .iter()
+        .map(|balance| (balance.asset, total));
+    let sample = Totals {
+        assets: assets.collect(),
+        began: MADE_AT,
+        ended: MADE_AT,
+    };
+    let shown = totals::response(&sample, &samples.catalogue.now(), MADE_AT);
+    let headers = shown.map_or_else(|_| HeaderMap::new(), |shown| shown.headers().clone());
+    let example = totals::body(&sample, &samples.catalogue.now()).unwrap_or_default();
+    let mut schema = envelope(
+        &json!({"type": "array", "items": {"$ref": "#/components/schemas/AssetTotal"}, "description": "By asset id; assets that nobody has a balance in are not there."}),
+    );
+    super::put(
+        &mut schema,
+        "required",
+        json!(["status", "msg", "data", "as_of"]),
+    );
+    if let Some(properties) = schema.get_mut("properties") {
+        let moments = json!({
+            "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2,
+            "description": "When the first and the last balance were read: milliseconds since 1970. Equal, or nearly, where all of them were read from one snapshot.",
+        });
+        super::put(properties, "as_of", moments);
+    }
+    let given = json!({
+        "description": "The newest totals. `Age` counts from when the first balance was read.",
+        "headers": references(&headers),
+        "content": {"application/json": {"schema": schema, "examples": one("all users", &value_of(&example))}},
+    });
+    let mut fails = common(Scope::Read, crate::http::query::none(Some("x=1")).err());
+    fails.extend([Failure::TotalsOff, Failure::NoTotal]);
+    Operation {
+        id: "totals",
+        tag: "totals",
+        scope: Some(Scope::Read),
+        summary: "What all users have",
+        about: "Sums over all users, made on their own clock (`totals.interval_ms`) and never by a request. No write drops them.",
+        parameters: &["x-request-id"],
+        takes: None,
+        gives: vec![("200", given)],
+        fails,
+    }
+}
+
+pub fn set_rates(samples: &Samples<'_>) -> Operation {
+    let example = sample_rates(samples);
+    let table = samples.catalogue.now();
+    let bad = json!({"quote": samples.quote(), "rates": [{}]}).to_string();
+    let mut fails = posted(Scope::Settle, rates::parse(bad.as_bytes(), &table).err());
+    fails.push(Failure::Promise("".into()));
+    Operation {
+        id: "set_rates",
+        tag: "totals",
+        scope: Some(Scope::Settle),
+        summary: "Tells what assets are worth",
+        about: "Rates in one quote: the value of one whole unit. The newest `at` wins; of equal ones the later. Other instances use them within `settlement.max_staleness_ms`.",
+        parameters: &["x-request-id"],
+        takes: Some((
+            json!({"$ref": "#/components/schemas/NewRates"}),
+            one("one rate", &example),
+        )),
+        gives: vec![(
+            "200",
+            done(
+                "RatesResult",
+                "They are in force, but for those that are old.",
+                &RatesResult { applied: 1, old: 0 },
+            ),
+        )],
+        fails,
+    }
+}
+
+pub fn user_total(samples: &Samples<'_>) -> Operation {
+    let shown = |known: Option<&HeaderValue>| {
+        let answer = samples.answer(true, None);
+        let table = samples.catalogue.now();
+        let mut rates = Rates::default();
+        let body = sample_rates(samples).to_string();
+        if let Ok((_, all)) = rates::parse(body.as_bytes(), &table) {
+            for (asset, dated) in all {
+                rates.offer(asset, dated);
+            }
+        }
+        let quote = rates::named_quote(&samples.quote(), &table).ok()?;
+        let valued = value_balances(&answer.held.snapshot(), quote, &rates, &table);
+        let total = value::shown(quote.0, valued, &table);
+        let known = known.into_iter().map(HeaderValue::as_bytes);
+        let response = value::response(&total, &answer, known, MADE_AT).ok()?;
+        let body = answer::done_body(&total).ok()?;
+        Some((response.headers().clone(), value_of(&body)))
+    };
+    let (headers, example) = shown(None).unwrap_or_default();
+    let (same, _) = shown(Some(&HeaderValue::from_static("*"))).unwrap_or_default();
+    let data = json!({"$ref": "#/components/schemas/UserTotal"});
+    let examples = if example.is_null() {
+        json!({})
+    } else {
+        one("a user with balances", &example)
+    };
+    let given = json!({
+        "description": "The value, and what it is made of.",
+        "headers": references(&headers),
+        "content": {"application/json": {"schema": envelope(&data), "examples": examples}},
+    });
+    let same = json!({
+        "description": "The client has this value.",
+        "headers": references(&same),
+    });
+    let mut fails = common(
+        Scope::Read,
+        value::ValueQuery::parse(None, samples.catalogue).err(),
+    );
+    fails.extend([
+        Failure::NoRate,
+        Failure::Shed,
+        Failure::Source(SourceError::Timeout),
+        Failure::NotReached,
+        Failure::Promise("".into()),
+    ]);
+    Operation {
+        id: "user_total",
+        tag: "totals",
+        scope: Some(Scope::Read),
+        summary: "What a user's balances are worth",
+        about: "(avail + frozen) × rate of each balance, exact, and rounded half to even once. The balances are read as ever, with the same promises and headers.",
+        parameters: &[
+            "user_id",
+            "quote",
+            "min_seq",
+            "if-none-match",
+            "cache-control",
+            "x-request-id",
+        ],
+        takes: None,
+        gives: vec![("200", given), ("304", same)],
+        fails,
+    }
+}
+
+/// A rate of an asset that the sample user has, in another asset.
+fn sample_rates(samples: &Samples<'_>) -> Value {
+    json!({
+        "quote": samples.quote(),
+        "rates": [{"asset": samples.asset(), "rate": RATE, "at": MADE_AT.0}],
+    })
+}
+
+/// The parameter that names the quote.
+pub fn quote_parameter(samples: &Samples<'_>) -> Value {
+    let table = samples.catalogue.now();
+    let names: Vec<&str> = table
+        .ids()
+        .filter_map(|id| table.get(id).map(|(name, _)| name))
+        .collect();
+    let schema = if names.is_empty() {
+        json!({"type": "string"})
+    } else {
+        json!({"type": "string", "enum": names})
+    };
+    json!({
+        "name": "quote", "in": "query", "required": true,
+        "description": "The asset that values are told in: a name of the catalogue (case counts).",
+        "schema": schema, "example": samples.quote(),
+    })
+}

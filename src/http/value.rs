@@ -1,0 +1,210 @@
+//! `GET /api/v1/user/total`: what a user's balances are worth in one asset.
+//!
+//! **Invariants.** The balances are those of an ordinary read, with its promises and headers. The tag is that of the body, so it
+//! changes with the balances and with the rates.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+};
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Backend, answer,
+    failure::Failure,
+    handler::{Shared, Told},
+    openapi::shapes::{self, Unit},
+    query::{decoded, floors, pairs},
+    rates::named_quote,
+};
+use crate::{
+    config::Scope,
+    domain::{
+        AssetId, Catalogue, CatalogueTable, Floors, PricedBalance, UnixMillis, UserId, Valuation,
+        value_balances,
+    },
+    read::{Answer, Ask},
+    render::entity_tag,
+};
+
+/// The value of a user's balances.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserTotal {
+    /// The asset that values are told in.
+    quote: String,
+    /// The value of all priced balances, rounded half to even once. It may differ from the sum of the values below, each of which
+    /// is rounded by itself.
+    #[schema(value_type = shapes::WideAmount)]
+    total: String,
+    /// Balances whose rate is known, by asset id.
+    priced: Vec<Priced>,
+    /// Assets of the user whose rate is not known. The total lacks them.
+    unpriced: Vec<String>,
+}
+
+/// One balance and its value.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PricedBalance)]
+pub struct Priced {
+    /// Its name, or the number of an asset that the catalogue does not know.
+    asset: String,
+    /// The sum of what can be used and what is held back.
+    #[schema(value_type = shapes::WideAmount)]
+    amount: String,
+    /// The value of one whole unit.
+    #[schema(value_type = shapes::RateText)]
+    rate: String,
+    /// The value of the amount, rounded half to even once.
+    #[schema(value_type = shapes::WideAmount)]
+    value: String,
+    /// When the rate was made: milliseconds since 1970; null for the quote itself, which counts at 1.
+    #[schema(required, minimum = 0_i64, maximum = 253_402_300_799_999_i64)]
+    rate_at: Option<i64>,
+    /// There where the catalogue does not know the asset: the amount is in raw units then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Unit, required = false)]
+    unit: Option<Unit>,
+}
+
+/// The question of one request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ValueQuery {
+    pub(super) user: UserId,
+    pub(super) quote: AssetId,
+    pub(super) decimals: u8,
+    pub(super) min_seq: Floors,
+}
+
+impl ValueQuery {
+    /// The question in a query string.
+    ///
+    /// # Errors
+    /// The mistake, for the caller to read.
+    pub(super) fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
+        let (mut user, mut quote, mut min_seq) = (None, None, None);
+        for (name, value) in pairs(query) {
+            let name = decoded(name)?;
+            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+            let repeated = match name.as_ref() {
+                "user_id" => {
+                    let id: Result<UserId, _> = value.parse();
+                    let id = id.map_err(|malformed| malformed.to_string())?;
+                    user.replace(id).is_some()
+                }
+                "quote" => {
+                    let named = named_quote(&value, &catalogue.now());
+                    quote.replace(named?).is_some()
+                }
+                "min_seq" => min_seq.replace(floors(&value, catalogue)?).is_some(),
+                _ => {
+                    return Err(format!(
+                        "unknown parameter: {name}; there are user_id, quote and min_seq"
+                    ));
+                }
+            };
+            if repeated {
+                return Err(format!("repeated parameter: {name}"));
+            }
+        }
+        let (quote, decimals) = quote.ok_or("quote is missing")?;
+        Ok(Self {
+            user: user.ok_or("user_id is missing")?,
+            quote,
+            decimals,
+            min_seq: min_seq.unwrap_or(Floors::NONE),
+        })
+    }
+}
+
+pub(super) async fn user_total<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
+    api.allow(request.headers(), Scope::Read)?;
+    let mut question =
+        ValueQuery::parse(request.uri().query(), &api.catalogue).map_err(Failure::malformed)?;
+    let ask = Ask {
+        min_seq: std::mem::take(&mut question.min_seq),
+        no_cache: answer::wants_ledger(answer::values(request.headers(), CACHE_CONTROL)),
+        passed_on: None,
+    };
+    let work = |deadline| {
+        let (api, question) = (Arc::clone(&api), &question);
+        async move {
+            let rates = api.backend.rates(question.quote, deadline).await?;
+            if rates.0.is_empty() {
+                return Err(Failure::NoRate);
+            }
+            let answer = api.backend.read(question.user, ask, deadline).await?;
+            Ok((rates, answer))
+        }
+    };
+    let (rates, answer) = api.timed(work).await??;
+    let table = api.catalogue.now();
+    let quote = (question.quote, question.decimals);
+    let valuation = value_balances(&answer.held.snapshot(), quote, &rates, &table);
+    let known = answer::values(request.headers(), IF_NONE_MATCH);
+    response(
+        &shown(question.quote, valuation, &table),
+        &answer,
+        known,
+        (api.wall)(),
+    )
+}
+
+/// The answer that shows a value at `now`; `known` are the values of `If-None-Match`.
+pub(super) fn response<'v>(
+    total: &UserTotal,
+    answer: &Answer,
+    known: impl Iterator<Item = &'v [u8]>,
+    now: UnixMillis,
+) -> Result<Response<Body>, Failure> {
+    let body =
+        answer::done_body(total).map_err(|_| Failure::Bug("a value cannot be written as JSON"))?;
+    let tag = entity_tag(&body);
+    let mut response = if answer::client_has(known, &tag) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+    } else {
+        answer::json(body)
+    };
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_bytes(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    headers.insert(CACHE_CONTROL, answer::PRIVATE);
+    let age = answer.held.said_at().seconds_until(now);
+    headers.insert(AGE, HeaderValue::from(age));
+    if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
+        headers.insert(answer::CACHE_STATUS, trail);
+    }
+    Ok(response)
+}
+
+/// A value in the words of the catalogue.
+pub(super) fn shown(quote: AssetId, valuation: Valuation, catalogue: &CatalogueTable) -> UserTotal {
+    let name = |asset: AssetId| {
+        let known = catalogue.get(asset);
+        known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
+    };
+    let priced = |priced: PricedBalance| Priced {
+        asset: name(priced.asset),
+        amount: priced.amount,
+        rate: priced.rate.to_string(),
+        value: priced.value,
+        rate_at: priced.rate_at.map(|at| at.0),
+        unit: catalogue.get(priced.asset).is_none().then_some(Unit::Raw),
+    };
+    UserTotal {
+        quote: name(quote),
+        total: valuation.total,
+        priced: valuation.priced.into_iter().map(priced).collect(),
+        unpriced: valuation.unpriced.into_iter().map(name).collect(),
+    }
+}

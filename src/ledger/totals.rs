@@ -1,0 +1,104 @@
+//! A scan of all balances: how fast it may go, how far it is, and what it found.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::domain::{AssetId, AssetSum, Totals};
+
+/// The result of a scan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScannedTotals {
+    /// The sums of the rows.
+    pub totals: Totals,
+    /// The same sums, maintained by the writer of the rows as it wrote them, of the very moment of the scan. None where the source
+    /// cannot say.
+    pub maintained: Option<BTreeMap<AssetId, AssetSum>>,
+    /// Rows that were not written as the service writes them: the ledger's rows were counted in their place.
+    pub untrusted_rows: u64,
+}
+
+/// The pace of one scan, and how far it is. Shared with those who show it.
+#[derive(Debug)]
+pub struct TotalsScan {
+    rows_per_second: u32,
+    rows: AtomicU64,
+    permille: AtomicU32,
+    began: Instant,
+}
+
+impl TotalsScan {
+    /// A scan that begins now and reads at most so many rows a second (at least 1).
+    #[must_use]
+    pub fn begin(rows_per_second: u32) -> Self {
+        Self {
+            rows_per_second: rows_per_second.max(1),
+            rows: AtomicU64::new(0),
+            permille: AtomicU32::new(0),
+            began: Instant::now(),
+        }
+    }
+
+    /// How many rows to read at once, at most `most`: a fifth of a second's.
+    #[must_use]
+    pub fn step(&self, most: u32) -> u32 {
+        (self.rows_per_second / 5).clamp(1, most.max(1))
+    }
+
+    /// So many more rows were read: waits until that is not too fast.
+    pub async fn pace(&self, rows: u64) {
+        let all = self.rows.fetch_add(rows, Ordering::Relaxed);
+        let all = all.saturating_add(rows);
+        let micros = all
+            .saturating_mul(1_000_000)
+            .checked_div(u64::from(self.rows_per_second))
+            .unwrap_or(0);
+        if let Some(due) = self.began.checked_add(Duration::from_micros(micros)) {
+            sleep_until(due).await;
+        }
+    }
+
+    /// The part that is done, in thousandths.
+    pub fn set_progress(&self, permille: u32) {
+        self.permille.store(permille.min(1_000), Ordering::Relaxed);
+    }
+
+    /// The part that is done, in thousandths.
+    #[must_use]
+    pub fn progress(&self) -> u32 {
+        self.permille.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were read.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+}
+
+/// `done` of `all` in thousandths.
+#[must_use]
+pub fn permille(done: u64, all: u64) -> u32 {
+    let part = done.saturating_mul(1_000).checked_div(all);
+    u32::try_from(part.unwrap_or(0)).unwrap_or(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_reads_no_more_rows_a_second_than_it_may() {
+        let scan = TotalsScan::begin(100);
+        let began = Instant::now();
+        assert_eq!(scan.step(1_000), 20);
+        for _ in 0..10 {
+            scan.pace(20).await;
+        }
+        assert_eq!(scan.rows(), 200);
+        assert_eq!(began.elapsed().as_millis() / 10, 200);
+    }
+}

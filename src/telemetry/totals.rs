@@ -1,0 +1,168 @@
+//! Meters of the totals: how old they are, the scan under way, and whether they are what the writer maintained.
+
+use std::time::Duration;
+
+use metrics::{Gauge, Label};
+
+use super::{
+    Meters, ScanResult,
+    counters::{Count, Each, count, each},
+    gauge_value,
+    histogram::Seconds,
+    named,
+    prometheus_histograms::Families,
+};
+use crate::domain::{AssetId, Catalogue};
+
+/// The label of an asset that is not in the catalogue.
+const OTHER: &str = "other";
+
+/// The gauges, counters and the histogram.
+pub(super) struct TotalsMeters {
+    age: Gauge,
+    interval: Gauge,
+    progress: Gauge,
+    rows: Count,
+    scans: Each<ScanResult, Count>,
+    seconds: Seconds,
+    difference: Vec<(AssetId, Gauge)>,
+    difference_other: Gauge,
+    untrusted_rows: Gauge,
+}
+
+impl TotalsMeters {
+    pub(super) fn register(families: &mut Families, catalogue: &Catalogue) -> Self {
+        for (name, what) in [
+            (
+                "totals_age_seconds",
+                "Age of the totals that are shown, or time since the start while there are none",
+            ),
+            ("totals_interval_seconds", "totals.interval_ms; 0: off"),
+            (
+                "totals_scan_progress_ratio",
+                "The part of the scan under way that is done; 0 while there is none",
+            ),
+            (
+                "totals_difference_units",
+                "Raw units between the scanned total and the one that the writer maintained, by asset; must stay 0",
+            ),
+            (
+                "totals_untrusted_rows",
+                "Rows that the last scan found and that were not written as the service writes them",
+            ),
+        ] {
+            metrics::describe_gauge!(named(name), what);
+        }
+        for (name, what) in [
+            ("totals_rows_total", "Rows that scans for totals read"),
+            ("totals_scans_total", "Scans for totals by result"),
+        ] {
+            metrics::describe_counter!(named(name), what);
+        }
+        let gauge = |name: &str, labels: Vec<Label>| {
+            let gauge = metrics::gauge!(named(name), labels);
+            gauge.set(0.0);
+            gauge
+        };
+        let difference = |name: &str| {
+            let labels = vec![Label::new("asset", name.to_owned())];
+            gauge("totals_difference_units", labels)
+        };
+        let by_name = catalogue
+            .ids()
+            .filter_map(|id| catalogue.get(id).map(|(name, _)| (id, difference(&name))));
+        Self {
+            age: gauge("totals_age_seconds", vec![]),
+            interval: gauge("totals_interval_seconds", vec![]),
+            progress: gauge("totals_scan_progress_ratio", vec![]),
+            rows: count("totals_rows_total", vec![]),
+            scans: each(ScanResult::ALL.iter().copied(), |result| {
+                let labels = vec![Label::new("result", result.word())];
+                count("totals_scans_total", labels)
+            }),
+            seconds: families.seconds(
+                "totals_scan_seconds",
+                "Seconds from the begin of a scan for totals to its end",
+                &[],
+            ),
+            difference: by_name.collect(),
+            difference_other: difference(OTHER),
+            untrusted_rows: gauge("totals_untrusted_rows", vec![]),
+        }
+    }
+}
+
+impl Meters {
+    /// `totals.interval_ms`, and how old what is shown is.
+    pub fn totals_age(&self, interval: Duration, age: Duration) {
+        self.totals.interval.set(interval.as_secs_f64());
+        self.totals.age.set(age.as_secs_f64());
+    }
+
+    /// The part of the scan under way that is done, in thousandths; 0 where there is none.
+    pub fn totals_progress(&self, permille: u32) {
+        let ratio = Duration::from_millis(permille.into());
+        self.totals.progress.set(ratio.as_secs_f64());
+    }
+
+    /// A scan ended after `took`, and read so many rows.
+    pub fn totals_scanned(&self, result: ScanResult, rows: u64, took: Duration) {
+        if let Some(count) = self.totals.scans.get(result) {
+            count.increment(1);
+        }
+        self.totals.rows.increment(rows);
+        self.totals.seconds.record(took);
+    }
+
+    /// The differences of the last scan in raw units, by asset; those that are not named are 0.
+    pub fn totals_difference(&self, differences: &[(AssetId, u64)]) {
+        let of = |wanted: &dyn Fn(AssetId) -> bool| {
+            let found = differences.iter().filter(|(asset, _)| wanted(*asset));
+            gauge_value(found.fold(0, |sum, (_, units)| sum.saturating_add(*units)))
+        };
+        for (asset, gauge) in &self.totals.difference {
+            gauge.set(of(&|found| found == *asset));
+        }
+        let known = |asset| self.totals.difference.iter().any(|(id, _)| *id == asset);
+        self.totals.difference_other.set(of(&|found| !known(found)));
+    }
+
+    /// Rows of the last scan that were not written as the service writes them.
+    pub fn totals_untrusted_rows(&self, rows: u64) {
+        self.totals.untrusted_rows.set(gauge_value(rows));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Asset;
+
+    #[test]
+    fn a_difference_is_shown_by_asset_and_goes_away() {
+        let asset = Asset {
+            id: 1,
+            name: "BTC".to_owned(),
+            decimals: 8,
+        };
+        let meters = Meters::of(&Catalogue::new(&[asset], &[]).unwrap());
+        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        let id = |id| AssetId::new(id).unwrap();
+        assert!(has(
+            "balance_cache_totals_difference_units{asset=\"BTC\"} 0"
+        ));
+        meters.totals_difference(&[(id(1), 7), (id(8), 2), (id(9), 3)]);
+        assert!(has(
+            "balance_cache_totals_difference_units{asset=\"BTC\"} 7"
+        ));
+        assert!(has(
+            "balance_cache_totals_difference_units{asset=\"other\"} 5"
+        ));
+        meters.totals_difference(&[]);
+        assert!(has(
+            "balance_cache_totals_difference_units{asset=\"BTC\"} 0"
+        ));
+        meters.totals_progress(345);
+        assert!(has("balance_cache_totals_scan_progress_ratio 0.345"));
+    }
+}

@@ -1,0 +1,300 @@
+//! Totals, rates and values by the real service: a clock of their own, one scan of all instances, and what a write leaves of them.
+
+use balance_cache::{
+    config::{self, ReadFrom},
+    domain::AssetSum,
+    ledger::{Source as _, TotalsScan},
+};
+use redb::TableDefinition;
+use serde_json::{Value, json};
+
+use crate::{
+    settlement_support::{
+        ENTRIES, MAX_STALENESS, SETTLEMENTS, SOON, embedded, settled, short, values, whole,
+    },
+    support::{
+        cassandra::shared,
+        cql::{Place, asset, catalogue, entry},
+        eventually::eventually_async,
+        redis::Redis,
+        service::{Answer, Service, Setup},
+    },
+};
+
+const TOTALS: &str = "/api/v1/totals";
+const RATES: &str = "/api/v1/rates";
+const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
+
+#[track_caller]
+fn code(answer: &Answer) -> (u16, u64) {
+    (answer.status, answer.json()["status"].as_u64().unwrap())
+}
+
+/// The total of an asset, once totals are shown that `wanted` likes.
+async fn total(service: &Service, asset: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually_async(SOON, "the total is as wanted", async || {
+        let answer = service.get(TOTALS).await;
+        let data = answer.json()["data"].clone();
+        let found = data.as_array()?.iter().find(|one| one["asset"] == asset);
+        found.filter(|one| wanted(one)).cloned()
+    })
+    .await
+}
+
+/// A metric's value as it stands on the page.
+async fn metric(service: &Service, line: &str) -> String {
+    let page = service.get_ops("/metrics").await.body;
+    let line = format!("balance_cache_{line} ");
+    let found = page.lines().find_map(|at| at.strip_prefix(&line));
+    found
+        .unwrap_or_else(|| panic!("{line} is not in\n{page}"))
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn totals_follow_their_clock_and_no_write_drops_them() {
+    let mut service = Service::start_ready(Setup::default().with("totals.interval_ms", 300)).await;
+    let before = total(&service, "BTC", |_| true).await;
+    assert_eq!(
+        (&before["avail"], &before["users"]),
+        (&json!("50050"), &json!(10))
+    );
+    let deposit = json!({"transaction_id": 1, "entries": [{"user_id": 7, "asset_id": 1, "delta_avail": 150_000_000, "delta_frozen": 5},
+        {"user_id": 7, "asset_id": 77, "delta_avail": 12}]});
+    assert_eq!(service.post(TRANSACTIONS, &deposit).await.status, 200);
+    let at_once = service.get(TOTALS).await;
+    assert_eq!(at_once.status, 200, "a write drops nothing");
+    let age: u64 = at_once.header("age").parse().unwrap();
+    assert!(age < 20, "{age}");
+    let after = total(&service, "BTC", |one| one["users"] == 11).await;
+    assert_eq!(
+        (&after["avail"], &after["frozen"]),
+        (&json!("50051.5"), &json!("0.00000005"))
+    );
+    let raw = total(&service, "77", |_| true).await;
+    assert_eq!((&raw["avail"], &raw["unit"]), (&json!("12"), &json!("raw")));
+    let as_of = service.get(TOTALS).await.json()["as_of"].clone();
+    assert!(as_of[0].as_i64() <= as_of[1].as_i64() && as_of[0].as_i64() > Some(0));
+    assert_eq!(
+        metric(&service, r#"totals_difference_units{asset="BTC"}"#).await,
+        "0"
+    );
+
+    // A wrong row: one more BTC for nobody, in the file behind the service's back.
+    service.terminate();
+    let path = service
+        .setup()
+        .environment
+        .iter()
+        .rev()
+        .find(|(key, _)| key.ends_with("EMBEDDED__PATH"))
+        .unwrap()
+        .1
+        .clone();
+    let file = redb::Database::open(path).unwrap();
+    let write = file.begin_write().unwrap();
+    {
+        let definition: TableDefinition<(i64, i32), (i64, i64, i64, Option<i64>)> =
+            TableDefinition::new("user_balances");
+        let mut balances = write.open_table(definition).unwrap();
+        balances.insert((7, 1), (250_000_000, 5, 1, None)).unwrap();
+    }
+    write.commit().unwrap();
+    drop(file);
+    service.restart().await;
+    service.ready().await;
+    eventually_async(SOON, "the check finds it", async || {
+        let units = metric(&service, r#"totals_difference_units{asset="BTC"}"#).await;
+        (units == "100000000").then_some(())
+    })
+    .await;
+    assert_eq!(
+        metric(&service, r#"totals_difference_units{asset="ETH"}"#).await,
+        "0"
+    );
+    assert!(service.process().logs().contains("balances do not add up"));
+}
+
+#[tokio::test]
+async fn totals_that_are_off_are_not_found_and_those_that_are_not_made_yet_are_not_there() {
+    let off = Service::start_ready(Setup::default().with("totals.interval_ms", 0)).await;
+    assert_eq!(code(&off.get(TOTALS).await), (404, 4041));
+    // Thirty rows of samples, one a second.
+    let slow = Service::start_ready(Setup::default().with("totals.rows_per_second", 1)).await;
+    let pending = slow.get(TOTALS).await;
+    assert_eq!(code(&pending), (503, 5034));
+    assert_ne!(pending.header("retry-after"), "");
+    let (exit, _, said) = Setup::default()
+        .with("totals.interval_ms", 99)
+        .run(&["config", "check"]);
+    assert!(exit == 2 && said.contains("totals.interval_ms"), "{said}");
+}
+
+// === Rates ===
+
+fn rate(rate: &str, at: i64) -> Value {
+    json!({"quote": "USDT", "rates": [{"asset": "BTC", "rate": rate, "at": at}]})
+}
+
+async fn valued(service: &Service) -> Value {
+    service
+        .get("/api/v1/user/total?user_id=1001&quote=USDT")
+        .await
+        .data()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_are_kept_in_redis_and_the_newest_wins() {
+    let mut redis = Redis::start();
+    let service = embedded(&redis).await;
+    assert_eq!(
+        code(
+            &service
+                .get("/api/v1/user/total?user_id=1001&quote=USDT")
+                .await
+        ),
+        (404, 4042)
+    );
+    for (sent, taken) in [
+        (rate("2", 10), (1, 0)),
+        (rate("3", 9), (0, 1)),
+        (rate("4.50", 10), (1, 0)),
+    ] {
+        assert_eq!(settled(&service.post(RATES, &sent).await), taken, "{sent}");
+    }
+    let held: String = redis.ask(&["HGET", "balance:rates:USDT", "BTC"]);
+    assert_eq!(held, "4.5 10");
+    // 1001 has 9100 BTC, and USDT of its own.
+    let value = valued(&service).await;
+    let btc =
+        json!({"asset": "BTC", "amount": "9100", "rate": "4.5", "value": "40950", "rate_at": 10});
+    assert_eq!(value["priced"][0], btc);
+    assert_eq!(value["unpriced"], json!(["ETH"]));
+    // Another program tells a newer one: this instance uses it within max_staleness.
+    let () = redis.ask(&["HSET", "balance:rates:USDT", "BTC", "5 11"]);
+    let heard = tokio::time::Instant::now();
+    eventually_async(SOON, "the other rate is used", async || {
+        (valued(&service).await["priced"][0]["rate"] == "5").then_some(())
+    })
+    .await;
+    println!("after {:?}, promised {MAX_STALENESS:?}", heard.elapsed());
+    // A key of another kind, or a field that is no rate, is replaced by the next one.
+    let () = redis.ask(&["HSET", "balance:rates:USDT", "BTC", "much"]);
+    assert_eq!(settled(&service.post(RATES, &rate("6", 1)).await), (1, 0));
+    let _: i64 = redis.ask(&["DEL", "balance:rates:USDT"]);
+    let () = redis.ask(&["SET", "balance:rates:USDT", "text"]);
+    assert_eq!(settled(&service.post(RATES, &rate("7", 1)).await), (1, 0));
+    assert_eq!(valued(&service).await["priced"][0]["rate"], "7");
+
+    redis.stop();
+    assert_eq!(
+        code(&service.post(RATES, &rate("8", 20)).await),
+        (503, 5033)
+    );
+    let value = service
+        .get("/api/v1/user/total?user_id=1001&quote=USDT")
+        .await;
+    assert_eq!(code(&value), (503, 5033));
+}
+
+// === CQL ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_of_user_balances_counts_the_ledger_in_place_of_rows_mended_by_hand() {
+    let place = Place::new(shared()).applied().await;
+    let known = catalogue([1, 2]);
+    let source = place.open(ReadFrom::Table, &known).await;
+    let scan = async || source.scylla.scan_totals(&TotalsScan::begin(100_000)).await;
+    let none = scan().await.unwrap();
+    assert_eq!((none.totals.assets.len(), none.untrusted_rows), (0, 0));
+    // More than a page of one user, and many users.
+    let mut rows: Vec<_> = (1..=1_200)
+        .map(|id| entry(1, id, 3, i64::from(id)))
+        .collect();
+    rows.extend((2..=300).map(|user| entry(user, 1, 2, i64::MAX)));
+    for some in rows.chunks(500) {
+        source.scylla.write(some).await.unwrap();
+    }
+    let scanned = scan().await.unwrap();
+    let total = |avail, frozen, users| AssetSum {
+        avail,
+        frozen,
+        users,
+    };
+    let many = i128::from(i64::MAX) * 299 + 1;
+    assert_eq!(
+        scanned.totals.assets[&asset(1)],
+        total(many, 299 * 2 + 3, 300)
+    );
+    assert_eq!(scanned.totals.assets[&asset(1_200)], total(1_200, 3, 1));
+    assert_eq!(
+        (scanned.totals.assets.len(), scanned.untrusted_rows),
+        (1_200, 0)
+    );
+    assert_eq!(scanned.maintained, None);
+    // A million for user 1, by hand; and a row that is no balance.
+    let session = shared().session().await;
+    for cql in [
+        "UPDATE {ks}.user_balances SET avail = 1000000 WHERE user_id = 1 AND asset_id = 7",
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail) VALUES (1, 9999, 5)",
+    ] {
+        place.cql(&session, cql).await;
+    }
+    let mended = scan().await.unwrap();
+    assert_eq!(mended.totals.assets, scanned.totals.assets);
+    assert_eq!(mended.untrusted_rows, 2);
+    place.cql(&session, "TRUNCATE {ks}.user_balances").await;
+    let empty = scan().await.unwrap_err().to_string();
+    assert!(empty.contains("user_balances is empty"), "{empty}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn totals_of_a_database_are_shown_by_every_instance_and_survive_a_source_that_is_down() {
+    let named = |settings: &mut config::Scylla| settings.keyspace = "totals".to_owned();
+    let place = Place::new(shared()).with(named).applied().await;
+    let source = place.open(ReadFrom::Table, &catalogue([1])).await;
+    let rows: Vec<_> = (1..=20)
+        .map(|user| entry(user, 1, 1, 300_000_000))
+        .collect();
+    source.scylla.write(&rows).await.unwrap();
+    let redis = Redis::start();
+    let setup = || {
+        short(&redis.url())
+            .with("source.kind", "scylla")
+            .with("source.read_from", "table")
+            .with("scylla.nodes", &place.settings.nodes[0])
+            .with("scylla.keyspace", &place.settings.keyspace)
+            .with("totals.interval_ms", 300)
+    };
+    let (one, two) = tokio::join!(Service::start_ready(setup()), Service::start_ready(setup()));
+    for service in [&one, &two] {
+        whole(service).await;
+        let btc = total(service, "BTC", |_| true).await;
+        assert_eq!((&btc["avail"], &btc["users"]), (&json!("60"), &json!(20)));
+    }
+    let more = json!({"user_id": 21, "asset_id": 1, "seq": 1, "avail": 500_000_000, "frozen": 0});
+    assert_eq!(one.post(ENTRIES, &more).await.status, 200);
+    for service in [&one, &two] {
+        let btc = total(service, "BTC", |one| one["users"] == 21).await;
+        assert_eq!(btc["avail"], "65");
+    }
+    settled(&two.post(SETTLEMENTS, &values(1, 1, 2, 5)).await);
+    assert_eq!(one.get(TOTALS).await.status, 200, "no write drops them");
+    let keys: Vec<String> = redis.ask(&["KEYS", "balance:total*"]);
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let session = shared().session().await;
+    place.cql(&session, "TRUNCATE {ks}.user_balances").await;
+    eventually_async(SOON, "a scan fails", async || {
+        let mut failed = 0;
+        for service in [&one, &two] {
+            failed += metric(service, r#"totals_scans_total{result="failed"}"#)
+                .await
+                .parse::<u32>()
+                .unwrap();
+        }
+        (failed > 0).then_some(())
+    })
+    .await;
+    let still = total(&one, "BTC", |_| true).await;
+    assert_eq!(still["avail"], "65", "the last total stays, with its age");
+}
