@@ -57,8 +57,8 @@ use scylla::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const FEW: i64 = 1_000;
-const ROUNDS: usize = 1_500;
-const WARM_UP: usize = 300;
+const ROUNDS: usize = 500;
+const WARM_UP: usize = 100;
 const PAGE: usize = 100;
 /// The first trade was settled then; one follows each second.
 const BEGAN: i64 = 1_700_000_000_000;
@@ -282,20 +282,19 @@ fn reader(source: Arc<dyn Source>) -> Arc<Reader> {
     Reader::new(parts, &settings)
 }
 
-fn quantile(times: &[Duration], part: f64) -> f64 {
+fn quantile(times: &[Duration], percent: usize) -> f64 {
     let mut times = times.to_vec();
     times.sort();
-    let last = times.len() - 1;
-    let at = ((last as f64) * part).round() as usize;
+    let at = (times.len() - 1) * percent / 100;
     times.get(at).unwrap().as_secs_f64() * 1_000.0
 }
 
 fn line(what: &str, [few, many]: [Vec<Duration>; 2]) {
-    let (small, large) = (quantile(&few, 0.5), quantile(&many, 0.5));
+    let (small, large) = (quantile(&few, 50), quantile(&many, 50));
     println!(
         "| {what} | {small:.3} | {:.3} | {large:.3} | {:.3} | {:.2} |",
-        quantile(&few, 0.99),
-        quantile(&many, 0.99),
+        quantile(&few, 99),
+        quantile(&many, 99),
         large / small
     );
 }

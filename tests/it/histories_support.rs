@@ -19,7 +19,7 @@ pub fn place(suffix: &str) -> Place {
 pub fn over(place: &Place) -> Setup {
     Setup::default()
         .with("source.kind", "scylla")
-        .with("source.read_from", "table")
+        .with("source.read_from", "ledger")
         .with("source.timeout_ms", 5_000)
         .with("scylla.nodes", shared().node())
         .with("scylla.keyspace", &place.settings.keyspace)
