@@ -34,7 +34,6 @@ use std::{
 };
 
 use balance_cache::{
-    cache::memory::Memory,
     config::{self, Consistency, Millis, ReadFrom, SourceKind},
     domain::{
         Amount, AssetId, Catalogue, Entry, Order, Reference, Role, Seq, StatementQuestion, TradeId,
@@ -45,8 +44,7 @@ use balance_cache::{
         embedded::Embedded,
         scylla::{Scylla, schema},
     },
-    protocol::{Freshness, Marks},
-    read::{Parts, Reader},
+    read::HistoryReader,
     telemetry::Meters,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -204,7 +202,12 @@ const KINDS: [(Kind, &str); 6] = [
 ];
 
 /// Reads one page of a user with so many rows; where it begins is chosen evenly among them.
-async fn page(reader: &Reader, kind: Kind, (trader, holder): (i64, i64), rows: i64) -> Duration {
+async fn page(
+    reader: &HistoryReader,
+    kind: Kind,
+    (trader, holder): (i64, i64),
+    rows: i64,
+) -> Duration {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     let place = i64::try_from(PAGE).unwrap()
         + rand::random_range(0..rows - 2 * i64::try_from(PAGE).unwrap());
@@ -258,28 +261,8 @@ async fn page(reader: &Reader, kind: Kind, (trader, holder): (i64, i64), rows: i
     took
 }
 
-fn reader(source: Arc<dyn Source>) -> Arc<Reader> {
-    let settings = settings();
-    let catalogue = Arc::new(Catalogue::new(&settings.assets, &settings.symbols).unwrap());
-    let meters = Meters::new();
-    let memory = Memory::new(
-        1 << 24,
-        Duration::from_secs(10),
-        Arc::clone(&catalogue),
-        Arc::clone(&meters),
-    );
-    let parts = Parts {
-        catalogue,
-        memory: Arc::new(memory),
-        redis: None,
-        source,
-        marks: Arc::new(Marks::new(Duration::from_mins(10), 1_000)),
-        freshness: Arc::new(Freshness::always()),
-        meters,
-        tasks: TaskTracker::new(),
-        sampler: balance_cache::audit::Sampler::new().0,
-    };
-    Reader::new(parts, &settings)
+fn reader(source: &Arc<dyn Source>) -> HistoryReader {
+    HistoryReader::new(source, &Meters::new(), &settings())
 }
 
 fn quantile(times: &[Duration], percent: usize) -> f64 {
@@ -306,7 +289,7 @@ async fn table(
     histories: [i64; 2],
     holder: impl Fn(i64) -> i64,
 ) {
-    let reader = reader(source);
+    let reader = reader(&source);
     for (kind, what) in KINDS {
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS + WARM_UP {
