@@ -9,6 +9,7 @@ mod backend;
 pub mod descriptors;
 mod ledger_health;
 mod open_source;
+mod open_totals;
 mod readiness;
 mod reload;
 mod shown;

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Error, open_source::open_source, told, totals, warm_state::WarmStart};
+use super::{
+    Error, open_source::open_source, open_totals::open_totals, told, warm_state::WarmStart,
+};
 use crate::{
     apply::Applier,
     audit::{self, Auditor, Inbox, Sampler},
@@ -282,7 +284,7 @@ impl Assembled {
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
-        let (totals, rates) = totals::make(settings, &source, redis.as_ref(), &catalogue, &meters);
+        let (totals, rates) = open_totals(settings, &source, redis.as_ref(), &catalogue, &meters);
         let mut assembled = Self {
             totals,
             rates,

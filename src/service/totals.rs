@@ -1,4 +1,4 @@
-//! Totals and rates in the assembly: how they are made, asked for, and shown on the page.
+//! Totals and rates of the assembled parts: asked for by the routes, and shown on the page.
 
 use std::sync::Arc;
 
@@ -6,41 +6,12 @@ use tokio::time::Instant;
 
 use super::{assembled::Assembled, shown::part};
 use crate::{
-    apply,
-    cache::redis::Redis,
-    clock,
-    config::Settings,
-    domain::{AssetId, Catalogue, DatedRate, Rates, RatesTaken},
+    apply, clock,
+    domain::{AssetId, DatedRate, Rates, RatesTaken},
     http::HeldTotals,
-    ledger::Source,
     ops::dashboard::{Part, PartState},
-    rates::{self, RateBook},
-    telemetry::Meters,
-    totals::TotalsKeeper,
+    rates,
 };
-
-/// Makes the parts; scans begin with the loops.
-pub(super) fn make(
-    settings: &Settings,
-    source: &Arc<dyn Source>,
-    redis: Option<&Arc<Redis>>,
-    catalogue: &Arc<Catalogue>,
-    meters: &Arc<Meters>,
-) -> (Arc<TotalsKeeper>, Arc<RateBook>) {
-    let totals = TotalsKeeper::new(
-        Arc::clone(source),
-        redis.cloned(),
-        Arc::clone(catalogue),
-        Arc::clone(meters),
-        &settings.totals,
-    );
-    let rates = RateBook::new(
-        redis.cloned(),
-        Arc::clone(catalogue),
-        settings.settlement.max_staleness_ms.0,
-    );
-    (Arc::new(totals), Arc::new(rates))
-}
 
 impl Assembled {
     pub(super) fn held_totals(&self) -> HeldTotals {
