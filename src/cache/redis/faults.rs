@@ -42,7 +42,7 @@ pub(super) fn finding(error: &RedisError, at: &str) -> Finding {
             of(Code::RedisClosed)
         }
         _ if error.is_io_error() => {
-            of(Code::RedisUnreachable).with("its name is not known, or the network fails")
+            of(Code::RedisUnreachable).with("its name is not known, the network fails, or TLS asks for a client's certificate (redis.cert_file)")
         }
         _ => of(Code::RedisUnexpected).with("not a reply of the Redis protocol"),
     }
