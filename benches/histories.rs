@@ -386,7 +386,7 @@ fn main() {
     of_node.replication_factor = 1;
     let source = config::Source {
         kind: SourceKind::Scylla,
-        read_from: ReadFrom::Table,
+        read_from: ReadFrom::Ledger,
         ..settings().source
     };
     runtime.block_on(async {
