@@ -158,7 +158,7 @@ pub enum Commit {
     Unknown,
 }
 
-/// What was left unfinished, and stands whole now.
+/// Transactions that were left unfinished, and stand whole now.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
     /// Its balances, to be announced.

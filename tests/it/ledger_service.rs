@@ -109,6 +109,17 @@ async fn check_ledger(place: &Place) -> BTreeMap<(i64, i32), (i64, i64)> {
     newest
 }
 
+/// Seq and avail of a newest row of the ledger.
+async fn check_newest(place: &Place, user: i64, asset: i32) -> (i64, i64) {
+    let session = shared().session().await;
+    let ks = &place.settings.keyspace;
+    let text = format!(
+        "SELECT seq, avail FROM {ks}.balance_ledger WHERE user_id = {user} AND asset_id = {asset} LIMIT 1"
+    );
+    let rows = session.query_unpaged(text, ()).await.unwrap();
+    rows.into_rows_result().unwrap().first_row().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_holds_for_the_embedded_ledger_holds_here() {
     let place = keyspace("same").await;
@@ -124,6 +135,23 @@ async fn what_holds_for_the_embedded_ledger_holds_here() {
     assert_eq!(result(&service.post(TRANSACTIONS, &rich).await), "written");
     what_was_sent_is_found_again(&service).await;
     entries_keep_their_seqs(&service).await;
+    // Several groups, the largest that there are.
+    let many: Vec<Value> = (0..600)
+        .map(|nth| {
+            let entry = |user: i64| json!({"user_id": user, "asset_id": 3, "delta_avail": 1});
+            json!({"transaction_id": 5_000 + nth, "entries": [entry(50), entry(51), entry(60 + nth), entry(61 + nth)]})
+        })
+        .collect();
+    let answer = service.post(TRANSACTIONS, &json!(many)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let results = answer.data();
+    let written = results.as_array().unwrap().iter();
+    assert_eq!(
+        written.filter(|one| one["result"] == "written").count(),
+        600
+    );
+    let newest = check_newest(&place, 50, 3).await;
+    assert_eq!(newest, (600, 600));
     // A trade with balances has its seqs from elsewhere.
     let mut given = trade(99, 1001, 1002);
     given["balances"] = json!([]);

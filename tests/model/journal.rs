@@ -16,7 +16,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 pub use state::{Rule, Scope};
 
-/// What looking at a scope brought.
+/// The result of exploring a scope.
 #[derive(Debug)]
 pub struct Found {
     /// The property that is violated, and a shortest way there.

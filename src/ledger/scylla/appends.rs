@@ -162,6 +162,13 @@ impl Appends {
             .collect()
     }
 
+    /// Records up to this position were finished, by this instance or by others.
+    pub(super) fn forget_up_to(&self, position: i64) {
+        let mut unannounced = self.unannounced.lock();
+        unannounced.of_row.retain(|_, of| *of > position);
+        unannounced.records.retain(|of, _| *of > position);
+    }
+
     /// These balances are in effect everywhere.
     pub(super) fn announced(&self, balances: &[Notification]) {
         let mut unannounced = self.unannounced.lock();
@@ -228,6 +235,10 @@ mod tests {
         assert_eq!(queues.removals.try_recv().unwrap(), 8);
         appends.announced(&of(&first));
         assert_eq!(queues.removals.try_recv().unwrap(), 7);
+        appends.took(9, &second);
+        appends.forget_up_to(9);
+        appends.announced(&of(&second));
+        assert!(queues.removals.try_recv().is_err());
         assert!(appends.announced_with(&of(&first)).is_empty());
     }
 

@@ -1,15 +1,13 @@
 //! Writes transactions: all that wait are one group, judged together and appended to the journal as one record.
 //!
-//! One group at a time. A round: the tail is known; records of others that share a user or an id with the group are written
-//! first; ids and balances are read; the group is judged; what stands is appended behind the tail. Where another instance
-//! was faster, the group is judged again. Then the rows are written, and the callers hear of it.
+//! A round: records of others that share a user or an id with the group are written; ids and balances are read; the group is
+//! judged and appended behind the tail. Where another instance was faster, the group is judged again.
 //!
-//! **Invariants.** A record is appended only behind the tail by which it was judged, so nothing it was judged by has changed. An
-//! answer is given when all rows stand. A refusal is given only while the tail is the one that was judged by.
+//! **Invariants.** A record is appended only behind the tail by which it was judged. An answer is given when all rows stand. A
+//! refusal is given only while the tail is the one that was judged by.
 //!
-//! **Cancellation.** A caller who is gone before its group begins writes nothing. What was appended is finished by the next group
-//! that needs it, or by [`super::recovery`].
-//!
+//! **Cancellation.** A caller who is gone before its group begins writes nothing. A record is finished by the next group that
+//! needs it, or by [`super::recovery`].
 //! **Limits.** [`REQUESTS_MAX`] requests and about [`ROWS_MAX`] rows in a group; a group gives up when its callers have.
 
 use std::{
@@ -48,7 +46,7 @@ const YIELD_MAX: Duration = Duration::from_millis(6);
 /// Another instance counts as writing for so long after its record was met.
 const CONTENDED_FOR: Duration = Duration::from_secs(1);
 
-/// What the writer knows of the journal.
+/// The journal, as far as the writer knows it.
 #[derive(Debug)]
 struct Known {
     tail: Tail,

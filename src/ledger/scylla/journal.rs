@@ -106,7 +106,7 @@ pub(super) struct Tail {
     pub(super) removed: i64,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Appended {
     /// The record stands.

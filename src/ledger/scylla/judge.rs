@@ -14,7 +14,7 @@ use crate::{
     ledger::Written,
 };
 
-/// What one request asks for.
+/// One request.
 #[derive(Debug)]
 pub(super) enum Request {
     /// A transaction or a trade.
@@ -70,7 +70,7 @@ impl From<&Entry> for Standing {
     }
 }
 
-/// What stands, as far as a group needs it. Judging adds what the group makes stand.
+/// Everything that stands and that a group is judged by. Judging adds the group's own items.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// The records under the ids of the group.
@@ -208,7 +208,7 @@ impl Facts {
         (answer, item)
     }
 
-    /// What an item makes stand.
+    /// Adds an item to everything that stands.
     fn advance(&mut self, item: &Item) {
         for Row { entry, .. } in &item.rows {
             let key = (entry.user, entry.asset, entry.seq);

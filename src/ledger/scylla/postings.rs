@@ -262,7 +262,7 @@ impl Postings {
         })
     }
 
-    /// What stands, as far as these requests need it.
+    /// Reads everything that these requests are judged by.
     pub(super) async fn facts(
         &self,
         live: &Live,

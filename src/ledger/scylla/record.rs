@@ -17,7 +17,7 @@ use crate::{
 /// The form of the records that this version writes and reads.
 const VERSION: u8 = 1;
 
-/// What one append to the journal makes stand.
+/// The content of one append to the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     /// Tells the record from every other one, also where the answer to its append was lost.

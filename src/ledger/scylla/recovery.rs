@@ -32,7 +32,9 @@ pub(super) async fn recover(scylla: &Scylla, age: Duration) -> Result<Recovered,
     let above = scylla.appends.removed(tail);
     let page = postings.journal.page(&live, above, tail.position).await?;
     let lowest = page.first().map(|(position, _)| position.saturating_sub(1));
-    scylla.appends.set_removed(lowest.unwrap_or(tail.position));
+    let removed = lowest.unwrap_or(tail.position);
+    scylla.appends.set_removed(removed);
+    scylla.appends.forget_up_to(removed);
     let due = due(scylla, page, age);
     let mut recovered = Recovered::default();
     for (position, record) in due {

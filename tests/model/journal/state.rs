@@ -1,4 +1,4 @@
-//! What there is: the database, two instances, and what clients were told.
+//! The state: the database, two instances, and the answers that clients had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub struct Scope {
     pub crashes: u8,
 }
 
-/// What the writer must do. A weakened variant leaves one out.
+/// The rules of the writer. A weakened variant leaves one out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// An append is conditional on the tail that was judged.
@@ -54,7 +54,7 @@ pub struct Entry {
     pub removed: bool,
 }
 
-/// What an instance is doing.
+/// The work of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Phase {
     #[default]

@@ -1,4 +1,4 @@
-//! What can happen next, and what must hold.
+//! The steps that can come next, and the properties that must hold.
 
 use stateright::{Model, Property};
 
