@@ -27,6 +27,7 @@ mod names;
 mod postings;
 mod record;
 mod recovery;
+mod requests;
 pub mod schema;
 mod schema_state;
 mod statements;
@@ -48,14 +49,13 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    appends::{Appends, Waiting},
+    appends::Appends,
     connect::Connector,
     journal::Reach,
-    judge::{Answer, Request},
     postings::Postings,
     statements::{Live, Load},
 };
@@ -231,16 +231,40 @@ impl Scylla {
             return Err(Error::Unavailable(Arc::clone(reason)));
         }
         let said_at = clock::wall();
-        match &live.load {
+        let read = match &live.load {
             Load::View { page, jump } => {
                 let guesses = (&self.remembered, &*self.catalogue);
-                view::load((&live, cost), (page, jump), user, guesses, said_at).await
+                view::load((&live, cost), (page, jump), user, guesses, said_at).await?
             }
-            Load::Table(statement) => table::load((&live, cost), statement, user, said_at).await,
+            Load::Table(statement) => {
+                return table::load((&live, cost), statement, user, said_at).await;
+            }
             Load::Ledger => {
-                let assets: Vec<_> = self.catalogue.ids().collect();
-                ledger::latest((&live, cost), user, &assets).await
+                let mut assets: Vec<_> = self.catalogue.ids().collect();
+                assets.sort_unstable();
+                return self.read_ledger((&live, cost), user, &assets).await;
             }
+        };
+        if self.assigns_seqs {
+            table::make_whole((&live, cost), user, read, |_| true).await
+        } else {
+            Ok(read)
+        }
+    }
+
+    /// The newest ledger row of each of these assets, sorted.
+    async fn read_ledger(
+        &self,
+        (live, cost): (&Live, &Cost),
+        user: UserId,
+        assets: &[AssetId],
+    ) -> Result<Snapshot, Error> {
+        let read = ledger::latest((live, cost), user, assets).await?;
+        if self.assigns_seqs {
+            let is_asked = |asset| assets.binary_search(&asset).is_ok();
+            table::make_whole((live, cost), user, read, is_asked).await
+        } else {
+            Ok(read)
         }
     }
 
@@ -248,57 +272,6 @@ impl Scylla {
     async fn postings<'l>(&self, live: &'l Live) -> Result<&'l Postings, Error> {
         let prepare = || Postings::prepare(live, &self.connector.names, self.reach);
         live.postings.get_or_try_init(prepare).await
-    }
-
-    /// Requests join the next groups, in their order; the answers come in their order.
-    async fn judged(
-        &self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Answer>, Error> {
-        self.live()?;
-        let mut replies = Vec::new();
-        for request in requests {
-            let (reply, answer) = oneshot::channel();
-            self.appends.push(Waiting { request, reply }).await?;
-            replies.push(answer);
-        }
-        let mut answers = Vec::with_capacity(replies.len());
-        for reply in replies {
-            let stopped = || Error::unavailable("the writer has stopped");
-            answers.push(reply.await.map_err(|_| stopped())??);
-        }
-        Ok(answers)
-    }
-
-    async fn write_entries(&self, entries: &[Entry]) -> Result<Written, WriteError> {
-        if !self.assigns_seqs {
-            let live = self.live()?;
-            return write::write(&live, entries).await;
-        }
-        let answers = self.judged([Request::Entries(entries.to_vec())]).await?;
-        match answers.first() {
-            Some(Answer::Entries(written)) => Ok(*written),
-            Some(Answer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
-            Some(Answer::Outcome(_)) | None => {
-                Err(Error::unavailable("entries without an answer").into())
-            }
-        }
-    }
-
-    async fn settle_all(&self, transactions: &[Transaction]) -> Result<Vec<Outcome>, Error> {
-        let needs_seqs = |transaction: &Transaction| transaction.balances.is_none();
-        if !self.assigns_seqs && transactions.iter().any(needs_seqs) {
-            return Err(Error::unavailable("seqs are assigned by another writer"));
-        }
-        let requests = transactions.iter().cloned().map(Request::Transaction);
-        let answers = self.judged(requests).await?;
-        let outcome = |answer| match answer {
-            Answer::Outcome(outcome) => Ok(outcome),
-            Answer::Entries(_) | Answer::Taken(_) => {
-                Err(Error::unavailable("a transaction without an outcome"))
-            }
-        };
-        answers.into_iter().map(outcome).collect()
     }
 
     /// Asks for a check where the database did not answer.
@@ -353,7 +326,7 @@ impl Source for Scylla {
     ) -> BoxFuture<'a, Result<Snapshot, Error>> {
         Box::pin(async move {
             let live = self.live()?;
-            self.noticed(ledger::latest((&live, cost), user, assets).await)
+            self.noticed(self.read_ledger((&live, cost), user, assets).await)
         })
     }
 

@@ -270,9 +270,10 @@ mod killed {
     use super::*;
 
     /// Places between any two statements, and whether the trade stands when the process dies there.
-    const POINTS: [(&str, bool); 8] = [
+    const POINTS: [(&str, bool); 9] = [
         ("record-judged", false),
         ("record-appended", true),
+        ("record-balances-written", true),
         ("record-rows-written", true),
         ("record-sellers-written", true),
         ("record-written", true),

@@ -1,10 +1,11 @@
 //! Writes all that a record of the journal says, and reads what a group is judged by.
 //!
-//! The order: ledger rows, `user_balances` and `ledger_transactions`; then `settled_trades` and the sellers' rows of
-//! `user_trades`; then the buyers' rows, with which a trade is done.
+//! The order: `user_balances`; ledger rows and `ledger_transactions`; `settled_trades` and the sellers' rows of `user_trades`;
+//! the buyers' rows, with which a trade is done.
 //!
 //! **Invariants.** Every statement is idempotent, so a record may be written by several and again. No row of `user_trades` stands
-//! before all rows of the ledger. The rows of one user in `user_balances` are one statement, and become visible together.
+//! before all rows of the ledger. The rows of one user in `user_balances` are one statement, and become visible together: a
+//! reader who met one row of the ledger finds all of that user's rows there (P10).
 //!
 //! **Limits.** [`AT_ONCE`] statements at a time, [`ROWS_PER_BATCH`] rows in one of them.
 
@@ -119,10 +120,11 @@ impl Postings {
 
     /// Writes all of a record.
     pub(super) async fn write(&self, live: &Live, record: &Record) -> Result<(), Error> {
-        let ledger = self.ledger_statements(live, record);
-        let table = self.table_statements(live, record);
-        let ids = self.id_statements(live, record);
-        run_all(ledger.into_iter().chain(table).chain(ids).collect()).await?;
+        run_all(self.table_statements(live, record)).await?;
+        fail::fail_point!("record-balances-written");
+        let mut statements = self.ledger_statements(live, record);
+        statements.extend(self.id_statements(live, record));
+        run_all(statements).await?;
         fail::fail_point!("record-rows-written");
         let trades = || {
             claims(record).filter_map(|(item, claim)| Some((item, claim, claim.trade.as_ref()?)))

@@ -72,6 +72,8 @@ pub(super) struct Live {
     pub(super) ledger_above: PreparedStatement,
     pub(super) insert_ledger: PreparedStatement,
     pub(super) insert_table: PreparedStatement,
+    /// The rows of a user in `user_balances`.
+    pub(super) table_rows: PreparedStatement,
     /// Those of transactions, prepared by the first one: an older keyspace has no tables for them.
     pub(super) postings: OnceCell<Postings>,
     /// Those of trades' pages, for the same reason.
@@ -140,6 +142,7 @@ impl Live {
              VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
         )
         .await?;
+        let table_rows = prepare(TABLE_ROWS).await?;
         Ok(Self {
             session,
             load,
@@ -149,6 +152,7 @@ impl Live {
             ledger_above,
             insert_ledger,
             insert_table,
+            table_rows,
             postings: OnceCell::new(),
             trade_pages: OnceCell::new(),
             statement_pages: OnceCell::new(),

@@ -12,6 +12,7 @@ use super::{
     statements::{Live, Row, unreadable},
 };
 use crate::{
+    clock,
     domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
     ledger::{Cost, Error},
 };
@@ -59,6 +60,21 @@ impl TimedRow {
 pub(super) fn is_of_one_write(version: Option<i64>, written: [Option<i64>; 4]) -> bool {
     let mut stamps = written.into_iter().flatten();
     stamps.all(|at| Some(at) == version)
+}
+
+/// Completes balances that were read row by row: one transaction's rows of one user become visible together here, and before
+/// they do in the ledger (P10).
+pub(super) async fn make_whole(
+    from: (&Live, &Cost),
+    user: UserId,
+    read: Snapshot,
+    is_asked: impl Fn(AssetId) -> bool,
+) -> Result<Snapshot, Error> {
+    let (live, _) = from;
+    let current = load(from, &live.table_rows, user, clock::wall()).await?;
+    let asked = current.balances().iter().copied();
+    let asked = asked.filter(|balance| is_asked(balance.asset)).collect();
+    Ok(read.merge(&Snapshot::new(asked)))
 }
 
 /// All balances of the user.
