@@ -265,6 +265,57 @@ async fn trades_that_all_pay_one_account_are_conserved_and_each_stands_once() {
     }
 }
 
+/// Raw units of all assets of a user together, read from the ledger.
+async fn sum_of(service: &Service, user: u64) -> i64 {
+    let path = format!("/api/user/balance?user_id={user}");
+    let request = service.request(reqwest::Method::GET, &path);
+    let answer = service
+        .send(request.header("cache-control", "no-cache"))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let data = answer.data();
+    let units = |balance: &Value| {
+        let text = balance["avail"].as_str().unwrap();
+        let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{rest:0<8}").parse::<i64>().unwrap()
+    };
+    data.as_array().unwrap().iter().map(units).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole() {
+    let place = keyspace("whole").await;
+    let redis = Redis::start();
+    let way = |way: &str| setup(&place, &redis.url()).with("source.read_from", way);
+    let writer = Service::start_ready(way("table")).await;
+    let reader = Service::start_ready(way("ledger")).await;
+    whole(&writer).await;
+    whole(&reader).await;
+    let deposits = json!([deposit(1, 7, 1, 500), deposit(2, 7, 2, 500)]);
+    assert_eq!(writer.post(TRANSACTIONS, &deposits).await.status, 200);
+    let exchanges = async {
+        for id in 100..160 {
+            let one = json!({"transaction_id": id, "entries": [
+                {"user_id": 7, "asset_id": 1, "delta_avail": -3}, {"user_id": 7, "asset_id": 2, "delta_avail": 3}]});
+            let answer = writer.post(TRANSACTIONS, &one).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+    };
+    let mut exchanges = std::pin::pin!(exchanges);
+    let mut reads = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut exchanges => break,
+            sum = sum_of(&reader, 7) => {
+                assert_eq!(sum, 1_000, "read {reads}");
+                reads += 1;
+            }
+        }
+    }
+    assert!(reads > 0);
+}
+
 #[cfg(feature = "failpoints")]
 mod killed {
     use super::*;
