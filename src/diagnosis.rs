@@ -21,6 +21,8 @@ pub enum Part {
     Feed,
     /// The settlement stream.
     Stream,
+    /// Notifications by Kafka.
+    Kafka,
     /// Applying notifications.
     Settlements,
     /// The source of balances.
@@ -50,6 +52,7 @@ impl Part {
             Self::Redis => "redis",
             Self::Feed => "feed",
             Self::Stream => "settlement stream",
+            Self::Kafka => "kafka",
             Self::Settlements => "settlements",
             Self::Source => "source",
             Self::Process => "process",

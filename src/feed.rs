@@ -1,7 +1,9 @@
-//! News from outside: the feed that tells every instance what changed, and the settlement stream.
+//! News from outside: the feed that tells every instance what changed, the settlement stream, and a Kafka topic.
 //!
-//! Both come over connections of their own and end in [`crate::apply`]. Neither is lost by a lost connection: the feed goes on
-//! at its cursor, the settlement stream at what was not acknowledged.
+//! All come over connections of their own and end in [`crate::apply`]. None is lost by a lost connection: the feed goes on at its
+//! cursor, the settlement stream at what was not acknowledged, Kafka at what was not committed.
 
 pub mod invalidations;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod settlements;

@@ -238,6 +238,11 @@ fn start_loops(
         loops.spawn(async move { consumer.run(token).await });
     }
     loops.spawn(Arc::clone(&parts.totals).run(stop.clone()));
+    #[cfg(feature = "kafka")]
+    if let Some(kafka) = &parts.kafka {
+        let (kafka, token) = (Arc::clone(kafka), stop.clone());
+        loops.spawn(async move { kafka.run(token).await });
+    }
     loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
     if let Some(embedded) = parts.embedded.clone() {
         let token = stop.clone();

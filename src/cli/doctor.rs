@@ -9,6 +9,8 @@
 
 mod cql;
 mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod latency;
 mod machine;
 mod redis;
@@ -131,6 +133,8 @@ pub(crate) fn run(what: &Doctor, settings: &Settings, file: Option<&Path>) -> Re
         } else {
             redis::check(&mut report, settings, identity.as_deref()).await;
         }
+        #[cfg(feature = "kafka")]
+        kafka::check(&mut report, &settings.settlement.kafka).await;
     });
     let [ok, warn, fail] = [State::Ok, State::Warn, State::Fail].map(|state| report.count(state));
     if let Some(unwritten) = report.unwritten.take() {

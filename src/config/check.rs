@@ -10,6 +10,7 @@ use super::{Errors, Mistake, Origin, Settings, SourceKind, judge::Told};
 
 mod auth;
 mod catalogue;
+mod kafka;
 mod ledger;
 mod redis;
 mod scylla;
@@ -34,6 +35,7 @@ pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
     times::check(&mut check);
     check.redis();
     check.settlement();
+    check.kafka();
     check.source();
     check.scylla();
     check.ledger();

@@ -320,6 +320,52 @@ impl Fields {
     }
 }
 
+choice! {
+    /// How this client proves to Kafka who it is.
+    KafkaSasl { None, Plain, ScramSha256, ScramSha512, }
+}
+
+section! {
+    /// Notifications by Kafka.
+    Kafka {
+        brokers: Vec<String>,
+        topic: String,
+        group: String,
+        sasl: KafkaSasl,
+        username: String,
+        password: String,
+        tls_ca_file: PathBuf,
+        tls_cert_file: PathBuf,
+        tls_key_file: PathBuf,
+        session_timeout_ms: Millis,
+    }
+}
+
+impl Kafka {
+    /// Whether notifications come by Kafka.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        !self.brokers.is_empty()
+    }
+
+    /// The topic of the records that cannot be read.
+    #[must_use]
+    pub fn dead_topic(&self) -> String {
+        format!("{}.dead", self.topic)
+    }
+}
+
+/// Without the password: settings may be logged whole.
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
 section! {
     /// Settlement notifications and their times.
     #[derive(Debug)]
@@ -331,6 +377,7 @@ section! {
         claim_idle_ms: Millis,
         change_log_max_bytes: u64,
         fields: Fields,
+        kafka: Kafka,
     }
 }
 

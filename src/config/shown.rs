@@ -17,6 +17,10 @@ pub fn shown(settings: &Settings) -> String {
             redis_url::HIDDEN.clone_into(secret);
         }
     }
+    let kafka = &mut settings.settlement.kafka;
+    if !kafka.password.is_empty() {
+        redis_url::HIDDEN.clone_into(&mut kafka.password);
+    }
     for token in &mut settings.auth.tokens {
         redis_url::HIDDEN.clone_into(&mut token.sha256);
     }

@@ -167,6 +167,45 @@ codes! {
     StreamNotTaken = "stream_not_taken",
         "{at}: its notifications do not take effect ({})", "see the reasons of redis and of settlements; they are tried again until they do";
 
+    // === Kafka ===
+
+    /// No look at the topic succeeded yet.
+    KafkaStarting = "kafka_starting",
+        "{at} was not reached yet", "wait; the first connection is being made";
+    /// No broker can be reached.
+    KafkaUnreachable = "kafka_unreachable",
+        "no broker of {at} can be reached", "start them, correct settlement.kafka.brokers, or mend the network on the way";
+    /// A broker's name leads nowhere.
+    KafkaResolve = "kafka_resolve",
+        "a broker's name of {at} cannot be resolved", "correct settlement.kafka.brokers, or the advertised.listeners of the brokers";
+    /// TLS fails.
+    KafkaTls = "kafka_tls",
+        "the TLS handshake with {at} fails", "compare settlement.kafka.tls_ca_file and the brokers' names with their certificates; a broker without TLS needs it empty";
+    /// SASL fails.
+    KafkaAuth = "kafka_auth",
+        "{at} refuses the user or password, or the mechanism", "correct settlement.kafka.sasl, username and password";
+    /// Silence.
+    KafkaSilent = "kafka_silent",
+        "{at} does not answer in {}", "see the brokers' logs and the network on the way; where the brokers want TLS, settlement.kafka.tls_ca_file switches it on";
+    /// The topic does not exist.
+    KafkaNoTopic = "kafka_no_topic",
+        "{at} has no topic {}", "create it, or correct settlement.kafka.topic; it is followed as soon as it is there";
+    /// A partition has no leader.
+    KafkaNoLeader = "kafka_no_leader",
+        "a partition at {at} has no leader", "bring its brokers back";
+    /// An ACL is missing.
+    KafkaForbidden = "kafka_forbidden",
+        "{at} forbids this user {}", "allow READ and DESCRIBE on the topic, READ on the group, and WRITE on the dead topic";
+    /// A record cannot be put aside.
+    KafkaNotPutAside = "kafka_not_put_aside",
+        "records that cannot be read cannot be written to {at} ({})", "create that topic and allow this user to write to it; until then their partitions are not committed behind them";
+    /// Notifications do not take effect.
+    KafkaNotTaken = "kafka_not_taken",
+        "{at}: its notifications do not take effect ({})", "see the reasons of redis and of settlements; they are tried again until they do";
+    /// Anything else; the detail is Kafka's error code.
+    KafkaUnexpected = "kafka_unexpected",
+        "{at} refuses a request ({})", "see the brokers' logs; doctor tries each request by itself";
+
     // === Redis: identity ===
 
     /// Another source's balances.

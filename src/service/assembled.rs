@@ -8,6 +8,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Error, open_source::open_source, open_totals::open_totals, told, warm_state::WarmStart,
 };
+#[cfg(feature = "kafka")]
+use crate::feed::kafka;
 use crate::{
     apply::Applier,
     audit::{self, Auditor, Inbox, Sampler},
@@ -51,6 +53,8 @@ pub(super) struct Assembled {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) tasks: TaskTracker,
     pub(super) consumer: Option<Arc<Consumer>>,
+    #[cfg(feature = "kafka")]
+    pub(super) kafka: Option<Arc<kafka::Consumer>>,
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
@@ -180,6 +184,29 @@ fn consumer(
     ))
 }
 
+#[cfg(feature = "kafka")]
+fn kafka_consumer(
+    settings: &Settings,
+    fields: FieldMap,
+    redis: Option<&Arc<Redis>>,
+    applier: &Arc<Applier>,
+    meters: &Arc<Meters>,
+) -> Result<Option<Arc<kafka::Consumer>>, Error> {
+    let settings = &settings.settlement.kafka;
+    if !settings.is_on() {
+        return Ok(None);
+    }
+    let consumer = kafka::Consumer::new(
+        settings,
+        fields,
+        Arc::clone(applier),
+        redis.cloned(),
+        Arc::clone(meters),
+    );
+    let consumer = consumer.map_err(|error| told(Some(error)))?;
+    Ok(Some(Arc::new(consumer)))
+}
+
 fn follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
     let redis = parts.redis.as_ref()?;
     Some(Arc::new(Follower::new(
@@ -285,6 +312,8 @@ impl Assembled {
             .as_ref()
             .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
         let (totals, rates) = open_totals(settings, &source, redis.as_ref(), &catalogue, &meters);
+        #[cfg(feature = "kafka")]
+        let kafka = kafka_consumer(settings, fields, redis.as_ref(), &applier, &meters)?;
         let mut assembled = Self {
             totals,
             rates,
@@ -303,6 +332,8 @@ impl Assembled {
             catalogue,
             tasks,
             consumer,
+            #[cfg(feature = "kafka")]
+            kafka,
             follower: None,
             shutdown,
             started: Instant::now(),

@@ -88,6 +88,10 @@ pub(super) fn of_rest(parts: &Assembled) -> Found {
     for finding in of_stream {
         found.degraded(Degraded::Stream, &finding);
     }
+    #[cfg(feature = "kafka")]
+    for finding in parts.kafka.iter().flat_map(|kafka| kafka.trouble()) {
+        found.degraded(Degraded::Kafka, &finding);
+    }
     match parts.source.readiness() {
         ledger::Readiness::Ready => {}
         ledger::Readiness::Failing(reason) => {

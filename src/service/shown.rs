@@ -36,8 +36,27 @@ impl Assembled {
                 self.view_part(),
                 self.warm_part(),
                 self.totals_part(),
-            ],
+            ]
+            .into_iter()
+            .chain(self.kafka_part())
+            .collect(),
         }
+    }
+
+    /// Kafka, where notifications come by it.
+    #[cfg(feature = "kafka")]
+    fn kafka_part(&self) -> Option<Part> {
+        let kafka = self.kafka.as_ref()?;
+        Some(match kafka.trouble().first() {
+            Some(finding) => part("Kafka", PartState::Warn, "in trouble", &finding.cause()),
+            None => part("Kafka", PartState::Good, "consuming", ""),
+        })
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[expect(clippy::unused_self, reason = "the form with the feature needs it")]
+    const fn kafka_part(&self) -> Option<Part> {
+        None
     }
 
     /// How far the users are loaded that were read most.

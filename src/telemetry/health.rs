@@ -13,6 +13,8 @@ pub(super) struct Health {
     degraded: Vec<(Degraded, Gauge)>,
     findings: Vec<(Code, Gauge)>,
     stream_lag: Gauge,
+    /// In builds with the feature kafka.
+    kafka_lag: Option<Gauge>,
     redis_memory: [(Gauge, AtomicU64); 2],
 }
 
@@ -55,6 +57,11 @@ impl Health {
             ready: at_zero("ready", vec![]),
             degraded: Degraded::ALL.iter().map(of).collect(),
             stream_lag: at_zero("stream_lag_entries", vec![]),
+            kafka_lag: cfg!(feature = "kafka").then(|| {
+                let what = "Records of the Kafka topic behind what the consumer group committed";
+                metrics::describe_gauge!(named("kafka_lag_entries"), what);
+                at_zero("kafka_lag_entries", vec![])
+            }),
             redis_memory: REDIS_MEMORY.map(|name| (at_zero(name, vec![]), AtomicU64::new(0))),
         }
     }
@@ -91,6 +98,13 @@ impl Meters {
     /// How many entries of the settlement stream wait for their effect.
     pub fn stream_lag(&self, entries: u64) {
         self.health.stream_lag.set(gauge_value(entries));
+    }
+
+    /// How many records of the Kafka topic are not committed.
+    pub fn kafka_lag(&self, records: u64) {
+        if let Some(gauge) = &self.health.kafka_lag {
+            gauge.set(gauge_value(records));
+        }
     }
 }
 

@@ -66,6 +66,16 @@ label! {
         Stream = "stream",
         /// Our own ledger entries.
         Ledger = "ledger",
+        /// Kafka; only in builds with the feature.
+        Kafka = "kafka",
+    }
+}
+
+impl Via {
+    /// The ways in that this build has.
+    pub fn built() -> impl Iterator<Item = Self> {
+        let all = Self::ALL.iter().copied();
+        all.filter(|via| *via != Self::Kafka || cfg!(feature = "kafka"))
     }
 }
 
@@ -160,6 +170,8 @@ label! {
         Feed = "feed",
         /// The settlement stream cannot be followed.
         Stream = "stream",
+        /// Kafka cannot be followed.
+        Kafka = "kafka",
         /// Redis answers and takes no settlements.
         Settlements = "settlements",
     }

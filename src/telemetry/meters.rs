@@ -96,9 +96,7 @@ impl Meters {
                 count("evictions_total", vec![Label::new("cause", cause.word())])
             }),
             notifications: each(
-                Via::ALL
-                    .iter()
-                    .flat_map(|via| Applied::ALL.iter().map(move |result| (*via, *result))),
+                Via::built().flat_map(|via| Applied::ALL.iter().map(move |result| (via, *result))),
                 notification,
             ),
             bus_resyncs: count("bus_resyncs_total", vec![]),

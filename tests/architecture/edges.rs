@@ -169,6 +169,7 @@ const PLACES: [(&str, &[&str]); 22] = [
     ("deadpool_redis", &["cache/redis"]),
     ("scylla", &["ledger/scylla"]),
     ("redb", &["ledger/embedded"]),
+    ("rdkafka", &["feed/kafka"]),
     ("metrics", &["telemetry"]),
     ("opentelemetry", &["telemetry/traces.rs"]),
     ("opentelemetry_sdk", &["telemetry/traces.rs"]),

@@ -106,7 +106,7 @@ fn is_identifier(text: &str) -> bool {
 }
 
 /// `host:port`, `1.2.3.4:port` or `[::1]:port`.
-fn is_node(text: &str) -> bool {
+pub(super) fn is_node(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };

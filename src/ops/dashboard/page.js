@@ -97,6 +97,7 @@ const MEANING = [
   ["source", "The source of balances does not answer: what memory and Redis hold is still served, all else is 503.", "balancecachesourcefailing"],
   ["ledger", "The ledger has trouble: reads go on, what is written may be refused.", "balancecacheledgerwritesfailing"],
   ["settlements", "Settlements are refused for now (503, to be sent again): balances stay as they are. Reads go on.", "balancecachenotificationsfailing"],
+  ["kafka", "Settlements on the Kafka topic do not take effect, or only some. Reads go on.", "balancecachekafkalag"],
   ["settlement stream", "Settlements on the stream do not take effect.", "balancecachedegraded"],
   ["feed", "Freshness is not proven: memory serves only what was just read from the ledger. Reads are right, and slower.", "balancecachedegraded"],
 ];

@@ -1,0 +1,67 @@
+//! Kafka: the topic's partitions, how far the group is behind in each, and what could not be read.
+
+use balance_cache::{
+    config::Kafka,
+    feed::kafka::{Look, Partition, look},
+};
+
+use super::Report;
+
+/// Partitions that are shown one by one.
+const SHOWN_MAX: usize = 12;
+
+pub(super) async fn check(report: &mut Report, settings: &Kafka) {
+    if !settings.is_on() {
+        return;
+    }
+    let asked = settings.clone();
+    let looked = tokio::task::spawn_blocking(move || look(&asked)).await;
+    match looked {
+        Ok(Ok(Ok(look))) => tell(report, settings, &look),
+        Ok(Ok(Err(finding))) => report.fail("kafka", finding.cause(), finding.remedy()),
+        Ok(Err(error)) => report.fail("kafka", error.to_string(), "correct the setting"),
+        Err(error) => report.fail("kafka", error.to_string(), "this is a bug: report it"),
+    }
+}
+
+fn tell(report: &mut Report, settings: &Kafka, look: &Look) {
+    let Kafka { topic, group, .. } = settings;
+    let lags = look.partitions.iter().map(Partition::lag);
+    let lag = lags.fold(0, u64::saturating_add);
+    let shown = look.partitions.iter().take(SHOWN_MAX);
+    let each: Vec<_> = shown.map(|it| format!("{}: {}", it.id, it.lag())).collect();
+    let more = if look.partitions.len() > SHOWN_MAX {
+        ", …"
+    } else {
+        ""
+    };
+    let count = look.partitions.len();
+    report.ok(
+        "kafka.topic",
+        format!(
+            "{topic}: {count} partitions at {}",
+            settings.brokers.join(",")
+        ),
+    );
+    let followed = look.partitions.iter().any(|it| it.committed.is_some());
+    let none = if followed {
+        ""
+    } else {
+        "; no instance has committed an offset yet"
+    };
+    report.ok(
+        "kafka.lag",
+        format!(
+            "group {group} is {lag} records behind ({}{more}){none}",
+            each.join(", ")
+        ),
+    );
+    match look.dead {
+        Some(count) if count > 0 => report.warn(
+            "kafka.dead",
+            format!("{} holds {count} records that could not be read", settings.dead_topic()),
+            "read them with the reason in their headers (kafka-console-consumer --property print.headers=true), and mend what sends them",
+        ),
+        Some(_) | None => {}
+    }
+}

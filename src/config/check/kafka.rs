@@ -1,0 +1,94 @@
+//! Notifications by Kafka.
+
+use std::path::Path;
+
+use super::{Check, plain, scylla::is_node};
+use crate::config::{KafkaSasl, redis_url};
+
+/// Bytes of a topic's name, as Kafka has them.
+const TOPIC_MAX: usize = 249;
+/// Accepted `settlement.kafka.session_timeout_ms`: brokers refuse less and more by default.
+const SESSION_MS: std::ops::RangeInclusive<u64> = 6_000..=1_800_000;
+
+impl Check<'_> {
+    pub(super) fn kafka(&mut self) {
+        let kafka = &self.settings.settlement.kafka;
+        self.require(
+            &["settlement.kafka.brokers"],
+            !kafka.is_on() || cfg!(feature = "kafka"),
+            "this binary was built without Kafka: build it with --features kafka, or leave the key empty",
+        );
+        for (at, broker) in kafka.brokers.iter().enumerate() {
+            self.require(
+                &[&format!("settlement.kafka.brokers[{at}]")],
+                is_node(broker),
+                "must be host:port; an IPv6 address in brackets",
+            );
+        }
+        let topic = &kafka.topic;
+        self.require(
+            &["settlement.kafka.topic"],
+            plain(topic, 1, TOPIC_MAX.saturating_sub(".dead".len()))
+                && !matches!(topic.as_str(), "." | ".."),
+            "must be the name of a topic: 1 to 244 ASCII letters, digits, '.', '_' and '-'",
+        );
+        let group = &kafka.group;
+        self.require(
+            &["settlement.kafka.group"],
+            (1..=255).contains(&group.len()) && !group.contains(char::is_control),
+            "must be the name of a consumer group: 1 to 255 bytes, no control characters",
+        );
+        self.require(
+            &["settlement.kafka.session_timeout_ms"],
+            SESSION_MS.contains(&kafka.session_timeout_ms.as_millis()),
+            "must be from 6000 to 1800000",
+        );
+        self.kafka_identity();
+    }
+
+    fn kafka_identity(&mut self) {
+        let kafka = &self.settings.settlement.kafka;
+        let (user, password) = (!kafka.username.is_empty(), !kafka.password.is_empty());
+        self.require(
+            &[
+                "settlement.kafka.sasl",
+                "settlement.kafka.username",
+                "settlement.kafka.password",
+            ],
+            if kafka.sasl == KafkaSasl::None {
+                !user && !password
+            } else {
+                user && password
+            },
+            "plain and scram need settlement.kafka.username and settlement.kafka.password; none takes neither",
+        );
+        self.require(
+            &["settlement.kafka.password"],
+            kafka.password != redis_url::HIDDEN,
+            "is hidden (***): put the real one back",
+        );
+        let set = |path: &Path| !path.as_os_str().is_empty();
+        let (ca, cert, key) = (
+            set(&kafka.tls_ca_file),
+            set(&kafka.tls_cert_file),
+            set(&kafka.tls_key_file),
+        );
+        self.require(
+            &[
+                "settlement.kafka.tls_cert_file",
+                "settlement.kafka.tls_key_file",
+            ],
+            cert == key,
+            "settlement.kafka.tls_cert_file and settlement.kafka.tls_key_file need each other",
+        );
+        self.require(
+            &[
+                "settlement.kafka.tls_ca_file",
+                "settlement.kafka.tls_cert_file",
+                "settlement.kafka.tls_key_file",
+            ],
+            ca || !(cert || key),
+            "a certificate needs it: it switches TLS on",
+        );
+    }
+}
