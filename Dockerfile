@@ -4,7 +4,7 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin balance-cache \
+    cargo build --release --locked --features kafka --bin balance-cache \
     && cp target/release/balance-cache /balance-cache
 
 FROM rust:1.95-bookworm AS oha
@@ -19,6 +19,8 @@ USER 10001
 ENTRYPOINT ["bash", "/usr/local/bin/load"]
 
 FROM debian:bookworm-slim
+# OpenSSL is for Kafka only.
+RUN apt-get update && apt-get install -y --no-install-recommends libssl3 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /balance-cache /usr/local/bin/balance-cache
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/balance-cache/
 RUN useradd --system --uid 10001 --home-dir /var/lib/balance-cache --create-home balance-cache

@@ -42,6 +42,18 @@ mod histories_rows;
 #[cfg(test)]
 mod histories_support;
 #[cfg(test)]
+#[cfg(feature = "kafka")]
+mod kafka_chaos;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod kafka_outages;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod kafka_records;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod kafka_security;
+#[cfg(test)]
 #[cfg(feature = "failpoints")]
 mod kill_points;
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub mod cql;
 pub mod described;
 pub mod desk;
 pub mod eventually;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod pictures;
 pub mod port;
 pub mod process;
