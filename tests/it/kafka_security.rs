@@ -44,7 +44,8 @@ async fn tls_with_each_mechanism_is_followed_and_a_wrong_password_or_authority_i
         .with("redis.namespace", mechanism)
         .with("settlement.kafka.group", mechanism)
     };
-    let wrong = Service::start_ready(setup("plain", "wrong")).await;
+    let wrong = setup("plain", "wrong").with("redis.namespace", "wrong");
+    let wrong = Service::start_ready(wrong).await;
     readiness(&wrong, "degraded", "refuses the user or password").await;
     assert!(btc(&wrong, READER).await > 0, "reads go on");
     drop(wrong);

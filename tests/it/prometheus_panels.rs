@@ -130,8 +130,7 @@ async fn the_document_has_every_metric(prometheus: &Prometheus) {
     let documented: BTreeSet<String> = rows
         .map(|row| row.split(['`', '{']).next().unwrap().to_owned())
         .collect();
-    let in_this_build =
-        |name: &String| cfg!(feature = "kafka") || !name.starts_with("kafka_");
+    let in_this_build = |name: &String| cfg!(feature = "kafka") || !name.starts_with("kafka_");
     let documented: BTreeSet<String> = documented.into_iter().filter(in_this_build).collect();
     assert_eq!(exported, documented);
 }

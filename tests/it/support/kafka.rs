@@ -10,7 +10,7 @@ use std::{
 };
 
 use balance_cache::feed::kafka::{Look, look};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{
@@ -235,7 +235,8 @@ impl Kafka {
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
-        let made = self.admin().create_topics([&topic], &AdminOptions::new());
+        let admin = self.admin();
+        let made = admin.create_topics([&topic], &AdminOptions::new());
         for result in made.await.unwrap() {
             result.unwrap();
         }
@@ -372,6 +373,9 @@ fn java() -> Command {
 /// An authority, and the server's key and certificate in one file.
 fn certificates(folder: &TempDir) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    // OpenSSL takes a certificate whose issuer has the name of its subject for one that signed itself.
+    let name = "authority of tests";
+    authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
