@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
@@ -18,6 +18,10 @@ use crate::{
 
 /// How long one question to the brokers may take.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Errors that are listened to after a failure, and how long each is waited for.
+const TOLD_MAX: usize = 20;
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
 
 /// A partition, and how far the group is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,7 @@ pub fn look(settings: &Kafka) -> Result<Result<Look, Finding>, BadSetting> {
     let observer = client::observer(settings)?;
     let partitions = match partitions(&observer, settings, &settings.topic) {
         Ok(partitions) => partitions,
-        Err(finding) => return Ok(Err(finding)),
+        Err(finding) => return Ok(Err(explained(&observer, settings, finding))),
     };
     let dead = self::partitions(&observer, settings, &settings.dead_topic());
     let dead = dead.ok().map(|all| {
@@ -68,6 +72,23 @@ pub fn look(settings: &Kafka) -> Result<Result<Look, Finding>, BadSetting> {
         })
     });
     Ok(Ok(Look { partitions, dead }))
+}
+
+/// The finding, with the reason that librdkafka tells beside its answer: nothing else polls an observer.
+fn explained(observer: &BaseConsumer<Context>, settings: &Kafka, finding: Finding) -> Finding {
+    let vague = matches!(finding.code, Code::KafkaUnreachable | Code::KafkaSilent);
+    for _ in 0..TOLD_MAX {
+        if !vague || observer.poll(TOLD_WITHIN).is_none() {
+            break;
+        }
+    }
+    match observer.context().complaint().filter(|_| vague) {
+        Some(complaint) => {
+            let code = Some(RDKafkaErrorCode::BrokerTransportFailure);
+            self::finding(settings, &settings.topic, code, Some(complaint))
+        }
+        None => finding,
+    }
 }
 
 /// The partitions of a topic, and the group's offsets in them. Blocks for some seconds at most.
