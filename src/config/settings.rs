@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::domain::{Asset, FieldMap, PointerError, Symbol};
+use crate::domain::{Asset, Symbol};
 
 /// Milliseconds in a file, a duration in here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,10 @@ macro_rules! choice {
         }
     };
 }
+
+mod inlets;
+
+pub use self::inlets::{Fields, Kafka, KafkaSasl};
 
 section! {
     /// A listening socket.
@@ -288,82 +292,6 @@ section! {
     /// The ledger in a file.
     #[derive(Debug)]
     Embedded { path: PathBuf, sample_data: bool, check_at_start: bool, }
-}
-
-section! {
-    /// Where each field of a notification stands in JSON: a JSON pointer.
-    #[derive(Debug)]
-    Fields {
-        user_id: String,
-        asset_id: String,
-        seq: String,
-        avail: String,
-        frozen: String,
-        created_at: String,
-    }
-}
-
-impl Fields {
-    /// The map that reads notifications.
-    ///
-    /// # Errors
-    /// Each pointer that cannot be used.
-    pub fn map(&self) -> Result<FieldMap, Vec<PointerError>> {
-        FieldMap::new([
-            &self.user_id,
-            &self.asset_id,
-            &self.seq,
-            &self.avail,
-            &self.frozen,
-            &self.created_at,
-        ])
-    }
-}
-
-choice! {
-    /// How this client proves to Kafka who it is.
-    KafkaSasl { None, Plain, ScramSha256, ScramSha512, }
-}
-
-section! {
-    /// Notifications by Kafka.
-    Kafka {
-        brokers: Vec<String>,
-        topic: String,
-        group: String,
-        sasl: KafkaSasl,
-        username: String,
-        password: String,
-        tls_ca_file: PathBuf,
-        tls_cert_file: PathBuf,
-        tls_key_file: PathBuf,
-        session_timeout_ms: Millis,
-    }
-}
-
-impl Kafka {
-    /// Whether notifications come by Kafka.
-    #[must_use]
-    pub const fn is_on(&self) -> bool {
-        !self.brokers.is_empty()
-    }
-
-    /// The topic of the records that cannot be read.
-    #[must_use]
-    pub fn dead_topic(&self) -> String {
-        format!("{}.dead", self.topic)
-    }
-}
-
-/// Without the password: settings may be logged whole.
-impl fmt::Debug for Kafka {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kafka")
-            .field("brokers", &self.brokers)
-            .field("topic", &self.topic)
-            .field("group", &self.group)
-            .finish_non_exhaustive()
-    }
 }
 
 section! {

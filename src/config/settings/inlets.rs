@@ -1,0 +1,84 @@
+//! Ways in for notifications: the names of their fields, and Kafka.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Millis;
+use crate::domain::{FieldMap, PointerError};
+
+section! {
+    /// Where each field of a notification stands in JSON: a JSON pointer.
+    #[derive(Debug)]
+    Fields {
+        user_id: String,
+        asset_id: String,
+        seq: String,
+        avail: String,
+        frozen: String,
+        created_at: String,
+    }
+}
+
+impl Fields {
+    /// The map that reads notifications.
+    ///
+    /// # Errors
+    /// Each pointer that cannot be used.
+    pub fn map(&self) -> Result<FieldMap, Vec<PointerError>> {
+        FieldMap::new([
+            &self.user_id,
+            &self.asset_id,
+            &self.seq,
+            &self.avail,
+            &self.frozen,
+            &self.created_at,
+        ])
+    }
+}
+
+choice! {
+    /// How this client proves to Kafka who it is.
+    KafkaSasl { None, Plain, ScramSha256, ScramSha512, }
+}
+
+section! {
+    /// Notifications by Kafka.
+    Kafka {
+        brokers: Vec<String>,
+        topic: String,
+        group: String,
+        sasl: KafkaSasl,
+        username: String,
+        password: String,
+        tls_ca_file: PathBuf,
+        tls_cert_file: PathBuf,
+        tls_key_file: PathBuf,
+        session_timeout_ms: Millis,
+    }
+}
+
+impl Kafka {
+    /// Whether notifications come by Kafka.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        !self.brokers.is_empty()
+    }
+
+    /// The topic of the records that cannot be read.
+    #[must_use]
+    pub fn dead_topic(&self) -> String {
+        format!("{}.dead", self.topic)
+    }
+}
+
+/// Without the password: settings may be logged whole.
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! The effect of what was received: applied, tried again, or put aside.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Consumer, Duty,
+    progress::Progress,
+    work::{Record, Work},
+};
+use crate::{
+    apply,
+    diagnosis::{Code, Finding, Part},
+    telemetry::{Applied, Via},
+};
+
+/// How long to wait before notifications that were refused one by one are tried again.
+const REFUSED_EVERY: Duration = Duration::from_millis(500);
+/// How long applying may take.
+const APPLY_MAX: Duration = Duration::from_secs(5);
+/// Tries of many records before they are tried one by one.
+const TRIES: usize = 5;
+
+impl Consumer {
+    /// Applies what was received. Where Redis takes some of it and refuses the rest, that is left for later.
+    pub(super) async fn apply_fresh(&self, work: &mut Work) {
+        if work.fresh.is_empty() {
+            return;
+        }
+        if self.apply_all(&work.fresh).await.is_ok() {
+            work.tries = 0;
+            for record in work.fresh.drain(..) {
+                work.progress.finish(record.place);
+            }
+            return;
+        }
+        work.tries = work.tries.saturating_add(1);
+        if work.tries >= TRIES && self.redis_answers() {
+            work.tries = 0;
+            let fresh = std::mem::take(&mut work.fresh);
+            let refused = self.apply_each(fresh, &mut work.progress).await;
+            work.refused.extend(refused);
+            work.refused_due = Instant::now().checked_add(REFUSED_EVERY);
+        }
+    }
+
+    pub(super) async fn apply_refused(&self, work: &mut Work) {
+        let due = work.refused_due.is_none_or(|due| due <= Instant::now());
+        if work.refused.is_empty() || !due {
+            return;
+        }
+        let refused = std::mem::take(&mut work.refused);
+        work.refused = self.apply_each(refused, &mut work.progress).await;
+        work.refused_due = Instant::now().checked_add(REFUSED_EVERY);
+    }
+
+    /// Applies records one by one; returns those that did not take effect.
+    async fn apply_each(&self, records: Vec<Record>, progress: &mut Progress) -> Vec<Record> {
+        let mut refused = Vec::new();
+        let mut last = None;
+        for record in records {
+            match self.apply_all(std::slice::from_ref(&record)).await {
+                Ok(()) => progress.finish(record.place),
+                Err(error) => {
+                    last = Some(error);
+                    refused.push(record);
+                }
+            }
+        }
+        // The last success proves nothing for the records that failed.
+        if let Some(error) = last {
+            self.note_not_taken(&error);
+        }
+        refused
+    }
+
+    async fn apply_all(&self, records: &[Record]) -> Result<(), apply::Error> {
+        let all: Vec<_> = records
+            .iter()
+            .flat_map(|it| &it.notifications)
+            .copied()
+            .collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let deadline = now.checked_add(APPLY_MAX).unwrap_or(now);
+        let applied = self.applier.apply(&all, Via::Kafka, deadline).await;
+        match &applied {
+            Ok(_) => self.note(Duty::Apply, None),
+            // That Redis is away is told elsewhere.
+            Err(error) if self.redis_answers() => self.note_not_taken(error),
+            Err(_) => {}
+        }
+        applied.map(|_| ())
+    }
+
+    fn note_not_taken(&self, error: &apply::Error) {
+        let finding = Finding::new(
+            Part::Kafka,
+            Code::KafkaNotTaken,
+            self.settings.topic.as_str(),
+        );
+        self.note(Duty::Apply, Some(finding.with(error.to_string())));
+    }
+
+    fn redis_answers(&self) -> bool {
+        let redis = self.redis.as_ref();
+        redis.is_none_or(|redis| redis.link.session().is_some())
+    }
+
+    /// Writes records that cannot be read to the dead topic.
+    pub(super) fn put_aside(&self, work: &mut Work) {
+        if work.letters.is_empty() {
+            return;
+        }
+        let (written, refused) = work.letters.write(&self.settings);
+        if let Some(code) = refused {
+            let dead = self.settings.dead_topic();
+            let finding = Finding::new(Part::Kafka, Code::KafkaNotPutAside, dead);
+            self.note(Duty::PutAside, Some(finding.with(format!("{code:?}"))));
+        } else if !written.is_empty() {
+            self.note(Duty::PutAside, None);
+        }
+        let count = u64::try_from(written.len()).unwrap_or(u64::MAX);
+        self.meters
+            .notifications(Via::Kafka, Applied::Invalid, count);
+        for place in written {
+            work.progress.finish(place);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a follower of the topic has in its hands.
+
+use tokio::time::Instant;
+
+use super::{
+    dead_letters::DeadLetters,
+    progress::{Place, Progress},
+};
+use crate::domain::Notification;
+
+/// Notifications that are applied together: few enough not to keep a thread from serving readers.
+pub(super) const AT_ONCE: usize = 2_000;
+
+/// A record that did not take effect yet.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub place: Place,
+    pub notifications: Vec<Notification>,
+}
+
+/// What one follower of the topic has in its hands.
+#[derive(Default)]
+pub(super) struct Work {
+    pub progress: Progress,
+    /// Received, and not in effect yet.
+    pub fresh: Vec<Record>,
+    /// Failed tries of `fresh`.
+    pub tries: usize,
+    /// Tried one by one and refused: tried again later, beside what comes.
+    pub refused: Vec<Record>,
+    pub refused_due: Option<Instant>,
+    pub letters: DeadLetters,
+    pub paused: bool,
+}
+
+impl Work {
+    /// Notifications that are not in effect yet.
+    pub(super) fn size(&self) -> usize {
+        let records = self.fresh.iter();
+        records.fold(0, |sum, record| {
+            sum.saturating_add(record.notifications.len())
+        })
+    }
+
+    /// Nothing more may be consumed for now.
+    pub(super) fn is_full(&self) -> bool {
+        let refused = self.refused.iter();
+        let refused = refused.fold(0_usize, |sum, it| {
+            sum.saturating_add(it.notifications.len())
+        });
+        !self.fresh.is_empty() || refused >= AT_ONCE || self.letters.is_full()
+    }
+
+    /// Something is to be done again soon.
+    pub(super) fn is_pending(&self) -> bool {
+        !(self.fresh.is_empty() && self.refused.is_empty() && self.letters.is_empty())
+    }
+
+    /// Drops all of a partition that is another consumer's now.
+    pub(super) fn forget(&mut self, partition: i32) {
+        let others = |record: &Record| record.place.partition != partition;
+        self.progress.forget(partition);
+        self.fresh.retain(others);
+        self.refused.retain(others);
+        self.letters.forget(partition);
+    }
+}
