@@ -14,7 +14,6 @@ use super::{
     Broken, Consumer, Duty,
     client::{Change, Context, Subscriber},
     dead_letters::{Letter, REASON_MAX_CHARS},
-    look,
     progress::Place,
     record,
     work::{AT_ONCE, Record, Work},
