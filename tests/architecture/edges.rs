@@ -16,7 +16,7 @@ const EDGES: [(&str, &[&str]); 23] = [
         "telemetry",
         &["domain", "config", "diagnosis", "cache_status"],
     ),
-    ("protocol", &["domain", "clock"]),
+    ("protocol", &["domain"]),
     (
         "cache",
         &[
@@ -69,7 +69,6 @@ const EDGES: [(&str, &[&str]); 23] = [
             "domain",
             "protocol",
             "clock",
-            "config",
             "telemetry",
             "cache_status",
             "cache",
