@@ -23,7 +23,10 @@ use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 
 use self::fake::{Fake, Trouble, catalogue};
-use super::*;
+use super::{
+    fast_path::{Said, Says},
+    *,
+};
 use crate::{
     apply,
     cache_status::Detail,
