@@ -10,6 +10,7 @@
 //!
 //! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
 
+mod outbox;
 mod retell;
 
 use std::{borrow::Cow, sync::Arc};
@@ -29,6 +30,8 @@ use crate::{
     protocol::Marks,
     telemetry::{self, Fault, Meters, Op, Via},
 };
+
+pub use self::outbox::Outbox;
 
 /// Why a notification was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,12 +90,14 @@ pub struct Applier {
     marks: Arc<Marks>,
     meters: Arc<Meters>,
     sampler: Arc<Sampler>,
+    /// Of the source, as far as it has one.
+    pub outbox: Outbox,
 }
 
 impl Applier {
     /// Over these tiers.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         redis: Option<Arc<Redis>>,
         source: Arc<dyn Source>,
         memory: Arc<Memory>,
@@ -107,6 +112,7 @@ impl Applier {
             marks,
             meters,
             sampler,
+            outbox: Outbox::default(),
         }
     }
 
@@ -229,6 +235,18 @@ impl Applier {
     /// # Errors
     /// [`WriteError`]; after [`WriteError::Apply`] the rows stand, and the same request completes it.
     pub async fn write(&self, entries: &[Entry], deadline: Instant) -> Result<Written, WriteError> {
+        let result = self.write_and_apply(entries, deadline).await;
+        if let Err(WriteError::Source(_) | WriteError::Apply(_)) = &result {
+            self.outbox.note_unannounced();
+        }
+        result
+    }
+
+    async fn write_and_apply(
+        &self,
+        entries: &[Entry],
+        deadline: Instant,
+    ) -> Result<Written, WriteError> {
         let begun = Instant::now();
         let written = match tokio::time::timeout_at(deadline, self.source.write(entries)).await {
             Ok(Ok(written)) => {
@@ -251,14 +269,22 @@ impl Applier {
 
     /// A transaction takes effect on this instance alone: right after its commit, before its caller hears of it.
     pub fn committed(&self, receipt: &Receipt, commit: Commit) {
-        let heard_at = clock::wall();
         let notifications: Vec<_> = receipt.notifications().collect();
-        for (user, one_users) in users_of(&by_user(&notifications)) {
-            let changes = match commit {
-                Commit::Stands => changes_of(one_users, heard_at),
-                Commit::Unknown => vec![BalanceChange::Unknown { asset: None }],
-            };
-            let _ = self.take_changes(user, &changes);
+        match commit {
+            Commit::Stands => self.take_here(&notifications),
+            Commit::Unknown => {
+                for (user, _) in users_of(&by_user(&notifications)) {
+                    let _ = self.take_changes(user, &[BalanceChange::Unknown { asset: None }]);
+                }
+            }
+        }
+    }
+
+    /// Balances take effect on this instance alone.
+    pub fn take_here(&self, notifications: &[Notification]) {
+        let heard_at = clock::wall();
+        for (user, one_users) in users_of(&by_user(notifications)) {
+            let _ = self.take_changes(user, &changes_of(one_users, heard_at));
         }
     }
 
@@ -282,15 +308,19 @@ impl Applier {
         Ok(())
     }
 
-    /// Counts a write that the source did not take.
     fn write_failed(&self, error: ledger::Error) -> WriteError {
+        self.count_write_failure(&error);
+        WriteError::Source(error)
+    }
+
+    /// Counts a write that the source did not take.
+    pub fn count_write_failure(&self, error: &ledger::Error) {
         let fault = match error {
             ledger::Error::Timeout => Fault::Timeout,
             ledger::Error::Corrupt(_) => Fault::Corrupt,
             ledger::Error::Unavailable(_) => Fault::Error,
         };
         self.meters.tier_failure(Tier::Source, Op::Apply, fault);
-        WriteError::Source(error)
     }
 
     /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.

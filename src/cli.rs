@@ -20,6 +20,7 @@ mod serve;
 mod service_view;
 mod shadow;
 mod signals;
+mod simulate;
 mod trace;
 mod users;
 mod verify;
@@ -89,6 +90,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Warm(what) => warm::run(&what, &settings),
         Command::Ledger(LedgerCommand::Settle(what)) => ledger::settle(&what, &settings),
         Command::Ledger(LedgerCommand::Backfill(what)) => backfill::run(&what, &settings),
+        Command::Ledger(LedgerCommand::Simulate(what)) => simulate::run(&what, &settings),
         Command::Ledger(what) => ledger_file::run(&what, &settings),
         Command::Verify(what) => verify::run(&what, &settings),
         Command::Shadow(what) => shadow::run(&what, &settings),

@@ -29,6 +29,7 @@ use crate::domain::{
 pub mod embedded;
 pub mod history;
 pub mod isolation;
+pub mod records;
 pub mod scylla;
 pub mod totals;
 
@@ -277,6 +278,20 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The balances that stand here and that Redis may not know, of users after `after`, each user's together; none after the last.
+    fn unannounced(
+        &self,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<Notification>, Error>> {
+        let _ = after;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Removes what [`Source::announced`] named, without waiting for the next write.
+    fn forget_announced(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Sets what happens when a transaction stands. Only the first call counts; a source without isolation ignores it.
     fn on_commit(&self, hook: CommitHook) {
         drop(hook);
@@ -300,7 +315,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// These balances are in effect everywhere.
+    /// These balances are in effect everywhere. A source that remembers what it owes to Redis may forget them.
     fn announced(&self, balances: &[Notification]) {
         let _ = balances;
     }

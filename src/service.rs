@@ -10,6 +10,7 @@ pub mod descriptors;
 mod ledger_health;
 mod open_source;
 mod open_totals;
+mod outbox;
 mod readiness;
 mod reload;
 mod shown;
@@ -80,6 +81,7 @@ impl Service {
         })?;
         let work = TaskTracker::new();
         let (parts, scylla, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
+        outbox::take_outbox(&parts).map_err(|error| told(Some(error)))?;
         let api = Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?;
         let operators = Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?;
         let described = described(&settings, &parts.catalogue);
@@ -244,6 +246,8 @@ fn start_loops(
         loops.spawn(async move { kafka.run(token).await });
     }
     loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
+    let (applier, token) = (Arc::clone(&parts.applier), stop.clone());
+    loops.spawn(async move { applier.run_outbox(token).await });
     if let Some(embedded) = parts.embedded.clone() {
         let token = stop.clone();
         loops.spawn(async move { embedded.serve_tools(token).await });

@@ -19,9 +19,10 @@ use self::recovery::Unfinished;
 
 use crate::{
     apply::{self, Applier},
+    cache_status::Tier,
     domain::{AssetId, Notification, Outcome, Reference, StoredTransaction, Transaction},
     ledger::{self, Source},
-    telemetry::{Meters, Settled},
+    telemetry::{Meters, Op, Settled},
 };
 
 /// Why transactions were not acknowledged.
@@ -87,6 +88,7 @@ impl Settler {
         } else {
             let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
             self.meters.settled(Settled::Failed, count);
+            self.applier.outbox.note_unannounced();
             if !self.source.recovers() {
                 self.remember(transactions);
             }
@@ -99,8 +101,12 @@ impl Settler {
         transactions: &[Transaction],
         deadline: Instant,
     ) -> Result<Vec<Outcome>, Error> {
+        let begun = Instant::now();
         let written = timeout_at(deadline, self.source.settle(transactions)).await;
-        let outcomes = written.unwrap_or(Err(ledger::Error::Timeout))?;
+        let outcomes = written
+            .unwrap_or(Err(ledger::Error::Timeout))
+            .inspect_err(|error| self.applier.count_write_failure(error))?;
+        self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
         fail::fail_point!("ledger-written");
         for (transaction, outcome) in transactions.iter().zip(&outcomes) {
             self.count(transaction, outcome);
@@ -151,7 +157,7 @@ fn notifications(outcome: &Outcome) -> Vec<Notification> {
 }
 
 /// Raw units of each asset that a transaction credits or debits, whichever is more.
-fn moved(transaction: &Transaction) -> BTreeMap<AssetId, u64> {
+fn moved(transaction: &Transaction) -> BTreeMap<AssetId, u128> {
     let mut both: BTreeMap<AssetId, (u128, u128)> = BTreeMap::new();
     for change in &transaction.changes {
         let (credited, debited) = both.entry(change.asset).or_default();
@@ -164,11 +170,8 @@ fn moved(transaction: &Transaction) -> BTreeMap<AssetId, u64> {
             *side = side.saturating_add(delta.unsigned_abs());
         }
     }
-    let units = |(credited, debited): (u128, u128)| {
-        u64::try_from(credited.max(debited)).unwrap_or(u64::MAX)
-    };
     both.into_iter()
-        .map(|(asset, sides)| (asset, units(sides)))
+        .map(|(asset, (credited, debited))| (asset, credited.max(debited)))
         .collect()
 }
 

@@ -125,6 +125,8 @@ impl Meters {
         self.upkeep();
         let mut page = self.prometheus.render();
         self.families.render(&mut page);
+        // Writing to a string cannot fail.
+        let _ = self.ledger.render_moved(&mut page);
         page
     }
 

@@ -10,6 +10,11 @@ use clap_complete::Shell;
 
 pub(crate) use migration::{Backfill, BackfillSource, BackfillTable, Shadow};
 
+/// Users of one simulation.
+const USERS_MAX: i64 = 1_000_000;
+/// Seeds of simulations.
+const SEEDS: i64 = 1_000_000;
+
 const EXAMPLES: &str = "\
 Without a configuration it serves a sample ledger on this machine:
   balance-cache
@@ -71,6 +76,7 @@ const LEDGER_EXAMPLES: &str = "\
 Examples:
   balance-cache ledger settle --file trades.ndjson
   zcat trades.ndjson.gz | balance-cache ledger settle --file - --url http://10.0.0.7:3001
+  balance-cache ledger simulate --users 1000 --trades 10000 --zipf 0.99 --rate 500
   balance-cache ledger backup ledger-monday.backup --config balance-cache.toml
   balance-cache ledger backup - --config balance-cache.toml | ssh backup 'cat > ledger-monday.backup'
   balance-cache ledger restore ledger-monday.backup --to restored.redb
@@ -81,13 +87,17 @@ Examples:
 settle: each line is one trade as POST /api/v1/ledger/trades takes it. A trade that stands already is a repetition: after a break, \
 send the same file again. What is refused, in conflict or malformed is told by its line.
 
+simulate: everything that its users spend is deposited first, so nothing is refused, and seqs and amounts at the end are known before. \
+They are compared with the API, the ledger, user_balances and the view. The users of a seed are nobody else's; use it on a ledger where \
+made-up users do no harm.
+
 backup, restore and check are for the embedded ledger. A backup holds all rows of one moment. A running service is asked for it \
 through a socket beside its file, which only the user of the service and root can use.
 
 backfill is for ScyllaDB and Cassandra. It may be stopped at any moment: the same command goes on where it was. It deletes nothing, \
 and never takes the place of a newer row. At the end it compares both tables, all rows both ways.
 
-Exit codes: 0 all stand, or done; 1 some do not stand, it could not be done, or the file is damaged; 2 the command line, the settings \
+Exit codes: 0 all stand, or done; 1 some do not stand, balances differ, it could not be done, or the file is damaged; 2 the command line, the settings \
 or the file of trades are wrong.";
 
 const VERIFY_EXAMPLES: &str = "\
@@ -95,10 +105,15 @@ Examples:
   balance-cache verify --sample 10000 --config balance-cache.toml
   balance-cache verify --users suspects.txt --config balance-cache.toml
   balance-cache verify --all --config balance-cache.toml --json > verified.json
+  balance-cache verify --conservation --config balance-cache.toml
 
 The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone \
 then was lag, which is counted and no difference. The embedded ledger is compared with its own current state, also \
 while the service runs.
+
+--conservation reads every row of the ledger: each is the row before it and its deltas, the rows of each trade are those of its \
+record, and what is held of an asset is what its histories began with and all deltas. It cannot see what no row says: a deposit of \
+a wrong amount, or a history that is missing altogether.
 
 Exit codes: 0 the same, 1 differences or it could not be compared, 2 the command line or the settings are wrong.";
 
@@ -192,6 +207,8 @@ pub(crate) enum SchemaCommand {
 pub(crate) enum LedgerCommand {
     /// Settles the trades of a file, one in a line, in its order.
     Settle(Settle),
+    /// Trades between made-up users through a running service, and compares the balances that it should lead to with those that stand.
+    Simulate(Simulate),
     /// Reads a ledger that no service has open, and compares all of it with its checksums.
     Check {
         /// The ledger; else embedded.path of the settings.
@@ -222,6 +239,45 @@ pub(crate) struct Settle {
     /// Trades in one request.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) batch: u32,
+    /// For programs: one object, when it is done.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// Users, without the house that takes the fees.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=USERS_MAX))]
+    pub(crate) users: u32,
+    /// Trades, each with its holds, and now and then a withdrawal or a deposit.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) trades: u64,
+    /// How unequal users are: the exponent of Zipf's law, 0 for equal ones.
+    #[arg(long, value_name = "S", default_value_t = 0.99, value_parser = exponent)]
+    pub(crate) zipf: f64,
+    /// Trades in a second at most; 0 for as many as the service takes.
+    #[arg(long, value_name = "R", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) rate: u64,
+    /// The plan. Each seed has users and ids of its own; the same command again repeats what was done and goes on.
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..SEEDS))]
+    pub(crate) seed: u32,
+    /// The market; else the first of the settings.
+    #[arg(long, value_name = "SYMBOL")]
+    pub(crate) symbol: Option<String>,
+    /// Trades in one request.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) batch: u32,
+    /// Requests at the same time.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) at_once: u32,
+    /// How long a request is sent again while the service does not answer it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub(crate) patience_s: u64,
+    /// How long a place may lag at the end before it counts as different.
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub(crate) grace_ms: u64,
     /// For programs: one object, when it is done.
     #[arg(long)]
     pub(crate) json: bool,
@@ -324,6 +380,9 @@ pub(crate) struct Verify {
     /// Everything.
     #[arg(long, group = "which")]
     pub(crate) all: bool,
+    /// Everything, and every row of the ledger with the row before it and with the record of its transaction or trade.
+    #[arg(long, conflicts_with_all = ["users", "sample"])]
+    pub(crate) conservation: bool,
     /// How long a difference may take to settle before it counts.
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(crate) grace_ms: u64,
@@ -345,6 +404,15 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    let exponent: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if (0.0..=10.0).contains(&exponent) {
+        Ok(exponent)
+    } else {
+        Err("must be from 0 to 10".to_owned())
+    }
 }
 
 fn scope(text: &str) -> Result<Scope, String> {

@@ -54,10 +54,11 @@ pub(crate) fn run(what: &LedgerCommand, settings: &Settings) -> Result<ExitCode>
         }
         LedgerCommand::Backup { to } => back_up(&settings.embedded.path, to),
         LedgerCommand::Restore(what) => restore(what, &settings.embedded.path),
-        // Done elsewhere: one before the settings are read, the others by `ledger` and `backfill`.
-        LedgerCommand::CheckHere { .. } | LedgerCommand::Settle(_) | LedgerCommand::Backfill(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        // Done elsewhere: one before the settings are read, the others by `ledger`, `backfill` and `simulate`.
+        LedgerCommand::CheckHere { .. }
+        | LedgerCommand::Settle(_)
+        | LedgerCommand::Backfill(_)
+        | LedgerCommand::Simulate(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

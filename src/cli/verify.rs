@@ -1,4 +1,4 @@
-//! `verify`: compares view and current state with the ledger, row by row.
+//! `verify`: compares view and current state with the ledger, row by row, and the ledger with itself (`--conservation`).
 //!
 //! **Invariants.** The ledger is right; nothing is written. A difference counts only if it is still there after the grace time,
 //! measured against what the ledger had at first: a busy user is not for ever behind.
@@ -8,7 +8,9 @@
 //! **Limits.** `--at-once` comparisons; [`SHOWN_MAX`] differences are shown, all are counted.
 
 mod compare;
+mod conservation;
 mod cql;
+mod cql_conservation;
 mod file;
 
 use std::process::ExitCode;
@@ -17,7 +19,10 @@ use anyhow::Result;
 use balance_cache::config::{Settings, SourceKind};
 use serde::Serialize;
 
-use self::compare::{Difference, Tally};
+use self::{
+    compare::{Difference, Tally},
+    conservation::Conservation,
+};
 use super::{
     arguments::Verify,
     output::{BAD, GOOD, ODD, complain, painted, say, say_json},
@@ -34,6 +39,8 @@ struct Findings {
     tally: Tally,
     shown: Vec<Difference>,
     notes: Vec<String>,
+    /// The sums of every asset, where they were asked for, and whether `user_balances` is in them.
+    conservation: Option<(Conservation, bool)>,
     progress: Progress,
     json: bool,
 }
@@ -44,6 +51,7 @@ impl Findings {
             tally: Tally::default(),
             shown: Vec::new(),
             notes: Vec::new(),
+            conservation: None,
             progress,
             json,
         }
@@ -79,6 +87,8 @@ struct Page<'a> {
     same: bool,
     #[serde(flatten)]
     tally: &'a Tally,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conservation: Option<conservation::Page>,
     notes: &'a [String],
     shown: &'a [Difference],
 }
@@ -95,11 +105,14 @@ pub(crate) fn run(what: &Verify, settings: &Settings) -> Result<ExitCode> {
         SourceKind::Scylla => runtime()?.block_on(cql::compare(what, settings))?,
     };
     findings.progress.done();
+    let catalogue = file::catalogue(settings)?;
+    let sums = findings.conservation.as_ref();
     let (tally, same) = (&findings.tally, findings.tally.differences() == 0);
     if what.json {
         say_json(&Page {
             same,
             tally,
+            conservation: sums.map(|(sums, _)| sums.page(&catalogue)),
             notes: &findings.notes,
             shown: &findings.shown,
         })?;
@@ -109,6 +122,12 @@ pub(crate) fn run(what: &Verify, settings: &Settings) -> Result<ExitCode> {
             .saturating_sub(u64::try_from(findings.shown.len()).unwrap_or(0));
         if more > 0 {
             say(&format!("… and {more} more"))?;
+        }
+        if let Some((sums, with_table)) = sums {
+            for line in sums.lines(&catalogue, *with_table) {
+                say(&line)?;
+            }
+            say(&format!("{} transactions and trades", sums.records))?;
         }
         let word = if same {
             painted(GOOD, "the same")

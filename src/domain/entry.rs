@@ -62,7 +62,7 @@ pub struct EntryWire {
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     ref_id: Option<i64>,
     /// When it happened: milliseconds since 1970.
-    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    #[schema(minimum = 0_i64, maximum = 9_223_372_036_854_775_807_i64)]
     created_at: Option<i64>,
 }
 
@@ -91,7 +91,10 @@ impl Entry {
             delta_frozen: wire.delta_frozen.map(Amount::from_raw),
             event_type: wire.event_type,
             ref_id: wire.ref_id,
-            created_at: wire.created_at.map(UnixMillis),
+            created_at: wire
+                .created_at
+                .map(|millis| UnixMillis::named("created_at", millis))
+                .transpose()?,
         })
     }
 }
@@ -115,6 +118,7 @@ mod tests {
             r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4.5,"frozen":5}"#,
             r#"{"user_id":1,"asset_id":2,"seq":3,"avail":9223372036854775808,"frozen":5}"#,
             r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5,"typo":1}"#,
+            r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5,"created_at":-1}"#,
             "[]",
         ] {
             assert!(Entry::parse(bad).is_err(), "{bad}");

@@ -117,6 +117,19 @@ positive_id! {
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
+    /// A moment that a writer names: not before 1970.
+    ///
+    /// # Errors
+    /// The mistake, with the field's name, for the caller to read.
+    pub fn named(field: &str, millis: i64) -> Result<Self, String> {
+        if millis < 0 {
+            return Err(format!(
+                "{field} must be at least 0: milliseconds since 1970"
+            ));
+        }
+        Ok(Self(millis))
+    }
+
     /// Whole seconds from this moment to `now`; 0 where the clocks disagree.
     #[must_use]
     pub fn seconds_until(self, now: Self) -> u64 {

@@ -127,7 +127,7 @@ pub struct TradeWire {
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     quantity: i64,
     /// When it was settled: milliseconds since 1970.
-    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    #[schema(minimum = 0_i64, maximum = 9_223_372_036_854_775_807_i64)]
     settled_at: i64,
     /// Raw quote units: price × quantity / 10^(decimals of base), rounded towards zero, or one more.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
@@ -194,7 +194,7 @@ impl Trade {
             cost: cost(&wire, catalogue)?,
             buyer_order: wire.buyer_order_id,
             seller_order: wire.seller_order_id,
-            settled_at: UnixMillis(wire.settled_at),
+            settled_at: UnixMillis::named("settled_at", wire.settled_at)?,
         };
         let mut fees: Vec<FeeWire> =
             elements(wire.fees.as_deref().unwrap_or_default(), "fees", FEES_MAX)?;

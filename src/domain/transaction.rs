@@ -100,7 +100,7 @@ pub struct TransactionWire {
     #[schema(pattern = "^[a-z_]{1,32}$")]
     event_type: Option<String>,
     /// When it happened: milliseconds since 1970; the moment of writing where it is left out.
-    #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
+    #[schema(minimum = 0_i64, maximum = 9_223_372_036_854_775_807_i64)]
     created_at: Option<i64>,
     /// Amounts may fall below 0.
     overdraft: Option<bool>,
@@ -140,6 +140,10 @@ impl Transaction {
         if changes.iter().all(Change::is_zero) {
             return Err("every sum is zero: nothing would change".to_owned());
         }
+        let created_at = wire
+            .created_at
+            .map(|millis| UnixMillis::named("created_at", millis))
+            .transpose()?;
         entries.sort();
         let overdraft = wire.overdraft.unwrap_or(false);
         let content = canonical(&Content {
@@ -154,7 +158,7 @@ impl Transaction {
             content,
             changes,
             event_type,
-            created_at: wire.created_at.map(UnixMillis),
+            created_at,
             overdraft,
             balances: None,
             trade: None,

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock, config,
     domain::{
-        AssetId, Entry, LedgerSlice, Outcome, Reference, Seq, Snapshot, StatementRow,
+        AssetId, Entry, LedgerSlice, Notification, Outcome, Reference, Seq, Snapshot, StatementRow,
         StoredTransaction, Totals, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
@@ -45,7 +45,9 @@ mod group;
 mod history;
 pub mod inspect;
 mod keeper;
+mod outbox;
 mod queries;
+pub mod records;
 mod requests;
 mod row_times;
 mod rows;
@@ -71,6 +73,8 @@ use self::{
 
 /// Rows that a scan of all balances reads at once.
 const TOTALS_STEP_MAX: u32 = 2_000;
+/// Balances of one step through the outbox.
+const OUTBOX_STEP: usize = 1_000;
 
 /// How the ledger that was opened came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +180,21 @@ impl Embedded {
             drop(keeper);
             looks_again.store(false, Ordering::Release);
         }));
+    }
+
+    /// Remembers in the file, from now on, which balances Redis was not told yet.
+    pub fn keep_outbox(&self) {
+        self.keeper.outbox.keep();
+    }
+
+    /// The current balances that Redis may not know, of users after `after`, each user's together; none after the last. Blocks.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn unannounced_after(&self, after: Option<UserId>) -> Result<Vec<Notification>, Error> {
+        let after = after.map(UserId::get);
+        self.keeper
+            .read(|tables| tables.unannounced(after, OUTBOX_STEP))
     }
 
     /// Answers the tools of the command line at a socket beside the file, until `stop` is cancelled.
@@ -409,6 +428,36 @@ impl Source for Embedded {
 
     fn on_commit(&self, hook: CommitHook) {
         self.isolation.on_commit(hook);
+    }
+
+    fn announced(&self, balances: &[Notification]) {
+        let rows = balances.iter().filter_map(|notification| {
+            let (asset, seq) = notification.floor()?;
+            Some((notification.user.get(), asset.get(), seq.get()))
+        });
+        self.keeper.outbox.note_announced(rows);
+    }
+
+    fn unannounced(
+        &self,
+        after: Option<UserId>,
+    ) -> BoxFuture<'_, Result<Vec<Notification>, Error>> {
+        let after = after.map(UserId::get);
+        self.read(move |tables| tables.unannounced(after, OUTBOX_STEP))
+            .boxed()
+    }
+
+    fn forget_announced(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let keeper = Arc::clone(&self.keeper);
+        async move {
+            let work = tokio::task::spawn_blocking(move || {
+                let result = keeper.write(&[], &mut |_| {});
+                drop(keeper);
+                result.map(drop)
+            });
+            work.await.map_err(Error::unavailable)?
+        }
+        .boxed()
     }
 }
 

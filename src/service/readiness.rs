@@ -54,6 +54,10 @@ impl Found {
                 self.degraded(Degraded::Settlements, &finding);
             }
         }
+        if !parts.applier.outbox.is_settled() && parts.started.elapsed() < STARTING {
+            let word = "ledger: redis is told what was committed before this start";
+            self.words.not_ready.push(word.to_owned());
+        }
         let of_feed = |code| Finding::new(Part::Feed, code, "");
         if !parts.freshness.ever_proven() && parts.started.elapsed() < STARTING {
             self.not_ready(&of_feed(Code::FeedStarting));

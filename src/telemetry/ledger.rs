@@ -1,40 +1,48 @@
 //! Meters of transactions and trades.
+//!
+//! **Invariants.** The sums of moved units are exact: they have 128 bits, stop at the end of them, and are written as decimals.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use metrics::Label;
+use parking_lot::Mutex;
 
 use super::{
     Meters,
     counters::{Count, Each, count, each},
     histogram::Seconds,
     labels::Settled,
+    named,
     prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};
 
 /// The label of an asset that is not in the catalogue.
 const OTHER: &str = "other";
+const MOVED: &str = "ledger_moved_total";
+const MOVED_HELP: &str =
+    "Raw units that transactions credited or debited, whichever is more, by asset";
 
 /// Meters of settling: results, time, and amounts moved.
 pub(super) struct Ledger {
     transactions: Each<Settled, Count>,
     seconds: Seconds,
-    moved: Vec<(AssetId, Count)>,
-    moved_other: Count,
+    /// With the name of each asset; the last one has no asset and takes the others.
+    moved: Vec<(Option<AssetId>, String, Mutex<u128>)>,
     recovered: Count,
     append_retries: Count,
 }
 
 impl Ledger {
     pub(super) fn register(families: &mut Families, catalogue: &Catalogue) -> Self {
-        let moved = |name: &str| {
-            let labels = vec![Label::new("asset", name.to_owned())];
-            count("ledger_moved_total", labels)
-        };
-        let named = catalogue
-            .ids()
-            .filter_map(|id| catalogue.get(id).map(|(name, _)| (id, moved(&name))));
+        let of_catalogue = catalogue.ids().filter_map(|id| {
+            let (name, _) = catalogue.get(id)?;
+            Some((Some(id), name, Mutex::default()))
+        });
+        let others = (None, OTHER.to_owned(), Mutex::default());
         Self {
             transactions: each(Settled::ALL.iter().copied(), |result| {
                 let labels = vec![Label::new("result", result.word())];
@@ -45,11 +53,20 @@ impl Ledger {
                 "Seconds from a request of transactions until all of them took effect",
                 &[],
             ),
-            moved: named.collect(),
-            moved_other: moved(OTHER),
+            moved: of_catalogue.chain([others]).collect(),
             recovered: count("ledger_recovered_total", vec![]),
             append_retries: count("ledger_append_retries_total", vec![]),
         }
+    }
+
+    /// Appends the sums of moved units in Prometheus' text format.
+    pub(super) fn render_moved(&self, page: &mut String) -> fmt::Result {
+        let name = named(MOVED);
+        writeln!(page, "# HELP {name} {MOVED_HELP}\n# TYPE {name} counter")?;
+        for (_, asset, units) in &self.moved {
+            writeln!(page, "{name}{{asset=\"{asset}\"}} {}", units.lock())?;
+        }
+        writeln!(page)
     }
 }
 
@@ -77,10 +94,45 @@ impl Meters {
     }
 
     /// A transaction credited or debited so many raw units of the asset, whichever is more.
-    pub fn ledger_moved(&self, asset: AssetId, raw_units: u64) {
-        let named = self.ledger.moved.iter().find(|(id, _)| *id == asset);
-        named
-            .map_or(&self.ledger.moved_other, |(_, count)| count)
-            .increment(raw_units);
+    pub fn ledger_moved(&self, asset: AssetId, raw_units: u128) {
+        let mut sums = self.ledger.moved.iter();
+        let sum = sums.find(|(id, ..)| id.is_none_or(|id| id == asset));
+        if let Some((.., units)) = sum {
+            let mut units = units.lock();
+            *units = units.saturating_add(raw_units);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Asset;
+
+    #[test]
+    fn sums_of_moved_units_are_exact_beyond_64_bits_and_do_not_wrap() {
+        let btc = Asset {
+            id: 1,
+            name: "BTC".to_owned(),
+            decimals: 8,
+        };
+        let meters = Meters::of(&Catalogue::new(&[btc], &[]).unwrap());
+        let (known, unknown) = (AssetId::new(1).unwrap(), AssetId::new(9).unwrap());
+        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        assert!(has("balance_cache_ledger_moved_total{asset=\"BTC\"} 0"));
+        for _ in 0..3 {
+            meters.ledger_moved(known, u128::from(u64::MAX));
+        }
+        meters.ledger_moved(unknown, u128::MAX);
+        meters.ledger_moved(unknown, 7);
+        assert!(has(
+            "balance_cache_ledger_moved_total{asset=\"BTC\"} 55340232221128654845"
+        ));
+        let most = format!(
+            "balance_cache_ledger_moved_total{{asset=\"other\"}} {}",
+            u128::MAX
+        );
+        assert!(has(&most));
+        assert!(has("# TYPE balance_cache_ledger_moved_total counter"));
     }
 }

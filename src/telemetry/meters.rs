@@ -199,10 +199,6 @@ fn describe() {
             "ledger_append_retries_total",
             "Lightweight transactions of the ledger's journal that were made again: another instance was faster, or no answer came",
         ),
-        (
-            "ledger_moved_total",
-            "Raw units that transactions credited or debited, whichever is more, by asset",
-        ),
     ] {
         metrics::describe_counter!(named(name), what);
     }

@@ -80,7 +80,10 @@ const EDGES: [(&str, &[&str]); 23] = [
         "totals",
         &["domain", "config", "telemetry", "cache", "ledger"],
     ),
-    ("settle", &["domain", "telemetry", "ledger", "apply"]),
+    (
+        "settle",
+        &["cache_status", "domain", "telemetry", "ledger", "apply"],
+    ),
     (
         "feed",
         &[

@@ -12,6 +12,8 @@ mod backfill;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_conservation;
+#[cfg(test)]
 mod cli_doctor;
 #[cfg(test)]
 mod cli_doctor_source;
@@ -63,9 +65,13 @@ mod ledger_external;
 #[cfg(test)]
 mod ledger_full_disk;
 #[cfg(test)]
+mod ledger_outbox;
+#[cfg(test)]
 mod ledger_service;
 #[cfg(test)]
 mod ledger_settle;
+#[cfg(test)]
+mod ledger_simulated;
 #[cfg(test)]
 mod ledger_tools;
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Of what nothing happens here: no read has to wait for a view, and the auditor looks when it does.
-const QUIET: [&str; 2] = ["view_lag_seconds", "audit_"];
+/// Of what nothing happens here: no read has to wait for a view, the auditor looks when it does, and nobody settles.
+const QUIET: [&str; 3] = ["view_lag_seconds", "audit_", "ledger_seconds"];
 
 fn quiet(text: &str) -> bool {
     QUIET.iter().any(|part| text.contains(part))

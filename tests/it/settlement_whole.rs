@@ -1,10 +1,16 @@
 //! Promise P10: reads beside settlements of two balances show both or none, on the instance told and on others.
+//!
+//! The long run: `BALANCE_CACHE_TEST_WHOLE_READS=1000000 cargo test --features failpoints --test it -- settlement_whole`.
 
 #[cfg(feature = "failpoints")]
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     settlement_pair::Pair,
@@ -15,8 +21,14 @@ use crate::{
 use crate::{settlement_support::SOON, support::eventually::eventually_async};
 
 const USER: u64 = 3;
-/// Settlements that the readers look at.
-const SETTLEMENTS_MAX: i64 = 120;
+/// Reads that are sent on one connection before the first answer is looked at.
+const PIPELINED: usize = 64;
+
+/// Reads that look at settlements, of all tiers together.
+fn reads_wanted() -> u64 {
+    let wanted = std::env::var("BALANCE_CACHE_TEST_WHOLE_READS");
+    wanted.map_or(100_000, |text| text.parse().unwrap())
+}
 
 /// What readers saw.
 #[derive(Debug, Default)]
@@ -47,6 +59,58 @@ async fn read(service: &Service, seen: &Seen, over: &AtomicBool) {
         for (tier, from) in ["memory; hit", "redis; hit"].iter().zip(&seen.from) {
             from.fetch_add(u64::from(status.starts_with(tier)), Ordering::SeqCst);
         }
+    }
+}
+
+/// The same with many reads at a time: what a reader costs is not to hide what a fast one sees.
+async fn read_pipelined(service: &Service, seen: &Seen, over: &AtomicBool) {
+    let address = service.http();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET /api/user/balance?user_id={USER} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let requests = request.repeat(PIPELINED);
+    let mut bytes = Vec::new();
+    while !over.load(Ordering::SeqCst) {
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        for _ in 0..PIPELINED {
+            let (head, body) = next_answer(&mut stream, &mut bytes).await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
+            if head.contains("detail=") {
+                continue;
+            }
+            let seqs: Vec<&str> = body.split("\"seq\":").skip(1).collect();
+            let number = |text: &str| text.split(',').next().unwrap().to_owned();
+            let torn = seqs.len() != 2 || number(seqs[0]) != number(seqs[1]);
+            seen.reads.fetch_add(1, Ordering::SeqCst);
+            seen.torn.fetch_add(u64::from(torn), Ordering::SeqCst);
+            for (tier, from) in ["memory; hit", "redis; hit"].iter().zip(&seen.from) {
+                let answered = head.contains(&format!("cache-status: {tier}"));
+                from.fetch_add(u64::from(answered), Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// The head, in small letters but for its first line, and the body of the next answer.
+async fn next_answer(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> (String, String) {
+    loop {
+        let text = String::from_utf8_lossy(bytes);
+        if let Some((head, rest)) = text.split_once("\r\n\r\n") {
+            let (first, fields) = head.split_once("\r\n").unwrap();
+            let fields = fields.to_lowercase();
+            let length = fields.split("content-length: ").nth(1).unwrap();
+            let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+            if rest.len() >= length {
+                let answer = (format!("{first}\r\n{fields}"), rest[..length].to_owned());
+                let used = head.len() + 4 + length;
+                bytes.drain(..used);
+                return answer;
+            }
+        }
+        let mut more = [0; 16 * 1024];
+        let count = stream.read(&mut more).await.unwrap();
+        assert!(count > 0, "the connection was closed");
+        bytes.extend_from_slice(&more[..count]);
     }
 }
 
@@ -87,13 +151,24 @@ async fn no_read_shows_half_of_a_settlement() {
         .zip(&seen)
         .flat_map(|(service, seen)| (0..2).map(move |_| (service, seen)))
         .map(|(service, seen)| read(service, seen, &over));
+    let fast = services.iter().zip(&seen);
+    let fast = fast.map(|(service, seen)| read_pipelined(service, seen, &over));
+    let wanted = reads_wanted();
     let settling = async {
-        for seq in 3..SETTLEMENTS_MAX {
+        for seq in 3.. {
             settle(&services[0], seq).await;
+            let reads: u64 = seen.iter().map(|seen| Seen::of(&seen.reads)).sum();
+            if reads >= wanted && Seen::of(&seen[2].from[1]) >= wanted / 100 {
+                break;
+            }
         }
         over.store(true, Ordering::SeqCst);
     };
-    tokio::join!(futures::future::join_all(readers), settling);
+    let (readers, fast) = (
+        futures::future::join_all(readers),
+        futures::future::join_all(fast),
+    );
+    tokio::join!(readers, fast, settling);
     for seen in &seen {
         eprintln!("{seen:?}");
         assert_eq!(Seen::of(&seen.torn), 0, "{seen:?}");

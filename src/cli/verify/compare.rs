@@ -15,6 +15,10 @@ pub(super) enum Kind {
     TableBehind,
     TableAhead,
     TableAmounts,
+    RowBroken,
+    RowStray,
+    RecordIncomplete,
+    RecordDiffers,
 }
 
 impl Kind {
@@ -26,6 +30,10 @@ impl Kind {
             Self::TableBehind => "table behind",
             Self::TableAhead => "table ahead",
             Self::TableAmounts => "table amounts differ",
+            Self::RowBroken => "row does not add up",
+            Self::RowStray => "row of no trade",
+            Self::RecordIncomplete => "row missing",
+            Self::RecordDiffers => "row differs from its record",
         }
     }
 }
@@ -107,6 +115,10 @@ impl Trio {
             Kind::ViewAhead => seq(later.ledger.as_ref()) >= had(self.view),
             Kind::TableAhead => seq(later.ledger.as_ref()) >= had(self.table),
             Kind::ViewAmounts | Kind::TableAmounts => !later.kinds().contains(&kind),
+            // Those are judged by `conservation`.
+            Kind::RowBroken | Kind::RowStray | Kind::RecordIncomplete | Kind::RecordDiffers => {
+                false
+            }
         }
     }
 
@@ -127,7 +139,7 @@ impl Trio {
         let [view, table] = self.places();
         let (name, place, _) = match kind {
             Kind::ViewBehind | Kind::ViewAhead | Kind::ViewAmounts => view,
-            Kind::TableBehind | Kind::TableAhead | Kind::TableAmounts => table,
+            _ => table,
         };
         let said = format!(
             "{name} has {} of {asset}, the ledger has {}",
@@ -155,6 +167,10 @@ pub(super) struct Tally {
     pub(super) table_behind: u64,
     pub(super) table_ahead: u64,
     pub(super) table_amounts: u64,
+    pub(super) rows_broken: u64,
+    pub(super) rows_stray: u64,
+    pub(super) rows_missing: u64,
+    pub(super) rows_unlike_record: u64,
     /// Differences that settled within the grace time.
     pub(super) lag: u64,
 }
@@ -176,11 +192,15 @@ impl Tally {
             Kind::TableBehind => &mut self.table_behind,
             Kind::TableAhead => &mut self.table_ahead,
             Kind::TableAmounts => &mut self.table_amounts,
+            Kind::RowBroken => &mut self.rows_broken,
+            Kind::RowStray => &mut self.rows_stray,
+            Kind::RecordIncomplete => &mut self.rows_missing,
+            Kind::RecordDiffers => &mut self.rows_unlike_record,
         };
         *counter = counter.saturating_add(1);
     }
 
-    fn kinds(&self) -> [(Kind, u64); 6] {
+    fn kinds(&self) -> [(Kind, u64); 10] {
         [
             (Kind::ViewBehind, self.view_behind),
             (Kind::ViewAhead, self.view_ahead),
@@ -188,6 +208,10 @@ impl Tally {
             (Kind::TableBehind, self.table_behind),
             (Kind::TableAhead, self.table_ahead),
             (Kind::TableAmounts, self.table_amounts),
+            (Kind::RowBroken, self.rows_broken),
+            (Kind::RowStray, self.rows_stray),
+            (Kind::RecordIncomplete, self.rows_missing),
+            (Kind::RecordDiffers, self.rows_unlike_record),
         ]
     }
 

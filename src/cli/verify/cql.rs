@@ -26,13 +26,14 @@ use tokio::time::sleep;
 use super::{
     Findings, Progress,
     compare::{Kind, Trio},
+    cql_conservation::Scan,
     failed,
     file::catalogue,
 };
 use crate::cli::{arguments::Verify, output::Unable, users};
 
 /// Parts that the token ring is cut into: what the progress is counted in.
-const STRETCHES: u32 = 256;
+pub(super) const STRETCHES: u32 = 256;
 const PAGE: i32 = 1000;
 
 /// Partitions that are taken from one random place of the ring.
@@ -63,7 +64,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
     })?;
     let total = match &asked {
         Some(users) => u64::try_from(users.len()).unwrap_or(u64::MAX),
-        None if what.all => u64::from(STRETCHES),
+        None if what.all || what.conservation => u64::from(STRETCHES),
         None => u64::from(what.sample.unwrap_or(SAMPLE)),
     };
     let mut findings = Findings::new(Progress::new("comparing", total), what.json);
@@ -79,7 +80,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
     let unable = failed::<Error>;
     match asked {
         Some(users) => job.users(&users, &mut findings).await?,
-        None if what.all => job.everything(&mut findings).await?,
+        None if what.all || what.conservation => job.everything(&mut findings).await?,
         None => {
             let sample = job
                 .sample(what.sample.unwrap_or(SAMPLE))
@@ -87,6 +88,20 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
                 .map_err(unable)?;
             job.users(&sample, &mut findings).await?;
         }
+    }
+    if what.conservation {
+        let (histories, catalogue) = (
+            job.look.histories(PAGE).await.map_err(unable)?,
+            &job.catalogue,
+        );
+        let scan = Scan {
+            histories: &histories,
+            catalogue,
+            at_once: job.at_once,
+            grace: job.grace,
+            table,
+        };
+        scan.conserve(&mut findings).await?;
     }
     Ok(findings)
 }

@@ -6,10 +6,18 @@ use anyhow::Result;
 use balance_cache::{
     config::Settings,
     domain::{Catalogue, UserId},
-    ledger::embedded::inspect::Pair,
+    ledger::embedded::{
+        inspect::{Look, Pair},
+        records::JudgedRow,
+    },
 };
 
-use super::{Findings, Progress, compare::Trio, failed};
+use super::{
+    Findings, Progress,
+    compare::Trio,
+    conservation::{Conservation, recorded, stray},
+    failed,
+};
 use crate::cli::{arguments::Verify, ledger_file, users};
 
 /// Pairs of one step.
@@ -59,9 +67,68 @@ pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
         }
         from = next;
         if from.is_none() {
-            return Ok(findings);
+            break;
         }
     }
+    if what.conservation {
+        conserve(&look, &catalogue, &mut findings).map_err(failed)?;
+    }
+    Ok(findings)
+}
+
+/// Every row of the ledger, and every record of a transaction.
+fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Result<()> {
+    let mut sums = Conservation::default();
+    let mut from = None;
+    loop {
+        let (pairs, next) = look.pairs(from, STEP)?;
+        for pair in &pairs {
+            if let Some(held) = pair.table {
+                sums.add_held(pair.asset.get(), held.avail.raw(), held.frozen.raw());
+            }
+        }
+        from = next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let mut below = None;
+    loop {
+        let rows = look.rows_below(below, STEP)?;
+        let Some(last) = rows.last() else { break };
+        below = Some(last.row.key);
+        for JudgedRow { row, is_recorded } in rows {
+            if is_recorded == Some(false) {
+                findings.add(stray(&row, catalogue))?;
+            }
+            if let Some(broken) = sums.add_row(row, is_recorded == Some(true)) {
+                findings.add(broken.difference(catalogue))?;
+            }
+        }
+    }
+    sums.end_rows();
+    let mut above = None;
+    loop {
+        let records = look.records_above(above, STEP)?;
+        let Some((last, _)) = records.last() else {
+            break;
+        };
+        above = Some((last.is_trade, last.id));
+        for (record, stands) in &records {
+            sums.records = sums.records.saturating_add(1);
+            let Some(rows) = record.rows(catalogue) else {
+                sums.unreadable_records = sums.unreadable_records.saturating_add(1);
+                continue;
+            };
+            for (row, stands) in rows.iter().zip(stands) {
+                if let Some(difference) = recorded(record, row, stands.as_ref(), catalogue) {
+                    findings.add(difference)?;
+                }
+            }
+        }
+    }
+    findings.conservation = Some((sums, true));
+    Ok(())
 }
 
 /// The catalogue of the settings; it was checked when they were loaded.

@@ -147,6 +147,7 @@ fn what_is_no_trade_is_refused() {
             PLAIN.replace(",\"settled_at\":1765352441955", ""),
             "settled_at",
         ),
+        (PLAIN.replace("1765352441955", "-1"), "settled_at"),
         (with(r#""overdraft":true"#), "overdraft"),
         (with(r#""buyer_pays_from":"both""#), "both"),
         (

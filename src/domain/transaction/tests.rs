@@ -73,6 +73,7 @@ fn what_is_no_transaction_is_refused_with_its_place() {
         (r#"{"transaction_id":1,"event_type":"","entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "event_type"),
         (r#"{"transaction_id":1,"event_type":"Deposit","entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "event_type"),
         (r#"{"transaction_id":1,"event_type":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "event_type"),
+        (r#"{"transaction_id":1,"created_at":-1,"entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "created_at"),
         (r#"{"transaction_id":1,"ref":1,"entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "ref"),
     ];
     for (json, says) in cases {

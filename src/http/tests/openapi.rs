@@ -372,6 +372,8 @@ fn bodies_that_the_parsers_take_fit_and_those_that_they_refuse_do_not() {
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1}"#,
         r#"{"user_id":1,"asset_id":1,"seq":0,"avail":1,"frozen":1}"#,
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"typo":1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"created_at":-1}"#,
+        r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"created_at":0}"#,
     ] {
         let taken = crate::domain::Entry::parse(body).is_ok();
         assert_eq!(fits("LedgerEntry", body), taken, "{body}");

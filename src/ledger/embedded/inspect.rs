@@ -13,6 +13,7 @@ use super::{
     file::{self, Access, LedgerFile},
     keeper::{Session, open_overlay},
     queries::Queries,
+    records::{FoundRecord, JudgedRow},
     row_times::Times,
     rows::{Row, snapshot},
     tools::{Client, Request},
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     clock,
     domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
-    ledger::Error,
+    ledger::{Error, records::RowKey},
 };
 
 /// An open ledger.
@@ -239,6 +240,30 @@ impl Look {
             })
             .collect();
         Ok((pairs?, next))
+    }
+
+    /// The next `most` rows of the ledger below a key: users and assets falling, of each the newest first.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn rows_below(&self, below: Option<RowKey>, most: usize) -> Result<Vec<JudgedRow>, Error> {
+        let request = Request::RowsBelow { below, most };
+        self.ask(&request, |queries| queries.rows_below(below, most))
+    }
+
+    /// The next `most` records of transactions and trades above one (whether it is a trade, and its id), each with the rows that
+    /// stand under its keys.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub fn records_above(
+        &self,
+        above: Option<(bool, i64)>,
+        most: usize,
+    ) -> Result<Vec<FoundRecord>, Error> {
+        let above = above.map(|(is_trade, id)| (u8::from(is_trade), id));
+        let request = Request::RecordsAbove { above, most };
+        self.ask(&request, |queries| queries.records_above(above, most))
     }
 
     /// How many rows of current state there are: what a walk through all pairs will meet.

@@ -24,6 +24,7 @@ use super::{
     backend::{Direct, Gate, Overlay},
     failure::Failure,
     file::LedgerFile,
+    outbox::Outbox,
     requests::{Answer, Request},
     row_times::Times,
     tables::{Tables, open_database},
@@ -57,6 +58,7 @@ pub(super) struct Session {
 pub(super) struct Keeper {
     file: Arc<LedgerFile>,
     times: Arc<Times>,
+    pub(super) outbox: Outbox,
     session: ArcSwap<Session>,
     retry: Mutex<Retry>,
     failing: Mutex<Option<Failure>>,
@@ -107,6 +109,7 @@ impl Keeper {
         Self {
             file,
             times,
+            outbox: Outbox::default(),
             session: ArcSwap::from_pointee(session),
             retry: Mutex::default(),
             failing: Mutex::default(),
@@ -168,7 +171,7 @@ impl Keeper {
             self.note(Failure::Truncated);
             return Err(self.unavailable("its end is missing"));
         }
-        match session.tables.write(requests, before_commit) {
+        match session.tables.write(requests, &self.outbox, before_commit) {
             Ok(answers) => {
                 self.writes_work();
                 Ok(answers)

@@ -10,6 +10,7 @@ use redb::{
 };
 
 use super::{
+    outbox::{self, OUTBOX, Outbox},
     requests::{Answer, Request},
     row_times::Times,
     rows::{BALANCES, BalanceRow, LEDGER, LedgerKey, META, Row, append, forward, key_of, snapshot},
@@ -19,7 +20,8 @@ use super::{
 use crate::{
     clock,
     domain::{
-        AssetId, Entry, Receipt, Reference, Seq, Snapshot, StoredTransaction, UnixMillis, UserId,
+        Amount, AssetId, Entry, Notification, Receipt, Reference, Said, Seq, Snapshot,
+        StoredTransaction, UnixMillis, UserId,
     },
     ledger::{Error, Stood, WriteError, Written},
 };
@@ -112,6 +114,7 @@ impl Tables {
             let empty = transaction.open_table(LEDGER)?.is_empty()?;
             transaction.open_table(BALANCES)?;
             changed |= transactions::make_tables(&transaction)?;
+            transaction.open_table(OUTBOX)?;
             if empty && !sample.is_empty() {
                 // Rows of one writer: they cannot conflict.
                 let _ = put(&transaction, sample, &mut TotalChanges::default())?;
@@ -211,17 +214,19 @@ impl Tables {
     }
 
     /// Writes these requests in one redb transaction, each whole or not at all; the answers in their order. Each receipt of
-    /// a transaction is given to `before_commit` before any reader can see its rows.
+    /// a transaction is given to `before_commit` before any reader can see its rows. Without requests the outbox is tidied up.
     pub(super) fn write(
         &self,
         requests: &[&Request],
+        outbox: &Outbox,
         before_commit: &mut dyn FnMut(&Receipt),
     ) -> Result<Vec<Answer>, redb::Error> {
         let mut write = || -> Result<Vec<Answer>, redb::Error> {
             let transaction = begin(&self.database)?;
-            let mut changed = false;
+            let mut changed = requests.is_empty() && outbox.has_announced();
             let mut totals = TotalChanges::default();
             let mut answers = Vec::with_capacity(requests.len());
+            let mut rows: Vec<LedgerKey> = Vec::new();
             for request in requests {
                 answers.push(match request {
                     Request::Entries(entries) => {
@@ -229,7 +234,10 @@ impl Tables {
                         changed |= matches!(&done, Ok(done) if done.changed);
                         // Before, so that nobody finds a row whose time is not known yet.
                         self.times.written(entries, clock::wall());
-                        Answer::Entries(done.map(|done| done.written))
+                        Answer::Entries(done.map(|done| {
+                            rows.extend(done.rows);
+                            done.written
+                        }))
                     }
                     Request::Transactions(all) => {
                         let written =
@@ -237,12 +245,14 @@ impl Tables {
                         changed |= !written.rows.is_empty();
                         self.times.written(&written.rows, clock::wall());
                         written.receipts().for_each(&mut *before_commit);
+                        rows.extend(written.rows.iter().map(key_of));
                         Answer::Transactions(written.outcomes)
                     }
                 });
             }
             if changed {
                 totals.write(&transaction)?;
+                outbox.update(&transaction, &rows)?;
                 fail::fail_point!("ledger-before-commit");
                 transaction.commit()?;
                 fail::fail_point!("ledger-committed");
@@ -262,6 +272,34 @@ impl Tables {
     }
 }
 
+impl Tables {
+    /// The current balances that Redis may not know, of users after `after_user`: about `most`, each user's together.
+    pub(super) fn unannounced(
+        &self,
+        after_user: Option<i64>,
+        most: usize,
+    ) -> Result<Vec<Notification>, Error> {
+        let read = || outbox::pending(&self.database.begin_read()?, after_user, most);
+        let corrupt = |what| Error::Corrupt(format!("{what}").into());
+        let found = read().map_err(Error::unavailable)?;
+        found
+            .into_iter()
+            .map(|((user, asset), (avail, frozen, seq, at))| {
+                Ok(Notification {
+                    user: UserId::new(user).map_err(corrupt)?,
+                    said: Said::Values {
+                        asset: AssetId::new(asset).map_err(corrupt)?,
+                        seq: Seq::new(seq).map_err(corrupt)?,
+                        avail: Amount::from_raw(avail),
+                        frozen: Amount::from_raw(frozen),
+                    },
+                    created_at: at.map(UnixMillis),
+                })
+            })
+            .collect()
+    }
+}
+
 /// A commit is on the disk before it takes effect (two phases): a page of it that is damaged later is an error at the next
 /// start, where with one phase redb would go back to the commit before, and lose one that was acknowledged.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
@@ -275,6 +313,8 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error
 #[derive(Debug, Default)]
 struct Done {
     written: Written,
+    /// The rows that are new.
+    rows: Vec<LedgerKey>,
     /// Whether there is anything to commit.
     changed: bool,
 }
@@ -321,6 +361,7 @@ fn put(
             key,
             (entry.avail.raw(), entry.frozen.raw(), key.2, at),
         )?;
+        done.rows.push(key);
         done.changed = true;
     }
     for (key, row) in stored {

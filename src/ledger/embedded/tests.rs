@@ -8,6 +8,7 @@ use crate::domain::{Amount, Seq, UnixMillis};
 
 mod above;
 mod disk;
+mod outbox;
 mod repeats;
 mod totals;
 mod transactions;

@@ -27,7 +27,9 @@ use super::{
     backup, file,
     keeper::Keeper,
     queries::{Key, Queries},
+    transactions::TransactionKey,
 };
+use crate::ledger::records::RowKey;
 
 const CONNECTIONS_MAX: usize = 4;
 const SILENT_MAX: Duration = Duration::from_secs(30);
@@ -47,10 +49,29 @@ pub(super) enum Request {
     Id,
     Sample,
     Count,
-    Table { user: i64 },
-    Ledger { user: i64 },
-    History { user: i64, asset: i32, most: usize },
-    Pairs { from: Option<Key>, most: usize },
+    Table {
+        user: i64,
+    },
+    Ledger {
+        user: i64,
+    },
+    History {
+        user: i64,
+        asset: i32,
+        most: usize,
+    },
+    Pairs {
+        from: Option<Key>,
+        most: usize,
+    },
+    RowsBelow {
+        below: Option<RowKey>,
+        most: usize,
+    },
+    RecordsAbove {
+        above: Option<TransactionKey>,
+        most: usize,
+    },
     Backup,
 }
 
@@ -139,6 +160,10 @@ fn answer(keeper: &Keeper, stream: &UnixStream, stop: &CancellationToken) -> io:
                 reply(&mut out, queries.history(user, asset, most))
             }
             Request::Pairs { from, most } => reply(&mut out, queries.pairs(from, most)),
+            Request::RowsBelow { below, most } => reply(&mut out, queries.rows_below(below, most)),
+            Request::RecordsAbove { above, most } => {
+                reply(&mut out, queries.records_above(above, most))
+            }
             Request::Backup => {
                 reply(&mut out, Ok(()))?;
                 let mut out = Stoppable {

@@ -7,6 +7,7 @@
 //!
 //! **Limits.** [`PATIENCE`] for a statement; [`HISTORY_MAX`] rows of a history; a user of the view costs a statement per asset.
 
+mod history;
 mod scan;
 
 use std::{fmt, time::Duration};
@@ -30,6 +31,7 @@ use crate::{
     ledger::Error,
 };
 
+pub use history::{Histories, Page};
 pub use scan::{Partition, Relation, Stretch, Stretches};
 
 /// How long one statement may take, where `source.timeout_ms` is shorter: what is slow is to be measured, not hidden.

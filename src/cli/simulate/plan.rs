@@ -1,0 +1,421 @@
+//! The plan of a simulation: every deposit, hold, trade and withdrawal, from a seed. Pure.
+//!
+//! **Invariants.** The same numbers give the same plan, with the same ids: a simulation that is run again repeats itself. What a user
+//! spends in the whole plan is deposited first, so nothing is refused, in whatever order the rest arrives.
+//!
+//! **Limits.** A million users, and a million seeds. Memory grows with users, not with trades.
+
+use balance_cache::domain::{Amount, AssetId, Catalogue};
+
+/// Ids of one seed: fewer than 10^12.
+const IDS: i64 = 1_000_000_000_000;
+/// Users of one seed: fewer than 10^9.
+const USERS: i64 = 1_000_000_000;
+/// The first id of a flow's transactions, behind those of deposits.
+const FLOWS: i64 = 10_000_000;
+/// Ids of each flow.
+const IDS_OF_FLOW: i64 = 4;
+/// `settled_at` of the first trade: milliseconds since 1970.
+const BEGIN_MILLIS: i64 = 1_765_000_000_000;
+
+/// The two assets of the market.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Base,
+    Quote,
+}
+
+/// The change of one (user, asset). Raw units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) seat: u32,
+    pub(super) side: Side,
+    pub(super) avail: i64,
+    pub(super) frozen: i64,
+}
+
+/// The terms of a trade, beside its moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) buyer: u32,
+    pub(super) seller: u32,
+    pub(super) price: i64,
+    pub(super) quantity: i64,
+    pub(super) buyer_pays_from: &'static str,
+    pub(super) seller_pays_from: &'static str,
+    pub(super) buyer_fee: i64,
+    pub(super) seller_fee: i64,
+}
+
+/// One transaction or trade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Posting {
+    pub(super) id: i64,
+    pub(super) at_millis: i64,
+    pub(super) event_type: &'static str,
+    pub(super) moves: Vec<Move>,
+    pub(super) trade: Option<Terms>,
+}
+
+/// The market that is traded.
+#[derive(Debug, Clone)]
+pub(super) struct Market {
+    pub(super) catalogue: Catalogue,
+    pub(super) symbol: String,
+    pub(super) base: AssetId,
+    pub(super) quote: AssetId,
+    /// Raw units of a whole base unit.
+    base_scale: i128,
+}
+
+impl Market {
+    /// None for a symbol that is not in the catalogue.
+    pub(super) fn new(catalogue: Catalogue, symbol: &str) -> Option<Self> {
+        let (_, base, quote) = catalogue.symbol(symbol)?;
+        let (_, decimals) = catalogue.get(base)?;
+        let base_scale = 10_i128.checked_pow(u32::from(decimals))?;
+        Some(Self {
+            symbol: symbol.to_owned(),
+            base,
+            quote,
+            base_scale,
+            catalogue,
+        })
+    }
+
+    pub(super) const fn asset(&self, side: Side) -> AssetId {
+        match side {
+            Side::Base => self.base,
+            Side::Quote => self.quote,
+        }
+    }
+
+    /// A price at which the quantity costs about so much, and what it costs.
+    fn price(&self, quantity: i64, about: i64) -> Option<(i64, i64)> {
+        let whole = i128::from(about).checked_mul(self.base_scale)?;
+        let price = whole.checked_div(i128::from(quantity))?.max(1);
+        let price = i64::try_from(price).unwrap_or(i64::MAX);
+        let amount = Amount::from_raw;
+        let cost = self
+            .catalogue
+            .cost(&self.symbol, amount(price), amount(quantity))?;
+        (cost.raw() >= 1).then_some((price, cost.raw()))
+    }
+}
+
+/// Numbers that look random (SplitMix64, Steele et al. 2014).
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below `end`.
+    fn below(&mut self, end: u32) -> u32 {
+        let wide = (self.next() >> 32).saturating_mul(u64::from(end)) >> 32;
+        u32::try_from(wide).unwrap_or_default()
+    }
+
+    /// From `first` to `last`.
+    fn between(&mut self, first: u32, last: u32) -> i64 {
+        let width = last.saturating_sub(first).saturating_add(1);
+        i64::from(self.below(width).saturating_add(first))
+    }
+}
+
+/// Seats by Zipf's law: the first is taken most.
+#[derive(Debug)]
+struct Zipf {
+    cumulative: Vec<f64>,
+}
+
+impl Zipf {
+    fn new(seats: u32, exponent: f64) -> Self {
+        let mut sum = 0.0;
+        let cumulative = (1..=seats).map(|rank| {
+            sum += f64::from(rank).powf(-exponent);
+            sum
+        });
+        Self {
+            cumulative: cumulative.collect(),
+        }
+    }
+
+    fn seat(&self, random: &mut Random) -> u32 {
+        let all = self.cumulative.last().copied().unwrap_or_default();
+        let share = f64::from(random.below(u32::MAX)) / f64::from(u32::MAX);
+        let seat = self.cumulative.partition_point(|sum| *sum <= share * all);
+        u32::try_from(seat).unwrap_or_default()
+    }
+}
+
+/// The plan.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) market: Market,
+    pub(super) users: u32,
+    pub(super) trades: u64,
+    seed: u32,
+    zipf: Zipf,
+}
+
+impl Plan {
+    /// `users` from 2 to a million, `seed` below a million.
+    pub(super) fn new(market: Market, users: u32, trades: u64, exponent: f64, seed: u32) -> Self {
+        Self {
+            market,
+            users,
+            trades,
+            seed,
+            zipf: Zipf::new(users, exponent),
+        }
+    }
+
+    /// The seat of the house, which takes the fees.
+    pub(super) const fn house(&self) -> u32 {
+        self.users
+    }
+
+    /// Each seed has users of its own.
+    pub(super) fn user(&self, seat: u32) -> i64 {
+        let first = i64::from(self.seed).saturating_add(1).saturating_mul(USERS);
+        first.saturating_add(i64::from(seat)).saturating_add(1)
+    }
+
+    fn id(&self, number: i64) -> i64 {
+        let first = i64::from(self.seed).saturating_add(1).saturating_mul(IDS);
+        first.saturating_add(number)
+    }
+
+    /// The postings of one trade in their order: a hold, the trade, and now and then a withdrawal or a deposit.
+    pub(super) fn flow(&self, number: u64) -> Vec<Posting> {
+        let mixed = u64::from(self.seed).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let mut random = Random(mixed ^ number);
+        random.next();
+        let buyer = self.zipf.seat(&mut random);
+        let mut seller = self.zipf.seat(&mut random);
+        if seller == buyer && random.below(50) > 0 {
+            seller = buyer.saturating_add(1).checked_rem(self.users).unwrap_or(0);
+        }
+        let mut quantity = random.between(1_000, 100_000);
+        let about = random.between(1_000, 50_000);
+        let (price, cost) = self.market.price(quantity, about).unwrap_or_else(|| {
+            // With so many decimals only whole raw units can be priced.
+            quantity = 1_000_000_000_000_000_000;
+            (1, 1)
+        });
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        let first_id = number.saturating_mul(IDS_OF_FLOW).saturating_add(FLOWS);
+        let posting = |at: i64, event_type, moves, trade| Posting {
+            id: self.id(first_id.saturating_add(at)),
+            at_millis: BEGIN_MILLIS.saturating_add(number),
+            event_type,
+            moves,
+            trade,
+        };
+        let (holds_quote, holds_base) = (random.below(3) > 0, random.below(2) > 0);
+        let mut flow = Vec::with_capacity(3);
+        let mut held = Vec::new();
+        if holds_quote {
+            held.push(hold(buyer, Side::Quote, cost));
+        }
+        if holds_base {
+            held.push(hold(seller, Side::Base, quantity));
+        }
+        if !held.is_empty() {
+            flow.push(posting(0, "hold", held, None));
+        }
+        let word = |held| if held { "frozen" } else { "avail" };
+        let terms = Terms {
+            buyer,
+            seller,
+            price,
+            quantity,
+            buyer_pays_from: word(holds_quote),
+            seller_pays_from: word(holds_base),
+            buyer_fee: cost.checked_div(1_000).unwrap_or(0).saturating_add(1),
+            seller_fee: quantity.checked_div(1_000).unwrap_or(0).saturating_add(1),
+        };
+        let moves = self.moves(&terms, cost, holds_quote, holds_base);
+        flow.push(posting(1, "trade", moves, Some(terms)));
+        let amount = random.between(1, 1_000);
+        if random.below(10) == 0 {
+            let taken = change(seller, Side::Quote, amount.saturating_neg());
+            flow.push(posting(2, "withdrawal", vec![taken], None));
+        }
+        if random.below(7) == 0 {
+            let given = change(buyer, Side::Base, amount);
+            flow.push(posting(3, "deposit", vec![given], None));
+        }
+        flow
+    }
+
+    fn moves(&self, terms: &Terms, cost: i64, from_quote: bool, from_base: bool) -> Vec<Move> {
+        let pay = |seat, side, amount: i64, frozen: bool| {
+            let taken = amount.saturating_neg();
+            if frozen {
+                Move {
+                    seat,
+                    side,
+                    avail: 0,
+                    frozen: taken,
+                }
+            } else {
+                change(seat, side, taken)
+            }
+        };
+        vec![
+            change(terms.buyer, Side::Base, terms.quantity),
+            pay(terms.buyer, Side::Quote, cost, from_quote),
+            pay(terms.seller, Side::Base, terms.quantity, from_base),
+            change(terms.seller, Side::Quote, cost),
+            change(terms.buyer, Side::Quote, terms.buyer_fee.saturating_neg()),
+            change(self.house(), Side::Quote, terms.buyer_fee),
+            change(terms.seller, Side::Base, terms.seller_fee.saturating_neg()),
+            change(self.house(), Side::Base, terms.seller_fee),
+        ]
+    }
+
+    /// The deposits that come first: what each user spends in the whole plan.
+    pub(super) fn deposits(&self) -> Vec<Posting> {
+        let seats = usize::try_from(self.users).unwrap_or(usize::MAX);
+        let mut spent: Vec<[i64; 2]> = vec![[0, 0]; seats];
+        for number in 0..self.trades {
+            for posting in self.flow(number) {
+                for moved in posting.moves {
+                    let at = usize::try_from(moved.seat).unwrap_or(usize::MAX);
+                    if let Some([base, quote]) = spent.get_mut(at) {
+                        let sum = match moved.side {
+                            Side::Base => base,
+                            Side::Quote => quote,
+                        };
+                        // A hold is spent once: what it freezes is paid later.
+                        let out = moved.avail.min(0).saturating_neg();
+                        *sum = sum.saturating_add(out);
+                    }
+                }
+            }
+        }
+        let deposit = |(seat, [base, quote]): (u32, [i64; 2])| {
+            let both = [(Side::Base, base), (Side::Quote, quote)];
+            let moves = both.into_iter().filter(|(_, amount)| *amount > 0);
+            Posting {
+                id: self.id(i64::from(seat)).saturating_add(1),
+                at_millis: BEGIN_MILLIS,
+                event_type: "deposit",
+                moves: moves
+                    .map(|(side, amount)| change(seat, side, amount))
+                    .collect(),
+                trade: None,
+            }
+        };
+        let all = (0_u32..).zip(spent).map(deposit);
+        all.filter(|posting| !posting.moves.is_empty()).collect()
+    }
+}
+
+const fn change(seat: u32, side: Side, avail: i64) -> Move {
+    Move {
+        seat,
+        side,
+        avail,
+        frozen: 0,
+    }
+}
+
+const fn hold(seat: u32, side: Side, amount: i64) -> Move {
+    Move {
+        seat,
+        side,
+        avail: amount.saturating_neg(),
+        frozen: amount,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use balance_cache::domain::{Asset, Symbol};
+
+    use super::*;
+
+    pub(in super::super) fn plan(users: u32, trades: u64, seed: u32) -> Plan {
+        of_decimals(8, users, trades, seed)
+    }
+
+    fn of_decimals(decimals: u8, users: u32, trades: u64, seed: u32) -> Plan {
+        let asset = |id, name: &str| Asset {
+            id,
+            name: name.to_owned(),
+            decimals,
+        };
+        let symbol = Symbol {
+            id: 1,
+            name: "BTC_USDT".to_owned(),
+            base: "BTC".to_owned(),
+            quote: "USDT".to_owned(),
+        };
+        let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap();
+        let market = Market::new(catalogue, "BTC_USDT").unwrap();
+        Plan::new(market, users, trades, 0.99, seed)
+    }
+
+    #[test]
+    fn a_seed_gives_one_plan_and_another_seed_other_users_and_ids() {
+        let (one, same, other) = (plan(10, 50, 7), plan(10, 50, 7), plan(10, 50, 8));
+        for number in 0..50 {
+            assert_eq!(one.flow(number), same.flow(number));
+            let ids = |plan: &Plan| {
+                plan.flow(number)
+                    .iter()
+                    .map(|one| one.id)
+                    .collect::<Vec<_>>()
+            };
+            assert!(ids(&one).iter().all(|id| !ids(&other).contains(id)));
+        }
+        assert_eq!(one.deposits(), same.deposits());
+        assert_ne!(one.user(0), other.user(0));
+    }
+
+    #[test]
+    fn every_trade_conserves_and_every_flow_frees_what_it_held() {
+        for decimals in [0, 2, 8, 18] {
+            let plan = of_decimals(decimals, 5, 200, 1);
+            for number in 0..200 {
+                let flow = plan.flow(number);
+                let trade = flow.iter().find(|posting| posting.trade.is_some()).unwrap();
+                for side in [Side::Base, Side::Quote] {
+                    let of = |posting: &Posting| -> (i64, i64) {
+                        let moves = posting.moves.iter().filter(|one| one.side == side);
+                        moves.fold((0, 0), |sum, one| (sum.0 + one.avail, sum.1 + one.frozen))
+                    };
+                    assert_eq!(of(trade).0 + of(trade).1, 0, "{decimals} {number}");
+                    let frozen: i64 = flow.iter().map(|posting| of(posting).1).sum();
+                    assert_eq!(frozen, 0, "{decimals} {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_seats_trade_most() {
+        let plan = plan(1_000, 2_000, 3);
+        let mut first = 0;
+        for number in 0..2_000 {
+            let flow = plan.flow(number);
+            let terms = flow
+                .iter()
+                .find_map(|posting| posting.trade.clone())
+                .unwrap();
+            assert!(terms.buyer < 1_000 && terms.seller < 1_000);
+            first += u32::from(terms.buyer < 10);
+        }
+        // The share of the first ten of a thousand by Zipf(0.99) is 0.38.
+        assert!((600..=920).contains(&first), "{first}");
+    }
+}

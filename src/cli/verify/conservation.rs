@@ -1,0 +1,357 @@
+//! Conservation (contract W2): the rows of each history add up, every trade stands whole, and no row stands beside it.
+//!
+//! **Invariants.** A row is the row before it and its deltas. What is held of an asset is what its histories began with and the
+//! sum of all deltas. The rows of a trade are those of its record, and their deltas add up to nothing.
+//!
+//! **Deliberately absent**: a row without deltas proves nothing; the difference from the row before counts as its delta. A deposit
+//! of a wrong amount that is wrong in all columns alike, and a history that is missing with its row of `user_balances`, cannot be
+//! seen from here.
+
+use std::{collections::BTreeMap, fmt};
+
+use balance_cache::{
+    domain::{AssetId, Catalogue},
+    ledger::records::{HistoryRow, Record, RecordedRow, RowKey},
+};
+use serde::{Serialize, Serializer};
+
+use super::compare::{Difference, Kind};
+
+/// Raw units, both amounts together. Sums of 64-bit amounts do not reach the ends of 128 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Units(i128);
+
+/// Sums of one asset over all users.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// By `user_balances`.
+    pub(super) held: Units,
+    /// By the newest rows of the ledger.
+    pub(super) newest: Units,
+    /// Before the first row of each history.
+    pub(super) opening: Units,
+    /// The deltas of trades that stand.
+    pub(super) by_trades: Units,
+    /// All other deltas.
+    pub(super) by_others: Units,
+    rows: u64,
+    rows_without_deltas: u64,
+}
+
+/// Everything that adds up, while it is gathered.
+#[derive(Debug, Default)]
+pub(super) struct Conservation {
+    sums: BTreeMap<i32, Sums>,
+    /// The row that was seen last, and whether it is of a trade that stands.
+    newer: Option<(HistoryRow, bool)>,
+    pub(super) records: u64,
+    pub(super) pending: u64,
+    pub(super) unreadable_records: u64,
+}
+
+impl Units {
+    fn add(&mut self, more: i128) {
+        self.0 = self.0.saturating_add(more);
+    }
+
+    /// As people write it.
+    fn decimal(self, decimals: u8) -> String {
+        let digits = self.0.unsigned_abs().to_string();
+        let places = usize::from(decimals);
+        let padded = format!("{digits:0>width$}", width = places.saturating_add(1));
+        let (whole, rest) = padded.split_at(padded.len().saturating_sub(places));
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let rest = rest.trim_end_matches('0');
+        if rest.is_empty() {
+            format!("{sign}{whole}")
+        } else {
+            format!("{sign}{whole}.{rest}")
+        }
+    }
+}
+
+impl Serialize for Units {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Both amounts of a row.
+fn amounts(row: &HistoryRow) -> (i128, i128) {
+    (i128::from(row.avail), i128::from(row.frozen))
+}
+
+/// Both deltas, where the writer says any.
+fn deltas(row: &HistoryRow) -> Option<(i128, i128)> {
+    let said = row.delta_avail.is_some() || row.delta_frozen.is_some();
+    let delta = |of: Option<i64>| i128::from(of.unwrap_or_default());
+    said.then(|| (delta(row.delta_avail), delta(row.delta_frozen)))
+}
+
+const fn both((avail, frozen): (i128, i128)) -> i128 {
+    avail.saturating_add(frozen)
+}
+
+fn plus(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
+}
+
+fn minus(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
+    (one.0.saturating_sub(other.0), one.1.saturating_sub(other.1))
+}
+
+/// A row and the row before it: the amounts that the newer one should have, where it does not add up.
+pub(super) fn step(newer: HistoryRow, older: HistoryRow) -> Option<Broken> {
+    let should = plus(amounts(&older), deltas(&newer)?);
+    (should != amounts(&newer)).then_some(Broken {
+        newer,
+        older,
+        should,
+    })
+}
+
+impl Conservation {
+    /// A row of `user_balances`.
+    pub(super) fn add_held(&mut self, asset: i32, avail: i64, frozen: i64) {
+        let held = &mut self.sums.entry(asset).or_default().held;
+        held.add(both((i128::from(avail), i128::from(frozen))));
+    }
+
+    /// The next row: histories one after the other, of each the newest row first. `of_trade`: it is one of the rows of a
+    /// trade that stands. Returns the amounts that the newer row should have, where it does not add up.
+    pub(super) fn add_row(&mut self, row: HistoryRow, of_trade: bool) -> Option<Broken> {
+        let newer = self.newer.replace((row, of_trade));
+        match newer {
+            Some((newer, newer_of_trade)) if pair(newer.key) == pair(row.key) => {
+                self.add_step(newer, newer_of_trade, row)
+            }
+            newer => {
+                if let Some((oldest, oldest_of_trade)) = newer {
+                    self.add_oldest(oldest, oldest_of_trade);
+                }
+                let sums = self.sums.entry(row.key.1).or_default();
+                sums.newest.add(both(amounts(&row)));
+                None
+            }
+        }
+    }
+
+    /// There are no more rows.
+    pub(super) fn end_rows(&mut self) {
+        if let Some((oldest, of_trade)) = self.newer.take() {
+            self.add_oldest(oldest, of_trade);
+        }
+    }
+
+    fn add_step(&mut self, newer: HistoryRow, of_trade: bool, older: HistoryRow) -> Option<Broken> {
+        let has = amounts(&newer);
+        let said = deltas(&newer);
+        let moved = said.unwrap_or_else(|| minus(has, amounts(&older)));
+        self.count(newer.key.1, said.is_none(), of_trade, moved);
+        step(newer, older)
+    }
+
+    fn add_oldest(&mut self, oldest: HistoryRow, of_trade: bool) {
+        let said = deltas(&oldest);
+        let moved = said.unwrap_or_default();
+        self.count(oldest.key.1, said.is_none(), of_trade, moved);
+        let before = minus(amounts(&oldest), moved);
+        let sums = self.sums.entry(oldest.key.1).or_default();
+        sums.opening.add(both(before));
+    }
+
+    fn count(&mut self, asset: i32, without: bool, of_trade: bool, moved: (i128, i128)) {
+        let sums = self.sums.entry(asset).or_default();
+        sums.rows = sums.rows.saturating_add(1);
+        sums.rows_without_deltas = sums.rows_without_deltas.saturating_add(u64::from(without));
+        let side = if of_trade {
+            &mut sums.by_trades
+        } else {
+            &mut sums.by_others
+        };
+        side.add(both(moved));
+    }
+
+    /// A sentence for each asset.
+    pub(super) fn lines(&self, catalogue: &Catalogue, with_table: bool) -> Vec<String> {
+        let assets = self.sums.iter();
+        assets
+            .map(|(asset, sums)| {
+                let (name, decimals) = named(*asset, catalogue);
+                let text = |units: Units| units.decimal(decimals);
+                let mut line = format!(
+                    "{name}: {} in the ledger = {} at the beginning + {} by trades + {} by everything else",
+                    text(sums.newest),
+                    text(sums.opening),
+                    text(sums.by_trades),
+                    text(sums.by_others),
+                );
+                if with_table {
+                    line.push_str(&format!("; {} in user_balances", text(sums.held)));
+                }
+                if sums.rows_without_deltas > 0 {
+                    let (without, rows) = (sums.rows_without_deltas, sums.rows);
+                    line.push_str(&format!("; {without} of {rows} rows have no deltas"));
+                }
+                line
+            })
+            .collect()
+    }
+
+    /// For programs.
+    pub(super) fn page(&self, catalogue: &Catalogue) -> Page {
+        let assets = self.sums.iter().map(|(asset, sums)| AssetPage {
+            asset: named(*asset, catalogue).0,
+            in_user_balances: sums.held,
+            in_ledger: sums.newest,
+            at_beginning: sums.opening,
+            by_trades: sums.by_trades,
+            by_others: sums.by_others,
+            rows: sums.rows,
+            rows_without_deltas: sums.rows_without_deltas,
+        });
+        Page {
+            assets: assets.collect(),
+            records: self.records,
+            records_pending: self.pending,
+            records_unreadable: self.unreadable_records,
+        }
+    }
+
+    #[cfg(test)]
+    fn of(&self, asset: i32) -> [i128; 4] {
+        let sums = self.sums.get(&asset).copied().unwrap_or_default();
+        [sums.newest, sums.opening, sums.by_trades, sums.by_others].map(|units| units.0)
+    }
+}
+
+const fn pair((user, asset, _): RowKey) -> (i64, i32) {
+    (user, asset)
+}
+
+fn named(asset: i32, catalogue: &Catalogue) -> (String, u8) {
+    let known = AssetId::new(asset).ok().and_then(|id| catalogue.get(id));
+    known.unwrap_or_else(|| (asset.to_string(), 0))
+}
+
+/// Sums of all assets, for programs. Raw units as text: they may have more than 64 bits.
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    assets: Vec<AssetPage>,
+    /// Transactions and trades whose rows were looked at.
+    records: u64,
+    records_pending: u64,
+    records_unreadable: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct AssetPage {
+    asset: String,
+    in_user_balances: Units,
+    in_ledger: Units,
+    at_beginning: Units,
+    by_trades: Units,
+    by_others: Units,
+    rows: u64,
+    rows_without_deltas: u64,
+}
+
+/// A row that is not the row before it and its deltas.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken {
+    pub(super) newer: HistoryRow,
+    older: HistoryRow,
+    should: (i128, i128),
+}
+
+/// Both amounts, as people write them.
+struct Amounts((i128, i128), u8);
+
+impl fmt::Display for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self((avail, frozen), decimals) = self;
+        let text = |units: &i128| Units(*units).decimal(*decimals);
+        write!(f, "avail {}, frozen {}", text(avail), text(frozen))
+    }
+}
+
+impl Broken {
+    pub(super) fn difference(&self, catalogue: &Catalogue) -> Difference {
+        let (user, asset, seq) = self.newer.key;
+        let (name, decimals) = named(asset, catalogue);
+        let said = format!(
+            "seq {seq} of {name} has {}; seq {} and its deltas make {}",
+            Amounts(amounts(&self.newer), decimals),
+            self.older.key.2,
+            Amounts(self.should, decimals),
+        );
+        difference(Kind::RowBroken, user, name, said)
+    }
+}
+
+/// A row whose trade stands without it.
+pub(super) fn stray(row: &HistoryRow, catalogue: &Catalogue) -> Difference {
+    let (user, asset, seq) = row.key;
+    let (name, _) = named(asset, catalogue);
+    let trade = row.ref_id.unwrap_or_default();
+    let said = format!("seq {seq} of {name} is of trade {trade}, which does not have it");
+    difference(Kind::RowStray, user, name, said)
+}
+
+/// How a row of a record differs from the one that stands under its key, if it does.
+pub(super) fn recorded(
+    record: &Record,
+    row: &RecordedRow,
+    stands: Option<&HistoryRow>,
+    catalogue: &Catalogue,
+) -> Option<Difference> {
+    let (user, asset, seq) = row.key();
+    let (name, decimals) = named(asset, catalogue);
+    let what = if record.is_trade {
+        "trade"
+    } else {
+        "transaction"
+    };
+    let of = format!("{what} {}", record.id);
+    let Some(stands) = stands else {
+        let said = format!("{of}: there is no row seq {seq} of {name}");
+        return Some(difference(Kind::RecordIncomplete, user, name, said));
+    };
+    let balance = (
+        i128::from(row.balance.avail.raw()),
+        i128::from(row.balance.frozen.raw()),
+    );
+    let has = amounts(stands);
+    let said = if has != balance {
+        format!(
+            "{of}: seq {seq} of {name} has {}, and had {}",
+            Amounts(has, decimals),
+            Amounts(balance, decimals)
+        )
+    } else if stands.ref_id != Some(record.id) {
+        format!("{of}: seq {seq} of {name} refers to something else")
+    } else if let (Some(should), Some(moved)) = (row.deltas, deltas(stands))
+        && should != moved
+    {
+        format!(
+            "{of}: seq {seq} of {name} moves {}, and should {}",
+            Amounts(moved, decimals),
+            Amounts(should, decimals)
+        )
+    } else {
+        return None;
+    };
+    Some(difference(Kind::RecordDiffers, user, name, said))
+}
+
+const fn difference(kind: Kind, user: i64, asset: String, said: String) -> Difference {
+    Difference {
+        kind,
+        user,
+        asset,
+        said,
+    }
+}
+
+#[cfg(test)]
+mod tests;

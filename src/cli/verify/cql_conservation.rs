@@ -1,0 +1,214 @@
+//! Conservation in a CQL database: every row of the ledger, every record of a trade.
+//!
+//! **Invariants.** What looks wrong is read again after the grace time: a trade may be on its way, and a page of a history may
+//! end where a row is being added.
+//!
+//! **Limits.** `--at-once` reads of single rows. Histories are read page by page, so memory does not grow with them. Sums are of no one
+//! moment: where the service writes meanwhile, `user_balances` and the ledger may differ by what was written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::Result;
+use balance_cache::{
+    domain::Catalogue,
+    ledger::{
+        Error,
+        records::{HistoryRow, Record},
+        scylla::inspect::{Histories, Stretch},
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::sleep;
+
+use super::{
+    Findings,
+    compare::Difference,
+    conservation::{Broken, Conservation, recorded, step, stray},
+    cql::STRETCHES,
+    failed,
+};
+
+/// Everything that the scan needs.
+pub(super) struct Scan<'a> {
+    pub(super) histories: &'a Histories<'a>,
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) at_once: usize,
+    pub(super) grace: Duration,
+    /// `user_balances` is filled.
+    pub(super) table: bool,
+}
+
+impl Scan<'_> {
+    pub(super) async fn conserve(&self, findings: &mut Findings) -> Result<()> {
+        let mut sums = Conservation::default();
+        for stretch in Stretch::ring(STRETCHES) {
+            self.rows(stretch, &mut sums, findings).await?;
+            self.records(stretch, &mut sums, findings).await?;
+            if self.table {
+                self.held(stretch, &mut sums).await.map_err(failed)?;
+            }
+        }
+        if sums.pending > 0 {
+            findings.note(format!(
+                "{} trades are pending: their rows were not looked for",
+                sums.pending
+            ));
+        }
+        if sums.unreadable_records > 0 {
+            findings.note(format!(
+                "{} records of trades are of another program: their rows were not looked for",
+                sums.unreadable_records
+            ));
+        }
+        findings.conservation = Some((sums, self.table));
+        Ok(())
+    }
+
+    async fn held(&self, stretch: Stretch, sums: &mut Conservation) -> Result<(), Error> {
+        let mut at = None;
+        loop {
+            let (found, next) = self.histories.held(stretch, at).await?;
+            for (asset, avail, frozen) in found {
+                sums.add_held(asset, avail, frozen);
+            }
+            at = next;
+            if at.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rows(
+        &self,
+        stretch: Stretch,
+        sums: &mut Conservation,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let mut at = None;
+        loop {
+            let (rows, next) = self.histories.rows(stretch, at).await.map_err(failed)?;
+            let trades = self.trades_of(&rows).await.map_err(failed)?;
+            let mut suspects = Vec::new();
+            for row in rows {
+                let record = row.ref_id.and_then(|id| trades.get(&id));
+                let keys = record.filter(|_| row.is_trade).and_then(Record::keys);
+                let is_recorded = keys.map(|keys| keys.contains(&row.key));
+                if is_recorded == Some(false) {
+                    findings.add(stray(&row, self.catalogue))?;
+                }
+                suspects.extend(sums.add_row(row, is_recorded == Some(true)));
+            }
+            self.judge(&suspects, findings).await?;
+            at = next;
+            if at.is_none() {
+                break;
+            }
+        }
+        // A partition is in one stretch.
+        sums.end_rows();
+        Ok(())
+    }
+
+    /// Rows that did not add up are looked at again: seqs of one history may arrive in any order.
+    async fn judge(&self, suspects: &[Broken], findings: &mut Findings) -> Result<()> {
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        sleep(self.grace).await;
+        for suspect in suspects {
+            let key = suspect.newer.key;
+            let newer = self.histories.row(key).await.map_err(failed)?;
+            let older = self.histories.row_below(key).await.map_err(failed)?;
+            match newer
+                .zip(older)
+                .and_then(|(newer, older)| step(newer, older))
+            {
+                Some(broken) => findings.add(broken.difference(self.catalogue))?,
+                None => findings.tally.lag = findings.tally.lag.saturating_add(1),
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of the trades that these rows name.
+    async fn trades_of(&self, rows: &[HistoryRow]) -> Result<BTreeMap<i64, Record>, Error> {
+        let named = rows.iter().filter(|row| row.is_trade);
+        let ids: BTreeSet<i64> = named.filter_map(|row| row.ref_id).collect();
+        let reads: Vec<_> = ids
+            .into_iter()
+            .map(|id| async move { Ok::<_, Error>((id, self.histories.record(id).await?)) })
+            .collect();
+        let found: Vec<(i64, Option<Record>)> = stream::iter(reads)
+            .buffer_unordered(self.at_once)
+            .try_collect()
+            .await?;
+        let records = found.into_iter();
+        Ok(records
+            .filter_map(|(id, record)| Some((id, record?)))
+            .collect())
+    }
+
+    async fn records(
+        &self,
+        stretch: Stretch,
+        sums: &mut Conservation,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let mut at = None;
+        loop {
+            let (records, next) = self.histories.records(stretch, at).await.map_err(failed)?;
+            let mut done = Vec::with_capacity(records.len());
+            for record in records {
+                sums.records = sums.records.saturating_add(1);
+                if !record.is_done {
+                    sums.pending = sums.pending.saturating_add(1);
+                } else if record.keys().is_none() {
+                    sums.unreadable_records = sums.unreadable_records.saturating_add(1);
+                } else {
+                    done.push(record);
+                }
+            }
+            let suspects = self.unlike(&done).await.map_err(failed)?;
+            if !suspects.is_empty() {
+                sleep(self.grace).await;
+                let suspects: Vec<Record> =
+                    suspects.into_iter().map(|(record, _)| record).collect();
+                for (_, differences) in self.unlike(&suspects).await.map_err(failed)? {
+                    for difference in differences {
+                        findings.add(difference)?;
+                    }
+                }
+            }
+            at = next;
+            if at.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The records whose rows are not as they say, and how.
+    async fn unlike(&self, records: &[Record]) -> Result<Vec<(Record, Vec<Difference>)>, Error> {
+        let looks: Vec<_> = records
+            .iter()
+            .map(|record| async move {
+                let mut differences = Vec::new();
+                for row in record.rows(self.catalogue).unwrap_or_default() {
+                    let stands = self.histories.row(row.key()).await?;
+                    differences.extend(recorded(record, &row, stands.as_ref(), self.catalogue));
+                }
+                Ok::<_, Error>((record.clone(), differences))
+            })
+            .collect();
+        let found: Vec<(Record, Vec<Difference>)> = stream::iter(looks)
+            .buffer_unordered(self.at_once)
+            .try_collect()
+            .await?;
+        let unlike = found.into_iter();
+        Ok(unlike
+            .filter(|(_, differences)| !differences.is_empty())
+            .collect())
+    }
+}

@@ -1,0 +1,24 @@
+//! The outbox of the embedded ledger at the start, before anybody reads.
+
+use super::assembled::Assembled;
+use crate::ledger;
+
+/// Makes the balances effective here that an earlier process committed and may not have announced.
+///
+/// # Errors
+/// A ledger that cannot be read.
+pub(super) fn take_outbox(parts: &Assembled) -> Result<(), ledger::Error> {
+    let (Some(embedded), Some(_)) = (&parts.embedded, &parts.redis) else {
+        return Ok(());
+    };
+    embedded.keep_outbox();
+    let mut after = None;
+    loop {
+        let balances = embedded.unannounced_after(after)?;
+        let Some(last) = balances.last() else {
+            return Ok(());
+        };
+        after = Some(last.user);
+        parts.applier.take_here(&balances);
+    }
+}
