@@ -159,9 +159,9 @@ impl Consumer {
     /// Looks at the topic again and again: the lag, and whether the brokers answer.
     async fn watch(&self, client: &Arc<Subscriber>) {
         loop {
-            let (looker, settings) = (Arc::clone(client), self.settings.clone());
+            let (asker, settings) = (Arc::clone(client), self.settings.clone());
             let looked = tokio::task::spawn_blocking(move || {
-                look::partitions(&*looker, &settings, &settings.topic)
+                look::partitions(&*asker, &settings, &settings.topic)
             });
             match looked.await {
                 Ok(Ok(partitions)) => {

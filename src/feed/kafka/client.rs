@@ -12,6 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, ConsumerContext, Rebalance, StreamConsumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     producer::FutureProducer,
+    topic_partition_list::TopicPartitionListElem,
 };
 use tokio::sync::oneshot;
 
@@ -110,7 +111,12 @@ impl ConsumerContext for Context {
             Rebalance::Assign(_) => Change::Assigned,
             Rebalance::Revoke(list) => {
                 let elements = list.elements();
-                Change::Revoked(elements.iter().map(|it| it.partition()).collect())
+                Change::Revoked(
+                    elements
+                        .iter()
+                        .map(TopicPartitionListElem::partition)
+                        .collect(),
+                )
             }
             Rebalance::Error(_) => return,
         };

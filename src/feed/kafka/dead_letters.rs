@@ -170,13 +170,12 @@ fn record<'a>(
         let value = Some(value);
         headers = headers.insert(Header { key, value });
     }
-    let record = FutureRecord {
+    FutureRecord {
         topic,
         partition: None,
         payload: letter.value.as_deref(),
         key: letter.key.as_deref(),
         timestamp: None,
         headers: Some(headers),
-    };
-    record
+    }
 }

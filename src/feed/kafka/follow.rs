@@ -54,7 +54,7 @@ impl Consumer {
         records: &mut MessageStream<'_, Context>,
         work: &mut Work,
     ) -> Result<(), Broken> {
-        self.pause_or_resume(client, work);
+        Self::pause_or_resume(client, work);
         let wait = if work.is_pending() { RETRY_EVERY } else { IDLE };
         let first = tokio::time::timeout(wait, records.next()).await;
         let mut next = first.ok().flatten();
@@ -129,7 +129,7 @@ impl Consumer {
         for change in client.context().take_changes() {
             match change {
                 // Partitions come unpaused.
-                Change::Assigned if work.paused => self.pause(client),
+                Change::Assigned if work.paused => Self::pause(client),
                 Change::Assigned => {}
                 Change::Revoked(partitions) => {
                     for partition in partitions {
@@ -172,14 +172,14 @@ impl Consumer {
 
     // === pausing ===
 
-    fn pause_or_resume(&self, client: &Subscriber, work: &mut Work) {
+    fn pause_or_resume(client: &Subscriber, work: &mut Work) {
         let full = work.is_full();
         if full == work.paused {
             return;
         }
         work.paused = full;
         if full {
-            self.pause(client);
+            Self::pause(client);
         } else if let Ok(all) = client.assignment()
             && let Err(error) = client.resume(&all)
         {
@@ -188,7 +188,7 @@ impl Consumer {
         }
     }
 
-    fn pause(&self, client: &Subscriber) {
+    fn pause(client: &Subscriber) {
         let paused = client.assignment().and_then(|all| client.pause(&all));
         if let Err(error) = paused {
             // What comes all the same is taken: it is bounded by what is fetched ahead.

@@ -8,6 +8,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::{MetadataPartition, MetadataTopic},
 };
 
 use super::client::{self, BadSetting, Context};
@@ -112,12 +113,18 @@ fn ask(consumer: &impl Consumer<Context>, topic: &str) -> Result<Vec<Partition>,
     let client = consumer.client();
     let metadata = client.fetch_metadata(Some(topic), ANSWER_MAX)?;
     let found = metadata.topics().first();
-    let refused = found.and_then(|found| found.error());
+    let refused = found.and_then(MetadataTopic::error);
     if let Some(code) = refused {
         return Err(KafkaError::MetadataFetch(code.into()));
     }
     let ids: Vec<i32> = found
-        .map(|found| found.partitions().iter().map(|it| it.id()).collect())
+        .map(|found| {
+            found
+                .partitions()
+                .iter()
+                .map(MetadataPartition::id)
+                .collect()
+        })
         .unwrap_or_default();
     if ids.is_empty() {
         return Err(KafkaError::MetadataFetch(
