@@ -169,12 +169,13 @@ impl Bench {
 
     /// Kills it when that many parts are done.
     async fn kill_at(&self, mut child: Child, parts: usize) {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
         while self.parts_done() < parts {
             assert!(
                 child.try_wait().unwrap().is_none(),
                 "it was over before it was killed"
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            looks.tick().await;
         }
         child.kill().unwrap();
         child.wait().unwrap();

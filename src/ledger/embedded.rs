@@ -39,6 +39,7 @@ use crate::{
 
 mod backend;
 pub mod backup;
+mod create;
 mod failure;
 mod file;
 mod group;
@@ -57,18 +58,19 @@ mod tools;
 mod totals;
 mod transactions;
 
+use self::{
+    create::{check_layout, create_ledger},
+    file::{Access, LedgerFile},
+    group::Group,
+    keeper::Keeper,
+    requests::{Answer, Request},
+    row_times::Times,
+    tables::Tables,
+};
 pub use self::{
     failure::{Failure, OpenError, OpenErrorKind},
     group::GROUP_ENTRIES_MAX,
     keeper::WriteHealth,
-};
-use self::{
-    file::{Access, LedgerFile},
-    group::Group,
-    keeper::{Keeper, Session},
-    requests::{Answer, Request},
-    row_times::Times,
-    tables::Tables,
 };
 
 /// Rows that a scan of all balances reads at once.
@@ -118,7 +120,7 @@ impl Embedded {
         };
         let (file, new) = match LedgerFile::open(path, Access::Write) {
             Err(error) if error.kind == OpenErrorKind::Missing => {
-                (make(path, fresh_id, &sample)?, true)
+                (create_ledger(path, fresh_id, &sample)?, true)
             }
             found => (found?, false),
         };
@@ -269,41 +271,6 @@ impl Embedded {
     async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let done = tokio::time::timeout(self.timeout, work).await;
         done.unwrap_or(Err(Error::Timeout))
-    }
-}
-
-/// Makes a ledger beside `path`, and gives it its place when it is whole.
-fn make(path: &Path, fresh_id: u128, sample: &[Entry]) -> Result<LedgerFile, OpenError> {
-    make_with(path, |session| session.tables.prepare(fresh_id, sample))
-}
-
-/// The same, with what `write` writes. The database is closed before the file gets its name.
-fn make_with(
-    path: &Path,
-    write: impl FnOnce(&Session) -> Result<(), redb::Error>,
-) -> Result<LedgerFile, OpenError> {
-    if let Some(folder) = file::folder(path) {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| OpenError::inaccessible(path, folder, &error))?;
-    }
-    let file = Arc::new(LedgerFile::create(&file::beside(path, ".new"))?);
-    let times = Arc::new(Times::since(clock::wall()));
-    keeper::open_direct(&file, &times)
-        .and_then(|session| write(&session))
-        .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
-    let file = Arc::into_inner(file).ok_or_else(|| OpenError::in_use(path))?;
-    file.rename(path)
-}
-
-/// A file of another layout, or of another program, is left as it is.
-fn check_layout(path: &Path, meta: Option<tables::Meta>) -> Result<(), OpenError> {
-    match meta.and_then(|meta| meta.layout) {
-        Some(layout) if layout == tables::LAYOUT => Ok(()),
-        Some(layout) => Err(OpenError::layout(path, &layout, tables::LAYOUT)),
-        None => Err(OpenError::foreign(
-            path,
-            "it is a redb database of another program",
-        )),
     }
 }
 

@@ -164,7 +164,7 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 22] = [
+const PLACES: [(&str, &[&str]); 23] = [
     ("moka", &["cache/memory.rs"]),
     ("bigdecimal", &["domain/rate.rs", "domain/valuation.rs"]),
     ("redis", &["cache/redis"]),

@@ -59,7 +59,7 @@ pub(super) struct Dialer {
     sentinel: Sentinel,
 }
 
-/// What sentinels are asked, and as whom.
+/// The question to the sentinels, and its user.
 #[derive(Clone)]
 struct Sentinel {
     master: String,

@@ -5,6 +5,9 @@ use std::fmt;
 use balance_cache::domain::{AssetId, Balance, Catalogue, UserId};
 use serde::Serialize;
 
+/// Parts that the token ring is cut into; progress is counted in them.
+pub(super) const STRETCHES: u32 = 256;
+
 /// How two places differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,15 +25,13 @@ use tokio::time::sleep;
 
 use super::{
     Findings, Progress,
-    compare::{Kind, Trio},
+    compare::{Kind, STRETCHES, Trio},
     cql_conservation::Scan,
     failed,
     file::catalogue,
 };
 use crate::cli::{arguments::Verify, output::Unable, users};
 
-/// Parts that the token ring is cut into: what the progress is counted in.
-pub(super) const STRETCHES: u32 = 256;
 const PAGE: i32 = 1000;
 
 /// Partitions that are taken from one random place of the ring.

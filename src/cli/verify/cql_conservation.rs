@@ -25,9 +25,8 @@ use tokio::time::sleep;
 
 use super::{
     Findings,
-    compare::Difference,
+    compare::{Difference, STRETCHES},
     conservation::{Broken, Conservation, recorded, step, stray},
-    cql::STRETCHES,
     failed,
 };
 

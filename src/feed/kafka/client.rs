@@ -43,7 +43,7 @@ pub(super) enum Change {
     Revoked(Vec<i32>),
 }
 
-/// What librdkafka tells between records.
+/// Events of librdkafka between records.
 #[derive(Default)]
 pub(super) struct Context {
     changes: Mutex<Vec<Change>>,
@@ -126,7 +126,7 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         let code = result.err().and_then(|error| error.rdkafka_error_code());
-        // What was not committed is committed with the next records, or comes again.
+        // Offsets that were not committed are committed with the next records, or comes again.
         if let Some(code) = code.filter(|code| *code != RDKafkaErrorCode::NoOffset) {
             self.note_complaint(code);
             tracing::debug!(?code, "kafka: offsets were not committed");
@@ -260,7 +260,7 @@ fn common(settings: &Kafka) -> Result<ClientConfig, BadSetting> {
     Ok(config)
 }
 
-/// What a PEM file is to hold.
+/// The content of a PEM file.
 #[derive(Clone, Copy)]
 enum Holds {
     Certificates,

@@ -191,7 +191,7 @@ impl Consumer {
     fn pause(client: &Subscriber) {
         let paused = client.assignment().and_then(|all| client.pause(&all));
         if let Err(error) = paused {
-            // What comes all the same is taken: it is bounded by what is fetched ahead.
+            // Records that come all the same are taken: they are bounded by what is fetched ahead.
             tracing::warn!(%error, "kafka: partitions could not be paused");
         }
     }

@@ -9,7 +9,7 @@ pub(super) struct Place {
     pub offset: i64,
 }
 
-/// What was received of each partition, and how far all of it is done.
+/// The received records of each partition, and how far all of them are done.
 #[derive(Debug, Default)]
 pub(super) struct Progress(BTreeMap<i32, Received>);
 

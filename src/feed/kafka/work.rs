@@ -1,4 +1,4 @@
-//! What a follower of the topic has in its hands.
+//! The work under way of a follower of the topic.
 
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ pub(super) struct Record {
     pub notifications: Vec<Notification>,
 }
 
-/// What one follower of the topic has in its hands.
+/// The work under way of one follower.
 #[derive(Default)]
 pub(super) struct Work {
     pub progress: Progress,

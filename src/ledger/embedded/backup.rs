@@ -18,7 +18,8 @@ use redb::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    OpenError, OpenErrorKind, make_with,
+    OpenError, OpenErrorKind,
+    create::create_with,
     rows::{BALANCES, LEDGER, META},
     tables::begin,
     transactions::{SETTLED_TRADES, TRANSACTIONS, USER_TRADES},
@@ -243,7 +244,7 @@ pub fn restore(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, Op
     let open = || File::open(from).map(BufReader::new).map_err(unread);
     let rows = copy(&mut open()?, &mut io::sink()).map_err(unread)?;
     let mut backup = open()?;
-    let made = make_with(to, |session| {
+    let made = create_with(to, |session| {
         let transaction = begin(session.tables.database())?;
         fill(&transaction, &mut backup)?;
         if let Some(id) = fresh_id {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use super::queries::Key;
 use super::{
-    OpenError, OpenErrorKind, check_layout,
+    OpenError, OpenErrorKind,
+    create::check_layout,
     file::{self, Access, LedgerFile},
     keeper::{Session, open_overlay},
     queries::Queries,
