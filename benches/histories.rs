@@ -205,14 +205,14 @@ const KINDS: [(Kind, &str); 6] = [
 async fn page(
     reader: &HistoryReader,
     kind: Kind,
-    (trader, holder): (i64, i64),
+    (of_trades, holder): (i64, i64),
     rows: i64,
 ) -> Duration {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     let place = i64::try_from(PAGE).unwrap()
         + rand::random_range(0..rows - 2 * i64::try_from(PAGE).unwrap());
     let mut trades = TradesQuestion {
-        user: UserId::new(trader).unwrap(),
+        user: UserId::new(of_trades).unwrap(),
         symbol_id: 1,
         from: None,
         to: None,
@@ -381,7 +381,7 @@ fn main() {
     let mut node = cassandra::Cassandra::start(&options);
     let mut of_node = settings().scylla;
     of_node.nodes = vec![node.node()];
-    of_node.keyspace = "bench".to_owned();
+    "bench".clone_into(&mut of_node.keyspace);
     of_node.consistency = Consistency::LocalQuorum;
     of_node.replication_factor = 1;
     let source = config::Source {

@@ -249,7 +249,7 @@ fn main() {
     });
     let mut settings = config::defaults().unwrap().scylla;
     settings.nodes = vec![node.node()];
-    settings.keyspace = KEYSPACE.to_owned();
+    KEYSPACE.clone_into(&mut settings.keyspace);
     let source = config::Source {
         kind: SourceKind::Scylla,
         read_from: ReadFrom::Table,

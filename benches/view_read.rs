@@ -168,10 +168,7 @@ fn settings(node: &cassandra::Cassandra) -> config::Scylla {
         tls_ca_file: "".into(),
         tls_cert_file: "".into(),
         tls_key_file: "".into(),
-        names: balance_cache::config::defaults()
-            .expect("the defaults are good")
-            .scylla
-            .names,
+        names: balance_cache::config::defaults().unwrap().scylla.names,
     }
 }
 

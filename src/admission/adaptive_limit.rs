@@ -143,6 +143,7 @@ impl AdaptiveLimit {
 
     /// One that does not move.
     #[cfg(test)]
+    #[must_use]
     pub fn fixed(limit: usize, now: Instant) -> Self {
         let bounds = Bounds {
             floor: limit,

@@ -362,7 +362,7 @@ fn asset_report(plan: &Plan, books: &Books, side: Side) -> AssetReport {
             .saturating_add(i128::from(held.frozen));
     }
     AssetReport {
-        asset: name.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned()),
+        asset: name.map_or_else(|| asset.to_string(), |(name, _)| name.clone()),
         deposited: deposited.to_string(),
         withdrawn: withdrawn.to_string(),
         held: sum.to_string(),

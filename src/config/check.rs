@@ -114,88 +114,8 @@ impl Check<'_> {
     }
 
     fn bounds(&mut self) {
-        let Settings {
-            memory,
-            redis,
-            limits,
-            scylla,
-            settlement,
-            audit,
-            totals,
-            ..
-        } = self.settings;
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        for (key, value, min, max) in [
-            (
-                "memory.max_bytes",
-                memory.max_bytes,
-                MEMORY_BYTES_MIN,
-                1 << 46,
-            ),
-            (
-                "memory.warm_users",
-                u64::from(memory.warm_users),
-                1,
-                100_000,
-            ),
-            (
-                "memory.warm_users_per_second",
-                u64::from(memory.warm_users_per_second),
-                1,
-                1_000_000,
-            ),
-            (
-                "settlement.change_log_max_bytes",
-                settlement.change_log_max_bytes,
-                1 << 20,
-                1 << 46,
-            ),
-            ("redis.connections", count(redis.connections), 1, 1024),
-            (
-                "redis.breaker_failures",
-                u64::from(redis.breaker_failures),
-                1,
-                1_000_000,
-            ),
-            (
-                "scylla.replication_factor",
-                u64::from(scylla.replication_factor),
-                1,
-                100,
-            ),
-            ("limits.body_bytes", count(limits.body_bytes), 1, 1 << 30),
-            (
-                "limits.connections",
-                count(limits.connections),
-                1,
-                10_000_000,
-            ),
-            (
-                "limits.source_loads",
-                count(limits.source_loads),
-                1,
-                1_000_000,
-            ),
-            (
-                "audit.samples_per_second",
-                u64::from(audit.samples_per_second),
-                0,
-                1_000,
-            ),
-            (
-                "audit.reads_per_second",
-                u64::from(audit.reads_per_second),
-                1,
-                100_000,
-            ),
-            (
-                "totals.rows_per_second",
-                u64::from(totals.rows_per_second),
-                1,
-                100_000_000,
-            ),
-            ("audit.pending_max", count(audit.pending_max), 1, 1_000_000),
-        ] {
+        let sizes = size_bounds(self.settings).into_iter();
+        for (key, value, min, max) in sizes.chain(rate_bounds(self.settings)) {
             self.require(
                 &[key],
                 (min..=max).contains(&value),
@@ -253,4 +173,105 @@ fn plain(text: &str, min: usize, max: usize) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// A key, its value, and the least and the most that it may be.
+type Bound = (&'static str, u64, u64, u64);
+
+fn as_count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn size_bounds(settings: &Settings) -> [Bound; 10] {
+    [
+        (
+            "memory.max_bytes",
+            settings.memory.max_bytes,
+            MEMORY_BYTES_MIN,
+            1 << 46,
+        ),
+        (
+            "memory.warm_users",
+            u64::from(settings.memory.warm_users),
+            1,
+            100_000,
+        ),
+        (
+            "memory.warm_users_per_second",
+            u64::from(settings.memory.warm_users_per_second),
+            1,
+            1_000_000,
+        ),
+        (
+            "settlement.change_log_max_bytes",
+            settings.settlement.change_log_max_bytes,
+            1 << 20,
+            1 << 46,
+        ),
+        (
+            "redis.connections",
+            as_count(settings.redis.connections),
+            1,
+            1024,
+        ),
+        (
+            "redis.breaker_failures",
+            u64::from(settings.redis.breaker_failures),
+            1,
+            1_000_000,
+        ),
+        (
+            "scylla.replication_factor",
+            u64::from(settings.scylla.replication_factor),
+            1,
+            100,
+        ),
+        (
+            "limits.body_bytes",
+            as_count(settings.limits.body_bytes),
+            1,
+            1 << 30,
+        ),
+        (
+            "limits.connections",
+            as_count(settings.limits.connections),
+            1,
+            10_000_000,
+        ),
+        (
+            "limits.source_loads",
+            as_count(settings.limits.source_loads),
+            1,
+            1_000_000,
+        ),
+    ]
+}
+
+fn rate_bounds(settings: &Settings) -> [Bound; 4] {
+    [
+        (
+            "audit.samples_per_second",
+            u64::from(settings.audit.samples_per_second),
+            0,
+            1_000,
+        ),
+        (
+            "audit.reads_per_second",
+            u64::from(settings.audit.reads_per_second),
+            1,
+            100_000,
+        ),
+        (
+            "totals.rows_per_second",
+            u64::from(settings.totals.rows_per_second),
+            1,
+            100_000_000,
+        ),
+        (
+            "audit.pending_max",
+            as_count(settings.audit.pending_max),
+            1,
+            1_000_000,
+        ),
+    ]
 }

@@ -181,8 +181,8 @@ mod tests {
             &[(1, 40_000, 0), (3, 4_000_000_000_000_000, 0), (9, 4, 0)],
             &[(1, "10"), (3, "1"), (9, "0.001")],
         );
-        let values: Vec<_> = valued.priced.iter().map(|one| one.value.as_str()).collect();
-        assert_eq!(values, ["0", "0", "0"]);
+        let shown: Vec<_> = valued.priced.iter().map(|one| one.value.as_str()).collect();
+        assert_eq!(shown, ["0", "0", "0"]);
         assert_eq!(valued.total, "0.01");
     }
 

@@ -257,6 +257,31 @@ fn auditor(
     Auditor::new(parts, &settings.audit, staleness, floor_ttl)
 }
 
+fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, Error> {
+    Catalogue::new(&settings.assets, &settings.symbols)
+        .map(Arc::new)
+        .map_err(|errors| told(errors.first()))
+}
+
+fn change_log(settings: &Settings) -> Arc<Marks> {
+    let times = &settings.settlement;
+    Arc::new(Marks::new(times.floor_ttl_ms.0, times.change_log_max_bytes))
+}
+
+fn settler(
+    settings: &Settings,
+    source: &Arc<dyn Source>,
+    applier: &Arc<Applier>,
+    meters: &Arc<Meters>,
+) -> Settler {
+    Settler::new(
+        Arc::clone(source),
+        Arc::clone(applier),
+        Arc::clone(meters),
+        settings.ledger.recovery_ms.0,
+    )
+}
+
 // === impl Assembled ===
 
 impl Assembled {
@@ -265,17 +290,11 @@ impl Assembled {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Made, Error> {
-        let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
-            .map_err(|errors| told(errors.first()))?;
-        let catalogue = Arc::new(catalogue);
+        let catalogue = catalogue(settings)?;
         let meters = Meters::of(&catalogue);
         let fields = field_map(settings)?;
         let (source, embedded, scylla) = open_source(settings, &catalogue)?;
-        let floor_ttl = settings.settlement.floor_ttl_ms.0;
-        let marks = Arc::new(Marks::new(
-            floor_ttl,
-            settings.settlement.change_log_max_bytes,
-        ));
+        let marks = change_log(settings);
         let freshness = freshness(settings, &marks);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
         let memory = memory(settings, &catalogue, &meters);
@@ -302,12 +321,7 @@ impl Assembled {
             Arc::clone(&meters),
             Arc::clone(&sampler),
         ));
-        let settler = Settler::new(
-            Arc::clone(&source),
-            Arc::clone(&applier),
-            Arc::clone(&meters),
-            settings.ledger.recovery_ms.0,
-        );
+        let settler = settler(settings, &source, &applier, &meters);
         let consumer = redis
             .as_ref()
             .map(|redis| consumer(settings, &fields, redis, &applier, &meters));

@@ -59,7 +59,7 @@ async fn end_patience(warm: &WarmStart) {
             );
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn load_users(parts: &Assembled, redis: &Redis) {

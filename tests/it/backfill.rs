@@ -88,13 +88,14 @@ impl Ground {
     }
 
     async fn user_trades(&self) -> BTreeMap<Key, Content> {
+        type Stored = (i64, i32, i64, i64, i8, i64, i64, i64, Option<i64>);
+
         let keyspace = &self.stage.place.settings.keyspace;
         let text = format!(
             "SELECT user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost, order_id FROM {keyspace}.user_trades"
         );
         let rows = self.session.query_unpaged(text, ()).await.unwrap();
         let rows = rows.into_rows_result().unwrap();
-        type Stored = (i64, i32, i64, i64, i8, i64, i64, i64, Option<i64>);
         let rows = rows.rows::<Stored>().unwrap().map(|row| {
             let (user, symbol, at, id, role, price, quantity, cost, order) = row.unwrap();
             ((user, symbol, at, id, role), (price, quantity, cost, order))

@@ -64,6 +64,7 @@ fn plant(path: &str, change: impl FnOnce(&redb::WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
     let mut service =

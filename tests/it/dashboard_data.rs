@@ -135,6 +135,7 @@ fn columns_fit(columns: &Value, newest: u64) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test]
 async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
     let service = Service::start_ready(Setup::default()).await;

@@ -213,6 +213,11 @@ fn setup(kafka: &Kafka, pair: &Pair, wire: usize) -> Setup {
         .with("settlement.floor_ttl_ms", 600_000)
 }
 
+#[expect(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "one story, told in order; tasks of the test"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_record_is_lost_and_no_promise_broken_while_everything_is_killed() {
     let wanted = records_wanted();

@@ -24,6 +24,7 @@ async fn shows(service: &Service, user: u64, seq: i64) {
     .await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_appears_and_grows_is_followed_and_a_poison_record_is_put_aside() {
     const TOPIC: &str = "forms";

@@ -35,6 +35,10 @@ type Pair = (i64, String);
 /// The seqs of one answer.
 type Seqs = BTreeMap<Pair, i64>;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment makes the run longer"
+)]
 fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
@@ -293,7 +297,7 @@ async fn kill_while_it_runs(
         // Between one and a few dozen transactions of this life.
         let wanted = 1 + number * 7 % 23;
         let due = eventually_async(
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             "transactions, or the end",
             async || {
                 let page = service.try_send(ops(service)).await.map(|page| page.body);
@@ -329,7 +333,7 @@ fn ops(service: &Service) -> reqwest::RequestBuilder {
 async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
     let kills = number("BALANCE_CACHE_TEST_KILLS", 6);
     let mut service = Service::start_ready(setup).await;
-    let (seed, seen) = (Seed(seed), Seen::default());
+    let (seed, watched) = (Seed(seed), Seen::default());
     let url = format!("http://{}", service.http());
     let folder = TempDir::with_prefix("simulation-").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_balance-cache"));
@@ -340,17 +344,17 @@ async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
         command.env(key, value);
     }
     let mut simulation = Process::start(&command, folder.path());
-    let readers = (0..2).map(|_| read(url.clone(), &seen, seed.users(), by_service));
+    let readers = (0..2).map(|_| read(url.clone(), &watched, seed.users(), by_service));
     let readers = futures::future::join_all(readers);
     let killing = async {
-        let made = kill_while_it_runs(&mut service, &mut simulation, &seen, kills).await;
+        let made = kill_while_it_runs(&mut service, &mut simulation, &watched, kills).await;
         let code = loop {
             if let Some(code) = simulation.exited() {
                 break code;
             }
             pause().await;
         };
-        seen.over.store(true, Ordering::SeqCst);
+        watched.over.store(true, Ordering::SeqCst);
         (made, code)
     };
     let (answers, (made, code)) = tokio::join!(readers, killing);

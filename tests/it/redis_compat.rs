@@ -153,11 +153,12 @@ async fn a_password_may_have_any_character_in_its_setting_or_as_percent_codes() 
     let by_setting = short(&redis.url())
         .with("redis.username", "us:er@x")
         .with("redis.password", PASSWORD);
-    let coded: String = PASSWORD
+    let codes: Vec<_> = PASSWORD
         .bytes()
         .map(|byte| format!("%{byte:02X}"))
         .collect();
-    let url = format!("valkey://us%3Aer%40x:{coded}@{}/2", redis.address());
+    let percent_coded = codes.concat();
+    let url = format!("valkey://us%3Aer%40x:{percent_coded}@{}/2", redis.address());
     for setup in [by_setting, short(&url)] {
         let (_, shown, _) = setup.run(&["config", "show"]);
         assert!(

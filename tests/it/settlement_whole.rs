@@ -25,6 +25,10 @@ const USER: u64 = 3;
 const PIPELINED: usize = 64;
 
 /// Reads that look at settlements, of all tiers together.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment makes the run longer"
+)]
 fn reads_wanted() -> u64 {
     let wanted = std::env::var("BALANCE_CACHE_TEST_WHOLE_READS");
     wanted.map_or(100_000, |text| text.parse().unwrap())
@@ -73,7 +77,7 @@ async fn read_pipelined(service: &Service, seen: &Seen, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         stream.write_all(requests.as_bytes()).await.unwrap();
         for _ in 0..PIPELINED {
-            let (head, body) = next_answer(&mut stream, &mut bytes).await;
+            let (head, body) = Box::pin(next_answer(&mut stream, &mut bytes)).await;
             assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
             if head.contains("detail=") {
                 continue;

@@ -21,6 +21,11 @@ use crate::{
     },
 };
 
+/// A balance as the file holds it: avail, frozen, seq, when.
+type FileBalance = (i64, i64, i64, Option<i64>);
+const USER_BALANCES: TableDefinition<(i64, i32), FileBalance> =
+    TableDefinition::new("user_balances");
+
 const TOTALS: &str = "/api/v1/totals";
 const RATES: &str = "/api/v1/rates";
 const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
@@ -94,9 +99,7 @@ async fn totals_follow_their_clock_and_no_write_drops_them() {
     let file = redb::Database::open(path).unwrap();
     let write = file.begin_write().unwrap();
     {
-        let definition: TableDefinition<(i64, i32), (i64, i64, i64, Option<i64>)> =
-            TableDefinition::new("user_balances");
-        let mut balances = write.open_table(definition).unwrap();
+        let mut balances = write.open_table(USER_BALANCES).unwrap();
         balances.insert((7, 1), (250_000_000, 5, 1, None)).unwrap();
     }
     write.commit().unwrap();

@@ -109,6 +109,7 @@ async fn an_instance_waits_for_its_users_and_not_for_ever() {
     assert_eq!(counted(&service, "warm_under_way", &[]).await, 1);
 }
 
+#[expect(clippy::disallowed_methods, reason = "the hour of the list in Redis")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_cannot_be_read_keeps_nobody_waiting() {
     let (stage, redis) = (Stage::new(shared()).await, Redis::start());

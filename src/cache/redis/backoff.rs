@@ -58,7 +58,7 @@ mod tests {
         assert!(backoff.wait() <= FIRST * 3 / 2);
         let mut waits: Vec<_> = (0..100).map(|_| jittered(FIRST)).collect();
         waits.sort_unstable();
-        let spread = waits[99] - waits[0];
+        let spread = waits[99].saturating_sub(waits[0]);
         assert!(spread > FIRST / 2, "a hundred waits lie within {spread:?}");
     }
 }

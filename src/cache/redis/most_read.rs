@@ -86,7 +86,7 @@ impl Redis {
             let mut command = redis::cmd("ZREVRANGE");
             command.arg(&key).arg(from).arg(to).arg("WITHSCORES");
             let replies = self.ask_in_order(vec![command]).await?;
-            let pairs = replies.into_iter().flat_map(pairs_of).flatten();
+            let pairs = replies.into_iter().filter_map(pairs_of).flatten();
             let before = from;
             for (user, score) in pairs {
                 from = from.saturating_add(1);

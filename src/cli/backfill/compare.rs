@@ -130,7 +130,7 @@ impl Compare<'_> {
         let looks: Vec<_> = suspects.into_iter().map(|key| self.look(key)).collect();
         let mut looks = stream::iter(looks).buffer_unordered(self.at_once.saturating_mul(8));
         while let Some(look) = looks.try_next().await? {
-            found.count(look);
+            found.count(&look);
         }
         Ok(found)
     }
@@ -232,15 +232,15 @@ struct Look {
 }
 
 impl Comparison {
-    fn count(&mut self, look: Look) {
+    fn count(&mut self, look: &Look) {
         let Look {
             key,
             expected,
             standing,
             pending,
         } = look;
-        let (counter, text) = match (expected, standing) {
-            _ if pending => (&mut self.pending, None),
+        let (counter, text) = match (*expected, *standing) {
+            _ if *pending => (&mut self.pending, None),
             (Some(_), None) => (&mut self.missing, Some(format!("missing: {key}"))),
             (None, Some(_)) => (&mut self.unexpected, Some(format!("unexpected: {key}"))),
             (Some(should), Some(is)) if should != is => {

@@ -103,7 +103,7 @@ impl Market {
     }
 }
 
-/// Numbers that look random (SplitMix64, Steele et al. 2014).
+/// Numbers that look random (`SplitMix64`, Steele et al. 2014).
 #[derive(Debug)]
 struct Random(u64);
 
@@ -136,6 +136,10 @@ struct Zipf {
 }
 
 impl Zipf {
+    #[expect(
+        clippy::float_arithmetic,
+        reason = "shares of users; no amount is a float"
+    )]
     fn new(seats: u32, exponent: f64) -> Self {
         let mut sum = 0.0;
         let cumulative = (1..=seats).map(|rank| {
@@ -147,6 +151,10 @@ impl Zipf {
         }
     }
 
+    #[expect(
+        clippy::float_arithmetic,
+        reason = "a draw of users; no amount is a float"
+    )]
     fn seat(&self, random: &mut Random) -> u32 {
         let all = self.cumulative.last().copied().unwrap_or_default();
         let share = f64::from(random.below(u32::MAX)) / f64::from(u32::MAX);

@@ -187,11 +187,12 @@ impl Conservation {
                     text(sums.by_others),
                 );
                 if with_table {
-                    line.push_str(&format!("; {} in user_balances", text(sums.held)));
+                    line.extend(["; ", &text(sums.held), " in user_balances"]);
                 }
                 if sums.rows_without_deltas > 0 {
                     let (without, rows) = (sums.rows_without_deltas, sums.rows);
-                    line.push_str(&format!("; {without} of {rows} rows have no deltas"));
+                    let (without, rows) = (without.to_string(), rows.to_string());
+                    line.extend(["; ", &without, " of ", &rows, " rows have no deltas"]);
                 }
                 line
             })

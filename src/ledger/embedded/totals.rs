@@ -26,6 +26,9 @@ use crate::{
     ledger::Error,
 };
 
+/// A key of `user_balances`, and avail and frozen there.
+type KeyAndAmounts = (BalanceKey, (i64, i64));
+
 /// Avail, frozen, users. Under [`ROWS`]: the rows of the ledger that are counted in, 0, 0.
 type TotalRow = (i128, i128, u64);
 
@@ -243,7 +246,7 @@ impl TotalsSnapshot {
         Ok(count)
     }
 
-    fn next_rows(&mut self, most: u32) -> Result<Vec<(BalanceKey, (i64, i64))>, redb::Error> {
+    fn next_rows(&mut self, most: u32) -> Result<Vec<KeyAndAmounts>, redb::Error> {
         let Some(from) = self.from else {
             return Ok(Vec::new());
         };

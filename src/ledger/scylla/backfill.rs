@@ -189,8 +189,8 @@ impl Page {
 
 #[derive(Debug)]
 enum Statements {
-    Trades(trades::Statements),
-    Balances(balances::Statements),
+    Trades(Box<trades::Statements>),
+    Balances(Box<balances::Statements>),
 }
 
 /// A connection that can fill one table.
@@ -230,10 +230,12 @@ impl Backfill {
                     from.iter().any(|column| column == name)
                 };
                 let has_claims = has("content") && has("balances");
-                Statements::Trades(trades::Statements::prepare(&pages, has_claims).await?)
+                Statements::Trades(Box::new(
+                    trades::Statements::prepare(&pages, has_claims).await?,
+                ))
             }
             Target::UserBalances => {
-                Statements::Balances(balances::Statements::prepare(&pages).await?)
+                Statements::Balances(Box::new(balances::Statements::prepare(&pages).await?))
             }
         };
         let identity = identity(&pages, target).await?;
@@ -340,8 +342,8 @@ async fn columns(pages: &Pages, table: &str, needed: &[&str]) -> Result<Vec<Stri
             "{shown} is missing in keyspace {keyspace}: run `balance-cache schema apply`"
         )));
     }
-    let mut named = needed.iter().map(|name| names.column(table, name));
-    match named.find(|name| found.iter().all(|has| has != name)) {
+    let mut wanted = needed.iter().map(|name| names.column(table, name));
+    match wanted.find(|name| found.iter().all(|has| has != name)) {
         Some(name) => Err(Error::unavailable(format_args!(
             "{shown} of keyspace {keyspace} has no column {name}"
         ))),

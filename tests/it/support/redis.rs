@@ -19,7 +19,8 @@ const TURN: Duration = Duration::from_secs(20);
 /// How long a test's own question may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What kind of Redis.
+/// The kind of a Redis.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Writes every command to disk before it answers (`appendfsync always`).
@@ -248,6 +249,10 @@ impl Redis {
 }
 
 /// The program of the server.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment chooses the server"
+)]
 pub fn program() -> String {
     std::env::var("BALANCE_CACHE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }

@@ -153,6 +153,7 @@ async fn totals_that_were_not_maintained_are_made_from_the_ledger_at_the_next_st
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a task of the test")]
 #[tokio::test]
 async fn a_scan_sees_one_moment_whatever_is_written_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
