@@ -7,7 +7,7 @@
 //!
 //! **Cancellation.** A command whose future is dropped may still run; every script may run twice.
 //!
-//! **Limits.** [`take`]'s batches of commands in one pipeline.
+//! **Limits.** `notifications`'s batches of commands in one pipeline.
 
 mod advice;
 mod backoff;

@@ -1,6 +1,6 @@
 //! Pages of trades and statements: how they are asked for and shown.
 //!
-//! **Limits.** [`PAGE_MAX`] rows a page.
+//! **Limits.** `PAGE_MAX` rows a page.
 
 use axum::{
     body::Body,
