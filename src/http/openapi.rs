@@ -152,7 +152,7 @@ fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
         },
     });
     if let Value::Object(all) = &mut schemas {
-        all.extend(totals::schemas());
+        all.extend(totals::schemas(catalogue));
     }
     schemas
 }

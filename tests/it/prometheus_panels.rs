@@ -31,6 +31,14 @@ async fn traffic(pair: &Pair) {
             assert_eq!(service.balances(user).await.status, 200);
         }
     }
+    for page in [
+        "/api/user/ledger?user_id=3&asset=BTC",
+        "/api/v1/order/trades?user_id=3&symbol=BTC_USDT",
+    ] {
+        for service in [one, two] {
+            assert_eq!(service.get(page).await.status, 200);
+        }
+    }
     let fresh = one
         .request(Method::GET, "/api/user/balance?user_id=3")
         .header("cache-control", "no-cache");

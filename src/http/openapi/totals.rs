@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Scope,
-    domain::{AssetSum, Rates, Totals, value_balances},
+    domain::{AssetSum, Catalogue, CatalogueTable, Rates, Totals, value_balances},
     http::{
         Failure, answer,
         rates::{self, RATES_MAX, RateWire, RatesResult, RatesWire},
@@ -22,17 +22,25 @@ use crate::{
 };
 
 /// The schemas of what these routes take and give.
-pub fn schemas() -> [(String, Value); 8] {
+pub fn schemas(catalogue: &Catalogue) -> [(String, Value); 8] {
+    let names = asset_names(&catalogue.now());
     let mut new_rates = schema::<RatesWire<'_>>();
     if let Some(rates) = new_rates.pointer_mut("/properties/rates") {
         super::put(rates, "maxItems", json!(RATES_MAX));
+    }
+    let mut new_rate = schema::<RateWire>();
+    for (schema, property) in [(&mut new_rates, "quote"), (&mut new_rate, "asset")] {
+        let text = schema.pointer_mut(&format!("/properties/{property}"));
+        if let Some(text) = text.filter(|_| !names.is_empty()) {
+            super::put(text, "enum", json!(names));
+        }
     }
     [
         ("AssetTotal", schema::<AssetTotal>()),
         ("WideAmount", schema::<shapes::WideAmount>()),
         ("RateText", schema::<shapes::RateText>()),
         ("NewRates", new_rates),
-        ("NewRate", schema::<RateWire>()),
+        ("NewRate", new_rate),
         ("RatesResult", schema::<RatesResult>()),
         ("UserTotal", schema::<UserTotal>()),
         ("PricedBalance", schema::<Priced>()),
@@ -193,19 +201,24 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
 
 /// A rate of an asset that the sample user has, in another asset.
 fn sample_rates(samples: &Samples<'_>) -> Value {
+    let (quote, asset) = (samples.quote(), samples.asset());
+    // The quote itself counts at rate 1.
+    let rate = if quote == asset { "1" } else { RATE };
     json!({
-        "quote": samples.quote(),
-        "rates": [{"asset": samples.asset(), "rate": RATE, "at": MADE_AT.0}],
+        "quote": quote,
+        "rates": [{"asset": asset, "rate": rate, "at": MADE_AT.0}],
     })
+}
+
+/// The names of the catalogue's assets.
+fn asset_names(table: &CatalogueTable) -> Vec<String> {
+    let named = |id| table.get(id).map(|(name, _)| name.to_owned());
+    table.ids().filter_map(named).collect()
 }
 
 /// The parameter that names the quote.
 pub fn quote_parameter(samples: &Samples<'_>) -> Value {
-    let table = samples.catalogue.now();
-    let names: Vec<&str> = table
-        .ids()
-        .filter_map(|id| table.get(id).map(|(name, _)| name))
-        .collect();
+    let names = asset_names(&samples.catalogue.now());
     let schema = if names.is_empty() {
         json!({"type": "string"})
     } else {
