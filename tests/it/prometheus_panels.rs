@@ -32,7 +32,7 @@ async fn traffic(pair: &Pair) {
         }
     }
     for page in [
-        "/api/user/ledger?user_id=3&asset=BTC",
+        "/api/v1/user/ledger?user_id=3&asset=BTC",
         "/api/v1/order/trades?user_id=3&symbol=BTC_USDT",
     ] {
         for service in [one, two] {
