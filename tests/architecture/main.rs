@@ -10,3 +10,5 @@ mod house;
 mod scan;
 #[cfg(test)]
 mod walks;
+#[cfg(test)]
+mod words;
