@@ -27,6 +27,8 @@ use self::config::{java_arguments, write_files};
 use super::eventually::step;
 
 const START_MAX: Duration = Duration::from_mins(2);
+/// A start that takes longer stands still: one takes some seconds.
+const STALLED: Duration = Duration::from_mins(1);
 
 /// Kills the JVM when standard input ends; removes the folder if told to. Ignores the terminal's signals, which go to
 /// the whole group, so that it is still there to do that.
@@ -154,9 +156,31 @@ impl Cassandra {
     }
 
     /// Starts the stopped node with the data it had, and waits until it takes clients.
+    ///
+    /// A node that was killed seldom stops in the middle of its start without a word: it is ended, and started once more.
     pub fn start_again(&mut self) {
         self.launch();
+        if self.stalls() {
+            self.stop();
+            self.launch();
+        }
         self.await_startup();
+    }
+
+    /// It lives, and does not take clients in [`STALLED`].
+    fn stalls(&self) -> bool {
+        let deadline = Instant::now() + STALLED;
+        while self.running.as_ref().is_some_and(Running::alive) {
+            let text = fs::read_to_string(self.log()).unwrap_or_default();
+            if text.contains("Startup complete") {
+                return false;
+            }
+            if Instant::now() > deadline {
+                return true;
+            }
+            step();
+        }
+        false
     }
 
     /// The same without waiting.
