@@ -11,7 +11,8 @@ It cannot say which cursors the service has given: one that was made up is left 
 It cannot add or multiply: a transaction that changes nothing, entries that expect two seqs of one balance, and a trade whose cost
 is not price times quantity are mended before they are sent, where nothing else is wrong with those numbers.
 
-It cannot compare a rate's asset with the quote, which counts at rate 1: such a rate is sent as 1.
+It cannot compare a rate's asset with the quote, which counts at rate 1, nor say that a decimal is above 0: such a rate is
+sent as 1.
 """
 
 import re
@@ -70,8 +71,8 @@ def mend_trade(one):
 
 def mend_rates(body):
     for one in body["rates"]:
-        if isinstance(one, dict) and isinstance(one.get("rate"), str) and one.get("asset") == body.get("quote"):
-            if RATE.fullmatch(one["rate"]):
+        if isinstance(one, dict) and isinstance(one.get("rate"), str) and RATE.fullmatch(one["rate"]):
+            if one.get("asset") == body.get("quote") or not one["rate"].strip("0."):
                 one["rate"] = "1"
 
 
