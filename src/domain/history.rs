@@ -119,7 +119,7 @@ pub struct StatementRow {
 /// A page of trades that a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TradesQuestion {
-    /// Whose.
+    /// The user whose rows are asked for.
     pub user: UserId,
     /// Of this symbol, by its number in the catalogue.
     pub symbol_id: i32,
@@ -138,7 +138,7 @@ pub struct TradesQuestion {
 /// A page of a statement that a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementQuestion {
-    /// Whose.
+    /// The user whose rows are asked for.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
@@ -173,7 +173,7 @@ impl<T> Default for Page<T> {
 /// The sides of trades to be read from a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TradeSlice {
-    /// Whose.
+    /// The user whose rows are asked for.
     pub user: UserId,
     /// The symbol's number.
     pub symbol_id: i32,
@@ -190,7 +190,7 @@ pub struct TradeSlice {
 /// The rows of one (user, asset) to be read from a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerSlice {
-    /// Whose.
+    /// The user whose rows are asked for.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
