@@ -1,5 +1,7 @@
 //! The auditor over a ledger of the test's own, with time that the test moves.
 
+mod view_lag;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -380,37 +382,4 @@ async fn switched_off_nothing_is_ever_wanted() {
     stage.pass(Duration::from_secs(3)).await;
     assert!(!stage.sampler.wants(Tier::Memory));
     assert!(stage.tasks.is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_lag_of_the_view_is_measured_from_the_notification_to_the_load_that_shows_it() {
-    let stage = Stage::new(|_| {});
-    stage.pass(Duration::from_millis(100)).await;
-    stage.sampler.changed(user(), asset(1), seq(6));
-    stage.sampler.changed(user(), asset(2), seq(6));
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(stage.lags().0, 0);
-    *stage.ledger.viewed.lock() = Snapshot::new(vec![balance(1, 7)]);
-    stage.pass(Duration::from_secs(1)).await;
-    let (count, sum) = stage.lags();
-    assert_eq!(count, 1, "one is followed at a time of arming");
-    assert!((2.0..2.6).contains(&sum), "{sum}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_notification_that_the_ledger_never_gets_says_nothing_of_the_view() {
-    let stage = Stage::new(|_| {});
-    stage.pass(Duration::from_millis(100)).await;
-    stage.sampler.changed(user(), asset(1), seq(6));
-    stage.pass(MINUTE * 2).await;
-    assert_eq!(stage.lags().0, 0);
-    stage.ledger.put(1, 6, Some(0));
-    stage.sampler.changed(user(), asset(1), seq(6));
-    stage.pass(MINUTE * 2).await;
-    let (count, sum) = stage.lags();
-    assert_eq!(
-        count, 1,
-        "the row is there, and does not come into the view"
-    );
-    assert!((60.0..80.0).contains(&sum), "{sum}");
 }

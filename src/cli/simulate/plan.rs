@@ -7,6 +7,8 @@
 
 use balance_cache::domain::{Amount, AssetId, Catalogue};
 
+use super::random::{Random, Zipf};
+
 /// Ids of one seed: fewer than 10^12.
 const IDS: i64 = 1_000_000_000_000;
 /// Users of one seed: fewer than 10^9.
@@ -100,66 +102,6 @@ impl Market {
             .catalogue
             .cost(&self.symbol, amount(price), amount(quantity))?;
         (cost.raw() >= 1).then_some((price, cost.raw()))
-    }
-}
-
-/// Numbers that look random (`SplitMix64`, Steele et al. 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to below `end`.
-    fn below(&mut self, end: u32) -> u32 {
-        let wide = (self.next() >> 32).saturating_mul(u64::from(end)) >> 32;
-        u32::try_from(wide).unwrap_or_default()
-    }
-
-    /// From `first` to `last`.
-    fn between(&mut self, first: u32, last: u32) -> i64 {
-        let width = last.saturating_sub(first).saturating_add(1);
-        i64::from(self.below(width).saturating_add(first))
-    }
-}
-
-/// Seats by Zipf's law: the first is taken most.
-#[derive(Debug)]
-struct Zipf {
-    cumulative: Vec<f64>,
-}
-
-impl Zipf {
-    #[expect(
-        clippy::float_arithmetic,
-        reason = "shares of users; no amount is a float"
-    )]
-    fn new(seats: u32, exponent: f64) -> Self {
-        let mut sum = 0.0;
-        let cumulative = (1..=seats).map(|rank| {
-            sum += f64::from(rank).powf(-exponent);
-            sum
-        });
-        Self {
-            cumulative: cumulative.collect(),
-        }
-    }
-
-    #[expect(
-        clippy::float_arithmetic,
-        reason = "a draw of users; no amount is a float"
-    )]
-    fn seat(&self, random: &mut Random) -> u32 {
-        let all = self.cumulative.last().copied().unwrap_or_default();
-        let share = f64::from(random.below(u32::MAX)) / f64::from(u32::MAX);
-        let seat = self.cumulative.partition_point(|sum| *sum <= share * all);
-        u32::try_from(seat).unwrap_or_default()
     }
 }
 
