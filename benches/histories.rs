@@ -26,6 +26,8 @@ mod cassandra;
     reason = "shared with the tests, which use more of it"
 )]
 mod eventually;
+#[path = "histories/report.rs"]
+mod report;
 
 use std::{
     num::NonZeroU64,
@@ -265,23 +267,6 @@ fn reader(source: &Arc<dyn Source>) -> HistoryReader {
     HistoryReader::new(source, &Meters::new(), &settings())
 }
 
-fn quantile(times: &[Duration], percent: usize) -> f64 {
-    let mut times = times.to_vec();
-    times.sort();
-    let at = (times.len() - 1) * percent / 100;
-    times.get(at).unwrap().as_secs_f64() * 1_000.0
-}
-
-fn line(what: &str, [few, many]: [Vec<Duration>; 2]) {
-    let (small, large) = (quantile(&few, 50), quantile(&many, 50));
-    println!(
-        "| {what} | {small:.3} | {:.3} | {large:.3} | {:.3} | {:.2} |",
-        quantile(&few, 99),
-        quantile(&many, 99),
-        large / small
-    );
-}
-
 /// One line for each kind of page: both histories in turn.
 async fn table(
     name: &str,
@@ -300,7 +285,7 @@ async fn table(
                 }
             }
         }
-        line(&format!("{name}: {what}"), times);
+        report::line(&format!("{name}: {what}"), times);
     }
 }
 
@@ -335,8 +320,8 @@ async fn buckets(session: &Session, histories: [i64; 2]) {
             }
         }
     }
-    line("bare driver: trades, newest", plain);
-    line("bare driver: trades, newest, with a bucket", bucketed);
+    report::line("bare driver: trades, newest", plain);
+    report::line("bare driver: trades, newest, with a bucket", bucketed);
     let text = "SELECT table_name, mebibytes FROM system_views.max_partition_size WHERE keyspace_name = 'bench' ALLOW FILTERING";
     let sizes = session
         .query_unpaged(text, ())
@@ -359,14 +344,6 @@ async fn open(settings: &config::Scylla, source: &config::Source) -> Arc<Scylla>
         eventually::pause().await;
     }
     scylla
-}
-
-fn header() {
-    println!(
-        "| page of {PAGE} | {FEW} rows: p50 ms | p99 | {} rows: p50 ms | p99 | p50 ratio |",
-        many()
-    );
-    println!("|---|---|---|---|---|---|");
 }
 
 fn main() {
@@ -397,7 +374,7 @@ fn main() {
     node.stop();
     node.start_again();
     runtime.block_on(async {
-        header();
+        report::header([FEW, many()], PAGE);
         let scylla = open(&of_node, &source).await;
         table("Cassandra", scylla, histories, |rows| rows).await;
         buckets(&node.session().await, histories).await;
@@ -413,7 +390,7 @@ fn main() {
         let catalogue = Catalogue::new(&settings().assets, &settings().symbols).unwrap();
         let ledger = Embedded::open(&of_file, Duration::from_secs(30), 1).unwrap();
         load_embedded(&ledger, &catalogue, histories).await;
-        header();
+        report::header([FEW, many()], PAGE);
         table("embedded", Arc::new(ledger), histories, |rows| rows + 1).await;
     });
 }

@@ -21,7 +21,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     batch_reader::{Answer, Lane},
-    clock::Reading,
+    clock::Anchor,
     connection::Conn,
     connection_slot::{Health, Slot},
     dialer::{Dialer, Tempers},
@@ -48,14 +48,6 @@ const REFUSAL_SHOWN: Duration = Duration::from_secs(5);
 
 /// Where the source's identity comes from: none until it was reached.
 pub type Identity = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
-
-/// The clock of the Redis that was seen last, to compare later readings with.
-#[derive(Debug, Clone)]
-pub(super) struct Anchor {
-    pub(super) reading: Reading,
-    pub(super) fingerprint: String,
-    pub(super) epoch: String,
-}
 
 /// Authorities that were read and are not in force yet: see [`Link::read_authorities`].
 #[derive(Debug)]

@@ -30,6 +30,14 @@ pub struct Reading {
     pub latest_ms: i64,
 }
 
+/// The clock of the Redis that was seen last, to compare later readings with.
+#[derive(Debug, Clone)]
+pub(super) struct Anchor {
+    pub(super) reading: Reading,
+    pub(super) fingerprint: String,
+    pub(super) epoch: String,
+}
+
 impl Reading {
     /// Redis was asked at a moment, and said this just now.
     pub fn just_now(asked: Instant, redis_ms: i64) -> Self {

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     advice,
     backoff::{Backoff, jittered},
-    client::{Anchor, Link, WRITER_TIMEOUT},
-    clock::Reading,
+    client::{Link, WRITER_TIMEOUT},
+    clock::{Anchor, Reading},
     connection::Conn,
     dialer::Tempers,
     script::{self, Call},
