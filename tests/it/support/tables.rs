@@ -2,7 +2,7 @@
 
 use scylla::client::session::Session;
 
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "CREATE KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': replicas}",
     "CREATE TABLE ks.balance_ledger (user_id bigint, asset_id int, seq bigint, delta_avail bigint, delta_frozen bigint, \
      avail bigint, frozen bigint, event_type text, ref_id bigint, created_at bigint, \
@@ -11,6 +11,10 @@ const TABLES: [&str; 4] = [
      updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
     "CREATE TABLE ks.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, frozen bigint, \
      created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)",
+    "CREATE TABLE ks.user_trades (user_id bigint, symbol_id int, settled_at bigint, trade_id bigint, role tinyint, \
+     price bigint, quantity bigint, cost bigint, order_id bigint, \
+     PRIMARY KEY ((user_id, symbol_id), settled_at, trade_id, role)) \
+     WITH CLUSTERING ORDER BY (settled_at DESC, trade_id DESC, role ASC)",
 ];
 
 /// Makes them in a keyspace of that name, each row on so many nodes.
