@@ -251,10 +251,10 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// A request with one byte changed, and something that is none.
 fn damaged() -> impl Strategy<Value = Request> {
-    let unknown = |text, is_head| Request {
+    let unknown = |text| Request {
         text,
         verdict: Verdict::Unknown,
-        is_head,
+        is_head: false,
         changes: false,
     };
     let changed = (request(), any::<prop::sample::Index>(), any::<u8>());
@@ -263,9 +263,9 @@ fn damaged() -> impl Strategy<Value = Request> {
             let mut text = request.text;
             let at = at.index(text.len());
             text[at] = byte;
-            unknown(text, request.is_head)
+            unknown(text)
         }),
-        prop::collection::vec(any::<u8>(), 0..40).prop_map(move |text| unknown(text, false)),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(unknown),
     ]
 }
 
@@ -362,17 +362,20 @@ fn answer(bytes: &[u8], is_head: bool) -> Option<(u16, bool, usize)> {
     Some((response.code.unwrap(), closes, head + length))
 }
 
+/// Whether an envelope follows the head: a damaged request may still be a HEAD.
+fn has_body(bytes: &[u8]) -> bool {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    end.is_some_and(|end| bytes[end + 4..].starts_with(b"{"))
+}
+
 /// Compares all that was answered with what had to be: how many changes it says took effect; none where a damaged request
 /// leaves that open.
 fn check(requests: &[Request], mut bytes: &[u8]) -> Result<Option<usize>, TestCaseError> {
     let mut changes = 0;
     for request in requests {
         if request.verdict == Verdict::Unknown {
-            // A shorter body leaves a second request behind it.
-            let mut is_head = request.is_head;
-            while let Some((_, closes, len)) = answer(bytes, is_head) {
+            while let Some((_, closes, len)) = answer(bytes, !has_body(bytes)) {
                 bytes = &bytes[len..];
-                is_head = false;
                 prop_assert!(!closes || bytes.is_empty());
             }
             return Ok(None);

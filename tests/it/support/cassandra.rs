@@ -161,6 +161,7 @@ impl Cassandra {
     pub fn start_again(&mut self) {
         self.launch();
         if self.stalls() {
+            self.print_threads();
             self.stop();
             self.launch();
         }
@@ -181,6 +182,20 @@ impl Cassandra {
             step();
         }
         false
+    }
+
+    /// The JVM writes its threads into its log at SIGQUIT; the test prints the log's end.
+    fn print_threads(&self) {
+        self.signal("-QUIT");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut text = String::new();
+        while !text.contains("Full thread dump") && Instant::now() < deadline {
+            step();
+            text = fs::read_to_string(self.log()).unwrap_or_default();
+        }
+        let lines: Vec<_> = text.lines().collect();
+        let end = &lines[lines.len().saturating_sub(1_500)..];
+        eprintln!("a node's start stands still:\n{}", end.join("\n"));
     }
 
     /// The same without waiting.
