@@ -124,7 +124,7 @@ async fn the_api_answers_thousands_of_right_and_wrong_requests_as_it_is_describe
         "--max-examples",
         "40",
     ];
-    passed(tokio::task::block_in_place(|| run(&arguments)), 13, 1_500);
+    passed(tokio::task::block_in_place(|| run(&arguments)), 16, 1_500);
     let arguments = [
         url.as_str(),
         "--include-path-regex",
