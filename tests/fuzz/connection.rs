@@ -362,10 +362,11 @@ fn answer(bytes: &[u8], is_head: bool) -> Option<(u16, bool, usize)> {
     Some((response.code.unwrap(), closes, head + length))
 }
 
-/// Whether an envelope follows the head: a damaged request may still be a HEAD.
+/// Whether something else than the next answer follows the head: a damaged request may still be a HEAD.
 fn has_body(bytes: &[u8]) -> bool {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    end.is_some_and(|end| bytes[end + 4..].starts_with(b"{"))
+    let behind = end.map_or(&[][..], |end| &bytes[end + 4..]);
+    !behind.is_empty() && !behind.starts_with(b"HTTP/1.")
 }
 
 /// Compares all that was answered with what had to be: how many changes it says took effect; none where a damaged request
