@@ -20,6 +20,8 @@ use crate::{
 const STRIPES: usize = 16;
 /// Users in a stripe.
 const USERS_MAX: usize = 2_048;
+/// Users whose counts wait for the next call of [`MostRead::take`]: half of the room, so that others are counted too.
+const WAITING_MAX: usize = STRIPES * USERS_MAX / 2;
 
 /// The counts.
 #[derive(Debug, Default)]
@@ -64,7 +66,7 @@ impl MostRead {
         }
     }
 
-    /// Takes the counts, the highest first; the rest beyond `users_max` is dropped.
+    /// Takes the counts of `users_max` users, the highest first; those of [`WAITING_MAX`] more stay, the rest is dropped.
     pub(super) fn take(&self, users_max: usize) -> Vec<(UserId, u32)> {
         let taken = self
             .stripes
@@ -72,7 +74,10 @@ impl MostRead {
             .flat_map(|stripe| std::mem::take(&mut *stripe.lock()));
         let mut all: Vec<(UserId, u32)> = taken.collect();
         all.sort_unstable_by_key(|(user, reads)| (std::cmp::Reverse(*reads), *user));
-        all.truncate(users_max);
+        let waiting = all.split_off(users_max.min(all.len()));
+        for (user, reads) in waiting.into_iter().take(WAITING_MAX) {
+            self.add(user, reads);
+        }
         all
     }
 }
@@ -111,6 +116,8 @@ mod tests {
         counts.add(user(3), 256);
         let taken = counts.take(3);
         assert_eq!(taken, [(user(3), 259), (user(40), 40), (user(39), 39)]);
+        assert_eq!(counts.take(1), [(user(38), 38)]);
+        assert_eq!(counts.take(usize::MAX).len(), 36);
         assert!(counts.take(3).is_empty());
     }
 
@@ -122,6 +129,9 @@ mod tests {
         counts.add(user(1), 5);
         let taken = counts.take(usize::MAX);
         assert_eq!((taken.len(), taken[0]), (STRIPES * USERS_MAX, (user(1), 6)));
+        (1..=most).for_each(|id| counts.add(user(id), 1));
+        assert_eq!(counts.take(1).len(), 1);
+        assert_eq!(counts.take(usize::MAX).len(), WAITING_MAX);
     }
 
     #[test]
