@@ -56,6 +56,24 @@ fn no_file_is_longer_than_a_reader() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Folders of the house. Another one needs a reason, and a line here.
+const FOLDERS: [&str; 7] = [
+    "benches", "config", "docs", "examples", "schema", "src", "tests",
+];
+
+#[test]
+fn the_folders_are_those_of_the_house() {
+    let all = files("");
+    let mut found: Vec<&str> = all
+        .iter()
+        .filter_map(|file| file.split_once('/'))
+        .map(|(folder, _)| folder)
+        .collect();
+    found.retain(|folder| !folder.starts_with('.'));
+    found.dedup();
+    assert_eq!(found, FOLDERS);
+}
+
 /// Lines that the documentation of a module may have.
 const MODULE_DOC_LINES: usize = 12;
 

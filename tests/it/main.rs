@@ -36,6 +36,8 @@ mod dashboard_page;
 #[cfg(test)]
 mod deployments;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod histories;
