@@ -23,7 +23,7 @@ use crate::support::{
 const TOKEN: &str = "example";
 
 /// A client may be told ten times to come back after three seconds.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Types of `client.ts`, for a Node that cannot erase them itself. The longer ones first.
 const TYPES: [&str; 11] = [
@@ -66,8 +66,8 @@ impl Clients {
             build
                 .args(["build", "-o", &program])
                 .arg(example("client.go"));
-            let built = build.current_dir(folder.path()).output().unwrap();
-            assert!(built.status.success(), "{built:?}");
+            let output = build.current_dir(folder.path()).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
             all.push(("go", vec![program]));
         }
         if is_there("node", "--version") {
@@ -170,17 +170,36 @@ fn notification(seq: i64) -> String {
         .to_string()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_example_clients_read_with_min_seq_notify_and_wait_out_a_503() {
-    let mut redis = Redis::start();
+/// A service with Redis before a ledger of its own, and every client.
+async fn stage() -> (Redis, Service, Clients) {
+    let redis = Redis::start();
     let setup = Setup::default()
         .with("redis.url", redis.url())
         .with_token(TOKEN, r#""read", "settle""#);
     let service = Service::start_ready(setup).await;
     in_order(&service).await;
-    let clients = Clients::of_this_machine();
-    let count = u64::try_from(clients.all.len()).unwrap();
+    (redis, service, Clients::of_this_machine())
+}
 
+/// Waits until each client was told once more that it failed.
+async fn each_failed(
+    service: &Service,
+    clients: &Clients,
+    name: &str,
+    labels: &[&str],
+    before: u64,
+) {
+    let count = u64::try_from(clients.all.len()).unwrap();
+    eventually_async(SOON, "each client was told to come back", async || {
+        let failed = counted(service, name, labels).await;
+        (failed >= before + count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_clients_read_with_min_seq_and_notify() {
+    let (_redis, service, clients) = stage().await;
     for said in clients.run(service.http(), &["read", "1001"]) {
         let btc = &data(&said)[0];
         let seen = (&btc["asset"], &btc["avail"], &btc["seq"]);
@@ -195,27 +214,30 @@ async fn the_example_clients_read_with_min_seq_notify_and_wait_out_a_503() {
     for said in clients.run(service.http(), &["notify", &notification(18)]) {
         let counts = data(&said);
         let (new, old) = (counts["applied"].as_i64(), counts["old"].as_i64());
-        assert_eq!(
-            new.zip(old).map(|(new, old)| new + old),
-            Some(1),
-            "{}",
-            said.0
-        );
+        let both = new.zip(old).map(|(new, old)| new + old);
+        assert_eq!(both, Some(1), "{}", said.0);
         applied += new.unwrap();
     }
     assert_eq!(applied, 1);
     for said in clients.run(service.http(), &["read", "1001", "BTC:18"]) {
         assert_eq!(data(&said)[0]["avail"], "9200", "{}", said.0);
     }
+    // A request that can never succeed is not tried again.
+    for (name, output) in clients.run(service.http(), &["read", "nobody"]) {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(complaint.contains("1001"), "{name}: {complaint}");
+    }
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_clients_wait_out_a_503() {
+    let (mut redis, service, clients) = stage().await;
     // A seq that is not reached yet (5032): each client comes back until it is.
-    let before = counted(&service, "reads_total", &[r#"outcome="failed""#]).await;
+    let failed = [r#"outcome="failed""#];
+    let before = counted(&service, "reads_total", &failed).await;
     let waiting = clients.start(service.http(), &["read", "1001", "BTC:19"]);
-    eventually_async(SOON, "each client was told to come back", async || {
-        let failed = counted(&service, "reads_total", &[r#"outcome="failed""#]).await;
-        (failed >= before + count).then_some(())
-    })
-    .await;
+    each_failed(&service, &clients, "reads_total", &failed, before).await;
     let body: Value = serde_json::from_str(&notification(19)).unwrap();
     let request = service
         .request(reqwest::Method::POST, "/api/v1/settlements")
@@ -225,30 +247,18 @@ async fn the_example_clients_read_with_min_seq_notify_and_wait_out_a_503() {
     for said in ended(waiting) {
         assert_eq!(data(&said)[0]["seq"], 19, "{}", said.0);
     }
-
     // Redis is away (5033): a notification is sent again until it is acknowledged.
     let refused = [r#"via="http""#, r#"result="failed""#];
     let before = counted(&service, "notifications_total", &refused).await;
     redis.kill9();
     let waiting = clients.start(service.http(), &["notify", &notification(20)]);
-    eventually_async(SOON, "each notification was refused", async || {
-        let failed = counted(&service, "notifications_total", &refused).await;
-        (failed >= before + count).then_some(())
-    })
-    .await;
+    each_failed(&service, &clients, "notifications_total", &refused, before).await;
     redis.launch();
     for said in ended(waiting) {
         let _ = data(&said);
     }
     for said in clients.run(service.http(), &["read", "1001", "BTC:20"]) {
         assert_eq!(data(&said)[0]["seq"], 20, "{}", said.0);
-    }
-
-    // A request that can never succeed is not tried again.
-    for (name, output) in clients.run(service.http(), &["read", "nobody"]) {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{name}");
-        assert!(complaint.contains("1001"), "{name}: {complaint}");
     }
 }
 
