@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A keyspace of lower case, which a URL-like setting can name.
-async fn keyspace(suffix: &str) -> Place {
+pub async fn keyspace(suffix: &str) -> Place {
     let place = Place::new(shared()).with(|settings| {
         settings.keyspace = format!("{}_{suffix}", settings.keyspace.to_lowercase());
     });
@@ -29,7 +29,7 @@ async fn keyspace(suffix: &str) -> Place {
 }
 
 /// An instance over it that assigns seqs.
-fn setup(place: &Place, redis: &str) -> Setup {
+pub fn setup(place: &Place, redis: &str) -> Setup {
     short(redis)
         .with("source.kind", "scylla")
         .with("source.read_from", "table")

@@ -32,7 +32,9 @@ pub(super) struct Sums {
     pub(super) opening: Units,
     /// The deltas of trades that stand.
     pub(super) by_trades: Units,
-    /// All other deltas.
+    /// The deltas of transactions, by their records.
+    pub(super) by_transactions: Units,
+    /// All other deltas; those of transactions among them.
     pub(super) by_others: Units,
     rows: u64,
     rows_without_deltas: u64,
@@ -47,6 +49,13 @@ pub(super) struct Conservation {
     pub(super) records: u64,
     pub(super) pending: u64,
     pub(super) unreadable_records: u64,
+}
+
+impl Sums {
+    /// The deltas of neither trades nor transactions.
+    const fn by_rest(&self) -> Units {
+        Units(self.by_others.0.saturating_sub(self.by_transactions.0))
+    }
 }
 
 impl Units {
@@ -172,6 +181,19 @@ impl Conservation {
         side.add(both(moved));
     }
 
+    /// A record whose rows are to stand: the deltas of a transaction count for its assets.
+    pub(super) fn add_record(&mut self, record: &Record, catalogue: &Catalogue) {
+        if record.is_trade {
+            return;
+        }
+        for row in record.rows(catalogue).unwrap_or_default() {
+            if let Some(moved) = row.deltas {
+                let sums = self.sums.entry(row.key().1).or_default();
+                sums.by_transactions.add(both(moved));
+            }
+        }
+    }
+
     /// A sentence for each asset.
     pub(super) fn lines(&self, catalogue: &Catalogue, with_table: bool) -> Vec<String> {
         let assets = self.sums.iter();
@@ -180,11 +202,12 @@ impl Conservation {
                 let (name, decimals) = named(*asset, catalogue);
                 let text = |units: Units| units.decimal(decimals);
                 let mut line = format!(
-                    "{name}: {} in the ledger = {} at the beginning + {} by trades + {} by everything else",
+                    "{name}: {} in the ledger = {} at the beginning + {} by trades + {} by transactions + {} by everything else",
                     text(sums.newest),
                     text(sums.opening),
                     text(sums.by_trades),
-                    text(sums.by_others),
+                    text(sums.by_transactions),
+                    text(sums.by_rest()),
                 );
                 if with_table {
                     line.extend(["; ", &text(sums.held), " in user_balances"]);
@@ -207,7 +230,8 @@ impl Conservation {
             in_ledger: sums.newest,
             at_beginning: sums.opening,
             by_trades: sums.by_trades,
-            by_others: sums.by_others,
+            by_transactions: sums.by_transactions,
+            by_others: sums.by_rest(),
             rows: sums.rows,
             rows_without_deltas: sums.rows_without_deltas,
         });
@@ -222,7 +246,7 @@ impl Conservation {
     #[cfg(test)]
     fn of(&self, asset: i32) -> [i128; 4] {
         let sums = self.sums.get(&asset).copied().unwrap_or_default();
-        [sums.newest, sums.opening, sums.by_trades, sums.by_others].map(|units| units.0)
+        [sums.newest, sums.opening, sums.by_trades, sums.by_rest()].map(|units| units.0)
     }
 }
 
@@ -252,6 +276,7 @@ struct AssetPage {
     in_ledger: Units,
     at_beginning: Units,
     by_trades: Units,
+    by_transactions: Units,
     by_others: Units,
     rows: u64,
     rows_without_deltas: u64,

@@ -1,4 +1,4 @@
-//! Conservation in a CQL database: every row of the ledger, every record of a trade.
+//! Conservation in a CQL database: every row of the ledger, every record of a trade or transaction.
 //!
 //! **Invariants.** What looks wrong is read again after the grace time: a trade may be on its way, and a page of a history may
 //! end where a row is being added.
@@ -17,7 +17,7 @@ use balance_cache::{
     ledger::{
         Error,
         records::{HistoryRow, Record},
-        scylla::inspect::{Histories, Stretch},
+        scylla::inspect::{Histories, RecordTable, Stretch},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -45,7 +45,9 @@ impl Scan<'_> {
         let mut sums = Conservation::default();
         for stretch in Stretch::ring(STRETCHES) {
             self.rows(stretch, &mut sums, findings).await?;
-            self.records(stretch, &mut sums, findings).await?;
+            for table in [RecordTable::Trades, RecordTable::Transactions] {
+                self.records(table, stretch, &mut sums, findings).await?;
+            }
             if self.table {
                 self.held(stretch, &mut sums).await.map_err(failed)?;
             }
@@ -58,7 +60,7 @@ impl Scan<'_> {
         }
         if sums.unreadable_records > 0 {
             findings.note(format!(
-                "{} records of trades are of another program: their rows were not looked for",
+                "{} records are of another program: their rows were not looked for",
                 sums.unreadable_records
             ));
         }
@@ -152,13 +154,15 @@ impl Scan<'_> {
 
     async fn records(
         &self,
+        table: RecordTable,
         stretch: Stretch,
         sums: &mut Conservation,
         findings: &mut Findings,
     ) -> Result<()> {
         let mut at = None;
         loop {
-            let (records, next) = self.histories.records(stretch, at).await.map_err(failed)?;
+            let page = self.histories.records(table, stretch, at).await;
+            let (records, next) = page.map_err(failed)?;
             let mut done = Vec::with_capacity(records.len());
             for record in records {
                 sums.records = sums.records.saturating_add(1);
@@ -167,6 +171,7 @@ impl Scan<'_> {
                 } else if record.keys().is_none() {
                     sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                 } else {
+                    sums.add_record(&record, self.catalogue);
                     done.push(record);
                 }
             }

@@ -120,6 +120,7 @@ fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Resu
                 sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                 continue;
             };
+            sums.add_record(record, catalogue);
             for (row, stands) in rows.iter().zip(stands) {
                 if let Some(difference) = recorded(record, row, stands.as_ref(), catalogue) {
                     findings.add(difference)?;

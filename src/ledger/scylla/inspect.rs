@@ -31,7 +31,7 @@ use crate::{
     ledger::Error,
 };
 
-pub use history::{Histories, Page};
+pub use history::{Histories, Page, RecordTable};
 pub use scan::{Partition, Relation, Stretch, Stretches};
 
 /// How long one statement may take, where `source.timeout_ms` is shorter: what is slow is to be measured, not hidden.

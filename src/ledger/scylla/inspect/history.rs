@@ -1,4 +1,4 @@
-//! All rows of the ledger and all records of trades by stretches of the token ring, for `verify --conservation`.
+//! All rows of the ledger and all records of trades and transactions by stretches of the token ring, for `verify --conservation`.
 
 use scylla::{
     DeserializeRow,
@@ -8,7 +8,7 @@ use scylla::{
 
 use super::{
     super::{
-        schema_state::{LEDGER, SETTLED_TRADES, TABLE, USER_TRADES},
+        schema_state::{LEDGER, SETTLED_TRADES, Standing, TABLE, TRANSACTIONS, USER_TRADES},
         statements::{failed, rows_of, unreadable},
     },
     Look, Stretch,
@@ -25,6 +25,8 @@ const ROW_COLUMNS: &str =
     "user_id, asset_id, seq, avail, frozen, delta_avail, delta_frozen, event_type, ref_id";
 const RECORD_COLUMNS: &str = "trade_id, content, balances, buyer_user_id, symbol_id, settled_at";
 
+const TRANSACTION_COLUMNS: &str = "transaction_id, content, balances";
+
 /// A page, and where the next one begins.
 pub type Page<T> = (Vec<T>, Option<PagingState>);
 
@@ -38,6 +40,17 @@ pub struct Histories<'a> {
     held: PreparedStatement,
     /// Where the tables of trades stand.
     trades: Option<TradeReads>,
+    /// Where `ledger_transactions` stands.
+    transactions: Option<PreparedStatement>,
+}
+
+/// The table that records are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordTable {
+    /// `settled_trades`
+    Trades,
+    /// `ledger_transactions`
+    Transactions,
 }
 
 #[derive(Debug)]
@@ -86,6 +99,9 @@ struct TradeRow {
     settled_at: Option<i64>,
 }
 
+/// A row of `ledger_transactions`: id, content, balances.
+type TransactionRow = (i64, Option<String>, Option<String>);
+
 impl Look {
     /// Reads of whole rows and records, so many to a page.
     ///
@@ -125,6 +141,14 @@ impl Look {
         } else {
             None
         };
+        let transactions = if self.found.transactions == Standing::Table {
+            let of_transaction = stretch("transaction_id");
+            let all =
+                format!("SELECT {TRANSACTION_COLUMNS} FROM {{ks}}.{TRANSACTIONS} {of_transaction}");
+            Some(paged(all).await?)
+        } else {
+            None
+        };
         Ok(Histories {
             look: self,
             rows: paged(rows).await?,
@@ -132,6 +156,7 @@ impl Look {
             below: self.statement(&below).await?,
             held: paged(held).await?,
             trades,
+            transactions,
         })
     }
 }
@@ -167,11 +192,23 @@ impl Histories<'_> {
         Ok((page.0.into_iter().map(plain).collect(), page.1))
     }
 
-    /// Records of trades in a stretch; none where there is no table of them.
+    /// Records in a stretch; none where there is no table of them.
     ///
     /// # Errors
     /// A database that does not answer.
     pub async fn records(
+        &self,
+        table: RecordTable,
+        stretch: Stretch,
+        at: Option<PagingState>,
+    ) -> Result<Page<Record>, Error> {
+        match table {
+            RecordTable::Trades => self.trades(stretch, at).await,
+            RecordTable::Transactions => self.transactions(stretch, at).await,
+        }
+    }
+
+    async fn trades(
         &self,
         stretch: Stretch,
         at: Option<PagingState>,
@@ -185,6 +222,26 @@ impl Histories<'_> {
             records.push(self.record_of(trades, row).await?);
         }
         Ok((records, next))
+    }
+
+    async fn transactions(
+        &self,
+        stretch: Stretch,
+        at: Option<PagingState>,
+    ) -> Result<Page<Record>, Error> {
+        let Some(all) = &self.transactions else {
+            return Ok((Vec::new(), None));
+        };
+        let (found, next) = self.page::<TransactionRow>(all, stretch, at).await?;
+        let record = |(id, content, balances): TransactionRow| Record {
+            is_trade: false,
+            id,
+            content: content.unwrap_or_default(),
+            balances: balances.unwrap_or_default(),
+            // Written together with its rows: one that is missing is looked for again after the grace time.
+            is_done: true,
+        };
+        Ok((found.into_iter().map(record).collect(), next))
     }
 
     /// The record of a trade.
