@@ -58,6 +58,7 @@ use self::{
     journal::Reach,
     postings::Postings,
     statements::{Live, Load},
+    table::TableWriter,
 };
 use crate::{
     clock,
@@ -245,11 +246,25 @@ impl Scylla {
                 return self.read_ledger((&live, cost), user, &assets).await;
             }
         };
-        if self.assigns_seqs {
-            table::make_whole((&live, cost), user, read, |_| true).await
+        self.make_whole((&live, cost), user, read, |_| true).await
+    }
+
+    /// Completes a read of view or ledger where transactions are written through the journal.
+    async fn make_whole(
+        &self,
+        from: (&Live, &Cost),
+        user: UserId,
+        read: Snapshot,
+        is_asked: impl Fn(AssetId) -> bool,
+    ) -> Result<Snapshot, Error> {
+        let writer = if self.assigns_seqs {
+            TableWriter::Service
+        } else if self.appends.is_journal_used() {
+            TableWriter::Others
         } else {
-            Ok(read)
-        }
+            return Ok(read);
+        };
+        table::make_whole(from, user, read, writer, is_asked).await
     }
 
     /// The newest ledger row of each of these assets, sorted.
@@ -260,12 +275,8 @@ impl Scylla {
         assets: &[AssetId],
     ) -> Result<Snapshot, Error> {
         let read = ledger::latest((live, cost), user, assets).await?;
-        if self.assigns_seqs {
-            let is_asked = |asset| assets.binary_search(&asset).is_ok();
-            table::make_whole((live, cost), user, read, is_asked).await
-        } else {
-            Ok(read)
-        }
+        let is_asked = |asset| assets.binary_search(&asset).is_ok();
+        self.make_whole((live, cost), user, read, is_asked).await
     }
 
     /// The statements of transactions.

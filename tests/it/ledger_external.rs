@@ -1,5 +1,7 @@
 //! Trades whose seqs an external writer assigned, on a real Cassandra.
 
+use std::time::Duration;
+
 use balance_cache::{
     config::ReadFrom,
     domain::{
@@ -11,18 +13,18 @@ use balance_cache::{
 use serde_json::{Value, json};
 
 use crate::{
+    ledger_settle::TRADES,
     settlement_support::{SOON, short},
     support::{
         cassandra::shared,
-        cql::{Place, Running, entry, told, user},
+        cql::{Place, Running, asset, entry, told, user},
         eventually::eventually_async,
         service::Service,
     },
 };
 
-const TRADES: &str = "/api/v1/ledger/trades";
-
-fn catalogue() -> std::sync::Arc<Catalogue> {
+/// BTC, USDT and their market.
+pub fn catalogue() -> std::sync::Arc<Catalogue> {
     let asset = |id, name: &str| Asset {
         id,
         name: name.to_owned(),
@@ -129,6 +131,33 @@ async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() 
         .scylla
         .transaction(Reference::Trade(TradeId::new(8).unwrap()));
     assert_eq!(free.await.unwrap(), None, "a conflict leaves no claim");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_read_in_the_middle_of_a_trade_shows_both_of_its_balances() {
+    let place = Place::new(shared()).applied().await;
+    let session = shared().session().await;
+    let writer = place.open(ReadFrom::Table, &catalogue()).await;
+    let outcome = settle(&writer, &[parsed(&trade(7, 5, 100))]).await;
+    assert!(matches!(outcome[..], [Outcome::Written(_)]), "{outcome:?}");
+    // The next trade has written the current state and one of its rows; and another program has written a row of its own.
+    for text in [
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version, updated_at) VALUES (1, 1, 101, 0, 6, 78) USING TIMESTAMP 6",
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version, updated_at) VALUES (1, 2, 101, 0, 6, 78) USING TIMESTAMP 6",
+        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version) VALUES (1, 3, 9, 0, 9)",
+        "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, avail, frozen) VALUES (1, 2, 6, 101, 0)",
+    ] {
+        place.cql(&session, text).await;
+    }
+    for way in [ReadFrom::View, ReadFrom::Ledger] {
+        let reader = place.open(way, &catalogue()).await;
+        reader.shows(1, &[(1, 5, 100), (2, 6, 101)]).await;
+        // Every instance looks at the journal again and again.
+        reader.scylla.recover(Duration::MAX).await.unwrap();
+        reader.shows(1, &[(1, 6, 101), (2, 6, 101)]).await;
+        let one = reader.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+        assert_eq!(told(&one), [(1, 6, 101)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -45,6 +45,8 @@ pub(super) struct Appends {
     pub(super) seen: Mutex<BTreeMap<i64, Instant>>,
     removed: AtomicI64,
     lost_races: AtomicU64,
+    /// A record was appended once, here or elsewhere.
+    journal_used: AtomicBool,
 }
 
 /// The other ends, for the loops.
@@ -85,6 +87,7 @@ impl Default for Appends {
             seen: Mutex::default(),
             removed: AtomicI64::new(0),
             lost_races: AtomicU64::new(0),
+            journal_used: AtomicBool::new(false),
         }
     }
 }
@@ -102,6 +105,18 @@ impl Appends {
 
     pub(super) fn lost_races(&self) -> u64 {
         self.lost_races.load(Ordering::Relaxed)
+    }
+
+    /// The tail of the journal was read.
+    pub(super) fn note_tail(&self, tail: Tail) {
+        if tail.position > 0 {
+            self.journal_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether transactions were ever written through the journal, as far as it was looked at.
+    pub(super) fn is_journal_used(&self) -> bool {
+        self.journal_used.load(Ordering::Relaxed)
     }
 
     /// All positions up to this one are known to be removed.
@@ -122,6 +137,7 @@ impl Appends {
 
     /// A record stands at this position, and is to be announced.
     pub(super) fn took(&self, position: i64, record: &Record) {
+        self.journal_used.store(true, Ordering::Relaxed);
         let mut unannounced = self.unannounced.lock();
         let balances: Vec<Notification> = record.notifications().collect();
         let mut rows = 0_usize;
@@ -250,6 +266,11 @@ mod tests {
             position,
             removed: 0,
         };
+        assert!(!appends.is_journal_used());
+        appends.note_tail(tail(0));
+        assert!(!appends.is_journal_used());
+        appends.note_tail(tail(1));
+        assert!(appends.is_journal_used());
         assert_eq!(appends.removed(tail(60)), 50);
         assert_eq!(appends.removed(tail(2)), 0);
     }

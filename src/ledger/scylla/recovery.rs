@@ -29,6 +29,7 @@ pub(super) async fn recover(scylla: &Scylla, age: Duration) -> Result<Recovered,
     let live = scylla.live()?;
     let postings = scylla.postings(&live).await?;
     let tail = postings.journal.tail(&live).await?;
+    scylla.appends.note_tail(tail);
     let above = scylla.appends.removed(tail);
     let page = postings.journal.page(&live, above, tail.position).await?;
     let lowest = page.first().map(|(position, _)| position.saturating_sub(1));

@@ -62,28 +62,45 @@ pub(super) fn is_of_one_write(version: Option<i64>, written: [Option<i64>; 4]) -
     stamps.all(|at| Some(at) == version)
 }
 
+/// The writer of `user_balances`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableWriter {
+    /// This service alone.
+    Service,
+    /// Others too: a row that is not of one write may be of another time, and counts for nothing.
+    Others,
+}
+
 /// Completes balances that were read row by row: one transaction's rows of one user become visible together here, and before
 /// they do in the ledger (P10).
 pub(super) async fn make_whole(
     from: (&Live, &Cost),
     user: UserId,
     read: Snapshot,
+    writer: TableWriter,
     is_asked: impl Fn(AssetId) -> bool,
 ) -> Result<Snapshot, Error> {
     let (live, _) = from;
-    let current = load(from, &live.table_rows, user, clock::wall()).await?;
+    let current = match writer {
+        TableWriter::Service => load(from, &live.table_rows, user, clock::wall()).await?,
+        TableWriter::Others => {
+            read_rows(from, &live.table_rows, user, clock::wall())
+                .await?
+                .0
+        }
+    };
     let asked = current.balances().iter().copied();
     let asked = asked.filter(|balance| is_asked(balance.asset)).collect();
     Ok(read.merge(&Snapshot::new(asked)))
 }
 
-/// All balances of the user.
-pub(super) async fn load(
+/// The rows of the user: those that are of one write, and the others.
+async fn read_rows(
     (live, cost): (&Live, &Cost),
     statement: &PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
-) -> Result<Snapshot, Error> {
+) -> Result<(Snapshot, Vec<Balance>), Error> {
     let rows = live.counted(cost, statement, (user.get(),)).await?;
     let (mut balances, mut untrusted) = (Vec::new(), Vec::new());
     for row in rows.rows::<TimedRow>().map_err(unreadable)? {
@@ -95,7 +112,17 @@ pub(super) async fn load(
             untrusted.push(balance);
         }
     }
-    let trusted = Snapshot::new(balances);
+    Ok((Snapshot::new(balances), untrusted))
+}
+
+/// All balances of the user.
+pub(super) async fn load(
+    (live, cost): (&Live, &Cost),
+    statement: &PreparedStatement,
+    user: UserId,
+    said_at: UnixMillis,
+) -> Result<Snapshot, Error> {
+    let (trusted, untrusted) = read_rows((live, cost), statement, user, said_at).await?;
     if untrusted.is_empty() {
         return Ok(trusted);
     }
