@@ -30,6 +30,28 @@ use crate::{
 const BATCH: &str = "/api/v1/user/balances";
 /// Users of one simulation, without the house.
 const USERS: i64 = 6;
+/// The ledger that a simulation writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Embedded,
+    /// CQL, and the service assigns seqs.
+    Journal,
+    /// CQL, and the sender assigns seqs.
+    External,
+}
+
+impl Kind {
+    /// Transactions stand in the order of their seqs. Elsewhere a higher seq does not show that a lower one arrived.
+    fn assigns_seqs(self) -> bool {
+        self != Self::External
+    }
+
+    /// No reader of several users sees half of a transaction.
+    fn isolates(self) -> bool {
+        self == Self::Embedded
+    }
+}
+
 /// One user's asset.
 type Pair = (i64, String);
 /// The seqs of one answer.
@@ -330,7 +352,7 @@ fn ops(service: &Service) -> reqwest::RequestBuilder {
 }
 
 /// A simulation against a service that is killed meanwhile, and everything checked at the end.
-async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
+async fn survives(setup: Setup, seed: i64, trades: u64, kind: Kind) {
     let kills = number("BALANCE_CACHE_TEST_KILLS", 6);
     let mut service = Service::start_ready(setup).await;
     let (seed, watched) = (Seed(seed), Seen::default());
@@ -344,7 +366,7 @@ async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
         command.env(key, value);
     }
     let mut simulation = Process::start(&command, folder.path());
-    let readers = (0..2).map(|_| read(url.clone(), &watched, seed.users(), by_service));
+    let readers = (0..2).map(|_| read(url.clone(), &watched, seed.users(), kind.isolates()));
     let readers = futures::future::join_all(readers);
     let killing = async {
         let made = kill_while_it_runs(&mut service, &mut simulation, &watched, kills).await;
@@ -369,15 +391,14 @@ async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
     assert!(made > 0, "it was never killed");
     let verified = Said::of(service.run(&["verify", "--conservation"]));
     assert_eq!(verified.code, 0, "{verified}");
-    let (trades, others) = standing(&service, &seed, trades, by_service).await;
+    let (trades, others) = standing(&service, &seed, trades, kind.assigns_seqs()).await;
     let answers: BTreeSet<_> = answers.into_iter().flatten().collect();
     eprintln!(
         "{made} kills, {} different answers, {} sent again",
         answers.len(),
         report["sent_again"]
     );
-    // Elsewhere transactions arrive in any order, so a higher seq does not show that a lower one arrived.
-    if by_service {
+    if kind.assigns_seqs() {
         no_answer_is_torn(&answers, &trades);
         let last = service
             .post(BATCH, &json!({"user_ids": seed.users()}))
@@ -388,28 +409,29 @@ async fn survives(setup: Setup, seed: i64, trades: u64, by_service: bool) {
 
 mod killed {
     use super::*;
-    use crate::support::{cassandra::shared, cql::Place};
+    use crate::ledger_service::{keyspace, setup};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_embedded_ledger_beside_redis() {
         let redis = Redis::start();
         let trades = number("BALANCE_CACHE_TEST_TRADES", 150);
-        survives(short(&redis.url()), 2, trades, true).await;
+        survives(short(&redis.url()), 2, trades, Kind::Embedded).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cassandra_whose_seqs_the_service_assigns() {
+        let place = keyspace("j").await;
+        let redis = Redis::start();
+        let trades = number("BALANCE_CACHE_TEST_TRADES", 90);
+        survives(setup(&place, &redis.url()), 4, trades, Kind::Journal).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_cassandra_whose_seqs_are_assigned_elsewhere() {
-        let place = Place::new(shared())
-            .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_s")
-            .applied()
-            .await;
+        let place = keyspace("s").await;
         let redis = Redis::start();
-        let setup = short(&redis.url())
-            .with("source.kind", "scylla")
-            .with("source.read_from", "table")
-            .with("scylla.nodes", shared().node())
-            .with("scylla.keyspace", &place.settings.keyspace);
+        let setup = setup(&place, &redis.url()).with("ledger.writer", "external");
         let trades = number("BALANCE_CACHE_TEST_TRADES", 90);
-        survives(setup, 3, trades, false).await;
+        survives(setup, 3, trades, Kind::External).await;
     }
 }
