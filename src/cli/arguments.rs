@@ -1,5 +1,6 @@
 //! The command line as it is parsed, with the help that is printed.
 
+mod history;
 mod migration;
 mod simulation;
 
@@ -9,6 +10,7 @@ use balance_cache::{config::Scope, domain::UserId};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use history::{HistoryCommand, Pages};
 pub(crate) use migration::{Backfill, BackfillSource, BackfillTable, Shadow};
 pub(crate) use simulation::Simulate;
 
@@ -113,9 +115,9 @@ The ledger is right; view and table are compared with it. A difference is looked
 then was lag, which is counted and no difference. The embedded ledger is compared with its own current state, also \
 while the service runs.
 
---conservation reads every row of the ledger: each is the row before it and its deltas, the rows of each trade are those of its \
-record, and what is held of an asset is what its histories began with and all deltas. It cannot see what no row says: a deposit of \
-a wrong amount, or a history that is missing altogether.
+--conservation reads every row of the ledger: each is the row before it and its deltas, the rows of each trade and transaction are those of \
+its record, and what is held of an asset is what its histories began with and all deltas: of trades, of transactions, of everything \
+else. It cannot see what no row says: an entry of a wrong amount, or a history that is missing altogether.
 
 Exit codes: 0 the same, 1 differences or it could not be compared, 2 the command line or the settings are wrong.";
 
@@ -160,6 +162,9 @@ pub(crate) enum Command {
     /// Shows the balances of a user, and with --trace what each tier holds: why is this balance wrong?
     #[command(after_help = GET_EXAMPLES)]
     Get(Get),
+    /// Shows a user's trades, or the statement of one balance.
+    #[command(subcommand, after_help = history::HISTORY_EXAMPLES)]
+    History(HistoryCommand),
     /// Loads users into a running service before they ask.
     #[command(after_help = WARM_EXAMPLES)]
     Warm(Warm),

@@ -59,6 +59,40 @@ async fn get_shows_the_balances_and_tells_who_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_shows_the_statement_and_the_trades_page_by_page() {
+    let service = Service::start_ready(Setup::default()).await;
+    let statement = ["history", "statement", "1001", "--asset", "BTC"];
+    let with = |more: &[&str]| Said::of(service.run(&[&statement, more].concat()));
+    let all = with(&[]);
+    all.has(0, &["user 1001 at http://", "DELTA AVAIL"]);
+    let newest = "17 2025-12-10T07:40:41.955Z deposit 1001017 2100 0 9100 0";
+    all.line(&newest.split(' ').collect::<Vec<_>>());
+    assert!(!all.out.contains("there are more"), "{all}");
+    let json: Value = serde_json::from_str(&with(&["--json", "--limit", "2"]).out).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["seq"]), (2, &json!(17)));
+    let next = json["next"].as_str().unwrap();
+    let rest: Value = serde_json::from_str(&with(&["--json", "--cursor", next]).out).unwrap();
+    assert!(rest["rows"][0]["seq"].as_i64() < rows[1]["seq"].as_i64());
+    with(&["--limit", "1"]).has(0, &["there are more: --cursor "]);
+    let oldest = with(&["--oldest-first", "--limit", "1", "--json"]);
+    let oldest: Value = serde_json::from_str(&oldest.out).unwrap();
+    assert!(oldest["rows"][0]["seq"].as_i64() < Some(17));
+    let trades = |symbol| {
+        let words = [
+            "history", "trades", "1001", "--symbol", symbol, "--from", "1",
+        ];
+        Said::of(service.run(&words))
+    };
+    assert_eq!(trades("BTC_USDT").code, 0);
+    let unknown = trades("BTC_DOGE");
+    assert!(
+        unknown.code == 1 && unknown.err.contains("HTTP 400, status 1001"),
+        "{unknown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tools_show_their_token_to_the_service_and_to_nobody_else() {
     let (_, made, _) =
         Setup::default().run(&["auth", "token", "--name", "tool", "--scopes", "read,admin"]);
