@@ -1,5 +1,5 @@
 //! Three databases at replication factor 3, one of them dead most of the time: in turn, the one that the service's
-//! configuration names first to begin with.
+//! configuration names first to begin with. At last one is replaced by an empty one.
 //!
 //! Nothing else is broken here, so what is not answered is the fault of how the service uses a cluster.
 
@@ -15,6 +15,7 @@ use crate::{
     support::{
         cassandra_cluster::{CassandraCluster, NODES},
         eventually::eventually_async,
+        names::{NAME, Names},
         redis::Redis,
         service::{Service, Setup},
         tables::make_tables,
@@ -27,7 +28,6 @@ const KEYSPACE: &str = "nodes";
 const AVAILABLE_MIN: u64 = 990;
 /// How long an instance that is ready may fail, at the moment at which a database died.
 const ANSWERED: Duration = Duration::from_secs(10);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_database_of_three_may_be_killed() {
     let _turn = TURN.lock().await;
@@ -68,6 +68,7 @@ async fn one_database_of_three_may_be_killed() {
         seed,
     )
     .await;
+    replace_one(&mut cluster, &world).await;
     let mut found = rest(&world, clients).await;
     let tiers = at_rest(&world, load, &mut found).await;
     let available = report(&world, &found, &killed);
@@ -101,6 +102,7 @@ async fn kill_in_turn(
     let mut rng = StdRng::seed_from_u64(seed);
     let end = world.now() + time;
     let session = cluster.session().await;
+    let late = by_one_name(&cluster.nodes(), setup);
     let mut killed = BTreeMap::new();
     for at in (0..usize::from(NODES)).cycle() {
         if world.now() >= end {
@@ -112,7 +114,7 @@ async fn kill_in_turn(
             eprintln!("{:>9.3?} node {at} is silent", world.now());
             cluster.node(at).pause();
             if at == 0 {
-                starts_without_the_first(world, setup).await;
+                starts_without_the_first(world, &late.1).await;
             }
             pace(Duration::from_millis(rng.random_range(500..4_000))).await;
         }
@@ -120,7 +122,7 @@ async fn kill_in_turn(
         block_in_place(|| cluster.node(at).stop());
         *killed.entry((at, silent_first)).or_default() += 1;
         if at == 0 {
-            starts_without_the_first(world, setup).await;
+            starts_without_the_first(world, &late.1).await;
         }
         pace(Duration::from_millis(rng.random_range(500..2_000))).await;
         block_in_place(|| cluster.node(at).start_again());
@@ -128,6 +130,33 @@ async fn kill_in_turn(
         eprintln!("{:>9.3?} node {at} is back", world.now());
     }
     killed
+}
+
+/// The same with one name for all nodes, as a DNS server tells them.
+fn by_one_name(nodes: &str, setup: &Setup) -> (Names, Setup) {
+    let nodes: Vec<(&str, &str)> = nodes
+        .split(',')
+        .filter_map(|node| node.split_once(':'))
+        .collect();
+    let addresses: Vec<&str> = nodes.iter().map(|(address, _)| *address).collect();
+    let names = Names::compile();
+    let setup = setup
+        .clone()
+        .with("scylla.nodes", format!("{NAME}:{}", nodes[0].1));
+    let setup = names.tell(setup, &addresses);
+    (names, setup)
+}
+
+/// Kills a node for good, and starts one without its data in its place, which takes its part of the ring.
+async fn replace_one(cluster: &mut CassandraCluster, world: &World) {
+    let at = usize::from(NODES) - 1;
+    let session = cluster.session().await;
+    block_in_place(|| cluster.node(at).stop());
+    let begun = world.now();
+    block_in_place(|| cluster.node(at).replace());
+    cluster.whole(&session).await;
+    let took = world.now().saturating_sub(begun);
+    eprintln!("node {at} was replaced in {took:?}");
 }
 
 /// An instance that finds the first of its nodes dead comes up by the others.

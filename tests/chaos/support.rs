@@ -7,6 +7,8 @@ pub mod cassandra;
 pub mod cassandra_cluster;
 #[path = "../it/support/eventually.rs"]
 pub mod eventually;
+#[path = "../it/support/names.rs"]
+pub mod names;
 #[path = "../it/support/port.rs"]
 pub mod port;
 #[path = "../it/support/process.rs"]

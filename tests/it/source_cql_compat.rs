@@ -1,4 +1,4 @@
-//! CQL as others run it: a dead first node, rows that end and rows that were deleted, other consistency levels.
+//! CQL as others run it: a dead first node, a name with several addresses, rows that end and rows that were deleted, other consistency levels.
 
 use balance_cache::{
     config::{Consistency, ReadFrom},
@@ -8,7 +8,9 @@ use balance_cache::{
 use crate::support::{
     cassandra::shared,
     cql::{Place, asset, catalogue, entry, told, until, user},
+    names::{NAME, Names},
     port::Port,
+    service::{Service, Setup},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,6 +25,39 @@ async fn a_first_node_that_is_dead_is_passed_over() {
     let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
     source.scylla.write(&[entry(1, 1, 1, 10)]).await.unwrap();
     source.shows(1, &[(1, 1, 10)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_several_addresses_is_asked_at_each() {
+    let place = Place::new(shared())
+        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_n")
+        .applied()
+        .await;
+    let node = shared().node();
+    let (address, port) = node.split_once(':').unwrap();
+    // Nobody listens at that port of the first two.
+    let names = Names::compile();
+    let setup = Setup::default()
+        .with("source.kind", "scylla")
+        .with("source.read_from", "table")
+        .with("scylla.nodes", format!("{NAME}:{port}"))
+        .with("scylla.keyspace", &place.settings.keyspace);
+    for addresses in [
+        ["127.0.0.2", "127.0.0.3", address],
+        [address, "127.0.0.2", "127.0.0.3"],
+    ] {
+        let service = Service::start_ready(names.tell(setup.clone(), &addresses)).await;
+        assert_eq!(service.balances(1).await.status, 200);
+    }
+    let nowhere = names.tell(setup, &["127.0.0.2", "127.0.0.3"]);
+    let service = Service::start(nowhere).await;
+    let said = service.get_ops("/readyz").await;
+    assert_eq!(said.status, 503);
+    let answer = service.balances(1).await;
+    assert_eq!(
+        (answer.status, &answer.json()["status"]),
+        (503, &5031.into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

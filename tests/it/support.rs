@@ -12,6 +12,7 @@ pub mod desk;
 pub mod eventually;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod names;
 pub mod pictures;
 pub mod port;
 pub mod process;

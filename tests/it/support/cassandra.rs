@@ -43,6 +43,7 @@ kill -9 "$jvm"; wait "$jvm"
 rm -rf "$remove""#;
 
 /// What a node is started with.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// `materialized_views_enabled: false`
@@ -51,6 +52,8 @@ pub struct Options {
     pub password: bool,
     /// What was acknowledged outlives [`Cassandra::stop`]; each write waits for the disk. Else the last second is lost.
     pub durable: bool,
+    /// It is empty and takes the place of the node that had its address.
+    pub replaces: bool,
     /// PEM file with key and certificate chain: TLS for clients.
     pub tls: Option<PathBuf>,
     pub compiled: Compiled,
@@ -209,7 +212,7 @@ impl Cassandra {
             .args(["-c", KEEPER, "keeper"])
             .args([&self.folder, &log])
             .arg("java")
-            .args(java_arguments(&self.folder, &self.options))
+            .args(java_arguments(&self.folder, &self.seat, &self.options))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -226,6 +229,17 @@ impl Cassandra {
 
     fn log(&self) -> PathBuf {
         self.folder.join("out.log")
+    }
+
+    /// Starts the stopped node without its data, in the place of the one that it was: it reads its part of the ring from the others.
+    pub fn replace(&mut self) {
+        for part in ["data", "commitlog", "saved_caches", "hints", "cdc_raw"] {
+            let _ = fs::remove_dir_all(self.folder.join(part));
+        }
+        self.options.replaces = true;
+        write_files(&self.folder, &self.seat, &self.options);
+        self.launch();
+        self.await_startup();
     }
 
     /// Waits until it takes clients.

@@ -14,7 +14,7 @@ pub fn write_files(folder: &Path, seat: &Seat, options: &Options) {
 }
 
 /// What `java` is called with.
-pub fn java_arguments(folder: &Path, options: &Options) -> Vec<String> {
+pub fn java_arguments(folder: &Path, seat: &Seat, options: &Options) -> Vec<String> {
     const EXPORTS: &str = "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch \
     java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server \
     java.sql/java.sql jdk.unsupported/sun.misc";
@@ -53,6 +53,10 @@ pub fn java_arguments(folder: &Path, options: &Options) -> Vec<String> {
         // Each change of the schema would be flushed table by table: more than half a second.
         arguments.push("-Dcassandra.test.flush_local_schema_changes=false".to_owned());
         arguments.push("-Dcassandra.unsafesystem=true".to_owned());
+    }
+    if options.replaces {
+        let own = format!("-Dcassandra.replace_address_first_boot={}", seat.ip);
+        arguments.push(own);
     }
     let flags = [("--add-exports", EXPORTS), ("--add-opens", OPENS)];
     for (flag, packages) in flags {
@@ -103,21 +107,32 @@ const fn rights(password: bool) -> &'static str {
     }
 }
 
+/// The nodes that it asks for the others. A seed would not read from them what it lacks, so one that replaces another is none.
+fn seeds_of(seat: &Seat, options: &Options) -> String {
+    let seeds = seat.seeds.iter();
+    let seeds = seeds.filter(|seed| !options.replaces || **seed != seat.ip);
+    let seeds: Vec<String> = seeds
+        .map(|seed| format!("{seed}:{}", seat.storage))
+        .collect();
+    seeds.join(",")
+}
+
+/// One that replaces another takes the token of that.
+fn first_token(seat: &Seat, options: &Options) -> String {
+    if options.replaces {
+        return String::new();
+    }
+    format!("initial_token: \"{}\"", seat.token)
+}
+
 fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
     let folder = folder.display();
     let Seat {
-        ip,
-        port,
-        storage,
-        token,
-        ..
+        ip, port, storage, ..
     } = seat;
-    let seeds: Vec<String> = seat
-        .seeds
-        .iter()
-        .map(|seed| format!("{seed}:{storage}"))
-        .collect();
-    let seeds = seeds.join(",");
+    let seeds = seeds_of(seat, options);
+    let first_token = first_token(seat, options);
+    let bootstraps = options.replaces;
     let views = !options.without_views;
     let sync = if options.durable {
         "commitlog_sync: batch"
@@ -136,7 +151,7 @@ fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
     format!(
         "cluster_name: test
 num_tokens: 1
-initial_token: \"{token}\"
+{first_token}
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 {rights}
 {sync}
@@ -158,7 +173,7 @@ native_transport_port: {port}
 start_native_transport: true
 materialized_views_enabled: {views}
 auto_snapshot: false
-auto_bootstrap: false
+auto_bootstrap: {bootstraps}
 key_cache_size: 16MiB
 row_cache_size: 0MiB
 counter_cache_size: 0MiB
