@@ -103,12 +103,21 @@ fn what_stands_beside_the_usual_servers_needs_its_profile_and_its_own_servers() 
     assert_eq!(needs("schema-cassandra", "cassandra"), health);
     assert_eq!(needs("balance-cache-cassandra", "valkey"), health);
     assert_eq!(needs("balance-cache-kafka", "kafka"), health);
+    let of_kafka = &services["balance-cache-kafka"]["environment"];
+    let brokers = text(&of_kafka["BALANCE_CACHE__SETTLEMENT__KAFKA__BROKERS"]);
+    let advertised = services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].clone();
+    assert_eq!(format!("PLAINTEXT://{brokers}"), text(&advertised));
 }
 
 #[test]
 fn every_setting_by_environment_is_a_setting() {
     let compose = compose();
-    let others = ["schema", "schema-cassandra", "balance-cache-cassandra"];
+    let others = [
+        "schema",
+        "schema-cassandra",
+        "balance-cache-cassandra",
+        "balance-cache-kafka",
+    ];
     for service in others.into_iter().chain(INSTANCES) {
         let environment = compose["services"][service]["environment"]
             .as_object()
