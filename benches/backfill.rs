@@ -1,6 +1,6 @@
 //! `ledger backfill` of a million rows on a real one-node Cassandra, killed −9 three times, beside reads.
 //!
-//!     cargo bench --bench backfill
+//!     cargo bench --bench backfill > benches/results/backfill.md
 //!
 //! prints a table. `BALANCE_CACHE_BENCH_TRADES` is the number of trades (500,000: two rows each); `BALANCE_CACHE_BENCH_RATE` the rate beside
 //! which reads are measured. At the end every row is read and compared with what the trades say, without the tool that wrote it.
@@ -11,20 +11,8 @@
     reason = "a bench that cannot be set up fails; its table goes to the terminal"
 )]
 
-#[path = "../tests/it/support/cassandra.rs"]
-#[expect(
-    dead_code,
-    clippy::expect_used,
-    reason = "shared with the tests, which use more of it"
-)]
-mod cassandra;
-#[path = "../tests/it/support/eventually.rs"]
-#[expect(
-    dead_code,
-    clippy::panic,
-    reason = "shared with the tests, which use more of it"
-)]
-mod eventually;
+#[path = "shared/database.rs"]
+mod database;
 
 use std::{
     fs,
@@ -37,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cassandra::{Cassandra, Compiled, Options};
+use database::cassandra::{Cassandra, Compiled, Options};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::client::session::Session;
 
@@ -45,6 +33,15 @@ const USERS: i64 = 10_000;
 const READERS: usize = 4;
 const MEASURED: Duration = Duration::from_secs(20);
 const PARTS: usize = 1_024;
+
+const HEADING: &str = "\
+# Backfill of a million rows
+
+For anyone who has to fill `user_trades` beside customers who read. `cargo bench --bench backfill > benches/results/backfill.md` makes this file.
+
+One Cassandra 5.0.6 (JDK 17), `balance-cache ledger backfill user_trades --from settled_trades` and the readers on the same machine. The run beside which reads
+are measured is killed, and two more at full speed; the last one ends by itself.
+";
 
 /// user, symbol, `settled_at`, trade, role, price, quantity, cost, order
 type Side = (i64, i32, i64, i64, i8, i64, i64, i64, Option<i64>);
@@ -179,7 +176,8 @@ impl Bench {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        println!("killed -9 with {} of {PARTS} parts done", self.parts_done());
+        let done = self.parts_done();
+        println!("| killed −9 with so many of {PARTS} parts done | {done} |");
     }
 
     /// Reads every row, and compares it with what its trade says.
@@ -196,7 +194,9 @@ impl Bench {
             count += 1;
         }
         assert_eq!(count, self.trades * 2);
-        println!("{count} rows read one by one: each as its trade says, none missing");
+        println!(
+            "| rows read one by one afterwards: each as its trade says, none missing, none more | {count} |"
+        );
     }
 }
 
@@ -217,7 +217,9 @@ async fn main() {
     };
     let begun = Instant::now();
     bench.fill().await;
-    println!("{trades} trades written in {:.0?}", begun.elapsed());
+    println!("{HEADING}\n| | |\n|---|---|");
+    let filled = begun.elapsed();
+    println!("| trades that were there, and the time to write them | {trades}, {filled:.0?} |");
 
     bench.reads().await;
     let alone = bench.reads().await;
@@ -225,23 +227,39 @@ async fn main() {
     let beside = quiet(bench.backfill(&["--rate", &rate]));
     let with = bench.reads().await;
     bench.kill_at(beside, 1).await;
+    println!("| reads/s of {READERS} readers alone | {alone:.0} |");
     println!(
-        "reads: {alone:.0}/s alone, {with:.0}/s beside --rate {rate}: {:.2}",
+        "| reads/s beside the backfill with `--rate {rate}`, and their ratio | {with:.0}, {:.2} |",
         with / alone
     );
+    let begun = Instant::now();
     let done = bench.parts_done();
     for more in [PARTS / 4, PARTS / 2] {
         let child = quiet(bench.backfill(&["--rate", "0"]));
         bench.kill_at(child, done + more).await;
     }
+    let (killed, parts) = (begun.elapsed(), bench.parts_done() - done);
+    let of_parts = f64::from(u32::try_from(trades * 2).unwrap())
+        * f64::from(u32::try_from(parts).unwrap())
+        / f64::from(u32::try_from(PARTS).unwrap());
+    println!(
+        "| rows/s of the two runs without a rate that were killed | {:.0} |",
+        of_parts / killed.as_secs_f64()
+    );
     let begun = Instant::now();
     let finished = bench
         .backfill(&["--rate", "0"])
         .stderr(Stdio::null())
         .output()
         .unwrap();
-    print!("{}", String::from_utf8_lossy(&finished.stdout));
-    println!("the last run, with its comparison: {:.0?}", begun.elapsed());
+    println!(
+        "| the last run, with its comparison of all rows both ways | {:.0?} |",
+        begun.elapsed()
+    );
     assert!(finished.status.success());
     bench.check().await;
+    println!(
+        "\nThe last run said:\n\n```\n{}\n```",
+        String::from_utf8_lossy(&finished.stdout).trim_end()
+    );
 }

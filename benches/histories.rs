@@ -12,20 +12,8 @@
     reason = "a bench that cannot be set up fails; its table goes to the terminal"
 )]
 
-#[path = "../tests/it/support/cassandra.rs"]
-#[expect(
-    dead_code,
-    clippy::expect_used,
-    reason = "shared with the tests, which use more of it"
-)]
-mod cassandra;
-#[path = "../tests/it/support/eventually.rs"]
-#[expect(
-    dead_code,
-    clippy::panic,
-    reason = "shared with the tests, which use more of it"
-)]
-mod eventually;
+#[path = "shared/database.rs"]
+mod database;
 #[path = "histories/report.rs"]
 mod report;
 
@@ -49,6 +37,7 @@ use balance_cache::{
     read::HistoryReader,
     telemetry::Meters,
 };
+use database::{cassandra, eventually};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{
     client::session::Session,

@@ -1,10 +1,9 @@
-//! What a trade costs on a real one-node Cassandra whose seqs are assigned elsewhere, beside the bare driver with the same
-//! statements in the same order.
+//! What transactions cost on a real one-node Cassandra, beside the bare driver, in one run.
 //!
-//!     cargo bench --bench ledger_trades
+//!     cargo bench --bench ledger_trades > benches/results/ledger.md
 //!
-//! prints a table: p50 and p99 of one client after the other (both alternate, so that both see the same machine), then trades per
-//! second of 16 clients. `BALANCE_CACHE_BENCH_TRADES=2000` makes more of them.
+//! Both take turns, so that both see the same machine. `BALANCE_CACHE_BENCH_TRADES` is the number of trades of a turn (1,000),
+//! `BALANCE_CACHE_BENCH_ROUNDS` the number of turns of each (3), `BALANCE_CACHE_BENCH_SECONDS` how long reads are counted (10).
 
 #![expect(
     clippy::unwrap_used,
@@ -12,260 +11,270 @@
     reason = "a bench that cannot be set up fails; its table goes to the terminal"
 )]
 
-#[path = "../tests/it/support/cassandra.rs"]
-#[expect(
-    dead_code,
-    clippy::expect_used,
-    reason = "shared with the tests, which use more of it"
-)]
-mod cassandra;
-#[path = "../tests/it/support/eventually.rs"]
-#[expect(
-    dead_code,
-    clippy::panic,
-    reason = "shared with the tests, which use more of it"
-)]
-mod eventually;
+#[path = "ledger_trades/bare.rs"]
+mod bare;
+#[path = "shared/database.rs"]
+mod database;
+#[path = "ledger_trades/market.rs"]
+mod market;
+#[path = "ledger_trades/turns.rs"]
+mod turns;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use balance_cache::{
-    config::{self, Millis, ReadFrom, SourceKind},
-    domain::{Asset, Catalogue, Outcome, PostedBalance, Symbol, Trade, Transaction},
+    config::{self, Millis, ReadFrom, SourceKind, Writer},
+    domain::{Catalogue, Notification, Outcome, UserId},
     ledger::{
         Readiness, Source,
         scylla::{Scylla, schema},
     },
 };
-use futures::{StreamExt, future::try_join_all, stream};
-use scylla::{client::session::Session, statement::prepared::PreparedStatement};
+use bare::Bare;
+use database::{cassandra, eventually};
+use futures::{StreamExt as _, stream};
+use market::{Deal, Market, USERS};
+use tokio::time::interval;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use turns::{Turn, count_reads, print_header, print_line, run_turn};
 
-const KEYSPACE: &str = "bench";
-const CLIENTS: usize = 16;
-const WARM: i64 = 50;
+const CLIENTS: usize = 64;
+/// Transactions of a request while the accounts are filled.
+const FUNDING: usize = 8;
+/// Trades a second beside which reads are counted, apart from as many as can be.
+const PACED: u64 = 100;
 
-/// The driver alone, with the statements of a trade.
-struct Bare {
-    session: Session,
-    claimed: PreparedStatement,
-    row: PreparedStatement,
-    claim: PreparedStatement,
-    ledger: PreparedStatement,
-    table: PreparedStatement,
-    side: PreparedStatement,
+const HEADING: &str = "\
+# What a transaction costs on Cassandra
+
+For anyone who wants to know what the journal costs, and what it saves. `cargo bench --bench ledger_trades > benches/results/ledger.md` makes this file.
+
+* One Cassandra 5.0.6 (JDK 17) on the same machine, tables and view as `schema apply` makes them. This service: `Source::settle` in the process of the
+  bench, one transaction a call, each announced; without HTTP and Redis. 10,000 users by Zipf(0.99).
+* `external`, and bare driver *with journal*: the same statements, an append of its own for each trade; appends follow one another, for each needs the tail.
+  *Without journal*: the same statements but for the append and the removal, so no lightweight transaction: what a trade costs that may stay half written.
+* `service`, and bare driver: the lightweight transactions that a trade needs without a journal, one after the other: one that claims the id, one for the next row of each
+  (user, asset), again where another trade took its seq (four, and five where a fee is paid to one account). It writes no current state and no history of trades, and undoes nothing.
+* deposit: one entry of a new user; bare driver: one lightweight transaction.
+* CPU: of this process, for each transaction; the database's is not in it.
+";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the size of a bench is told by the environment"
+)]
+fn number(name: &str, default: usize) -> usize {
+    let asked = std::env::var(format!("BALANCE_CACHE_BENCH_{name}")).ok();
+    asked.map_or(default, |text| text.parse().unwrap())
 }
 
-impl Bare {
-    async fn new(session: Session) -> Self {
-        let prepare = async |text: &str| {
-            let mut statement = session.prepare(text).await.unwrap();
-            statement.set_is_idempotent(true);
-            statement
-        };
-        Self {
-            claimed: prepare("SELECT symbol_id, buyer_user_id, settled_at, content, balances FROM bench.settled_trades WHERE trade_id = ?").await,
-            row: prepare("SELECT avail, frozen, created_at FROM bench.balance_ledger WHERE user_id = ? AND asset_id = ? AND seq = ?").await,
-            claim: prepare("INSERT INTO bench.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, buyer_user_id, seller_user_id, content, balances) VALUES (?, 1, 200000000, 10, 20, 77, ?, ?, ?, ?) IF NOT EXISTS").await,
-            ledger: prepare("INSERT INTO bench.balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, avail, frozen, event_type, ref_id, created_at) VALUES (?, ?, ?, 1, 0, ?, 0, 'trade', ?, 77)").await,
-            table: prepare("INSERT INTO bench.user_balances (user_id, asset_id, avail, frozen, version, updated_at) VALUES (?, ?, ?, 0, ?, 77) USING TIMESTAMP ?").await,
-            side: prepare("INSERT INTO bench.user_trades (user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost) VALUES (?, 1, 77, ?, ?, 200000000, 10, 20)").await,
-            session,
-        }
-    }
-
-    async fn trade(&self, id: i64, transaction: &Transaction) {
-        let balances = transaction.balances.as_deref().unwrap();
-        let session = &self.session;
-        let key = |one: &PostedBalance| (one.user_id.get(), one.asset_id.get(), one.seq.get());
-        let read_rows = || {
-            let reads = balances
-                .iter()
-                .map(|one| session.execute_unpaged(&self.row, key(one)));
-            try_join_all(reads)
-        };
-        session.execute_unpaged(&self.claimed, (id,)).await.unwrap();
-        read_rows().await.unwrap();
-        let (buyer, seller) = (id * 2, id * 2 + 1);
-        let claim = (id, buyer, seller, transaction.content.as_str(), "[]");
-        session.execute_unpaged(&self.claim, claim).await.unwrap();
-        read_rows().await.unwrap();
-        let rows = balances.iter().map(|one| {
-            let (user, asset, seq) = key(one);
-            session.execute_unpaged(&self.ledger, (user, asset, seq, one.avail.raw(), id))
-        });
-        try_join_all(rows).await.unwrap();
-        let rows = balances.iter().map(|one| {
-            let (user, asset, seq) = key(one);
-            session.execute_unpaged(&self.table, (user, asset, one.avail.raw(), seq, seq))
-        });
-        try_join_all(rows).await.unwrap();
-        for (user, role) in [(seller, 1_i8), (buyer, 0)] {
-            session
-                .execute_unpaged(&self.side, (user, id, role))
-                .await
-                .unwrap();
-        }
-    }
-}
-
-fn catalogue() -> Arc<Catalogue> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    Arc::new(Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap())
-}
-
-/// A trade of two users of its own.
-fn trade(id: i64, catalogue: &Catalogue) -> Transaction {
-    let (buyer, seller) = (id * 2, id * 2 + 1);
-    let balance = |user: i64, asset: i32| {
-        format!(r#"{{"user_id":{user},"asset_id":{asset},"seq":1,"avail":100,"frozen":0}}"#)
-    };
-    let balances = [
-        balance(buyer, 1),
-        balance(buyer, 2),
-        balance(seller, 1),
-        balance(seller, 2),
-    ];
-    let json = format!(
-        r#"{{"trade_id":{id},"symbol":"BTC_USDT","buyer_user_id":{buyer},"seller_user_id":{seller},"price":200000000,"quantity":10,"settled_at":77,"balances":[{}]}}"#,
-        balances.join(",")
-    );
-    Trade::parse(&json, catalogue).unwrap()
-}
-
-async fn ours(scylla: &Scylla, transaction: &Transaction) {
-    let outcomes = scylla
-        .settle(std::slice::from_ref(transaction))
-        .await
-        .unwrap();
+/// Settles one, and announces it, so that its record is removed.
+async fn settle(scylla: &Scylla, deal: &Deal) {
+    let outcomes = scylla.settle(std::slice::from_ref(&deal.transaction)).await;
+    let outcomes = outcomes.unwrap();
     assert!(
         matches!(outcomes[..], [Outcome::Written(_)]),
         "{outcomes:?}"
     );
+    if let Some(Outcome::Written(receipt)) = outcomes.first() {
+        let news: Vec<Notification> = receipt.notifications().collect();
+        scylla.announced(&news);
+    }
 }
 
-async fn timed(work: impl Future<Output = ()>) -> Duration {
-    let begun = Instant::now();
-    work.await;
-    begun.elapsed()
+async fn open(
+    settings: &config::Scylla,
+    source: &config::Source,
+    catalogue: &Arc<Catalogue>,
+    writer: Writer,
+) -> Arc<Scylla> {
+    schema::apply(settings, source).await.unwrap();
+    let scylla = Scylla::new(settings, source, Arc::clone(catalogue)).unwrap();
+    let scylla = Arc::new(scylla.with_writer(writer));
+    TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
+    while scylla.readiness() != Readiness::Ready {
+        eventually::pause().await;
+    }
+    scylla
 }
 
-/// In milliseconds: the time that so many percent do not exceed.
-fn percentile(times: &mut [Duration], percent: usize) -> f64 {
-    times.sort();
-    let at = (times.len() * percent).div_ceil(100).saturating_sub(1);
-    times.get(at).unwrap().as_secs_f64() * 1_000.0
+struct Bench {
+    bare: Bare,
+    external: Arc<Scylla>,
+    service: Arc<Scylla>,
+    market: Market,
+    trades: usize,
+    rounds: usize,
 }
 
-async fn one_after_the_other(bare: &Bare, scylla: &Scylla, catalogue: &Catalogue, trades: i64) {
-    let (mut of_ours, mut of_bare) = (Vec::new(), Vec::new());
-    for round in 1..=trades + WARM {
-        let (first, second) = (trade(round * 2, catalogue), trade(round * 2 + 1, catalogue));
-        let one = timed(ours(scylla, &first)).await;
-        let other = timed(bare.trade(round * 2 + 1, &second)).await;
-        if round > WARM {
-            of_ours.push(one);
-            of_bare.push(other);
+impl Bench {
+    /// Turns of both, after one that is not counted.
+    async fn contest(
+        &mut self,
+        (what, clients, count): (&str, usize, usize),
+        deals: impl Fn(&mut Market, usize) -> Vec<Deal>,
+        by_bare: impl AsyncFn(&Bare, &Deal),
+        ours: &Arc<Scylla>,
+    ) {
+        let (mut of_bare, mut of_ours) = (Turn::default(), Turn::default());
+        for round in 0..=self.rounds {
+            let count = if round == 0 { count.div_ceil(5) } else { count };
+            let (first, second) = (
+                deals(&mut self.market, count),
+                deals(&mut self.market, count),
+            );
+            let bare = &self.bare;
+            let theirs = run_turn(clients, first.iter().map(|deal| by_bare(bare, deal))).await;
+            let own = run_turn(clients, second.iter().map(|deal| settle(ours, deal))).await;
+            if round > 0 {
+                of_bare.add(theirs);
+                of_ours.add(own);
+            }
+        }
+        print_line(what, clients, &of_bare, &of_ours);
+    }
+
+    async fn print_contests(&mut self) {
+        let (external, service) = (Arc::clone(&self.external), Arc::clone(&self.service));
+        let one = self.trades.div_ceil(4);
+        print_header();
+        for (clients, count) in [(1, one), (CLIENTS, self.trades)] {
+            self.contest(
+                ("`external`; with journal", clients, count),
+                Market::given_trades,
+                async |bare, deal| bare.write_given(deal, true).await,
+                &external,
+            )
+            .await;
+            self.contest(
+                ("`external`; without journal", clients, count),
+                Market::given_trades,
+                async |bare, deal| bare.write_given(deal, false).await,
+                &external,
+            )
+            .await;
+            for (what, fee) in [
+                ("`service`", false),
+                ("`service`, each pays a fee to one account", true),
+            ] {
+                self.contest(
+                    (what, clients, count),
+                    |market, count| market.trades(count, fee),
+                    async |bare, deal| bare.settle_row_by_row(deal).await,
+                    &service,
+                )
+                .await;
+            }
+            self.contest(
+                ("deposit", clients, count),
+                |market, count| (0..count).map(|_| market.deposit()).collect(),
+                async |bare, deal| bare.deposit(deal).await,
+                &service,
+            )
+            .await;
         }
     }
-    println!("| one client | bare driver | this service | ratio |");
-    println!("|---|---|---|---|");
-    for percent in [50, 99] {
-        let (bare, ours) = (
-            percentile(&mut of_bare, percent),
-            percentile(&mut of_ours, percent),
-        );
-        println!(
-            "| p{percent}, ms | {bare:.2} | {ours:.2} | {:.2} |",
-            ours / bare
-        );
-    }
-}
 
-/// Trades per second of several clients, in turns.
-async fn together(bare: &Bare, scylla: &Scylla, catalogue: &Catalogue, trades: i64) {
-    const TURNS: i64 = 6;
-    let (mut of_ours, mut of_bare) = (0.0_f64, 0.0_f64);
-    let mut next = 1_000_000;
-    for turn in 0..TURNS {
-        let all: Vec<(i64, Transaction)> = (next..next + trades)
-            .map(|id| (id, trade(id, catalogue)))
-            .collect();
-        next += trades;
-        let by_us = turn % 2 == 0;
-        let took = timed(async {
-            let work = all.iter().map(|(id, transaction)| async move {
-                if by_us {
-                    ours(scylla, transaction).await;
-                } else {
-                    bare.trade(*id, transaction).await;
-                }
+    /// Reads from the source beside trades, and alone.
+    async fn print_reads(&mut self, time: Duration) {
+        let service = Arc::clone(&self.service);
+        let read = |number: u64| {
+            let user = 1 + i64::try_from(number * 7_919).unwrap() % USERS;
+            let service = &service;
+            async move {
+                service.load(UserId::new(user).unwrap()).await.unwrap();
+            }
+        };
+        count_reads(read, within(time / 5, pending())).await;
+        let alone = count_reads(read, within(time, pending())).await;
+        println!("\n| reads of balances from the database, 4 readers | reads/s | ratio |");
+        println!("|---|---|---|");
+        println!("| alone | {alone:.0} | 1.00 |");
+        let deals = self.market.trades(self.trades * 20, false);
+        let paced = async {
+            let turns = interval(Duration::from_secs(1) / u32::try_from(PACED).unwrap());
+            let service = &service;
+            let trades = stream::unfold((turns, deals.iter()), async |(mut turns, mut left)| {
+                turns.tick().await;
+                let deal = left.next()?;
+                Some((settle(service, deal), (turns, left)))
             });
-            stream::iter(work)
-                .buffer_unordered(CLIENTS)
-                .collect::<Vec<()>>()
-                .await;
-        });
-        let seconds = took.await.as_secs_f64();
-        let count = f64::from(i32::try_from(trades).unwrap());
-        let best = if by_us { &mut of_ours } else { &mut of_bare };
-        *best = best.max(count / seconds);
+            let trades = trades.buffer_unordered(CLIENTS);
+            trades.for_each(async |()| {}).await;
+        };
+        let beside = count_reads(read, within(time, paced)).await;
+        println!(
+            "| beside {PACED} trades/s of `service` | {beside:.0} | {:.2} |",
+            beside / alone
+        );
+        let deals = self.market.trades(self.trades * 20, false);
+        let trades = deals.iter().map(|deal| settle(&service, deal));
+        let all = async { drop(run_turn(CLIENTS, trades).await) };
+        let beside = count_reads(read, within(time, all)).await;
+        println!(
+            "| beside as many trades as {CLIENTS} clients of `service` make | {beside:.0} | {:.2} |",
+            beside / alone
+        );
+        let deals = self.market.trades(self.trades * 20, false);
+        let trades = deals.iter().map(|deal| self.bare.settle_row_by_row(deal));
+        let all = async { drop(run_turn(CLIENTS, trades).await) };
+        let beside = count_reads(read, within(time, all)).await;
+        println!(
+            "| beside as many trades as {CLIENTS} clients of the bare driver make | {beside:.0} | {:.2} |",
+            beside / alone
+        );
     }
-    println!("\n| {CLIENTS} clients, best of 3 turns | bare driver | this service | ratio |");
-    println!("|---|---|---|---|");
-    println!(
-        "| trades/s | {of_bare:.0} | {of_ours:.0} | {:.2} |",
-        of_ours / of_bare
-    );
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "more trades are asked for by the environment"
-)]
-fn trades() -> i64 {
-    let asked = std::env::var("BALANCE_CACHE_BENCH_TRADES").ok();
-    asked.map_or(500, |text| text.parse().unwrap())
+/// The work, for that long at most.
+async fn within(time: Duration, work: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(time, work).await;
 }
 
-fn main() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+#[tokio::main]
+async fn main() {
     let node = cassandra::Cassandra::start(&cassandra::Options {
         compiled: cassandra::Compiled::Well,
         ..cassandra::Options::default()
     });
-    let mut settings = config::defaults().unwrap().scylla;
-    settings.nodes = vec![node.node()];
-    KEYSPACE.clone_into(&mut settings.keyspace);
     let source = config::Source {
         kind: SourceKind::Scylla,
         read_from: ReadFrom::Table,
         timeout_ms: Millis(Duration::from_secs(30)),
     };
-    let catalogue = catalogue();
-    runtime.block_on(async {
-        schema::apply(&settings, &source).await.unwrap();
-        let bare = Bare::new(node.session().await).await;
-        let scylla = Scylla::new(&settings, &source, Arc::clone(&catalogue)).unwrap();
-        let scylla = Arc::new(scylla);
-        TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
-        while scylla.readiness() != Readiness::Ready {
-            eventually::pause().await;
-        }
-        one_after_the_other(&bare, &scylla, &catalogue, trades()).await;
-        together(&bare, &scylla, &catalogue, trades()).await;
-    });
+    let in_keyspace = |keyspace: &str| {
+        let mut settings = config::defaults().unwrap().scylla;
+        settings.nodes = vec![node.node()];
+        keyspace.clone_into(&mut settings.keyspace);
+        settings
+    };
+    let mut market = Market::new();
+    let catalogue = Arc::clone(&market.catalogue);
+    schema::apply(&in_keyspace(bare::KEYSPACE), &source)
+        .await
+        .unwrap();
+    let external = in_keyspace("given");
+    let external = open(&external, &source, &catalogue, Writer::External).await;
+    let service = open(
+        &in_keyspace("assigned"),
+        &source,
+        &catalogue,
+        Writer::Service,
+    )
+    .await;
+    let funds = market.funds();
+    run_turn(FUNDING, funds.iter().map(|deal| settle(&service, deal))).await;
+    let mut bench = Bench {
+        bare: Bare::new(node.session().await).await,
+        external,
+        service,
+        market,
+        trades: number("TRADES", 1_000),
+        rounds: number("ROUNDS", 3),
+    };
+    let turns = format!("{} turns of {} trades", bench.rounds, bench.trades);
+    println!("{HEADING}* {turns}; a quarter of that with one client.\n");
+    bench.print_contests().await;
+    let seconds = u64::try_from(number("SECONDS", 10)).unwrap();
+    bench.print_reads(Duration::from_secs(seconds)).await;
 }

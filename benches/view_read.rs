@@ -12,20 +12,8 @@
     reason = "a bench that cannot be set up fails; its table goes to the terminal"
 )]
 
-#[path = "../tests/it/support/cassandra.rs"]
-#[expect(
-    dead_code,
-    clippy::expect_used,
-    reason = "shared with the tests, which use more of it"
-)]
-mod cassandra;
-#[path = "../tests/it/support/eventually.rs"]
-#[expect(
-    dead_code,
-    clippy::panic,
-    reason = "shared with the tests, which use more of it"
-)]
-mod eventually;
+#[path = "shared/database.rs"]
+mod database;
 
 use std::{
     hint::black_box,
@@ -48,6 +36,7 @@ use balance_cache::{
     telemetry::Meters,
 };
 use criterion::{BenchmarkId, Criterion};
+use database::{cassandra, eventually};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{
     client::session::Session,
