@@ -10,6 +10,7 @@ mod backfill;
 mod client;
 mod doctor;
 mod get;
+mod history;
 mod ledger;
 mod ledger_file;
 mod output;
@@ -87,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Schema(what) => schema::run(&what, &settings),
         Command::Get(what) if what.trace => trace::run(&what, &settings),
         Command::Get(what) => get::run(&what, &settings),
+        Command::History(what) => history::run(&what, &settings),
         Command::Warm(what) => warm::run(&what, &settings),
         Command::Ledger(LedgerCommand::Settle(what)) => ledger::settle(&what, &settings),
         Command::Ledger(LedgerCommand::Backfill(what)) => backfill::run(&what, &settings),
