@@ -101,7 +101,8 @@ impl Bench {
     }
 
     async fn fill(&self) {
-        let applied = self.command(&["schema", "apply"]).status().unwrap();
+        let mut apply = self.command(&["schema", "apply"]);
+        let applied = apply.stdout(Stdio::null()).status().unwrap();
         assert!(applied.success());
         let trade = "INSERT INTO bench.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, buyer_user_id, \
                      seller_user_id, buyer_order_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
