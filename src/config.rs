@@ -24,6 +24,7 @@ mod judge;
 mod layers;
 pub mod log_filter;
 mod places;
+mod postgres_url;
 mod redis_url;
 mod settings;
 mod shown;
@@ -34,6 +35,7 @@ pub use advice::{Advice, advice, advice_block};
 pub use changes::changes;
 pub use check::{CQL_NAME_RULE, is_cql_name};
 pub use errors::{Errors, Mistake, Origin};
+pub use postgres_url::PostgresAddress;
 pub use settings::*;
 pub use shown::shown;
 

@@ -1,6 +1,6 @@
 //! Where balances come from: the ledger behind the cache, and what is derived from it.
 //!
-//! One seam, two implementations: [`embedded`] (a redb file, one process) and [`scylla`] (ScyllaDB or Cassandra).
+//! One seam, three implementations: [`embedded`] (a redb file, one process), [`scylla`] (ScyllaDB or Cassandra) and [`postgres`].
 //!
 //! **Invariants.** Only the source can fail a read. An error is never an empty answer: `Ok(empty)` means that the user
 //! has nothing. A load shows every asset of the user or fails (P6).
@@ -29,6 +29,7 @@ use crate::domain::{
 pub mod embedded;
 pub mod history;
 pub mod isolation;
+pub mod postgres;
 pub mod records;
 pub mod scylla;
 pub mod totals;

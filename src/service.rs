@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::reload::Reloader;
 
-use self::{assembled::Assembled, descriptors::Connections};
+use self::{assembled::Assembled, descriptors::Connections, open_source::SourceDatabase};
 use crate::{
     audit::Auditor,
     clock,
@@ -38,7 +38,7 @@ use crate::{
         auth::Auth,
         listener::{Limits, Listening},
     },
-    ledger::{embedded::Origin, scylla::Scylla},
+    ledger::embedded::Origin,
     ops::{self, openapi::Documents},
     telemetry::{log::FilterHandle, traces},
 };
@@ -60,7 +60,7 @@ pub struct Service {
     parts: Arc<Assembled>,
     auth: Auth,
     documents: Documents,
-    scylla: Option<Arc<Scylla>>,
+    database: SourceDatabase,
     auditor: Option<Auditor>,
     shutdown: CancellationToken,
     loops: TaskTracker,
@@ -80,7 +80,7 @@ impl Service {
             ))
         })?;
         let work = TaskTracker::new();
-        let (parts, scylla, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
+        let (parts, database, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
         outbox::take_outbox(&parts).map_err(|error| told(Some(error)))?;
         let api = Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?;
         let operators = Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?;
@@ -92,7 +92,7 @@ impl Service {
             settings,
             parts: Arc::new(parts),
             auth,
-            scylla,
+            database,
             auditor,
             shutdown,
             loops: TaskTracker::new(),
@@ -120,7 +120,7 @@ impl Service {
             in_force: Mutex::new(self.settings.clone()),
             parts: Arc::clone(&self.parts),
             auth: self.auth.clone(),
-            scylla: self.scylla.clone(),
+            database: self.database.clone(),
             documents: self.documents.clone(),
             log,
         }
@@ -135,14 +135,15 @@ impl Service {
             parts,
             auth,
             documents,
-            scylla,
+            database,
             auditor,
             shutdown,
             loops,
             work,
         } = self;
         let stop_loops = CancellationToken::new();
-        start_loops(&parts, scylla, &loops, &stop_loops);
+        database.spawn_loop(&loops, &stop_loops);
+        start_loops(&parts, &loops, &stop_loops);
         if let Some(auditor) = auditor {
             loops.spawn(auditor.run(stop_loops.clone()));
         }
@@ -218,15 +219,7 @@ fn told(error: Option<impl fmt::Display>) -> Error {
     Error(error.map_or_else(String::new, |error| error.to_string()))
 }
 
-fn start_loops(
-    parts: &Arc<Assembled>,
-    scylla: Option<Arc<Scylla>>,
-    loops: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    if let Some(scylla) = scylla {
-        loops.spawn(scylla.run(stop.clone()));
-    }
+fn start_loops(parts: &Arc<Assembled>, loops: &TaskTracker, stop: &CancellationToken) {
     if let Some(redis) = &parts.redis {
         let (keeper, token) = (Arc::clone(redis), stop.clone());
         loops.spawn(async move { keeper.link.run(token).await });

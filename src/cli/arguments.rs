@@ -44,6 +44,7 @@ Examples:
   balance-cache schema apply --config balance-cache.toml
   balance-cache schema status --config balance-cache.toml && echo built
   balance-cache schema drop-view --yes --config balance-cache.toml
+  balance-cache schema rollback --to 4 --yes --config balance-cache.toml
 
 Exit codes: 0 done (status: all is there and built), 1 not, 2 the command line or the settings are wrong.";
 
@@ -153,7 +154,7 @@ pub(crate) enum Command {
     /// Looks at the settings.
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigCommand),
-    /// Makes and looks at the tables in ScyllaDB or Cassandra.
+    /// Makes and looks at the tables in ScyllaDB, Cassandra or PostgreSQL.
     #[command(subcommand, after_help = SCHEMA_EXAMPLES)]
     Schema(SchemaCommand),
     /// Makes tokens for auth.mode = "token".
@@ -202,6 +203,15 @@ pub(crate) enum SchemaCommand {
     Apply,
     /// Says what is there and how far the view is built; exit code 0 when all of it is.
     Status,
+    /// Takes the newest migration back, with all rows of its table (PostgreSQL).
+    Rollback {
+        /// The migration that stays the newest; 0: none.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+        to: Option<i32>,
+        /// Does it; without, it only says what it would do.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Drops the view (not the ledger), so that it can be built anew. Names the live instances, which are not ready meanwhile.
     DropView {
         /// Does it; without, it only says what it would do.

@@ -107,6 +107,11 @@ fn target_of(what: &arguments::Backfill, settings: &Settings) -> Result<Target, 
                       the rows behind them, so no backfill is needed. For ScyllaDB or Cassandra set source.kind = \"scylla\"";
         return Err(Unable(reason.to_owned()));
     }
+    if settings.source.kind == SourceKind::Postgres {
+        let reason = "source.kind is postgres: trades by user and the current state are written in the same transaction as the rows \
+                      behind them, so no backfill is needed; rows of another writer are filled in by one INSERT … SELECT";
+        return Err(Unable(reason.to_owned()));
+    }
     match (what.table, what.from) {
         (BackfillTable::UserTrades, BackfillSource::SettledTrades) => Ok(Target::UserTrades),
         (BackfillTable::UserBalances, BackfillSource::Ledger) => Ok(Target::UserBalances),

@@ -13,6 +13,7 @@ mod file;
 mod kafka;
 mod latency;
 mod machine;
+mod postgres;
 mod redis;
 mod service;
 
@@ -123,6 +124,7 @@ pub(crate) fn run(what: &Doctor, settings: &Settings, file: Option<&Path>) -> Re
         let runs = asked.check(&mut report).await;
         let identity = match settings.source.kind {
             SourceKind::Scylla => cql::check(&mut report, settings).await,
+            SourceKind::Postgres => postgres::check(&mut report, settings).await,
             SourceKind::Embedded => file::check(&mut report, settings, runs),
         };
         if settings.redis.url.is_empty() {

@@ -1,4 +1,6 @@
-//! `schema`: the tables in `ScyllaDB` or Cassandra.
+//! `schema`: the tables in `ScyllaDB` or Cassandra, and in PostgreSQL.
+
+mod postgres;
 
 use std::process::ExitCode;
 
@@ -18,15 +20,24 @@ use super::{
 
 /// Does what is asked of the schema.
 pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
-    if settings.source.kind != SourceKind::Scylla {
-        let reason = "source.kind is embedded: its tables make themselves. For ScyllaDB or Cassandra set source.kind = \"scylla\"";
-        anyhow::bail!(Unable(reason.to_owned()));
+    match settings.source.kind {
+        SourceKind::Scylla => {}
+        SourceKind::Postgres => return runtime()?.block_on(postgres::run(what, settings)),
+        SourceKind::Embedded => {
+            let reason = "source.kind is embedded: its tables make themselves. For ScyllaDB or Cassandra set source.kind = \"scylla\", \
+                          for PostgreSQL \"postgres\"";
+            anyhow::bail!(Unable(reason.to_owned()));
+        }
     }
     runtime()?.block_on(async {
         match what {
             SchemaCommand::Apply => {
                 let applied = schema::apply(&settings.scylla, &settings.source).await;
                 say(applied.map_err(told)?.to_string().trim_end())?;
+            }
+            SchemaCommand::Rollback { .. } => {
+                let reason = "source.kind is scylla: its tables have no way back but DROP TABLE; drop-view drops the view";
+                anyhow::bail!(Unable(reason.to_owned()));
             }
             SchemaCommand::DropView { yes } => drop_view(settings, *yes).await?,
             SchemaCommand::Status => {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 use balance_cache::{
-    config::{self, AuthMode, Errors, LogFormat, Settings, SourceKind},
+    config::{self, AuthMode, Errors, LogFormat, PostgresAddress, Settings, SourceKind},
     ledger::embedded::Origin,
     service::{Reloader, Service},
     telemetry::log,
@@ -120,6 +120,11 @@ impl Greeting {
                     settings.scylla.keyspace,
                     settings.scylla.nodes.join(", ")
                 )
+            }
+            SourceKind::Postgres => {
+                let address = PostgresAddress::parse_url(&settings.postgres.url);
+                let place = address.map_or_else(|_| String::new(), |it| it.show_place());
+                format!("schema {} at {place}", settings.postgres.schema)
             }
         };
         Self {

@@ -12,6 +12,7 @@ mod conservation;
 mod cql;
 mod cql_conservation;
 mod file;
+mod postgres;
 
 use std::process::ExitCode;
 
@@ -103,6 +104,7 @@ pub(crate) fn run(what: &Verify, settings: &Settings) -> Result<ExitCode> {
     let findings = match settings.source.kind {
         SourceKind::Embedded => file::compare(what, settings)?,
         SourceKind::Scylla => runtime()?.block_on(cql::compare(what, settings))?,
+        SourceKind::Postgres => runtime()?.block_on(postgres::compare(what, settings))?,
     };
     findings.progress.done();
     let catalogue = file::catalogue(settings)?;

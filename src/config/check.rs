@@ -12,6 +12,7 @@ mod auth;
 mod catalogue;
 mod kafka;
 mod ledger;
+mod postgres;
 mod redis;
 mod scylla;
 mod times;
@@ -38,6 +39,7 @@ pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
     check.kafka();
     check.source();
     check.scylla();
+    check.postgres();
     check.ledger();
     check.catalogue();
     check.telemetry();
@@ -182,7 +184,7 @@ fn as_count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn size_bounds(settings: &Settings) -> [Bound; 10] {
+fn size_bounds(settings: &Settings) -> [Bound; 11] {
     [
         (
             "memory.max_bytes",
@@ -225,6 +227,12 @@ fn size_bounds(settings: &Settings) -> [Bound; 10] {
             u64::from(settings.scylla.replication_factor),
             1,
             100,
+        ),
+        (
+            "postgres.connections",
+            as_count(settings.postgres.connections),
+            1,
+            1_000,
         ),
         (
             "limits.body_bytes",

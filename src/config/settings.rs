@@ -42,6 +42,7 @@ pub struct Settings {
     pub redis: Redis,
     pub source: Source,
     pub scylla: Scylla,
+    pub postgres: Postgres,
     pub embedded: Embedded,
     pub settlement: Settlement,
     pub ledger: Ledger,
@@ -80,8 +81,12 @@ macro_rules! choice {
 }
 
 mod inlets;
+mod postgres;
 
-pub use self::inlets::{Fields, Kafka, KafkaSasl};
+pub use self::{
+    inlets::{Fields, Kafka, KafkaSasl},
+    postgres::{Postgres, SslMode},
+};
 
 section! {
     /// A listening socket.
@@ -230,7 +235,7 @@ impl fmt::Debug for Redis {
 
 choice! {
     /// The kind of the source.
-    SourceKind { Embedded, Scylla, }
+    SourceKind { Embedded, Scylla, Postgres, }
 }
 
 choice! {
@@ -337,8 +342,23 @@ impl Settings {
             (LedgerWriter::Service, _) | (LedgerWriter::Auto, SourceKind::Embedded) => {
                 Writer::Service
             }
-            (LedgerWriter::External, _) | (LedgerWriter::Auto, SourceKind::Scylla) => {
-                Writer::External
+            (LedgerWriter::External, _)
+            | (LedgerWriter::Auto, SourceKind::Scylla | SourceKind::Postgres) => Writer::External,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a load may show less than the ledger has acknowledged.
+    #[must_use]
+    pub fn source_lags(&self) -> bool {
+        let has_replicas = !self.postgres.read_urls.is_empty();
+        match (self.source.kind, self.source.read_from) {
+            (SourceKind::Embedded, _) | (_, ReadFrom::Ledger) => false,
+            (SourceKind::Scylla, ReadFrom::View | ReadFrom::Table) => true,
+            (SourceKind::Postgres, ReadFrom::View) => has_replicas,
+            (SourceKind::Postgres, ReadFrom::Table) => {
+                has_replicas || self.writer() == Writer::External
             }
         }
     }

@@ -1,17 +1,22 @@
 //! The settings in force, for people.
 
-use super::{Settings, redis_url};
+use super::{Settings, postgres_url, redis_url};
 
 /// TOML of the settings, with every secret as `***`: it can be read back, and the check refuses a secret that is the mark.
 #[must_use]
 pub fn shown(settings: &Settings) -> String {
     let mut settings = settings.clone();
     settings.redis.url = redis_url::hidden(&settings.redis);
+    let postgres = &mut settings.postgres;
+    for url in std::iter::once(&mut postgres.url).chain(&mut postgres.read_urls) {
+        *url = postgres_url::hide_secrets(url);
+    }
     let redis = &mut settings.redis;
     for secret in [
         &mut redis.password,
         &mut redis.sentinel_password,
         &mut settings.scylla.password,
+        &mut settings.postgres.password,
     ] {
         if !secret.is_empty() {
             redis_url::HIDDEN.clone_into(secret);

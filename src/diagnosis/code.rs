@@ -287,6 +287,45 @@ codes! {
     SourceUnexpected = "source_unexpected",
         "{at} refuses a statement ({})", "see the database's log; balance-cache doctor looks at each part by itself";
 
+    // === PostgreSQL ===
+
+    /// No server listens.
+    PostgresRefused = "postgres_refused",
+        "{at} cannot be reached: the connection is refused", "start it, or correct postgres.url";
+    /// No server can be reached for another reason.
+    PostgresUnreachable = "postgres_unreachable",
+        "{at} cannot be reached", "correct postgres.url, or mend the network on the way";
+    /// Silence.
+    PostgresSilent = "postgres_silent",
+        "{at} does not answer in source.timeout_ms", "see the database's own monitoring (pg_stat_activity, pg_locks), or raise source.timeout_ms";
+    /// User or password.
+    PostgresAuth = "postgres_auth",
+        "{at} refuses the user or password", "correct postgres.username and postgres.password, or those in postgres.url, and see pg_hba.conf";
+    /// No database of that name.
+    PostgresDatabase = "postgres_database",
+        "there is no such database at {at}", "create it (createdb), or correct the end of postgres.url";
+    /// TLS fails.
+    PostgresTls = "postgres_tls",
+        "the TLS handshake with {at} fails", "compare postgres.tls_ca_file and the host of postgres.url with the server's certificate; a server without TLS needs postgres.sslmode = \"disable\"";
+    /// A right is missing.
+    PostgresForbidden = "postgres_forbidden",
+        "{at} refuses this user {}", "GRANT USAGE on the schema and SELECT (and, to write, INSERT and UPDATE) on its tables to the user of postgres.url";
+    /// A standby, or read-only by setting.
+    PostgresReadOnly = "postgres_read_only",
+        "no server of {at} takes writes: each is a standby or read-only", "promote one of them, or name the primary in postgres.url";
+    /// All connections are taken.
+    PostgresFull = "postgres_full",
+        "{at} has no connection left", "lower postgres.connections, or raise max_connections of the server";
+    /// Starting, recovering or shutting down.
+    PostgresStarting = "postgres_starting",
+        "{at} is starting or shutting down", "wait, and see the server's log";
+    /// A schema, table or column is missing.
+    PostgresSchema = "postgres_schema",
+        "schema or table is missing at {at}, or not as it should be", "balance-cache schema status says which; balance-cache schema apply makes what is missing";
+    /// Anything else of the driver or the database.
+    PostgresUnexpected = "postgres_unexpected",
+        "{at} refuses a statement ({})", "see the database's log; balance-cache doctor looks at each part by itself";
+
     // === the embedded ledger ===
 
     /// A full file system or quota.

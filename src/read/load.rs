@@ -63,7 +63,7 @@ impl SourceTier {
             admission: Arc::clone(admission),
             lag_budget: settings.settlement.lag_budget_ms.0,
             memory: memory.clone(),
-            statements: SourceStatements::from_settings(&settings.source),
+            statements: SourceStatements::from_settings(settings),
             meters: Arc::clone(&parts.meters),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Answer, Error};
 use crate::{
     cache_status::{Outcome, Tier},
-    config::{self, ReadFrom, SourceKind},
+    config::{ReadFrom, Settings, SourceKind},
     domain::UserId,
     ledger::Cost,
     telemetry::Sparing,
@@ -43,12 +43,15 @@ pub(super) struct SourceStatements {
 }
 
 impl SourceStatements {
-    pub(super) const fn from_settings(settings: &config::Source) -> Self {
-        let (lags, alone, both) = match (settings.kind, settings.read_from) {
-            (SourceKind::Embedded, _) => (false, "embedded", "embedded"),
-            (SourceKind::Scylla, ReadFrom::View) => (true, "view", "view+ledger"),
-            (SourceKind::Scylla, ReadFrom::Table) => (true, "table", "table+ledger"),
-            (SourceKind::Scylla, ReadFrom::Ledger) => (false, "ledger", "ledger"),
+    pub(super) fn from_settings(settings: &Settings) -> Self {
+        let lags = settings.source_lags();
+        let (alone, both) = match (settings.source.kind, settings.source.read_from) {
+            (SourceKind::Embedded, _) => ("embedded", "embedded"),
+            (SourceKind::Postgres, ReadFrom::View) if !lags => ("ledger", "ledger"),
+            (SourceKind::Postgres, ReadFrom::Table) if !lags => ("table", "table"),
+            (_, ReadFrom::View) => ("view", "view+ledger"),
+            (_, ReadFrom::Table) => ("table", "table+ledger"),
+            (_, ReadFrom::Ledger) => ("ledger", "ledger"),
         };
         Self { lags, alone, both }
     }

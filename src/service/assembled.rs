@@ -6,7 +6,11 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Error, open_source::open_source, open_totals::open_totals, told, warm_state::WarmStart,
+    Error,
+    open_source::{SourceDatabase, open_source},
+    open_totals::open_totals,
+    told,
+    warm_state::WarmStart,
 };
 #[cfg(feature = "kafka")]
 use crate::feed::kafka;
@@ -21,7 +25,7 @@ use crate::{
     config::{self, ReadFrom, Settings, SourceKind, ViewCheck, Writer},
     domain::{Catalogue, FieldMap, UnixMillis},
     feed::{invalidations::Follower, settlements::Consumer},
-    ledger::{Source, embedded::Embedded, scylla::Scylla},
+    ledger::{Source, embedded::Embedded},
     protocol::{Freshness, Marks},
     rates::RateBook,
     read::{HistoryReader, Parts, Reader},
@@ -107,7 +111,7 @@ impl UserLookup {
 }
 
 /// The parts, and what has a loop of its own.
-type Made = (Assembled, Option<Arc<Scylla>>, Option<Auditor>);
+type Made = (Assembled, SourceDatabase, Option<Auditor>);
 
 /// Without Redis this is the only instance, and what it knows is always fresh.
 fn freshness(settings: &Settings, marks: &Marks) -> Arc<Freshness> {
@@ -249,8 +253,7 @@ fn auditor(
         marks: Arc::clone(&parts.marks),
         meters: Arc::clone(&parts.meters),
         has_room: Arc::new(move || reader.has_spare_permits()),
-        source_lags: settings.source.kind == SourceKind::Scylla
-            && settings.source.read_from != ReadFrom::Ledger,
+        source_lags: settings.source_lags(),
     };
     let times = &settings.settlement;
     let (staleness, floor_ttl) = (times.max_staleness_ms.0, times.floor_ttl_ms.0);
@@ -293,7 +296,8 @@ impl Assembled {
         let catalogue = catalogue(settings)?;
         let meters = Meters::of(&catalogue);
         let fields = field_map(settings)?;
-        let (source, embedded, scylla) = open_source(settings, &catalogue)?;
+        let opened = open_source(settings, &catalogue)?;
+        let source = opened.source;
         let marks = change_log(settings);
         let freshness = freshness(settings, &marks);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
@@ -341,7 +345,7 @@ impl Assembled {
             freshness,
             redis,
             source,
-            embedded,
+            embedded: opened.embedded,
             meters,
             catalogue,
             tasks,
@@ -357,6 +361,6 @@ impl Assembled {
         };
         assembled.follower = follower(settings, &assembled);
         let auditor = auditor(settings, &assembled, sampler, inbox);
-        Ok((assembled, scylla, auditor))
+        Ok((assembled, opened.database, auditor))
     }
 }

@@ -2,20 +2,46 @@
 
 use std::sync::Arc;
 
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
 use super::{Error, advice, told};
 use crate::{
     config::{Settings, SourceKind},
     domain::Catalogue,
-    ledger::{Source, embedded::Embedded, scylla::Scylla},
+    ledger::{Source, embedded::Embedded, postgres::Postgres, scylla::Scylla},
 };
 
-/// The source, and what it is.
-pub(super) type Opened = (Arc<dyn Source>, Option<Arc<Embedded>>, Option<Arc<Scylla>>);
+/// The source as every part uses it, and its kind.
+pub(super) struct OpenedSource {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) embedded: Option<Arc<Embedded>>,
+    pub(super) database: SourceDatabase,
+}
+
+/// A source that keeps connections.
+#[derive(Debug, Clone)]
+pub(super) enum SourceDatabase {
+    /// The embedded ledger needs none.
+    None,
+    Scylla(Arc<Scylla>),
+    Postgres(Arc<Postgres>),
+}
+
+impl SourceDatabase {
+    /// Connects and keeps checking, in the background.
+    pub(super) fn spawn_loop(self, loops: &TaskTracker, stop: &CancellationToken) {
+        match self {
+            Self::None => {}
+            Self::Scylla(scylla) => drop(loops.spawn(scylla.run(stop.clone()))),
+            Self::Postgres(postgres) => drop(loops.spawn(postgres.run(stop.clone()))),
+        }
+    }
+}
 
 pub(super) fn open_source(
     settings: &Settings,
     catalogue: &Arc<Catalogue>,
-) -> Result<Opened, Error> {
+) -> Result<OpenedSource, Error> {
     match settings.source.kind {
         SourceKind::Embedded => {
             let opened = Embedded::open(
@@ -25,13 +51,31 @@ pub(super) fn open_source(
             );
             let embedded = Arc::new(opened.map_err(|error| told(Some(error)))?);
             advice::tell_origin(settings, embedded.origin());
-            Ok((embedded.clone(), Some(embedded), None))
+            Ok(OpenedSource {
+                source: embedded.clone(),
+                embedded: Some(embedded),
+                database: SourceDatabase::None,
+            })
         }
         SourceKind::Scylla => {
             let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
             let scylla = opened.map_err(|error| told(Some(error)))?;
             let scylla = Arc::new(scylla.with_writer(settings.writer()));
-            Ok((scylla.clone(), None, Some(scylla)))
+            Ok(OpenedSource {
+                source: scylla.clone(),
+                embedded: None,
+                database: SourceDatabase::Scylla(scylla),
+            })
+        }
+        SourceKind::Postgres => {
+            let opened = Postgres::new(&settings.postgres, &settings.source);
+            let postgres = opened.map_err(|error| told(Some(error)))?;
+            let postgres = Arc::new(postgres.with_writer(settings.writer()));
+            Ok(OpenedSource {
+                source: postgres.clone(),
+                embedded: None,
+                database: SourceDatabase::Postgres(postgres),
+            })
         }
     }
 }

@@ -10,14 +10,14 @@ use std::{fmt::Write as _, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::assembled::Assembled;
+use super::{assembled::Assembled, open_source::SourceDatabase};
 use crate::{
     cache::redis::NewAuthorities,
     clock,
     config::{self, Errors, Settings},
     domain::CatalogueTable,
     http::auth::{Auth, Tokens},
-    ledger::scylla::{NewCertificates, Scylla},
+    ledger::{postgres::NewPgCertificates, scylla::NewCertificates},
     ops::openapi::Documents,
     telemetry::{
         Reloaded,
@@ -32,13 +32,18 @@ const SCYLLA_FILES: [&str; 3] = [
     "scylla.tls_cert_file",
     "scylla.tls_key_file",
 ];
+const POSTGRES_FILES: [&str; 3] = [
+    "postgres.tls_ca_file",
+    "postgres.tls_cert_file",
+    "postgres.tls_key_file",
+];
 
 /// Reloads the settings of a running service.
 pub struct Reloader {
     pub(super) in_force: Mutex<Settings>,
     pub(super) parts: Arc<Assembled>,
     pub(super) auth: Auth,
-    pub(super) scylla: Option<Arc<Scylla>>,
+    pub(super) database: SourceDatabase,
     pub(super) documents: Documents,
     pub(super) log: Option<FilterHandle>,
 }
@@ -51,6 +56,7 @@ struct Prepared {
     filter: Option<Filter>,
     authorities: Option<NewAuthorities>,
     certificates: Option<NewCertificates>,
+    pg_certificates: Option<NewPgCertificates>,
     /// Keys that are in force afterwards.
     taken: Vec<String>,
     /// Keys that are not, each with a reason where the key alone does not say it.
@@ -136,7 +142,7 @@ impl Reloader {
                 prepared.taken.push(format!("{REDIS_FILES} (its content)"));
             }
         }
-        if let Some(scylla) = &self.scylla {
+        if let SourceDatabase::Scylla(scylla) = &self.database {
             let mut options = old.scylla.clone();
             if named(&SCYLLA_FILES, &prepared.taken) {
                 options.tls_ca_file.clone_from(&new.scylla.tls_ca_file);
@@ -151,6 +157,22 @@ impl Reloader {
                     .push("scylla.tls_* (their content)".to_owned());
             }
         }
+        if let SourceDatabase::Postgres(postgres) = &self.database {
+            let mut options = old.postgres.clone();
+            if named(&POSTGRES_FILES, &prepared.taken) {
+                let (ours, theirs) = (&mut options, &new.postgres);
+                ours.tls_ca_file.clone_from(&theirs.tls_ca_file);
+                ours.tls_cert_file.clone_from(&theirs.tls_cert_file);
+                ours.tls_key_file.clone_from(&theirs.tls_key_file);
+            }
+            let read = postgres.read_certificates(&options);
+            prepared.pg_certificates = read.map_err(|error| error.to_string())?;
+            if prepared.pg_certificates.is_some() && !named(&POSTGRES_FILES, &prepared.taken) {
+                prepared
+                    .taken
+                    .push("postgres.tls_* (their content)".to_owned());
+            }
+        }
         Ok(())
     }
 
@@ -161,6 +183,7 @@ impl Reloader {
             filter,
             authorities,
             certificates,
+            pg_certificates,
             taken,
             left,
         } = prepared;
@@ -186,8 +209,11 @@ impl Reloader {
         if let (Some(redis), Some(new)) = (&self.parts.redis, authorities) {
             redis.link.use_authorities(new);
         }
-        if let (Some(scylla), Some(new)) = (&self.scylla, certificates) {
+        if let (SourceDatabase::Scylla(scylla), Some(new)) = (&self.database, certificates) {
             scylla.use_certificates(new);
+        }
+        if let (SourceDatabase::Postgres(postgres), Some(new)) = (&self.database, pg_certificates) {
+            postgres.use_certificates(new);
         }
         take_names_of_files(in_force, new, &taken);
         if let Some(filter) = filter {
@@ -230,6 +256,9 @@ fn is_renamed(key: &str, old: &Settings, new: &Settings) -> bool {
         "scylla.tls_ca_file" => Some(settings.scylla.tls_ca_file.clone()),
         "scylla.tls_cert_file" => Some(settings.scylla.tls_cert_file.clone()),
         "scylla.tls_key_file" => Some(settings.scylla.tls_key_file.clone()),
+        "postgres.tls_ca_file" => Some(settings.postgres.tls_ca_file.clone()),
+        "postgres.tls_cert_file" => Some(settings.postgres.tls_cert_file.clone()),
+        "postgres.tls_key_file" => Some(settings.postgres.tls_key_file.clone()),
         _ => None,
     };
     let named = |settings| paths(settings).is_some_and(|path| !path.as_os_str().is_empty());
@@ -251,6 +280,18 @@ fn take_names_of_files(in_force: &mut Settings, new: &Settings, taken: &[String]
             "scylla.tls_key_file" => {
                 let file = &mut in_force.scylla.tls_key_file;
                 file.clone_from(&new.scylla.tls_key_file);
+            }
+            "postgres.tls_ca_file" => {
+                let file = &mut in_force.postgres.tls_ca_file;
+                file.clone_from(&new.postgres.tls_ca_file);
+            }
+            "postgres.tls_cert_file" => {
+                let file = &mut in_force.postgres.tls_cert_file;
+                file.clone_from(&new.postgres.tls_cert_file);
+            }
+            "postgres.tls_key_file" => {
+                let file = &mut in_force.postgres.tls_key_file;
+                file.clone_from(&new.postgres.tls_key_file);
             }
             _ => {}
         }

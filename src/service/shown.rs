@@ -186,6 +186,10 @@ impl Assembled {
                 ReadFrom::Table => "CQL, read from user_balances",
                 ReadFrom::Ledger => "CQL, read from the ledger",
             },
+            SourceKind::Postgres => match self.fixed.read_from {
+                ReadFrom::View | ReadFrom::Ledger => "PostgreSQL, read from the ledger by its key",
+                ReadFrom::Table => "PostgreSQL, read from user_balances",
+            },
         };
         let writes = self.ledger_finding();
         match self.source.readiness() {
@@ -208,7 +212,8 @@ impl Assembled {
     fn view_part(&self) -> Part {
         let name = "View build";
         match (self.fixed.kind, self.fixed.read_from, self.fixed.view_check) {
-            (SourceKind::Embedded, _, _) | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
+            (SourceKind::Embedded | SourceKind::Postgres, _, _)
+            | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
                 part(name, PartState::Off, "not used", "")
             }
             (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => part(

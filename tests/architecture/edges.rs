@@ -164,12 +164,15 @@ const VOCABULARY: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// One foreign crate, one place: where paths into it may be written. A place covers the files that begin with it.
-const PLACES: [(&str, &[&str]); 23] = [
+const PLACES: [(&str, &[&str]); 26] = [
     ("moka", &["cache/memory.rs"]),
     ("bigdecimal", &["domain/rate.rs", "domain/valuation.rs"]),
     ("redis", &["cache/redis"]),
     ("deadpool_redis", &["cache/redis"]),
     ("scylla", &["ledger/scylla"]),
+    ("tokio_postgres", &["ledger/postgres"]),
+    ("deadpool_postgres", &["ledger/postgres"]),
+    ("tokio_rustls", &["ledger/postgres/tls.rs"]),
     ("redb", &["ledger/embedded"]),
     ("rdkafka", &["feed/kafka"]),
     ("metrics", &["telemetry"]),

@@ -50,7 +50,7 @@ async fn the_row_that_was_missed_first_comes_with_the_databases_own_time() {
     let stage = Stage::new(shared()).await;
     let before = clock::wall();
     stage.has(1, &[(1, 300_000_000)]).await;
-    let source = stage.place.open(ReadFrom::View, &catalogue([1])).await;
+    let source = stage.place().open(ReadFrom::View, &catalogue([1])).await;
     let above = async |seq: Option<i64>| {
         let seq = seq.map(|seq| Seq::new(seq).unwrap());
         let row = source.scylla.row_above(user(1), asset(1), seq).await;

@@ -60,7 +60,7 @@ impl Ground {
     }
 
     async fn cql(&self, text: &str) {
-        self.stage.place.cql(&self.session, text).await;
+        self.stage.place().cql(&self.session, text).await;
     }
 
     fn checkpoint(&self) -> PathBuf {
@@ -69,7 +69,7 @@ impl Ground {
 
     /// Trades as another program left them.
     async fn fill_trades(&self, ids: impl Iterator<Item = i64>) {
-        let keyspace = &self.stage.place.settings.keyspace;
+        let keyspace = &self.stage.place().settings.keyspace;
         let text = format!(
             "INSERT INTO {keyspace}.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, \
              buyer_user_id, seller_user_id, buyer_order_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -90,7 +90,7 @@ impl Ground {
     async fn user_trades(&self) -> BTreeMap<Key, Content> {
         type Stored = (i64, i32, i64, i64, i8, i64, i64, i64, Option<i64>);
 
-        let keyspace = &self.stage.place.settings.keyspace;
+        let keyspace = &self.stage.place().settings.keyspace;
         let text = format!(
             "SELECT user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost, order_id FROM {keyspace}.user_trades"
         );

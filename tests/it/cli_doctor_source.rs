@@ -58,7 +58,7 @@ async fn a_database_as_it_should_be_has_no_fault_and_owns_its_redis() {
         "{said}"
     );
     let owner = said.line(&["ok", "redis.owner"]);
-    assert!(owner.contains(&stage.place.settings.keyspace), "{owner}");
+    assert!(owner.contains(&stage.place().settings.keyspace), "{owner}");
     said.line(&["warn", "redis.epoch"]);
     let stream = said.line(&["ok", "redis.stream"]);
     assert!(stream.contains("0 waiting, 0 not acknowledged"), "{stream}");
@@ -95,7 +95,7 @@ async fn fault_no_view() {
     let stage = stage().await;
     let session = shared().session().await;
     stage
-        .place
+        .place()
         .cql(
             &session,
             "DROP MATERIALIZED VIEW {ks}.user_balances_by_user",
@@ -120,7 +120,7 @@ async fn fault_a_view_that_is_half_built() {
     let mut started = Statement::new(format!(
         "UPDATE system_distributed.view_build_status SET status = 'STARTED' WHERE keyspace_name = '{}' \
          AND view_name = 'user_balances_by_user' AND host_id = {host}",
-        stage.place.settings.keyspace
+        stage.place().settings.keyspace
     ));
     started.set_consistency(Consistency::One);
     session.query_unpaged(started, ()).await.unwrap();
@@ -142,7 +142,7 @@ async fn fault_an_empty_table_that_is_read() {
     let stage = stage().await;
     let session = shared().session().await;
     stage
-        .place
+        .place()
         .cql(&session, "TRUNCATE {ks}.user_balances")
         .await;
     let said = Apart::new(stage.setup().with("source.read_from", "table")).run(&CHECK);
@@ -160,7 +160,7 @@ async fn fault_a_view_that_lacks_rows() {
     let stage = stage().await;
     let session = shared().session().await;
     stage
-        .place
+        .place()
         .cql(
             &session,
             "DROP MATERIALIZED VIEW {ks}.user_balances_by_user",
@@ -169,7 +169,7 @@ async fn fault_a_view_that_lacks_rows() {
     let plain = "CREATE TABLE {ks}.user_balances_by_user (user_id bigint, asset_id int, seq bigint, avail bigint, \
                  frozen bigint, created_at bigint, PRIMARY KEY ((user_id), asset_id, seq)) \
                  WITH CLUSTERING ORDER BY (asset_id ASC, seq DESC)";
-    stage.place.cql(&session, plain).await;
+    stage.place().cql(&session, plain).await;
     let said = Apart::new(stage.setup().with("scylla.view_check", "off")).run(&CHECK);
     let line = said.has(0, &[]).line(&["warn", "source.sample"]);
     assert!(

@@ -142,7 +142,7 @@ async fn a_real_view_is_the_same_as_its_ledger_and_an_unused_table_is_left_out()
         .has(0, &["the same: 1 users, 2 assets, 6 rows compared"]);
     let session = shared().session().await;
     stage
-        .place
+        .place()
         .cql(&session, "TRUNCATE {ks}.user_balances")
         .await;
     let said = apart.run(&["verify", "--all"]);
@@ -158,7 +158,7 @@ async fn a_ledger_that_is_written_meanwhile_is_the_same() {
     stage.has(7, &[(1, 300_000_000)]).await;
     let apart = Apart::new(stage.setup());
     let writer = stage
-        .place
+        .place()
         .open(ReadFrom::View, &catalogue([1, 2, 3]))
         .await;
     let done = AtomicBool::new(false);

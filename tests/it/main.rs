@@ -164,6 +164,10 @@ mod source_cql_outages;
 #[cfg(test)]
 mod source_cql_schema;
 #[cfg(test)]
+mod source_postgres;
+#[cfg(test)]
+mod source_postgres_outages;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod totals;

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     cassandra::shared,
+    databases::on_each_database,
     redis::Redis,
     service::{Answer, Service},
-    stage::{Stage, are, balances, counted, in_order, is_failure, loads, shown, way},
+    stage::{Database, Stage, are, balances, counted, in_order, is_failure, loads, shown, way},
 };
 
 async fn batch(service: &Service, users: &[u64]) -> Answer {
@@ -38,9 +39,8 @@ fn calls(redis: &Redis, command: &str) -> u64 {
         .map_or(0, |calls| calls.parse().unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_keeps_order_and_duplicates_and_each_user_is_a_read() {
-    let stage = Stage::new(shared()).await;
+async fn a_batch_keeps_order_and_duplicates_and_each_user_is_a_read(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(7, &[(1, 300_000_000), (2, 600_000_000)]).await;
     stage.has(3, &[(3, 300_000_000)]).await;
     for redis in [None, Some(Redis::start())] {
@@ -75,9 +75,8 @@ async fn a_batch_keeps_order_and_duplicates_and_each_user_is_a_read() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip() {
-    let stage = Stage::new(shared()).await;
+async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(5, &[(1, 300_000_000)]).await;
     let redis = Redis::start();
     // A thousand cold users of a debug build.
@@ -125,7 +124,7 @@ async fn one_user_that_fails_fails_the_request_and_the_others_are_kept() {
     stage.has(1, &[(1, 300_000_000)]).await;
     let session = shared().session().await;
     let corrupt = "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, avail, frozen) VALUES (2, 0, 1, 1, 1)";
-    stage.place.cql(&session, corrupt).await;
+    stage.place().cql(&session, corrupt).await;
     let service = Service::start_ready(stage.setup()).await;
     let one = service.balances(2).await;
     is_failure(&one, 503, 5031);
@@ -139,9 +138,8 @@ async fn one_user_that_fails_fails_the_request_and_the_others_are_kept() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn seed_fault_10_a_batch_shows_assets_outside_the_catalogue_raw() {
-    let stage = Stage::new(shared()).await;
+async fn seed_fault_10_a_batch_shows_assets_outside_the_catalogue_raw(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (77, 300)]).await;
     let service = Service::start_ready(stage.setup()).await;
     let expected = are(&[("BTC", "3", 3), ("77", "300", 3)]);
@@ -149,4 +147,10 @@ async fn seed_fault_10_a_batch_shows_assets_outside_the_catalogue_raw() {
     assert_eq!(balances(&answer[0]["balances"]), expected);
     assert_eq!(answer[0]["balances"][1]["unit"], "raw");
     assert_eq!(shown(&service.balances(1).await), expected);
+}
+
+on_each_database! {
+    a_batch_keeps_order_and_duplicates_and_each_user_is_a_read,
+    what_memory_lacks_is_asked_of_redis_in_one_round_trip,
+    seed_fault_10_a_batch_shows_assets_outside_the_catalogue_raw,
 }

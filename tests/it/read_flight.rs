@@ -10,23 +10,23 @@ use std::{
 use futures::future::join_all;
 
 use crate::support::{
-    cassandra::shared,
+    databases::on_each_database,
     desk::holds_whole,
     eventually::eventually_async,
     proxy::{Mode, Proxy},
     redis::Redis,
     service::{Answer, Service, Setup},
-    stage::{SOON, Stage, are, counted, in_order, is_failure, loads, shown},
+    stage::{Database, SOON, Stage, are, counted, in_order, is_failure, loads, shown},
 };
 
 const CLIENTS: usize = 200;
 const SLOW: Duration = Duration::from_millis(150);
 
 /// Behind a wire that makes every statement slow when it is told to.
-async fn slow_stage() -> (Stage, Proxy) {
-    let stage = Stage::new(shared()).await;
+async fn slow_stage(database: Database) -> (Stage, Proxy) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (2, 600_000_000)]).await;
-    let node = shared().node().parse().unwrap();
+    let node = stage.address();
     (stage, Proxy::start(node))
 }
 
@@ -70,9 +70,8 @@ async fn one_load(setup: Setup, proxy: &Proxy, cold: &str) {
     assert!(counted(&service, "reads_total", &["joined"]).await > 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_readers_of_one_cold_user_make_one_load() {
-    let (stage, proxy) = slow_stage().await;
+async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) {
+    let (stage, proxy) = slow_stage(database).await;
     let alone = stage.setup_at(proxy.address());
     one_load(alone.clone(), &proxy, "source; hit, memory; fwd=miss").await;
     let redis = Redis::start();
@@ -84,9 +83,8 @@ async fn two_hundred_readers_of_one_cold_user_make_one_load() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
-    let (stage, proxy) = slow_stage().await;
+async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(database: Database) {
+    let (stage, proxy) = slow_stage(database).await;
     let redis = Redis::start();
     let service = Service::start_ready(stage.setup_at(proxy.address()).and(&redis)).await;
     in_order(&service).await;
@@ -120,9 +118,10 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is_quick() {
-    let (stage, proxy) = slow_stage().await;
+async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is_quick(
+    database: Database,
+) {
+    let (stage, proxy) = slow_stage(database).await;
     let redis = Redis::start();
     // Longer than the load: whoever has no lease waits for the filler.
     let setup = stage
@@ -175,9 +174,8 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     let _ = client.read(&mut [0; 64]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads() {
-    let stage = Stage::new(shared()).await;
+async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000)]).await;
     let setup = stage.setup().with("limits.source_loads", 1);
     let service = Service::start_ready(setup.with("settlement.lag_budget_ms", 900)).await;
@@ -197,4 +195,11 @@ async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads() {
         }
     };
     tokio::join!(forged, cold);
+}
+
+on_each_database! {
+    two_hundred_readers_of_one_cold_user_make_one_load,
+    a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one,
+    two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is_quick,
+    readers_who_wait_for_a_seq_keep_no_place_among_the_loads,
 }

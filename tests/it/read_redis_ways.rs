@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::support::{
     cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     redis::{Options, Redis},
     redis_cluster::RedisCluster,
     service::{Service, Setup},
-    stage::{SOON, Stage, are, in_order, readiness, shown, way},
+    stage::{Database, SOON, Stage, are, in_order, readiness, shown, way},
 };
 
 const COLD: &str = "source; hit, redis; fwd=miss, memory; fwd=miss";
@@ -230,9 +231,10 @@ async fn a_unix_socket_is_as_good() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_holds_another_sources_balances_is_refused_until_it_has_a_namespace() {
-    let (mine, others) = (Stage::new(shared()).await, Stage::new(shared()).await);
+async fn a_redis_that_holds_another_sources_balances_is_refused_until_it_has_a_namespace(
+    database: Database,
+) {
+    let (mine, others) = (Stage::on(database).await, Stage::on(database).await);
     mine.has(1, &[(1, 300_000_000)]).await;
     others.has(1, &[(1, 600_000_000)]).await;
     let redis = Redis::start();
@@ -327,4 +329,8 @@ async fn a_redis_that_evicts_is_used_and_said_to_be_degraded() {
     readiness(&service, "degraded", "noeviction").await;
     assert_eq!(service.balances(1001).await.cache_status(), COLD);
     assert_eq!(way(&service.balances(1001).await), "memory; hit");
+}
+
+on_each_database! {
+    a_redis_that_holds_another_sources_balances_is_refused_until_it_has_a_namespace,
 }

@@ -5,20 +5,22 @@ use serde_json::json;
 use crate::{
     settlement_support::{SETTLEMENTS, add},
     support::{
-        cassandra::{Cassandra, Options, shared},
+        cassandra::{Cassandra, Options},
+        databases::on_each_database,
         desk::holds_whole,
         eventually::eventually_async,
         proxy::{Mode, Proxy, Way},
         redis::Redis,
         service::{Answer, Service, Setup},
-        stage::{SOON, Stage, are, counted, in_order, is_failure, readiness, shown, way},
+        stage::{Database, SOON, Stage, are, counted, in_order, is_failure, readiness, shown, way},
     },
 };
 
-async fn behind_a_proxy() -> (Stage, Proxy) {
-    let stage = Stage::new(shared()).await;
+async fn behind_a_proxy(database: Database) -> (Stage, Proxy) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (2, 600_000_000)]).await;
-    (stage, Proxy::start(shared().node().parse().unwrap()))
+    let proxy = Proxy::start(stage.address());
+    (stage, proxy)
 }
 
 async fn back(service: &Service, user: u64) -> Answer {
@@ -69,9 +71,10 @@ async fn seed_fault_08_a_source_that_is_away_at_start_is_503_and_never_poverty_a
     assert!(shown(&back(&service, 2).await).is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_nothing_else() {
-    let (stage, proxy) = behind_a_proxy().await;
+async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_nothing_else(
+    database: Database,
+) {
+    let (stage, proxy) = behind_a_proxy(database).await;
     let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
     for mode in [
         Mode::Cut,
@@ -132,9 +135,8 @@ async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_noth
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stale_answers_are_off_by_default() {
-    let (stage, proxy) = behind_a_proxy().await;
+async fn stale_answers_are_off_by_default(database: Database) {
+    let (stage, proxy) = behind_a_proxy(database).await;
     let setup = stage
         .setup_at(proxy.address())
         .with("memory.ttl_ms", 200)
@@ -172,9 +174,10 @@ fn stale_setup(stage: &Stage, proxy: &Proxy) -> Setup {
         .with("source.timeout_ms", 300)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor() {
-    let (stage, proxy) = behind_a_proxy().await;
+async fn stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor(
+    database: Database,
+) {
+    let (stage, proxy) = behind_a_proxy(database).await;
     let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
     let service = Service::start_ready(stale_setup(&stage, &proxy)).await;
     shown(&service.balances(1).await);
@@ -228,9 +231,8 @@ async fn stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stale_answers_end_with_max_age() {
-    let (stage, proxy) = behind_a_proxy().await;
+async fn stale_answers_end_with_max_age(database: Database) {
+    let (stage, proxy) = behind_a_proxy(database).await;
     let redis = Redis::start();
     let setup = stale_setup(&stage, &proxy)
         .and(&redis)
@@ -251,9 +253,8 @@ async fn stale_answers_end_with_max_age() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale() {
-    let (stage, proxy) = behind_a_proxy().await;
+async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale(database: Database) {
+    let (stage, proxy) = behind_a_proxy(database).await;
     for user in 2..=5 {
         stage.has(user, &[(1, 300_000_000)]).await;
     }
@@ -292,4 +293,12 @@ async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale() {
     for user in 1..=4 {
         shown(&back(&service, user).await);
     }
+}
+
+on_each_database! {
+    while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_nothing_else,
+    stale_answers_are_off_by_default,
+    stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor,
+    stale_answers_end_with_max_age,
+    what_a_notification_without_a_seq_made_old_is_not_shown_as_stale,
 }

@@ -3,11 +3,11 @@
 use reqwest::Method;
 
 use crate::support::{
-    cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     redis::Redis,
     service::{Answer, Service, Setup},
-    stage::{SOON, Stage, are, in_order, is_failure, loads, shown, way},
+    stage::{Database, SOON, Stage, are, in_order, is_failure, loads, shown, way},
 };
 
 const COLD: &str = "source; hit, redis; fwd=miss, memory; fwd=miss";
@@ -27,9 +27,8 @@ fn ttl(answer: &Answer) -> u64 {
     digits.parse().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn seed_fault_21_cold_then_redis_then_memory_by_every_way_of_reading() {
-    let stage = Stage::new(shared()).await;
+async fn seed_fault_21_cold_then_redis_then_memory_by_every_way_of_reading(database: Database) {
+    let stage = Stage::on(database).await;
     stage
         .has(1001, &[(1, 910_000_000_000), (2, 12_345), (3, -1)])
         .await;
@@ -119,9 +118,8 @@ async fn the_embedded_ledger_before_a_redis_answers_by_three_tiers() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_cache_reads_the_ledger_and_refreshes_the_tiers() {
-    let stage = Stage::new(shared()).await;
+async fn no_cache_reads_the_ledger_and_refreshes_the_tiers(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000)]).await;
     let redis = Redis::start();
     let first = Service::start_ready(stage.setup().and(&redis)).await;
@@ -152,9 +150,10 @@ async fn no_cache_reads_the_ledger_and_refreshes_the_tiers() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn min_seq_is_reached_in_the_ledger_or_refused_and_a_forged_one_raises_no_floor() {
-    let stage = Stage::new(shared()).await;
+async fn min_seq_is_reached_in_the_ledger_or_refused_and_a_forged_one_raises_no_floor(
+    database: Database,
+) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (2, 300_000_000)]).await;
     let redis = Redis::start();
     let service = Service::start_ready(stage.setup().and(&redis)).await;
@@ -206,9 +205,10 @@ async fn min_seq_is_reached_in_the_ledger_or_refused_and_a_forged_one_raises_no_
     is_failure(&only, 503, 5032);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_source() {
-    let stage = Stage::new(shared()).await;
+async fn equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_source(
+    database: Database,
+) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (77, 5)]).await;
     // Memory would hold it for longer than Redis has it.
     let redis = Redis::start();
@@ -273,4 +273,11 @@ async fn equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_sou
         (only[0]["asset"].as_str(), only[0]["unit"].as_str()),
         (Some("77"), Some("raw"))
     );
+}
+
+on_each_database! {
+    seed_fault_21_cold_then_redis_then_memory_by_every_way_of_reading,
+    no_cache_reads_the_ledger_and_refreshes_the_tiers,
+    min_seq_is_reached_in_the_ledger_or_refused_and_a_forged_one_raises_no_floor,
+    equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_source,
 }

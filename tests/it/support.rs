@@ -7,14 +7,17 @@ pub mod browser;
 #[expect(dead_code, reason = "a bench uses more of it")]
 pub mod cassandra;
 pub mod cql;
+pub mod databases;
 pub mod described;
 pub mod desk;
 pub mod eventually;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod names;
+pub mod pg_place;
 pub mod pictures;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -8,8 +8,14 @@ pub mod cassandra;
 pub mod cql;
 #[path = "../it/support/eventually.rs"]
 pub mod eventually;
+#[path = "../it/support/pg_place.rs"]
+#[expect(dead_code, reason = "the integration tests use more of it")]
+pub mod pg_place;
 #[path = "../it/support/port.rs"]
 pub mod port;
+#[path = "../it/support/postgres.rs"]
+#[expect(dead_code, reason = "the integration tests use more of it")]
+pub mod postgres;
 #[path = "../it/support/process.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod process;

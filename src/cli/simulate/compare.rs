@@ -13,6 +13,7 @@ use balance_cache::{
     ledger::{
         Error,
         embedded::inspect,
+        postgres::inspect::PgLook,
         scylla::{inspect::Look, schema::Standing},
     },
 };
@@ -83,6 +84,7 @@ pub(super) async fn compare(
     match settings.source.kind {
         SourceKind::Embedded => comparison.embedded(settings, &seats).await?,
         SourceKind::Scylla => comparison.cql(settings, &seats).await?,
+        SourceKind::Postgres => comparison.postgres(settings, &seats).await?,
     }
     Ok(comparison.compared)
 }
@@ -195,6 +197,15 @@ impl Comparison<'_> {
             self.place("the view", seats, view).await?;
         }
         Ok(())
+    }
+
+    async fn postgres(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
+        let plan = self.plan;
+        let look = &PgLook::open(&settings.postgres, &settings.source).await?;
+        let ledger = async |some: &[u32]| each(plan, some, |user| look.read_ledger(user)).await;
+        self.place("the ledger", seats, ledger).await?;
+        let table = async |some: &[u32]| each(plan, some, |user| look.read_table(user)).await;
+        self.place("user_balances", seats, table).await
     }
 }
 

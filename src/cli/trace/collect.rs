@@ -10,6 +10,7 @@ use balance_cache::{
     ledger::{
         self,
         embedded::{OpenError, OpenErrorKind},
+        postgres::inspect::PgLook,
         scylla::{
             inspect::{HISTORY_MAX, Look as Database},
             schema::Standing,
@@ -52,6 +53,7 @@ pub(super) async fn gather(
     }
     match settings.source.kind {
         SourceKind::Scylla => database(&mut seen, settings).await,
+        SourceKind::Postgres => look_into_postgres(&mut seen, settings).await,
         SourceKind::Embedded => file(&mut seen, settings).await,
     }
     if let Some(client) = client {
@@ -125,6 +127,35 @@ async fn database(seen: &mut Seen, settings: &Settings) {
                 .iter()
                 .map(|row| (row.seq.get(), row.created_at.map(|at| at.0)));
             seen.history.insert(asset, rows.collect());
+        }
+    }
+}
+
+async fn look_into_postgres(seen: &mut Seen, settings: &Settings) {
+    let none = "PostgreSQL needs none: loads read the newest rows of the ledger by its key";
+    seen.view = Holding::Unasked(none.to_owned());
+    if seen.read_from == ReadFrom::View {
+        seen.read_from = ReadFrom::Ledger;
+    }
+    let look = match PgLook::open(&settings.postgres, &settings.source).await {
+        Ok(look) => look,
+        Err(trouble) => {
+            let failed = Holding::Failed(trouble.to_string());
+            (seen.ledger, seen.table) = (failed.clone(), failed);
+            return;
+        }
+    };
+    seen.identity.clone_from(&look.found.identity);
+    let holding = |answer: Result<Snapshot, ledger::Error>| match answer {
+        Ok(snapshot) => lines(&snapshot, &seen.catalogue),
+        Err(error) => Holding::Failed(error.to_string()),
+    };
+    let (ledger, table) = tokio::join!(look.read_ledger(seen.user), look.read_table(seen.user));
+    let (ledger, table) = (holding(ledger), holding(table));
+    (seen.ledger, seen.table) = (ledger, table);
+    for asset in odd(seen) {
+        if let Ok(past) = look.read_history(seen.user, asset, HISTORY_MAX).await {
+            seen.history.insert(asset, past);
         }
     }
 }

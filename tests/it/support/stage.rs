@@ -1,4 +1,4 @@
-//! What most tests of reading start with: a keyspace with balances, the settings that lead there, and what is counted.
+//! What most tests of reading start with: a ledger with balances in either database, the settings that lead there, and what is counted.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -6,9 +6,11 @@ use balance_cache::{config::ReadFrom, ledger::Source};
 use serde_json::{Value, json};
 
 use super::{
-    cassandra::Cassandra,
+    cassandra::{self, Cassandra},
     cql::{Place, catalogue, entry},
     eventually::eventually_async,
+    pg_place::PgPlace,
+    postgres::{self, PgServer},
     redis::Redis,
     service::{Answer, Service, Setup},
 };
@@ -16,27 +18,83 @@ use super::{
 /// How long anything may take that comes by itself.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// A keyspace of a test's own, with tables and view.
+/// The database under a test: that which all tests of this program share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    Cassandra,
+    Postgres,
+}
+
+/// A ledger of a test's own, with all tables.
 #[derive(Debug)]
 pub struct Stage {
-    pub place: Place,
-    node: String,
+    ledger: StageLedger,
+}
+
+#[derive(Debug)]
+enum StageLedger {
+    Cassandra { place: Place, node: String },
+    Postgres(PgPlace),
 }
 
 impl Stage {
     pub async fn new(node: &Cassandra) -> Self {
+        let place = Place::new(node)
+            .with(|settings| settings.keyspace = settings.keyspace.to_lowercase())
+            .applied()
+            .await;
+        let node = node.node();
         Self {
-            place: Place::new(node)
-                .with(|settings| settings.keyspace = settings.keyspace.to_lowercase())
-                .applied()
-                .await,
-            node: node.node(),
+            ledger: StageLedger::Cassandra { place, node },
+        }
+    }
+
+    /// The same in PostgreSQL.
+    pub async fn in_postgres(server: &PgServer) -> Self {
+        let place = PgPlace::create(server).await.applied().await;
+        Self {
+            ledger: StageLedger::Postgres(place),
+        }
+    }
+
+    /// On the server that all tests share.
+    pub async fn on(database: Database) -> Self {
+        match database {
+            Database::Cassandra => Self::new(cassandra::shared()).await,
+            Database::Postgres => Self::in_postgres(postgres::shared()).await,
+        }
+    }
+
+    /// The keyspace, of a stage on Cassandra.
+    pub fn place(&self) -> &Place {
+        match &self.ledger {
+            StageLedger::Cassandra { place, .. } => place,
+            StageLedger::Postgres(_) => panic!("PostgreSQL has no keyspace"),
+        }
+    }
+
+    /// Where its database listens.
+    pub fn address(&self) -> SocketAddr {
+        match &self.ledger {
+            StageLedger::Cassandra { node, .. } => node.parse().unwrap(),
+            StageLedger::Postgres(place) => place.address(),
         }
     }
 
     /// The user's newest balances: asset and amount, behind a history of three rows each. The view has them on return.
     pub async fn has(&self, user: i64, balances: &[(i32, i64)]) {
-        let writer = self.place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
+        let place = match &self.ledger {
+            StageLedger::Cassandra { place, .. } => place,
+            StageLedger::Postgres(place) => {
+                for (asset, avail) in balances {
+                    for seq in 1..=3 {
+                        place.put_row(user, *asset, seq, avail * seq / 3).await;
+                    }
+                }
+                return;
+            }
+        };
+        let writer = place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
         let rows: Vec<_> = balances
             .iter()
             .flat_map(|(asset, avail)| {
@@ -53,7 +111,11 @@ impl Stage {
 
     /// One more row, told to nobody.
     pub async fn row(&self, user: i64, asset: i32, seq: i64, avail: i64) {
-        let writer = self.place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
+        let place = match &self.ledger {
+            StageLedger::Cassandra { place, .. } => place,
+            StageLedger::Postgres(place) => return place.put_row(user, asset, seq, avail).await,
+        };
+        let writer = place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
         writer
             .scylla
             .write(&[entry(user, asset, seq, avail)])
@@ -61,17 +123,22 @@ impl Stage {
             .unwrap();
     }
 
-    /// Settings that read this keyspace.
+    /// Settings that read this ledger.
     pub fn setup(&self) -> Setup {
-        Setup::default()
-            .with("source.kind", "scylla")
-            .with("scylla.nodes", &self.node)
-            .with("scylla.keyspace", &self.place.settings.keyspace)
+        self.setup_at(self.address())
     }
 
     /// The same by another address: a proxy's.
     pub fn setup_at(&self, address: SocketAddr) -> Setup {
-        self.setup().with("scylla.nodes", address)
+        match &self.ledger {
+            StageLedger::Cassandra { place, .. } => Setup::default()
+                .with("source.kind", "scylla")
+                .with("scylla.nodes", address)
+                .with("scylla.keyspace", &place.settings.keyspace),
+            StageLedger::Postgres(place) => Setup::default()
+                .with("source.kind", "postgres")
+                .with("postgres.url", place.url_at(address)),
+        }
     }
 }
 

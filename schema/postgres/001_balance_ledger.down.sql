@@ -1,0 +1,2 @@
+DROP TABLE trading.ledger_identity;
+DROP TABLE trading.balance_ledger;

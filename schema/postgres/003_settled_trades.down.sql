@@ -1,0 +1,1 @@
+DROP TABLE trading.settled_trades;

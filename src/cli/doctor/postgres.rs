@@ -1,0 +1,130 @@
+//! PostgreSQL: reached, which one, what stands there, and its pace.
+
+use balance_cache::{
+    config::{PostgresAddress, Settings},
+    ledger::{
+        self,
+        postgres::{
+            inspect::{PgLook, PgTrouble},
+            schema::PgSchemaState,
+        },
+    },
+};
+use tokio::time::Instant;
+
+use super::{Report, latency::Times};
+
+/// The oldest server whose functions are what is needed (`gen_random_uuid`).
+const OLDEST: u32 = 13;
+
+/// The source's identity, where it can be read.
+pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<String> {
+    let opened = PgLook::open(&settings.postgres, &settings.source).await;
+    let look = match opened {
+        Ok(look) => look,
+        Err(trouble) => {
+            let address = PostgresAddress::parse_url(&settings.postgres.url);
+            let place = address.map_or_else(|_| String::new(), |it| it.show_place());
+            let otherwise =
+                "start it, or correct postgres.url, username, password or the TLS files";
+            let (cause, remedy) = match &trouble {
+                PgTrouble::Setting(bad) => (bad.to_string(), "correct that setting"),
+                PgTrouble::Source(ledger::Error::Unavailable(reason)) => {
+                    let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
+                    (cause.to_owned(), remedy)
+                }
+                PgTrouble::Source(error) => (error.to_string(), otherwise),
+            };
+            report.fail("source", format!("{place}: {cause}"), remedy);
+            return None;
+        }
+    };
+    tell_version(report, &look.found);
+    tell_schema(report, settings, &look.found);
+    if let Err(error) = measure_pace(report, settings, &look).await {
+        report.fail(
+            "source.latency",
+            error.to_string(),
+            "look at the database's own monitoring",
+        );
+    }
+    look.found.identity.clone()
+}
+
+fn tell_version(report: &mut Report, found: &PgSchemaState) {
+    let version = &found.server_version;
+    let major = version.split(['.', ' ']).next();
+    if major
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_some_and(|major| major < OLDEST)
+    {
+        let said = format!("PostgreSQL {version}: older than {OLDEST}");
+        report.fail("source.version", said, "upgrade it");
+    } else {
+        report.ok("source.version", format!("PostgreSQL {version}"));
+    }
+}
+
+fn tell_schema(report: &mut Report, settings: &Settings, found: &PgSchemaState) {
+    match found.reading_problem(settings.source.read_from) {
+        None => report.ok(
+            "source.schema",
+            format!("schema {}: all that is needed is there", found.schema),
+        ),
+        Some(reason) => report.fail(
+            "source.schema",
+            reason,
+            "balance-cache schema apply makes what is missing, and says what stands in its way",
+        ),
+    }
+    if let (true, Some(reason)) = (found.exists, found.trades_problem()) {
+        report.warn("source.trades", reason, "balance-cache schema apply");
+    }
+    if let Some(right) = &found.missing_right {
+        report.warn(
+            "source.rights",
+            format!("this user lacks {right}: it can read, and ledger entries cannot be written"),
+            "GRANT it, or leave it where another program writes",
+        );
+    }
+    if !found.commit_times {
+        report.warn(
+            "source.commit_times",
+            "track_commit_timestamp is off: the auditor knows when a row stood by created_at only",
+            "ALTER SYSTEM SET track_commit_timestamp = on, and restart the server",
+        );
+    }
+}
+
+/// How long reads of some user take.
+async fn measure_pace(
+    report: &mut Report,
+    settings: &Settings,
+    look: &PgLook,
+) -> Result<(), ledger::Error> {
+    if look
+        .found
+        .reading_problem(settings.source.read_from)
+        .is_some()
+    {
+        return Ok(());
+    }
+    let Some(user) = look.find_some_user().await? else {
+        report.ok("source.latency", "the ledger is empty: nothing to measure");
+        return Ok(());
+    };
+    let times = Times::of(async || {
+        let begun = Instant::now();
+        look.read_ledger(user).await?;
+        Ok::<_, ledger::Error>(begun.elapsed())
+    });
+    let timeout = ("source.timeout_ms", settings.source.timeout_ms.0);
+    times.await?.tell(
+        report,
+        "source.latency",
+        "a read of the ledger",
+        timeout,
+        "look at the database's own monitoring (pg_stat_activity, pg_stat_statements), or raise source.timeout_ms",
+    );
+    Ok(())
+}

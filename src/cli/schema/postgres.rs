@@ -1,0 +1,70 @@
+//! `schema` of PostgreSQL: migrations up and down.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use balance_cache::{
+    config::Settings,
+    ledger::postgres::schema::{
+        PgSchemaError, apply_migrations, find_migrations_above, read_status, roll_back,
+    },
+};
+
+use super::live_instances;
+use crate::cli::{
+    arguments::SchemaCommand,
+    output::{Unable, complain, say},
+};
+
+pub(super) async fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
+    let (postgres, source) = (&settings.postgres, &settings.source);
+    match what {
+        SchemaCommand::Apply => {
+            let applied = apply_migrations(postgres, source).await;
+            say(applied.map_err(told)?.to_string().trim_end())?;
+        }
+        SchemaCommand::Status => {
+            let status = read_status(postgres, source).await.map_err(told)?;
+            say(status.to_string().trim_end())?;
+            if status.find_problem().is_some() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        SchemaCommand::Rollback { to, yes } => return roll_back_to(settings, *to, *yes).await,
+        SchemaCommand::DropView { .. } => {
+            let reason = "source.kind is postgres: there is no view to drop; `schema rollback` takes migrations back";
+            anyhow::bail!(Unable(reason.to_owned()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn roll_back_to(settings: &Settings, to: Option<i32>, yes: bool) -> Result<ExitCode> {
+    let (postgres, source) = (&settings.postgres, &settings.source);
+    let migrations = find_migrations_above(postgres, source, to).await;
+    let migrations = migrations.map_err(told)?;
+    if migrations.is_empty() {
+        say("nothing to roll back")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (all, live) = (migrations.join(", "), live_instances(settings).await);
+    if !yes {
+        anyhow::bail!(Unable(format!(
+            "schema rollback drops the tables of {all} in schema {}, with all their rows; nothing here brings them back. Live \
+             instances: {live}. Say --yes to drop them",
+            postgres.schema
+        )));
+    }
+    complain(&format!("live instances: {live}"));
+    let done = roll_back(postgres, source, to).await.map_err(told)?;
+    say(done.to_string().trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Settings that cannot be used have their own exit code.
+fn told(error: PgSchemaError) -> anyhow::Error {
+    match error {
+        PgSchemaError::Setting(bad) => Unable(bad.to_string()).into(),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Where a PostgreSQL ledger is, and how it is reached.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{super::postgres_url, Millis};
+
+/// Whether connections to PostgreSQL are encrypted, in libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS, with the server's certificate and its name checked.
+    VerifyFull,
+}
+
+section! {
+    /// PostgreSQL.
+    Postgres {
+        url: String,
+        username: String,
+        password: String,
+        read_urls: Vec<String>,
+        schema: String,
+        connections: usize,
+        connect_timeout_ms: Millis,
+        sslmode: SslMode,
+        tls_ca_file: PathBuf,
+        tls_cert_file: PathBuf,
+        tls_key_file: PathBuf,
+    }
+}
+
+/// With user and password in each URL hidden: settings may be logged whole.
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("url", &postgres_url::hide_secrets(&self.url))
+            .field("read_urls", &self.read_urls.len())
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,296 @@
+//! PostgreSQL as the source, by tokio-postgres. The interface to that crate and to deadpool-postgres is localized here and below.
+//!
+//! [`Postgres`] is made without touching the network; [`Postgres::run`] connects and keeps checking. There is no view: `view` and
+//! `ledger` read the newest rows of the ledger by its key, `table` reads `user_balances`.
+//!
+//! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot. `said_at` is
+//! taken before the first statement is sent. Loads may be read from replicas; everything that must not lag asks the primary.
+//!
+//! **Cancellation.** Every future may be dropped; its connection is closed, and the server may finish the statement.
+//!
+//! **Limits.** `source.timeout_ms` per statement, `postgres.connections` at once to each server.
+
+mod bad_setting;
+mod balances;
+mod connect;
+mod faults;
+mod history;
+pub mod inspect;
+mod pool;
+mod replicas;
+pub mod schema;
+mod schema_state;
+mod statements;
+mod tls;
+mod totals;
+mod watch;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio_postgres::Row;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    connect::PgConnector,
+    history::PageTexts,
+    pool::{PgPool, Values},
+    replicas::Replicas,
+    schema_state::PgSchemaState,
+    statements::StatementTexts,
+};
+use crate::{
+    config::{self, ReadFrom, Writer},
+    domain::{
+        AssetId, Entry, LedgerSlice, Seq, Snapshot, StatementRow, TradeSlice, UserId, UserTrade,
+    },
+    ledger::{
+        Cost, Error, Readiness, ScannedTotals, Source, Stood, TotalsScan, WriteError, Written,
+    },
+    telemetry::Sparing,
+};
+
+pub use bad_setting::BadPostgresSetting;
+
+/// The PostgreSQL source.
+pub struct Postgres {
+    connector: PgConnector,
+    primary: PgPool,
+    replicas: Replicas,
+    texts: StatementTexts,
+    pages: PageTexts,
+    read_from: ReadFrom,
+    assigns_seqs: bool,
+    state: ArcSwap<PgState>,
+    identity: OnceLock<Arc<str>>,
+    /// The server says when a row was committed.
+    has_commit_times: AtomicBool,
+    /// A statement failed: look what is the matter, now.
+    nudge: Notify,
+    sparing: Sparing,
+}
+
+/// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
+#[derive(Debug)]
+pub struct NewPgCertificates(tls::TlsFiles);
+
+/// The operations that can be done at the moment.
+#[derive(Debug)]
+struct PgState {
+    readiness: Readiness,
+    refused: Refused,
+}
+
+/// The operations that are refused without asking the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Nothing,
+    Loads,
+    Everything,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("identity", &self.identity.get())
+            .field("read_from", &self.read_from)
+            .field("readiness", &self.state.load().readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// A source that is not connected yet; see [`Postgres::run`].
+    ///
+    /// # Errors
+    /// A setting that cannot be used: a certificate file that cannot be read.
+    pub fn new(
+        settings: &config::Postgres,
+        source: &config::Source,
+    ) -> Result<Self, BadPostgresSetting> {
+        let connector = PgConnector::new(settings, source.timeout_ms.0)?;
+        Ok(Self {
+            primary: connector.open_primary()?,
+            replicas: Replicas::new(connector.open_replicas()?),
+            texts: StatementTexts::for_schema(connector.schema()),
+            pages: PageTexts::for_schema(connector.schema()),
+            connector,
+            read_from: source.read_from,
+            assigns_seqs: false,
+            state: ArcSwap::from_pointee(PgState {
+                readiness: Readiness::NotReady("not connected yet".into()),
+                refused: Refused::Everything,
+            }),
+            identity: OnceLock::new(),
+            has_commit_times: AtomicBool::new(false),
+            nudge: Notify::new(),
+            sparing: Sparing::default(),
+        })
+    }
+
+    /// Whether this service assigns seqs (`ledger.writer`). Without this call another writer does.
+    #[must_use]
+    pub fn with_writer(mut self, writer: Writer) -> Self {
+        self.assigns_seqs = writer == Writer::Service;
+        self
+    }
+
+    /// Connects and keeps checking, until told to stop. The service lives meanwhile.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        watch::run_checks(&self, &shutdown).await;
+    }
+
+    /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn read_certificates(
+        &self,
+        settings: &config::Postgres,
+    ) -> Result<Option<NewPgCertificates>, BadPostgresSetting> {
+        let Some(in_force) = self.connector.tls() else {
+            return Ok(None);
+        };
+        let files = tls::TlsFiles::read_files(settings)?;
+        let changed = files.filter(|files| in_force.differs_from(files));
+        Ok(changed.map(NewPgCertificates))
+    }
+
+    /// Connections that are opened from here on use these.
+    pub fn use_certificates(&self, new: NewPgCertificates) {
+        if let Some(in_force) = self.connector.tls() {
+            in_force.replace_files(new.0);
+        }
+    }
+
+    /// An error where nothing may be asked.
+    fn refuse_everything(&self) -> Result<(), Error> {
+        self.refuse_from(Refused::Everything)
+    }
+
+    /// An error where loads are refused.
+    fn refuse_loads(&self) -> Result<(), Error> {
+        self.refuse_from(Refused::Loads)
+    }
+
+    fn refuse_from(&self, asked: Refused) -> Result<(), Error> {
+        let state = self.state.load();
+        let is_refused = match state.refused {
+            Refused::Nothing => false,
+            Refused::Loads => asked == Refused::Loads,
+            Refused::Everything => true,
+        };
+        match &state.readiness {
+            Readiness::NotReady(reason) | Readiness::Failing(reason) if is_refused => {
+                Err(Error::Unavailable(Arc::clone(reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes over what a look at the schema found.
+    fn note_schema(&self, found: &PgSchemaState) {
+        self.has_commit_times
+            .store(found.commit_times, Ordering::Relaxed);
+    }
+
+    /// Whether the server says when a row was committed.
+    fn commit_times(&self) -> bool {
+        self.has_commit_times.load(Ordering::Relaxed)
+    }
+
+    /// Rows of a read that says what it cost.
+    async fn read_counting(
+        &self,
+        pool: &PgPool,
+        text: &str,
+        values: Values<'_>,
+        cost: &Cost,
+    ) -> Result<Vec<Row>, Error> {
+        let rows = pool.read_rows(text, values).await?;
+        cost.add(rows.len());
+        Ok(rows)
+    }
+
+    /// Asks for a check where the database did not answer.
+    fn note_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Unavailable(_) | Error::Timeout) = &result {
+            self.nudge.notify_one();
+        }
+        result
+    }
+}
+
+// === impl Source for Postgres ===
+
+impl Source for Postgres {
+    fn identity(&self) -> Option<Arc<str>> {
+        self.identity.get().cloned()
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.state.load().readiness.clone()
+    }
+
+    fn load_counting<'a>(
+        &'a self,
+        user: UserId,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move { self.note_failure(self.load_balances(user, cost).await) })
+    }
+
+    fn latest_counting<'a>(
+        &'a self,
+        user: UserId,
+        assets: &'a [AssetId],
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        Box::pin(async move { self.note_failure(self.read_latest(user, assets, cost).await) })
+    }
+
+    fn row_above(
+        &self,
+        user: UserId,
+        asset: AssetId,
+        seq: Option<Seq>,
+    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+        Box::pin(async move { self.note_failure(self.read_row_above(user, asset, seq).await) })
+    }
+
+    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+        let _ = (entries, self.assigns_seqs);
+        Box::pin(async { Err(Error::unavailable("it takes no entries").into()) })
+    }
+
+    fn user_trades<'a>(
+        &'a self,
+        slice: TradeSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+        Box::pin(async move { self.note_failure(self.read_trades(&slice, cost).await) })
+    }
+
+    fn statement<'a>(
+        &'a self,
+        slice: LedgerSlice,
+        cost: &'a Cost,
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+        Box::pin(async move { self.note_failure(self.read_statement(&slice, cost).await) })
+    }
+
+    fn scan_totals<'a>(
+        &'a self,
+        scan: &'a TotalsScan,
+    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+        Box::pin(async move { self.note_failure(self.sum_balances(scan).await) })
+    }
+}

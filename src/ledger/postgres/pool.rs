@@ -1,0 +1,195 @@
+//! Connections to one server: handed out one by one, closed when they may be dirty, opened again at scattered times.
+//!
+//! **Invariants.** A connection goes back to the pool only after the statement on it was answered: [`PgConnection`] that was dropped
+//! before is closed. After a connection that could not be opened, statements fail at once until the next try is due, so that all
+//! instances do not come back in one moment.
+//!
+//! **Cancellation.** A dropped future closes its connection; the server may finish the statement.
+//!
+//! **Limits.** `postgres.connections` at once; more wait, within `source.timeout_ms`. How many wait is bounded above (`admission`).
+
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Manager, Object, Pool, PoolError, Runtime};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Error as PgError, Row, types::ToSql};
+
+use super::{bad_setting::BadPostgresSetting, faults};
+use crate::{config, ledger::Error};
+
+/// The time beyond `postgres.connect_timeout_ms` in which the hosts that answered decide.
+const CONNECT_SLACK: Duration = Duration::from_millis(100);
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// The values of a statement.
+pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Connections to one server, or to the primary among several.
+#[derive(Debug)]
+pub(super) struct PgPool {
+    pool: Pool,
+    connections_max: usize,
+    timeout: Duration,
+    address: String,
+    gate: Mutex<RetryGate>,
+}
+
+/// When a connection may be opened again.
+#[derive(Debug, Default)]
+struct RetryGate {
+    wait: Duration,
+    closed: Option<(Instant, Error)>,
+}
+
+impl RetryGate {
+    /// The reason for which no connection may be opened now.
+    fn reason_to_wait(&self) -> Option<Error> {
+        let (until, reason) = self.closed.as_ref()?;
+        (Instant::now() < *until).then(|| reason.clone())
+    }
+
+    fn close_after(&mut self, reason: Error) {
+        self.wait = self.wait.saturating_mul(2).clamp(RETRY_MIN, RETRY_MAX);
+        let until = Instant::now().checked_add(jitter(self.wait));
+        self.closed = until.map(|until| (until, reason));
+    }
+}
+
+/// A random time between half of `wait` and half as much again.
+pub(super) fn jitter(wait: Duration) -> Duration {
+    let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+    let half = micros.checked_div(2).unwrap_or(0);
+    let extra = rand::random_range(0..=micros);
+    Duration::from_micros(half.saturating_add(extra))
+}
+
+impl PgPool {
+    pub(super) fn new(
+        manager: Manager,
+        settings: &config::Postgres,
+        timeout: Duration,
+        address: String,
+    ) -> Result<Self, BadPostgresSetting> {
+        let connecting = settings.connect_timeout_ms.0.saturating_add(CONNECT_SLACK);
+        let pool = Pool::builder(manager)
+            .max_size(settings.connections)
+            .create_timeout(Some(connecting))
+            .runtime(Runtime::Tokio1)
+            .build();
+        Ok(Self {
+            pool: pool.map_err(|error| BadPostgresSetting::new("postgres.connections", error))?,
+            connections_max: settings.connections,
+            timeout,
+            address,
+            gate: Mutex::default(),
+        })
+    }
+
+    /// Hosts and database, without secrets.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How long a statement may take.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A connection of the caller's own, however long it takes to connect. It is closed unless the caller calls
+    /// [`PgConnection::give_back`].
+    pub(super) async fn take_connection(&self) -> Result<PgConnection, Error> {
+        let may_open = self.pool.status().available > 0;
+        if !may_open && let Some(reason) = self.gate.lock().reason_to_wait() {
+            return Err(reason);
+        }
+        match self.pool.get().await {
+            Ok(object) => {
+                let mut gate = self.gate.lock();
+                if gate.closed.is_some() {
+                    *gate = RetryGate::default();
+                }
+                drop(gate);
+                Ok(PgConnection(Some(object)))
+            }
+            Err(error) => {
+                let error = match error {
+                    PoolError::Backend(error) => faults::map_error(&error),
+                    PoolError::Timeout(_)
+                    | PoolError::Closed
+                    | PoolError::NoRuntimeSpecified
+                    | PoolError::PostCreateHook(_) => faults::never_connected(),
+                };
+                self.gate.lock().close_after(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a statement that changes nothing, on a second connection where the first one turns out to be lost.
+    pub(super) async fn read_rows(
+        &self,
+        text: &str,
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let reading = async {
+            // Each connection of the pool may turn out to be lost, and one more.
+            for _ in 0..=self.connections_max {
+                let mut connection = self.take_connection().await?;
+                match query_rows(connection.client()?, text, values).await {
+                    Ok(rows) => {
+                        connection.give_back();
+                        return Ok(rows);
+                    }
+                    Err(error) if faults::is_connection_lost(&error) => {}
+                    Err(error) => {
+                        connection.give_back();
+                        return Err(faults::map_error(&error));
+                    }
+                }
+            }
+            Err(faults::never_connected())
+        };
+        let reading = timeout(self.timeout, reading);
+        reading.await.map_err(|_| Error::Timeout)?
+    }
+
+    /// Closes the connections that nobody uses: the server behind them did not answer.
+    pub(super) fn close_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+}
+
+/// Runs a statement that is prepared once for each connection.
+pub(super) async fn query_rows(
+    client: &ClientWrapper,
+    text: &str,
+    values: Values<'_>,
+) -> Result<Vec<Row>, PgError> {
+    let statement = client.prepare_cached(text).await?;
+    client.query(&statement, values).await
+}
+
+/// A connection that is the holder's alone.
+pub(super) struct PgConnection(Option<Object>);
+
+impl PgConnection {
+    /// The driver's client, with its cache of statements.
+    pub(super) fn client(&mut self) -> Result<&mut ClientWrapper, Error> {
+        self.0.as_deref_mut().ok_or_else(faults::never_connected)
+    }
+
+    /// The connection is as it was: another caller may use it.
+    pub(super) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for PgConnection {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}

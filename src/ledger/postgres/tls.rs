@@ -1,0 +1,195 @@
+//! TLS under the driver, by rustls.
+//!
+//! **Invariants.** A certificate is checked against the authorities of `postgres.tls_ca_file` and the name of the host; without TLS
+//! the driver asks for none. Files that are read again are in force for connections that are opened from then on.
+//!
+//! Deliberately absent: channel binding of SCRAM. The server is known by its certificate.
+
+use std::{fs::File, future::Future, io, io::BufReader, path::Path, pin::Pin, sync::Arc, task};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::{
+    Socket,
+    tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
+};
+use tokio_rustls::{TlsConnector, client};
+
+use super::bad_setting::BadPostgresSetting;
+use crate::config::{self, SslMode};
+
+/// Certificates that were read, and the bytes by which a change is seen.
+#[derive(Debug)]
+pub(super) struct TlsFiles {
+    client: Arc<ClientConfig>,
+    content: [Vec<CertificateDer<'static>>; 2],
+}
+
+impl TlsFiles {
+    /// The files of the settings; none where TLS is off.
+    pub(super) fn read_files(
+        settings: &config::Postgres,
+    ) -> Result<Option<Self>, BadPostgresSetting> {
+        if settings.sslmode == SslMode::Disable {
+            return Ok(None);
+        }
+        let of_authorities =
+            |error: &dyn std::fmt::Display| BadPostgresSetting::new("postgres.tls_ca_file", error);
+        let authorities = read_certificates("postgres.tls_ca_file", &settings.tls_ca_file)?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| of_authorities(&error))?;
+        }
+        // The provider is named: with two of them built in, rustls would not choose.
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| of_authorities(&error))?
+            .with_root_certificates(roots);
+        let (chain, client) = if settings.tls_cert_file.as_os_str().is_empty() {
+            (Vec::new(), builder.with_no_client_auth())
+        } else {
+            let chain = read_certificates("postgres.tls_cert_file", &settings.tls_cert_file)?;
+            let mut file = open_file("postgres.tls_key_file", &settings.tls_key_file)?;
+            let key = rustls_pemfile::private_key(&mut file)
+                .map_err(|error| BadPostgresSetting::new("postgres.tls_key_file", error))?
+                .ok_or_else(|| {
+                    BadPostgresSetting::new("postgres.tls_key_file", "holds no private key")
+                })?;
+            let client = builder
+                .with_client_auth_cert(chain.clone(), key)
+                .map_err(|error| BadPostgresSetting::new("postgres.tls_cert_file", error))?;
+            (chain, client)
+        };
+        Ok(Some(Self {
+            client: Arc::new(client),
+            content: [authorities, chain],
+        }))
+    }
+}
+
+fn open_file(key: &'static str, path: &Path) -> Result<BufReader<File>, BadPostgresSetting> {
+    File::open(path).map(BufReader::new).map_err(|error| {
+        BadPostgresSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
+    })
+}
+
+fn read_certificates(
+    key: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, BadPostgresSetting> {
+    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open_file(key, path)?).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(BadPostgresSetting::new(key, "holds no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(BadPostgresSetting::new(key, error)),
+    }
+}
+
+/// The certificates in force, shared by all pools.
+#[derive(Debug)]
+pub(super) struct TlsInForce(ArcSwap<TlsFiles>);
+
+impl TlsInForce {
+    pub(super) fn new(files: TlsFiles) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(files)))
+    }
+
+    /// Whether these are other certificates than those in force.
+    pub(super) fn differs_from(&self, files: &TlsFiles) -> bool {
+        self.0.load().content != files.content
+    }
+
+    /// Connections that are opened from here on use these.
+    pub(super) fn replace_files(&self, files: TlsFiles) {
+        self.0.store(Arc::new(files));
+    }
+
+    /// A connector for the driver.
+    pub(super) fn make_connector(&self) -> RustlsMaker {
+        RustlsMaker(Arc::clone(&self.0.load().client))
+    }
+}
+
+/// Makes a connector for each host.
+#[derive(Debug, Clone)]
+pub(super) struct RustlsMaker(Arc<ClientConfig>);
+
+impl MakeTlsConnect<Socket> for RustlsMaker {
+    type Stream = RustlsStream;
+    type TlsConnect = RustlsConnect;
+    type Error = rustls::pki_types::InvalidDnsNameError;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
+        Ok(RustlsConnect {
+            client: Arc::clone(&self.0),
+            name: ServerName::try_from(domain)?.to_owned(),
+        })
+    }
+}
+
+/// The handshake with one host.
+pub(super) struct RustlsConnect {
+    client: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl TlsConnect<Socket> for RustlsConnect {
+    type Stream = RustlsStream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<RustlsStream>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        let connecting = TlsConnector::from(self.client).connect(self.name, socket);
+        Box::pin(async move { connecting.await.map(RustlsStream) })
+    }
+}
+
+/// An encrypted connection.
+pub(super) struct RustlsStream(client::TlsStream<Socket>);
+
+impl TlsStream for RustlsStream {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl AsyncRead for RustlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for RustlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
