@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 /// The result of a request of notifications.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Settled)]
 pub struct Settled {
     /// Those that were news.
     pub applied: u64,
@@ -14,6 +15,7 @@ pub struct Settled {
 
 /// The result of a request of ledger entries.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Written)]
 pub struct Written {
     /// Entries that are new.
     pub written: u64,
@@ -30,6 +32,7 @@ pub struct Invalidated {
 
 /// The result of a request to load users.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Warmed)]
 pub struct Warmed {
     /// Users asked for.
     pub users: u64,

@@ -25,6 +25,7 @@ mod judge;
 mod ledger;
 mod names;
 mod postings;
+mod prepared;
 mod record;
 mod recovery;
 mod requests;
@@ -32,6 +33,7 @@ pub mod schema;
 mod schema_state;
 mod statements;
 mod table;
+mod table_names;
 mod totals;
 mod view;
 mod watch;
@@ -56,7 +58,7 @@ use self::{
     appends::Appends,
     connect::Connector,
     journal::Reach,
-    postings::Postings,
+    prepared::Postings,
     statements::{Live, Load},
     table::TableWriter,
 };

@@ -13,6 +13,7 @@ use crate::domain::{BalanceWire, ChangeWire, FeeWire, PaysFrom};
 /// A user's number.
 #[derive(ToSchema)]
 #[schema(
+    as = UserId,
     minimum = 1_i64,
     maximum = 9_223_372_036_854_775_807_i64,
     examples(1001)
@@ -22,6 +23,7 @@ pub struct UserId(i64);
 /// An exact decimal: no exponent, no trailing zeros, full precision.
 #[derive(ToSchema)]
 #[schema(
+    as = Amount,
     pattern = r"^(-?(0\.[0-9]{0,17}[1-9]|[1-9][0-9]{0,18}(\.[0-9]{0,17}[1-9])?)|0)$",
     examples("9100")
 )]
@@ -45,6 +47,7 @@ pub struct RateText(String);
 
 /// The result of a transaction.
 #[derive(ToSchema)]
+#[schema(as = SettledTransaction)]
 pub struct SettledTransaction {
     /// Its id.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
@@ -95,7 +98,7 @@ pub enum SettleResult {
 
 /// How far a transaction is.
 #[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
+#[schema(as = SettleState, rename_all = "snake_case")]
 pub enum SettleState {
     /// It stands whole.
     Done,
@@ -105,6 +108,7 @@ pub enum SettleState {
 
 /// A transaction that stands.
 #[derive(ToSchema)]
+#[schema(as = StoredTransaction)]
 pub struct StoredTransaction {
     /// Its id.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
@@ -165,6 +169,7 @@ pub struct StoredTrade {
 
 /// A user's balance in one asset.
 #[derive(ToSchema)]
+#[schema(as = Balance)]
 pub struct Balance {
     /// Its name, or the number of an asset that the catalogue does not know.
     asset: String,
@@ -185,6 +190,7 @@ pub struct Balance {
 
 /// The unit of an amount, where it is not whole units.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Unit)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// The smallest unit of the ledger.
@@ -205,6 +211,7 @@ pub struct BalancesOf {
 
 /// The reason why an answer is not as good as promised.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Detail)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {
     /// A floor is known that not even the ledger reaches yet.

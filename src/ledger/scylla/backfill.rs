@@ -27,7 +27,8 @@ pub use self::{
 use super::{
     connect::Connector,
     inspect::{Stretch, Trouble},
-    schema_state::{LEDGER, SETTLED_TRADES, TABLE, USER_TRADES, query},
+    schema_state::query,
+    table_names::{LEDGER, SETTLED_TRADES, TABLE, USER_TRADES},
 };
 use crate::{
     config::{self, Millis},

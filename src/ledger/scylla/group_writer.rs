@@ -26,7 +26,7 @@ use super::{
     appends::Waiting,
     journal::{Appended, PAGE, Tail},
     judge::{Answer, Request, judge, pairs},
-    postings::Postings,
+    prepared::Postings,
     record::Record,
     statements::Live,
 };

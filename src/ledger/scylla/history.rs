@@ -12,6 +12,7 @@ use scylla::{
 
 use super::{
     names::Names,
+    prepared::PageStatements,
     statements::{Live, prepare_failed, unreadable},
 };
 use crate::{
@@ -31,13 +32,6 @@ const STATEMENT: &str = "SELECT seq, avail, frozen, delta_avail, delta_frozen, e
      FROM {ks}.balance_ledger WHERE user_id = ? AND asset_id = ? AND seq >= ? AND seq <= ?";
 const OLDEST_STATEMENT: &str = " ORDER BY seq ASC";
 const LIMIT: &str = " LIMIT ?";
-
-/// One statement for either order.
-#[derive(Debug)]
-pub(super) struct PageStatements {
-    newest_first: PreparedStatement,
-    oldest_first: PreparedStatement,
-}
 
 impl PageStatements {
     async fn prepare(

@@ -21,8 +21,9 @@ use super::{
     connect::{BadSetting, Connector},
     faults::not_prepared,
     names::Names,
-    schema_state::{Found, LEDGER, Standing, TABLE, VIEW, query, read_schema_state},
+    schema_state::{Found, Standing, query, read_schema_state},
     statements::{Row, balances, failed, rows_of, unreadable},
+    table_names::{LEDGER, TABLE, VIEW},
 };
 use crate::{
     clock,

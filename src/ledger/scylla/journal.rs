@@ -21,6 +21,7 @@ use scylla::{
 
 use super::{
     names::Names,
+    prepared::Journal,
     record::Record,
     statements::{Live, failed, prepare_failed, rows_of, unreadable},
 };
@@ -80,20 +81,6 @@ impl Reach {
         statement.set_is_idempotent(true);
         statement.set_consistency(self.consistency);
         Ok(statement)
-    }
-}
-
-/// The statements of the journal.
-pub(super) struct Journal {
-    append: Batch,
-    tail: PreparedStatement,
-    records: PreparedStatement,
-    remove: PreparedStatement,
-}
-
-impl std::fmt::Debug for Journal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Journal").finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     bad_setting::BadSetting,
-    schema_state::{LEDGER, VIEW},
+    table_names::{LEDGER, VIEW},
 };
 use crate::config::{self, TABLE_NAME_KEY};
 
@@ -155,7 +155,7 @@ fn first_table(statement: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::scylla::schema_state::TABLE;
+    use crate::ledger::scylla::table_names::TABLE;
 
     fn names(changes: &[(&str, &str, &str)]) -> Names {
         let mut settings = config::defaults().unwrap().scylla;

@@ -21,9 +21,10 @@ use scylla::{
 };
 
 use super::{
-    journal::{Journal, Reach},
+    journal::Reach,
     judge::{Facts, Pair, Request, RowKey, Standing, given_rows, pairs},
     names::Names,
+    prepared::{Journal, Postings},
     record::{Claim, Item, Record},
     statements::{Live, Row as BalanceRow, unreadable},
     write::{Stored, ledger_values},
@@ -56,22 +57,6 @@ const INSERT_SIDE: &str = "INSERT INTO {ks}.user_trades (user_id, symbol_id, set
      quantity, cost, order_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const SIDE: &str = "SELECT trade_id FROM {ks}.user_trades \
      WHERE user_id = ? AND symbol_id = ? AND settled_at = ? AND trade_id = ? AND role = ?";
-
-/// The statements of transactions and trades.
-#[derive(Debug)]
-pub(super) struct Postings {
-    pub(super) journal: Journal,
-    insert_ledger: PreparedStatement,
-    insert_table: PreparedStatement,
-    insert_transaction: PreparedStatement,
-    insert_trade: PreparedStatement,
-    insert_side: PreparedStatement,
-    transaction: PreparedStatement,
-    trade: PreparedStatement,
-    side: PreparedStatement,
-    head: PreparedStatement,
-    row: PreparedStatement,
-}
 
 #[derive(DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]

@@ -17,11 +17,9 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{
     connect::{BadSetting, Connector},
     names::Names,
-    schema_state::{
-        JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW, VIEWS_DISABLED,
-        read_schema_state,
-    },
+    schema_state::{VIEWS_DISABLED, read_schema_state},
     statements::failed,
+    table_names::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW},
 };
 use crate::{
     config::{self, ReadFrom, ViewCheck},

@@ -21,12 +21,12 @@ use scylla::{
 use super::{
     names::Names,
     statements::{failed, rows_of, unreadable},
+    table_names::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW},
 };
 use columns::{
     Column, JOURNAL_COLUMNS, LEDGER_COLUMNS, SETTLED_TRADES_COLUMNS, TABLE_COLUMNS,
     TRANSACTIONS_COLUMNS, USER_TRADES_COLUMNS, VIEW_COLUMNS,
 };
-pub(super) use columns::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW};
 
 use crate::{
     config::{ReadFrom, ViewCheck},

@@ -25,7 +25,11 @@ use scylla::{
 use tokio::sync::OnceCell;
 
 pub(super) use super::faults::{failed, not_prepared as prepare_failed};
-use super::{faults, history::PageStatements, names::Names, postings::Postings};
+use super::{
+    faults,
+    names::Names,
+    prepared::{PageStatements, Postings},
+};
 use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},

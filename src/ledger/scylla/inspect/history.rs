@@ -8,8 +8,9 @@ use scylla::{
 
 use super::{
     super::{
-        schema_state::{LEDGER, SETTLED_TRADES, Standing, TABLE, TRANSACTIONS, USER_TRADES},
+        schema_state::Standing,
         statements::{failed, rows_of, unreadable},
+        table_names::{LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES},
     },
     Look, Stretch,
 };

@@ -9,8 +9,8 @@ use scylla::{
 
 use super::{
     super::{
-        schema_state::{LEDGER, TABLE, VIEW},
         statements::{failed, rows_of, unreadable},
+        table_names::{LEDGER, TABLE, VIEW},
     },
     Look,
 };

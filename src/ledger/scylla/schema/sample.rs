@@ -12,7 +12,8 @@ use crate::ledger::{
     Error,
     scylla::{
         names::Names,
-        schema_state::{LEDGER, VIEW, query},
+        schema_state::query,
+        table_names::{LEDGER, VIEW},
     },
 };
 

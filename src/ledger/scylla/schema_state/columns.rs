@@ -1,12 +1,4 @@
-//! Names, columns and keys of the tables and of the view, as they have to be.
-
-pub(in crate::ledger::scylla) const LEDGER: &str = "balance_ledger";
-pub(in crate::ledger::scylla) const TABLE: &str = "user_balances";
-pub(in crate::ledger::scylla) const VIEW: &str = "user_balances_by_user";
-pub(in crate::ledger::scylla) const SETTLED_TRADES: &str = "settled_trades";
-pub(in crate::ledger::scylla) const USER_TRADES: &str = "user_trades";
-pub(in crate::ledger::scylla) const TRANSACTIONS: &str = "ledger_transactions";
-pub(in crate::ledger::scylla) const JOURNAL: &str = "ledger_journal";
+//! Columns and keys of the tables and of the view, as they have to be.
 
 /// A column as the schema tables describe it: name, type, role, position in the role, order.
 pub(super) type Column = (&'static str, &'static str, &'static str, i32, &'static str);
