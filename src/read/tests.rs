@@ -240,8 +240,8 @@ fn shown(answer: Result<Answer, Error>) -> Vec<(i32, i64)> {
 
 #[tokio::test(start_paused = true)]
 async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the_user() {
-    type Change = fn(&House);
-    let known: [(&str, Change); 7] = [
+    type Teller = fn(&House);
+    let known: [(&str, Teller); 7] = [
         ("a floor", |house| {
             house.marks.changed(user(1), asset(1), seq(2), None);
         }),
@@ -320,8 +320,8 @@ async fn with_no_cache_the_view_says_which_assets_there_are_and_the_ledger_what_
 
 #[tokio::test(start_paused = true)]
 async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
-    type Change = fn(&House);
-    let reasons: [(&str, bool, Change); 5] = [
+    type Cause = fn(&House);
+    let reasons: [(&str, bool, Cause); 5] = [
         ("nothing", true, |_| {}),
         ("unproven", false, |house| house.freshness.revoke()),
         ("blind", false, |house| house.marks.blind_for(HOUR)),
