@@ -26,11 +26,11 @@ use std::{
 use balance_cache::{
     config::{self, Consistency, Millis, ReadFrom, SourceKind},
     domain::{
-        Amount, AssetId, Catalogue, Entry, Order, Reference, Role, Seq, StatementQuestion, TradeId,
-        TradePlace, TradesQuestion, UnixMillis, UserId,
+        Amount, AssetId, Catalogue, Entry, Order, Reference, Seq, StatementQuestion, TradeId,
+        TradePlace, TradeSideRole, TradesQuestion, UnixMillis, UserId,
     },
     ledger::{
-        Readiness, Source,
+        Source, SourceReadiness,
         embedded::Embedded,
         scylla::{Scylla, schema},
     },
@@ -66,7 +66,7 @@ fn many() -> i64 {
 }
 
 fn settings() -> config::Settings {
-    let mut settings = config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+    let mut settings = config::load_settings(None, std::iter::empty::<(String, String)>()).unwrap();
     settings.limits.deadline_ms = Millis(Duration::from_secs(30));
     settings.source.timeout_ms = Millis(Duration::from_secs(30));
     settings
@@ -136,7 +136,7 @@ async fn load_embedded(ledger: &Embedded, catalogue: &Catalogue, histories: [i64
             let trades: Vec<_> = numbers
                 .iter()
                 .map(|n| {
-                    let mut trade = balance_cache::domain::Trade::parse(&format!(
+                    let mut trade = balance_cache::domain::Trade::parse_trade(&format!(
                         r#"{{"trade_id":{n},"symbol":"BTC_USDT","buyer_user_id":{rows},"seller_user_id":{},"price":5000000000000,"quantity":1000000,"settled_at":{}}}"#,
                         rows + 2,
                         settled_at(*n)
@@ -146,9 +146,9 @@ async fn load_embedded(ledger: &Embedded, catalogue: &Catalogue, histories: [i64
                     trade
                 })
                 .collect();
-            ledger.settle(&trades).await.unwrap();
+            ledger.settle_transactions(&trades).await.unwrap();
             let entries: Vec<_> = numbers.iter().map(|n| entry(rows + 1, *n)).collect();
-            ledger.write(&entries).await.unwrap();
+            ledger.write_entries(&entries).await.unwrap();
         }
         println!(
             "loaded {rows} rows into the embedded ledger in {:.1} s",
@@ -224,7 +224,7 @@ async fn page(
             trades.after = Some(TradePlace {
                 settled_at: UnixMillis(settled_at(place)),
                 trade_id: TradeId::new(place).unwrap(),
-                role: Role::Buyer,
+                role: TradeSideRole::Buyer,
             });
         }
         Kind::TradesOldest => trades.order = Order::OldestFirst,
@@ -326,10 +326,10 @@ async fn buckets(session: &Session, histories: [i64; 2]) {
     println!();
 }
 
-async fn open(settings: &config::Scylla, source: &config::Source) -> Arc<Scylla> {
+async fn open(settings: &config::ScyllaSettings, source: &config::SourceSettings) -> Arc<Scylla> {
     let scylla = Arc::new(Scylla::new(settings, source, Arc::new(Catalogue::default())).unwrap());
-    TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
-    while scylla.readiness() != Readiness::Ready {
+    TaskTracker::new().spawn(Arc::clone(&scylla).run_watch(CancellationToken::new()));
+    while scylla.readiness() != SourceReadiness::Ready {
         eventually::pause().await;
     }
     scylla
@@ -350,13 +350,13 @@ fn main() {
     "bench".clone_into(&mut of_node.keyspace);
     of_node.consistency = Consistency::LocalQuorum;
     of_node.replication_factor = 1;
-    let source = config::Source {
+    let source = config::SourceSettings {
         kind: SourceKind::Scylla,
         read_from: ReadFrom::Ledger,
         ..settings().source
     };
     runtime.block_on(async {
-        schema::apply(&of_node, &source).await.unwrap();
+        schema::apply_schema(&of_node, &source).await.unwrap();
         load_cassandra(&node.session().await, histories).await;
     });
     // What was in memory is in files afterwards.
@@ -371,13 +371,13 @@ fn main() {
     drop(node);
     let folder = tempfile::tempdir().unwrap();
     runtime.block_on(async {
-        let of_file = config::Embedded {
+        let of_file = config::EmbeddedSettings {
             path: folder.path().join("ledger.redb"),
             sample_data: false,
             check_at_start: false,
         };
         let catalogue = Catalogue::new(&settings().assets, &settings().symbols).unwrap();
-        let ledger = Embedded::open(&of_file, Duration::from_secs(30), 1).unwrap();
+        let ledger = Embedded::open_ledger(&of_file, Duration::from_secs(30), 1).unwrap();
         load_embedded(&ledger, &catalogue, histories).await;
         report::header([FEW, many()], PAGE);
         table("embedded", Arc::new(ledger), histories, |rows| rows + 1).await;

@@ -23,10 +23,10 @@ mod turns;
 use std::{future::pending, sync::Arc, time::Duration};
 
 use balance_cache::{
-    config::{self, Millis, ReadFrom, SourceKind, Writer},
-    domain::{Catalogue, Notification, Outcome, UserId},
+    config::{self, LedgerSide, Millis, ReadFrom, SourceKind},
+    domain::{Catalogue, Notification, SettleOutcome, UserId},
     ledger::{
-        Readiness, Source,
+        Source, SourceReadiness,
         scylla::{Scylla, schema},
     },
 };
@@ -70,29 +70,31 @@ fn number(name: &str, default: usize) -> usize {
 
 /// Settles one, and announces it, so that its record is removed.
 async fn settle(scylla: &Scylla, deal: &Deal) {
-    let outcomes = scylla.settle(std::slice::from_ref(&deal.transaction)).await;
+    let outcomes = scylla
+        .settle_transactions(std::slice::from_ref(&deal.transaction))
+        .await;
     let outcomes = outcomes.unwrap();
     assert!(
-        matches!(outcomes[..], [Outcome::Written(_)]),
+        matches!(outcomes[..], [SettleOutcome::Written(_)]),
         "{outcomes:?}"
     );
-    if let Some(Outcome::Written(receipt)) = outcomes.first() {
+    if let Some(SettleOutcome::Written(receipt)) = outcomes.first() {
         let news: Vec<Notification> = receipt.notifications().collect();
-        scylla.announced(&news);
+        scylla.note_announced(&news);
     }
 }
 
 async fn open(
-    settings: &config::Scylla,
-    source: &config::Source,
+    settings: &config::ScyllaSettings,
+    source: &config::SourceSettings,
     catalogue: &Arc<Catalogue>,
-    writer: Writer,
+    writer: LedgerSide,
 ) -> Arc<Scylla> {
-    schema::apply(settings, source).await.unwrap();
+    schema::apply_schema(settings, source).await.unwrap();
     let scylla = Scylla::new(settings, source, Arc::clone(catalogue)).unwrap();
     let scylla = Arc::new(scylla.with_writer(writer));
-    TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
-    while scylla.readiness() != Readiness::Ready {
+    TaskTracker::new().spawn(Arc::clone(&scylla).run_watch(CancellationToken::new()));
+    while scylla.readiness() != SourceReadiness::Ready {
         eventually::pause().await;
     }
     scylla
@@ -182,7 +184,10 @@ impl Bench {
             let user = 1 + i64::try_from(number * 7_919).unwrap() % USERS;
             let service = &service;
             async move {
-                service.load(UserId::new(user).unwrap()).await.unwrap();
+                service
+                    .load_snapshot(UserId::new(user).unwrap())
+                    .await
+                    .unwrap();
             }
         };
         count_reads(read, within(time / 5, pending())).await;
@@ -237,29 +242,29 @@ async fn main() {
         compiled: cassandra::Compiled::Well,
         ..cassandra::Options::default()
     });
-    let source = config::Source {
+    let source = config::SourceSettings {
         kind: SourceKind::Scylla,
         read_from: ReadFrom::Table,
         timeout_ms: Millis(Duration::from_secs(30)),
     };
     let in_keyspace = |keyspace: &str| {
-        let mut settings = config::defaults().unwrap().scylla;
+        let mut settings = config::default_settings().unwrap().scylla;
         settings.nodes = vec![node.node()];
         keyspace.clone_into(&mut settings.keyspace);
         settings
     };
     let mut market = Market::new();
     let catalogue = Arc::clone(&market.catalogue);
-    schema::apply(&in_keyspace(bare::KEYSPACE), &source)
+    schema::apply_schema(&in_keyspace(bare::KEYSPACE), &source)
         .await
         .unwrap();
     let external = in_keyspace("given");
-    let external = open(&external, &source, &catalogue, Writer::External).await;
+    let external = open(&external, &source, &catalogue, LedgerSide::External).await;
     let service = open(
         &in_keyspace("assigned"),
         &source,
         &catalogue,
-        Writer::Service,
+        LedgerSide::Service,
     )
     .await;
     let funds = market.funds();

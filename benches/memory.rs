@@ -26,10 +26,10 @@ use std::{
 };
 
 use balance_cache::{
-    cache::memory::{Kept, Memory},
+    cache::memory::{CacheEntry, Memory},
     domain::{Catalogue, Snapshot, UnixMillis, UserId},
-    protocol::Marks,
-    render::Held,
+    protocol::ChangeLog,
+    render::RenderedSnapshot,
     telemetry::Meters,
 };
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ fn rss() -> u64 {
 
 struct Tier {
     memory: Memory,
-    marks: Marks,
+    marks: ChangeLog,
     catalogue: Arc<Catalogue>,
 }
 
@@ -63,7 +63,7 @@ impl Tier {
         let catalogue = Arc::new(users::catalogue());
         Self {
             memory: Memory::new(max_bytes, HOUR, Arc::clone(&catalogue), Meters::new()),
-            marks: Marks::new(HOUR, CHANGE_LOG_MAX_BYTES),
+            marks: ChangeLog::new(HOUR, CHANGE_LOG_MAX_BYTES),
             catalogue,
         }
     }
@@ -72,23 +72,23 @@ impl Tier {
     fn keep(&self, number: i64, with_marks: bool) {
         let (user, snapshot) = (user(number), snapshot(number));
         if with_marks {
-            self.marks.shown(user, &snapshot);
+            self.marks.note_shown(user, &snapshot);
         }
         let now = Instant::now();
-        let kept = Kept {
-            held: Held::new(&self.catalogue, &snapshot, UnixMillis(NOW)),
+        let kept = CacheEntry {
+            held: RenderedSnapshot::new(&self.catalogue, &snapshot, UnixMillis(NOW)),
             until: now.checked_add(HOUR).unwrap(),
             loaded: now,
             from_ledger: false,
             generation: GENERATION,
             doubted: false,
         };
-        let guard = |held: &Snapshot| self.marks.of(user).floors.met_by(held);
-        self.memory.keep(user, &kept, &snapshot, guard);
+        let guard = |held: &Snapshot| self.marks.changes_of(user).floors.met_by(held);
+        self.memory.keep_merged(user, &kept, &snapshot, guard);
     }
 
     fn body_bytes(&self, user: UserId) -> usize {
-        let kept = self.memory.get(user, GENERATION);
+        let kept = self.memory.get_entry(user, GENERATION);
         kept.map_or(0, |kept| kept.held.body_len())
     }
 }
@@ -100,7 +100,7 @@ fn held(users: i64, with_marks: bool) {
     for number in 0..users {
         tier.keep(number, with_marks);
     }
-    let (entries, weighed) = tier.memory.size();
+    let (entries, weighed) = tier.memory.measure_size();
     assert_eq!(entries, u64::try_from(users).unwrap(), "all are held");
     let took = rss() - before;
     let body: usize = (0..1_000).map(|number| tier.body_bytes(user(number))).sum();
@@ -130,7 +130,7 @@ fn churn(max_bytes: u64, threads: i64) {
                 for at in 0..share {
                     let number = thread * share + at;
                     for _ in 0..2 {
-                        let _ = tier.memory.get(user(number), GENERATION);
+                        let _ = tier.memory.get_entry(user(number), GENERATION);
                     }
                     tier.keep(number, false);
                     if at % 1_000 == 0 {
@@ -148,7 +148,7 @@ fn churn(max_bytes: u64, threads: i64) {
             .map(|thread| thread.join().unwrap())
             .max()
     });
-    let (entries, weighed) = tier.memory.size();
+    let (entries, weighed) = tier.memory.measure_size();
     let ratio = |bytes: u64| bytes.saturating_sub(before) as f64 / max_bytes as f64;
     println!(
         "| {} MiB, {threads} threads, {users} users | {entries} | {:.2} | {:.2} | {:.2} |",
@@ -165,13 +165,17 @@ fn hits() {
     const ROUNDS: u32 = 1_000_000;
     let tier = Tier::new(64 * MIB);
     (0..USERS).for_each(|number| tier.keep(number, false));
-    let _ = tier.memory.size();
+    let _ = tier.memory.measure_size();
     let measured = || {
         let begun = Clock::now();
         for round in 0..ROUNDS {
             let number = i64::from(round) * 7_919 % USERS;
-            let kept = tier.memory.get(user(number), GENERATION).unwrap();
-            black_box((kept.held.body(), kept.held.tag(), kept.held.said_at()));
+            let kept = tier.memory.get_entry(user(number), GENERATION).unwrap();
+            black_box((
+                kept.held.body_bytes(),
+                kept.held.entity_tag(),
+                kept.held.said_at(),
+            ));
         }
         begun.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
     };

@@ -17,8 +17,8 @@ use std::{
 };
 
 use balance_cache::{
-    cache_status::{Outcome, Tier},
-    telemetry::{Meters, Op, slowest::Slow},
+    cache_status::{ReadOutcome, Tier},
+    telemetry::{Meters, Op, slowest::SlowRead},
 };
 
 const ROUNDS: u32 = 3_000_000;
@@ -45,18 +45,18 @@ fn measured(threads: usize, round: &(impl Fn(u32) + Sync)) -> f64 {
 
 /// Exactly what `Reader::held` does with its meters on a hit.
 fn count(meters: &Meters, took: Duration) {
-    meters.tier(Tier::Memory, Op::Get, took);
-    meters.read(Outcome::Memory, took);
-    meters.slow(took, || -> Slow { unreachable!("none is slow") });
+    meters.record_tier(Tier::Memory, Op::Get, took);
+    meters.record_read(ReadOutcome::Memory, took);
+    meters.offer_slow_read(took, || -> SlowRead { unreachable!("none is slow") });
 }
 
 fn main() {
     let meters = Meters::new();
     for _ in 0..balance_cache::telemetry::slowest::KEPT {
-        meters.slow(Duration::from_secs(1), || Slow {
+        meters.offer_slow_read(Duration::from_secs(1), || SlowRead {
             at: balance_cache::domain::UnixMillis(0),
             user: balance_cache::domain::UserId::MAX,
-            outcome: Outcome::Memory,
+            outcome: ReadOutcome::Memory,
             took: Duration::from_secs(1),
             redis: None,
             source: None,
@@ -73,7 +73,7 @@ fn main() {
         println!("| {name} | {one:.1} | {two:.1} |");
     };
     row("one histogram", &|at| {
-        meters.read(Outcome::Memory, black_box(took(at)));
+        meters.record_read(ReadOutcome::Memory, black_box(took(at)));
     });
     row("all metrics of a hit", &|at| {
         count(&meters, black_box(took(at)));

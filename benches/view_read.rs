@@ -28,11 +28,11 @@ use balance_cache::{
     config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
     domain::{Asset, Catalogue, UserId},
     ledger::{
-        Readiness, Source,
+        Source, SourceReadiness,
         scylla::{Scylla, schema},
     },
-    protocol::{Freshness, Marks},
-    read::{Ask, Parts, Reader},
+    protocol::{ChangeLog, Freshness},
+    read::{ReadOptions, Reader, ReaderParts},
     telemetry::Meters,
 };
 use criterion::{BenchmarkId, Criterion};
@@ -142,8 +142,8 @@ async fn history(session: &Session, user: i64, rows: i64) {
         .unwrap();
 }
 
-fn settings(node: &cassandra::Cassandra) -> config::Scylla {
-    config::Scylla {
+fn settings(node: &cassandra::Cassandra) -> config::ScyllaSettings {
+    config::ScyllaSettings {
         nodes: vec![node.node()],
         keyspace: "bench".to_owned(),
         view_check: ViewCheck::Required,
@@ -157,12 +157,15 @@ fn settings(node: &cassandra::Cassandra) -> config::Scylla {
         tls_ca_file: "".into(),
         tls_cert_file: "".into(),
         tls_key_file: "".into(),
-        names: balance_cache::config::defaults().unwrap().scylla.names,
+        names: balance_cache::config::default_settings()
+            .unwrap()
+            .scylla
+            .names,
     }
 }
 
-fn source(read_from: ReadFrom) -> config::Source {
-    config::Source {
+fn source(read_from: ReadFrom) -> config::SourceSettings {
+    config::SourceSettings {
         kind: SourceKind::Scylla,
         read_from,
         timeout_ms: Millis(Duration::from_secs(30)),
@@ -180,10 +183,10 @@ fn catalogue() -> Arc<Catalogue> {
     Arc::new(Catalogue::new(&assets, &[]).unwrap())
 }
 
-async fn open(settings: &config::Scylla, way: ReadFrom) -> Arc<Scylla> {
+async fn open(settings: &config::ScyllaSettings, way: ReadFrom) -> Arc<Scylla> {
     let scylla = Arc::new(Scylla::new(settings, &source(way), catalogue()).unwrap());
-    TaskTracker::new().spawn(Arc::clone(&scylla).run(CancellationToken::new()));
-    while scylla.readiness() != Readiness::Ready {
+    TaskTracker::new().spawn(Arc::clone(&scylla).run_watch(CancellationToken::new()));
+    while scylla.readiness() != SourceReadiness::Ready {
         eventually::pause().await;
     }
     scylla
@@ -208,7 +211,8 @@ struct Cold {
 
 impl Cold {
     fn new(scylla: &Arc<Scylla>, way: ReadFrom) -> Self {
-        let mut settings = config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+        let mut settings =
+            config::load_settings(None, std::iter::empty::<(String, String)>()).unwrap();
         settings.source = source(way);
         settings.limits.deadline_ms = Millis(Duration::from_secs(30));
         let (catalogue, meters) = (catalogue(), Meters::new());
@@ -218,13 +222,13 @@ impl Cold {
             Arc::clone(&catalogue),
             Arc::clone(&meters),
         ));
-        let parts = Parts {
+        let parts = ReaderParts {
             catalogue,
             memory: Arc::clone(&memory),
             redis: None,
             source: scylla.clone(),
-            marks: Arc::new(Marks::new(Duration::from_mins(10), 1_000)),
-            freshness: Arc::new(Freshness::always()),
+            marks: Arc::new(ChangeLog::new(Duration::from_mins(10), 1_000)),
+            freshness: Arc::new(Freshness::always_fresh()),
             meters,
             tasks: TaskTracker::new(),
             sampler: balance_cache::audit::Sampler::new().0,
@@ -236,12 +240,12 @@ impl Cold {
     }
 
     async fn read(&self, user: UserId) -> Duration {
-        self.memory.forget(user);
+        self.memory.forget_user(user);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         let start = Instant::now();
         let answer = self
             .reader
-            .read_user(user, Ask::default(), deadline)
+            .read_user(user, ReadOptions::default(), deadline)
             .await
             .unwrap();
         assert_eq!(answer.trail.answered, Tier::Source);
@@ -255,7 +259,7 @@ async fn line(bare: &Bare, scylla: &Arc<Scylla>, way: ReadFrom, rows: i64) {
     let cold = Cold::new(scylla, way);
     let (mut ours, mut whole, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 200 {
-        let load = timed(scylla.load(user)).await;
+        let load = timed(scylla.load_snapshot(user)).await;
         let read = cold.read(user).await;
         let driver = timed(bare.read(way, rows)).await;
         if round >= 200 {
@@ -272,13 +276,13 @@ async fn line(bare: &Bare, scylla: &Arc<Scylla>, way: ReadFrom, rows: i64) {
 }
 
 /// First loads of users that were never seen: page and jumps, or the page alone.
-async fn unseen(settings: &config::Scylla, histories: &[i64]) {
+async fn unseen(settings: &config::ScyllaSettings, histories: &[i64]) {
     let mut times = vec![Vec::new(); histories.len()];
     for _ in 0..100 {
         let scylla = open(settings, ReadFrom::View).await;
-        scylla.load(UserId::MAX).await.unwrap();
+        scylla.load_snapshot(UserId::MAX).await.unwrap();
         for (rows, times) in histories.iter().zip(&mut times) {
-            times.push(timed(scylla.load(UserId::new(*rows).unwrap())).await);
+            times.push(timed(scylla.load_snapshot(UserId::new(*rows).unwrap())).await);
         }
     }
     for (rows, times) in histories.iter().zip(times) {
@@ -306,7 +310,7 @@ fn main() {
     let settings = settings(&node);
     let histories = histories();
     let (bare, sources) = runtime.block_on(async {
-        schema::apply(&settings, &source(ReadFrom::View))
+        schema::apply_schema(&settings, &source(ReadFrom::View))
             .await
             .unwrap();
         let bare = Bare::new(node.session().await).await;
@@ -333,7 +337,7 @@ fn main() {
         for rows in &histories {
             let user = UserId::new(*rows).unwrap();
             group.bench_function(BenchmarkId::new("source", rows), |b| {
-                b.to_async(&runtime).iter(|| scylla.load(user));
+                b.to_async(&runtime).iter(|| scylla.load_snapshot(user));
             });
             group.bench_function(BenchmarkId::new("bare driver", rows), |b| {
                 b.to_async(&runtime).iter(|| bare.read(*way, *rows));

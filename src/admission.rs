@@ -128,7 +128,7 @@ impl Admission {
             return Err(Shed);
         }
         match load.class {
-            LoadClass::Single => self.source.reserve().map(Some).ok_or(Shed),
+            LoadClass::Single => self.source.reserve_place().map(Some).ok_or(Shed),
             LoadClass::Batch => Ok(None),
         }
     }

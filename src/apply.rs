@@ -21,21 +21,21 @@ use crate::{
     audit::Sampler,
     cache::{
         memory::Memory,
-        redis::{Redis, stream::News},
+        redis::{Redis, stream::FeedNews},
     },
     cache_status::Tier,
     clock,
     domain::{BalanceChange, Entry, Notification, Receipt, UnixMillis, UserId},
-    ledger::{self, Commit, Source, Written},
-    protocol::Marks,
+    ledger::{self, Commit, Source, WrittenCounts},
+    protocol::ChangeLog,
     telemetry::{self, Fault, Meters, Op, Via},
 };
 
-pub use self::outbox::Outbox;
+pub use self::outbox::OutboxState;
 
 /// Why a notification was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum ApplyError {
     /// It cannot be given its promise now.
     #[error("redis cannot take it now: {0}")]
     Unavailable(Arc<str>),
@@ -46,7 +46,7 @@ pub enum Error {
 
 /// Why ledger entries were not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum WriteError {
+pub enum EntriesError {
     /// The seq of the entry at `index` exists with other amounts; nothing was written.
     #[error("the seq of entry {index} is taken by other amounts")]
     Conflict {
@@ -55,15 +55,15 @@ pub enum WriteError {
     },
     /// The source failed.
     #[error(transparent)]
-    Source(#[from] ledger::Error),
+    Source(#[from] ledger::LedgerError),
     /// The rows stand, but did not take effect here.
     #[error(transparent)]
-    Apply(#[from] Error),
+    Apply(#[from] ApplyError),
 }
 
 /// The result of a request of notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Applied {
+pub struct ApplyResult {
     /// Those that were news.
     pub applied: u64,
     /// Those that were known.
@@ -72,7 +72,7 @@ pub struct Applied {
 
 /// The result of a request to warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Warmed {
+pub struct WarmResult {
     /// Users asked for.
     pub users: u64,
     /// Users that are held now.
@@ -87,11 +87,11 @@ pub struct Applier {
     redis: Option<Arc<Redis>>,
     source: Arc<dyn Source>,
     memory: Arc<Memory>,
-    marks: Arc<Marks>,
+    marks: Arc<ChangeLog>,
     meters: Arc<Meters>,
     sampler: Arc<Sampler>,
     /// Of the source, as far as it has one.
-    pub outbox: Outbox,
+    pub outbox: OutboxState,
 }
 
 impl Applier {
@@ -101,7 +101,7 @@ impl Applier {
         redis: Option<Arc<Redis>>,
         source: Arc<dyn Source>,
         memory: Arc<Memory>,
-        marks: Arc<Marks>,
+        marks: Arc<ChangeLog>,
         meters: Arc<Meters>,
         sampler: Arc<Sampler>,
     ) -> Self {
@@ -112,7 +112,7 @@ impl Applier {
             marks,
             meters,
             sampler,
-            outbox: Outbox::default(),
+            outbox: OutboxState::default(),
         }
     }
 
@@ -120,31 +120,36 @@ impl Applier {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn apply(
+    pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
         via: Via,
         deadline: Instant,
-    ) -> Result<Applied, Error> {
-        let heard_at = clock::wall();
+    ) -> Result<ApplyResult, ApplyError> {
+        let heard_at = clock::wall_now();
         let grouped = by_user(notifications);
         let result = match &self.redis {
             None => Ok(None),
             Some(redis) => {
-                match tokio::time::timeout_at(deadline, redis.apply(&grouped, heard_at)).await {
+                match tokio::time::timeout_at(
+                    deadline,
+                    redis.apply_notifications(&grouped, heard_at),
+                )
+                .await
+                {
                     Ok(Ok(effects)) => Ok(Some(effects)),
-                    Ok(Err(fault)) => Err(Error::Unavailable(because(fault).into())),
-                    Err(_) => Err(Error::Deadline),
+                    Ok(Err(fault)) => Err(ApplyError::Unavailable(fault_word(fault).into())),
+                    Err(_) => Err(ApplyError::Deadline),
                 }
             }
         };
         let effects = result.inspect_err(|_| {
             let count = u64::try_from(notifications.len()).unwrap_or(u64::MAX);
             self.meters
-                .notifications(via, telemetry::Applied::Failed, count);
+                .count_notifications(via, telemetry::AppliedLabel::Failed, count);
         })?;
         fail::fail_point!("redis-took");
-        let mut applied = Applied::default();
+        let mut applied = ApplyResult::default();
         let mut effects = effects.map(Vec::into_iter);
         for (user, one_users) in users_of(&grouped) {
             let changes = changes_of(one_users, heard_at);
@@ -159,13 +164,13 @@ impl Applier {
         }
         fail::fail_point!("took-effect");
         self.meters
-            .notifications(via, telemetry::Applied::News, applied.applied);
+            .count_notifications(via, telemetry::AppliedLabel::News, applied.applied);
         self.meters
-            .notifications(via, telemetry::Applied::Old, applied.old);
+            .count_notifications(via, telemetry::AppliedLabel::Old, applied.old);
         Ok(applied)
     }
 
-    fn count_effect(&self, applied: &mut Applied, old: bool, created_at: Option<UnixMillis>) {
+    fn count_effect(&self, applied: &mut ApplyResult, old: bool, created_at: Option<UnixMillis>) {
         let count = if old {
             &mut applied.old
         } else {
@@ -173,55 +178,56 @@ impl Applier {
         };
         *count = count.saturating_add(1);
         if let (false, Some(created_at)) = (old, created_at) {
-            self.meters.notification_delay(created_at, clock::wall());
+            self.meters
+                .notification_delay(created_at, clock::wall_now());
         }
     }
 
     /// The effect on this instance alone: what the feed brings.
-    pub fn take(&self, news: &News) {
+    pub fn take_news(&self, news: &FeedNews) {
         match news {
-            News::Changed { user, changes } => {
+            FeedNews::Changed { user, changes } => {
                 let _ = self.take_changes(*user, changes);
             }
-            News::Dropped { user, floors } => {
+            FeedNews::Dropped { user, floors } => {
                 if *floors {
-                    self.marks.forget(*user);
+                    self.marks.forget_user(*user);
                 } else {
-                    self.marks.reread(*user, None);
+                    self.marks.require_reread(*user, None);
                 }
-                self.memory.forget(*user);
+                self.memory.forget_user(*user);
             }
         }
     }
 
     /// One user's changes take effect on this instance in one step: the mark, then memory. Returns for each whether it was news.
     fn take_changes(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
-        if changes.len() > 1 && !together() {
+        if changes.len() > 1 && !takes_together() {
             let one_by_one = changes.chunks(1);
             return one_by_one
                 .flat_map(|one| self.take_changes(user, one))
                 .collect();
         }
-        let news = self.marks.advance(user, changes);
+        let news = self.marks.advance_user(user, changes);
         fail::fail_point!("marked");
-        self.memory.advance(user, changes);
+        self.memory.advance_user(user, changes);
         for (change, is_news) in changes.iter().zip(&news) {
             if let (BalanceChange::Moved { asset, seq, .. }, true) = (change, *is_news) {
-                self.sampler.changed(user, *asset, *seq);
+                self.sampler.note_change(user, *asset, *seq);
             }
         }
         news
     }
 
     /// Changes may have been missed: everything held, and every load under way, counts for nothing.
-    pub fn missed(&self) {
-        self.marks.missed();
+    pub fn note_missed(&self) {
+        self.marks.note_missed();
         self.meters.bus_resync();
     }
 
     /// Redis lost its data: everything held, and every load under way, counts for nothing.
-    pub fn lost(&self) {
-        self.marks.lost();
+    pub fn note_lost(&self) {
+        self.marks.note_lost();
         self.meters.bus_resync();
     }
 
@@ -233,10 +239,14 @@ impl Applier {
     /// Writes entries to the ledger, then applies them as notifications.
     ///
     /// # Errors
-    /// [`WriteError`]; after [`WriteError::Apply`] the rows stand, and the same request completes it.
-    pub async fn write(&self, entries: &[Entry], deadline: Instant) -> Result<Written, WriteError> {
+    /// [`EntriesError`]; after [`EntriesError::Apply`] the rows stand, and the same request completes it.
+    pub async fn write_entries(
+        &self,
+        entries: &[Entry],
+        deadline: Instant,
+    ) -> Result<WrittenCounts, EntriesError> {
         let result = self.write_and_apply(entries, deadline).await;
-        if let Err(WriteError::Source(_) | WriteError::Apply(_)) = &result {
+        if let Err(EntriesError::Source(_) | EntriesError::Apply(_)) = &result {
             self.outbox.note_unannounced();
         }
         result
@@ -246,29 +256,32 @@ impl Applier {
         &self,
         entries: &[Entry],
         deadline: Instant,
-    ) -> Result<Written, WriteError> {
+    ) -> Result<WrittenCounts, EntriesError> {
         let begun = Instant::now();
-        let written = match tokio::time::timeout_at(deadline, self.source.write(entries)).await {
-            Ok(Ok(written)) => {
-                fail::fail_point!("ledger-written");
-                self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
-                written
-            }
-            Ok(Err(ledger::WriteError::Conflict { index })) => {
-                return Err(WriteError::Conflict { index });
-            }
-            Ok(Err(ledger::WriteError::Source(error))) => return Err(self.write_failed(error)),
-            Err(_) => return Err(self.write_failed(ledger::Error::Timeout)),
-        };
+        let written =
+            match tokio::time::timeout_at(deadline, self.source.write_entries(entries)).await {
+                Ok(Ok(written)) => {
+                    fail::fail_point!("ledger-written");
+                    self.meters
+                        .record_tier(Tier::Source, Op::Apply, begun.elapsed());
+                    written
+                }
+                Ok(Err(ledger::WriteError::Conflict { index })) => {
+                    return Err(EntriesError::Conflict { index });
+                }
+                Ok(Err(ledger::WriteError::Source(error))) => return Err(self.write_failed(error)),
+                Err(_) => return Err(self.write_failed(ledger::LedgerError::Timeout)),
+            };
         let mut notifications: Vec<_> = entries.iter().map(Notification::from).collect();
         notifications.extend(self.source.announced_with(&notifications));
-        self.apply(&notifications, Via::Ledger, deadline).await?;
-        self.source.announced(&notifications);
+        self.apply_notifications(&notifications, Via::Ledger, deadline)
+            .await?;
+        self.source.note_announced(&notifications);
         Ok(written)
     }
 
     /// A transaction takes effect on this instance alone: right after its commit, before its caller hears of it.
-    pub fn committed(&self, receipt: &Receipt, commit: Commit) {
+    pub fn take_committed(&self, receipt: &Receipt, commit: Commit) {
         let notifications: Vec<_> = receipt.notifications().collect();
         match commit {
             Commit::Stands => self.take_here(&notifications),
@@ -282,43 +295,44 @@ impl Applier {
 
     /// Balances take effect on this instance alone.
     pub fn take_here(&self, notifications: &[Notification]) {
-        let heard_at = clock::wall();
+        let heard_at = clock::wall_now();
         for (user, one_users) in users_of(&by_user(notifications)) {
             let _ = self.take_changes(user, &changes_of(one_users, heard_at));
         }
     }
 
     /// The balances of transactions that stand take effect in all tiers and instances. Without a Redis they have, where the
-    /// source tells of its commits ([`Self::committed`]).
+    /// source tells of its commits ([`Self::take_committed`]).
     ///
     /// # Errors
     /// [`Error`]; the transactions stand, and the same request completes it.
-    pub async fn announce(
+    pub async fn announce_balances(
         &self,
         notifications: &[Notification],
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ApplyError> {
         if self.redis.is_none() && self.source.isolation().is_some() {
             let count = u64::try_from(notifications.len()).unwrap_or(u64::MAX);
             self.meters
-                .notifications(Via::Ledger, telemetry::Applied::News, count);
+                .count_notifications(Via::Ledger, telemetry::AppliedLabel::News, count);
             return Ok(());
         }
-        self.apply(notifications, Via::Ledger, deadline).await?;
+        self.apply_notifications(notifications, Via::Ledger, deadline)
+            .await?;
         Ok(())
     }
 
-    fn write_failed(&self, error: ledger::Error) -> WriteError {
+    fn write_failed(&self, error: ledger::LedgerError) -> EntriesError {
         self.count_write_failure(&error);
-        WriteError::Source(error)
+        EntriesError::Source(error)
     }
 
     /// Counts a write that the source did not take.
-    pub fn count_write_failure(&self, error: &ledger::Error) {
+    pub fn count_write_failure(&self, error: &ledger::LedgerError) {
         let fault = match error {
-            ledger::Error::Timeout => Fault::Timeout,
-            ledger::Error::Corrupt(_) => Fault::Corrupt,
-            ledger::Error::Unavailable(_) => Fault::Error,
+            ledger::LedgerError::Timeout => Fault::Timeout,
+            ledger::LedgerError::Corrupt(_) => Fault::Corrupt,
+            ledger::LedgerError::Unavailable(_) => Fault::Error,
         };
         self.meters.tier_failure(Tier::Source, Op::Apply, fault);
     }
@@ -327,21 +341,21 @@ impl Applier {
     ///
     /// # Errors
     /// [`Error`]: some may be dropped.
-    pub async fn invalidate(
+    pub async fn invalidate_users(
         &self,
         users: &[UserId],
         floors: bool,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ApplyError> {
         if let Some(redis) = &self.redis {
             match tokio::time::timeout_at(deadline, redis.drop_users(users, floors)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(fault)) => return Err(Error::Unavailable(because(fault).into())),
-                Err(_) => return Err(Error::Deadline),
+                Ok(Err(fault)) => return Err(ApplyError::Unavailable(fault_word(fault).into())),
+                Err(_) => return Err(ApplyError::Deadline),
             }
         }
         for user in users {
-            self.take(&News::Dropped {
+            self.take_news(&FeedNews::Dropped {
                 user: *user,
                 floors,
             });
@@ -351,7 +365,7 @@ impl Applier {
 }
 
 /// The fault of Redis, for a line of the log.
-const fn because(fault: Fault) -> &'static str {
+const fn fault_word(fault: Fault) -> &'static str {
     match fault {
         Fault::Timeout => "it did not answer in time",
         Fault::Error => "it refused a command, or the connection broke",
@@ -361,7 +375,7 @@ const fn because(fault: Fault) -> &'static str {
 }
 
 /// The changes of one user are taken together; not so where a test looks what happens otherwise.
-fn together() -> bool {
+fn takes_together() -> bool {
     fail::fail_point!("one-by-one", |_| false);
     true
 }
@@ -375,7 +389,7 @@ fn users_of(grouped: &[Notification]) -> impl Iterator<Item = (UserId, &[Notific
 fn changes_of(notifications: &[Notification], heard_at: UnixMillis) -> Vec<BalanceChange> {
     let changes = notifications.iter();
     changes
-        .map(|notification| BalanceChange::new(notification, heard_at))
+        .map(|notification| BalanceChange::of_notification(notification, heard_at))
         .collect()
 }
 

@@ -23,8 +23,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use auditor::{Auditor, Parts};
-pub use sampler::{Inbox, Sample, Sampler, Shown};
+pub use auditor::{Auditor, AuditorParts};
+pub use sampler::{AuditSample, SampleQueue, Sampler, ShownSeq};
 
 /// Assets of one answer that are compared.
 pub const ASSETS_MAX: usize = 64;

@@ -15,7 +15,7 @@ pub enum Tier {
 
 /// Why a tier sent the reader on, in the words of RFC 9211.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Forward {
+pub enum ForwardReason {
     /// It holds nothing.
     Miss,
     /// It holds something that may not be shown: unproven, below a floor or below the reader's `min_seq`.
@@ -48,7 +48,7 @@ impl Detail {
 
 /// How an answer came about: the `Cache-Status` of RFC 9211, the tier nearest the source first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trail {
+pub struct CacheStatus {
     /// The tier that answered.
     pub answered: Tier,
     /// Whole seconds for which a tier that answered may go on to do so.
@@ -56,19 +56,19 @@ pub struct Trail {
     /// The fault of the answer.
     pub detail: Option<Detail>,
     /// Redis' reply, if it was asked and gave no answer. None where no Redis is configured too.
-    pub redis: Option<Forward>,
+    pub redis: Option<ForwardReason>,
     /// Memory's reason, if it did not answer.
-    pub memory: Option<Forward>,
+    pub memory: Option<ForwardReason>,
     /// Another reader's load was joined.
     pub collapsed: bool,
     /// The source was asked, and failed, before a tier answered with something stale.
     pub source_failed: bool,
 }
 
-impl Trail {
+impl CacheStatus {
     /// A hit in memory that lasts for `ttl` more whole seconds.
     #[must_use]
-    pub const fn memory(ttl: u64) -> Self {
+    pub const fn memory_hit(ttl: u64) -> Self {
         Self {
             answered: Tier::Memory,
             ttl: Some(ttl),
@@ -83,26 +83,26 @@ impl Trail {
     /// The time to live of a hit in memory about which there is nothing else to say.
     #[must_use]
     pub fn plain_hit(&self) -> Option<u64> {
-        self.ttl.filter(|ttl| *self == Self::memory(*ttl))
+        self.ttl.filter(|ttl| *self == Self::memory_hit(*ttl))
     }
 
     /// The word of metrics and logs for this answer.
     #[must_use]
-    pub const fn outcome(&self) -> Outcome {
+    pub const fn read_outcome(&self) -> ReadOutcome {
         match (self.detail, self.collapsed, self.answered) {
-            (Some(Detail::Stale), _, _) => Outcome::Stale,
-            (Some(Detail::Behind), _, _) => Outcome::Behind,
-            (None, true, _) => Outcome::Joined,
-            (None, false, Tier::Memory) => Outcome::Memory,
-            (None, false, Tier::Redis) => Outcome::Redis,
-            (None, false, Tier::Source) => Outcome::Source,
+            (Some(Detail::Stale), _, _) => ReadOutcome::Stale,
+            (Some(Detail::Behind), _, _) => ReadOutcome::Behind,
+            (None, true, _) => ReadOutcome::Joined,
+            (None, false, Tier::Memory) => ReadOutcome::Memory,
+            (None, false, Tier::Redis) => ReadOutcome::Redis,
+            (None, false, Tier::Source) => ReadOutcome::Source,
         }
     }
 }
 
 /// The tier or result of a read: one word for header, metric, log and dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum ReadOutcome {
     /// Memory.
     Memory,
     /// Redis.
@@ -121,7 +121,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl ReadOutcome {
     /// All of them, in the order of the documentation.
     pub const ALL: [Self; 8] = [
         Self::Memory,
@@ -162,7 +162,7 @@ impl Tier {
     }
 }
 
-impl Forward {
+impl ForwardReason {
     const fn word(self) -> &'static str {
         match self {
             Self::Miss => "miss",
@@ -173,9 +173,9 @@ impl Forward {
     }
 }
 
-impl Trail {
+impl CacheStatus {
     /// Says it piece by piece, as a header has it.
-    pub fn say(&self, mut piece: impl FnMut(&str)) {
+    pub fn write_pieces(&self, mut piece: impl FnMut(&str)) {
         piece(self.answered.word());
         piece("; hit");
         if let Some(ttl) = self.ttl {
@@ -203,10 +203,10 @@ impl Trail {
     }
 }
 
-impl fmt::Display for Trail {
+impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut done = Ok(());
-        self.say(|piece| done = done.and_then(|()| f.write_str(piece)));
+        self.write_pieces(|piece| done = done.and_then(|()| f.write_str(piece)));
         done
     }
 }
@@ -217,19 +217,19 @@ mod tests {
 
     #[test]
     fn the_cache_status_reads_as_the_contract_writes_it() {
-        let cold = Trail {
+        let cold = CacheStatus {
             answered: Tier::Source,
             ttl: None,
-            redis: Some(Forward::Miss),
-            memory: Some(Forward::Miss),
-            ..Trail::memory(0)
+            redis: Some(ForwardReason::Miss),
+            memory: Some(ForwardReason::Miss),
+            ..CacheStatus::memory_hit(0)
         };
-        assert_eq!(Trail::memory(9).to_string(), "memory; hit; ttl=9");
+        assert_eq!(CacheStatus::memory_hit(9).to_string(), "memory; hit; ttl=9");
         assert_eq!(
-            Trail {
+            CacheStatus {
                 answered: Tier::Redis,
-                memory: Some(Forward::Miss),
-                ..Trail::memory(52)
+                memory: Some(ForwardReason::Miss),
+                ..CacheStatus::memory_hit(52)
             }
             .to_string(),
             "redis; hit; ttl=52, memory; fwd=miss"
@@ -239,28 +239,28 @@ mod tests {
             "source; hit, redis; fwd=miss, memory; fwd=miss"
         );
         assert_eq!(
-            Trail {
+            CacheStatus {
                 collapsed: true,
                 ..cold
             }
             .to_string(),
             "source; hit, redis; fwd=miss, memory; fwd=miss; collapsed"
         );
-        let bypassed = Trail {
-            redis: Some(Forward::Bypass),
-            memory: Some(Forward::Stale),
+        let bypassed = CacheStatus {
+            redis: Some(ForwardReason::Bypass),
+            memory: Some(ForwardReason::Stale),
             ..cold
         };
         assert_eq!(
             bypassed.to_string(),
             "source; hit, redis; fwd=bypass, memory; fwd=stale"
         );
-        let stale = Trail {
+        let stale = CacheStatus {
             detail: Some(Detail::Stale),
             ttl: None,
             source_failed: true,
-            redis: Some(Forward::Bypass),
-            ..Trail::memory(0)
+            redis: Some(ForwardReason::Bypass),
+            ..CacheStatus::memory_hit(0)
         };
         assert_eq!(
             stale.to_string(),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::UnixMillis;
 
-/// [`wall`] as of the system's last tick, at most a few milliseconds behind, for what is shown in whole seconds: it takes a
+/// [`wall_now`] as of the system's last tick, at most a few milliseconds behind, for what is shown in whole seconds: it takes a
 /// fraction of the time.
 #[must_use]
 #[cfg(target_os = "linux")]
@@ -17,7 +17,7 @@ pub fn wall_at_last_tick() -> UnixMillis {
     UnixMillis(now.tv_sec.saturating_mul(1_000).saturating_add(millis))
 }
 
-/// [`wall`]: there are no ticks to be asked for.
+/// [`wall_now`]: there are no ticks to be asked for.
 #[must_use]
 #[cfg(not(target_os = "linux"))]
 pub fn wall_at_last_tick() -> UnixMillis {
@@ -30,7 +30,7 @@ pub fn wall_at_last_tick() -> UnixMillis {
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
 )]
-pub fn wall() -> UnixMillis {
+pub fn wall_now() -> UnixMillis {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

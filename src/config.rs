@@ -3,7 +3,7 @@
 //! `config/default.toml` (compiled in, the only place of defaults) → the file of `--config` → the environment. The interface to the
 //! `config` crate and the reading of the environment are localized here.
 //!
-//! **Invariants.** [`Settings`] from [`load`] can work together. Every mistake of every layer is in the one [`Errors`], with its key
+//! **Invariants.** [`Settings`] from [`load_settings`] can work together. Every mistake of every layer is in the one [`Errors`], with its key
 //! and origin. No message, no `Debug` and no output of [`shown()`] contains a secret.
 //!
 //! **Limits.** A file of at most [`FILE_BYTES_MAX`] bytes. Lists of tables (`assets`, `symbols`, `auth.tokens`) are set by a file only.
@@ -34,7 +34,7 @@ pub mod token;
 pub use advice::{Advice, advice, advice_block};
 pub use changes::changes;
 pub use check::{CQL_NAME_RULE, is_cql_name};
-pub use errors::{Errors, Mistake, Origin};
+pub use errors::{Errors, Mistake, ValueOrigin};
 pub use postgres_url::PostgresAddress;
 pub use settings::*;
 pub use shown::shown;
@@ -51,11 +51,11 @@ pub const PREFIX: &str = "BALANCE_CACHE__";
 /// The largest file that is read.
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// The settings of this process: defaults, overridden by `file`, overridden by `env` (see [`environment`]).
+/// The settings of this process: defaults, overridden by `file`, overridden by `env` (see [`read_environment`]).
 ///
 /// # Errors
 /// Everything that is wrong with any layer and with what they come to together.
-pub fn load<N, V>(
+pub fn load_settings<N, V>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (N, V)>,
 ) -> Result<Settings, Errors>
@@ -65,7 +65,7 @@ where
 {
     let mut layers = Layers::new()?;
     if let Some(path) = file {
-        match read(path) {
+        match read_file(path) {
             Ok(text) => layers.add_file(path, &text),
             Err(reason) => layers.refuse_file(path, reason),
         }
@@ -74,8 +74,8 @@ where
         env.into_iter()
             .map(|(name, value)| (name.into(), value.into())),
     );
-    let (settings, told) = layers.merge()?;
-    check::check(&settings, told)?;
+    let (settings, told) = layers.merge_layers()?;
+    check::check_settings(&settings, told)?;
     Ok(settings)
 }
 
@@ -93,7 +93,8 @@ where
         let (name, value) = (name.into().into_string().ok()?, value.into());
         let ours = suggest::is_like_ours(&name) && !name.starts_with(PREFIX);
         let value = value.to_string_lossy();
-        (ours && suggest::stray(&schema, &name, &value) == suggest::Stray::Unknown).then_some(name)
+        (ours && suggest::judge_stray(&schema, &name, &value) == suggest::Stray::Unknown)
+            .then_some(name)
     });
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -104,21 +105,21 @@ where
 ///
 /// # Errors
 /// None, as long as `config/default.toml` passes its tests.
-pub fn defaults() -> Result<Settings, Errors> {
-    load(None, std::iter::empty::<(OsString, OsString)>())
+pub fn default_settings() -> Result<Settings, Errors> {
+    load_settings(None, std::iter::empty::<(OsString, OsString)>())
 }
 
-/// The environment of this process, for [`load`].
+/// The environment of this process, for [`load_settings`].
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"
 )]
-pub fn environment() -> std::env::VarsOs {
+pub fn read_environment() -> std::env::VarsOs {
     std::env::vars_os()
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn read_file(path: &Path) -> Result<String, String> {
     use std::io::Read as _;
 
     let read = || -> std::io::Result<Vec<u8>> {

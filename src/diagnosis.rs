@@ -14,7 +14,7 @@ pub use code::Code;
 
 /// The part of the service that a finding concerns; the sentence begins with its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum FindingPart {
     /// The Redis tier.
     Redis,
     /// The feed `balance:invalidations`.
@@ -35,7 +35,7 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The part that it concerns.
-    pub part: Part,
+    pub part: FindingPart,
     /// The kind of finding: its word is the label of the metric.
     pub code: Code,
     at: Arc<str>,
@@ -44,10 +44,10 @@ pub struct Finding {
 
 // === impl Part ===
 
-impl Part {
+impl FindingPart {
     /// The word that the sentence begins with.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn leading_word(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Feed => "feed",
@@ -65,7 +65,7 @@ impl Part {
 impl Finding {
     /// A finding of this code at an address, a file or a key; the address must not hold a password.
     #[must_use]
-    pub fn new(part: Part, code: Code, at: impl Into<Arc<str>>) -> Self {
+    pub fn new(part: FindingPart, code: Code, at: impl Into<Arc<str>>) -> Self {
         Self {
             part,
             code,
@@ -76,31 +76,31 @@ impl Finding {
 
     /// Adds the command, key, number or name that the code's sentence has a place for.
     #[must_use]
-    pub fn with(mut self, detail: impl Into<Arc<str>>) -> Self {
+    pub fn with_detail(mut self, detail: impl Into<Arc<str>>) -> Self {
         self.detail = detail.into();
         self
     }
 
     /// The same finding, of another part.
     #[must_use]
-    pub const fn of(mut self, part: Part) -> Self {
+    pub const fn with_part(mut self, part: FindingPart) -> Self {
         self.part = part;
         self
     }
 
     /// Where and why, without the part's word.
     #[must_use]
-    pub fn cause(&self) -> String {
-        self.filled(self.code.cause())
+    pub fn cause_text(&self) -> String {
+        self.fill_text(self.code.cause_template())
     }
 
     /// The action that ends it.
     #[must_use]
-    pub fn remedy(&self) -> String {
-        self.filled(self.code.remedy())
+    pub fn remedy_text(&self) -> String {
+        self.fill_text(self.code.remedy_template())
     }
 
-    fn filled(&self, text: &str) -> String {
+    fn fill_text(&self, text: &str) -> String {
         let detail = match &*self.detail {
             "" => "(not said)",
             detail => detail,
@@ -111,7 +111,11 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (part, cause, remedy) = (self.part.word(), self.cause(), self.remedy());
+        let (part, cause, remedy) = (
+            self.part.leading_word(),
+            self.cause_text(),
+            self.remedy_text(),
+        );
         write!(f, "{part}: {cause}; {remedy}")
     }
 }

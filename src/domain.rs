@@ -33,17 +33,17 @@ pub use entry::{Entry, EntryWire};
 pub use field_map::{FIELDS, FieldMap, PointerError};
 pub use floors::Floors;
 pub use history::{
-    LedgerSlice, Order, PAGE_DEFAULT, PAGE_MAX, Page, Role, StatementQuestion, StatementRow,
-    TradePlace, TradeSlice, TradesQuestion, UserTrade,
+    HistoryPage, LedgerSlice, Order, PAGE_DEFAULT, PAGE_MAX, StatementQuestion, StatementRow,
+    TradePlace, TradeSideRole, TradeSlice, TradesQuestion, UserTrade,
 };
-pub use ids::{AssetId, Malformed, Seq, TradeId, TransactionId, UnixMillis, UserId};
+pub use ids::{AssetId, MalformedId, Seq, TradeId, TransactionId, UnixMillis, UserId};
 pub use json_text::parse_json;
 pub use live_catalogue::Catalogue;
-pub use notification::{Notification, Said, Wire};
-pub use posting::{Change, Head, PostedBalance, Reason, Refusal};
+pub use notification::{Notification, NotificationWire, NotifiedChange};
+pub use posting::{BalanceHead, PostedBalance, PostedChange, PostingRefusal, RefusalReason};
 pub use rate::{DatedRate, MalformedRate, RATE_AT_MAX, RATE_DIGITS_MAX, Rate, Rates, RatesTaken};
 pub use receipt::{
-    Conflict, Outcome, Receipt, SettleState, StoredTransaction, balances_from_text,
+    Conflict, Receipt, SettleOutcome, SettleState, StoredTransaction, balances_from_text,
     balances_to_text,
 };
 pub use total::{AssetSum, Totals, wide_decimal};

@@ -1,7 +1,7 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
 //! A request comes in by [`listener`]. A usual balance read is answered from bytes to bytes ([`fast_path`], `balance_read`); every
-//! other request goes to the router (`connection`). Both ways give the same answer ([`answer::Shown`]); one table of tests runs over both.
+//! other request goes to the router (`connection`). Both ways give the same answer ([`answer_request::BalanceResponse`]); one table of tests runs over both.
 //!
 //! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error text of
 //! another layer: those are logged here, with the request's id.
@@ -60,24 +60,24 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use self::{
-    answer::Shown,
-    auth::Auth,
+    answer::BalanceResponse,
+    auth::Authorization,
     body::Bodies,
-    element_budget::Elements,
-    fast_path::{Reason, Refusal},
+    element_budget::ElementBudget,
+    fast_path::{BadRequest, BadRequestReason},
     query::Question,
 };
 pub use self::{
     backend::{Backend, HeldTotals},
     failure::Failure,
-    hosts::{Error as HostError, Hosts},
+    hosts::{HostError, Hosts},
     request_id::{REQUEST_ID, RequestIds},
 };
 use crate::{
     config::Scope,
     domain::{Catalogue, UnixMillis},
-    read::{Answer, Ask},
-    telemetry::{HttpStatus, Route, Sparing, traces},
+    read::{ReadAnswer, ReadOptions},
+    telemetry::{HttpStatus, RateLimitedLog, Route, traces},
 };
 
 /// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was
@@ -91,7 +91,7 @@ pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 #[derive(Debug)]
 pub struct Options {
     /// The mode of access.
-    pub auth: Auth,
+    pub auth: Authorization,
     /// Names of this service in `Host`.
     pub hosts: Hosts,
     /// Names and scales of assets.
@@ -125,16 +125,16 @@ pub struct Service<B> {
 #[derive(Debug)]
 struct Api<B> {
     backend: B,
-    auth: Auth,
+    auth: Authorization,
     hosts: Hosts,
     catalogue: Arc<Catalogue>,
     deadline: Duration,
     bodies: Bodies,
-    elements: Elements,
+    elements: ElementBudget,
     ids: RequestIds,
     wall: fn() -> UnixMillis,
     openapi: openapi::Document,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 impl<B: Backend> Service<B> {
@@ -148,14 +148,14 @@ impl<B: Backend> Service<B> {
             catalogue: options.catalogue,
             deadline: options.deadline,
             bodies: Bodies::new(options.body_bytes, options.body_wait),
-            elements: Elements::new(),
+            elements: ElementBudget::new(),
             ids: RequestIds::new(options.id_prefix),
             wall: options.wall,
             openapi: options.openapi,
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
         });
         Self {
-            router: routes::router(Arc::clone(&api)),
+            router: routes::build_router(Arc::clone(&api)),
             api,
             short: true,
         }
@@ -169,19 +169,19 @@ impl<B: Backend> Service<B> {
     }
 
     /// Answers one request.
-    pub async fn answer<R>(&self, request: Request<R>) -> Response<Body>
+    pub async fn answer_request<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Into<axum::BoxError>,
     {
         let (route, came) = (Route::of_path(request.uri().path()), Instant::now());
-        let id = self.api.ids.of(request.headers());
+        let id = self.api.ids.choose_id(request.headers());
         let changes = !routes::READS_BY_POST.contains(&request.uri().path());
         let mut response =
             if changes && cross_origin::is_refused(request.method(), request.headers()) {
-                Failure::CrossOrigin.response(&id).map(Either::Left)
+                Failure::CrossOrigin.to_response(&id).map(Either::Left)
             } else {
-                self.routed(request, &id).await
+                self.route_request(request, &id).await
             };
         let headers = response.headers_mut();
         if !headers.contains_key(X_CONTENT_TYPE_OPTIONS) {
@@ -189,11 +189,13 @@ impl<B: Backend> Service<B> {
         }
         response.headers_mut().insert(REQUEST_ID, id);
         let status = HttpStatus::of_code(response.status().as_u16());
-        self.api.backend.answered(route, status, came.elapsed());
+        self.api
+            .backend
+            .record_response(route, status, came.elapsed());
         response
     }
 
-    async fn routed<R>(&self, request: Request<R>, id: &http::HeaderValue) -> Response<Body>
+    async fn route_request<R>(&self, request: Request<R>, id: &http::HeaderValue) -> Response<Body>
     where
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Into<axum::BoxError>,
@@ -203,8 +205,8 @@ impl<B: Backend> Service<B> {
         let answer = self.router.clone().oneshot(request).instrument(span);
         let Ok(mut response): Result<_, Infallible> = answer.await;
         if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-            self.api.log(&failure, id);
-            return failure.response(id).map(Either::Left);
+            self.api.log_failure(&failure, id);
+            return failure.to_response(id).map(Either::Left);
         }
         if response.status() == StatusCode::NOT_MODIFIED {
             // The router counts the bytes of the empty body; they are not those of the representation.
@@ -225,21 +227,21 @@ impl<B> Clone for Service<B> {
 }
 
 impl<B: Backend> listener::Answers for Arc<Service<B>> {
-    async fn answer(&self, request: Request<axum::body::Body>) -> Response<Body> {
-        Service::answer(self, request).await
+    async fn answer_request(&self, request: Request<axum::body::Body>) -> Response<Body> {
+        Service::answer_request(self, request).await
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+    fn render_refusal(&self, refusal: &BadRequest) -> Vec<u8> {
         let id = refusal.request_id.clone();
         let id = id.unwrap_or_else(|| self.api.ids.new_id());
         let failure = match refusal.reason {
-            Reason::Malformed(what) => Failure::malformed(what),
-            Reason::HeadTooLarge => Failure::HeadTooLarge,
-            Reason::ForeignHost => Failure::ForeignHost,
+            BadRequestReason::Malformed(what) => Failure::malformed_request(what),
+            BadRequestReason::HeadTooLarge => Failure::HeadTooLarge,
+            BadRequestReason::ForeignHost => Failure::ForeignHost,
         };
-        let status = HttpStatus::of_code(failure.told("").0.as_u16());
+        let status = HttpStatus::of_code(failure.client_message("").0.as_u16());
         let backend = &self.api.backend;
-        backend.answered(Route::Other, status, Duration::ZERO);
+        backend.record_response(Route::Other, status, Duration::ZERO);
         failure.on_the_wire(&id)
     }
 }
@@ -247,44 +249,48 @@ impl<B: Backend> listener::Answers for Arc<Service<B>> {
 // === impl Api ===
 
 impl<B: Backend> Api<B> {
-    fn question<R>(&self, request: &Request<R>) -> Result<(Question, Ask), Failure> {
-        let mut question =
-            Question::parse(request.uri().query(), &self.catalogue).map_err(Failure::malformed)?;
-        let ask = Ask {
+    fn parse_balance_question<R>(
+        &self,
+        request: &Request<R>,
+    ) -> Result<(Question, ReadOptions), Failure> {
+        let mut question = Question::parse_query(request.uri().query(), &self.catalogue)
+            .map_err(Failure::malformed_request)?;
+        let ask = ReadOptions {
             min_seq: std::mem::take(&mut question.min_seq),
-            no_cache: answer::wants_ledger(answer::values(request.headers(), CACHE_CONTROL)),
+            no_cache: answer::wants_ledger(answer::header_values(request.headers(), CACHE_CONTROL)),
             passed_on: None,
         };
         Ok((question, ask))
     }
 
-    fn balances(
+    fn render_balances(
         &self,
         question: &Question,
         headers: &HeaderMap,
-        answer: &Answer,
+        answer: &ReadAnswer,
     ) -> Response<Full<Bytes>> {
-        let known = answer::values(headers, IF_NONE_MATCH);
-        let answer = answer.view();
-        Shown::new(question, known, answer, &self.catalogue, (self.wall)()).response()
+        let known = answer::header_values(headers, IF_NONE_MATCH);
+        let answer = answer.borrowed_view();
+        BalanceResponse::new(question, known, answer, &self.catalogue, (self.wall)())
+            .into_response()
     }
 
-    fn allow(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Failure> {
+    fn authorize_request(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Failure> {
         self.auth
-            .check(answer::values(headers, AUTHORIZATION), scope)
+            .check_token(answer::header_values(headers, AUTHORIZATION), scope)
     }
 
     /// When a request that `came` then has to be answered.
-    fn deadline(&self, came: Instant) -> Instant {
+    fn request_deadline(&self, came: Instant) -> Instant {
         came.checked_add(self.deadline).unwrap_or(came)
     }
 
     /// Work that is told its deadline, and cut a little after it.
-    async fn timed<T, F: Future<Output = T>>(
+    async fn run_with_deadline<T, F: Future<Output = T>>(
         &self,
         work: impl FnOnce(Instant) -> F,
     ) -> Result<T, Failure> {
-        let deadline = self.deadline(Instant::now());
+        let deadline = self.request_deadline(Instant::now());
         let cut = deadline.checked_add(GRACE).unwrap_or(deadline);
         timeout_at(cut, work(deadline))
             .await
@@ -292,9 +298,9 @@ impl<B: Backend> Api<B> {
     }
 
     /// The part that a client is not told. Failures that say everything to the client are not logged, only counted elsewhere.
-    fn log(&self, failure: &Failure, id: &http::HeaderValue) {
+    fn log_failure(&self, failure: &Failure, id: &http::HeaderValue) {
         let id = id.to_str().unwrap_or_default();
-        let line = || self.log.line();
+        let line = || self.log.permit_line();
         match failure {
             Failure::Source(error) => {
                 if let Some(left_out) = line() {

@@ -22,7 +22,7 @@ use std::{
 use futures::future::BoxFuture;
 
 use crate::domain::{
-    AssetId, Entry, LedgerSlice, Notification, Outcome, Receipt, Reference, Seq, Snapshot,
+    AssetId, Entry, LedgerSlice, Notification, Receipt, Reference, Seq, SettleOutcome, Snapshot,
     StatementRow, StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId, UserTrade,
 };
 
@@ -38,7 +38,7 @@ pub use totals::{ScannedTotals, TotalsScan};
 
 /// Why the source did not answer. The text is for the log; a client never sees it.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
+pub enum LedgerError {
     /// It cannot be reached, refuses, or is not connected yet.
     #[error("source unavailable: {0}")]
     Unavailable(Arc<str>),
@@ -50,7 +50,7 @@ pub enum Error {
     Corrupt(Arc<str>),
 }
 
-impl Error {
+impl LedgerError {
     /// `Unavailable`, with what was the matter.
     pub fn unavailable(reason: impl fmt::Display) -> Self {
         Self::Unavailable(reason.to_string().into())
@@ -68,12 +68,12 @@ pub enum WriteError {
     },
     /// The source failed; some of the entries may stand, and may be written again.
     #[error(transparent)]
-    Source(#[from] Error),
+    Source(#[from] LedgerError),
 }
 
 /// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
+pub struct WrittenCounts {
     /// Entries that are new.
     pub written: u64,
     /// Entries that stood already, with the same amounts.
@@ -82,7 +82,7 @@ pub struct Written {
 
 /// Whether the source can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
+pub enum SourceReadiness {
     /// It can.
     Ready,
     /// It could once and cannot now: degraded, with the reason.
@@ -102,7 +102,7 @@ pub struct Cost {
 
 impl Cost {
     /// One more statement, or look into a file, that brought so many rows.
-    pub fn add(&self, rows: usize) {
+    pub fn add_statement(&self, rows: usize) {
         self.statements.fetch_add(1, Ordering::Relaxed);
         self.rows
             .fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -121,20 +121,20 @@ impl Cost {
 
     /// Rows of [`Cost::add_untrusted`], and statements of [`Cost::add_unreadable`].
     #[must_use]
-    pub fn detours(&self) -> (u64, u64) {
+    pub fn detour_counts(&self) -> (u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (count(&self.untrusted), count(&self.unreadable))
     }
 
     /// Statements so far, those that failed among them or not.
     #[must_use]
-    pub fn statements(&self) -> u64 {
+    pub fn statement_count(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
 
     /// Rows so far.
     #[must_use]
-    pub fn rows(&self) -> u64 {
+    pub fn row_count(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 }
@@ -179,7 +179,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     fn identity(&self) -> Option<Arc<str>>;
 
     /// Whether it can be asked now.
-    fn readiness(&self) -> Readiness;
+    fn readiness(&self) -> SourceReadiness;
 
     /// All balances of a user, by the configured way (`source.read_from`). It may lag behind the ledger.
     /// `said_at` of each is the moment *before* the source was asked.
@@ -187,7 +187,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         &'a self,
         user: UserId,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>>;
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>>;
 
     /// The newest ledger row of each of these assets; an asset that the user never had is absent. Never lags.
     /// `assets` is sorted, without duplicates, and may be longer than one statement takes.
@@ -196,7 +196,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         user: UserId,
         assets: &'a [AssetId],
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>>;
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>>;
 
     /// The lowest ledger row of this asset above `seq`, or the lowest of all: what somebody who was shown `seq` has
     /// missed first. Never lags.
@@ -205,43 +205,46 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>>;
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>>;
 
     /// As [`Source::load_counting`], for who does not ask what it cost.
-    fn load(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, Error>> {
+    fn load_snapshot(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, LedgerError>> {
         Box::pin(async move { self.load_counting(user, &Cost::default()).await })
     }
 
     /// As [`Source::latest_counting`], for who does not ask what it cost.
-    fn latest<'a>(
+    fn load_latest<'a>(
         &'a self,
         user: UserId,
         assets: &'a [AssetId],
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async move { self.latest_counting(user, assets, &Cost::default()).await })
     }
 
     /// Writes entries to the ledger and to the current state (`user_balances`), durably when it returns.
     /// Checked whole before anything is written; repeats are harmless.
-    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>>;
+    fn write_entries<'a>(
+        &'a self,
+        entries: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>>;
 
     /// Writes transactions, each whole or not at all, in this order: each is judged by what stands after those before it.
     /// Writes are durable when it returns. A source that takes none says that it is unavailable.
-    fn settle<'a>(
+    fn settle_transactions<'a>(
         &'a self,
         transactions: &'a [Transaction],
-    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<SettleOutcome>, LedgerError>> {
         let _ = transactions;
-        Box::pin(async { Err(Error::unavailable("it takes no transactions")) })
+        Box::pin(async { Err(LedgerError::unavailable("it takes no transactions")) })
     }
 
     /// The record under the id of a transaction or a trade.
-    fn transaction(
+    fn find_transaction(
         &self,
         reference: Reference,
-    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, LedgerError>> {
         let _ = reference;
-        Box::pin(async { Err(Error::unavailable("it holds no transactions")) })
+        Box::pin(async { Err(LedgerError::unavailable("it holds no transactions")) })
     }
 
     /// The sides of trades in a slice of `user_trades`, in its order. Never lags: it has what was acknowledged before.
@@ -249,19 +252,19 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         &'a self,
         slice: TradeSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, LedgerError>> {
         let _ = (slice, cost);
-        Box::pin(async { Err(Error::unavailable("it holds no trades")) })
+        Box::pin(async { Err(LedgerError::unavailable("it holds no trades")) })
     }
 
     /// The rows in a slice of the ledger, in its order. Never lags: it has what was acknowledged before.
-    fn statement<'a>(
+    fn read_statement<'a>(
         &'a self,
         slice: LedgerSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
         let _ = (slice, cost);
-        Box::pin(async { Err(Error::unavailable("it holds no statements")) })
+        Box::pin(async { Err(LedgerError::unavailable("it holds no statements")) })
     }
 
     /// Sums the balances of all users, at the pace of `scan`: of one moment where the source can, else row by row. Never called by
@@ -269,9 +272,9 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     fn scan_totals<'a>(
         &'a self,
         scan: &'a TotalsScan,
-    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+    ) -> BoxFuture<'a, Result<ScannedTotals, LedgerError>> {
         let _ = scan;
-        Box::pin(async { Err(Error::unavailable("it cannot be summed")) })
+        Box::pin(async { Err(LedgerError::unavailable("it cannot be summed")) })
     }
 
     /// The transactions that batch reads must show whole, where this source promises that.
@@ -280,16 +283,16 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The balances that stand here and that Redis may not know, of users after `after`, each user's together; none after the last.
-    fn unannounced(
+    fn list_unannounced(
         &self,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, Result<Vec<Notification>, Error>> {
+    ) -> BoxFuture<'_, Result<Vec<Notification>, LedgerError>> {
         let _ = after;
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Removes what [`Source::announced`] named, without waiting for the next write.
-    fn forget_announced(&self) -> BoxFuture<'_, Result<(), Error>> {
+    /// Removes what [`Source::note_announced`] named, without waiting for the next write.
+    fn forget_announced(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -298,14 +301,14 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         drop(hook);
     }
 
-    /// Whether what stands and was never announced is found again by [`Source::recover`].
-    fn recovers(&self) -> bool {
+    /// Whether what stands and was never announced is found again by [`Source::recover_unfinished`].
+    fn can_recover(&self) -> bool {
         false
     }
 
     /// Writes what stands and was left unfinished by any instance, and was seen unfinished at least this long ago. A part of it:
-    /// to be called until nothing is left, after [`Source::announced`].
-    fn recover(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, Error>> {
+    /// to be called until nothing is left, after [`Source::note_announced`].
+    fn recover_unfinished(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, LedgerError>> {
         let _ = age;
         Box::pin(async { Ok(Recovered::default()) })
     }
@@ -317,7 +320,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     }
 
     /// These balances are in effect everywhere. A source that remembers what it owes to Redis may forget them.
-    fn announced(&self, balances: &[Notification]) {
+    fn note_announced(&self, balances: &[Notification]) {
         let _ = balances;
     }
 

@@ -27,33 +27,33 @@ use http_body_util::Either;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-pub use self::health::Readiness;
+pub use self::health::ReadinessReasons;
 use crate::{
     domain::UserId,
     http::{
         Body, HostError, Hosts, NOSNIFF, REQUEST_ID, RequestIds, cross_origin,
-        listener::{Answers, Reason, Refusal, Says},
+        listener::{Answers, BadRequest, BadRequestReason, FastPath},
         openapi::Document,
     },
     telemetry::{HttpStatus, Meters, Route},
 };
 
 /// The views of the operators' listener. All but a user is answered at once, without waiting.
-pub trait Facts: Send + Sync + 'static {
+pub trait OperatorFacts: Send + Sync + 'static {
     /// Whether the service can answer, and what is wrong.
-    fn readiness(&self) -> Readiness;
+    fn current_readiness(&self) -> ReadinessReasons;
 
     /// All metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    fn prometheus_text(&self) -> String;
 
     /// The counted thing.
-    fn meters(&self) -> &Meters;
+    fn shared_meters(&self) -> &Meters;
 
     /// How the parts of the service are.
-    fn parts(&self) -> dashboard::Parts;
+    fn parts_state(&self) -> dashboard::DashboardParts;
 
     /// The holdings of each tier for a user; none where the settings forbid to show it.
-    fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
+    fn lookup_user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
         let _ = user;
         Box::pin(async { None })
     }
@@ -61,23 +61,28 @@ pub trait Facts: Send + Sync + 'static {
 
 /// The operators' listener as [`crate::http::listener`] calls it.
 #[derive(Clone)]
-pub struct Service {
-    facts: Arc<dyn Facts>,
+pub struct OpsService {
+    facts: Arc<dyn OperatorFacts>,
     router: Router,
     ids: Arc<RequestIds>,
     hosts: Hosts,
 }
 
-impl std::fmt::Debug for Service {
+impl std::fmt::Debug for OpsService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").finish_non_exhaustive()
+        f.debug_struct("OpsService").finish_non_exhaustive()
     }
 }
 
-impl Service {
+impl OpsService {
     /// Over these facts; `id_prefix` is random, `hosts` are the names of this listener, `openapi` is the description for this listener.
     #[must_use]
-    pub fn new(facts: Arc<dyn Facts>, id_prefix: u64, hosts: Hosts, openapi: Document) -> Self {
+    pub fn new(
+        facts: Arc<dyn OperatorFacts>,
+        id_prefix: u64,
+        hosts: Hosts,
+        openapi: Document,
+    ) -> Self {
         let json = || HeaderValue::from_static("application/json");
         let described = async move || {
             (
@@ -89,14 +94,14 @@ impl Service {
             )
         };
         let router = Router::new()
-            .route("/", shown(get(async || to_dashboard())))
-            .route("/livez", shown(get(live)))
-            .route("/readyz", shown(get(ready)))
-            .route("/metrics", shown(get(metrics)))
-            .route(openapi::PATH, shown(get(described)))
-            .merge(dashboard::routes())
-            .merge(runbook::routes())
-            .fallback(async || plain(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
+            .route("/", get_route(get(async || to_dashboard())))
+            .route("/livez", get_route(get(get_live)))
+            .route("/readyz", get_route(get(get_ready)))
+            .route("/metrics", get_route(get(get_metrics)))
+            .route(openapi::PATH, get_route(get(described)))
+            .merge(dashboard::dashboard_routes())
+            .merge(runbook::runbook_routes())
+            .fallback(async || json_response(StatusCode::NOT_FOUND, r#"{"status":"not_found"}"#))
             .with_state(Arc::clone(&facts));
         Self {
             facts,
@@ -107,11 +112,11 @@ impl Service {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
+    pub async fn answer_request(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
         let (route, came) = (Route::of_path(request.uri().path()), Instant::now());
-        let id = self.ids.of(request.headers());
+        let id = self.ids.choose_id(request.headers());
         let mut response = if cross_origin::is_refused(request.method(), request.headers()) {
-            plain(StatusCode::FORBIDDEN, r#"{"status":"cross_origin"}"#)
+            json_response(StatusCode::FORBIDDEN, r#"{"status":"cross_origin"}"#)
         } else {
             let Ok(response): Result<_, Infallible> = self.router.clone().oneshot(request).await;
             response
@@ -122,33 +127,33 @@ impl Service {
         response.headers_mut().insert(REQUEST_ID, id);
         let status = HttpStatus::of_code(response.status().as_u16());
         let took = came.elapsed();
-        self.facts.meters().http_request(route, status, took);
+        self.facts.shared_meters().http_request(route, status, took);
         response.map(Either::Right)
     }
 }
 
-impl Says for Service {
+impl FastPath for OpsService {
     fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
-        self.hosts.check(host)
+        self.hosts.check_host(host)
     }
 }
 
-impl Answers for Service {
-    async fn answer(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
-        Self::answer(self, request).await
+impl Answers for OpsService {
+    async fn answer_request(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
+        Self::answer_request(self, request).await
     }
 
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8> {
+    fn render_refusal(&self, refusal: &BadRequest) -> Vec<u8> {
         let (status, word) = match refusal.reason {
-            Reason::Malformed(_) => (StatusCode::BAD_REQUEST, "bad_request"),
-            Reason::HeadTooLarge => (
+            BadRequestReason::Malformed(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            BadRequestReason::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "head_too_large",
             ),
-            Reason::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
+            BadRequestReason::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
         };
         let counted = HttpStatus::of_code(status.as_u16());
-        let meters = self.facts.meters();
+        let meters = self.facts.shared_meters();
         meters.http_request(Route::Other, counted, Duration::ZERO);
         let id = refusal.request_id.clone();
         let id = id.unwrap_or_else(|| self.ids.new_id());
@@ -163,12 +168,12 @@ impl Answers for Service {
     }
 }
 
-type Shared = State<Arc<dyn Facts>>;
+type SharedFacts = State<Arc<dyn OperatorFacts>>;
 
 /// The router says which methods there are (`Allow`).
-fn shown(route: MethodRouter<Arc<dyn Facts>>) -> MethodRouter<Arc<dyn Facts>> {
+fn get_route(route: MethodRouter<Arc<dyn OperatorFacts>>) -> MethodRouter<Arc<dyn OperatorFacts>> {
     route.fallback(async || {
-        let mut response = plain(
+        let mut response = json_response(
             StatusCode::METHOD_NOT_ALLOWED,
             r#"{"status":"method_not_allowed"}"#,
         );
@@ -185,21 +190,21 @@ fn to_dashboard() -> Response {
     (StatusCode::TEMPORARY_REDIRECT, to).into_response()
 }
 
-async fn live() -> Response {
-    plain(StatusCode::OK, r#"{"status":"alive"}"#)
+async fn get_live() -> Response {
+    json_response(StatusCode::OK, r#"{"status":"alive"}"#)
 }
 
-async fn ready(State(facts): Shared) -> Response {
-    let (status, body) = facts.readiness().shown();
-    plain(status, body)
+async fn get_ready(State(facts): SharedFacts) -> Response {
+    let (status, body) = facts.current_readiness().render_readiness();
+    json_response(status, body)
 }
 
-async fn metrics(State(facts): Shared) -> Response {
+async fn get_metrics(State(facts): SharedFacts) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(CONTENT_TYPE, kind)], facts.metrics()).into_response()
+    ([(CONTENT_TYPE, kind)], facts.prometheus_text()).into_response()
 }
 
-fn plain(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+fn json_response(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -214,23 +219,23 @@ mod tests {
     use super::*;
     use crate::domain::UnixMillis;
 
-    struct Fake(Readiness, Arc<Meters>);
+    struct FakeFacts(ReadinessReasons, Arc<Meters>);
 
-    impl Facts for Fake {
-        fn readiness(&self) -> Readiness {
+    impl OperatorFacts for FakeFacts {
+        fn current_readiness(&self) -> ReadinessReasons {
             self.0.clone()
         }
 
-        fn metrics(&self) -> String {
+        fn prometheus_text(&self) -> String {
             "balance_cache_up 1\n".to_owned()
         }
 
-        fn meters(&self) -> &Meters {
+        fn shared_meters(&self) -> &Meters {
             &self.1
         }
 
-        fn parts(&self) -> dashboard::Parts {
-            dashboard::Parts {
+        fn parts_state(&self) -> dashboard::DashboardParts {
+            dashboard::DashboardParts {
                 started: UnixMillis(1),
                 now: UnixMillis(2),
                 api_port: 3001,
@@ -245,13 +250,13 @@ mod tests {
         }
     }
 
-    async fn asked(
+    async fn call_service(
         method: &str,
         path: &str,
-        readiness: Readiness,
+        readiness: ReadinessReasons,
     ) -> (u16, String, http::HeaderMap) {
-        let service = Service::new(
-            Arc::new(Fake(readiness, Meters::new())),
+        let service = OpsService::new(
+            Arc::new(FakeFacts(readiness, Meters::new())),
             7,
             Hosts::Any,
             Document::from(bytes::Bytes::from_static(b"{}")),
@@ -261,7 +266,7 @@ mod tests {
             .uri(path)
             .body(axum::body::Body::empty())
             .unwrap();
-        let (head, body) = service.answer(request).await.into_parts();
+        let (head, body) = service.answer_request(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (
             head.status.as_u16(),
@@ -289,11 +294,11 @@ mod tests {
             ),
         ];
         for (not_ready, degraded, status, body) in table {
-            let readiness = Readiness {
+            let readiness = ReadinessReasons {
                 not_ready,
                 degraded,
             };
-            let told = asked("GET", "/readyz", readiness).await;
+            let told = call_service("GET", "/readyz", readiness).await;
             assert_eq!((told.0, told.1.as_str()), (status, body));
             assert_eq!(told.2[CONTENT_TYPE], "application/json");
         }
@@ -301,17 +306,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_is_not_ready_lives() {
-        let readiness = Readiness {
+        let readiness = ReadinessReasons {
             not_ready: vec!["no database".to_owned()],
             degraded: vec![],
         };
-        let told = asked("GET", "/livez", readiness).await;
+        let told = call_service("GET", "/livez", readiness).await;
         assert_eq!((told.0, told.1.as_str()), (200, r#"{"status":"alive"}"#));
     }
 
     #[tokio::test]
     async fn metrics_are_prometheus_text() {
-        let told = asked("GET", "/metrics", Readiness::default()).await;
+        let told = call_service("GET", "/metrics", ReadinessReasons::default()).await;
         assert_eq!((told.0, told.1.as_str()), (200, "balance_cache_up 1\n"));
         assert_eq!(told.2[CONTENT_TYPE], "text/plain; version=0.0.4");
         assert!(told.2.contains_key(REQUEST_ID));
@@ -339,7 +344,7 @@ mod tests {
             ("GET", "/dashboard/data?before=1", 400),
             ("GET", "/dashboard/data?after=1", 200),
         ] {
-            let told = asked(method, path, Readiness::default()).await;
+            let told = call_service(method, path, ReadinessReasons::default()).await;
             assert_eq!(told.0, status, "{method} {path}");
             assert_eq!(told.2.contains_key("allow"), status == 405);
         }

@@ -15,5 +15,5 @@ mod freshness;
 )]
 pub mod rules;
 
-pub use changes::{Knowledge, Mark, Marks, Use, Uses};
+pub use changes::{ChangeLog, Knowledge, Use, UserMark, Uses};
 pub use freshness::Freshness;

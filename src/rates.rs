@@ -23,7 +23,7 @@ use crate::{
 
 /// Why rates were not taken, or are not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum RatesError {
     /// Redis cannot be asked now.
     #[error("redis cannot be asked for rates: {}", .0.word())]
     Redis(Fault),
@@ -77,69 +77,78 @@ impl RateBook {
     /// Takes rates in a quote of the catalogue, in this order; each unless a newer one is held.
     ///
     /// # Errors
-    /// [`Error`]; some may be taken, and all may be sent again.
-    pub async fn set(
+    /// [`RatesError`]; some may be taken, and all may be sent again.
+    pub async fn set_rates(
         &self,
         quote: AssetId,
         rates: &[(AssetId, DatedRate)],
         deadline: Instant,
-    ) -> Result<RatesTaken, Error> {
-        let held = self.quote(quote);
+    ) -> Result<RatesTaken, RatesError> {
+        let held = self.quote_entry(quote);
         let Some(redis) = &self.redis else {
-            return Ok(held.take(rates));
+            return Ok(held.take_rates(rates));
         };
-        let table = self.catalogue.now();
-        let name = table.get(quote).map(|(name, _)| name.to_owned());
+        let table = self.catalogue.current_table();
+        let name = table.get_asset(quote).map(|(name, _)| name.to_owned());
         let name = name.unwrap_or_else(|| quote.to_string());
         let taken = timeout_at(deadline, redis.set_rates(&name, rates, &table)).await;
         // Whatever became of it: Redis may have taken them.
-        held.forget();
-        taken.map_err(|_| Error::Deadline)?.map_err(Error::Redis)
+        held.forget_answer();
+        taken
+            .map_err(|_| RatesError::Deadline)?
+            .map_err(RatesError::Redis)
     }
 
     /// The rates in a quote of the catalogue; empty where nobody has told one.
     ///
     /// # Errors
-    /// [`Error`]
-    pub async fn get(&self, quote: AssetId, deadline: Instant) -> Result<Arc<Rates>, Error> {
-        let held = self.quote(quote);
+    /// [`RatesError`]
+    pub async fn get_rates(
+        &self,
+        quote: AssetId,
+        deadline: Instant,
+    ) -> Result<Arc<Rates>, RatesError> {
+        let held = self.quote_entry(quote);
         let Some(redis) = &self.redis else {
             return Ok(Arc::clone(&held.held.lock().rates));
         };
-        if let Some(rates) = held.fresh(self.max_staleness) {
+        if let Some(rates) = held.fresh_rates(self.max_staleness) {
             return Ok(rates);
         }
         let read = async {
             let _turn = held.turn.lock().await;
-            if let Some(rates) = held.fresh(self.max_staleness) {
+            if let Some(rates) = held.fresh_rates(self.max_staleness) {
                 return Ok(rates);
             }
             let (asked, version) = (Instant::now(), held.held.lock().version);
-            let table = self.catalogue.now();
-            let name = table.get(quote).map(|(name, _)| name.to_owned());
+            let table = self.catalogue.current_table();
+            let name = table.get_asset(quote).map(|(name, _)| name.to_owned());
             let name = name.unwrap_or_else(|| quote.to_string());
-            let rates = redis.rates(&name, &table).await.map_err(Error::Redis)?;
+            let rates = redis
+                .read_rates(&name, &table)
+                .await
+                .map_err(RatesError::Redis)?;
             let rates = Arc::new(rates);
-            held.keep(Arc::clone(&rates), asked, version);
+            held.keep_answer(Arc::clone(&rates), asked, version);
             Ok(rates)
         };
         timeout_at(deadline, read)
             .await
-            .unwrap_or(Err(Error::Deadline))
+            .unwrap_or(Err(RatesError::Deadline))
     }
 
-    fn quote(&self, quote: AssetId) -> Arc<Quote> {
+    fn quote_entry(&self, quote: AssetId) -> Arc<Quote> {
         Arc::clone(self.quotes.lock().entry(quote).or_default())
     }
 }
 
 impl Quote {
-    fn take(&self, rates: &[(AssetId, DatedRate)]) -> RatesTaken {
+    fn take_rates(&self, rates: &[(AssetId, DatedRate)]) -> RatesTaken {
         let mut held = self.held.lock();
         let mut all = Rates::clone(&held.rates);
         let mut taken = RatesTaken::default();
         for (asset, dated) in rates {
-            let counted = if all.offer(*asset, dated.clone()) {
+            let counted = if all.offer_rate(*asset, dated.clone()) {
                 &mut taken.applied
             } else {
                 &mut taken.old
@@ -150,20 +159,20 @@ impl Quote {
         taken
     }
 
-    fn forget(&self) {
+    fn forget_answer(&self) {
         let mut held = self.held.lock();
         held.asked = None;
         held.version = held.version.saturating_add(1);
     }
 
-    fn fresh(&self, max_staleness: Duration) -> Option<Arc<Rates>> {
+    fn fresh_rates(&self, max_staleness: Duration) -> Option<Arc<Rates>> {
         let held = self.held.lock();
         let fresh = held.asked.is_some_and(|at| at.elapsed() < max_staleness);
         fresh.then(|| Arc::clone(&held.rates))
     }
 
     /// Keeps an answer, unless rates were taken here since it was asked for.
-    fn keep(&self, rates: Arc<Rates>, asked: Instant, version: u64) {
+    fn keep_answer(&self, rates: Arc<Rates>, asked: Instant, version: u64) {
         let mut held = self.held.lock();
         if held.version == version {
             held.rates = rates;
@@ -177,7 +186,7 @@ mod tests {
     use super::*;
     use crate::domain::UnixMillis;
 
-    fn dated(rate: &str, at: i64) -> DatedRate {
+    fn dated_rate(rate: &str, at: i64) -> DatedRate {
         DatedRate {
             rate: rate.parse().unwrap(),
             at: UnixMillis(at),
@@ -189,17 +198,20 @@ mod tests {
         let book = RateBook::new(None, Arc::default(), Duration::from_millis(500));
         let id = |id| AssetId::new(id).unwrap();
         let deadline = Instant::now() + Duration::from_secs(1);
-        assert_eq!(*book.get(id(2), deadline).await.unwrap(), Rates::default());
+        assert_eq!(
+            *book.get_rates(id(2), deadline).await.unwrap(),
+            Rates::default()
+        );
         let rates = [
-            (id(1), dated("5", 10)),
-            (id(1), dated("6", 9)),
-            (id(3), dated("7", 10)),
+            (id(1), dated_rate("5", 10)),
+            (id(1), dated_rate("6", 9)),
+            (id(3), dated_rate("7", 10)),
         ];
-        let taken = book.set(id(2), &rates, deadline).await.unwrap();
+        let taken = book.set_rates(id(2), &rates, deadline).await.unwrap();
         assert_eq!((taken.applied, taken.old), (2, 1));
-        let held = book.get(id(2), deadline).await.unwrap();
-        assert_eq!(held.0[&id(1)], dated("5", 10));
-        assert!(book.get(id(1), deadline).await.unwrap().0.is_empty());
+        let held = book.get_rates(id(2), deadline).await.unwrap();
+        assert_eq!(held.0[&id(1)], dated_rate("5", 10));
+        assert!(book.get_rates(id(1), deadline).await.unwrap().0.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,15 +219,15 @@ mod tests {
         let quote = Quote::default();
         let staleness = Duration::from_millis(500);
         let asked = Instant::now();
-        quote.keep(Arc::default(), asked, 0);
-        assert!(quote.fresh(staleness).is_some());
+        quote.keep_answer(Arc::default(), asked, 0);
+        assert!(quote.fresh_rates(staleness).is_some());
         tokio::time::advance(staleness).await;
-        assert!(quote.fresh(staleness).is_none());
+        assert!(quote.fresh_rates(staleness).is_none());
         let (asked, version) = (Instant::now(), 0);
-        quote.forget();
-        quote.keep(Arc::default(), asked, version);
-        assert!(quote.fresh(staleness).is_none());
-        quote.keep(Arc::default(), asked, 1);
-        assert!(quote.fresh(staleness).is_some());
+        quote.forget_answer();
+        quote.keep_answer(Arc::default(), asked, version);
+        assert!(quote.fresh_rates(staleness).is_none());
+        quote.keep_answer(Arc::default(), asked, 1);
+        assert!(quote.fresh_rates(staleness).is_some());
     }
 }

@@ -37,21 +37,21 @@ use self::{
     load::SourceTier, memory_hit::MemoryTier, record::ReadRecorder, redis_batcher::RedisBatcher,
     redis_hit::RedisTier, single_flight::SingleFlight,
 };
-pub use crate::render::Held;
+pub use crate::render::RenderedSnapshot;
 use crate::{
     admission::{self, Admission, LoadClass},
     audit::Sampler,
     cache::{memory::Memory, redis::Redis},
-    cache_status::{Forward, Trail},
+    cache_status::{CacheStatus, ForwardReason},
     domain::{Catalogue, Floors, UserId},
     ledger::{self, Source},
-    protocol::{Freshness, Marks},
+    protocol::{ChangeLog, Freshness},
     telemetry::Meters,
 };
 
 /// The wishes of a read beside the user.
 #[derive(Debug, Clone, Default)]
-pub struct Ask {
+pub struct ReadOptions {
     /// The lowest seqs of the answer, for this request only.
     pub min_seq: Floors,
     /// Read the ledger, whatever is cached.
@@ -64,36 +64,36 @@ pub struct Ask {
 #[derive(Debug, Clone, Copy)]
 pub struct PassedOn {
     /// The reason.
-    pub said: Forward,
+    pub said: ForwardReason,
     /// When the read came.
     pub came: Instant,
 }
 
 /// An answer to one user's read.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer<B: AsRef<[u8]> = Bytes> {
+pub struct ReadAnswer<B: AsRef<[u8]> = Bytes> {
     /// The balances, whole, with their rendered body.
-    pub held: Held<B>,
+    pub held: RenderedSnapshot<B>,
     /// How it came about.
-    pub trail: Trail,
+    pub trail: CacheStatus,
 }
 
-impl Answer {
+impl ReadAnswer {
     /// The same answer, borrowed.
     #[must_use]
-    pub fn view(&self) -> Answer<&[u8]> {
-        Answer {
-            held: self.held.view(),
+    pub fn borrowed_view(&self) -> ReadAnswer<&[u8]> {
+        ReadAnswer {
+            held: self.held.borrowed_view(),
             trail: self.trail,
         }
     }
 }
 
-impl Answer<&[u8]> {
+impl ReadAnswer<&[u8]> {
     /// The same answer, owned.
     #[must_use]
-    pub fn to_shared(&self) -> Answer {
-        Answer {
+    pub fn to_shared(&self) -> ReadAnswer {
+        ReadAnswer {
             held: self.held.to_shared(),
             trail: self.trail,
         }
@@ -102,10 +102,10 @@ impl Answer<&[u8]> {
 
 /// The reason why a read was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
+pub enum ReadError {
     /// The source cannot answer, and nothing that may be shown is cached.
     #[error(transparent)]
-    Source(#[from] ledger::Error),
+    Source(#[from] ledger::LedgerError),
     /// `min_seq` was not reached in time.
     #[error("min_seq was not reached in time")]
     NotReached,
@@ -117,7 +117,7 @@ pub enum Error {
     Deadline,
 }
 
-impl From<admission::Shed> for Error {
+impl From<admission::Shed> for ReadError {
     fn from(_: admission::Shed) -> Self {
         Self::Shed
     }
@@ -125,7 +125,7 @@ impl From<admission::Shed> for Error {
 
 /// The parts of a reader.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ReaderParts {
     /// Names and scales.
     pub catalogue: Arc<Catalogue>,
     /// The nearest tier.
@@ -135,7 +135,7 @@ pub struct Parts {
     /// The ledger, and the tables derived from it.
     pub source: Arc<dyn Source>,
     /// The known changes.
-    pub marks: Arc<Marks>,
+    pub marks: Arc<ChangeLog>,
     /// How fresh that is.
     pub freshness: Arc<Freshness>,
     /// Metrics.
@@ -167,6 +167,6 @@ struct Miss {
     /// When the read came.
     begun: Instant,
     /// Why memory did not serve it.
-    memory: Forward,
+    memory: ForwardReason,
     deadline: Instant,
 }

@@ -8,7 +8,7 @@ mod shared_bytes;
 
 use sha2::{Digest, Sha256};
 
-pub use response::Held;
+pub use response::RenderedSnapshot;
 
 use crate::domain::{Balance, CatalogueTable, Snapshot};
 
@@ -22,7 +22,7 @@ const TAG_BYTES: usize = 18;
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// The whole body of a single read: envelope and balances.
-fn text(catalogue: &CatalogueTable, snapshot: &Snapshot) -> String {
+fn body_text(catalogue: &CatalogueTable, snapshot: &Snapshot) -> String {
     let balances = snapshot.balances();
     let mut text = String::with_capacity(
         balances
@@ -45,7 +45,7 @@ fn text(catalogue: &CatalogueTable, snapshot: &Snapshot) -> String {
 }
 
 fn push_balance(text: &mut String, catalogue: &CatalogueTable, balance: &Balance) {
-    let known = catalogue.get(balance.asset);
+    let known = catalogue.get_asset(balance.asset);
     let decimals = known.map_or(0, |(_, decimals)| decimals);
     let mut digits = itoa::Buffer::new();
     text.push_str(r#"{"asset":""#);
@@ -55,9 +55,9 @@ fn push_balance(text: &mut String, catalogue: &CatalogueTable, balance: &Balance
     });
     // A String takes whatever is written to it.
     text.push_str(r#"","avail":""#);
-    let _ = balance.avail.decimal(decimals).write_to(text);
+    let _ = balance.avail.to_decimal(decimals).write_to(text);
     text.push_str(r#"","frozen":""#);
-    let _ = balance.frozen.decimal(decimals).write_to(text);
+    let _ = balance.frozen.to_decimal(decimals).write_to(text);
     text.push_str(r#"","seq":"#);
     text.push_str(digits.format(balance.seq.get()));
     text.push_str(r#","updated_at":"#);
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::domain::{Amount, Asset, AssetId, Catalogue, Seq, UnixMillis};
 
-    fn balance(asset: i32, avail: i64, said_at: i64) -> Balance {
+    fn test_balance(asset: i32, avail: i64, said_at: i64) -> Balance {
         Balance {
             asset: AssetId::new(asset).unwrap(),
             seq: Seq::new(17).unwrap(),
@@ -107,33 +107,40 @@ mod tests {
         }
     }
 
-    fn held(balances: Vec<Balance>) -> Held {
+    fn render_held(balances: Vec<Balance>) -> RenderedSnapshot {
         let asset = Asset {
             id: 1,
             name: "BTC".to_owned(),
             decimals: 8,
         };
         let catalogue = Catalogue::new(&[asset], &[]).unwrap();
-        Held::new(&catalogue, &Snapshot::new(balances), UnixMillis(0))
+        RenderedSnapshot::new(&catalogue, &Snapshot::new(balances), UnixMillis(0))
     }
 
     #[test]
     fn seed_fault_10_an_asset_outside_the_catalogue_is_shown_raw() {
-        let held = held(vec![balance(1, 910_000_000_000, 1), balance(4, -5, 1)]);
+        let held = render_held(vec![
+            test_balance(1, 910_000_000_000, 1),
+            test_balance(4, -5, 1),
+        ]);
         let balances = concat!(
             r#"[{"asset":"BTC","avail":"9100","frozen":"0","seq":17,"updated_at":1765352441955},"#,
             r#"{"asset":"4","avail":"-5","frozen":"0","seq":17,"updated_at":null,"unit":"raw"}]"#
         );
-        assert_eq!(held.balances(), balances.as_bytes());
+        assert_eq!(held.balances_array(), balances.as_bytes());
         assert_eq!(
-            held.body(),
+            held.body_bytes(),
             format!(r#"{{"status":0,"msg":"ok","data":{balances}}}"#).as_bytes()
         );
     }
 
     #[test]
     fn equal_balances_have_equal_tags_whenever_they_were_loaded() {
-        let tag = |said_at, avail| held(vec![balance(1, avail, said_at)]).tag().to_vec();
+        let tag = |said_at, avail| {
+            render_held(vec![test_balance(1, avail, said_at)])
+                .entity_tag()
+                .to_vec()
+        };
         assert_eq!(tag(1, 5), tag(2, 5));
         assert_ne!(tag(1, 5), tag(1, 6));
         assert_eq!(tag(1, 5).len(), TAG_BYTES);
@@ -142,7 +149,7 @@ mod tests {
     #[test]
     fn a_user_with_nothing_has_an_empty_array() {
         assert_eq!(
-            held(Vec::new()).body(),
+            render_held(Vec::new()).body_bytes(),
             br#"{"status":0,"msg":"ok","data":[]}"#
         );
     }

@@ -35,10 +35,10 @@ use crate::{
     domain::Catalogue,
     http::{
         self, Hosts, Options,
-        auth::Auth,
-        listener::{Limits, Listening},
+        auth::Authorization,
+        listener::{ListenerLimits, Listening},
     },
-    ledger::embedded::Origin,
+    ledger::embedded::LedgerOrigin,
     ops::{self, openapi::Documents},
     telemetry::{log::FilterHandle, traces},
 };
@@ -49,16 +49,16 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// A process that cannot start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub struct StartError(String);
 
 /// Where a started service listens.
 #[derive(Debug)]
-pub struct Service {
+pub struct RunningService {
     settings: Settings,
     api: Listening,
     operators: Listening,
     parts: Arc<Assembled>,
-    auth: Auth,
+    auth: Authorization,
     documents: Documents,
     database: SourceDatabase,
     auditor: Option<Auditor>,
@@ -67,26 +67,31 @@ pub struct Service {
     work: TaskTracker,
 }
 
-impl Service {
+impl RunningService {
     /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
     ///
     /// # Errors
     /// The reason that keeps it from starting.
-    pub fn open(settings: Settings, shutdown: CancellationToken) -> Result<Self, Error> {
-        advice::tell(&settings);
-        let auth = Auth::new(&settings.auth).map_err(|at| {
-            Error(format!(
+    pub fn open_service(
+        settings: Settings,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        advice::log_advice(&settings);
+        let auth = Authorization::new(&settings.auth).map_err(|at| {
+            StartError(format!(
                 "auth.tokens[{at}].sha256 is not 64 hexadecimal digits"
             ))
         })?;
         let work = TaskTracker::new();
         let (parts, database, auditor) = Assembled::new(&settings, work.clone(), shutdown.clone())?;
-        outbox::take_outbox(&parts).map_err(|error| told(Some(error)))?;
-        let api = Listening::bind(settings.http.listen).map_err(|error| told(Some(error)))?;
-        let operators = Listening::bind(settings.ops.listen).map_err(|error| told(Some(error)))?;
-        let described = described(&settings, &parts.catalogue);
+        outbox::take_outbox(&parts).map_err(|error| startup_error(Some(error)))?;
+        let api = Listening::bind_address(settings.http.listen)
+            .map_err(|error| startup_error(Some(error)))?;
+        let operators = Listening::bind_address(settings.ops.listen)
+            .map_err(|error| startup_error(Some(error)))?;
+        let described = describe_api(&settings, &parts.catalogue);
         Ok(Self {
-            documents: Documents::new(&described, api.address(), operators.address()),
+            documents: Documents::new(&described, api.bound_address(), operators.bound_address()),
             api,
             operators,
             settings,
@@ -102,20 +107,20 @@ impl Service {
 
     /// Where clients and operators ask, with the ports that the system chose.
     #[must_use]
-    pub const fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        (self.api.address(), self.operators.address())
+    pub const fn bound_addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.api.bound_address(), self.operators.bound_address())
     }
 
     /// How the embedded ledger came to be; none with a database.
     #[must_use]
-    pub fn ledger_origin(&self) -> Option<Origin> {
+    pub fn ledger_origin(&self) -> Option<LedgerOrigin> {
         let embedded = self.parts.embedded.as_ref();
         embedded.map(|embedded| embedded.origin())
     }
 
     /// Makes the reloader of this service's settings; `log` is the logger's filter, where it is to be replaced too.
     #[must_use]
-    pub fn reloader(&self, log: Option<FilterHandle>) -> Reloader {
+    pub fn new_reloader(&self, log: Option<FilterHandle>) -> Reloader {
         Reloader {
             in_force: Mutex::new(self.settings.clone()),
             parts: Arc::clone(&self.parts),
@@ -127,7 +132,7 @@ impl Service {
     }
 
     /// Serves until the token is cancelled, then drains.
-    pub async fn run(self) {
+    pub async fn run_until_shutdown(self) {
         let Self {
             settings,
             api,
@@ -145,19 +150,19 @@ impl Service {
         database.spawn_loop(&loops, &stop_loops);
         start_loops(&parts, &loops, &stop_loops);
         if let Some(auditor) = auditor {
-            loops.spawn(auditor.run(stop_loops.clone()));
+            loops.spawn(auditor.run_audit(stop_loops.clone()));
         }
         let connections = Connections::of_this_process(&settings);
-        let limits = Limits {
+        let limits = ListenerLimits {
             connections: connections.api,
             header_timeout: settings.limits.header_timeout_ms.0,
             drain: settings.limits.drain_ms.0,
         };
         let mode = settings.auth.mode;
-        let hosts_of_operators = hosts(mode, operators.address());
+        let hosts_of_operators = accepted_hosts(mode, operators.bound_address());
         let options = Options {
             auth,
-            hosts: hosts(mode, api.address()),
+            hosts: accepted_hosts(mode, api.bound_address()),
             catalogue: Arc::clone(&parts.catalogue),
             deadline: settings.limits.deadline_ms.0,
             body_bytes: settings.limits.body_bytes,
@@ -167,15 +172,15 @@ impl Service {
             openapi: documents.api,
         };
         let answers = Arc::new(http::Service::new(Arc::clone(&parts), options));
-        let facts: Arc<dyn ops::Facts> = parts.clone();
-        let probes = operators.serve(
-            ops::Service::new(
+        let facts: Arc<dyn ops::OperatorFacts> = parts.clone();
+        let probes = operators.serve_connections(
+            ops::OpsService::new(
                 facts,
                 rand::random(),
                 hosts_of_operators,
                 documents.operators,
             ),
-            Limits {
+            ListenerLimits {
                 connections: connections.operators,
                 ..limits
             },
@@ -183,7 +188,8 @@ impl Service {
             stop_loops.clone(),
         );
         loops.spawn(probes);
-        api.serve(answers, limits, work.clone(), shutdown).await;
+        api.serve_connections(answers, limits, work.clone(), shutdown)
+            .await;
         // Whatever readers began is finished; probes are answered until nobody is left to ask.
         stop_loops.cancel();
         work.close();
@@ -202,7 +208,7 @@ impl Service {
 }
 
 /// The names under which a listener may be asked.
-fn hosts(mode: AuthMode, listen: SocketAddr) -> Hosts {
+fn accepted_hosts(mode: AuthMode, listen: SocketAddr) -> Hosts {
     match mode {
         AuthMode::None => Hosts::Local(listen.ip()),
         AuthMode::Network | AuthMode::Token => Hosts::Any,
@@ -210,33 +216,33 @@ fn hosts(mode: AuthMode, listen: SocketAddr) -> Hosts {
 }
 
 /// The description of the API under these settings.
-fn described(settings: &Settings, catalogue: &Catalogue) -> serde_json::Value {
+fn describe_api(settings: &Settings, catalogue: &Catalogue) -> serde_json::Value {
     let token = settings.auth.mode == AuthMode::Token;
-    http::openapi::document(catalogue, settings.writer(), token)
+    http::openapi::build_document(catalogue, settings.seq_writer(), token)
 }
 
-fn told(error: Option<impl fmt::Display>) -> Error {
-    Error(error.map_or_else(String::new, |error| error.to_string()))
+fn startup_error(error: Option<impl fmt::Display>) -> StartError {
+    StartError(error.map_or_else(String::new, |error| error.to_string()))
 }
 
 fn start_loops(parts: &Arc<Assembled>, loops: &TaskTracker, stop: &CancellationToken) {
     if let Some(redis) = &parts.redis {
         let (keeper, token) = (Arc::clone(redis), stop.clone());
-        loops.spawn(async move { keeper.link.run(token).await });
+        loops.spawn(async move { keeper.link.run_keeper(token).await });
     }
     if let Some(follower) = &parts.follower {
         let (follower, token) = (Arc::clone(follower), stop.clone());
-        loops.spawn(async move { follower.run(token).await });
+        loops.spawn(async move { follower.run_follower(token).await });
     }
     if let Some(consumer) = &parts.consumer {
         let (consumer, token) = (Arc::clone(consumer), stop.clone());
-        loops.spawn(async move { consumer.run(token).await });
+        loops.spawn(async move { consumer.run_consumer(token).await });
     }
-    loops.spawn(Arc::clone(&parts.totals).run(stop.clone()));
+    loops.spawn(Arc::clone(&parts.totals).run_scans(stop.clone()));
     #[cfg(feature = "kafka")]
     if let Some(kafka) = &parts.kafka {
         let (kafka, token) = (Arc::clone(kafka), stop.clone());
-        loops.spawn(async move { kafka.run(token).await });
+        loops.spawn(async move { kafka.run_consumer(token).await });
     }
     loops.spawn(Arc::clone(&parts.settler).run_recovery(stop.clone()));
     let (applier, token) = (Arc::clone(&parts.applier), stop.clone());
@@ -249,7 +255,7 @@ fn start_loops(parts: &Arc<Assembled>, loops: &TaskTracker, stop: &CancellationT
     loops.spawn(async move {
         tokio::select! {
             () = token.cancelled() => {}
-            () = warm::run(&warmed) => {}
+            () = warm::warm_hot_users(&warmed) => {}
         }
     });
     let (parts, token) = (Arc::clone(parts), stop.clone());
@@ -262,7 +268,7 @@ fn start_loops(parts: &Arc<Assembled>, loops: &TaskTracker, stop: &CancellationT
                 let now = ticks.tick().await;
                 parts.keep_up();
                 let lasted = now.saturating_duration_since(before);
-                parts.meters.tick(clock::wall(), lasted);
+                parts.meters.close_second(clock::wall_now(), lasted);
                 before = now;
             }
         };

@@ -20,20 +20,20 @@ use self::recovery::Unfinished;
 use crate::{
     apply::{self, Applier},
     cache_status::Tier,
-    domain::{AssetId, Notification, Outcome, Reference, StoredTransaction, Transaction},
+    domain::{AssetId, Notification, Reference, SettleOutcome, StoredTransaction, Transaction},
     ledger::{self, Source},
-    telemetry::{Meters, Op, Settled},
+    telemetry::{Meters, Op, SettledLabel},
 };
 
 /// Why transactions were not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
+pub enum SettleError {
     /// The source failed; some of them may stand.
     #[error(transparent)]
-    Source(#[from] ledger::Error),
+    Source(#[from] ledger::LedgerError),
     /// They stand, and did not take effect everywhere.
     #[error(transparent)]
-    Apply(#[from] apply::Error),
+    Apply(#[from] apply::ApplyError),
 }
 
 /// Settles transactions.
@@ -60,7 +60,7 @@ impl Settler {
         let takes = Arc::downgrade(&applier);
         source.on_commit(Box::new(move |receipt, commit| {
             if let Some(applier) = takes.upgrade() {
-                applier.committed(receipt, commit);
+                applier.take_committed(receipt, commit);
             }
         }));
         Self {
@@ -76,21 +76,21 @@ impl Settler {
     ///
     /// # Errors
     /// [`Error`]; all of them may be sent again.
-    pub async fn settle(
+    pub async fn settle_transactions(
         &self,
         transactions: &[Transaction],
         deadline: Instant,
-    ) -> Result<Vec<Outcome>, Error> {
+    ) -> Result<Vec<SettleOutcome>, SettleError> {
         let begun = Instant::now();
         let result = self.settle_all(transactions, deadline).await;
         if result.is_ok() {
             self.meters.ledger_took(begun.elapsed());
         } else {
             let count = u64::try_from(transactions.len()).unwrap_or(u64::MAX);
-            self.meters.settled(Settled::Failed, count);
+            self.meters.count_settled(SettledLabel::Failed, count);
             self.applier.outbox.note_unannounced();
-            if !self.source.recovers() {
-                self.remember(transactions);
+            if !self.source.can_recover() {
+                self.remember_failed(transactions);
             }
         }
         result
@@ -100,36 +100,37 @@ impl Settler {
         &self,
         transactions: &[Transaction],
         deadline: Instant,
-    ) -> Result<Vec<Outcome>, Error> {
+    ) -> Result<Vec<SettleOutcome>, SettleError> {
         let begun = Instant::now();
-        let written = timeout_at(deadline, self.source.settle(transactions)).await;
+        let written = timeout_at(deadline, self.source.settle_transactions(transactions)).await;
         let outcomes = written
-            .unwrap_or(Err(ledger::Error::Timeout))
+            .unwrap_or(Err(ledger::LedgerError::Timeout))
             .inspect_err(|error| self.applier.count_write_failure(error))?;
-        self.meters.tier(Tier::Source, Op::Apply, begun.elapsed());
+        self.meters
+            .record_tier(Tier::Source, Op::Apply, begun.elapsed());
         fail::fail_point!("ledger-written");
         for (transaction, outcome) in transactions.iter().zip(&outcomes) {
-            self.count(transaction, outcome);
+            self.count_outcome(transaction, outcome);
         }
-        let mut news: Vec<Notification> = outcomes.iter().flat_map(notifications).collect();
+        let mut news: Vec<Notification> = outcomes.iter().flat_map(outcome_notifications).collect();
         news.extend(self.source.announced_with(&news));
         if !news.is_empty() {
-            self.applier.announce(&news, deadline).await?;
-            self.source.announced(&news);
+            self.applier.announce_balances(&news, deadline).await?;
+            self.source.note_announced(&news);
         }
         Ok(outcomes)
     }
 
-    fn count(&self, transaction: &Transaction, outcome: &Outcome) {
+    fn count_outcome(&self, transaction: &Transaction, outcome: &SettleOutcome) {
         let result = match outcome {
-            Outcome::Written(_) => Settled::Written,
-            Outcome::Repeated(_) => Settled::Repeated,
-            Outcome::Refused(_) => Settled::Refused,
-            Outcome::Conflict(_) => Settled::Conflict,
+            SettleOutcome::Written(_) => SettledLabel::Written,
+            SettleOutcome::Repeated(_) => SettledLabel::Repeated,
+            SettleOutcome::Refused(_) => SettledLabel::Refused,
+            SettleOutcome::Conflict(_) => SettledLabel::Conflict,
         };
-        self.meters.settled(result, 1);
-        if result == Settled::Written {
-            for (asset, units) in moved(transaction) {
+        self.meters.count_settled(result, 1);
+        if result == SettledLabel::Written {
+            for (asset, units) in moved_amounts(transaction) {
                 self.meters.ledger_moved(asset, units);
             }
         }
@@ -139,25 +140,27 @@ impl Settler {
     ///
     /// # Errors
     /// The source cannot answer.
-    pub async fn find(
+    pub async fn find_transaction(
         &self,
         reference: Reference,
         deadline: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::Error> {
-        let found = timeout_at(deadline, self.source.transaction(reference)).await;
-        found.unwrap_or(Err(ledger::Error::Timeout))
+    ) -> Result<Option<StoredTransaction>, ledger::LedgerError> {
+        let found = timeout_at(deadline, self.source.find_transaction(reference)).await;
+        found.unwrap_or(Err(ledger::LedgerError::Timeout))
     }
 }
 
-fn notifications(outcome: &Outcome) -> Vec<Notification> {
+fn outcome_notifications(outcome: &SettleOutcome) -> Vec<Notification> {
     match outcome {
-        Outcome::Written(receipt) | Outcome::Repeated(receipt) => receipt.notifications().collect(),
-        Outcome::Refused(_) | Outcome::Conflict(_) => Vec::new(),
+        SettleOutcome::Written(receipt) | SettleOutcome::Repeated(receipt) => {
+            receipt.notifications().collect()
+        }
+        SettleOutcome::Refused(_) | SettleOutcome::Conflict(_) => Vec::new(),
     }
 }
 
 /// Raw units of each asset that a transaction credits or debits, whichever is more.
-fn moved(transaction: &Transaction) -> BTreeMap<AssetId, u128> {
+fn moved_amounts(transaction: &Transaction) -> BTreeMap<AssetId, u128> {
     let mut both: BTreeMap<AssetId, (u128, u128)> = BTreeMap::new();
     for change in &transaction.changes {
         let (credited, debited) = both.entry(change.asset).or_default();
@@ -184,7 +187,7 @@ mod tests {
         let json = r#"{"transaction_id":1,"entries":[
             {"user_id":1,"asset_id":1,"delta_avail":-5},{"user_id":2,"asset_id":1,"delta_avail":4},{"user_id":3,"asset_id":1,"delta_frozen":1},
             {"user_id":1,"asset_id":2,"delta_avail":-3},{"user_id":4,"asset_id":3,"delta_avail":-7,"delta_frozen":7}]}"#;
-        let moved = moved(&Transaction::parse(json).unwrap());
+        let moved = moved_amounts(&Transaction::parse_transaction(json).unwrap());
         let plain: Vec<_> = moved
             .into_iter()
             .map(|(asset, units)| (asset.get(), units))

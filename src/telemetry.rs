@@ -35,26 +35,26 @@ use parking_lot::{Mutex, MutexGuard};
 use self::{
     counters::{Count, Each, gauge_value},
     prometheus_histograms::Families,
-    recent::Recent,
-    slowest::{Slow, Slowest},
+    recent::RecentSeconds,
+    slowest::{SlowRead, Slowest},
 };
 use crate::{
-    cache_status::{Outcome, Tier},
+    cache_status::{ReadOutcome, Tier},
     domain::{Catalogue, UnixMillis},
 };
 
-pub use histogram::{Counts, Seconds, Tally};
+pub use histogram::{CountHistogram, HistogramTally, Seconds};
 pub use labels::{
-    Applied, Degraded, Evicted, Fault, HistoryRoute, HttpStatus, LedgerFault, Op, PageResult,
-    Refused, Reloaded, Remembered, Route, ScanResult, Settled, Via, Window,
+    AppliedLabel, CompareDelay, Degraded, Evicted, Fault, HistoryRoute, HttpStatus, LedgerFault,
+    Op, PageResult, Refused, Reloaded, Remembered, Route, ScanResult, SettledLabel, Via,
 };
-pub use rate_limited_log::Sparing;
+pub use rate_limited_log::RateLimitedLog;
 
 /// All meters of one process.
 pub struct Meters {
     prometheus: PrometheusHandle,
     families: Families,
-    reads: Each<Outcome, (Counter, Seconds)>,
+    reads: Each<ReadOutcome, (Counter, Seconds)>,
     absent_reads: Count,
     negative_amounts: Count,
     seq_regressions: Count,
@@ -66,24 +66,24 @@ pub struct Meters {
     loads_limit: Gauge,
     turns_waiting: Gauge,
     evictions: Each<Evicted, Count>,
-    notifications: Each<(Via, Applied), Count>,
+    notifications: Each<(Via, AppliedLabel), Count>,
     notification_delay: Seconds,
     bus_delay: Seconds,
     view_lag: Seconds,
     bus_resyncs: Count,
     refused_fills: Each<Refused, Count>,
     audits: audit::Audits,
-    ledger: ledger::Ledger,
-    histories: history::Histories,
+    ledger: ledger::LedgerMeters,
+    histories: history::HistoryMeters,
     sizes: load_size::Sizes,
     slowest: Slowest,
-    recent: Mutex<Recent>,
-    health: health::Health,
+    recent: Mutex<RecentSeconds>,
+    health: health::HealthMeters,
     http: http::Http,
     reloads: reloads::Reloads,
-    change_log: change_log::ChangeLog,
+    change_log: change_log::ChangeLogMeters,
     ledger_disk: ledger_disk::LedgerDisk,
-    warm: warm::Warm,
+    warm: warm::WarmMeters,
     totals: totals::TotalsMeters,
 }
 
@@ -98,104 +98,105 @@ impl Meters {
     /// All series, at zero, without names of assets.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Self::of(&Catalogue::default())
+        Self::with_catalogue(&Catalogue::default())
     }
 
     /// All series, at zero, with these assets.
     #[must_use]
-    pub fn of(catalogue: &Catalogue) -> Arc<Self> {
+    pub fn with_catalogue(catalogue: &Catalogue) -> Arc<Self> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
-        let meters =
-            metrics::with_local_recorder(&recorder, || Self::register(prometheus, catalogue));
+        let meters = metrics::with_local_recorder(&recorder, || {
+            Self::register_meters(prometheus, catalogue)
+        });
         Arc::new(meters)
     }
 
     /// The page that Prometheus reads.
     #[must_use]
-    pub fn page(&self) -> String {
+    pub fn prometheus_page(&self) -> String {
         for (outcome, (count, seconds)) in &self.reads.0 {
             let hits = match outcome {
-                Outcome::Memory => self.http.hits(),
+                ReadOutcome::Memory => self.http.count_hits(),
                 _ => 0,
             };
-            count.absolute(seconds.count().saturating_add(hits));
+            count.absolute(seconds.count_values().saturating_add(hits));
         }
-        self.http.update();
-        self.upkeep();
+        self.http.update_counters();
+        self.run_upkeep();
         let mut page = self.prometheus.render();
-        self.families.render(&mut page);
+        self.families.render_families(&mut page);
         // Writing to a string cannot fail.
         let _ = self.ledger.render_moved(&mut page);
         page
     }
 
     /// Lets the exporter tidy up. To be called every few seconds.
-    pub fn upkeep(&self) {
+    pub fn run_upkeep(&self) {
         self.prometheus.run_upkeep();
     }
 
-    /// A second is over, for [`Meters::recent`]. To be called by one task.
-    pub fn tick(&self, at: UnixMillis, lasted: Duration) {
-        let totals = self.totals();
-        self.recent.lock().tick(at, lasted, totals);
-        self.slowest.forget(at);
+    /// A second is over, for [`Meters::recent_seconds`]. To be called by one task.
+    pub fn close_second(&self, at: UnixMillis, lasted: Duration) {
+        let totals = self.snapshot_totals();
+        self.recent.lock().close_second(at, lasted, totals);
+        self.slowest.forget_old(at);
     }
 
     /// The last quarter of an hour.
-    pub fn recent(&self) -> MutexGuard<'_, Recent> {
+    pub fn recent_seconds(&self) -> MutexGuard<'_, RecentSeconds> {
         self.recent.lock()
     }
 
     /// The slowest reads of the last minutes.
     #[must_use]
-    pub fn slowest(&self) -> Vec<Slow> {
-        self.slowest.all()
+    pub fn slowest_reads(&self) -> Vec<SlowRead> {
+        self.slowest.all_reads()
     }
 
     /// A user's read was answered, or was not; but for hits of the fast path ([`Meters::memory_hit`]).
-    pub fn read(&self, outcome: Outcome, took: Duration) {
+    pub fn record_read(&self, outcome: ReadOutcome, took: Duration) {
         if let Some((_, seconds)) = self.reads.get(outcome) {
-            seconds.record(took);
+            seconds.record_duration(took);
         }
     }
 
-    /// The same read, for [`Meters::slowest`]: asked for only if it is one of them.
-    pub fn slow(&self, took: Duration, what: impl FnOnce() -> Slow) {
-        self.slowest.offer(took, what);
+    /// The same read, for [`Meters::slowest_reads`]: asked for only if it is one of them.
+    pub fn offer_slow_read(&self, took: Duration, what: impl FnOnce() -> SlowRead) {
+        self.slowest.offer_read(took, what);
     }
 
     /// A user with nothing was shown.
     pub fn absent_read(&self) {
-        self.absent_reads.increment(1);
+        self.absent_reads.increment_by(1);
     }
 
     /// The source held amounts below zero.
     pub fn negative_amounts(&self, count: u64) {
-        self.negative_amounts.increment(count);
+        self.negative_amounts.increment_by(count);
     }
 
     /// A lower seq was about to be shown than was shown before.
     pub fn seq_regression(&self) {
-        self.seq_regressions.increment(1);
+        self.seq_regressions.increment_by(1);
     }
 
     /// A tier answered.
-    pub fn tier(&self, tier: Tier, op: Op, took: Duration) {
+    pub fn record_tier(&self, tier: Tier, op: Op, took: Duration) {
         if let Some(seconds) = self.tiers.get((tier, op)) {
-            seconds.record(took);
+            seconds.record_duration(took);
         }
     }
 
     /// A tier did not answer.
     pub fn tier_failure(&self, tier: Tier, op: Op, fault: Fault) {
         if let Some(count) = self.failures.get((tier, op, fault)) {
-            count.increment(1);
+            count.increment_by(1);
         }
     }
 
     /// The contents of memory.
-    pub fn memory(&self, entries: u64, bytes: u64) {
+    pub fn set_memory_use(&self, entries: u64, bytes: u64) {
         self.memory_entries.set(gauge_value(entries));
         self.memory_bytes.set(gauge_value(bytes));
     }
@@ -210,23 +211,23 @@ impl Meters {
     }
 
     /// How many loads are let in at once, and how many wait for a turn at Redis or the source.
-    pub fn turns(&self, loads: usize, waiting: usize) {
+    pub fn set_load_limits(&self, loads: usize, waiting: usize) {
         let value = |count| gauge_value(u64::try_from(count).unwrap_or(u64::MAX));
         self.loads_limit.set(value(loads));
         self.turns_waiting.set(value(waiting));
     }
 
     /// Memory let go of something.
-    pub fn evicted(&self, cause: Evicted) {
+    pub fn count_eviction(&self, cause: Evicted) {
         if let Some(count) = self.evictions.get(cause) {
-            count.increment(1);
+            count.increment_by(1);
         }
     }
 
     /// Notifications came.
-    pub fn notifications(&self, via: Via, result: Applied, count: u64) {
+    pub fn count_notifications(&self, via: Via, result: AppliedLabel, count: u64) {
         if let Some(counter) = self.notifications.get((via, result)) {
-            counter.increment(count);
+            counter.increment_by(count);
         }
     }
 
@@ -247,18 +248,18 @@ impl Meters {
 
     /// From a notification until a load without the ledger showed it.
     pub fn view_lag(&self, lag: Duration) {
-        self.view_lag.record(lag);
+        self.view_lag.record_duration(lag);
     }
 
     /// The feed could not be followed without a gap.
     pub fn bus_resync(&self) {
-        self.bus_resyncs.increment(1);
+        self.bus_resyncs.increment_by(1);
     }
 
     /// Redis refused a fill.
     pub fn refused_fill(&self, reason: Refused) {
         if let Some(count) = self.refused_fills.get(reason) {
-            count.increment(1);
+            count.increment_by(1);
         }
     }
 }
@@ -271,11 +272,11 @@ impl std::fmt::Debug for Meters {
 
 fn record_plausible(histogram: &Seconds, delay: Duration) {
     if delay <= DELAY_MAX {
-        histogram.record(delay);
+        histogram.record_duration(delay);
     }
 }
 
-fn named(name: &str) -> String {
+fn metric_name(name: &str) -> String {
     format!("balance_cache_{name}")
 }
 
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn every_series_is_there_at_zero() {
-        let page = Meters::new().page();
+        let page = Meters::new().prometheus_page();
         for line in [
             "balance_cache_reads_total{outcome=\"memory\"} 0",
             "balance_cache_reads_total{outcome=\"shed\"} 0",
@@ -326,7 +327,7 @@ mod tests {
         ] {
             meters.notification_delay(UnixMillis(created_at), now);
         }
-        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
         assert!(has("balance_cache_notification_delay_seconds_count 0"));
         meters.notification_delay(UnixMillis(now.0 - 250), now);
         meters.notification_delay(UnixMillis(now.0 + 20), now);
@@ -337,8 +338,8 @@ mod tests {
     #[test]
     fn seed_fault_12_a_read_of_400_microseconds_does_not_count_as_zero() {
         let meters = Meters::new();
-        meters.read(Outcome::Source, Duration::from_micros(400));
-        let page = meters.page();
+        meters.record_read(ReadOutcome::Source, Duration::from_micros(400));
+        let page = meters.prometheus_page();
         assert!(
             page.contains("balance_cache_read_seconds_sum{outcome=\"source\"} 0.0004"),
             "{page}"

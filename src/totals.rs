@@ -25,8 +25,8 @@ use crate::{
     },
     config,
     domain::{AssetId, AssetSum, Catalogue, Totals, UnixMillis},
-    ledger::{self, Readiness, ScannedTotals, Source, TotalsScan},
-    telemetry::{Meters, ScanResult, Sparing},
+    ledger::{self, ScannedTotals, Source, SourceReadiness, TotalsScan},
+    telemetry::{Meters, RateLimitedLog, ScanResult},
 };
 
 /// The longest pause between two questions to Redis.
@@ -55,7 +55,7 @@ pub struct TotalsKeeper {
     held: ArcSwapOption<CurrentTotals>,
     scan: ArcSwapOption<TotalsScan>,
     lease: Mutex<Option<ScanLease>>,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 /// Totals, and the scan that they are of.
@@ -71,19 +71,19 @@ struct CurrentTotals {
 /// How a scan ended.
 enum ScanOutcome {
     Done(ScannedTotals),
-    Failed(ledger::Error),
+    Failed(ledger::LedgerError),
     Lost,
 }
 
 impl TotalsKeeper {
-    /// Over this source and Redis; scans begin with [`TotalsKeeper::run`].
+    /// Over this source and Redis; scans begin with [`TotalsKeeper::run_scans`].
     #[must_use]
     pub fn new(
         source: Arc<dyn Source>,
         redis: Option<Arc<Redis>>,
         catalogue: Arc<Catalogue>,
         meters: Arc<Meters>,
-        settings: &config::Totals,
+        settings: &config::TotalsSettings,
     ) -> Self {
         Self {
             source,
@@ -97,7 +97,7 @@ impl TotalsKeeper {
             held: ArcSwapOption::empty(),
             scan: ArcSwapOption::empty(),
             lease: Mutex::default(),
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
         }
     }
 
@@ -115,7 +115,7 @@ impl TotalsKeeper {
 
     /// The newest totals that this instance knows. None before the first.
     #[must_use]
-    pub fn totals(&self) -> Option<Arc<Totals>> {
+    pub fn newest_totals(&self) -> Option<Arc<Totals>> {
         let held = self.held.load();
         held.as_ref().map(|held| Arc::clone(&held.totals))
     }
@@ -124,14 +124,15 @@ impl TotalsKeeper {
     #[must_use]
     pub fn scan_progress(&self) -> Option<(u32, u64)> {
         let scan = self.scan.load();
-        scan.as_ref().map(|scan| (scan.progress(), scan.rows()))
+        scan.as_ref()
+            .map(|scan| (scan.progress_permille(), scan.rows_read()))
     }
 
     /// Shows the age and the progress as gauges.
-    pub fn show(&self, now: UnixMillis) {
+    pub fn show_gauges(&self, now: UnixMillis) {
         let age = if !self.is_on() {
             Duration::ZERO
-        } else if let Some(totals) = self.totals() {
+        } else if let Some(totals) = self.newest_totals() {
             let millis = now.0.saturating_sub(totals.began.0);
             Duration::from_millis(u64::try_from(millis).unwrap_or(0))
         } else {
@@ -143,16 +144,18 @@ impl TotalsKeeper {
     }
 
     /// Scans, or reads what others scanned, until `stop` is cancelled.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run_scans(self: Arc<Self>, stop: CancellationToken) {
         if !self.is_on() {
             return;
         }
         let keep = async {
             loop {
                 let pause = match (self.source.readiness(), &self.redis) {
-                    (Readiness::NotReady(_), _) => NOT_READY_PAUSE,
-                    (Readiness::Ready | Readiness::Failing(_), None) => self.scan_alone().await,
-                    (Readiness::Ready | Readiness::Failing(_), Some(redis)) => {
+                    (SourceReadiness::NotReady(_), _) => NOT_READY_PAUSE,
+                    (SourceReadiness::Ready | SourceReadiness::Failing(_), None) => {
+                        self.scan_alone().await
+                    }
+                    (SourceReadiness::Ready | SourceReadiness::Failing(_), Some(redis)) => {
                         self.take_turn(redis).await
                     }
                 };
@@ -169,9 +172,9 @@ impl TotalsKeeper {
 
     async fn scan_alone(&self) -> Duration {
         let begun = Instant::now();
-        match self.scan(None).await {
+        match self.scan_source(None).await {
             ScanOutcome::Done(scanned) => {
-                self.hold(scanned.totals, 0, false);
+                self.hold_totals(scanned.totals, 0, false);
                 self.interval.saturating_sub(begun.elapsed())
             }
             ScanOutcome::Failed(_) | ScanOutcome::Lost => self.retry_pause(),
@@ -215,7 +218,7 @@ impl TotalsKeeper {
     async fn read_published(&self, redis: &Redis) -> bool {
         match redis.read_totals().await {
             Ok(Some((fence, totals))) => {
-                self.hold(totals, fence, true);
+                self.hold_totals(totals, fence, true);
                 // The instance that scanned tells what it found.
                 self.meters.totals_difference(&[]);
                 self.meters.totals_untrusted_rows(0);
@@ -231,18 +234,18 @@ impl TotalsKeeper {
     async fn scan_for_all(&self, redis: &Redis, lease: ScanLease) -> Duration {
         let begun = Instant::now();
         *self.lease.lock() = Some(lease.clone());
-        let pause = match self.scan(Some((redis, &lease))).await {
+        let pause = match self.scan_source(Some((redis, &lease))).await {
             ScanOutcome::Done(scanned) => {
                 let due = self.interval.saturating_sub(begun.elapsed());
-                let (totals, table) = (scanned.totals, self.catalogue.now());
+                let (totals, table) = (scanned.totals, self.catalogue.current_table());
                 let published = redis.publish_totals(&lease, &totals, &table, due).await;
                 match published {
-                    Ok(ScanEnd::InTime) => self.hold(totals, lease.fence(), true),
+                    Ok(ScanEnd::InTime) => self.hold_totals(totals, lease.fence(), true),
                     Ok(ScanEnd::Lost) => {
                         tracing::warn!("totals were not published: another instance scans since");
                     }
                     // They are right, also where no other instance can see them.
-                    Err(_) => self.hold(totals, lease.fence(), false),
+                    Err(_) => self.hold_totals(totals, lease.fence(), false),
                 }
                 PAUSE_MIN
             }
@@ -257,8 +260,8 @@ impl TotalsKeeper {
         pause
     }
 
-    async fn scan(&self, right: Option<(&Redis, &ScanLease)>) -> ScanOutcome {
-        let scan = Arc::new(TotalsScan::begin(self.rows_per_second));
+    async fn scan_source(&self, right: Option<(&Redis, &ScanLease)>) -> ScanOutcome {
+        let scan = Arc::new(TotalsScan::begin_scan(self.rows_per_second));
         self.scan.store(Some(Arc::clone(&scan)));
         let begun = Instant::now();
         let lost = async {
@@ -277,11 +280,11 @@ impl TotalsKeeper {
         self.scan.store(None);
         let result = match &ended {
             ScanOutcome::Done(scanned) => {
-                self.compare(scanned);
+                self.compare_totals(scanned);
                 ScanResult::Done
             }
             ScanOutcome::Failed(error) => {
-                if let Some(left_out) = self.log.line() {
+                if let Some(left_out) = self.log.permit_line() {
                     tracing::warn!(%error, lines.left_out = left_out, "a scan for totals failed");
                 }
                 ScanResult::Failed
@@ -289,17 +292,17 @@ impl TotalsKeeper {
             ScanOutcome::Lost => ScanResult::Lost,
         };
         self.meters
-            .totals_scanned(result, scan.rows(), begun.elapsed());
+            .totals_scanned(result, scan.rows_read(), begun.elapsed());
         ended
     }
 
     /// Shows what is not as the writer maintained it.
-    fn compare(&self, scanned: &ScannedTotals) {
+    fn compare_totals(&self, scanned: &ScannedTotals) {
         self.meters.totals_untrusted_rows(scanned.untrusted_rows);
         let Some(maintained) = &scanned.maintained else {
             return;
         };
-        let differences = differences(&scanned.totals.assets, maintained);
+        let differences = differing_assets(&scanned.totals.assets, maintained);
         self.meters.totals_difference(&differences);
         for (asset, units) in &differences {
             tracing::error!(
@@ -310,7 +313,7 @@ impl TotalsKeeper {
         }
     }
 
-    fn hold(&self, totals: Totals, fence: i64, is_published: bool) {
+    fn hold_totals(&self, totals: Totals, fence: i64, is_published: bool) {
         self.held.store(Some(Arc::new(CurrentTotals {
             totals: Arc::new(totals),
             fence,
@@ -336,7 +339,7 @@ async fn lose_right(redis: &Redis, lease: &ScanLease) {
 }
 
 /// The assets whose two totals differ, and by how many raw units (at most 2^64 − 1).
-fn differences(
+fn differing_assets(
     scanned: &BTreeMap<AssetId, AssetSum>,
     maintained: &BTreeMap<AssetId, AssetSum>,
 ) -> Vec<(AssetId, u64)> {
@@ -347,7 +350,7 @@ fn differences(
     let units = |asset: &AssetId| {
         let one = scanned.get(asset).unwrap_or(&none);
         let other = maintained.get(asset).unwrap_or(&none);
-        u64::try_from(one.distance(other)).unwrap_or(u64::MAX)
+        u64::try_from(one.distance_to(other)).unwrap_or(u64::MAX)
     };
     assets
         .into_iter()
@@ -379,10 +382,13 @@ mod tests {
         };
         let scanned = BTreeMap::from([(id(1), total(5, 1)), (id(2), total(7, 1))]);
         let maintained = BTreeMap::from([(id(1), total(5, 1)), (id(3), total(0, 1))]);
-        assert_eq!(differences(&scanned, &maintained), [(id(2), 7), (id(3), 1)]);
+        assert_eq!(
+            differing_assets(&scanned, &maintained),
+            [(id(2), 7), (id(3), 1)]
+        );
         let most = BTreeMap::from([(id(1), total(i128::MAX, 1))]);
         let least = BTreeMap::from([(id(1), total(i128::MIN, 1))]);
-        assert_eq!(differences(&most, &least), [(id(1), u64::MAX)]);
-        assert_eq!(differences(&most, &most), []);
+        assert_eq!(differing_assets(&most, &least), [(id(1), u64::MAX)]);
+        assert_eq!(differing_assets(&most, &most), []);
     }
 }

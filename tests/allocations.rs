@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use balance_cache::{config, service::Service};
+use balance_cache::{config, service::RunningService};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
@@ -116,10 +116,10 @@ async fn service(say: mpsc::SyncSender<SocketAddr>, stop: CancellationToken) {
         ("BALANCE_CACHE__EMBEDDED__PATH", ledger.to_str().unwrap()),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let settings = config::load(None, settings).unwrap();
-    let service = Service::open(settings, stop).unwrap();
-    say.send(service.addresses().0).unwrap();
-    service.run().await;
+    let settings = config::load_settings(None, settings).unwrap();
+    let service = RunningService::open_service(settings, stop).unwrap();
+    say.send(service.bound_addresses().0).unwrap();
+    service.run_until_shutdown().await;
 }
 
 /// Bare hyper with these headers and this body, both prepared.

@@ -8,9 +8,9 @@ mod users;
 use std::{sync::Arc, time::Duration};
 
 use balance_cache::{
-    cache::memory::{Kept, Memory},
+    cache::memory::{CacheEntry, Memory},
     domain::{Catalogue, UnixMillis},
-    render::Held,
+    render::RenderedSnapshot,
     telemetry::Meters,
 };
 use tokio::time::Instant;
@@ -42,15 +42,15 @@ fn rss() -> u64 {
 
 fn keep(memory: &Memory, catalogue: &Catalogue, number: i64) {
     let (now, snapshot) = (Instant::now(), snapshot(number));
-    let kept = Kept {
-        held: Held::new(catalogue, &snapshot, UnixMillis(NOW)),
+    let kept = CacheEntry {
+        held: RenderedSnapshot::new(catalogue, &snapshot, UnixMillis(NOW)),
         until: now.checked_add(HOUR).unwrap(),
         loaded: now,
         from_ledger: false,
         generation: 1,
         doubted: false,
     };
-    memory.keep(user(number), &kept, &snapshot, |_| true);
+    memory.keep_merged(user(number), &kept, &snapshot, |_| true);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_user_of_three_assets_takes_700_bytes_and_max_bytes_is_kept_within_a_tenth()
     for number in 0..FIT {
         keep(&memory, &names, number);
     }
-    let (entries, weighed) = memory.size();
+    let (entries, weighed) = memory.measure_size();
     assert_eq!(entries, FIT.unsigned_abs(), "all of them fit");
     let each = (rss() - base) / entries;
     println!("{each} bytes by RSS, {} as weighed", weighed / entries);
@@ -70,11 +70,11 @@ fn a_user_of_three_assets_takes_700_bytes_and_max_bytes_is_kept_within_a_tenth()
     for number in FIT..ALL {
         // Who is asked for twice is let in, for somebody who was not.
         for _ in 0..2 {
-            assert!(memory.get(user(number), 1).is_none());
+            assert!(memory.get_entry(user(number), 1).is_none());
         }
         keep(&memory, &names, number);
     }
-    let (entries, weighed) = memory.size();
+    let (entries, weighed) = memory.measure_size();
     let took = rss() - base;
     println!("{entries} entries, {weighed} weighed, {took} by RSS");
     assert!(weighed <= MAX_BYTES && weighed > MAX_BYTES / 10 * 9);

@@ -84,7 +84,7 @@ impl Market {
         let json = format!(
             r#"{{"trade_id":{id},"symbol":"BTC_USDT","buyer_user_id":{buyer},"seller_user_id":{seller},"price":200000000,"quantity":10,"settled_at":77{rest}}}"#
         );
-        let transaction = Trade::parse(&json, &self.catalogue).unwrap();
+        let transaction = Trade::parse_trade(&json, &self.catalogue).unwrap();
         Deal { id, transaction }
     }
 
@@ -147,7 +147,7 @@ impl Market {
             r#"{{"transaction_id":{id},"event_type":"deposit","created_at":77,"entries":[{}]}}"#,
             entries.join(",")
         );
-        let transaction = Transaction::parse(&json).unwrap();
+        let transaction = Transaction::parse_transaction(&json).unwrap();
         Deal { id, transaction }
     }
 }

@@ -54,7 +54,7 @@ pub struct Bounds {
 
 /// One question that is over.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample {
+pub struct LoadSample {
     /// When it began.
     pub begun: Instant,
     /// The time it took.
@@ -72,7 +72,7 @@ pub struct AdaptiveLimit {
     limit: usize,
     probing: bool,
     /// None while a probe waits until few enough are under way.
-    window: Option<Window>,
+    window: Option<SampleWindow>,
     typical: Duration,
     baseline: Option<Duration>,
     /// When that was, and the limit then.
@@ -81,7 +81,7 @@ pub struct AdaptiveLimit {
 }
 
 #[derive(Debug)]
-struct Window {
+struct SampleWindow {
     begun: Instant,
     samples: Vec<(Duration, bool)>,
     /// Of all samples together.
@@ -89,7 +89,7 @@ struct Window {
     busiest: usize,
 }
 
-impl Window {
+impl SampleWindow {
     fn new(begun: Instant, busy: usize) -> Self {
         Self {
             begun,
@@ -111,7 +111,7 @@ impl Window {
     }
 
     /// The median, and whether it is one of those that timed out.
-    fn median(&mut self) -> (Duration, bool) {
+    fn take_median(&mut self) -> (Duration, bool) {
         self.samples.sort_unstable();
         let middle = self.samples.len() / 2;
         self.samples.get(middle).copied().unwrap_or_default()
@@ -133,7 +133,7 @@ impl AdaptiveLimit {
             },
             limit,
             probing: floor < ceiling,
-            window: Some(Window::new(now, 0)),
+            window: Some(SampleWindow::new(now, 0)),
             typical: Duration::ZERO,
             baseline: None,
             baseline_at: now,
@@ -144,7 +144,7 @@ impl AdaptiveLimit {
     /// One that does not move.
     #[cfg(test)]
     #[must_use]
-    pub fn fixed(limit: usize, now: Instant) -> Self {
+    pub fn fixed_at(limit: usize, now: Instant) -> Self {
         let bounds = Bounds {
             floor: limit,
             ceiling: limit,
@@ -156,7 +156,7 @@ impl AdaptiveLimit {
 
     /// The limit in force.
     #[must_use]
-    pub fn current(&self) -> usize {
+    pub fn current_limit(&self) -> usize {
         if self.probing {
             self.probe_limit()
         } else {
@@ -180,12 +180,12 @@ impl AdaptiveLimit {
     /// One is over, and so many are left.
     pub fn note_end(&mut self, busy: usize, now: Instant) {
         if self.window.is_none() && busy <= self.probe_limit() {
-            self.window = Some(Window::new(now, busy));
+            self.window = Some(SampleWindow::new(now, busy));
         }
     }
 
     /// The time of one that is over.
-    pub fn record(&mut self, sample: Sample, busy: usize, now: Instant) {
+    pub fn record_sample(&mut self, sample: LoadSample, busy: usize, now: Instant) {
         let Some(window) = &mut self.window else {
             return;
         };
@@ -199,14 +199,14 @@ impl AdaptiveLimit {
         if !window.is_over(now) {
             return;
         }
-        let ended = window.median();
+        let ended = window.take_median();
         let (lag, busiest) = (window.mean_lag(), window.busiest);
-        self.window = Some(Window::new(now, busy));
+        self.window = Some(SampleWindow::new(now, busy));
         self.typical = ended.0;
-        self.decide(ended, lag, busiest, now);
+        self.decide_limit(ended, lag, busiest, now);
     }
 
-    fn decide(
+    fn decide_limit(
         &mut self,
         (median, timed_out): (Duration, bool),
         lag: Duration,

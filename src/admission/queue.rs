@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::adaptive_limit::{AdaptiveLimit, Bounds, Sample};
+use super::adaptive_limit::{AdaptiveLimit, Bounds, LoadSample};
 
 /// Callers that may wait in one queue.
 const QUEUE_MAX: usize = 4_096;
@@ -48,11 +48,11 @@ pub struct PermitQueue {
     bulk: Semaphore,
     limits: QueueLimits,
     patience: Duration,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     limit: AdaptiveLimit,
     busy: usize,
     /// When a permit was last issued or returned.
@@ -109,7 +109,7 @@ impl PermitQueue {
             bulk: Semaphore::new(0),
             limits,
             patience,
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 limit: AdaptiveLimit::new(limits.bounds, now),
                 busy: 0,
                 moved: now,
@@ -117,7 +117,7 @@ impl PermitQueue {
                 bulk: PoolState::default(),
             }),
         };
-        queue.resize(&mut queue.state.lock());
+        queue.resize_pools(&mut queue.state.lock());
         queue
     }
 
@@ -134,7 +134,7 @@ impl PermitQueue {
     /// Reserves a place in the queue before work that would be wasted without a permit; none when the caller is shed. A reservation
     /// counts as waiting, so a crowd that prepares at the same time is admitted only as far as permits can be expected.
     #[must_use]
-    pub fn reserve(&self) -> Option<Reservation<'_>> {
+    pub fn reserve_place(&self) -> Option<Reservation<'_>> {
         let mut state = self.state.lock();
         if !self.can_expect_permit(&state, Pool::All, Instant::now()) {
             return None;
@@ -182,7 +182,7 @@ impl PermitQueue {
             LoadClass::Single => Pool::All,
             LoadClass::Batch => Pool::Bulk,
         };
-        if self.semaphore(pool).available_permits() > 0 {
+        if self.pool_semaphore(pool).available_permits() > 0 {
             return false;
         }
         let state = self.state.lock();
@@ -193,15 +193,15 @@ impl PermitQueue {
     #[must_use]
     pub fn has_spare_half(&self) -> bool {
         let state = self.state.lock();
-        state.busy.saturating_mul(2) < state.limit.current()
+        state.busy.saturating_mul(2) < state.limit.current_limit()
     }
 
     /// The limit in force, and the callers that wait.
     #[must_use]
-    pub fn usage(&self) -> (usize, usize) {
+    pub fn current_usage(&self) -> (usize, usize) {
         let state = self.state.lock();
         let waiting = state.all.waiting.saturating_add(state.bulk.waiting);
-        (state.limit.current(), waiting)
+        (state.limit.current_limit(), waiting)
     }
 
     async fn acquire_from(
@@ -210,7 +210,7 @@ impl PermitQueue {
         class: LoadClass,
         end: Instant,
     ) -> Option<PoolPermit<'_>> {
-        if let Ok(permit) = self.semaphore(pool).try_acquire() {
+        if let Ok(permit) = self.pool_semaphore(pool).try_acquire() {
             return Some(self.pool_permit(pool, permit));
         }
         let until = self.join_waiters(pool, class, end)?;
@@ -219,7 +219,7 @@ impl PermitQueue {
     }
 
     async fn wait_for(&self, pool: Pool, until: Instant) -> Option<PoolPermit<'_>> {
-        let permit = tokio::time::timeout_at(until, self.semaphore(pool).acquire()).await;
+        let permit = tokio::time::timeout_at(until, self.pool_semaphore(pool).acquire()).await;
         Some(self.pool_permit(pool, permit.ok()?.ok()?))
     }
 
@@ -242,7 +242,7 @@ impl PermitQueue {
             LoadClass::Single => return None,
             LoadClass::Batch => None,
         };
-        let pool_state = state.pool(pool);
+        let pool_state = state.pool_state(pool);
         if pool_state.waiting >= QUEUE_MAX {
             return None;
         }
@@ -251,7 +251,7 @@ impl PermitQueue {
     }
 
     /// One more caller can expect a permit within the patience.
-    fn can_expect_permit(&self, state: &State, pool: Pool, now: Instant) -> bool {
+    fn can_expect_permit(&self, state: &QueueState, pool: Pool, now: Instant) -> bool {
         let pool_state = match pool {
             Pool::All => &state.all,
             Pool::Bulk => &state.bulk,
@@ -260,7 +260,7 @@ impl PermitQueue {
         let silence = now.saturating_duration_since(state.moved);
         let each = state.limit.typical_latency().max(silence);
         // Reserved permits may still be free: they are not for this caller.
-        let free = self.semaphore(pool).available_permits();
+        let free = self.pool_semaphore(pool).available_permits();
         let ahead = pool_state.waiting.saturating_add(1).saturating_sub(free);
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
         let at_once = u32::try_from(pool_state.size.max(1)).unwrap_or(u32::MAX);
@@ -271,7 +271,7 @@ impl PermitQueue {
         pool_state.waiting < QUEUE_MAX && expected <= self.patience
     }
 
-    const fn semaphore(&self, pool: Pool) -> &Semaphore {
+    const fn pool_semaphore(&self, pool: Pool) -> &Semaphore {
         match pool {
             Pool::All => &self.all,
             Pool::Bulk => &self.bulk,
@@ -279,17 +279,17 @@ impl PermitQueue {
     }
 
     /// Sizes both semaphores by the limit.
-    fn resize(&self, state: &mut State) {
-        let limit = state.limit.current();
-        state.all.resize(&self.all, limit);
+    fn resize_pools(&self, state: &mut QueueState) {
+        let limit = state.limit.current_limit();
+        state.all.resize_pool(&self.all, limit);
         state
             .bulk
-            .resize(&self.bulk, limit.div_ceil(2).min(self.limits.bulk).max(1));
+            .resize_pool(&self.bulk, limit.div_ceil(2).min(self.limits.bulk).max(1));
     }
 }
 
-impl State {
-    const fn pool(&mut self, pool: Pool) -> &mut PoolState {
+impl QueueState {
+    const fn pool_state(&mut self, pool: Pool) -> &mut PoolState {
         match pool {
             Pool::All => &mut self.all,
             Pool::Bulk => &mut self.bulk,
@@ -298,7 +298,7 @@ impl State {
 }
 
 impl PoolState {
-    fn resize(&mut self, semaphore: &Semaphore, size: usize) {
+    fn resize_pool(&mut self, semaphore: &Semaphore, size: usize) {
         if size >= self.size {
             let more = size.saturating_sub(self.size);
             let kept = more.min(self.owed);
@@ -319,7 +319,7 @@ impl Permit<'_> {
         let ready = Instant::now();
         tokio::task::yield_now().await;
         let now = Instant::now();
-        let sample = Sample {
+        let sample = LoadSample {
             begun: self.begun,
             took,
             timed_out,
@@ -327,8 +327,8 @@ impl Permit<'_> {
         };
         let mut state = self.queue.state.lock();
         let busy = state.busy;
-        state.limit.record(sample, busy, now);
-        self.queue.resize(&mut state);
+        state.limit.record_sample(sample, busy, now);
+        self.queue.resize_pools(&mut state);
     }
 }
 
@@ -340,7 +340,7 @@ impl Drop for Permit<'_> {
         state.moved = now;
         let busy = state.busy;
         state.limit.note_end(busy, now);
-        self.queue.resize(&mut state);
+        self.queue.resize_pools(&mut state);
     }
 }
 
@@ -350,7 +350,7 @@ impl Drop for PoolPermit<'_> {
             return;
         };
         let mut state = self.queue.state.lock();
-        let pool_state = state.pool(self.pool);
+        let pool_state = state.pool_state(self.pool);
         if pool_state.owed > 0 {
             pool_state.owed = pool_state.owed.saturating_sub(1);
             permit.forget();
@@ -363,7 +363,7 @@ impl Drop for PoolPermit<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.state.lock();
-        let pool_state = state.pool(self.pool);
+        let pool_state = state.pool_state(self.pool);
         pool_state.waiting = pool_state.waiting.saturating_sub(1);
     }
 }

@@ -25,12 +25,12 @@ const STEP_MAX: Duration = Duration::from_secs(5);
 
 /// Whether the source may hold balances that Redis was not told.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct OutboxState {
     unannounced: AtomicBool,
     settled: AtomicBool,
 }
 
-impl Default for Outbox {
+impl Default for OutboxState {
     fn default() -> Self {
         Self {
             unannounced: AtomicBool::new(true),
@@ -39,7 +39,7 @@ impl Default for Outbox {
     }
 }
 
-impl Outbox {
+impl OutboxState {
     /// Rows may stand that Redis was not told.
     pub fn note_unannounced(&self) {
         self.unannounced.store(true, Ordering::SeqCst);
@@ -65,7 +65,7 @@ impl Applier {
                 let asked = self
                     .redis
                     .as_ref()
-                    .is_some_and(|redis| redis.link.session().is_some());
+                    .is_some_and(|redis| redis.link.open_session().is_some());
                 if asked && self.outbox.unannounced.swap(false, Ordering::SeqCst) {
                     self.empty_outbox().await;
                 }
@@ -89,22 +89,23 @@ impl Applier {
     }
 
     /// How many balances were announced.
-    async fn announce_outbox(&self) -> Result<usize, super::WriteError> {
+    async fn announce_outbox(&self) -> Result<usize, super::EntriesError> {
         let (mut after, mut count) = (None, 0_usize);
         loop {
-            let balances: Vec<Notification> = self.source.unannounced(after).await?;
+            let balances: Vec<Notification> = self.source.list_unannounced(after).await?;
             let Some(last) = balances.last() else {
                 break;
             };
             after = Some(last.user);
             let now = Instant::now();
             let deadline = now.checked_add(STEP_MAX).unwrap_or(now);
-            self.apply(&balances, Via::Ledger, deadline).await?;
-            self.source.announced(&balances);
+            self.apply_notifications(&balances, Via::Ledger, deadline)
+                .await?;
+            self.source.note_announced(&balances);
             count = count.saturating_add(balances.len());
         }
         if count > 0 {
-            let removed: Result<(), ledger::Error> = self.source.forget_announced().await;
+            let removed: Result<(), ledger::LedgerError> = self.source.forget_announced().await;
             // The entries that stay are announced once more at the next start.
             if let Err(error) = removed {
                 tracing::debug!(reason = %error, "the outbox keeps what redis was told");

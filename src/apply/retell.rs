@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::Applier;
 use crate::{
     clock,
-    domain::{Floors, Notification, Said, Snapshot, UserId},
-    telemetry::Sparing,
+    domain::{Floors, Notification, NotifiedChange, Snapshot, UserId},
+    telemetry::RateLimitedLog,
 };
 
 /// Users that are told in one go: what failed is repeated for no more of them.
@@ -25,18 +25,21 @@ impl Applier {
         let Some(redis) = &self.redis else {
             return;
         };
-        let known = self.marks.changes();
+        let known = self.marks.recent_changes();
         tracing::info!(
             users = known.len(),
             "telling redis again what changed lately"
         );
-        let log = Sparing::default();
+        let log = RateLimitedLog::default();
         for some in known.chunks(TOGETHER) {
-            let notifications: Vec<_> = some.iter().flat_map(notifications).collect();
-            while let Err(fault) = redis.apply(&notifications, clock::wall()).await {
-                if let Some(left_out) = log.line() {
+            let notifications: Vec<_> = some.iter().flat_map(notifications_of).collect();
+            while let Err(fault) = redis
+                .apply_notifications(&notifications, clock::wall_now())
+                .await
+            {
+                if let Some(left_out) = log.permit_line() {
                     tracing::warn!(
-                        reason = fault.word(),
+                        reason = fault.label_value(),
                         lines.left_out = left_out,
                         "redis was not told again yet: trying on"
                     );
@@ -49,19 +52,19 @@ impl Applier {
     }
 }
 
-fn notifications(
+fn notifications_of(
     (user, floors, told): &(UserId, Floors, Snapshot),
 ) -> impl Iterator<Item = Notification> {
     floors.iter().map(|(asset, seq)| {
         let balance = told.get(asset).filter(|balance| balance.seq >= seq);
         let said = match balance {
-            Some(balance) => Said::Values {
+            Some(balance) => NotifiedChange::Values {
                 asset,
                 seq: balance.seq,
                 avail: balance.avail,
                 frozen: balance.frozen,
             },
-            None => Said::Seq { asset, seq },
+            None => NotifiedChange::Seq { asset, seq },
         };
         Notification {
             user: *user,

@@ -9,35 +9,35 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ASSETS_MAX, LATE_MAX, LOOKS_MAX,
     report::{self, Missed},
-    sampler::{Inbox, Sample, Sampler, Seen},
+    sampler::{AuditNote, AuditSample, SampleQueue, Sampler},
     schedule::{Agenda, Due},
-    staleness::{Verdict, judge},
+    staleness::{StalenessVerdict, judge_staleness},
     view_lag::{FOLLOWS_MAX, Follow, NEWS_EVERY},
 };
 use crate::{
     clock,
-    config::Audit,
+    config::AuditSettings,
     domain::{AssetId, Catalogue},
-    ledger::{Readiness, Source},
-    protocol::Marks,
-    telemetry::{Meters, Sparing},
+    ledger::{Source, SourceReadiness},
+    protocol::ChangeLog,
+    telemetry::{Meters, RateLimitedLog},
 };
 
 /// The tiers share what may be noted.
 const TIERS: u32 = 3;
 
 /// The parts that the auditor reads.
-pub struct Parts {
+pub struct AuditorParts {
     /// A note of a serving thread.
     pub sampler: Arc<Sampler>,
     /// Where it comes.
-    pub inbox: Inbox,
+    pub inbox: SampleQueue,
     /// The ledger.
     pub source: Arc<dyn Source>,
     /// Assets that nobody may have been shown.
     pub catalogue: Arc<Catalogue>,
     /// Floors, for the story.
-    pub marks: Arc<Marks>,
+    pub marks: Arc<ChangeLog>,
     /// The counted thing.
     pub meters: Arc<Meters>,
     /// More than half of the permits for loads are free.
@@ -48,7 +48,7 @@ pub struct Parts {
 
 /// Compares what was served with the ledger.
 pub struct Auditor {
-    parts: Parts,
+    parts: AuditorParts,
     /// How often an answer of each tier is noted.
     every: Duration,
     pending_max: usize,
@@ -60,15 +60,15 @@ pub struct Auditor {
     next_read: Instant,
     agenda: Agenda,
     follows: Vec<Follow>,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 impl Auditor {
     /// None where `audit.samples_per_second` is 0: nothing is ever noted then.
     #[must_use]
     pub fn new(
-        parts: Parts,
-        settings: &Audit,
+        parts: AuditorParts,
+        settings: &AuditSettings,
         max_staleness: Duration,
         floor_ttl: Duration,
     ) -> Option<Self> {
@@ -85,61 +85,61 @@ impl Auditor {
             next_read: Instant::now(),
             agenda: Agenda::default(),
             follows: Vec::new(),
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
         })
     }
 
     /// Looks again at what was served, until shutdown.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.work()).await;
-        self.parts.sampler.disarm();
+    pub async fn run_audit(mut self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.audit_loop()).await;
+        self.parts.sampler.disarm_all();
     }
 
-    async fn work(&mut self) {
+    async fn audit_loop(&mut self) {
         let (mut answers, mut news) = (Instant::now(), Instant::now());
         loop {
             let due = self.next_due();
             tokio::select! {
                 seen = self.parts.inbox.0.recv() => match seen {
-                    Some(seen) => self.note(seen),
+                    Some(seen) => self.note_seen(seen),
                     None => return,
                 },
                 () = sleep_until(answers) => {
                     if self.agenda.len() < self.pending_max {
-                        self.parts.sampler.arm();
+                        self.parts.sampler.arm_tiers();
                     }
-                    answers = later(Instant::now(), uneven(self.every));
+                    answers = add_wait(Instant::now(), randomise_pause(self.every));
                 }
                 () = sleep_until(news), if self.parts.source_lags => {
                     if self.follows.len() < FOLLOWS_MAX {
                         self.parts.sampler.arm_for_news();
                     }
-                    news = later(Instant::now(), uneven(NEWS_EVERY));
+                    news = add_wait(Instant::now(), randomise_pause(NEWS_EVERY));
                 }
-                () = at(due) => self.look().await,
+                () = sleep_until_due(due) => self.look_at_next().await,
             }
         }
     }
 
-    fn note(&mut self, seen: Seen) {
+    fn note_seen(&mut self, seen: AuditNote) {
         match seen {
-            Seen::Answer(sample) if self.agenda.len() < self.pending_max => {
-                self.agenda.add(sample);
+            AuditNote::Answer(sample) if self.agenda.len() < self.pending_max => {
+                self.agenda.add_answer(sample);
             }
-            Seen::News(news) if self.follows.len() < FOLLOWS_MAX => {
+            AuditNote::News(news) if self.follows.len() < FOLLOWS_MAX => {
                 self.follows.push(Follow::new(news));
             }
-            Seen::Answer(_) | Seen::News(_) => {}
+            AuditNote::Answer(_) | AuditNote::News(_) => {}
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
         let follows = self.follows.iter().map(|follow| follow.next);
-        follows.chain(self.agenda.next()).min()
+        follows.chain(self.agenda.next_due()).min()
     }
 
     /// The sample that is due longest of either kind.
-    async fn look(&mut self) {
+    async fn look_at_next(&mut self) {
         let now = Instant::now();
         let first = self
             .follows
@@ -148,53 +148,59 @@ impl Auditor {
             .min_by_key(|(_, follow)| follow.next);
         let first = first.map(|(place, follow)| (place, follow.next));
         match first {
-            Some((place, next)) if self.agenda.next().is_none_or(|due| next < due) => {
+            Some((place, next)) if self.agenda.next_due().is_none_or(|due| next < due) => {
                 let follow = self.follows.swap_remove(place);
-                self.follow(follow).await;
+                self.follow_news(follow).await;
             }
             Some(_) | None => {
-                if let Some(due) = self.agenda.take(now) {
-                    self.check(due).await;
+                if let Some(due) = self.agenda.take_due(now) {
+                    self.check_sample(due).await;
                 }
             }
         }
     }
 
     /// Waits for the next turn to ask the source. False where readers need it, or it is not in order.
-    async fn turn(&mut self) -> bool {
+    async fn wait_for_turn(&mut self) -> bool {
         sleep_until(self.next_read).await;
-        self.next_read = later(Instant::now(), self.gap);
-        (self.parts.has_room)() && self.parts.source.readiness() == Readiness::Ready
+        self.next_read = add_wait(Instant::now(), self.gap);
+        (self.parts.has_room)() && self.parts.source.readiness() == SourceReadiness::Ready
     }
 
-    async fn check(&mut self, mut due: Due) {
+    async fn check_sample(&mut self, mut due: Due) {
         if Instant::now().saturating_duration_since(due.at) <= LATE_MAX
-            && let Some(missed) = self.missed(&due.sample).await
+            && let Some(missed) = self.find_missed(&due.sample).await
         {
             let stale = !missed.is_empty();
             self.parts
                 .meters
-                .audited(due.sample.tier, due.window, stale);
+                .record_audit(due.sample.tier, due.window, stale);
             if stale && !due.told {
                 due.told = true;
                 for missed in &missed {
-                    if let Some(left_out) = self.log.line() {
-                        report::tell(&due.sample, missed, due.window, &self.parts.marks, left_out);
+                    if let Some(left_out) = self.log.permit_line() {
+                        report::log_stale_answer(
+                            &due.sample,
+                            missed,
+                            due.window,
+                            &self.parts.marks,
+                            left_out,
+                        );
                     }
                 }
             }
         }
-        self.agenda.again(due);
+        self.agenda.schedule_next_window(due);
     }
 
     /// The row that the answer should have shown and did not. None where that cannot be told, or not now.
-    async fn missed(&mut self, sample: &Sample) -> Option<Vec<Missed>> {
-        let assets = self.assets(sample);
-        if !self.turn().await {
+    async fn find_missed(&mut self, sample: &AuditSample) -> Option<Vec<Missed>> {
+        let assets = self.assets_to_check(sample);
+        if !self.wait_for_turn().await {
             return None;
         }
         let source = Arc::clone(&self.parts.source);
-        let newest = source.latest(sample.user, &assets).await.ok()?;
+        let newest = source.load_latest(sample.user, &assets).await.ok()?;
         let shown = |asset| sample.of_asset(asset).map(|shown| shown.seq);
         let above = newest
             .balances()
@@ -202,7 +208,7 @@ impl Auditor {
             .filter(|row| shown(row.asset) < Some(row.seq));
         let (mut missed, mut unknown) = (Vec::new(), false);
         for newest in above.take(LOOKS_MAX) {
-            if !self.turn().await {
+            if !self.wait_for_turn().await {
                 return None;
             }
             let asset = newest.asset;
@@ -211,22 +217,22 @@ impl Auditor {
                 .await
                 .ok()?;
             let Some(row) = row else { continue };
-            match judge(&row, sample.asked_at, self.allowed, clock::wall()) {
-                Verdict::Stale(since) => missed.push(Missed {
+            match judge_staleness(&row, sample.asked_at, self.allowed, clock::wall_now()) {
+                StalenessVerdict::Stale(since) => missed.push(Missed {
                     asset,
                     row,
                     since,
                     newest: newest.seq,
                 }),
-                Verdict::Good => {}
-                Verdict::Unknown => unknown = true,
+                StalenessVerdict::Good => {}
+                StalenessVerdict::Unknown => unknown = true,
             }
         }
         (!unknown || !missed.is_empty()).then_some(missed)
     }
 
     /// The rows that were shown, and those that might have been, ascending.
-    fn assets(&self, sample: &Sample) -> Vec<AssetId> {
+    fn assets_to_check(&self, sample: &AuditSample) -> Vec<AssetId> {
         let mut assets: BTreeSet<_> = sample.shown.iter().map(|shown| shown.asset).collect();
         // Of an answer that is not remembered whole nobody can say what it lacked.
         if !sample.cut {
@@ -234,19 +240,19 @@ impl Auditor {
             let others = self
                 .parts
                 .catalogue
-                .ids()
+                .asset_ids()
                 .filter(|id| sample.of_asset(*id).is_none());
             assets.extend(others.take(room));
         }
         assets.into_iter().collect()
     }
 
-    async fn follow(&mut self, follow: Follow) {
-        if follow.is_late(Instant::now()) || !self.turn().await {
+    async fn follow_news(&mut self, follow: Follow) {
+        if follow.is_late(Instant::now()) || !self.wait_for_turn().await {
             return;
         }
         let news = follow.news;
-        let Ok(loaded) = self.parts.source.load(news.user).await else {
+        let Ok(loaded) = self.parts.source.load_snapshot(news.user).await else {
             return;
         };
         let passed = news.told.elapsed();
@@ -256,8 +262,8 @@ impl Auditor {
         {
             self.parts.meters.view_lag(passed);
         } else if passed < self.floor_ttl {
-            self.follows.push(follow.again(Instant::now()));
-        } else if self.turn().await {
+            self.follows.push(follow.schedule_again(Instant::now()));
+        } else if self.wait_for_turn().await {
             self.give_up(follow, passed).await;
         }
     }
@@ -265,7 +271,12 @@ impl Auditor {
     /// A row that the ledger has and the view does not is the longest lag there is. What the ledger does not have either was
     /// notified by mistake, and says nothing of the view.
     async fn give_up(&self, Follow { news, .. }: Follow, passed: Duration) {
-        let Ok(ledger) = self.parts.source.latest(news.user, &[news.asset]).await else {
+        let Ok(ledger) = self
+            .parts
+            .source
+            .load_latest(news.user, &[news.asset])
+            .await
+        else {
             return;
         };
         if ledger
@@ -273,7 +284,7 @@ impl Auditor {
             .is_some_and(|balance| balance.seq >= news.seq)
         {
             self.parts.meters.view_lag(passed);
-            if let Some(left_out) = self.log.line() {
+            if let Some(left_out) = self.log.permit_line() {
                 tracing::warn!(
                     user.id = news.user.get(),
                     asset.id = news.asset.get(),
@@ -295,18 +306,18 @@ impl fmt::Debug for Auditor {
     }
 }
 
-fn later(now: Instant, wait: Duration) -> Instant {
+fn add_wait(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }
 
 /// From a half to one and a half of it, so that no client's pace is met again and again.
-fn uneven(mean: Duration) -> Duration {
+fn randomise_pause(mean: Duration) -> Duration {
     let millis = u64::try_from(mean.as_millis()).unwrap_or(u64::MAX);
     let half = millis / 2;
     Duration::from_millis(half.saturating_add(rand::rng().random_range(0..=millis)))
 }
 
-async fn at(due: Option<Instant>) {
+async fn sleep_until_due(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,

@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::sampler::Sample;
+use super::sampler::AuditSample;
 use crate::{
     domain::{AssetId, Seq, UnixMillis},
     ledger::Stood,
-    protocol::Marks,
-    telemetry::Window,
+    protocol::ChangeLog,
+    telemetry::CompareDelay,
 };
 
 /// A row that an answer did not show and should have.
@@ -23,19 +23,25 @@ pub(super) struct Missed {
 }
 
 /// One line.
-pub(super) fn tell(sample: &Sample, missed: &Missed, window: Window, marks: &Marks, left_out: u64) {
+pub(super) fn log_stale_answer(
+    sample: &AuditSample,
+    missed: &Missed,
+    window: CompareDelay,
+    marks: &ChangeLog,
+    left_out: u64,
+) {
     let shown = sample.of_asset(missed.asset);
-    let told = marks.told(sample.user, missed.asset);
+    let told = marks.last_announced(sample.user, missed.asset);
     let before = |told: Instant| {
         let millis = sample.asked.saturating_duration_since(told).as_millis();
         u64::try_from(millis).unwrap_or(u64::MAX)
     };
-    let mark = marks.of(sample.user);
+    let mark = marks.changes_of(sample.user);
     tracing::warn!(
         user.id = sample.user.get(),
         asset.id = missed.asset.get(),
         tier = sample.tier.word(),
-        window = window.word(),
+        window = window.label_value(),
         asked_at = sample.asked_at.0,
         behind.ms = sample.asked_at.0.saturating_sub(missed.since.0),
         shown.seq = shown.map(|shown| shown.seq.get()),
@@ -45,7 +51,7 @@ pub(super) fn tell(sample: &Sample, missed: &Missed, window: Window, marks: &Mar
         ledger.created_at = missed.row.created_at.map(|at| at.0),
         ledger.written_at = missed.row.written_at.map(|at| at.0),
         ledger.newest_seq = missed.newest.get(),
-        floor.seq = mark.floors.get(missed.asset).map(Seq::get),
+        floor.seq = mark.floors.floor_of(missed.asset).map(Seq::get),
         notified.seq = told.map(|(seq, _)| seq.get()),
         // 0: not before the read began.
         notified.before_ms = told.map(|(_, told)| before(told)),

@@ -23,7 +23,7 @@ const INBOX_MAX: usize = 64;
 
 /// One balance of an answer, without its amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownSeq {
     /// The asset.
     pub asset: AssetId,
     /// The version that was shown.
@@ -36,7 +36,7 @@ pub struct Shown {
 
 /// An answer, as far as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct AuditSample {
     /// Whose balances.
     pub user: UserId,
     /// The readers that had them.
@@ -48,7 +48,7 @@ pub struct Sample {
     /// The same moment by the other clock.
     pub asked: Instant,
     /// The seqs that were shown, by asset.
-    pub shown: Vec<Shown>,
+    pub shown: Vec<ShownSeq>,
     /// More assets were shown than are remembered.
     pub cut: bool,
     /// Freshness was proven then.
@@ -59,7 +59,7 @@ pub struct Sample {
 
 /// A notification that was news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct News {
+pub struct ToldChange {
     /// The user of the balance.
     pub user: UserId,
     /// In what.
@@ -72,14 +72,14 @@ pub struct News {
 
 /// The note.
 #[derive(Debug)]
-pub(super) enum Seen {
-    Answer(Box<Sample>),
-    News(News),
+pub(super) enum AuditNote {
+    Answer(Box<AuditSample>),
+    News(ToldChange),
 }
 
 /// The auditor's end of the queue.
 #[derive(Debug)]
-pub struct Inbox(pub(super) mpsc::Receiver<Seen>);
+pub struct SampleQueue(pub(super) mpsc::Receiver<AuditNote>);
 
 /// Notes one answer per tier, and one notification, after each time it was armed.
 #[derive(Debug)]
@@ -89,18 +89,18 @@ pub struct Sampler {
     redis: AtomicBool,
     source: AtomicBool,
     news: AtomicBool,
-    inbox: mpsc::Sender<Seen>,
+    inbox: mpsc::Sender<AuditNote>,
 }
 
-impl Sample {
+impl AuditSample {
     /// An answer of this tier that is ready now, for a read that began at `asked`.
     #[must_use]
-    pub fn of(user: UserId, tier: Tier, snapshot: &Snapshot, asked: Instant) -> Self {
+    pub fn from_answer(user: UserId, tier: Tier, snapshot: &Snapshot, asked: Instant) -> Self {
         let served = Instant::now();
         let took = served.saturating_duration_since(asked).as_millis();
         let took = i64::try_from(took).unwrap_or(i64::MAX);
         let balances = snapshot.balances();
-        let shown = balances.iter().take(ASSETS_MAX).map(|balance| Shown {
+        let shown = balances.iter().take(ASSETS_MAX).map(|balance| ShownSeq {
             asset: balance.asset,
             seq: balance.seq,
             updated_at: balance.updated_at,
@@ -110,7 +110,7 @@ impl Sample {
             user,
             tier,
             served,
-            asked_at: UnixMillis(clock::wall().0.saturating_sub(took)),
+            asked_at: UnixMillis(clock::wall_now().0.saturating_sub(took)),
             asked,
             shown: shown.collect(),
             cut: balances.len() > ASSETS_MAX,
@@ -121,7 +121,7 @@ impl Sample {
 
     /// The seq that was shown of this asset.
     #[must_use]
-    pub fn of_asset(&self, asset: AssetId) -> Option<&Shown> {
+    pub fn of_asset(&self, asset: AssetId) -> Option<&ShownSeq> {
         self.shown.iter().find(|shown| shown.asset == asset)
     }
 }
@@ -129,7 +129,7 @@ impl Sample {
 impl Sampler {
     /// A sampler that is not armed, and where its notes go.
     #[must_use]
-    pub fn new() -> (Arc<Self>, Inbox) {
+    pub fn new() -> (Arc<Self>, SampleQueue) {
         let (inbox, notes) = mpsc::channel(INBOX_MAX);
         let sampler = Self {
             memory: AtomicBool::new(false),
@@ -138,7 +138,7 @@ impl Sampler {
             news: AtomicBool::new(false),
             inbox,
         };
-        (Arc::new(sampler), Inbox(notes))
+        (Arc::new(sampler), SampleQueue(notes))
     }
 
     const fn of_tier(&self, tier: Tier) -> &AtomicBool {
@@ -149,33 +149,33 @@ impl Sampler {
         }
     }
 
-    /// Whether this answer is to be noted: [`Sampler::answered`] follows then.
+    /// Whether this answer is to be noted: [`Sampler::note_answer`] follows then.
     #[must_use]
-    pub fn wants(&self, tier: Tier) -> bool {
-        took(self.of_tier(tier))
+    pub fn wants_answer(&self, tier: Tier) -> bool {
+        take_flag(self.of_tier(tier))
     }
 
     /// Notes an answer.
-    pub fn answered(&self, sample: Sample) {
-        let _ = self.inbox.try_send(Seen::Answer(Box::new(sample)));
+    pub fn note_answer(&self, sample: AuditSample) {
+        let _ = self.inbox.try_send(AuditNote::Answer(Box::new(sample)));
     }
 
     /// A notification was news.
-    pub fn changed(&self, user: UserId, asset: AssetId, seq: Seq) {
-        if took(&self.news) {
+    pub fn note_change(&self, user: UserId, asset: AssetId, seq: Seq) {
+        if take_flag(&self.news) {
             let told = Instant::now();
-            let news = News {
+            let news = ToldChange {
                 user,
                 asset,
                 seq,
                 told,
             };
-            let _ = self.inbox.try_send(Seen::News(news));
+            let _ = self.inbox.try_send(AuditNote::News(news));
         }
     }
 
     /// The next answer of each tier is noted.
-    pub fn arm(&self) {
+    pub fn arm_tiers(&self) {
         for tier in [Tier::Memory, Tier::Redis, Tier::Source] {
             self.of_tier(tier).store(true, Ordering::Relaxed);
         }
@@ -187,7 +187,7 @@ impl Sampler {
     }
 
     /// Nothing is noted.
-    pub fn disarm(&self) {
+    pub fn disarm_all(&self) {
         for flag in [&self.memory, &self.redis, &self.source, &self.news] {
             flag.store(false, Ordering::Relaxed);
         }
@@ -195,6 +195,6 @@ impl Sampler {
 }
 
 /// Written by one of those who see it set; all others only read, and share the line.
-fn took(flag: &AtomicBool) -> bool {
+fn take_flag(flag: &AtomicBool) -> bool {
     flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
 }

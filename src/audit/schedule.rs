@@ -7,15 +7,15 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::sampler::Sample;
-use crate::telemetry::Window;
+use super::sampler::AuditSample;
+use crate::telemetry::CompareDelay;
 
 /// An answer to be compared.
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) at: Instant,
-    pub(super) window: Window,
-    pub(super) sample: Box<Sample>,
+    pub(super) window: CompareDelay,
+    pub(super) sample: Box<AuditSample>,
     /// It was found to be too old, and that was told.
     pub(super) told: bool,
 }
@@ -25,41 +25,41 @@ pub(super) struct Due {
 pub(super) struct Agenda([VecDeque<Due>; 4]);
 
 /// How long after the answer.
-pub(super) const fn after(window: Window) -> Duration {
+pub(super) const fn delay_of(window: CompareDelay) -> Duration {
     match window {
-        Window::Tenth => Duration::from_millis(100),
-        Window::One => Duration::from_secs(1),
-        Window::Ten => Duration::from_secs(10),
-        Window::FiveMinutes => Duration::from_mins(5),
+        CompareDelay::Tenth => Duration::from_millis(100),
+        CompareDelay::One => Duration::from_secs(1),
+        CompareDelay::Ten => Duration::from_secs(10),
+        CompareDelay::FiveMinutes => Duration::from_mins(5),
     }
 }
 
-const fn next(window: Window) -> Option<Window> {
+const fn next_window(window: CompareDelay) -> Option<CompareDelay> {
     match window {
-        Window::Tenth => Some(Window::One),
-        Window::One => Some(Window::Ten),
-        Window::Ten => Some(Window::FiveMinutes),
-        Window::FiveMinutes => None,
+        CompareDelay::Tenth => Some(CompareDelay::One),
+        CompareDelay::One => Some(CompareDelay::Ten),
+        CompareDelay::Ten => Some(CompareDelay::FiveMinutes),
+        CompareDelay::FiveMinutes => None,
     }
 }
 
 impl Agenda {
-    fn put(&mut self, due: Due) {
+    fn put_due(&mut self, due: Due) {
         let [tenth, one, ten, minutes] = &mut self.0;
         let queue = match due.window {
-            Window::Tenth => tenth,
-            Window::One => one,
-            Window::Ten => ten,
-            Window::FiveMinutes => minutes,
+            CompareDelay::Tenth => tenth,
+            CompareDelay::One => one,
+            CompareDelay::Ten => ten,
+            CompareDelay::FiveMinutes => minutes,
         };
         queue.push_back(due);
     }
 
     /// A new answer.
-    pub(super) fn add(&mut self, sample: Box<Sample>) {
-        let window = Window::Tenth;
-        if let Some(at) = sample.served.checked_add(after(window)) {
-            self.put(Due {
+    pub(super) fn add_answer(&mut self, sample: Box<AuditSample>) {
+        let window = CompareDelay::Tenth;
+        if let Some(at) = sample.served.checked_add(delay_of(window)) {
+            self.put_due(Due {
                 at,
                 window,
                 sample,
@@ -69,16 +69,16 @@ impl Agenda {
     }
 
     /// It was looked at, or was not: its next window is waited for, if there is one.
-    pub(super) fn again(&mut self, due: Due) {
-        let later = next(due.window)
-            .and_then(|window| Some((window, due.sample.served.checked_add(after(window))?)));
+    pub(super) fn schedule_next_window(&mut self, due: Due) {
+        let later = next_window(due.window)
+            .and_then(|window| Some((window, due.sample.served.checked_add(delay_of(window))?)));
         if let Some((window, at)) = later {
-            self.put(Due { at, window, ..due });
+            self.put_due(Due { at, window, ..due });
         }
     }
 
     /// When something is due next.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.0
             .iter()
             .filter_map(|queue| Some(queue.front()?.at))
@@ -86,7 +86,7 @@ impl Agenda {
     }
 
     /// The sample that is due longest.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Due> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
         let queue = self
             .0
             .iter_mut()

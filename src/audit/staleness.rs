@@ -9,7 +9,7 @@ const AHEAD_MAX_MS: i64 = 1_000;
 
 /// The judgement of an answer by a row that it did not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum StalenessVerdict {
     /// It was too old: the row stood there since then.
     Stale(UnixMillis),
     /// It was good enough.
@@ -35,17 +35,19 @@ pub(super) fn stood_since(row: &Stood, now: UnixMillis) -> Option<UnixMillis> {
 }
 
 /// The answer to a read that began at `asked_at` did not show this row, and may miss what is younger than `allowed`.
-pub(super) fn judge(
+pub(super) fn judge_staleness(
     row: &Stood,
     asked_at: UnixMillis,
     allowed: Duration,
     now: UnixMillis,
-) -> Verdict {
+) -> StalenessVerdict {
     let allowed = i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX);
     match stood_since(row, now) {
-        None => Verdict::Unknown,
-        Some(since) if since.0.saturating_add(allowed) < asked_at.0 => Verdict::Stale(since),
-        Some(_) => Verdict::Good,
+        None => StalenessVerdict::Unknown,
+        Some(since) if since.0.saturating_add(allowed) < asked_at.0 => {
+            StalenessVerdict::Stale(since)
+        }
+        Some(_) => StalenessVerdict::Good,
     }
 }
 
@@ -58,26 +60,26 @@ mod tests {
     const ALLOWED: Duration = Duration::from_secs(1);
 
     /// Of a read that began at `NOW`, about a row with these times before it, in milliseconds.
-    fn of(created: Option<i64>, written: Option<i64>) -> Verdict {
+    fn verdict_of(created: Option<i64>, written: Option<i64>) -> StalenessVerdict {
         let at = |before: i64| UnixMillis(NOW - before);
         let row = Stood {
             seq: Seq::new(2).unwrap(),
             created_at: created.map(at),
             written_at: written.map(at),
         };
-        judge(&row, UnixMillis(NOW), ALLOWED, UnixMillis(NOW + 100))
+        judge_staleness(&row, UnixMillis(NOW), ALLOWED, UnixMillis(NOW + 100))
     }
 
     #[test]
     fn a_row_that_stood_longer_than_allowed_before_the_read_began_was_missed() {
         assert_eq!(
-            of(Some(1_001), None),
-            Verdict::Stale(UnixMillis(NOW - 1_001))
+            verdict_of(Some(1_001), None),
+            StalenessVerdict::Stale(UnixMillis(NOW - 1_001))
         );
-        assert_eq!(of(Some(1_000), None), Verdict::Good);
+        assert_eq!(verdict_of(Some(1_000), None), StalenessVerdict::Good);
         assert_eq!(
-            of(Some(-50), None),
-            Verdict::Good,
+            verdict_of(Some(-50), None),
+            StalenessVerdict::Good,
             "written after the answer"
         );
     }
@@ -85,34 +87,42 @@ mod tests {
     #[test]
     fn both_the_writer_and_the_database_must_say_that_it_stood_there() {
         assert_eq!(
-            of(Some(60_000), Some(10)),
-            Verdict::Good,
+            verdict_of(Some(60_000), Some(10)),
+            StalenessVerdict::Good,
             "the event is old, the row is not"
         );
-        assert_eq!(of(Some(10), Some(60_000)), Verdict::Good);
+        assert_eq!(verdict_of(Some(10), Some(60_000)), StalenessVerdict::Good);
         assert_eq!(
-            of(Some(60_000), Some(2_000)),
-            Verdict::Stale(UnixMillis(NOW - 2_000))
+            verdict_of(Some(60_000), Some(2_000)),
+            StalenessVerdict::Stale(UnixMillis(NOW - 2_000))
         );
         assert_eq!(
-            of(None, Some(2_000)),
-            Verdict::Stale(UnixMillis(NOW - 2_000))
+            verdict_of(None, Some(2_000)),
+            StalenessVerdict::Stale(UnixMillis(NOW - 2_000))
         );
     }
 
     #[test]
     fn times_that_cannot_be_prove_nothing() {
-        assert_eq!(of(None, None), Verdict::Unknown);
-        assert_eq!(of(Some(-5_000), None), Verdict::Unknown, "still to come");
-        assert_eq!(of(Some(NOW), None), Verdict::Unknown, "zero");
+        assert_eq!(verdict_of(None, None), StalenessVerdict::Unknown);
         assert_eq!(
-            of(Some(60_000), Some(-5_000)),
-            Verdict::Unknown,
+            verdict_of(Some(-5_000), None),
+            StalenessVerdict::Unknown,
+            "still to come"
+        );
+        assert_eq!(
+            verdict_of(Some(NOW), None),
+            StalenessVerdict::Unknown,
+            "zero"
+        );
+        assert_eq!(
+            verdict_of(Some(60_000), Some(-5_000)),
+            StalenessVerdict::Unknown,
             "the database's clock is ahead"
         );
         assert_eq!(
-            of(Some(-NOW * 999), Some(2_000)),
-            Verdict::Stale(UnixMillis(NOW - 2_000)),
+            verdict_of(Some(-NOW * 999), Some(2_000)),
+            StalenessVerdict::Stale(UnixMillis(NOW - 2_000)),
             "created_at in microseconds"
         );
     }

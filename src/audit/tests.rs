@@ -16,37 +16,37 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Auditor, Parts, Sample, Sampler};
+use super::{AuditSample, Auditor, AuditorParts, Sampler};
 use crate::{
     cache_status::Tier,
     clock,
-    config::{self, Audit},
+    config::{self, AuditSettings},
     domain::{
         Amount, Asset, AssetId, Balance, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId,
     },
-    ledger::{Cost, Error, Readiness, Source, Stood, WriteError, Written},
-    protocol::Marks,
+    ledger::{Cost, LedgerError, Source, SourceReadiness, Stood, WriteError, WrittenCounts},
+    protocol::ChangeLog,
     telemetry::Meters,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn user() -> UserId {
+fn sample_user() -> UserId {
     UserId::new(7).unwrap()
 }
 
-fn asset(id: i32) -> AssetId {
+fn asset_id(id: i32) -> AssetId {
     AssetId::new(id).unwrap()
 }
 
-fn seq(number: i64) -> Seq {
+fn seq_of(number: i64) -> Seq {
     Seq::new(number).unwrap()
 }
 
-fn balance(id: i32, number: i64) -> Balance {
+fn sample_balance(id: i32, number: i64) -> Balance {
     Balance {
-        asset: asset(id),
-        seq: seq(number),
+        asset: asset_id(id),
+        seq: seq_of(number),
         avail: Amount::from_raw(1),
         frozen: Amount::from_raw(0),
         updated_at: None,
@@ -56,44 +56,44 @@ fn balance(id: i32, number: i64) -> Balance {
 
 /// Rows of the one user, with their age in milliseconds when they were put; what the view shows of them.
 #[derive(Debug, Default)]
-struct Ledger {
+struct TestLedger {
     rows: Mutex<BTreeMap<(AssetId, Seq), Option<UnixMillis>>>,
     viewed: Mutex<Snapshot>,
     down: AtomicBool,
     statements: AtomicU64,
 }
 
-impl Ledger {
-    fn put(&self, id: i32, number: i64, age: Option<i64>) {
-        let at = age.map(|age| UnixMillis(clock::wall().0 - age));
-        self.rows.lock().insert((asset(id), seq(number)), at);
+impl TestLedger {
+    fn put_row(&self, id: i32, number: i64, age: Option<i64>) {
+        let at = age.map(|age| UnixMillis(clock::wall_now().0 - age));
+        self.rows.lock().insert((asset_id(id), seq_of(number)), at);
     }
 
-    fn asked<T>(&self, answer: T) -> Result<T, Error> {
+    fn count_statement<T>(&self, answer: T) -> Result<T, LedgerError> {
         self.statements.fetch_add(1, Relaxed);
         if self.down.load(Relaxed) {
-            return Err(Error::Timeout);
+            return Err(LedgerError::Timeout);
         }
         Ok(answer)
     }
 }
 
-impl Source for Ledger {
+impl Source for TestLedger {
     fn identity(&self) -> Option<Arc<str>> {
         None
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
+    fn readiness(&self) -> SourceReadiness {
+        SourceReadiness::Ready
     }
 
     fn load_counting<'a>(
         &'a self,
         _: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         let viewed = self.viewed.lock().clone();
-        async move { self.asked(viewed) }.boxed()
+        async move { self.count_statement(viewed) }.boxed()
     }
 
     fn latest_counting<'a>(
@@ -101,12 +101,12 @@ impl Source for Ledger {
         _: UserId,
         assets: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         let rows = self.rows.lock();
         let all = rows.keys().filter(|(asset, _)| assets.contains(asset));
-        let all = all.map(|(asset, seq)| balance(asset.get(), seq.get()));
+        let all = all.map(|(asset, seq)| sample_balance(asset.get(), seq.get()));
         let newest = Snapshot::new(all.collect());
-        async move { self.asked(newest) }.boxed()
+        async move { self.count_statement(newest) }.boxed()
     }
 
     fn row_above(
@@ -114,7 +114,7 @@ impl Source for Ledger {
         _: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
         let rows = self.rows.lock();
         let mut above = rows
             .iter()
@@ -124,16 +124,19 @@ impl Source for Ledger {
             created_at: *at,
             written_at: None,
         });
-        async move { self.asked(row) }.boxed()
+        async move { self.count_statement(row) }.boxed()
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
-        async { Ok(Written::default()) }.boxed()
+    fn write_entries<'a>(
+        &'a self,
+        _: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
+        async { Ok(WrittenCounts::default()) }.boxed()
     }
 }
 
 struct Stage {
-    ledger: Arc<Ledger>,
+    ledger: Arc<TestLedger>,
     sampler: Arc<Sampler>,
     meters: Arc<Meters>,
     room: Arc<AtomicBool>,
@@ -142,11 +145,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(change: impl FnOnce(&mut Audit)) -> Self {
-        let mut settings = config::defaults().unwrap();
+    fn new(change: impl FnOnce(&mut AuditSettings)) -> Self {
+        let mut settings = config::default_settings().unwrap();
         change(&mut settings.audit);
         let (sampler, inbox) = Sampler::new();
-        let (ledger, meters) = (Arc::new(Ledger::default()), Meters::new());
+        let (ledger, meters) = (Arc::new(TestLedger::default()), Meters::new());
         let room = Arc::new(AtomicBool::new(true));
         let assets = [1, 2].map(|id| Asset {
             id,
@@ -154,12 +157,12 @@ impl Stage {
             decimals: 0,
         });
         let has_room = Arc::clone(&room);
-        let parts = Parts {
+        let parts = AuditorParts {
             sampler: Arc::clone(&sampler),
             inbox,
             source: ledger.clone(),
             catalogue: Arc::new(Catalogue::new(&assets, &[]).unwrap()),
-            marks: Arc::new(Marks::new(MINUTE, 1 << 20)),
+            marks: Arc::new(ChangeLog::new(MINUTE, 1 << 20)),
             meters: Arc::clone(&meters),
             has_room: Arc::new(move || has_room.load(Relaxed)),
             source_lags: true,
@@ -167,7 +170,7 @@ impl Stage {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let staleness = settings.settlement.max_staleness_ms.0;
         if let Some(auditor) = Auditor::new(parts, &settings.audit, staleness, MINUTE) {
-            tasks.spawn(auditor.run(stop.clone()));
+            tasks.spawn(auditor.run_audit(stop.clone()));
         }
         Self {
             ledger,
@@ -180,14 +183,18 @@ impl Stage {
     }
 
     /// An answer that shows this seq of asset 1, to a read that begins now.
-    fn serves(&self, tier: Tier, number: i64) {
-        let shown = Snapshot::new(vec![balance(1, number)]);
-        self.sampler
-            .answered(Sample::of(user(), tier, &shown, Instant::now()));
+    fn serve_answer(&self, tier: Tier, number: i64) {
+        let shown = Snapshot::new(vec![sample_balance(1, number)]);
+        self.sampler.note_answer(AuditSample::from_answer(
+            sample_user(),
+            tier,
+            &shown,
+            Instant::now(),
+        ));
     }
 
     /// Lets that much time pass, for whoever waits, in small steps.
-    async fn pass(&self, time: Duration) {
+    async fn pass_time(&self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
             let left = end - Instant::now();
@@ -198,27 +205,27 @@ impl Stage {
         }
     }
 
-    fn count(&self, name: &str, tier: Tier, window: &str) -> u64 {
+    fn read_count(&self, name: &str, tier: Tier, window: &str) -> u64 {
         let tier = tier.word();
         let series = format!("balance_cache_{name}{{tier=\"{tier}\",window=\"{window}\"}} ");
-        let page = self.meters.page();
+        let page = self.meters.prometheus_page();
         let line = page.lines().find_map(|line| line.strip_prefix(&series));
         line.unwrap().parse().unwrap()
     }
 
     /// Checked and stale, by window.
-    fn found(&self, tier: Tier) -> [(u64, u64); 4] {
+    fn found_by_window(&self, tier: Tier) -> [(u64, u64); 4] {
         ["0.1", "1", "10", "300"].map(|window| {
             (
-                self.count("audit_checked_total", tier, window),
-                self.count("audit_stale_total", tier, window),
+                self.read_count("audit_checked_total", tier, window),
+                self.read_count("audit_stale_total", tier, window),
             )
         })
     }
 
     /// How many notifications were followed to their end, and the sum of their lags.
-    fn lags(&self) -> (u64, f64) {
-        let page = self.meters.page();
+    fn read_lags(&self) -> (u64, f64) {
+        let page = self.meters.prometheus_page();
         let value = |name: &str| {
             let mut lines = page.lines();
             let line = lines.find_map(|line| line.strip_prefix(&format!("{name} ")));
@@ -236,20 +243,26 @@ impl Stage {
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_checked_four_times_and_counted_for_its_tier() {
     let stage = Stage::new(|_| {});
-    stage.ledger.put(1, 5, Some(60_000));
-    stage.serves(Tier::Redis, 5);
-    stage.pass(Duration::from_millis(90)).await;
-    assert_eq!(stage.found(Tier::Redis), [(0, 0); 4]);
-    stage.pass(Duration::from_millis(60)).await;
-    assert_eq!(stage.found(Tier::Redis), [(1, 0), (0, 0), (0, 0), (0, 0)]);
-    stage.pass(Duration::from_secs(11)).await;
-    assert_eq!(stage.found(Tier::Redis), [(1, 0), (1, 0), (1, 0), (0, 0)]);
-    stage.pass(Duration::from_secs(290)).await;
-    assert_eq!(stage.found(Tier::Redis), [(1, 0); 4]);
-    assert_eq!(stage.found(Tier::Memory), [(0, 0); 4]);
+    stage.ledger.put_row(1, 5, Some(60_000));
+    stage.serve_answer(Tier::Redis, 5);
+    stage.pass_time(Duration::from_millis(90)).await;
+    assert_eq!(stage.found_by_window(Tier::Redis), [(0, 0); 4]);
+    stage.pass_time(Duration::from_millis(60)).await;
+    assert_eq!(
+        stage.found_by_window(Tier::Redis),
+        [(1, 0), (0, 0), (0, 0), (0, 0)]
+    );
+    stage.pass_time(Duration::from_secs(11)).await;
+    assert_eq!(
+        stage.found_by_window(Tier::Redis),
+        [(1, 0), (1, 0), (1, 0), (0, 0)]
+    );
+    stage.pass_time(Duration::from_secs(290)).await;
+    assert_eq!(stage.found_by_window(Tier::Redis), [(1, 0); 4]);
+    assert_eq!(stage.found_by_window(Tier::Memory), [(0, 0); 4]);
     let asked = stage.ledger.statements.load(Relaxed);
     assert_eq!(asked, 4, "one statement a check");
-    stage.pass(MINUTE).await;
+    stage.pass_time(MINUTE).await;
     assert_eq!(
         stage.ledger.statements.load(Relaxed),
         asked,
@@ -261,37 +274,40 @@ async fn an_answer_is_checked_four_times_and_counted_for_its_tier() {
 async fn what_was_missed_first_decides_and_not_what_is_newest() {
     let stage = Stage::new(|_| {});
     // Seq 6 stood there for long; 7 came a moment ago, and must not hide it.
-    stage.ledger.put(1, 5, Some(60_000));
-    stage.ledger.put(1, 6, Some(30_000));
-    stage.ledger.put(1, 7, Some(0));
-    stage.serves(Tier::Memory, 5);
-    stage.serves(Tier::Redis, 6);
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(stage.found(Tier::Memory)[..2], [(1, 1), (1, 1)]);
-    assert_eq!(stage.found(Tier::Redis)[..2], [(1, 0), (1, 0)]);
+    stage.ledger.put_row(1, 5, Some(60_000));
+    stage.ledger.put_row(1, 6, Some(30_000));
+    stage.ledger.put_row(1, 7, Some(0));
+    stage.serve_answer(Tier::Memory, 5);
+    stage.serve_answer(Tier::Redis, 6);
+    stage.pass_time(Duration::from_secs(2)).await;
+    assert_eq!(stage.found_by_window(Tier::Memory)[..2], [(1, 1), (1, 1)]);
+    assert_eq!(stage.found_by_window(Tier::Redis)[..2], [(1, 0), (1, 0)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_comes_to_light_late_is_found_by_the_longer_windows() {
     let stage = Stage::new(|_| {});
-    stage.ledger.put(1, 5, Some(60_000));
-    stage.serves(Tier::Source, 5);
-    stage.pass(Duration::from_secs(2)).await;
-    stage.ledger.put(1, 6, Some(30_000));
-    stage.pass(Duration::from_secs(10)).await;
-    assert_eq!(stage.found(Tier::Source)[..3], [(1, 0), (1, 0), (1, 1)]);
+    stage.ledger.put_row(1, 5, Some(60_000));
+    stage.serve_answer(Tier::Source, 5);
+    stage.pass_time(Duration::from_secs(2)).await;
+    stage.ledger.put_row(1, 6, Some(30_000));
+    stage.pass_time(Duration::from_secs(10)).await;
+    assert_eq!(
+        stage.found_by_window(Tier::Source)[..3],
+        [(1, 0), (1, 0), (1, 1)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_asset_that_was_not_shown_at_all_is_missed_too() {
     let stage = Stage::new(|_| {});
-    stage.ledger.put(1, 5, Some(60_000));
-    stage.ledger.put(2, 1, Some(30_000));
-    stage.ledger.put(3, 1, Some(30_000));
-    stage.serves(Tier::Memory, 5);
-    stage.pass(Duration::from_millis(300)).await;
+    stage.ledger.put_row(1, 5, Some(60_000));
+    stage.ledger.put_row(2, 1, Some(30_000));
+    stage.ledger.put_row(3, 1, Some(30_000));
+    stage.serve_answer(Tier::Memory, 5);
+    stage.pass_time(Duration::from_millis(300)).await;
     assert_eq!(
-        stage.found(Tier::Memory)[0],
+        stage.found_by_window(Tier::Memory)[0],
         (1, 1),
         "2 is in the catalogue"
     );
@@ -300,60 +316,63 @@ async fn an_asset_that_was_not_shown_at_all_is_missed_too() {
 #[tokio::test(start_paused = true)]
 async fn a_row_without_a_time_proves_nothing_and_is_not_counted() {
     let stage = Stage::new(|_| {});
-    stage.ledger.put(1, 6, None);
-    stage.serves(Tier::Memory, 5);
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(stage.found(Tier::Memory), [(0, 0); 4]);
+    stage.ledger.put_row(1, 6, None);
+    stage.serve_answer(Tier::Memory, 5);
+    stage.pass_time(Duration::from_secs(2)).await;
+    assert_eq!(stage.found_by_window(Tier::Memory), [(0, 0); 4]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_busy_or_silent_is_left_alone_and_nothing_is_counted() {
     let stage = Stage::new(|_| {});
-    stage.ledger.put(1, 6, Some(60_000));
+    stage.ledger.put_row(1, 6, Some(60_000));
     stage.room.store(false, Relaxed);
-    stage.serves(Tier::Memory, 5);
-    stage.pass(Duration::from_millis(500)).await;
+    stage.serve_answer(Tier::Memory, 5);
+    stage.pass_time(Duration::from_millis(500)).await;
     assert_eq!(stage.ledger.statements.load(Relaxed), 0, "readers need it");
     stage.room.store(true, Relaxed);
     stage.ledger.down.store(true, Relaxed);
-    stage.pass(Duration::from_secs(1)).await;
+    stage.pass_time(Duration::from_secs(1)).await;
     assert_eq!(stage.ledger.statements.load(Relaxed), 1);
-    assert_eq!(stage.found(Tier::Memory), [(0, 0); 4]);
+    assert_eq!(stage.found_by_window(Tier::Memory), [(0, 0); 4]);
     stage.ledger.down.store(false, Relaxed);
-    stage.pass(Duration::from_secs(10)).await;
-    assert_eq!(stage.found(Tier::Memory)[..3], [(0, 0), (0, 0), (1, 1)]);
+    stage.pass_time(Duration::from_secs(10)).await;
+    assert_eq!(
+        stage.found_by_window(Tier::Memory)[..3],
+        [(0, 0), (0, 0), (1, 1)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_statements_are_sent_than_allowed_and_what_comes_too_late_is_left_out() {
     let stage = Stage::new(|audit| audit.reads_per_second = 10);
-    stage.ledger.put(1, 5, Some(60_000));
+    stage.ledger.put_row(1, 5, Some(60_000));
     for _ in 0..30 {
-        stage.serves(Tier::Memory, 5);
+        stage.serve_answer(Tier::Memory, 5);
     }
-    stage.pass(Duration::from_millis(900)).await;
+    stage.pass_time(Duration::from_millis(900)).await;
     let sent = stage.ledger.statements.load(Relaxed);
     assert!((4..=10).contains(&sent), "{sent}");
-    assert_eq!(stage.found(Tier::Memory)[0].0, sent);
-    stage.pass(Duration::from_secs(5)).await;
+    assert_eq!(stage.found_by_window(Tier::Memory)[0].0, sent);
+    stage.pass_time(Duration::from_secs(5)).await;
     assert!(
-        stage.found(Tier::Memory)[0].0 < 10,
+        stage.found_by_window(Tier::Memory)[0].0 < 10,
         "{:?}",
-        stage.found(Tier::Memory)
+        stage.found_by_window(Tier::Memory)
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_so_many_answers_are_remembered() {
     let stage = Stage::new(|audit| audit.pending_max = 3);
-    stage.ledger.put(1, 5, Some(60_000));
+    stage.ledger.put_row(1, 5, Some(60_000));
     for _ in 0..10 {
-        stage.serves(Tier::Memory, 5);
+        stage.serve_answer(Tier::Memory, 5);
     }
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(stage.found(Tier::Memory)[0], (3, 0));
+    stage.pass_time(Duration::from_secs(2)).await;
+    assert_eq!(stage.found_by_window(Tier::Memory)[0], (3, 0));
     assert!(
-        !stage.sampler.wants(Tier::Memory),
+        !stage.sampler.wants_answer(Tier::Memory),
         "not armed while it is full"
     );
 }
@@ -363,23 +382,23 @@ async fn each_tier_is_armed_for_one_answer_at_a_time() {
     let stage = Stage::new(|audit| audit.samples_per_second = 30);
     let mut wanted = 0;
     for _ in 0..1_000 {
-        stage.pass(Duration::from_millis(10)).await;
-        wanted += u64::from(stage.sampler.wants(Tier::Memory));
-        assert!(!stage.sampler.wants(Tier::Memory));
+        stage.pass_time(Duration::from_millis(10)).await;
+        wanted += u64::from(stage.sampler.wants_answer(Tier::Memory));
+        assert!(!stage.sampler.wants_answer(Tier::Memory));
     }
     assert!((60..=130).contains(&wanted), "{wanted} of 10 seconds");
     stage.stop.cancel();
     stage.tasks.close();
     stage.tasks.wait().await;
     for tier in [Tier::Memory, Tier::Redis, Tier::Source] {
-        assert!(!stage.sampler.wants(tier), "stopped");
+        assert!(!stage.sampler.wants_answer(tier), "stopped");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn switched_off_nothing_is_ever_wanted() {
     let stage = Stage::new(|audit| audit.samples_per_second = 0);
-    stage.pass(Duration::from_secs(3)).await;
-    assert!(!stage.sampler.wants(Tier::Memory));
+    stage.pass_time(Duration::from_secs(3)).await;
+    assert!(!stage.sampler.wants_answer(Tier::Memory));
     assert!(stage.tasks.is_empty());
 }

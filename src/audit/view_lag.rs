@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sampler::News;
+use super::sampler::ToldChange;
 
 /// Notifications that are followed at the same time.
 pub(super) const FOLLOWS_MAX: usize = 16;
@@ -25,14 +25,14 @@ const LATE_MIN: Duration = Duration::from_millis(100);
 /// A notification under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Follow {
-    pub(super) news: News,
+    pub(super) news: ToldChange,
     /// When to look.
     pub(super) next: Instant,
 }
 
 impl Follow {
     /// To be looked at now.
-    pub(super) const fn new(news: News) -> Self {
+    pub(super) const fn new(news: ToldChange) -> Self {
         Self {
             news,
             next: news.told,
@@ -40,7 +40,7 @@ impl Follow {
     }
 
     /// To be looked at after a quarter of what has passed.
-    pub(super) fn again(self, now: Instant) -> Self {
+    pub(super) fn schedule_again(self, now: Instant) -> Self {
         let passed = now.saturating_duration_since(self.news.told);
         let pause = passed.checked_div(4).unwrap_or_default().max(PAUSE_MIN);
         Self {

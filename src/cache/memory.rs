@@ -4,7 +4,7 @@
 //! over a newer one and its own lock costs a second look-up (`docs/adr/0001`, `0012`).
 //!
 //! **Invariants.** Keyed by the whole user id. Only whole snapshots are held, and they only move forward: every change is decided under the
-//! user's striped lock, where [`Memory::keep`] asks its guard. Entries of an older generation count as absent. A thread's hot copy is
+//! user's striped lock, where [`Memory::keep_merged`] asks its guard. Entries of an older generation count as absent. A thread's hot copy is
 //! shown only while it equals the map's entry (`docs/adr/0013`).
 //!
 //! **Limits.** `memory.max_bytes`, of which at most a sixteenth for hot copies; an entry weighs what the allocator gives for it, moka's
@@ -19,22 +19,22 @@ use std::{num::NonZero, sync::Arc, time::Duration};
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-pub use entry::Kept;
-use entry::Slot;
-use hot_copies::{Near, State};
+pub use entry::CacheEntry;
+use entry::PackedEntry;
+use hot_copies::{EntryVersion, HotCopies};
 use striped_seqlock::Stripes;
 
 use crate::{
     domain::{AssetId, BalanceChange, Catalogue, Seq, Snapshot, UserId, Word, takes_place},
-    render::Held,
+    render::RenderedSnapshot,
     telemetry::{Evicted, Meters},
 };
 
 /// The memory tier.
 pub struct Memory {
-    cache: Cache<UserId, Slot>,
+    cache: Cache<UserId, PackedEntry>,
     stripes: Stripes,
-    near: Near,
+    near: HotCopies,
     /// Nothing is held: it would be over before it is worth its place.
     off: bool,
     /// Above that the map is nearly full, and hears of each use.
@@ -44,7 +44,7 @@ pub struct Memory {
     base: Instant,
 }
 
-/// The size of an entry in moka, in the allocator's sizes: the key 32, its node 80 with a [`Slot`] of 56, what it knows of it 64,
+/// The size of an entry in moka, in the allocator's sizes: the key 32, its node 80 with a [`PackedEntry`] of 56, what it knows of it 64,
 /// where it stands in its queues 48 and 32, the bucket 16 and its place in the table, which is between a third and two
 /// thirds full, 11 to 23, and what it counts of its use about 4. Measured: `benches/results/memory.md`.
 const ENTRY_BYTES: usize = 296;
@@ -52,8 +52,8 @@ const ENTRY_BYTES: usize = 296;
 /// Entries whose time is zero are not kept at all.
 const WORTHLESS: Duration = Duration::from_millis(2);
 
-fn weigh(slot: &Slot) -> u32 {
-    u32::try_from(slot.taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
+fn weigh_entry(slot: &PackedEntry) -> u32 {
+    u32::try_from(slot.bytes_taken().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Memory {
@@ -68,15 +68,17 @@ impl Memory {
         meters: Arc<Meters>,
     ) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let near = Near::new(max_bytes, threads);
-        let max_bytes = max_bytes.saturating_sub(near.taken());
+        let near = HotCopies::new(max_bytes, threads);
+        let max_bytes = max_bytes.saturating_sub(near.bytes_taken());
         let cache = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, slot| weigh(slot))
+            .weigher(|_, slot| weigh_entry(slot))
             .time_to_idle(kept_for)
             .eviction_listener(move |_, _, cause| match cause {
-                moka::notification::RemovalCause::Expired => meters.evicted(Evicted::Expired),
-                moka::notification::RemovalCause::Size => meters.evicted(Evicted::Size),
+                moka::notification::RemovalCause::Expired => {
+                    meters.count_eviction(Evicted::Expired)
+                }
+                moka::notification::RemovalCause::Size => meters.count_eviction(Evicted::Size),
                 moka::notification::RemovalCause::Explicit
                 | moka::notification::RemovalCause::Replaced => {}
             })
@@ -101,22 +103,22 @@ impl Memory {
     /// The user's entry in this generation, whether or not its time is over. This thread has it at hand from then on,
     /// unless it is doubted, or the map nearly full.
     #[must_use]
-    pub fn get(&self, user: UserId, generation: u64) -> Option<Kept> {
-        let version = self.stripes.version(user);
+    pub fn get_entry(&self, user: UserId, generation: u64) -> Option<CacheEntry> {
+        let version = self.stripes.stable_version(user);
         let kept = self
             .last_known(user)
             .filter(|kept| kept.generation == generation)?;
         let copies = !kept.doubted && self.cache.weighted_size() < self.roomy_bytes;
         if let Some(version) = version
             && copies
-            && self.stripes.version(user) == Some(version)
+            && self.stripes.stable_version(user) == Some(version)
         {
-            let until = entry::since(self.base, kept.until);
-            let state = State {
+            let until = entry::nanos_since(self.base, kept.until);
+            let state = EntryVersion {
                 version,
                 generation,
             };
-            self.near.put(user, state, &kept.held, until);
+            self.near.put_copy(user, state, &kept.held, until);
         }
         Some(kept)
     }
@@ -128,25 +130,25 @@ impl Memory {
         user: UserId,
         generation: u64,
         now: Instant,
-        show: impl FnOnce(Held<&[u8]>, Duration) -> T,
+        show: impl FnOnce(RenderedSnapshot<&[u8]>, Duration) -> T,
     ) -> Option<T> {
-        let version = self.stripes.version(user)?;
-        let now = entry::since(self.base, now);
-        let state = State {
+        let version = self.stripes.stable_version(user)?;
+        let now = entry::nanos_since(self.base, now);
+        let state = EntryVersion {
             version,
             generation,
         };
-        self.near.show(user, state, |held, until| {
+        self.near.show_copy(user, state, |held, until| {
             let left = u64::try_from(until.saturating_sub(now)).ok()?;
             (left > 0).then(|| show(held, Duration::from_nanos(left)))
         })
     }
 
-    /// The reads of this user that a read stands for which [`Memory::show_near`] did not answer: asked before [`Memory::get`].
+    /// The reads of this user that a read stands for which [`Memory::show_near`] did not answer: asked before [`Memory::get_entry`].
     #[must_use]
     pub fn reads_behind(&self, user: UserId, generation: u64) -> u32 {
-        self.stripes.version(user).map_or(1, |version| {
-            let state = State {
+        self.stripes.stable_version(user).map_or(1, |version| {
+            let state = EntryVersion {
                 version,
                 generation,
             };
@@ -156,39 +158,41 @@ impl Memory {
 
     /// The snapshot that was held last, of whatever generation: for stale answers only.
     #[must_use]
-    pub fn last_known(&self, user: UserId) -> Option<Kept> {
+    pub fn last_known(&self, user: UserId) -> Option<CacheEntry> {
         if self.off {
             return None;
         }
-        self.cache.get(&user).map(|slot| slot.unpack(self.base))
+        self.cache
+            .get(&user)
+            .map(|slot| slot.unpack_entry(self.base))
     }
 
     /// Keeps it, which shows this snapshot, merged with what is held already, if the guard still allows it: the guard runs while
     /// nobody else can change this user's entry, and is given what is about to be kept. Returns what is held then.
-    pub fn keep(
+    pub fn keep_merged(
         &self,
         user: UserId,
-        new: &Kept,
+        new: &CacheEntry,
         snapshot: &Snapshot,
         guard: impl FnOnce(&Snapshot) -> bool,
-    ) -> Option<Held> {
+    ) -> Option<RenderedSnapshot> {
         let mut kept = None;
-        self.change(user, |there| {
+        self.change_entry(user, |there| {
             let there = there.filter(|there| there.generation == new.generation);
             // The next load mostly replaces the same snapshot.
             let other = there.filter(|there| there.held != new.held);
             // At equal seq the word of the later load counts.
             let merged = other.map(|other| {
-                let held = other.held.snapshot();
+                let held = other.held.read_snapshot();
                 if other.loaded > new.loaded {
-                    held.merge(snapshot)
+                    held.merge_with(snapshot)
                 } else {
-                    snapshot.merge(&held)
+                    snapshot.merge_with(&held)
                 }
             });
             let new = match merged {
                 Some(merged) if merged != *snapshot => {
-                    guard(&merged).then(|| self.with(new, &merged))
+                    guard(&merged).then(|| self.with_snapshot(new, &merged))
                 }
                 Some(_) | None => guard(snapshot).then(|| new.clone()),
             }?;
@@ -200,10 +204,10 @@ impl Memory {
 
     /// One user's changes take effect in one step: what is held moves forward in place, and is doubted where a change says less
     /// than that. What is not held stays so: some balances are no snapshot. A fill that is being decided is waited for.
-    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) {
-        self.change(user, |there| {
+    pub fn advance_user(&self, user: UserId, changes: &[BalanceChange]) {
+        self.change_entry(user, |there| {
             let there = there?;
-            let held = there.held.snapshot();
+            let held = there.held.read_snapshot();
             let carried = changes.iter().filter_map(|change| match change {
                 BalanceChange::Moved { balance, .. } => *balance,
                 BalanceChange::Unknown { .. } => None,
@@ -213,7 +217,7 @@ impl Memory {
                 .collect();
             let moves = !carried.is_empty();
             let newest = if moves {
-                held.merge(&Snapshot::new(carried))
+                held.merge_with(&Snapshot::new(carried))
             } else {
                 held
             };
@@ -221,12 +225,12 @@ impl Memory {
                 BalanceChange::Moved { asset, seq, .. } => is_below(&newest, *asset, *seq),
                 BalanceChange::Unknown { .. } => true,
             });
-            let there = Kept {
+            let there = CacheEntry {
                 doubted: there.doubted || doubts,
                 ..there
             };
             if moves {
-                Some(self.with(&there, &newest))
+                Some(self.with_snapshot(&there, &newest))
             } else {
                 doubts.then_some(there)
             }
@@ -234,47 +238,52 @@ impl Memory {
     }
 
     /// Balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
-    pub fn raise(&self, user: UserId, shown: &Snapshot) {
-        self.change(user, |there| {
+    pub fn raise_shown(&self, user: UserId, shown: &Snapshot) {
+        self.change_entry(user, |there| {
             let there = there?;
-            let held = there.held.snapshot();
-            let merged = shown.merge(&held);
-            (merged != held).then(|| self.with(&there, &merged))
+            let held = there.held.read_snapshot();
+            let merged = shown.merge_with(&held);
+            (merged != held).then(|| self.with_snapshot(&there, &merged))
         });
     }
 
     /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
-    fn change(&self, user: UserId, to: impl FnOnce(Option<Kept>) -> Option<Kept>) {
+    fn change_entry(
+        &self,
+        user: UserId,
+        to: impl FnOnce(Option<CacheEntry>) -> Option<CacheEntry>,
+    ) {
         if self.off {
             return;
         }
-        let _changing = self.stripes.change(user);
+        let _changing = self.stripes.lock_stripe(user);
         if let Some(kept) = to(self.last_known(user)) {
-            self.cache.insert(user, Slot::pack(kept, self.base));
+            self.cache
+                .insert(user, PackedEntry::pack_entry(kept, self.base));
         }
     }
 
-    fn with(&self, there: &Kept, snapshot: &Snapshot) -> Kept {
-        Kept {
-            held: Held::new(&self.catalogue, snapshot, there.held.heard_at()),
+    fn with_snapshot(&self, there: &CacheEntry, snapshot: &Snapshot) -> CacheEntry {
+        CacheEntry {
+            held: RenderedSnapshot::new(&self.catalogue, snapshot, there.held.heard_at()),
             ..there.clone()
         }
     }
 
     /// Drops what is held. A fill that is being decided is waited for, and dropped.
-    pub fn forget(&self, user: UserId) {
-        let _changing = self.stripes.change(user);
+    pub fn forget_user(&self, user: UserId) {
+        let _changing = self.stripes.lock_stripe(user);
         self.cache.invalidate(&user);
     }
 
     /// Drops everything. What is held already counts for nothing if the generation rose before.
-    pub fn clear(&self) {
+    pub fn clear_all(&self) {
         self.cache.invalidate_all();
     }
 
     /// Entries and bytes held, brought up to date.
     #[must_use]
-    pub fn size(&self) -> (u64, u64) {
+    pub fn measure_size(&self) -> (u64, u64) {
         self.cache.run_pending_tasks();
         (self.cache.entry_count(), self.cache.weighted_size())
     }

@@ -40,25 +40,25 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 pub use self::{
-    backoff::jittered,
+    backoff::jittered_wait,
     client::{Identity, Link, NewAuthorities},
     keys::Keys,
-    lookup::{Grant, Known, Lease, Lookup},
+    lookup::{Grant, KnownBalances, Lease, Lookup},
     notifications::Effect,
-    session::{Epoch, Session},
+    session::{Epoch, RedisSession},
 };
 use self::{
     clock::{Now, Reading},
-    entry::{Corrupt, Entry, Life},
+    entry::{Corrupt, Life, StoredEntry},
     lookup::SessionRef,
     script::Call,
 };
 use crate::{
     cache_status::Tier,
     config::{self, RedisMode},
-    diagnosis::{Code, Finding, Part},
+    diagnosis::{Code, Finding, FindingPart},
     domain::{Snapshot, UserId},
-    telemetry::{Fault, Meters, Op, Refused, Sparing},
+    telemetry::{Fault, Meters, Op, RateLimitedLog, Refused},
 };
 
 /// The Redis tier.
@@ -71,7 +71,7 @@ pub struct Redis {
     floor_ttl: Duration,
     lease: Duration,
     cluster: bool,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 impl Redis {
@@ -79,7 +79,7 @@ impl Redis {
     #[must_use]
     pub fn new(
         link: Link,
-        options: &config::Redis,
+        options: &config::RedisSettings,
         floor_ttl: Duration,
         lease: Duration,
         meters: Arc<Meters>,
@@ -91,19 +91,19 @@ impl Redis {
             floor_ttl,
             lease,
             cluster: options.mode == RedisMode::Cluster,
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
         }
     }
 
-    fn session(&self, op: Op) -> Result<Arc<Session>, Fault> {
-        self.link.session().ok_or_else(|| {
+    fn session_for(&self, op: Op) -> Result<Arc<RedisSession>, Fault> {
+        self.link.open_session().ok_or_else(|| {
             self.meters.tier_failure(Tier::Redis, op, Fault::Open);
             Fault::Open
         })
     }
 
     /// The snapshot that is held of one user.
-    pub async fn get(&self, user: UserId) -> Lookup {
+    pub async fn get_user(&self, user: UserId) -> Lookup {
         self.get_many(&[user])
             .await
             .pop()
@@ -113,29 +113,33 @@ impl Redis {
     /// The entries of these users, in their order, in one round trip.
     pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
         let look_up = async {
-            let session = self.session(Op::Get)?;
-            if let Some(slot) = session.lane() {
-                let answer = self.link.hashes(&session, slot, users).await?;
+            let session = self.session_for(Op::Get)?;
+            if let Some(slot) = session.sound_lane() {
+                let answer = self.link.read_hashes(&session, slot, users).await?;
                 let now = session.now();
                 let looked = answer.replies().map(|reply| {
-                    if let Some(text) = reply.error() {
+                    if let Some(text) = reply.error_text() {
                         return self.no_hash(self.link.finding_of_reply(text));
                     }
-                    let entry = reply.pairs();
-                    let entry = entry.and_then(|pairs| Entry::decode(pairs, now.earliest));
-                    self.lookup(&session, entry, now)
+                    let entry = reply.hash_pairs();
+                    let entry =
+                        entry.and_then(|pairs| StoredEntry::decode_fields(pairs, now.earliest));
+                    self.judge_entry(&session, entry, now)
                 });
                 return Ok(looked.collect());
             }
             let commands = users.iter().map(|user| {
                 let mut command = redis::cmd("HGETALL");
-                command.arg(self.link.keys.user(*user));
+                command.arg(self.link.keys.user_key(*user));
                 command
             });
-            let replies = self.link.ask(&session, Op::Get, commands.collect()).await?;
+            let replies = self
+                .link
+                .send_commands(&session, Op::Get, commands.collect())
+                .await?;
             let now = session.now();
             let looked = replies.iter().map(|reply| match reply {
-                Ok(value) => self.lookup(&session, decode(value, now.earliest), now),
+                Ok(value) => self.judge_entry(&session, decode_entry(value, now.earliest), now),
                 Err(error) => self.no_hash(self.link.finding_of(error)),
             });
             Ok(looked.collect())
@@ -149,33 +153,35 @@ impl Redis {
         if finding.code == Code::RedisWrongType {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
-            Lookup::Miss(Known::default())
+            Lookup::Miss(KnownBalances::default())
         } else {
-            Lookup::Fault(self.refused(finding, Op::Get))
+            Lookup::Fault(self.note_refused(finding, Op::Get))
         }
     }
 
-    fn lookup(
+    fn judge_entry(
         &self,
-        session: &Session,
-        entry: Result<Option<Entry<'_>>, Corrupt>,
+        session: &RedisSession,
+        entry: Result<Option<StoredEntry<'_>>, Corrupt>,
         now: Now,
     ) -> Lookup {
         match entry {
-            Ok(Some(entry)) if entry.servable(&session.epoch.id, self.life(now)) => hit(entry, now),
-            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, self.life(now)) => {
-                Lookup::Stale(known(entry))
+            Ok(Some(entry)) if entry.may_serve(&session.epoch.id, self.entry_life(now)) => {
+                hit_of(entry, now)
             }
-            Ok(entry) => Lookup::Miss(entry.map(known).unwrap_or_default()),
+            Ok(Some(entry)) if entry.is_outdated(&session.epoch.id, self.entry_life(now)) => {
+                Lookup::Stale(known_balances(entry))
+            }
+            Ok(entry) => Lookup::Miss(entry.map(known_balances).unwrap_or_default()),
             Err(Corrupt) => {
                 self.meters
                     .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
-                Lookup::Miss(Known::default())
+                Lookup::Miss(KnownBalances::default())
             }
         }
     }
 
-    fn life(&self, now: Now) -> Life {
+    fn entry_life(&self, now: Now) -> Life {
         Life {
             now: now.latest,
             longest: i64::try_from(self.snapshot_ttl.as_millis()).unwrap_or(i64::MAX),
@@ -186,8 +192,8 @@ impl Redis {
     ///
     /// # Errors
     /// The fault, counted.
-    pub async fn lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
-        let session = self.session(Op::Get)?;
+    pub async fn ask_lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
+        let session = self.session_for(Op::Get)?;
         let how = if force { "1" } else { "0" };
         if let Ok(lease) = self.lease_in(&session, user, how).await? {
             return Ok(lease);
@@ -199,35 +205,37 @@ impl Redis {
 
     async fn lease_in(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         user: UserId,
         how: &str,
     ) -> Result<Result<Lease, Corrupt>, Fault> {
         let token = format!("{:032x}", rand::random::<u128>());
         let call = Call::new(&script::LEASE)
-            .key(self.link.keys.user(user))
-            .arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(token.as_str())
-            .arg(self.lease.as_millis().to_string())
-            .arg(how);
+            .with_key(self.link.keys.user_key(user))
+            .with_arg(entry::VERSION)
+            .with_arg(session.epoch.id.as_str())
+            .with_arg(token.as_str())
+            .with_arg(self.lease.as_millis().to_string())
+            .with_arg(how);
         let asked = Instant::now();
-        let reply = self.one(session, Op::Get, call).await?;
-        let (what, redis_ms, fields): (String, i64, Value) = self.read(reply, Op::Get)?;
-        let now = Reading::just_now(asked, redis_ms).now();
+        let reply = self.call_one(session, Op::Get, call).await?;
+        let (what, redis_ms, fields): (String, i64, Value) = self.read_reply(reply, Op::Get)?;
+        let now = Reading::just_now(asked, redis_ms).time_then();
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
         }
-        let Ok(entry) = decode(&fields, now.earliest) else {
+        let Ok(entry) = decode_entry(&fields, now.earliest) else {
             return Ok(Err(Corrupt));
         };
         let entry = entry.unwrap_or_default();
         Ok(Ok(match what.as_str() {
-            "hit" if entry.servable(&session.epoch.id, self.life(now)) => match hit(entry, now) {
-                Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
-                Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
-            },
+            "hit" if entry.may_serve(&session.epoch.id, self.entry_life(now)) => {
+                match hit_of(entry, now) {
+                    Lookup::Hit { snapshot, ttl } => Lease::Hit { snapshot, ttl },
+                    Lookup::Miss(_) | Lookup::Stale(_) | Lookup::Fault(_) => Lease::Busy,
+                }
+            }
             "busy" | "hit" => Lease::Busy,
             _ => {
                 let grant = Grant {
@@ -240,7 +248,7 @@ impl Redis {
                         || !session.young_for(self.floor_ttl).is_zero(),
                     session: SessionRef(Arc::clone(session)),
                 };
-                Lease::Granted(grant, known(entry))
+                Lease::Granted(grant, known_balances(entry))
             }
         }))
     }
@@ -249,7 +257,7 @@ impl Redis {
     ///
     /// # Errors
     /// The fault, counted.
-    pub async fn fill(
+    pub async fn fill_entry(
         &self,
         user: UserId,
         grant: &Grant,
@@ -257,27 +265,27 @@ impl Redis {
         from_ledger: bool,
     ) -> Result<Result<Duration, Refused>, Fault> {
         let session = &grant.session.0;
-        let current = self.session(Op::Fill)?;
+        let current = self.session_for(Op::Fill)?;
         if current.epoch != session.epoch {
             self.meters.refused_fill(Refused::Epoch);
             return Ok(Err(Refused::Epoch));
         }
         let mut call = Call::new(&script::FILL)
-            .key(self.link.keys.user(user))
-            .arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(grant.token.as_str())
-            .arg(self.snapshot_ttl.as_millis().to_string())
-            .arg(if from_ledger { "1" } else { "0" });
+            .with_key(self.link.keys.user_key(user))
+            .with_arg(entry::VERSION)
+            .with_arg(session.epoch.id.as_str())
+            .with_arg(grant.token.as_str())
+            .with_arg(self.snapshot_ttl.as_millis().to_string())
+            .with_arg(if from_ledger { "1" } else { "0" });
         for balance in snapshot.balances() {
             call = call
-                .arg(balance.asset.to_string())
-                .arg(balance.seq.to_string())
-                .arg(entry::rest_text(balance));
+                .with_arg(balance.asset.to_string())
+                .with_arg(balance.seq.to_string())
+                .with_arg(entry::rest_text(balance));
         }
         let asked = Instant::now();
-        let reply = self.one(&current, Op::Fill, call).await?;
-        let (what, _): (String, i64) = self.read(reply, Op::Fill)?;
+        let reply = self.call_one(&current, Op::Fill, call).await?;
+        let (what, _): (String, i64) = self.read_reply(reply, Op::Fill)?;
         let refused = match what.as_str() {
             "ok" => return Ok(Ok(self.snapshot_ttl.saturating_sub(asked.elapsed()))),
             "floor" => Refused::Floor,
@@ -290,26 +298,26 @@ impl Redis {
     }
 
     /// Gives a lease back that will not be used. A fault is only counted: the lease ends by itself.
-    pub async fn release(&self, user: UserId, grant: &Grant) {
+    pub async fn release_lease(&self, user: UserId, grant: &Grant) {
         let call = Call::new(&script::RELEASE)
-            .key(self.link.keys.user(user))
-            .arg(grant.token.as_str());
-        if let Ok(reply) = self.one(&grant.session.0, Op::Fill, call).await {
-            let _: Result<i64, Fault> = self.read(reply, Op::Fill);
+            .with_key(self.link.keys.user_key(user))
+            .with_arg(grant.token.as_str());
+        if let Ok(reply) = self.call_one(&grant.session.0, Op::Fill, call).await {
+            let _: Result<i64, Fault> = self.read_reply(reply, Op::Fill);
         }
     }
 
     /// A reply as what it should be; an error that the command got is a fault of Redis.
-    fn read<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
+    fn read_reply<T: FromRedisValue>(&self, reply: RedisResult<Value>, op: Op) -> Result<T, Fault> {
         let read = reply.and_then(|value| T::from_redis_value(value).map_err(RedisError::from));
-        read.map_err(|error| self.refused(self.link.finding_of(&error), op))
+        read.map_err(|error| self.note_refused(self.link.finding_of(&error), op))
     }
 
     /// An error that one command got, counted and logged.
-    fn refused(&self, finding: Finding, op: Op) -> Fault {
+    fn note_refused(&self, finding: Finding, op: Op) -> Fault {
         self.meters.tier_failure(Tier::Redis, op, Fault::Error);
-        let finding = finding.of(Part::Settlements);
-        if let Some(left_out) = self.log.line() {
+        let finding = finding.with_part(FindingPart::Settlements);
+        if let Some(left_out) = self.log.permit_line() {
             tracing::warn!(
                 reason = %finding,
                 lines.left_out = left_out,
@@ -322,9 +330,9 @@ impl Redis {
         Fault::Error
     }
 
-    async fn one(
+    async fn call_one(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         op: Op,
         call: Call,
     ) -> Result<RedisResult<Value>, Fault> {
@@ -336,15 +344,15 @@ impl Redis {
     }
 }
 
-fn known(entry: Entry<'_>) -> Known {
-    Known {
+fn known_balances(entry: StoredEntry<'_>) -> KnownBalances {
+    KnownBalances {
         snapshot: entry.snapshot,
         floors: entry.floors,
         assets: entry.reread_assets,
     }
 }
 
-fn hit(entry: Entry<'_>, now: Now) -> Lookup {
+fn hit_of(entry: StoredEntry<'_>, now: Now) -> Lookup {
     let left = u64::try_from(entry.until.saturating_sub(now.latest)).unwrap_or(0);
     Lookup::Hit {
         snapshot: entry.snapshot,
@@ -353,9 +361,9 @@ fn hit(entry: Entry<'_>, now: Now) -> Lookup {
 }
 
 /// The fields of a hash, from an array or a map.
-fn decode(value: &Value, now: i64) -> Result<Option<Entry<'_>>, Corrupt> {
+fn decode_entry(value: &Value, now: i64) -> Result<Option<StoredEntry<'_>>, Corrupt> {
     let pairs = value.as_map_iter().ok_or(Corrupt)?;
-    Entry::decode(
+    StoredEntry::decode_fields(
         pairs.map(|(field, value)| Ok((as_bytes(field)?, as_bytes(value)?))),
         now,
     )

@@ -10,8 +10,8 @@ use balance_cache::{config::Scope, domain::UserId};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use history::{HistoryCommand, Pages};
-pub(crate) use migration::{Backfill, BackfillSource, BackfillTable, Shadow};
+pub(crate) use history::{HistoryCommand, PageArguments};
+pub(crate) use migration::{BackfillArguments, BackfillSource, BackfillTable, Shadow};
 pub(crate) use simulation::Simulate;
 
 /// Users of one simulation.
@@ -168,7 +168,7 @@ pub(crate) enum Command {
     History(HistoryCommand),
     /// Loads users into a running service before they ask.
     #[command(after_help = WARM_EXAMPLES)]
-    Warm(Warm),
+    Warm(WarmArguments),
     /// Settles trades through a running service; checks, backs up and restores the embedded ledger.
     #[command(subcommand, after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerCommand),
@@ -239,7 +239,7 @@ pub(crate) enum LedgerCommand {
     /// Makes a ledger of a backup.
     Restore(Restore),
     /// Fills a table from another one, goes on after a break, and compares them at the end (ScyllaDB, Cassandra).
-    Backfill(Backfill),
+    Backfill(BackfillArguments),
     /// For the program itself.
     #[command(hide = true)]
     CheckHere {
@@ -260,7 +260,7 @@ pub(crate) struct Settle {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }
 
 #[derive(Debug, Args)]
@@ -290,7 +290,7 @@ pub(crate) enum AuthCommand {
 
 /// Where a running service is, and who asks.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Reach {
+pub(crate) struct ServiceReach {
     /// Where the service is asked, http://host:port; else where http.listen of the settings says.
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -321,12 +321,12 @@ pub(crate) struct Get {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("whom").required(true).multiple(false)))]
-pub(crate) struct Warm {
+pub(crate) struct WarmArguments {
     /// Users from a file, one in a line; - is standard input.
     #[arg(long, value_name = "FILE", group = "whom")]
     pub(crate) users: Option<PathBuf>,
@@ -343,7 +343,7 @@ pub(crate) struct Warm {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }
 
 #[derive(Debug, Args)]
@@ -381,10 +381,10 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }
 
-fn scope(text: &str) -> Result<Scope, String> {
+fn parse_scope(text: &str) -> Result<Scope, String> {
     match text {
         "read" => Ok(Scope::Read),
         "settle" => Ok(Scope::Settle),

@@ -16,24 +16,24 @@ use balance_cache::{
     config::{Settings, SourceKind},
     ledger::scylla::{
         backfill::{Backfill, Target},
-        inspect::Trouble,
+        inspect::InspectError,
     },
 };
 use serde::{Deserialize, Serialize};
 
 use self::{
     checkpoint::{Checkpoint, Header},
-    compare::Comparison,
+    compare::TableComparison,
 };
 use super::{
     arguments::{self, BackfillSource, BackfillTable},
-    output::{BAD, GOOD, ODD, Unable, complain, painted, say, say_json},
-    runtime,
+    output::{BAD, GOOD, ODD, Unable, paint_text, print_error, print_line, say_json},
+    start_runtime,
 };
 
 /// The rows of the source, by their outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Counts {
+struct OutcomeCounts {
     source_rows: u64,
     /// Rows of the target.
     written: u64,
@@ -45,8 +45,8 @@ struct Counts {
     unusable: u64,
 }
 
-impl Counts {
-    fn add(&mut self, more: &Self) {
+impl OutcomeCounts {
+    fn add_counts(&mut self, more: &Self) {
         let Self {
             source_rows,
             written,
@@ -68,30 +68,33 @@ impl Counts {
 
 /// The end of a backfill, for people and programs.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+struct BackfillReport {
     table: &'static str,
     dry_run: bool,
     /// Over all runs of this checkpoint.
     #[serde(flatten)]
-    counts: Counts,
+    counts: OutcomeCounts,
     /// Rows of the source that the last run read, and how long it took for them.
     read_now: u64,
     millis: u64,
     /// Some of the rows that cannot be used.
     named: Vec<String>,
     same: bool,
-    comparison: Comparison,
+    comparison: TableComparison,
 }
 
 /// Fills the table.
-pub(crate) fn run(what: &arguments::Backfill, settings: &Settings) -> Result<ExitCode> {
+pub(crate) fn run_backfill(
+    what: &arguments::BackfillArguments,
+    settings: &Settings,
+) -> Result<ExitCode> {
     let target = target_of(what, settings)?;
-    let report = runtime()?.block_on(fill(what, settings, target))?;
+    let report = start_runtime()?.block_on(fill_table(what, settings, target))?;
     let done = report.same && report.counts.unusable == 0;
     if what.json {
         say_json(&report)?;
     } else {
-        tell(&report)?;
+        print_report(&report)?;
     }
     Ok(if done || what.dry_run {
         ExitCode::SUCCESS
@@ -101,7 +104,7 @@ pub(crate) fn run(what: &arguments::Backfill, settings: &Settings) -> Result<Exi
 }
 
 /// The table, if it can be filled from that source.
-fn target_of(what: &arguments::Backfill, settings: &Settings) -> Result<Target, Unable> {
+fn target_of(what: &arguments::BackfillArguments, settings: &Settings) -> Result<Target, Unable> {
     if settings.source.kind == SourceKind::Embedded {
         let reason = "source.kind is embedded: that ledger writes trades by user and the current state in the same transaction as \
                       the rows behind them, so no backfill is needed. For ScyllaDB or Cassandra set source.kind = \"scylla\"";
@@ -124,41 +127,48 @@ fn target_of(what: &arguments::Backfill, settings: &Settings) -> Result<Target, 
     }
 }
 
-async fn fill(what: &arguments::Backfill, settings: &Settings, target: Target) -> Result<Report> {
-    let opened = Backfill::open(&settings.scylla, &settings.source, target).await;
+async fn fill_table(
+    what: &arguments::BackfillArguments,
+    settings: &Settings,
+    target: Target,
+) -> Result<BackfillReport> {
+    let opened = Backfill::open_target(&settings.scylla, &settings.source, target).await;
     let backfill = opened.map_err(|trouble| match trouble {
-        Trouble::Setting(reason) => anyhow::Error::from(Unable(reason)),
-        Trouble::Source(error) => anyhow::anyhow!("{error}"),
+        InspectError::Setting(reason) => anyhow::Error::from(Unable(reason)),
+        InspectError::Source(error) => anyhow::anyhow!("{error}"),
     })?;
-    let mut report = Report {
-        table: target.name(),
+    let mut report = BackfillReport {
+        table: target.table_name(),
         dry_run: what.dry_run,
-        ..Report::default()
+        ..BackfillReport::default()
     };
     let mut checkpoint = None;
     if !what.dry_run {
         let path = what.checkpoint.clone().unwrap_or_else(|| {
             let keyspace = &settings.scylla.keyspace;
-            PathBuf::from(format!("backfill-{}-{keyspace}.checkpoint", target.name()))
+            PathBuf::from(format!(
+                "backfill-{}-{keyspace}.checkpoint",
+                target.table_name()
+            ))
         });
-        let header = Header::new(target.name(), backfill.identity(), what.parts);
-        let mut opened = Checkpoint::open(&path, &header)?;
-        let (resumed, _) = opened.done();
+        let header = Header::new(target.table_name(), backfill.identity(), what.parts);
+        let mut opened = Checkpoint::open_file(&path, &header)?;
+        let (resumed, _) = opened.done_parts();
         if resumed > 0 && !what.json {
             let of = what.parts;
-            complain(&format!(
+            print_error(&format!(
                 "{}: goes on after {resumed} of {of} parts",
                 path.display()
             ));
         }
-        copy::run(what, &backfill, &mut opened, &mut report).await?;
+        copy::copy_parts(what, &backfill, &mut opened, &mut report).await?;
         checkpoint = Some(opened);
     }
-    report.comparison = compare::run(what, &backfill).await?;
+    report.comparison = compare::compare_tables(what, &backfill).await?;
     report.same = report.comparison.is_same();
     if let Some(checkpoint) = checkpoint {
         // A later run begins anew, and finds what was lost or mended meanwhile.
-        checkpoint.remove()?;
+        checkpoint.remove_file()?;
     }
     Ok(report)
 }
@@ -174,18 +184,18 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn tell(report: &Report) -> Result<()> {
-    let Report {
+fn print_report(report: &BackfillReport) -> Result<()> {
+    let BackfillReport {
         table,
         counts,
         comparison: found,
         ..
     } = report;
     for shown in &found.shown {
-        say(shown)?;
+        print_line(shown)?;
     }
     if !report.dry_run {
-        say(&format!(
+        print_line(&format!(
             "{table}: {} rows of the source, {} rows written, {} of finished trades stood already, {} trades pending, {} left out; \
              this run read {} rows, {} rows/s",
             counts.source_rows,
@@ -198,13 +208,13 @@ fn tell(report: &Report) -> Result<()> {
         ))?;
     }
     let word = match (report.same, report.dry_run) {
-        (true, _) if counts.unusable == 0 => painted(GOOD, "the same"),
-        (true, _) => painted(ODD, "the same, but for rows that were left out"),
-        (false, true) => painted(ODD, "to be written"),
-        (false, false) => painted(BAD, "DIFFERENT"),
+        (true, _) if counts.unusable == 0 => paint_text(GOOD, "the same"),
+        (true, _) => paint_text(ODD, "the same, but for rows that were left out"),
+        (false, true) => paint_text(ODD, "to be written"),
+        (false, false) => paint_text(BAD, "DIFFERENT"),
     };
     let least = if found.incomplete { "at least " } else { "" };
-    say(&format!(
+    print_line(&format!(
         "{word}: {} rows expected, {} stand, {least}{} missing, {} different, {} unexpected, {} of pending trades, {} written meanwhile",
         found.expected,
         found.standing,

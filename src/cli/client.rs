@@ -47,16 +47,16 @@ pub(crate) struct Unanswered {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ClientResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) took: Duration,
 }
 
-impl Answer {
+impl ClientResponse {
     /// A header as text; empty where it is absent.
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header_text(&self, name: &str) -> &str {
         let value = self.headers.get(name);
         value
             .and_then(|value| value.to_str().ok())
@@ -66,7 +66,7 @@ impl Answer {
 
 /// Asks one service.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub(crate) struct ServiceClient {
     base: String,
     address: String,
     prefix: String,
@@ -74,7 +74,7 @@ pub(crate) struct Client {
     patience: Duration,
 }
 
-impl Client {
+impl ServiceClient {
     /// Of the service at `url`; else of the one that listens where the configuration says.
     pub(crate) fn new(
         url: Option<&str>,
@@ -83,7 +83,7 @@ impl Client {
     ) -> Result<Self, Unable> {
         let base = match url {
             Some(url) => url.to_owned(),
-            None => format!("http://{}", reachable(listen)),
+            None => format!("http://{}", reachable_address(listen)),
         };
         let wrong = |why: &str| Unable(format!("--url {base}: {why}"));
         let parsed = Url::parse(&base).map_err(|error| wrong(&error.to_string()))?;
@@ -115,29 +115,33 @@ impl Client {
     }
 
     /// The same, for who cannot wait so long for an answer.
-    pub(crate) fn within(self, patience: Duration) -> Self {
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
     /// Where it asks.
-    pub(crate) fn base(&self) -> &str {
+    pub(crate) fn base_url(&self) -> &str {
         &self.base
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Unanswered> {
-        self.send(Method::GET, path, None).await
+    pub(crate) async fn get(&self, path: &str) -> Result<ClientResponse, Unanswered> {
+        self.send_request(Method::GET, path, None).await
     }
 
-    pub(crate) async fn post(&self, path: &str, json: String) -> Result<Answer, Unanswered> {
-        self.send(Method::POST, path, Some(json)).await
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        json: String,
+    ) -> Result<ClientResponse, Unanswered> {
+        self.send_request(Method::POST, path, Some(json)).await
     }
 
-    async fn send(
+    async fn send_request(
         &self,
         method: Method,
         path: &str,
         json: Option<String>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<ClientResponse, Unanswered> {
         let begun = Instant::now();
         let failed = |reason: String| Unanswered {
             base: self.base.clone(),
@@ -157,21 +161,21 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| failed(error.to_string()))?;
-        let exchange = timeout(self.patience, self.exchange(request, begun)).await;
+        let exchange = timeout(self.patience, self.exchange_once(request, begun)).await;
         exchange
             .unwrap_or_else(|_| Err(format!("no answer in {} s", self.patience.as_secs())))
             .map_err(failed)
     }
 
-    async fn exchange(
+    async fn exchange_once(
         &self,
         request: Request<Full<Bytes>>,
         begun: Instant,
-    ) -> Result<Answer, String> {
+    ) -> Result<ClientResponse, String> {
         let connected = timeout(CONNECT, TcpStream::connect(&self.address)).await;
         let stream = connected
             .map_err(|_| "connecting takes too long".to_owned())?
-            .map_err(|error| plain(&error))?;
+            .map_err(|error| plain_reason(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;
@@ -182,7 +186,7 @@ impl Client {
                 .map_err(|error| error.to_string())?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES).collect().await;
-            Ok(Answer {
+            Ok(ClientResponse {
                 status: head.status.as_u16(),
                 headers: head.headers,
                 body: body.map_err(|error| error.to_string())?.to_bytes(),
@@ -198,7 +202,7 @@ impl Client {
 }
 
 /// An address to connect to, for one to listen at.
-pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable_address(listen: SocketAddr) -> SocketAddr {
     let mut address = listen;
     if listen.ip().is_unspecified() {
         address.set_ip(match listen {
@@ -209,7 +213,7 @@ pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     address
 }
 
-fn plain(error: &std::io::Error) -> String {
+fn plain_reason(error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::ConnectionRefused {
         "the connection is refused (nothing listens there)".to_owned()
     } else {
@@ -224,8 +228,8 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_asked_is_refused_with_the_reason() {
         let listen = "0.0.0.0:3001".parse().unwrap();
-        let of = |url| Client::new(url, listen, None);
-        assert_eq!(of(None).unwrap().base(), "http://127.0.0.1:3001");
+        let of = |url| ServiceClient::new(url, listen, None);
+        assert_eq!(of(None).unwrap().base_url(), "http://127.0.0.1:3001");
         assert_eq!(of(Some("http://cache:80/")).unwrap().address, "cache:80");
         for bad in [
             "https://cache",
@@ -235,6 +239,6 @@ mod tests {
         ] {
             assert!(of(Some(bad)).is_err(), "{bad}");
         }
-        assert!(Client::new(None, listen, Some("a\nb")).is_err());
+        assert!(ServiceClient::new(None, listen, Some("a\nb")).is_err());
     }
 }

@@ -25,13 +25,13 @@ use serde::Serialize;
 
 use super::{
     arguments::Doctor,
-    output::{BAD, FAINT, GOOD, ODD, painted, say, say_json},
-    runtime,
+    output::{BAD, FAINT, GOOD, ODD, paint_text, print_line, say_json},
+    start_runtime,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+enum CheckState {
     Ok,
     Warn,
     Fail,
@@ -39,49 +39,65 @@ enum State {
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
-struct Check {
+struct CheckResult {
     name: &'static str,
-    state: State,
+    state: CheckState,
     said: String,
     remedy: Option<String>,
 }
 
 /// The findings so far, shown as they come.
 #[derive(Debug, Default)]
-struct Report {
-    checks: Vec<Check>,
+struct DoctorReport {
+    checks: Vec<CheckResult>,
     json: bool,
     /// The first line that could not be written ends the showing.
     unwritten: Option<anyhow::Error>,
 }
 
-impl Report {
-    fn ok(&mut self, name: &'static str, said: impl Into<String>) {
-        self.add(name, State::Ok, said.into(), None);
+impl DoctorReport {
+    fn report_ok(&mut self, name: &'static str, said: impl Into<String>) {
+        self.add_check(name, CheckState::Ok, said.into(), None);
     }
 
-    fn warn(&mut self, name: &'static str, said: impl Into<String>, remedy: impl Into<String>) {
-        self.add(name, State::Warn, said.into(), Some(remedy.into()));
+    fn report_warning(
+        &mut self,
+        name: &'static str,
+        said: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.add_check(name, CheckState::Warn, said.into(), Some(remedy.into()));
     }
 
-    fn fail(&mut self, name: &'static str, said: impl Into<String>, remedy: impl Into<String>) {
-        self.add(name, State::Fail, said.into(), Some(remedy.into()));
+    fn report_failure(
+        &mut self,
+        name: &'static str,
+        said: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.add_check(name, CheckState::Fail, said.into(), Some(remedy.into()));
     }
 
-    fn add(&mut self, name: &'static str, state: State, said: String, remedy: Option<String>) {
-        let check = Check {
+    fn add_check(
+        &mut self,
+        name: &'static str,
+        state: CheckState,
+        said: String,
+        remedy: Option<String>,
+    ) {
+        let check = CheckResult {
             name,
             state,
             said,
             remedy,
         };
         if !self.json && self.unwritten.is_none() {
-            self.unwritten = say(&line(&check)).err();
+            self.unwritten = print_line(&check_line(&check)).err();
         }
         self.checks.push(check);
     }
 
-    fn count(&self, state: State) -> usize {
+    fn count_checks(&self, state: CheckState) -> usize {
         self.checks
             .iter()
             .filter(|check| check.state == state)
@@ -89,68 +105,73 @@ impl Report {
     }
 }
 
-fn line(check: &Check) -> String {
+fn check_line(check: &CheckResult) -> String {
     let (style, word) = match check.state {
-        State::Ok => (GOOD, "ok  "),
-        State::Warn => (ODD, "warn"),
-        State::Fail => (BAD, "FAIL"),
+        CheckState::Ok => (GOOD, "ok  "),
+        CheckState::Warn => (ODD, "warn"),
+        CheckState::Fail => (BAD, "FAIL"),
     };
-    let Check {
+    let CheckResult {
         name, said, remedy, ..
     } = check;
     let remedy = remedy.as_ref().map_or_else(String::new, |remedy| {
-        format!(". {} {remedy}", painted(FAINT, "Fix:"))
+        format!(". {} {remedy}", paint_text(FAINT, "Fix:"))
     });
-    format!("{}  {name:18} {said}{remedy}", painted(style, word))
+    format!("{}  {name:18} {said}{remedy}", paint_text(style, word))
 }
 
 #[derive(Debug, Serialize)]
-struct Page<'a> {
+struct DoctorPage<'a> {
     ok: usize,
     warn: usize,
     fail: usize,
-    checks: &'a [Check],
+    checks: &'a [CheckResult],
 }
 
 /// Checks everything.
-pub(crate) fn run(what: &Doctor, settings: &Settings, file: Option<&Path>) -> Result<ExitCode> {
-    let mut report = Report {
+pub(crate) fn run_doctor(
+    what: &Doctor,
+    settings: &Settings,
+    file: Option<&Path>,
+) -> Result<ExitCode> {
+    let mut report = DoctorReport {
         json: what.json,
-        ..Report::default()
+        ..DoctorReport::default()
     };
-    let asked = service::Asked::new(what, settings)?;
-    machine::check(&mut report, settings, file);
-    runtime()?.block_on(async {
-        let runs = asked.check(&mut report).await;
+    let asked = service::ServiceTarget::new(what, settings)?;
+    machine::check_machine(&mut report, settings, file);
+    start_runtime()?.block_on(async {
+        let runs = asked.check_service(&mut report).await;
         let identity = match settings.source.kind {
-            SourceKind::Scylla => cql::check(&mut report, settings).await,
+            SourceKind::Scylla => cql::check_cql(&mut report, settings).await,
             SourceKind::Postgres => postgres::check(&mut report, settings).await,
-            SourceKind::Embedded => file::check(&mut report, settings, runs),
+            SourceKind::Embedded => file::check_file(&mut report, settings, runs),
         };
         if settings.redis.url.is_empty() {
-            report.ok(
+            report.report_ok(
                 "redis",
                 "redis.url is empty: no Redis tier, this is the only instance",
             );
         } else {
-            redis::check(&mut report, settings, identity.as_deref()).await;
+            redis::check_redis(&mut report, settings, identity.as_deref()).await;
         }
         #[cfg(feature = "kafka")]
-        kafka::check(&mut report, &settings.settlement.kafka).await;
+        kafka::check_kafka(&mut report, &settings.settlement.kafka).await;
     });
-    let [ok, warn, fail] = [State::Ok, State::Warn, State::Fail].map(|state| report.count(state));
+    let [ok, warn, fail] = [CheckState::Ok, CheckState::Warn, CheckState::Fail]
+        .map(|state| report.count_checks(state));
     if let Some(unwritten) = report.unwritten.take() {
         return Err(unwritten);
     }
     if what.json {
-        say_json(&Page {
+        say_json(&DoctorPage {
             ok,
             warn,
             fail,
             checks: &report.checks,
         })?;
     } else {
-        say(&format!("{ok} ok, {warn} warnings, {fail} faults"))?;
+        print_line(&format!("{ok} ok, {warn} warnings, {fail} faults"))?;
     }
     Ok(if fail == 0 {
         ExitCode::SUCCESS

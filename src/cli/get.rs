@@ -8,58 +8,66 @@ use serde::Serialize;
 
 use super::{
     arguments::Get,
-    client::Client,
-    output::{BAD, Cell, FAINT, Table, complain, moment, painted, say, say_json, span},
-    runtime,
-    service_view::{self, Balance, Told},
+    client::ServiceClient,
+    output::{
+        BAD, Cell, FAINT, Table, moment_text, paint_text, print_error, print_line, say_json,
+        span_text,
+    },
+    service_view::{self, ServiceAnswer, ShownBalance},
+    start_runtime,
 };
 
 /// For programs.
 #[derive(Debug, Serialize)]
-struct Page<'a> {
+struct GetPage<'a> {
     user: i64,
     url: &'a str,
     cache_status: &'a str,
     age: Option<u64>,
-    balances: &'a [Balance],
+    balances: &'a [ShownBalance],
 }
 
 /// Shows the balances of a user.
-pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
-    let client = Client::new(
+pub(crate) fn run_get(what: &Get, settings: &Settings) -> Result<ExitCode> {
+    let client = ServiceClient::new(
         what.reach.url.as_deref(),
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
-    let asked = service_view::balances(&client, what.user, what.asset.as_deref());
-    let told = runtime()?.block_on(asked)?;
+    let asked = service_view::ask_balances(&client, what.user, what.asset.as_deref());
+    let told = start_runtime()?.block_on(asked)?;
     let balances = match &told.balances {
         Ok(balances) => balances,
         Err(reason) => {
-            complain(&format!(
+            print_error(&format!(
                 "balance-cache: {} {}",
-                client.base(),
-                painted(BAD, reason)
+                client.base_url(),
+                paint_text(BAD, reason)
             ));
             return Ok(ExitCode::FAILURE);
         }
     };
     if what.json {
-        say_json(&Page {
+        say_json(&GetPage {
             user: what.user.get(),
-            url: client.base(),
+            url: client.base_url(),
             cache_status: &told.way,
             age: told.age,
             balances,
         })?;
     } else {
-        say(&page(what, &client, &told, balances))?;
+        print_line(&balance_page(what, &client, &told, balances))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn page(what: &Get, client: &Client, told: &Told, balances: &[Balance]) -> String {
-    let now = clock::wall().0;
+fn balance_page(
+    what: &Get,
+    client: &ServiceClient,
+    told: &ServiceAnswer,
+    balances: &[ShownBalance],
+) -> String {
+    let now = clock::wall_now().0;
     let mut table = Table::new(&["ASSET", ">AVAIL", ">FROZEN", ">SEQ", "UPDATED", ">AGE"]);
     for balance in balances {
         let asset = match &balance.unit {
@@ -67,13 +75,13 @@ fn page(what: &Get, client: &Client, told: &Told, balances: &[Balance]) -> Strin
             None => balance.asset.clone(),
         };
         let at = balance.updated_at;
-        table.row(vec![
+        table.add_row(vec![
             Cell::new(asset),
             Cell::new(&balance.avail),
             Cell::new(&balance.frozen),
             Cell::new(balance.seq),
-            Cell::new(at.map_or_else(|| "-".to_owned(), moment)),
-            Cell::new(at.map_or_else(|| "-".to_owned(), |at| span(now.saturating_sub(at)))),
+            Cell::new(at.map_or_else(|| "-".to_owned(), moment_text)),
+            Cell::new(at.map_or_else(|| "-".to_owned(), |at| span_text(now.saturating_sub(at)))),
         ]);
     }
     let shown = if balances.is_empty() {
@@ -84,11 +92,11 @@ fn page(what: &Get, client: &Client, told: &Told, balances: &[Balance]) -> Strin
     let age = told
         .age
         .map_or_else(String::new, |age| format!(", as of {age} s ago"));
-    let way = painted(FAINT, &format!("({})", told.way));
+    let way = paint_text(FAINT, &format!("({})", told.way));
     format!(
         "user {} at {}\n{shown}\n{}{age} {way}",
         what.user,
-        client.base(),
+        client.base_url(),
         service_view::in_words(&told.way)
     )
 }

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use url::form_urlencoded::Serializer;
 
 use super::{
-    arguments::{HistoryCommand, Pages},
-    client::{Client, Unanswered},
-    output::{BAD, Cell, FAINT, Table, complain, moment, painted, say, say_json},
-    runtime,
+    arguments::{HistoryCommand, PageArguments},
+    client::{ServiceClient, Unanswered},
+    output::{BAD, Cell, FAINT, Table, moment_text, paint_text, print_error, print_line, say_json},
+    start_runtime,
 };
 
 /// The rows that the service gives at once, at most.
@@ -44,12 +44,12 @@ struct Output<'a> {
 type Found = (Result<Vec<Row>, String>, Option<String>);
 
 /// Everything that a kind of history is asked and shown by.
-struct Question<'a> {
+struct HistoryQuestion<'a> {
     route: &'static str,
     user: UserId,
     /// Parameters beside the user and the page.
     parameters: Vec<(&'static str, String)>,
-    pages: &'a Pages,
+    pages: &'a PageArguments,
     /// Headings, and the fields below them.
     columns: &'static [(&'static str, &'static str)],
 }
@@ -74,7 +74,7 @@ const STATEMENT: &[(&str, &str)] = &[
     (">FROZEN", "frozen"),
 ];
 
-impl<'a> Question<'a> {
+impl<'a> HistoryQuestion<'a> {
     fn new(what: &'a HistoryCommand) -> Self {
         let given = |name, value: Option<i64>| Some((name, value?.to_string()));
         match what {
@@ -104,7 +104,7 @@ impl<'a> Question<'a> {
     }
 
     /// The path of the page behind a cursor.
-    fn path(&self, limit: u32, cursor: Option<&str>) -> String {
+    fn request_path(&self, limit: u32, cursor: Option<&str>) -> String {
         let mut query = Serializer::new(String::new());
         query.append_pair("user_id", &self.user.to_string());
         for (name, value) in &self.parameters {
@@ -120,13 +120,15 @@ impl<'a> Question<'a> {
         format!("{}?{}", self.route, query.finish())
     }
 
-    async fn ask(&self, client: &Client) -> Result<Found, Unanswered> {
+    async fn ask_service(&self, client: &ServiceClient) -> Result<Found, Unanswered> {
         let mut rows = Vec::new();
         let mut next = self.pages.cursor.clone();
         let mut left = self.pages.limit;
         loop {
             let limit = left.min(PAGE);
-            let answer = client.get(&self.path(limit, next.as_deref())).await?;
+            let answer = client
+                .get(&self.request_path(limit, next.as_deref()))
+                .await?;
             let Ok(page) = serde_json::from_slice::<Envelope>(&answer.body) else {
                 let reason = "it is not a balance-cache that answers";
                 return Ok((Err(reason.to_owned()), None));
@@ -146,23 +148,23 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn table(&self, rows: &[Row]) -> Table {
+    fn rows_table(&self, rows: &[Row]) -> Table {
         let heads: Vec<&'static str> = self.columns.iter().map(|(head, _)| *head).collect();
         let mut table = Table::new(&heads);
         for row in rows {
-            let cell = |(_, field): &(&str, &str)| Cell::new(shown(field, row.get(*field)));
-            table.row(self.columns.iter().map(cell).collect());
+            let cell = |(_, field): &(&str, &str)| Cell::new(shown_field(field, row.get(*field)));
+            table.add_row(self.columns.iter().map(cell).collect());
         }
         table
     }
 }
 
 /// A field as people read it.
-fn shown(field: &str, value: Option<&Value>) -> String {
+fn shown_field(field: &str, value: Option<&Value>) -> String {
     match value {
-        Some(Value::Number(number)) if field.ends_with("_at") => {
-            number.as_i64().map_or_else(|| number.to_string(), moment)
-        }
+        Some(Value::Number(number)) if field.ends_with("_at") => number
+            .as_i64()
+            .map_or_else(|| number.to_string(), moment_text),
         Some(Value::String(text)) => text.clone(),
         None | Some(Value::Null) => "-".to_owned(),
         Some(other) => other.to_string(),
@@ -171,21 +173,21 @@ fn shown(field: &str, value: Option<&Value>) -> String {
 
 /// Shows a history.
 pub(crate) fn run(what: &HistoryCommand, settings: &Settings) -> Result<ExitCode> {
-    let question = Question::new(what);
+    let question = HistoryQuestion::new(what);
     let reach = &question.pages.reach;
-    let client = Client::new(
+    let client = ServiceClient::new(
         reach.url.as_deref(),
         settings.http.listen,
         reach.token.as_deref(),
     )?;
-    let (found, next) = runtime()?.block_on(question.ask(&client))?;
+    let (found, next) = start_runtime()?.block_on(question.ask_service(&client))?;
     let rows = match found {
         Ok(rows) => rows,
         Err(reason) => {
-            complain(&format!(
+            print_error(&format!(
                 "balance-cache: {} {}",
-                client.base(),
-                painted(BAD, &reason)
+                client.base_url(),
+                paint_text(BAD, &reason)
             ));
             return Ok(ExitCode::FAILURE);
         }
@@ -193,7 +195,7 @@ pub(crate) fn run(what: &HistoryCommand, settings: &Settings) -> Result<ExitCode
     if question.pages.json {
         say_json(&Output {
             user: question.user.get(),
-            url: client.base(),
+            url: client.base_url(),
             rows: &rows,
             next: next.as_deref(),
         })?;
@@ -202,16 +204,16 @@ pub(crate) fn run(what: &HistoryCommand, settings: &Settings) -> Result<ExitCode
     let shown = if rows.is_empty() {
         "has none".to_owned()
     } else {
-        question.table(&rows).to_string()
+        question.rows_table(&rows).to_string()
     };
-    say(&format!(
+    print_line(&format!(
         "user {} at {}\n{shown}",
         question.user,
-        client.base()
+        client.base_url()
     ))?;
     if let Some(next) = next {
         let more = format!("there are more: --cursor {next}");
-        say(&painted(FAINT, &more))?;
+        print_line(&paint_text(FAINT, &more))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,11 +20,11 @@ use tokio::time::sleep;
 
 use super::{
     arguments::Settle,
-    client::Client,
-    output::{Unable, complain, say, say_json},
+    client::ServiceClient,
+    output::{Unable, print_error, print_line, say_json},
     progress::Progress,
-    runtime,
-    service_view::Envelope,
+    service_view::ServiceEnvelope,
+    start_runtime,
 };
 
 const PATH: &str = "/api/v1/ledger/trades";
@@ -37,14 +37,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const AGAIN: u16 = 429;
 
 /// A trade with its place in the file.
-struct Line {
+struct NumberedTrade {
     number: u64,
     text: String,
 }
 
 /// The service's answer for one trade.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct TradeAnswer {
     trade_id: i64,
     result: String,
     msg: Option<String>,
@@ -52,7 +52,7 @@ struct Told {
 
 /// The results of all trades, counted.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct LoadSummary {
     written: u64,
     repeated: u64,
     /// Those that do not stand.
@@ -77,19 +77,19 @@ struct Unsettled {
 }
 
 /// Sends the trades.
-pub(crate) fn settle(what: &Settle, settings: &Settings) -> Result<ExitCode> {
-    let client = Client::new(
+pub(crate) fn run_settle(what: &Settle, settings: &Settings) -> Result<ExitCode> {
+    let client = ServiceClient::new(
         what.reach.url.as_deref(),
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
-    let lines = read(&what.file)?;
-    let summary = runtime()?.block_on(send_all(what, &client, lines));
+    let lines = read_lines(&what.file)?;
+    let summary = start_runtime()?.block_on(send_all(what, &client, lines));
     for failed in &summary.failed {
         let id = failed
             .trade_id
             .map_or_else(String::new, |id| format!("trade {id} "));
-        complain(&format!(
+        print_error(&format!(
             "{}:{}: {id}{}: {}",
             what.file.display(),
             failed.line,
@@ -100,9 +100,9 @@ pub(crate) fn settle(what: &Settle, settings: &Settings) -> Result<ExitCode> {
     if what.json {
         say_json(&summary)?;
     } else {
-        say(&format!(
+        print_line(&format!(
             "{}: {} written, {} repeated, {} not settled",
-            client.base(),
+            client.base_url(),
             summary.written,
             summary.repeated,
             summary.failed.len()
@@ -116,7 +116,7 @@ pub(crate) fn settle(what: &Settle, settings: &Settings) -> Result<ExitCode> {
 }
 
 /// The lines that are not empty; `-` is standard input.
-fn read(path: &Path) -> Result<Vec<Line>, Unable> {
+fn read_lines(path: &Path) -> Result<Vec<NumberedTrade>, Unable> {
     let unread = |error: io::Error| Unable(format!("{}: {error}", path.display()));
     let reader: Box<dyn BufRead> = if path.as_os_str() == "-" {
         Box::new(io::stdin().lock())
@@ -127,42 +127,45 @@ fn read(path: &Path) -> Result<Vec<Line>, Unable> {
     for (text, number) in reader.lines().zip(1..) {
         let text = text.map_err(unread)?;
         if !text.trim().is_empty() {
-            lines.push(Line { number, text });
+            lines.push(NumberedTrade { number, text });
         }
     }
     Ok(lines)
 }
 
-async fn send_all(what: &Settle, client: &Client, lines: Vec<Line>) -> Summary {
-    let count = |lines: &[Line]| u64::try_from(lines.len()).unwrap_or(u64::MAX);
+async fn send_all(what: &Settle, client: &ServiceClient, lines: Vec<NumberedTrade>) -> LoadSummary {
+    let count = |lines: &[NumberedTrade]| u64::try_from(lines.len()).unwrap_or(u64::MAX);
     let progress = Progress::new("settling", count(&lines));
     let size = usize::try_from(what.batch).unwrap_or(1).max(1);
-    let mut summary = Summary::default();
+    let mut summary = LoadSummary::default();
     for batch in lines.chunks(size) {
-        match send(client, batch).await {
+        match send_batch(client, batch).await {
             Err(unsettled) if unsettled.status == Some(400) && batch.len() > 1 => {
                 // One of them is malformed: each by itself tells which.
                 for line in batch.chunks(1) {
-                    let answer = send(client, line).await;
-                    summary.add(line, answer);
+                    let answer = send_batch(client, line).await;
+                    summary.add_answer(line, answer);
                 }
             }
-            answer => summary.add(batch, answer),
+            answer => summary.add_answer(batch, answer),
         }
-        progress.add(count(batch));
-        progress.beside(format!("{} not settled", summary.failed.len()));
+        progress.add_done(count(batch));
+        progress.set_message(format!("{} not settled", summary.failed.len()));
     }
-    progress.done();
+    progress.clear_bar();
     summary
 }
 
 /// Sends some trades as one request, again where it may succeed later.
-async fn send(client: &Client, batch: &[Line]) -> Result<Vec<Told>, Unsettled> {
+async fn send_batch(
+    client: &ServiceClient,
+    batch: &[NumberedTrade],
+) -> Result<Vec<TradeAnswer>, Unsettled> {
     let texts: Vec<&str> = batch.iter().map(|line| line.text.trim()).collect();
     let body = format!("[{}]", texts.join(","));
     let mut attempt = 1;
     loop {
-        let (unsettled, pause) = match client.post(PATH, body.clone()).await {
+        let (unsettled, pause) = match client.post_json(PATH, body.clone()).await {
             Err(unanswered) => (
                 Unsettled {
                     status: None,
@@ -171,11 +174,12 @@ async fn send(client: &Client, batch: &[Line]) -> Result<Vec<Told>, Unsettled> {
                 PAUSE,
             ),
             Ok(answer) => {
-                let envelope: Envelope<Vec<Told>> = Envelope::of(&answer);
+                let envelope: ServiceEnvelope<Vec<TradeAnswer>> =
+                    ServiceEnvelope::from_answer(&answer);
                 if let (200, Some(told)) = (answer.status, envelope.data) {
                     return Ok(told);
                 }
-                let wait = answer.header("retry-after").parse();
+                let wait = answer.header_text("retry-after").parse();
                 let unsettled = Unsettled {
                     status: Some(answer.status),
                     msg: format!(
@@ -194,8 +198,8 @@ async fn send(client: &Client, batch: &[Line]) -> Result<Vec<Told>, Unsettled> {
     }
 }
 
-impl Summary {
-    fn add(&mut self, batch: &[Line], answer: Result<Vec<Told>, Unsettled>) {
+impl LoadSummary {
+    fn add_answer(&mut self, batch: &[NumberedTrade], answer: Result<Vec<TradeAnswer>, Unsettled>) {
         match answer {
             Ok(all) => {
                 for (line, told) in batch.iter().zip(all) {

@@ -18,13 +18,13 @@ use balance_cache::{
     config::{Settings, SourceKind},
     ledger::embedded::{
         OpenError, OpenErrorKind, backup,
-        inspect::{Checked, Look, check},
+        inspect::{CheckedFile, EmbeddedInspector, check_file},
     },
 };
 
 use super::{
     arguments::{LedgerCommand, Restore},
-    output::{GOOD, Unable, complain, painted, say},
+    output::{GOOD, Unable, paint_text, print_error, print_line},
 };
 
 /// The subcommand that checks a file in this process.
@@ -34,15 +34,15 @@ const CHECK_HERE: [&str; 2] = ["ledger", "check-here"];
 const PANICKED: i32 = 101;
 
 /// Runs a subcommand.
-pub(crate) fn run(what: &LedgerCommand, settings: &Settings) -> Result<ExitCode> {
+pub(crate) fn run_ledger_command(what: &LedgerCommand, settings: &Settings) -> Result<ExitCode> {
     let of_settings = || settings.embedded.path.clone();
     match what {
         LedgerCommand::Check { file } => {
             let path = file.clone().unwrap_or_else(of_settings);
             match check_apart(&path) {
                 Ok(checked) => {
-                    let word = painted(GOOD, "whole");
-                    say(&format!(
+                    let word = paint_text(GOOD, "whole");
+                    print_line(&format!(
                         "{word}: {}, {} balances",
                         path.display(),
                         checked.balances
@@ -53,7 +53,7 @@ pub(crate) fn run(what: &LedgerCommand, settings: &Settings) -> Result<ExitCode>
             }
         }
         LedgerCommand::Backup { to } => back_up(&settings.embedded.path, to),
-        LedgerCommand::Restore(what) => restore(what, &settings.embedded.path),
+        LedgerCommand::Restore(what) => restore_ledger(what, &settings.embedded.path),
         // Done elsewhere: one before the settings are read, the others by `ledger`, `backfill` and `simulate`.
         LedgerCommand::CheckHere { .. }
         | LedgerCommand::Settle(_)
@@ -75,16 +75,16 @@ pub(crate) fn check_before_start(settings: &Settings) -> Result<()> {
 }
 
 /// Opens a ledger for a look, after its file was checked in a process of its own.
-pub(crate) fn look(path: &Path) -> Result<Look, OpenError> {
+pub(crate) fn open_checked(path: &Path) -> Result<EmbeddedInspector, OpenError> {
     match check_apart(path) {
-        Ok(_) => Look::open(path),
-        Err(error) if error.kind == OpenErrorKind::InUse => Look::open(path),
+        Ok(_) => EmbeddedInspector::open_ledger(path),
+        Err(error) if error.kind == OpenErrorKind::InUse => EmbeddedInspector::open_ledger(path),
         Err(error) => Err(error),
     }
 }
 
 /// Checks a file in a process of its own.
-pub(crate) fn check_apart(path: &Path) -> Result<Checked, OpenError> {
+pub(crate) fn check_apart(path: &Path) -> Result<CheckedFile, OpenError> {
     let unable = |reason: &dyn std::fmt::Display| {
         OpenError {
         kind: OpenErrorKind::Inaccessible,
@@ -97,7 +97,7 @@ pub(crate) fn check_apart(path: &Path) -> Result<Checked, OpenError> {
     if let Err(error) = fs::metadata(path)
         && error.kind() == io::ErrorKind::NotFound
     {
-        return check(path);
+        return check_file(path);
     }
     let output = std::env::current_exe()
         .and_then(|program| {
@@ -108,19 +108,19 @@ pub(crate) fn check_apart(path: &Path) -> Result<Checked, OpenError> {
                 .output()
         })
         .map_err(|error| unable(&error))?;
-    if let Ok(result) = serde_json::from_slice::<Result<Checked, OpenError>>(&output.stdout) {
+    if let Ok(result) = serde_json::from_slice::<Result<CheckedFile, OpenError>>(&output.stdout) {
         return result;
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().next().unwrap_or_default();
     match output.status.code() {
-        Some(PANICKED) => Err(OpenError::damaged(
+        Some(PANICKED) => Err(OpenError::of_damaged(
             path,
             format!("reading it ended with: {said}"),
         )),
         Some(_) => Err(unable(&format!("{} {said}", output.status))),
         // A signal: the stack or the memory of that process did not suffice.
-        None => Err(OpenError::damaged(
+        None => Err(OpenError::of_damaged(
             path,
             format!("reading it ended the process ({})", output.status),
         )),
@@ -131,20 +131,21 @@ pub(crate) fn check_apart(path: &Path) -> Result<Checked, OpenError> {
 pub(crate) fn check_here(path: &Path) -> Result<ExitCode> {
     // Before the abort that a panic is: no core is dumped, and the parent gets a sentence.
     std::panic::set_hook(Box::new(|panic| {
-        complain(&panic.to_string().replace('\n', " "));
+        print_error(&panic.to_string().replace('\n', " "));
         std::process::exit(PANICKED);
     }));
-    say(&serde_json::to_string(&check(path))?)?;
+    print_line(&serde_json::to_string(&check_file(path))?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn back_up(ledger: &Path, to: &Path) -> Result<ExitCode> {
-    let look = look(ledger)?;
-    let failed =
-        |error: balance_cache::ledger::Error| anyhow::anyhow!("{}: {error}", ledger.display());
+    let look = open_checked(ledger)?;
+    let failed = |error: balance_cache::ledger::LedgerError| {
+        anyhow::anyhow!("{}: {error}", ledger.display())
+    };
     if to.as_os_str() == "-" {
         let mut out = BufWriter::new(io::stdout().lock());
-        look.backup(&mut out).map_err(failed)?;
+        look.write_backup(&mut out).map_err(failed)?;
         out.flush().context("standard output cannot be written")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -155,15 +156,15 @@ fn back_up(ledger: &Path, to: &Path) -> Result<ExitCode> {
         ))
         .into());
     }
-    let part = beside(to, ".part");
+    let part = path_with_ending(to, ".part");
     let unwritten = || format!("{} cannot be written", part.display());
     let file = File::create(&part).with_context(unwritten)?;
     let mut out = BufWriter::new(file);
-    look.backup(&mut out).map_err(failed)?;
+    look.write_backup(&mut out).map_err(failed)?;
     let file = out.into_inner().with_context(unwritten)?;
     file.sync_all().with_context(unwritten)?;
     let mut written = BufReader::new(File::open(&part)?);
-    let rows = backup::copy(&mut written, &mut io::sink())
+    let rows = backup::copy_backup(&mut written, &mut io::sink())
         .with_context(|| format!("{} was read back, and is no good backup", part.display()))?;
     fs::rename(&part, to).with_context(unwritten)?;
     let from = if look.is_running() {
@@ -171,7 +172,7 @@ fn back_up(ledger: &Path, to: &Path) -> Result<ExitCode> {
     } else {
         "the file"
     };
-    say(&format!(
+    print_line(&format!(
         "{}: {rows} rows of {}, from {from}, read back and verified",
         to.display(),
         ledger.display()
@@ -179,10 +180,10 @@ fn back_up(ledger: &Path, to: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn restore(what: &Restore, ledger: &Path) -> Result<ExitCode> {
+fn restore_ledger(what: &Restore, ledger: &Path) -> Result<ExitCode> {
     let to = what.to.as_deref().unwrap_or(ledger);
     let fresh_id = (!what.same_id).then(rand::random);
-    let rows = backup::restore(&what.from, to, fresh_id)?;
+    let rows = backup::restore_backup(&what.from, to, fresh_id)?;
     let checked = check_apart(to)?;
     let caches = if what.same_id {
         ""
@@ -190,7 +191,7 @@ fn restore(what: &Restore, ledger: &Path) -> Result<ExitCode> {
         "\nIt has a new id: a Redis that holds balances of the ledger before is refused until its keys are removed, or \
          redis.namespace is another."
     };
-    say(&format!(
+    print_line(&format!(
         "{}: {rows} rows, {} balances, checked{caches}",
         to.display(),
         checked.balances
@@ -198,7 +199,7 @@ fn restore(what: &Restore, ledger: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn path_with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)

@@ -30,7 +30,7 @@ pub(crate) const HEAD: Style = Style::new().bold();
 pub(crate) const FAINT: Style = Style::new().dimmed();
 
 /// Writes a line, or several.
-pub(crate) fn say(text: &str) -> Result<()> {
+pub(crate) fn print_line(text: &str) -> Result<()> {
     let mut out = anstream::stdout();
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
     unless_gone(written).context("standard output cannot be written")
@@ -43,7 +43,7 @@ pub(crate) fn say_json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Writes a line for people to standard error.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     // Nobody is left to be told where this fails.
     let _ = writeln!(anstream::stderr(), "{text}");
 }
@@ -56,7 +56,7 @@ fn unless_gone(written: io::Result<()>) -> io::Result<()> {
 }
 
 /// A text in a style.
-pub(crate) fn painted(style: Style, text: &str) -> String {
+pub(crate) fn paint_text(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
@@ -75,7 +75,7 @@ impl Cell {
         }
     }
 
-    pub(crate) fn styled(text: impl fmt::Display, style: Style) -> Self {
+    pub(crate) fn with_style(text: impl fmt::Display, style: Style) -> Self {
         Self {
             text: text.to_string(),
             style,
@@ -98,16 +98,16 @@ impl Table {
         }
     }
 
-    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn add_row(&mut self, cells: Vec<Cell>) {
         self.rows.push(cells);
     }
 
-    fn line(&self, widths: &[usize], cells: &[Cell]) -> String {
+    fn format_line(&self, widths: &[usize], cells: &[Cell]) -> String {
         let mut line = String::new();
         for ((cell, width), head) in cells.iter().zip(widths).zip(&self.head) {
             let missing = width.saturating_sub(cell.text.chars().count());
             let space = " ".repeat(missing);
-            let text = painted(cell.style, &cell.text);
+            let text = paint_text(cell.style, &cell.text);
             if head.starts_with('>') {
                 line.push_str(&space);
                 line.push_str(&text);
@@ -124,7 +124,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads = self.head.iter().map(|head| head.trim_start_matches('>'));
-        let head: Vec<Cell> = heads.map(|head| Cell::styled(head, HEAD)).collect();
+        let head: Vec<Cell> = heads.map(|head| Cell::with_style(head, HEAD)).collect();
         let all = || std::iter::once(&head).chain(&self.rows);
         let widths: Vec<usize> = (0..self.head.len())
             .map(|at| {
@@ -135,13 +135,13 @@ impl fmt::Display for Table {
                     .unwrap_or(0)
             })
             .collect();
-        let lines: Vec<String> = all().map(|row| self.line(&widths, row)).collect();
+        let lines: Vec<String> = all().map(|row| self.format_line(&widths, row)).collect();
         f.write_str(&lines.join("\n"))
     }
 }
 
 /// A span of time as people say it; one that is negative is 0.
-pub(crate) fn span(millis: i64) -> String {
+pub(crate) fn span_text(millis: i64) -> String {
     let millis = millis.max(0);
     let of = |unit: i64| millis.checked_div(unit).unwrap_or(0);
     match millis {
@@ -154,14 +154,14 @@ pub(crate) fn span(millis: i64) -> String {
 }
 
 /// A duration in milliseconds, to a tenth.
-pub(crate) fn millis(duration: Duration) -> String {
+pub(crate) fn millis_text(duration: Duration) -> String {
     let tenths = duration.as_micros().checked_div(100).unwrap_or(0);
     let (whole, rest) = (tenths.checked_div(10), tenths.checked_rem(10));
     format!("{}.{} ms", whole.unwrap_or(0), rest.unwrap_or(0))
 }
 
 /// A moment in UTC; a number where it is none that can be written.
-pub(crate) fn moment(unix_millis: i64) -> String {
+pub(crate) fn moment_text(unix_millis: i64) -> String {
     let since = u64::try_from(unix_millis).map(Duration::from_millis).ok();
     let time = since.and_then(|since| UNIX_EPOCH.checked_add(since));
     // Later than this the year has five digits.
@@ -180,23 +180,23 @@ mod tests {
     #[test]
     fn times_are_said_as_people_say_them() {
         let said: Vec<_> = [-5, 999, 3_400, 119_999, 599_000, 7_300_000, 400_000_000]
-            .map(span)
+            .map(span_text)
             .into();
         assert_eq!(
             said,
             ["0 ms", "999 ms", "3 s", "119 s", "9 min", "2 h", "4 d"]
         );
-        assert_eq!(moment(1_765_352_441_955), "2025-12-10T07:40:41.955Z");
-        assert_eq!(moment(i64::MAX), i64::MAX.to_string());
-        assert_eq!(moment(-1), "-1");
-        assert_eq!(millis(Duration::from_micros(12_345)), "12.3 ms");
+        assert_eq!(moment_text(1_765_352_441_955), "2025-12-10T07:40:41.955Z");
+        assert_eq!(moment_text(i64::MAX), i64::MAX.to_string());
+        assert_eq!(moment_text(-1), "-1");
+        assert_eq!(millis_text(Duration::from_micros(12_345)), "12.3 ms");
     }
 
     #[test]
     fn a_table_is_as_wide_as_what_is_in_it() {
         let mut table = Table::new(&["ASSET", ">AVAIL"]);
-        table.row(vec![Cell::new("BTC"), Cell::new("1")]);
-        table.row(vec![Cell::new("LONGER"), Cell::new("123456")]);
+        table.add_row(vec![Cell::new("BTC"), Cell::new("1")]);
+        table.add_row(vec![Cell::new("LONGER"), Cell::new("123456")]);
         let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
         assert_eq!(plain, "ASSET    AVAIL\nBTC          1\nLONGER  123456");
     }

@@ -24,7 +24,7 @@ impl Pace {
     }
 
     /// Waits for the next turn.
-    pub(crate) async fn take(&self) {
+    pub(crate) async fn wait_turn(&self) {
         if self.each.is_zero() {
             return;
         }

@@ -24,7 +24,7 @@ impl Progress {
     }
 
     /// Towards so many, of which some were done before: they do not count as this run's speed.
-    pub(crate) fn resumed(what: &'static str, total: u64, done: u64) -> Self {
+    pub(crate) fn resume_from(what: &'static str, total: u64, done: u64) -> Self {
         let progress = Self::new(what, total);
         progress.0.set_position(done);
         progress.0.reset_eta();
@@ -32,17 +32,17 @@ impl Progress {
     }
 
     /// So many more are done.
-    pub(crate) fn add(&self, count: u64) {
+    pub(crate) fn add_done(&self, count: u64) {
         self.0.inc(count);
     }
 
     /// The text beside the bar.
-    pub(crate) fn beside(&self, text: String) {
+    pub(crate) fn set_message(&self, text: String) {
         self.0.set_message(text);
     }
 
     /// Does something that writes lines, with the bar out of the way.
-    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(crate) fn suspend_for<T>(&self, write: impl FnOnce() -> T) -> T {
         self.0.suspend(write)
     }
 
@@ -52,7 +52,7 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub(crate) fn done(&self) {
+    pub(crate) fn clear_bar(&self) {
         self.0.finish_and_clear();
     }
 }

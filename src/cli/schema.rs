@@ -6,34 +6,34 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use balance_cache::{
-    cache::redis::inspect::Look,
+    cache::redis::inspect::RedisInspector,
     config::{Settings, SourceKind},
-    ledger::scylla::schema::{self, Error},
+    ledger::scylla::schema::{self, SchemaError},
 };
 
 use super::{
     arguments::SchemaCommand,
-    client::Client,
-    output::{Unable, complain, say},
-    runtime,
+    client::ServiceClient,
+    output::{Unable, print_error, print_line},
+    start_runtime,
 };
 
 /// Does what is asked of the schema.
-pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
+pub(crate) fn run_schema_command(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
     match settings.source.kind {
         SourceKind::Scylla => {}
-        SourceKind::Postgres => return runtime()?.block_on(postgres::run(what, settings)),
+        SourceKind::Postgres => return start_runtime()?.block_on(postgres::run(what, settings)),
         SourceKind::Embedded => {
             let reason = "source.kind is embedded: its tables make themselves. For ScyllaDB or Cassandra set source.kind = \"scylla\", \
                           for PostgreSQL \"postgres\"";
             anyhow::bail!(Unable(reason.to_owned()));
         }
     }
-    runtime()?.block_on(async {
+    start_runtime()?.block_on(async {
         match what {
             SchemaCommand::Apply => {
-                let applied = schema::apply(&settings.scylla, &settings.source).await;
-                say(applied.map_err(told)?.to_string().trim_end())?;
+                let applied = schema::apply_schema(&settings.scylla, &settings.source).await;
+                print_line(applied.map_err(explain_error)?.to_string().trim_end())?;
             }
             SchemaCommand::Rollback { .. } => {
                 let reason = "source.kind is scylla: its tables have no way back but DROP TABLE; drop-view drops the view";
@@ -41,9 +41,9 @@ pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode>
             }
             SchemaCommand::DropView { yes } => drop_view(settings, *yes).await?,
             SchemaCommand::Status => {
-                let status = schema::status(&settings.scylla, &settings.source).await;
-                let status = status.map_err(told)?;
-                say(status.to_string().trim_end())?;
+                let status = schema::read_status(&settings.scylla, &settings.source).await;
+                let status = status.map_err(explain_error)?;
+                print_line(status.to_string().trim_end())?;
                 return Ok(if status.is_ready() {
                     ExitCode::SUCCESS
                 } else {
@@ -56,9 +56,9 @@ pub(crate) fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode>
 }
 
 /// Settings that cannot be used have their own exit code.
-fn told(error: Error) -> anyhow::Error {
+fn explain_error(error: SchemaError) -> anyhow::Error {
     match error {
-        Error::Setting(bad) => Unable(bad.to_string()).into(),
+        SchemaError::Setting(bad) => Unable(bad.to_string()).into(),
         other => other.into(),
     }
 }
@@ -72,23 +72,28 @@ async fn drop_view(settings: &Settings, yes: bool) -> Result<()> {
              schema apply has built it again. Live instances: {live}. Say --yes to drop it"
         )));
     }
-    complain(&format!(
+    print_error(&format!(
         "live instances, not ready until the view is built again: {live}"
     ));
     let dropped = schema::drop_view(&settings.scylla, &settings.source).await;
-    say(&dropped.map_err(told)?.to_string())
+    print_line(&dropped.map_err(explain_error)?.to_string())
 }
 
 /// The instances that can be seen from here: the one of these settings, and those that follow the settlement stream.
 async fn live_instances(settings: &Settings) -> String {
     let mut live = Vec::new();
-    if let Ok(here) = Client::new(None, settings.ops.listen, None)
+    if let Ok(here) = ServiceClient::new(None, settings.ops.listen, None)
         && here.get("/livez").await.is_ok()
     {
-        live.push(format!("{} (of these settings)", here.base()));
+        live.push(format!("{} (of these settings)", here.base_url()));
     }
     if !settings.redis.url.is_empty() {
-        let followers = async { Look::open(&settings.redis).await?.followers().await };
+        let followers = async {
+            RedisInspector::open_connection(&settings.redis)
+                .await?
+                .list_followers()
+                .await
+        };
         match followers.await {
             Ok(addresses) => live.extend(
                 addresses

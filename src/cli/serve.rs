@@ -12,8 +12,8 @@ use std::{
 use anyhow::Result;
 use balance_cache::{
     config::{self, AuthMode, Errors, LogFormat, PostgresAddress, Settings, SourceKind},
-    ledger::embedded::Origin,
-    service::{Reloader, Service},
+    ledger::embedded::LedgerOrigin,
+    service::{Reloader, RunningService},
     telemetry::log,
 };
 use tokio::signal::unix::Signal;
@@ -21,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ledger_file,
-    output::{complain, say},
-    runtime,
-    signals::{Signals, hangups},
+    output::{print_error, print_line},
+    signals::{Signals, hangup_signals},
+    start_runtime,
 };
 
 /// Serves until a signal comes. `file` is read again on SIGHUP.
-pub(crate) fn serve(settings: Settings, file: Option<&Path>) -> Result<ExitCode> {
+pub(crate) fn run_serve(settings: Settings, file: Option<&Path>) -> Result<ExitCode> {
     let format = settings.telemetry.format;
-    match run(settings, file.map(Path::to_owned)) {
+    match serve_until_signal(settings, file.map(Path::to_owned)) {
         Err(error) if format == LogFormat::Json => {
             log::in_json(std::io::stderr, || {
                 tracing::error!(error = format!("{error:#}"), "balance-cache ends");
@@ -41,46 +41,46 @@ pub(crate) fn serve(settings: Settings, file: Option<&Path>) -> Result<ExitCode>
 }
 
 /// Tells why there is no service, in the form of log lines that the settings ask for.
-pub(crate) fn refuse(errors: &Errors) {
+pub(crate) fn report_bad_settings(errors: &Errors) {
     match errors.log_format() {
         LogFormat::Json => log::in_json(std::io::stderr, || {
-            for mistake in errors.mistakes() {
+            for mistake in errors.all_mistakes() {
                 tracing::error!(config.mistake = %mistake, "the settings are wrong");
             }
         }),
-        LogFormat::Text => complain(&format!("the settings are wrong:\n{errors}")),
+        LogFormat::Text => print_error(&format!("the settings are wrong:\n{errors}")),
     }
 }
 
-fn run(settings: Settings, file: Option<PathBuf>) -> Result<()> {
+fn serve_until_signal(settings: Settings, file: Option<PathBuf>) -> Result<()> {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
-    let filter = log::start(&settings.telemetry).map_err(anyhow::Error::msg)?;
-    runtime()?.block_on(async {
+    let filter = log::start_logging(&settings.telemetry).map_err(anyhow::Error::msg)?;
+    start_runtime()?.block_on(async {
         let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;
-        let hangups = hangups()?;
-        for variable in config::unknown_variables(config::environment()) {
+        let hangups = hangup_signals()?;
+        for variable in config::unknown_variables(config::read_environment()) {
             tracing::warn!(variable, "this variable begins like a setting and is none");
         }
-        let greeting = Greeting::of(&settings);
+        let greeting = Greeting::from_settings(&settings);
         ledger_file::check_before_start(&settings)?;
-        let service = Service::open(settings, shutdown.clone())?;
-        greeting.print(service.addresses(), service.ledger_origin())?;
-        let reloader = Arc::new(service.reloader(Some(filter)));
-        let run = service.run();
+        let service = RunningService::open_service(settings, shutdown.clone())?;
+        greeting.print_greeting(service.bound_addresses(), service.ledger_origin())?;
+        let reloader = Arc::new(service.new_reloader(Some(filter)));
+        let run = service.run_until_shutdown();
         tokio::pin!(run);
         tokio::select! {
             () = &mut run => return Ok(()),
             () = reload_on(hangups, &reloader, file) => {}
-            () = signals.end() => {
+            () = signals.wait_end() => {
                 tracing::info!("stopping: a second signal ends at once");
                 shutdown.cancel();
             }
         }
         tokio::select! {
             () = run => {}
-            () = signals.end() => anyhow::bail!("ended by a second signal"),
+            () = signals.wait_end() => anyhow::bail!("ended by a second signal"),
         }
         Ok(())
     })
@@ -92,7 +92,10 @@ async fn reload_on(mut hangups: Signal, reloader: &Arc<Reloader>, file: Option<P
         let (reloader, file) = (Arc::clone(reloader), file.clone());
         // Files are read: not on a thread that serves.
         let reload = tokio::task::spawn_blocking(move || {
-            reloader.reload(config::load(file.as_deref(), config::environment()));
+            reloader.reload_settings(config::load_settings(
+                file.as_deref(),
+                config::read_environment(),
+            ));
         });
         if reload.await.is_err() {
             tracing::error!("reloading the settings met a bug");
@@ -111,7 +114,7 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn of(settings: &Settings) -> Self {
+    fn from_settings(settings: &Settings) -> Self {
         let source = match settings.source.kind {
             SourceKind::Embedded => format!("embedded ledger {}", settings.embedded.path.display()),
             SourceKind::Scylla => {
@@ -135,18 +138,18 @@ impl Greeting {
         }
     }
 
-    fn print(
+    fn print_greeting(
         &self,
         (api, operators): (std::net::SocketAddr, std::net::SocketAddr),
-        ledger: Option<Origin>,
+        ledger: Option<LedgerOrigin>,
     ) -> Result<()> {
         let ledger = match ledger {
-            Some(Origin {
+            Some(LedgerOrigin {
                 new: true,
                 sample: true,
             }) => ", NEW, with SAMPLE balances of users 1001 to 1010",
-            Some(Origin { new: true, .. }) => ", NEW and EMPTY",
-            Some(Origin { sample: true, .. }) => {
+            Some(LedgerOrigin { new: true, .. }) => ", NEW and EMPTY",
+            Some(LedgerOrigin { sample: true, .. }) => {
                 ", made with SAMPLE balances of users 1001 to 1010"
             }
             Some(_) | None => "",
@@ -177,7 +180,7 @@ impl Greeting {
         } else {
             ""
         };
-        say(&format!(
+        print_line(&format!(
             "balance-cache {}\n  \
              tiers    {tiers}\n  \
              source   {}{ledger}\n  \

@@ -3,11 +3,11 @@
 use balance_cache::domain::UserId;
 use serde::{Deserialize, Serialize};
 
-use super::client::{Answer, Client, Unanswered};
+use super::client::{ClientResponse, ServiceClient, Unanswered};
 
 /// A balance as clients get it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Balance {
+pub(crate) struct ShownBalance {
     pub(crate) asset: String,
     pub(crate) avail: String,
     pub(crate) frozen: String,
@@ -19,15 +19,15 @@ pub(crate) struct Balance {
 
 /// The envelope of every answer.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Envelope<T> {
+pub(crate) struct ServiceEnvelope<T> {
     pub(crate) status: i64,
     pub(crate) msg: String,
     pub(crate) data: Option<T>,
 }
 
-impl<T: for<'a> Deserialize<'a>> Envelope<T> {
+impl<T: for<'a> Deserialize<'a>> ServiceEnvelope<T> {
     /// Of an answer; what is no envelope is told by its HTTP code.
-    pub(crate) fn of(answer: &Answer) -> Self {
+    pub(crate) fn from_answer(answer: &ClientResponse) -> Self {
         serde_json::from_slice(&answer.body).unwrap_or_else(|_| Self {
             status: i64::from(answer.status),
             msg: "it is not a balance-cache that answers".to_owned(),
@@ -38,9 +38,9 @@ impl<T: for<'a> Deserialize<'a>> Envelope<T> {
 
 /// The service's answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct ServiceAnswer {
     /// The balances, or why there are none: HTTP code, status, message.
-    pub(crate) balances: Result<Vec<Balance>, String>,
+    pub(crate) balances: Result<Vec<ShownBalance>, String>,
     /// `Cache-Status`, as it was sent.
     pub(crate) way: String,
     /// `Age`: whole seconds since somebody who knew said so.
@@ -48,11 +48,11 @@ pub(crate) struct Told {
 }
 
 /// Asks for the balances of a user.
-pub(crate) async fn balances(
-    client: &Client,
+pub(crate) async fn ask_balances(
+    client: &ServiceClient,
     user: UserId,
     asset: Option<&str>,
-) -> Result<Told, Unanswered> {
+) -> Result<ServiceAnswer, Unanswered> {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("user_id", &user.to_string());
     if let Some(asset) = asset {
@@ -61,7 +61,7 @@ pub(crate) async fn balances(
     let answer = client
         .get(&format!("/api/v1/user/balance?{}", query.finish()))
         .await?;
-    let envelope: Envelope<Vec<Balance>> = Envelope::of(&answer);
+    let envelope: ServiceEnvelope<Vec<ShownBalance>> = ServiceEnvelope::from_answer(&answer);
     let balances = match envelope.data {
         Some(balances) if answer.status == 200 => Ok(balances),
         Some(_) | None => Err(format!(
@@ -69,10 +69,10 @@ pub(crate) async fn balances(
             answer.status, envelope.status, envelope.msg
         )),
     };
-    Ok(Told {
+    Ok(ServiceAnswer {
         balances,
-        way: answer.header("cache-status").to_owned(),
-        age: answer.header("age").parse().ok(),
+        way: answer.header_text("cache-status").to_owned(),
+        age: answer.header_text("age").parse().ok(),
     })
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn in_words(way: &str) -> String {
         let mut text = name.to_owned();
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            text.push_str(&words(name, at == 0, key, value));
+            text.push_str(&explain_parameter(name, at == 0, key, value));
         }
         said.push(text);
     }
@@ -98,7 +98,7 @@ pub(crate) fn in_words(way: &str) -> String {
 }
 
 /// One parameter of a member.
-fn words(name: &str, first: bool, key: &str, value: &str) -> String {
+fn explain_parameter(name: &str, first: bool, key: &str, value: &str) -> String {
     let said = match (key, value) {
         ("hit", _) if first => " answered",
         ("ttl", seconds) => return format!(" and may go on to for {seconds} s"),

@@ -15,14 +15,14 @@ use serde::Serialize;
 use tokio::time::sleep;
 use url::Url;
 
-use self::balances::Balances;
+use self::balances::ShadowBalances;
 use super::{
     arguments::Shadow,
-    client::Client,
-    output::{BAD, GOOD, Unable, complain, painted, say, say_json},
+    client::ServiceClient,
+    output::{BAD, GOOD, Unable, paint_text, print_error, print_line, say_json},
     pace::Pace,
     progress::Progress,
-    runtime, service_view, users,
+    service_view, start_runtime, users,
 };
 
 const SHOWN_MAX: usize = 1_000;
@@ -31,7 +31,7 @@ const PLACE: &str = "{user}";
 
 /// The comparison of all users.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct ShadowSummary {
     same: bool,
     users: u64,
     /// Users with at least one difference.
@@ -40,17 +40,17 @@ struct Summary {
     settled: u64,
     /// Users that one of the two did not answer for.
     unanswered: u64,
-    shown: Vec<Shown>,
+    shown: Vec<ShownDifference>,
 }
 
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownDifference {
     user: i64,
     said: String,
 }
 
 /// One user.
-enum Verdict {
+enum UserVerdict {
     Same,
     Settled,
     Different(Vec<String>),
@@ -58,46 +58,46 @@ enum Verdict {
 }
 
 /// Both gateways.
-struct Pair<'a> {
+struct Gateways<'a> {
     what: &'a Shadow,
-    old: Client,
+    old: ServiceClient,
     /// Path and query of the other gateway.
     path: String,
-    new: Client,
+    new: ServiceClient,
     pace: Pace,
 }
 
 /// Compares.
-pub(crate) fn run(what: &Shadow, settings: &Settings) -> Result<ExitCode> {
-    let new = Client::new(
+pub(crate) fn run_shadow(what: &Shadow, settings: &Settings) -> Result<ExitCode> {
+    let new = ServiceClient::new(
         what.reach.url.as_deref(),
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
-    let (base, path) = split(&what.old)?;
-    let old = Client::new(Some(&base), settings.http.listen, what.old_token.as_deref())
+    let (base, path) = split_template(&what.old)?;
+    let old = ServiceClient::new(Some(&base), settings.http.listen, what.old_token.as_deref())
         .map_err(|Unable(why)| Unable(why.replace("--url", "--old")))?;
-    let users = users::listed(&what.users)?;
-    let pair = Pair {
+    let users = users::read_users_file(&what.users)?;
+    let pair = Gateways {
         what,
         old,
         path,
         new,
         pace: Pace::new(what.rate),
     };
-    let summary = runtime()?.block_on(pair.compare_all(&users));
+    let summary = start_runtime()?.block_on(pair.compare_all(&users));
     if what.json {
         say_json(&summary)?;
     } else {
         for shown in &summary.shown {
-            say(&format!("user {}: {}", shown.user, shown.said))?;
+            print_line(&format!("user {}: {}", shown.user, shown.said))?;
         }
         let word = if summary.same {
-            painted(GOOD, "the same")
+            paint_text(GOOD, "the same")
         } else {
-            painted(BAD, "DIFFERENT")
+            paint_text(BAD, "DIFFERENT")
         };
-        say(&format!(
+        print_line(&format!(
             "{word}: {} users, {} different, {} settled (lag), {} unanswered",
             summary.users, summary.different, summary.settled, summary.unanswered
         ))?;
@@ -110,7 +110,7 @@ pub(crate) fn run(what: &Shadow, settings: &Settings) -> Result<ExitCode> {
 }
 
 /// Origin, and path with query, of the address with a place for the user.
-fn split(template: &str) -> Result<(String, String), Unable> {
+fn split_template(template: &str) -> Result<(String, String), Unable> {
     let wrong = |why: &str| Unable(format!("--old {template}: {why}"));
     if !template.contains(PLACE) {
         return Err(wrong("has no {user} in the place of the id"));
@@ -133,75 +133,78 @@ fn split(template: &str) -> Result<(String, String), Unable> {
     }
 }
 
-impl Pair<'_> {
-    async fn compare_all(&self, users: &[UserId]) -> Summary {
+impl Gateways<'_> {
+    async fn compare_all(&self, users: &[UserId]) -> ShadowSummary {
         let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
         let progress = Progress::new("comparing", count);
         let at_once = usize::try_from(self.what.at_once).unwrap_or(1).max(1);
-        let looks: Vec<_> = users.iter().map(|user| self.compare(*user)).collect();
+        let looks: Vec<_> = users.iter().map(|user| self.compare_user(*user)).collect();
         let mut looks = stream::iter(looks).buffered(at_once);
-        let mut summary = Summary::default();
+        let mut summary = ShadowSummary::default();
         let mut left = users.iter();
         while let (Some(verdict), Some(user)) = (looks.next().await, left.next()) {
-            progress.add(1);
-            if let (Verdict::Unanswered(why), false) = (&verdict, self.what.json) {
-                progress.aside(|| complain(&format!("user {user}: {why}")));
+            progress.add_done(1);
+            if let (UserVerdict::Unanswered(why), false) = (&verdict, self.what.json) {
+                progress.suspend_for(|| print_error(&format!("user {user}: {why}")));
             }
-            summary.add(*user, verdict);
+            summary.add_verdict(*user, verdict);
         }
-        progress.done();
+        progress.clear_bar();
         summary.same = summary.different == 0 && summary.unanswered == 0;
         summary
     }
 
-    async fn compare(&self, user: UserId) -> Verdict {
-        self.pace.take().await;
-        match self.look(user).await {
-            Err(why) => return Verdict::Unanswered(why),
-            Ok(found) if found.is_empty() => return Verdict::Same,
+    async fn compare_user(&self, user: UserId) -> UserVerdict {
+        self.pace.wait_turn().await;
+        match self.find_differences(user).await {
+            Err(why) => return UserVerdict::Unanswered(why),
+            Ok(found) if found.is_empty() => return UserVerdict::Same,
             Ok(_) => {}
         }
         sleep(Duration::from_millis(self.what.grace_ms)).await;
-        match self.look(user).await {
-            Err(why) => Verdict::Unanswered(why),
-            Ok(found) if found.is_empty() => Verdict::Settled,
-            Ok(found) => Verdict::Different(found),
+        match self.find_differences(user).await {
+            Err(why) => UserVerdict::Unanswered(why),
+            Ok(found) if found.is_empty() => UserVerdict::Settled,
+            Ok(found) => UserVerdict::Different(found),
         }
     }
 
     /// The differences now.
-    async fn look(&self, user: UserId) -> Result<Vec<String>, String> {
+    async fn find_differences(&self, user: UserId) -> Result<Vec<String>, String> {
         let path = self.path.replace(PLACE, &user.to_string());
         let (old, new) = futures::join!(
             self.old.get(&path),
-            service_view::balances(&self.new, user, None)
+            service_view::ask_balances(&self.new, user, None)
         );
         let old = old.map_err(|error| format!("old: {error}"))?;
         if old.status != 200 {
             return Err(format!("old: HTTP {}", old.status));
         }
-        let old = Balances::of_other(&old.body, self.what).map_err(|why| format!("old: {why}"))?;
+        let old =
+            ShadowBalances::of_other(&old.body, self.what).map_err(|why| format!("old: {why}"))?;
         let new = new.map_err(|error| format!("new: {error}"))?;
-        let new = new.balances.and_then(|list| Balances::of_service(&list));
+        let new = new
+            .balances
+            .and_then(|list| ShadowBalances::of_service(&list));
         let new = new.map_err(|why| format!("new: {why}"))?;
-        Ok(new.differences(&old))
+        Ok(new.list_differences(&old))
     }
 }
 
-impl Summary {
-    fn add(&mut self, user: UserId, verdict: Verdict) {
+impl ShadowSummary {
+    fn add_verdict(&mut self, user: UserId, verdict: UserVerdict) {
         self.users = self.users.saturating_add(1);
         let (counter, lines) = match verdict {
-            Verdict::Same => return,
-            Verdict::Settled => (&mut self.settled, Vec::new()),
-            Verdict::Different(lines) => (&mut self.different, lines),
-            Verdict::Unanswered(why) => (&mut self.unanswered, vec![why]),
+            UserVerdict::Same => return,
+            UserVerdict::Settled => (&mut self.settled, Vec::new()),
+            UserVerdict::Different(lines) => (&mut self.different, lines),
+            UserVerdict::Unanswered(why) => (&mut self.unanswered, vec![why]),
         };
         *counter = counter.saturating_add(1);
         for said in lines {
             if self.shown.len() < SHOWN_MAX {
                 let user = user.get();
-                self.shown.push(Shown { user, said });
+                self.shown.push(ShownDifference { user, said });
             }
         }
     }
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn an_address_is_split_into_origin_and_path() {
-        let good = split("http://old:8080/api/balance?user_id={user}").unwrap();
+        let good = split_template("http://old:8080/api/balance?user_id={user}").unwrap();
         assert_eq!(
             good,
             (
@@ -228,7 +231,7 @@ mod tests {
             "http://{user}.old/x",
             "http://{user}",
         ] {
-            assert!(split(bad).is_err(), "{bad}");
+            assert!(split_template(bad).is_err(), "{bad}");
         }
     }
 }

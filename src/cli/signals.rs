@@ -24,16 +24,16 @@ impl Signals {
             SignalKind::from_raw(FILE_TOO_LARGE),
         ] {
             // A handler stays for the life of the process, also when nobody waits for it.
-            drop(of(ignored)?);
+            drop(signal_stream(ignored)?);
         }
         Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
+            terminate: signal_stream(SignalKind::terminate())?,
+            interrupt: signal_stream(SignalKind::interrupt())?,
         })
     }
 
     /// Waits for the next one that ends the process.
-    pub(super) async fn end(&mut self) {
+    pub(super) async fn wait_end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -42,10 +42,10 @@ impl Signals {
 }
 
 /// SIGHUP: several at once count as one.
-pub(super) fn hangups() -> Result<Signal> {
-    of(SignalKind::hangup())
+pub(super) fn hangup_signals() -> Result<Signal> {
+    signal_stream(SignalKind::hangup())
 }
 
-fn of(kind: SignalKind) -> Result<Signal> {
+fn signal_stream(kind: SignalKind) -> Result<Signal> {
     signal(kind).context("signals cannot be waited for")
 }

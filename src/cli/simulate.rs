@@ -26,11 +26,13 @@ use tokio::{
 
 use self::{
     books::Books,
-    plan::{Market, Plan, Posting},
-    report::{Report, report, tell},
-    send::{Answered, Lost, Sender},
+    plan::{Plan, Posting, SimulatedMarket},
+    report::{SimulationReport, build_report, print_report},
+    send::{Answered, Sender, ServiceLost},
 };
-use super::{arguments::Simulate, client::Client, output::Unable, progress::Progress, runtime};
+use super::{
+    arguments::Simulate, client::ServiceClient, output::Unable, progress::Progress, start_runtime,
+};
 
 const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
 const TRADES: &str = "/api/v1/ledger/trades";
@@ -43,7 +45,7 @@ const SHOWN_MAX: usize = 20;
 /// The side that assigns seqs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Writer {
+enum SimulatedWriter {
     Service,
     External,
 }
@@ -53,7 +55,7 @@ type Steps = Vec<(&'static str, String)>;
 
 /// Results so far.
 #[derive(Debug, Default, Serialize)]
-struct Tally {
+struct SimulationTally {
     written: u64,
     repeated: u64,
     failed: u64,
@@ -62,16 +64,16 @@ struct Tally {
 }
 
 /// Simulates.
-pub(crate) fn run(what: &Simulate, settings: &Settings) -> Result<ExitCode> {
-    let client = Client::new(
+pub(crate) fn run_simulate(what: &Simulate, settings: &Settings) -> Result<ExitCode> {
+    let client = ServiceClient::new(
         what.reach.url.as_deref(),
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
     let plan = plan_of(what, settings)?;
     let sender = Arc::new(Sender::new(client, Duration::from_secs(what.patience_s)));
-    let report = runtime()?.block_on(simulate(what, settings, &plan, &sender))?;
-    tell(what, &plan, &sender, &report)?;
+    let report = start_runtime()?.block_on(simulate_trades(what, settings, &plan, &sender))?;
+    print_report(what, &plan, &sender, &report)?;
     Ok(if report.same {
         ExitCode::SUCCESS
     } else {
@@ -85,7 +87,7 @@ fn plan_of(what: &Simulate, settings: &Settings) -> Result<Plan> {
     let first = settings.symbols.first().map(|symbol| symbol.name.as_str());
     let symbol = what.symbol.as_deref().or(first);
     let symbol = symbol.ok_or_else(|| Unable("the settings have no symbols".to_owned()))?;
-    let market = Market::new(catalogue, symbol).ok_or_else(|| {
+    let market = SimulatedMarket::new(catalogue, symbol).ok_or_else(|| {
         Unable(format!(
             "--symbol {symbol}: the settings have no such symbol"
         ))
@@ -99,59 +101,60 @@ fn plan_of(what: &Simulate, settings: &Settings) -> Result<Plan> {
     ))
 }
 
-async fn simulate(
+async fn simulate_trades(
     what: &Simulate,
     settings: &Settings,
     plan: &Plan,
     sender: &Arc<Sender>,
-) -> Result<Report> {
+) -> Result<SimulationReport> {
     let mut books = Books::new(plan);
-    let deposits = plan.deposits();
+    let deposits = plan.opening_deposits();
     let mut run = Run {
         sender,
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
-        tally: Tally::default(),
+        tally: SimulationTally::default(),
         under_way: JoinSet::new(),
     };
     let writer = writer_of(plan, sender, deposits.first()).await?;
     let count = |postings: usize| u64::try_from(postings).unwrap_or(u64::MAX);
     let progress = Progress::new("depositing", count(deposits.len()));
     for some in deposits.chunks(DEPOSITS) {
-        let steps = steps(plan, &mut books, writer, &[some]);
-        run.send(steps).await?;
-        progress.add(count(some.len()));
+        let steps = phase_requests(plan, &mut books, writer, &[some]);
+        run.send_steps(steps).await?;
+        progress.add_done(count(some.len()));
     }
-    run.finish().await?;
-    progress.done();
+    run.finish_sending().await?;
+    progress.clear_bar();
     let begun = Instant::now();
     let progress = Progress::new("trading", plan.trades);
-    let mut pace = pace(what);
+    let mut pace = batch_ticks(what);
     let mut from = 0_u64;
     while from < plan.trades {
         let to = from.saturating_add(u64::from(what.batch)).min(plan.trades);
-        let flows: Vec<Vec<Posting>> = (from..to).map(|number| plan.flow(number)).collect();
-        let phases = phases(&flows);
+        let flows: Vec<Vec<Posting>> = (from..to).map(|number| plan.trade_flow(number)).collect();
+        let phases = order_phases(&flows);
         let phases: Vec<&[Posting]> = phases.iter().map(Vec::as_slice).collect();
         if let Some(pace) = &mut pace {
             pace.tick().await;
         }
-        let steps = steps(plan, &mut books, writer, &phases);
-        run.send(steps).await?;
-        progress.add(to.saturating_sub(from));
-        progress.beside(format!("{} sent again", sender.counts().1));
+        let steps = phase_requests(plan, &mut books, writer, &phases);
+        run.send_steps(steps).await?;
+        progress.add_done(to.saturating_sub(from));
+        progress.set_message(format!("{} sent again", sender.request_counts().1));
         from = to;
     }
-    run.finish().await?;
-    progress.done();
+    run.finish_sending().await?;
+    progress.clear_bar();
     let took = begun.elapsed();
-    let (requests, sent_again) = sender.counts();
-    let percentile = |percent| u64::try_from(sender.percentile(percent).as_micros()).unwrap_or(0);
+    let (requests, sent_again) = sender.request_counts();
+    let percentile =
+        |percent| u64::try_from(sender.percentile_time(percent).as_micros()).unwrap_or(0);
     let (p50_micros, p99_micros) = (percentile(50), percentile(99));
     let compared = {
         let grace = Duration::from_millis(what.grace_ms);
-        compare::compare(plan, &books, sender, settings, grace).await?
+        compare::compare_places(plan, &books, sender, settings, grace).await?
     };
-    Ok(report(
+    Ok(build_report(
         plan,
         &books,
         writer,
@@ -171,12 +174,12 @@ async fn simulate(
 struct Run<'a> {
     sender: &'a Arc<Sender>,
     at_once: usize,
-    tally: Tally,
-    under_way: JoinSet<Result<Vec<Answered>, Lost>>,
+    tally: SimulationTally,
+    under_way: JoinSet<Result<Vec<Answered>, ServiceLost>>,
 }
 
 impl Run<'_> {
-    async fn send(&mut self, steps: Steps) -> Result<()> {
+    async fn send_steps(&mut self, steps: Steps) -> Result<()> {
         while self.under_way.len() >= self.at_once {
             self.take_one().await?;
         }
@@ -185,9 +188,9 @@ impl Run<'_> {
             let mut answers = Vec::with_capacity(steps.len());
             for (path, body) in steps {
                 answers.push(if path == ENTRIES {
-                    sender.write(path, &body).await?
+                    sender.send_entries(path, &body).await?
                 } else {
-                    sender.settle(path, &body).await?
+                    sender.send_settlements(path, &body).await?
                 });
             }
             Ok(answers)
@@ -195,7 +198,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<()> {
+    async fn finish_sending(&mut self) -> Result<()> {
         while !self.under_way.is_empty() {
             self.take_one().await?;
         }
@@ -220,21 +223,27 @@ impl Run<'_> {
 }
 
 /// Asks by the first deposit: it is sent once more with the others.
-async fn writer_of(plan: &Plan, sender: &Sender, first: Option<&Posting>) -> Result<Writer, Lost> {
+async fn writer_of(
+    plan: &Plan,
+    sender: &Sender,
+    first: Option<&Posting>,
+) -> Result<SimulatedWriter, ServiceLost> {
     let Some(first) = first else {
-        return Ok(Writer::Service);
+        return Ok(SimulatedWriter::Service);
     };
     let body = Books::new(plan).assigned_there(plan, first);
-    let answered = sender.settle(TRANSACTIONS, &format!("[{body}]")).await?;
+    let answered = sender
+        .send_settlements(TRANSACTIONS, &format!("[{body}]"))
+        .await?;
     Ok(if answered.is_elsewhere {
-        Writer::External
+        SimulatedWriter::External
     } else {
-        Writer::Service
+        SimulatedWriter::Service
     })
 }
 
 /// One tick for each batch; none where nothing slows it down.
-fn pace(what: &Simulate) -> Option<Interval> {
+fn batch_ticks(what: &Simulate) -> Option<Interval> {
     let rate = u32::try_from(what.rate).unwrap_or(u32::MAX);
     let every = Duration::from_secs(1)
         .saturating_mul(what.batch)
@@ -245,7 +254,7 @@ fn pace(what: &Simulate) -> Option<Interval> {
 }
 
 /// Holds, then trades, then the rest of several flows.
-fn phases(flows: &[Vec<Posting>]) -> Vec<Vec<Posting>> {
+fn order_phases(flows: &[Vec<Posting>]) -> Vec<Vec<Posting>> {
     let mut phases = vec![Vec::new(), Vec::new(), Vec::new()];
     for posting in flows.iter().flatten() {
         let phase = match posting.event_type {
@@ -261,17 +270,22 @@ fn phases(flows: &[Vec<Posting>]) -> Vec<Vec<Posting>> {
 }
 
 /// The requests of these postings: one for each phase that has any.
-fn steps(plan: &Plan, books: &mut Books, writer: Writer, phases: &[&[Posting]]) -> Steps {
+fn phase_requests(
+    plan: &Plan,
+    books: &mut Books,
+    writer: SimulatedWriter,
+    phases: &[&[Posting]],
+) -> Steps {
     let mut steps = Steps::new();
     for phase in phases {
         let Some(first) = phase.first() else { continue };
         let trades = first.trade.is_some();
         let (path, all) = match writer {
-            Writer::Service => {
+            SimulatedWriter::Service => {
                 let all = phase.iter().map(|one| books.assigned_there(plan, one));
                 (if trades { TRADES } else { TRANSACTIONS }, all.collect())
             }
-            Writer::External => {
+            SimulatedWriter::External => {
                 let all = phase.iter().flat_map(|one| books.assigned_here(plan, one));
                 (if trades { TRADES } else { ENTRIES }, all.collect())
             }

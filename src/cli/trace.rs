@@ -27,35 +27,35 @@ use serde::Serialize;
 
 use super::{
     arguments::Get,
-    client::Client,
-    output::{Unable, say, say_json},
-    runtime,
-    service_view::Told,
+    client::ServiceClient,
+    output::{Unable, print_line, say_json},
+    service_view::ServiceAnswer,
+    start_runtime,
 };
 
 /// One balance as some part holds it, with amounts as people write them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Line {
+struct TraceLine {
     seq: i64,
     avail: String,
     frozen: String,
     updated_at: Option<i64>,
 }
 
-impl Line {
-    fn of(balance: &Balance, catalogue: &Catalogue) -> Self {
+impl TraceLine {
+    fn from_balance(balance: &Balance, catalogue: &Catalogue) -> Self {
         let decimals = catalogue
-            .get(balance.asset)
+            .get_asset(balance.asset)
             .map_or(0, |(_, decimals)| decimals);
         Self {
             seq: balance.seq.get(),
-            avail: balance.avail.decimal(decimals).to_string(),
-            frozen: balance.frozen.decimal(decimals).to_string(),
+            avail: balance.avail.to_decimal(decimals).to_string(),
+            frozen: balance.frozen.to_decimal(decimals).to_string(),
             updated_at: balance.updated_at.map(|at| at.0),
         }
     }
 
-    fn amounts(&self) -> (&str, &str) {
+    fn both_amounts(&self) -> (&str, &str) {
         (&self.avail, &self.frozen)
     }
 }
@@ -63,21 +63,21 @@ impl Line {
 /// The holdings of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Holding {
+enum PartHolding {
     /// It was not asked, and why.
     Unasked(String),
     /// It did not answer, and why.
     Failed(String),
     /// This.
-    Lines(BTreeMap<AssetId, Line>),
+    Lines(BTreeMap<AssetId, TraceLine>),
 }
 
-impl Holding {
-    fn get(&self, asset: AssetId) -> Option<&Line> {
-        self.lines()?.get(&asset)
+impl PartHolding {
+    fn get(&self, asset: AssetId) -> Option<&TraceLine> {
+        self.asset_lines()?.get(&asset)
     }
 
-    fn lines(&self) -> Option<&BTreeMap<AssetId, Line>> {
+    fn asset_lines(&self) -> Option<&BTreeMap<AssetId, TraceLine>> {
         match self {
             Self::Lines(lines) => Some(lines),
             Self::Unasked(_) | Self::Failed(_) => None,
@@ -87,7 +87,7 @@ impl Holding {
 
 /// Everything that was seen.
 #[derive(Debug)]
-struct Seen {
+struct TraceFacts {
     user: UserId,
     /// By the clock of this machine, in ms.
     now: i64,
@@ -95,14 +95,14 @@ struct Seen {
     floor_ttl: i64,
     /// The identity of the source; none where it does not say.
     identity: Option<String>,
-    ledger: Holding,
-    view: Holding,
-    table: Holding,
-    redis: Holding,
+    ledger: PartHolding,
+    view: PartHolding,
+    table: PartHolding,
+    redis: PartHolding,
     /// The key in Redis, and whose Redis it is.
     entry: Option<(UserKey, Owner)>,
-    service: Holding,
-    told: Option<Told>,
+    service: PartHolding,
+    told: Option<ServiceAnswer>,
     /// Assets that the service shows by names that the catalogue here does not have.
     unnamed: Vec<String>,
     /// The newest rows of the assets in which something differs: seq and when it was made, the newest first.
@@ -112,9 +112,9 @@ struct Seen {
     only: Option<AssetId>,
 }
 
-impl Seen {
+impl TraceFacts {
     /// The parts by their names, the ledger first.
-    fn holdings(&self) -> [(&'static str, &Holding); 5] {
+    fn named_holdings(&self) -> [(&'static str, &PartHolding); 5] {
         [
             ("ledger", &self.ledger),
             ("view", &self.view),
@@ -124,18 +124,18 @@ impl Seen {
         ]
     }
 
-    fn name(&self, asset: AssetId) -> String {
-        let known = self.catalogue.get(asset);
+    fn asset_name(&self, asset: AssetId) -> String {
+        let known = self.catalogue.get_asset(asset);
         known.map_or_else(|| asset.to_string(), |(name, _)| name)
     }
 
     /// Every asset that somebody holds, or that has a floor.
-    fn assets(&self) -> Vec<AssetId> {
+    fn seen_assets(&self) -> Vec<AssetId> {
         let mut assets: Vec<AssetId> = Vec::new();
-        for (_, holding) in self.holdings() {
-            assets.extend(holding.lines().into_iter().flat_map(BTreeMap::keys));
+        for (_, holding) in self.named_holdings() {
+            assets.extend(holding.asset_lines().into_iter().flat_map(BTreeMap::keys));
         }
-        assets.extend(self.floors().map(|(asset, _, _)| asset));
+        assets.extend(self.redis_floors().map(|(asset, _, _)| asset));
         assets.sort();
         assets.dedup();
         assets.retain(|asset| self.only.is_none_or(|only| only == *asset));
@@ -143,9 +143,9 @@ impl Seen {
     }
 
     /// Asset, seq and what is left of its life in ms.
-    fn floors(&self) -> impl Iterator<Item = (AssetId, i64, i64)> + '_ {
+    fn redis_floors(&self) -> impl Iterator<Item = (AssetId, i64, i64)> + '_ {
         let entry = self.entry.iter().filter_map(|(key, _)| match &key.held {
-            balance_cache::cache::redis::inspect::Held::Entry(shown) => Some((shown, key.now)),
+            balance_cache::cache::redis::inspect::KeyState::Entry(shown) => Some((shown, key.now)),
             _ => None,
         });
         entry.flat_map(|(shown, now)| {
@@ -162,9 +162,9 @@ impl Seen {
 }
 
 /// Shows what every part holds.
-pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
+pub(crate) fn run_trace(what: &Get, settings: &Settings) -> Result<ExitCode> {
     let reach = &what.reach;
-    let client = Client::new(
+    let client = ServiceClient::new(
         reach.url.as_deref(),
         settings.http.listen,
         reach.token.as_deref(),
@@ -173,30 +173,30 @@ pub(crate) fn run(what: &Get, settings: &Settings) -> Result<ExitCode> {
         .map_err(|_| anyhow::anyhow!("the catalogue cannot be read"))?;
     let only = match &what.asset {
         None => None,
-        Some(name) => Some(catalogue.resolve(name).ok_or_else(|| {
+        Some(name) => Some(catalogue.resolve_asset(name).ok_or_else(|| {
             Unable(format!(
                 "--asset {name}: neither in the catalogue nor the number of an asset outside it"
             ))
         })?),
     };
     let client = (!what.no_service).then_some(client);
-    let seen = runtime()?.block_on(collect::gather(
+    let seen = start_runtime()?.block_on(collect::collect_holdings(
         settings,
         what.user,
         only,
         catalogue,
         client.as_ref(),
     ));
-    let findings = findings::findings(&seen);
+    let findings = findings::find_oddities(&seen);
     if what.json {
-        say_json(&page::json(&seen, &findings))?;
+        say_json(&page::json_page(&seen, &findings))?;
     } else {
-        say(&page::text(&seen, &findings, client.as_ref()))?;
+        print_line(&page::text_page(&seen, &findings, client.as_ref()))?;
     }
     let failed = seen
-        .holdings()
+        .named_holdings()
         .iter()
-        .any(|(_, holding)| matches!(holding, Holding::Failed(_)));
+        .any(|(_, holding)| matches!(holding, PartHolding::Failed(_)));
     Ok(if failed {
         ExitCode::FAILURE
     } else {

@@ -24,15 +24,15 @@ const NAMED_MAX: usize = 10;
 ///
 /// # Errors
 /// A file that cannot be read, and every line that is no user, by its number.
-pub(crate) fn listed(path: &Path) -> Result<Vec<UserId>, Unable> {
+pub(crate) fn read_users_file(path: &Path) -> Result<Vec<UserId>, Unable> {
     let unread = |error: io::Error| Unable(format!("{}: {error}", path.display()));
     if path.as_os_str() == "-" {
-        return read(io::stdin().lock(), path);
+        return read_users(io::stdin().lock(), path);
     }
-    read(BufReader::new(File::open(path).map_err(unread)?), path)
+    read_users(BufReader::new(File::open(path).map_err(unread)?), path)
 }
 
-fn read(lines: impl BufRead, path: &Path) -> Result<Vec<UserId>, Unable> {
+fn read_users(lines: impl BufRead, path: &Path) -> Result<Vec<UserId>, Unable> {
     let (mut users, mut seen, mut bad) = (Vec::new(), HashSet::new(), Vec::new());
     for (at, line) in lines.lines().enumerate() {
         let number = at.saturating_add(1);
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_named_and_good_ones_count_once() {
-        let of = |text: &str| read(text.as_bytes(), Path::new("list"));
+        let of = |text: &str| read_users(text.as_bytes(), Path::new("list"));
         let users: Vec<_> = of("7\n\n 8 # somebody\n7\n")
             .unwrap()
             .iter()

@@ -21,14 +21,14 @@ use balance_cache::config::{Settings, SourceKind};
 use serde::Serialize;
 
 use self::{
-    compare::{Difference, Tally},
+    compare::{Difference, VerifyTally},
     conservation::Conservation,
 };
 use super::{
     arguments::Verify,
-    output::{BAD, GOOD, ODD, complain, painted, say, say_json},
+    output::{BAD, GOOD, ODD, paint_text, print_error, print_line, say_json},
     progress::Progress,
-    runtime,
+    start_runtime,
 };
 
 /// Differences that are shown one by one.
@@ -36,8 +36,8 @@ const SHOWN_MAX: usize = 1000;
 
 /// Findings on the way.
 #[derive(Debug)]
-struct Findings {
-    tally: Tally,
+struct VerifyFindings {
+    tally: VerifyTally,
     shown: Vec<Difference>,
     notes: Vec<String>,
     /// The sums of every asset, where they were asked for, and whether `user_balances` is in them.
@@ -46,10 +46,10 @@ struct Findings {
     json: bool,
 }
 
-impl Findings {
+impl VerifyFindings {
     fn new(progress: Progress, json: bool) -> Self {
         Self {
-            tally: Tally::default(),
+            tally: VerifyTally::default(),
             shown: Vec::new(),
             notes: Vec::new(),
             conservation: None,
@@ -59,24 +59,25 @@ impl Findings {
     }
 
     /// Something that is not compared, or that whoever reads this has to know.
-    fn note(&mut self, text: impl Into<String>) {
+    fn add_note(&mut self, text: impl Into<String>) {
         let text = text.into();
         if !self.json {
-            self.progress.aside(|| complain(&painted(ODD, &text)));
+            self.progress
+                .suspend_for(|| print_error(&paint_text(ODD, &text)));
         }
         self.notes.push(text);
     }
 
     /// One that is still there after the grace time.
-    fn add(&mut self, difference: Difference) -> Result<()> {
-        self.tally.count(difference.kind);
+    fn add_difference(&mut self, difference: Difference) -> Result<()> {
+        self.tally.count_difference(difference.kind);
         if self.shown.len() >= SHOWN_MAX {
             return Ok(());
         }
         if !self.json {
-            let kind = painted(BAD, difference.kind.word());
+            let kind = paint_text(BAD, difference.kind.kind_text());
             let line = format!("{kind}  user {}: {}", difference.user, difference.said);
-            self.progress.aside(|| say(&line))?;
+            self.progress.suspend_for(|| print_line(&line))?;
         }
         self.shown.push(difference);
         Ok(())
@@ -84,59 +85,59 @@ impl Findings {
 }
 
 #[derive(Debug, Serialize)]
-struct Page<'a> {
+struct VerifyPage<'a> {
     same: bool,
     #[serde(flatten)]
-    tally: &'a Tally,
+    tally: &'a VerifyTally,
     #[serde(skip_serializing_if = "Option::is_none")]
-    conservation: Option<conservation::Page>,
+    conservation: Option<conservation::ConservationPage>,
     notes: &'a [String],
     shown: &'a [Difference],
 }
 
 /// It could not be compared: exit code 1, as for differences.
-fn failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
+fn comparison_failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
     anyhow::anyhow!("{error}")
 }
 
 /// Compares.
-pub(crate) fn run(what: &Verify, settings: &Settings) -> Result<ExitCode> {
+pub(crate) fn run_verify(what: &Verify, settings: &Settings) -> Result<ExitCode> {
     let findings = match settings.source.kind {
-        SourceKind::Embedded => file::compare(what, settings)?,
-        SourceKind::Scylla => runtime()?.block_on(cql::compare(what, settings))?,
-        SourceKind::Postgres => runtime()?.block_on(postgres::compare(what, settings))?,
+        SourceKind::Embedded => file::compare_file(what, settings)?,
+        SourceKind::Scylla => start_runtime()?.block_on(cql::compare_cql(what, settings))?,
+        SourceKind::Postgres => start_runtime()?.block_on(postgres::compare(what, settings))?,
     };
-    findings.progress.done();
-    let catalogue = file::catalogue(settings)?;
+    findings.progress.clear_bar();
+    let catalogue = file::settings_catalogue(settings)?;
     let sums = findings.conservation.as_ref();
-    let (tally, same) = (&findings.tally, findings.tally.differences() == 0);
+    let (tally, same) = (&findings.tally, findings.tally.sum_differences() == 0);
     if what.json {
-        say_json(&Page {
+        say_json(&VerifyPage {
             same,
             tally,
-            conservation: sums.map(|(sums, _)| sums.page(&catalogue)),
+            conservation: sums.map(|(sums, _)| sums.json_page(&catalogue)),
             notes: &findings.notes,
             shown: &findings.shown,
         })?;
     } else {
         let more = tally
-            .differences()
+            .sum_differences()
             .saturating_sub(u64::try_from(findings.shown.len()).unwrap_or(0));
         if more > 0 {
-            say(&format!("… and {more} more"))?;
+            print_line(&format!("… and {more} more"))?;
         }
         if let Some((sums, with_table)) = sums {
-            for line in sums.lines(&catalogue, *with_table) {
-                say(&line)?;
+            for line in sums.asset_sentences(&catalogue, *with_table) {
+                print_line(&line)?;
             }
-            say(&format!("{} transactions and trades", sums.records))?;
+            print_line(&format!("{} transactions and trades", sums.records))?;
         }
         let word = if same {
-            painted(GOOD, "the same")
+            paint_text(GOOD, "the same")
         } else {
-            painted(BAD, "DIFFERENT")
+            paint_text(BAD, "DIFFERENT")
         };
-        say(&format!("{word}: {tally}"))?;
+        print_line(&format!("{word}: {tally}"))?;
     }
     Ok(if same {
         ExitCode::SUCCESS

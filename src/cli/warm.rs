@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use balance_cache::{
-    cache::redis::inspect::{Look, Trouble},
+    cache::redis::inspect::{RedisInspector, RedisTrouble},
     config::Settings,
     domain::UserId,
 };
@@ -15,13 +15,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::{
-    arguments::Warm,
-    client::Client,
-    output::{Unable, complain, say, say_json},
+    arguments::WarmArguments,
+    client::ServiceClient,
+    output::{Unable, print_error, print_line, say_json},
     progress::Progress,
-    runtime,
-    service_view::Envelope,
-    users,
+    service_view::ServiceEnvelope,
+    start_runtime, users,
 };
 
 const TRIES: u32 = 3;
@@ -33,13 +32,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Deserialize)]
-struct Warmed {
+struct WarmedAnswer {
     loaded: u64,
 }
 
 /// The results of all users.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct WarmSummary {
     users: u64,
     loaded: u64,
     failed: u64,
@@ -48,28 +47,32 @@ struct Summary {
 }
 
 /// Loads the users.
-pub(crate) fn run(what: &Warm, settings: &Settings) -> Result<ExitCode> {
-    let client = Client::new(
+pub(crate) fn run_warm(what: &WarmArguments, settings: &Settings) -> Result<ExitCode> {
+    let client = ServiceClient::new(
         what.reach.url.as_deref(),
         settings.http.listen,
         what.reach.token.as_deref(),
     )?;
-    let from_file = what.users.as_deref().map(users::listed).transpose()?;
-    runtime()?.block_on(async {
+    let from_file = what
+        .users
+        .as_deref()
+        .map(users::read_users_file)
+        .transpose()?;
+    start_runtime()?.block_on(async {
         let users = match from_file {
             Some(users) => users,
-            None => recent(settings, what.top.unwrap_or(1)).await?,
+            None => recent_users(settings, what.top.unwrap_or(1)).await?,
         };
-        let summary = load(what, &client, &users).await;
+        let summary = load_users(what, &client, &users).await;
         for reason in &summary.reasons {
-            complain(&format!("balance-cache: {reason}"));
+            print_error(&format!("balance-cache: {reason}"));
         }
         if what.json {
             say_json(&summary)?;
         } else {
-            say(&format!(
+            print_line(&format!(
                 "{}: {} users, {} loaded, {} failed",
-                client.base(),
+                client.base_url(),
                 summary.users,
                 summary.loaded,
                 summary.failed
@@ -84,64 +87,66 @@ pub(crate) fn run(what: &Warm, settings: &Settings) -> Result<ExitCode> {
 }
 
 /// Whose entries in Redis were asked for last.
-async fn recent(settings: &Settings, most: u32) -> Result<Vec<UserId>> {
+async fn recent_users(settings: &Settings, most: u32) -> Result<Vec<UserId>> {
     if settings.redis.url.is_empty() {
         let reason = "--top takes its users from Redis, and redis.url is empty: a ledger has no list of users. \
                       Name them with --users";
         anyhow::bail!(Unable(reason.to_owned()));
     }
     let told = |trouble| match trouble {
-        Trouble::Setting(reason) => Unable(reason).into(),
+        RedisTrouble::Setting(reason) => Unable(reason).into(),
         other => anyhow::anyhow!("redis: {other}"),
     };
-    let look = Look::open(&settings.redis).await.map_err(told)?;
+    let look = RedisInspector::open_connection(&settings.redis)
+        .await
+        .map_err(told)?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    look.recent(most).await.map_err(told)
+    look.recent_users(most).await.map_err(told)
 }
 
-async fn load(what: &Warm, client: &Client, users: &[UserId]) -> Summary {
+async fn load_users(what: &WarmArguments, client: &ServiceClient, users: &[UserId]) -> WarmSummary {
     let count = |users: &[UserId]| u64::try_from(users.len()).unwrap_or(u64::MAX);
     let progress = Progress::new("warming", count(users));
     let size = usize::try_from(what.batch).unwrap_or(1).max(1);
     let at_once = usize::try_from(what.at_once).unwrap_or(1).max(1);
-    let mut summary = Summary {
+    let mut summary = WarmSummary {
         users: count(users),
-        ..Summary::default()
+        ..WarmSummary::default()
     };
     let batches: Vec<_> = users
         .chunks(size)
-        .map(|batch| async { (count(batch), one(client, batch).await) })
+        .map(|batch| async { (count(batch), load_batch(client, batch).await) })
         .collect();
     let mut done = stream::iter(batches).buffer_unordered(at_once);
     while let Some((users, (loaded, reason))) = done.next().await {
         summary.loaded = summary.loaded.saturating_add(loaded.min(users));
         summary.failed = summary.users.saturating_sub(summary.loaded);
-        progress.add(users);
+        progress.add_done(users);
         if let Some(reason) = reason
             && !summary.reasons.contains(&reason)
         {
             summary.reasons.push(reason);
         }
     }
-    progress.done();
+    progress.clear_bar();
     summary.failed = summary.users.saturating_sub(summary.loaded);
     summary
 }
 
 /// One batch: how many are loaded at the end, and why not all.
-async fn one(client: &Client, batch: &[UserId]) -> (u64, Option<String>) {
+async fn load_batch(client: &ServiceClient, batch: &[UserId]) -> (u64, Option<String>) {
     let all = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let ids: Vec<i64> = batch.iter().map(|user| user.get()).collect();
     let body = serde_json::json!({ "user_ids": ids }).to_string();
     let (mut most, mut reason) = (0, None);
     for attempt in 1..=TRIES {
         let mut pause = PAUSE;
-        match client.post("/api/v1/cache/warm", body.clone()).await {
+        match client.post_json("/api/v1/cache/warm", body.clone()).await {
             Err(unanswered) => reason = Some(unanswered.to_string()),
             Ok(answer) => {
-                let envelope: Envelope<Warmed> = Envelope::of(&answer);
+                let envelope: ServiceEnvelope<WarmedAnswer> = ServiceEnvelope::from_answer(&answer);
                 match envelope.data {
-                    Some(Warmed { loaded }) if answer.status == 200 => {
+                    Some(WarmedAnswer { loaded }) if answer.status == 200 => {
                         most = loaded.max(most);
                         let why = "some users could not be loaded: the source failed, or they did not fit in \
                                    limits.deadline_ms (try a smaller --batch)";
@@ -154,7 +159,7 @@ async fn one(client: &Client, batch: &[UserId]) -> (u64, Option<String>) {
                             return (most, reason);
                         }
                         let wait = answer
-                            .header("retry-after")
+                            .header_text("retry-after")
                             .parse()
                             .map(Duration::from_secs);
                         pause = wait.unwrap_or(PAUSE).min(PAUSE_MAX);

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn the_last_tick_is_close() {
     let before = wall_at_last_tick();
-    let now = wall();
+    let now = wall_now();
     let after = wall_at_last_tick();
     // Unless somebody sets the clock between.
     assert!(

@@ -24,7 +24,7 @@ pub(super) fn kind_of(known: &Value) -> &'static str {
 }
 
 /// The text of a variable as the kind that its key has.
-pub(super) fn parsed(known: &Value, text: &str) -> Option<Value> {
+pub(super) fn parse_variable(known: &Value, text: &str) -> Option<Value> {
     match known {
         Value::String(_) => Some(Value::String(text.to_owned())),
         Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
@@ -42,12 +42,12 @@ pub(super) fn parsed(known: &Value, text: &str) -> Option<Value> {
 }
 
 /// serde's complaint about a value, in the words of a file.
-pub(super) fn refusal(message: &str, accepted: &str) -> String {
+pub(super) fn explain_refusal(message: &str, accepted: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let choices = message.starts_with("unknown variant");
     if let (true, Some(given)) = (choices, quoted.next()) {
         let choices: Vec<_> = quoted.collect();
-        let meant = suggest::nearest(given, choices.iter().copied());
+        let meant = suggest::nearest_word(given, choices.iter().copied());
         let meant = meant.map_or_else(String::new, |choice| format!("; did you mean {choice:?}?"));
         return format!("{given:?} is none of {}{meant}", choices.join(", "));
     }

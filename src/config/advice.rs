@@ -52,127 +52,127 @@ pub fn advice_block(advice: &[Advice]) -> Option<String> {
 #[must_use]
 pub fn advice(settings: &Settings) -> Vec<Advice> {
     let mut lines = Vec::new();
-    access(settings, &mut lines);
-    tiers(settings, &mut lines);
-    times(settings, &mut lines);
-    source(settings, &mut lines);
-    audit(settings, &mut lines);
+    advise_access(settings, &mut lines);
+    advise_tiers(settings, &mut lines);
+    advise_times(settings, &mut lines);
+    advise_source(settings, &mut lines);
+    advise_audit(settings, &mut lines);
     lines
 }
 
-struct Check<'a>(&'a mut Vec<Advice>);
+struct AdviceCheck<'a>(&'a mut Vec<Advice>);
 
-impl Check<'_> {
-    fn when(&mut self, so: bool, key: &'static str, text: &str) {
+impl AdviceCheck<'_> {
+    fn advise_if(&mut self, so: bool, key: &'static str, text: &str) {
         if so {
             self.0.push(Advice::new(key, text));
         }
     }
 }
 
-fn access(settings: &Settings, lines: &mut Vec<Advice>) {
-    let mut check = Check(lines);
+fn advise_access(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = AdviceCheck(lines);
     let (mode, open) = (settings.auth.mode, !settings.http.listen.ip().is_loopback());
-    check.when(
+    check.advise_if(
         mode == AuthMode::Network,
         "auth.mode",
         "is network: everybody who reaches http.listen may read and change every user; token asks who it is",
     );
-    check.when(
+    check.advise_if(
         !settings.auth.tokens.is_empty() && mode != AuthMode::Token,
         "auth.tokens",
         "are listed and not looked at: auth.mode is not token",
     );
-    check.when(
+    check.advise_if(
         !settings.ops.listen.ip().is_loopback(),
         "ops.listen",
         "has no token and is not on loopback: keep it on a private network",
     );
-    check.when(
+    check.advise_if(
         open && settings.source.kind == SourceKind::Embedded && settings.embedded.sample_data,
         "embedded.sample_data",
         "is true and http.listen is not on loopback: an empty ledger gets users 1001 to 1010 that nobody paid for",
     );
 }
 
-fn tiers(settings: &Settings, lines: &mut Vec<Advice>) {
-    let mut check = Check(lines);
+fn advise_tiers(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = AdviceCheck(lines);
     let (redis, embedded) = (
         !settings.redis.url.is_empty(),
         settings.source.kind == SourceKind::Embedded,
     );
     let open = !settings.http.listen.ip().is_loopback();
-    check.when(
+    check.advise_if(
         embedded && redis,
         "source.kind",
         "is embedded: with this ledger only one instance can use the Redis",
     );
-    check.when(
+    check.advise_if(
         !embedded && !redis && open,
         "redis.url",
         "is empty: this has to be the only instance, for what another one is told is not known here; its knowledge of changes ends with the process",
     );
-    check.when(
+    check.advise_if(
         redis && settings.memory.ttl_ms > settings.redis.snapshot_ttl_ms,
         "memory.ttl_ms",
         "is longer than redis.snapshot_ttl_ms, which ends an entry first",
     );
-    check.when(
+    check.advise_if(
         redis && settings.redis.snapshot_ttl_ms.0 > SNAPSHOT_TTL_LONG,
         "redis.snapshot_ttl_ms",
         "is longer than five minutes: so long a change is not seen that nobody notifies of",
     );
-    check.when(
+    check.advise_if(
         settings.stale.enabled && settings.stale.max_age_ms > settings.settlement.floor_ttl_ms,
         "stale.max_age_ms",
         "is longer than settlement.floor_ttl_ms, which ends stale answers first: settlements are remembered for no longer",
     );
 }
 
-fn times(settings: &Settings, lines: &mut Vec<Advice>) {
-    let mut check = Check(lines);
+fn advise_times(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = AdviceCheck(lines);
     let deadline = settings.limits.deadline_ms.0;
     let half = deadline.checked_div(2).unwrap_or_default();
     let redis = !settings.redis.url.is_empty();
-    check.when(
+    check.advise_if(
         settings.source.timeout_ms.0 > half,
         "source.timeout_ms",
         "is more than half of limits.deadline_ms: a load that has to ask twice is cut by the request's deadline, not by its own",
     );
-    check.when(
+    check.advise_if(
         redis && settings.redis.timeout_ms.0 > half,
         "redis.timeout_ms",
         "is more than half of limits.deadline_ms: a silent Redis takes the time in which the source could answer",
     );
-    check.when(
+    check.advise_if(
         redis && settings.redis.lease_wait_ms.0 > half,
         "redis.lease_wait_ms",
         "is more than half of limits.deadline_ms: who waits for another instance's load has no time left for its own",
     );
-    check.when(
+    check.advise_if(
         settings.limits.drain_ms.0 < deadline,
         "limits.drain_ms",
         "is shorter than limits.deadline_ms: requests under way are cut when the process is stopped",
     );
 }
 
-fn source(settings: &Settings, lines: &mut Vec<Advice>) {
+fn advise_source(settings: &Settings, lines: &mut Vec<Advice>) {
     if settings.source.kind != SourceKind::Scylla {
         return;
     }
-    let mut check = Check(lines);
+    let mut check = AdviceCheck(lines);
     let from = settings.source.read_from;
-    check.when(
+    check.advise_if(
         from == ReadFrom::Ledger,
         "source.read_from",
         "is ledger: assets outside of the catalogue are not seen",
     );
-    check.when(
+    check.advise_if(
         from == ReadFrom::Ledger && settings.assets.len() > NAMED_MAX,
         "assets",
         "are more than one statement can name: each load from the ledger sends one for every hundred of them, whatever the user has; source.read_from = \"view\" does not",
     );
-    check.when(
+    check.advise_if(
         matches!(
             settings.scylla.consistency,
             Consistency::One | Consistency::LocalOne
@@ -180,22 +180,22 @@ fn source(settings: &Settings, lines: &mut Vec<Advice>) {
         "scylla.consistency",
         "lets one replica answer alone: one that missed a row shows the balance from before it, whatever was promised; local_quorum does not",
     );
-    check.when(
+    check.advise_if(
         from == ReadFrom::View && settings.scylla.view_check != ViewCheck::Required,
         "scylla.view_check",
         "is not required: from a view that is not whole, users are shown with less than they have",
     );
 }
 
-fn audit(settings: &Settings, lines: &mut Vec<Advice>) {
-    let mut check = Check(lines);
+fn advise_audit(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = AdviceCheck(lines);
     let audit = &settings.audit;
-    check.when(
+    check.advise_if(
         audit.samples_per_second == 0,
         "audit.samples_per_second",
         "is 0: nobody measures whether answers are right, and how far the view lags",
     );
-    check.when(
+    check.advise_if(
         audit.reads_per_second < audit.samples_per_second.saturating_mul(AUDIT_READS),
         "audit.reads_per_second",
         "is less than four times audit.samples_per_second: checks come late, and are left out",
@@ -205,31 +205,31 @@ fn audit(settings: &Settings, lines: &mut Vec<Advice>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Millis, defaults};
+    use crate::config::{Millis, default_settings};
 
     const OPEN: &str = "0.0.0.0:3001";
 
     /// The keys that something is told of.
-    fn keys(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
-        let mut settings = defaults().unwrap();
+    fn advised_keys(change: impl FnOnce(&mut Settings)) -> Vec<&'static str> {
+        let mut settings = default_settings().unwrap();
         change(&mut settings);
         advice(&settings).iter().map(|advice| advice.key).collect()
     }
 
-    fn scylla(settings: &mut Settings) {
+    fn use_scylla(settings: &mut Settings) {
         settings.source.kind = SourceKind::Scylla;
         settings.redis.url = "redis://h".to_owned();
     }
 
-    fn seconds(seconds: u64) -> Millis {
+    fn millis_of_seconds(seconds: u64) -> Millis {
         Millis(Duration::from_secs(seconds))
     }
 
     #[test]
     fn the_defaults_and_a_usual_deployment_need_none() {
-        assert_eq!(keys(|_| {}), [""; 0]);
-        let usual = keys(|settings| {
-            scylla(settings);
+        assert_eq!(advised_keys(|_| {}), [""; 0]);
+        let usual = advised_keys(|settings| {
+            use_scylla(settings);
             settings.http.listen = OPEN.parse().unwrap();
             settings.auth.mode = AuthMode::Token;
         });
@@ -238,48 +238,49 @@ mod tests {
 
     #[test]
     fn who_may_ask() {
-        let network = keys(|settings| settings.auth.mode = AuthMode::Network);
+        let network = advised_keys(|settings| settings.auth.mode = AuthMode::Network);
         assert_eq!(network, ["auth.mode"]);
-        let operators = keys(|settings| settings.ops.listen = "10.0.0.1:2".parse().unwrap());
+        let operators =
+            advised_keys(|settings| settings.ops.listen = "10.0.0.1:2".parse().unwrap());
         assert_eq!(operators, ["ops.listen"]);
-        let sample = keys(|settings| settings.http.listen = OPEN.parse().unwrap());
+        let sample = advised_keys(|settings| settings.http.listen = OPEN.parse().unwrap());
         assert_eq!(sample, ["embedded.sample_data"]);
     }
 
     #[test]
     fn tiers_that_do_not_fit() {
-        let alone = keys(|settings| {
+        let alone = advised_keys(|settings| {
             settings.source.kind = SourceKind::Scylla;
             settings.http.listen = OPEN.parse().unwrap();
         });
         assert_eq!(alone, ["redis.url"]);
-        let embedded = keys(|settings| settings.redis.url = "redis://h".to_owned());
+        let embedded = advised_keys(|settings| settings.redis.url = "redis://h".to_owned());
         assert_eq!(embedded, ["source.kind"]);
-        let memory = keys(|settings| {
-            scylla(settings);
-            settings.memory.ttl_ms = seconds(61);
+        let memory = advised_keys(|settings| {
+            use_scylla(settings);
+            settings.memory.ttl_ms = millis_of_seconds(61);
         });
         assert_eq!(memory, ["memory.ttl_ms"]);
-        let snapshot = keys(|settings| {
-            scylla(settings);
-            settings.redis.snapshot_ttl_ms = seconds(301);
+        let snapshot = advised_keys(|settings| {
+            use_scylla(settings);
+            settings.redis.snapshot_ttl_ms = millis_of_seconds(301);
         });
         assert_eq!(snapshot, ["redis.snapshot_ttl_ms"]);
-        let stale = keys(|settings| {
+        let stale = advised_keys(|settings| {
             settings.stale.enabled = true;
-            settings.stale.max_age_ms = seconds(601);
+            settings.stale.max_age_ms = millis_of_seconds(601);
         });
         assert_eq!(stale, ["stale.max_age_ms"]);
     }
 
     #[test]
     fn times_that_eat_the_deadline() {
-        let times = keys(|settings| {
-            scylla(settings);
-            settings.source.timeout_ms = seconds(2);
-            settings.redis.timeout_ms = seconds(2);
-            settings.redis.lease_wait_ms = seconds(2);
-            settings.limits.drain_ms = seconds(1);
+        let times = advised_keys(|settings| {
+            use_scylla(settings);
+            settings.source.timeout_ms = millis_of_seconds(2);
+            settings.redis.timeout_ms = millis_of_seconds(2);
+            settings.redis.lease_wait_ms = millis_of_seconds(2);
+            settings.limits.drain_ms = millis_of_seconds(1);
         });
         let expected = [
             "source.timeout_ms",
@@ -292,28 +293,28 @@ mod tests {
 
     #[test]
     fn a_source_that_shows_less_than_there_is() {
-        let ledger = keys(|settings| {
-            scylla(settings);
+        let ledger = advised_keys(|settings| {
+            use_scylla(settings);
             settings.source.read_from = ReadFrom::Ledger;
         });
         assert_eq!(ledger, ["source.read_from"]);
-        let large = keys(|settings| {
-            scylla(settings);
+        let large = advised_keys(|settings| {
+            use_scylla(settings);
             settings.source.read_from = ReadFrom::Ledger;
             let one = settings.assets[0].clone();
             settings.assets = vec![one; NAMED_MAX + 1];
         });
         assert_eq!(large, ["source.read_from", "assets"]);
         for consistency in [Consistency::One, Consistency::LocalOne] {
-            let one = keys(|settings| {
-                scylla(settings);
+            let one = advised_keys(|settings| {
+                use_scylla(settings);
                 settings.scylla.consistency = consistency;
             });
             assert_eq!(one, ["scylla.consistency"]);
         }
         for check in [ViewCheck::Warn, ViewCheck::Off] {
-            let view = keys(|settings| {
-                scylla(settings);
+            let view = advised_keys(|settings| {
+                use_scylla(settings);
                 settings.scylla.view_check = check;
             });
             assert_eq!(view, ["scylla.view_check"]);
@@ -323,11 +324,11 @@ mod tests {
     #[test]
     fn an_auditor_that_sees_nothing() {
         assert_eq!(
-            keys(|settings| settings.audit.samples_per_second = 0),
+            advised_keys(|settings| settings.audit.samples_per_second = 0),
             ["audit.samples_per_second"]
         );
         assert_eq!(
-            keys(|settings| settings.audit.samples_per_second = 13),
+            advised_keys(|settings| settings.audit.samples_per_second = 13),
             ["audit.reads_per_second"]
         );
     }

@@ -9,14 +9,14 @@ use super::Settings;
 pub fn changes(before: &Settings, after: &Settings) -> Vec<String> {
     let mut keys = Vec::new();
     if let (Ok(before), Ok(after)) = (Table::try_from(before), Table::try_from(after)) {
-        compare("", &before, &after, &mut keys);
+        compare_tables("", &before, &after, &mut keys);
     }
     keys
 }
 
-fn compare(section: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
+fn compare_tables(section: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
     for (name, after) in after {
-        let key = super::places::joined(section, name);
+        let key = super::places::join_key(section, name);
         match (before.get(name), after) {
             (Some(Value::Table(before)), Value::Table(after)) => {
                 compare(&key, before, after, keys);
@@ -30,11 +30,11 @@ fn compare(section: &str, before: &Table, after: &Table, keys: &mut Vec<String>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::defaults;
+    use crate::config::default_settings;
 
     #[test]
     fn keys_that_differ_are_named_and_no_others() {
-        let before = defaults().unwrap();
+        let before = default_settings().unwrap();
         assert_eq!(changes(&before, &before), [""; 0]);
         let mut after = before.clone();
         after.assets.pop();

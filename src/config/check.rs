@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Errors, Mistake, Origin, Settings, SourceKind, judge::Told};
+use super::{Errors, Mistake, Settings, SourceKind, ValueOrigin, judge::SettingOrigins};
 
 mod auth;
 mod catalogue;
@@ -23,43 +23,43 @@ pub use scylla::{CQL_NAME_RULE, is_cql_name};
 const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Checks everything, and tells what was told before and what is wrong beyond it.
-pub(super) fn check(settings: &Settings, told: Told) -> Result<(), Errors> {
+pub(super) fn check_settings(settings: &Settings, told: SettingOrigins) -> Result<(), Errors> {
     let told_before = told.mistakes.iter().map(|mistake| mistake.key.clone());
-    let mut check = Check {
+    let mut check = SettingsCheck {
         settings,
         unusable: told_before.filter(|key| !key.is_empty()).collect(),
         told,
     };
-    check.listeners();
-    check.auth();
-    check.bounds();
-    times::check(&mut check);
-    check.redis();
-    check.settlement();
-    check.kafka();
-    check.source();
-    check.scylla();
+    check.check_listeners();
+    check.check_auth();
+    check.check_bounds();
+    times::check_times(&mut check);
+    check.check_redis();
+    check.check_settlement();
+    check.check_kafka();
+    check.check_source();
+    check.check_scylla();
     check.postgres();
-    check.ledger();
-    check.catalogue();
-    check.telemetry();
+    check.check_ledger();
+    check.check_catalogue();
+    check.check_telemetry();
     Errors::unless_empty(check.told.mistakes, settings.telemetry.format)
 }
 
 /// Settings under check.
 #[derive(Debug)]
-struct Check<'a> {
+struct SettingsCheck<'a> {
     settings: &'a Settings,
     /// Keys that are wrong by themselves. A key that only does not fit to another is not among them: it may be wrong
     /// beside a third one too.
     unusable: Vec<String>,
-    told: Told,
+    told: SettingOrigins,
 }
 
-impl Check<'_> {
+impl SettingsCheck<'_> {
     /// A mistake in the first of `keys` together with the others. Silent where one of them is unusable: the settings
     /// hold its default then, or what nobody can want, and what does not fit to that is no news.
-    fn wrong(&mut self, keys: &[&str], reason: impl Into<String>) {
+    fn add_mistake(&mut self, keys: &[&str], reason: impl Into<String>) {
         let Some(key) = keys.first() else { return };
         if keys.iter().any(|key| self.is_bad(key)) {
             return;
@@ -67,11 +67,11 @@ impl Check<'_> {
         if let [only] = keys {
             self.unusable.push((*only).to_owned());
         }
-        let origin = keys.iter().find_map(|key| self.told.origin(key));
+        let origin = keys.iter().find_map(|key| self.told.key_origin(key));
         self.told.mistakes.push(Mistake {
             key: (*key).to_owned(),
             reason: reason.into(),
-            origin: origin.unwrap_or(Origin::Default),
+            origin: origin.unwrap_or(ValueOrigin::Default),
         });
     }
 
@@ -82,7 +82,7 @@ impl Check<'_> {
     }
 
     /// That no two elements of `list` have the same in `field`, among those where it is usable.
-    fn unique<T: Eq + Hash>(
+    fn require_unique<T: Eq + Hash>(
         &mut self,
         list: &str,
         field: &str,
@@ -96,29 +96,29 @@ impl Check<'_> {
                 continue;
             }
             let taken = reason(&value);
-            self.require(&[&key], seen.insert(value), &taken);
+            self.require_that(&[&key], seen.insert(value), &taken);
         }
     }
 
-    fn require(&mut self, keys: &[&str], good: bool, reason: &str) {
+    fn require_that(&mut self, keys: &[&str], good: bool, reason: &str) {
         if !good {
-            self.wrong(keys, reason);
+            self.add_mistake(keys, reason);
         }
     }
 
-    fn listeners(&mut self) {
+    fn check_listeners(&mut self) {
         let (http, ops) = (self.settings.http.listen, self.settings.ops.listen);
-        self.require(
+        self.require_that(
             &["ops.listen", "http.listen"],
-            !overlap(http, ops),
+            !listeners_overlap(http, ops),
             "is http.listen too: operators need their own port",
         );
     }
 
-    fn bounds(&mut self) {
+    fn check_bounds(&mut self) {
         let sizes = size_bounds(self.settings).into_iter();
         for (key, value, min, max) in sizes.chain(rate_bounds(self.settings)) {
-            self.require(
+            self.require_that(
                 &[key],
                 (min..=max).contains(&value),
                 &format!("must be from {min} to {max}"),
@@ -126,29 +126,29 @@ impl Check<'_> {
         }
     }
 
-    fn source(&mut self) {
+    fn check_source(&mut self) {
         let Settings {
             source, embedded, ..
         } = self.settings;
-        self.require(
+        self.require_that(
             &["embedded.path", "source.kind"],
             source.kind != SourceKind::Embedded || !embedded.path.as_os_str().is_empty(),
             "source.kind = \"embedded\" needs it",
         );
     }
 
-    fn telemetry(&mut self) {
-        if let Err(reason) = super::log_filter::directives(&self.settings.telemetry.log) {
-            self.wrong(&["telemetry.log"], reason);
+    fn check_telemetry(&mut self) {
+        if let Err(reason) = super::log_filter::filter_directives(&self.settings.telemetry.log) {
+            self.add_mistake(&["telemetry.log"], reason);
         }
         let endpoint = &self.settings.telemetry.otlp_endpoint;
         let host = endpoint.strip_prefix("http://");
-        self.require(
+        self.require_that(
             &["telemetry.otlp_endpoint"],
             endpoint.is_empty() || host.is_some_and(|host| !host.is_empty()),
             "must be http://host:port of a collector, or empty",
         );
-        self.require(
+        self.require_that(
             &["telemetry.otlp_endpoint"],
             endpoint.is_empty() || cfg!(feature = "otel"),
             "this binary was built without traces: build it with --features otel, or leave the key empty",
@@ -163,14 +163,14 @@ fn is_in(part: &str, whole: &str) -> bool {
 }
 
 /// Whether both cannot listen, on any platform.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+fn listeners_overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let all = |ip: IpAddr| ip.is_unspecified();
     one.port() != 0
         && one.port() == other.port()
         && (one.ip() == other.ip() || all(one.ip()) || all(other.ip()))
 }
 
-fn plain(text: &str, min: usize, max: usize) -> bool {
+fn is_plain_name(text: &str, min: usize, max: usize) -> bool {
     (min..=max).contains(&text.len())
         && text
             .bytes()

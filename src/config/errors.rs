@@ -6,7 +6,7 @@ use super::LogFormat;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody set it.
     Default,
     /// The file of `--config`.
@@ -20,7 +20,7 @@ pub enum Origin {
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -41,7 +41,7 @@ pub struct Mistake {
     /// The mistake. Never a secret.
     pub reason: String,
     /// The layer that set it; of a combination, the first of its keys that was set.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
 }
 
 impl fmt::Display for Mistake {
@@ -76,7 +76,7 @@ impl Errors {
         let mistake = Mistake {
             key: String::new(),
             reason: error.to_string(),
-            origin: Origin::Default,
+            origin: ValueOrigin::Default,
         };
         Self {
             mistakes: vec![mistake],
@@ -86,7 +86,7 @@ impl Errors {
 
     /// One after the other: files before variables, then what does not fit together.
     #[must_use]
-    pub fn mistakes(&self) -> &[Mistake] {
+    pub fn all_mistakes(&self) -> &[Mistake] {
         &self.mistakes
     }
 

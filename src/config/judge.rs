@@ -7,40 +7,40 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::{
-    Mistake, Origin, PREFIX, Settings,
-    accepted::{kind_of, one_line, parsed, refusal, same_kind},
-    places::{Places, joined},
+    Mistake, PREFIX, Settings, ValueOrigin,
+    accepted::{explain_refusal, kind_of, one_line, parse_variable, same_kind},
+    places::{Places, join_key},
     suggest,
 };
 
 /// The origins of the keys that were set, for the check of the whole.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SettingOrigins {
     /// The layer that set each key.
-    pub origins: HashMap<String, Origin>,
+    pub origins: HashMap<String, ValueOrigin>,
     /// The mistakes found already.
     pub mistakes: Vec<Mistake>,
     /// Where the keys of the file stand.
     pub(super) places: Places,
 }
 
-impl Told {
+impl SettingOrigins {
     /// The layer that set the key, or the list that it is in, and the place there.
-    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+    pub(super) fn key_origin(&self, key: &str) -> Option<ValueOrigin> {
         // The whole of a list was set, not an element.
         let list = key.split('[').next().unwrap_or(key);
         let origin = self.origins.get(list)?;
-        Some(self.placed(origin, key))
+        Some(self.origin_with_line(origin, key))
     }
 
     /// The origin with the line of the key.
-    fn placed(&self, origin: &Origin, key: &str) -> Origin {
+    fn origin_with_line(&self, origin: &ValueOrigin, key: &str) -> ValueOrigin {
         match origin {
-            Origin::File { path, .. } => Origin::File {
+            ValueOrigin::File { path, .. } => ValueOrigin::File {
                 path: path.clone(),
-                line: self.places.line(key),
+                line: self.places.key_line(key),
             },
-            Origin::Default | Origin::Variable(_) => origin.clone(),
+            ValueOrigin::Default | ValueOrigin::Variable(_) => origin.clone(),
         }
     }
 }
@@ -63,15 +63,15 @@ impl Source for Layer {
 #[derive(Debug)]
 pub(super) struct Judge<'a> {
     pub(super) schema: &'a Table,
-    pub(super) told: &'a mut Told,
-    pub(super) origin: Origin,
+    pub(super) told: &'a mut SettingOrigins,
+    pub(super) origin: ValueOrigin,
     pub(super) layer: Layer,
 }
 
 impl Judge<'_> {
-    fn wrong(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+    fn add_mistake(&mut self, key: impl Into<String>, reason: impl Into<String>) {
         let key = key.into();
-        let origin = self.told.placed(&self.origin, &key);
+        let origin = self.told.origin_with_line(&self.origin, &key);
         self.told.mistakes.push(Mistake {
             key,
             reason: reason.into(),
@@ -79,12 +79,18 @@ impl Judge<'_> {
         });
     }
 
-    fn unknown(&mut self, key: impl Into<String>, section: &str, known: &Table, name: &str) {
-        let meant = suggest::key(self.schema, section, known, name);
-        let variable = matches!(self.origin, Origin::Variable(_));
+    fn add_unknown_key(
+        &mut self,
+        key: impl Into<String>,
+        section: &str,
+        known: &Table,
+        name: &str,
+    ) {
+        let meant = suggest::suggest_key(self.schema, section, known, name);
+        let variable = matches!(self.origin, ValueOrigin::Variable(_));
         let meant = meant.map(|key| {
             if variable {
-                suggest::variable(&key)
+                suggest::variable_name(&key)
             } else {
                 key
             }
@@ -101,35 +107,39 @@ impl Judge<'_> {
             section
         };
         let has = if section.is_empty() { "" } else { " has" };
-        self.wrong(key, format!("unknown {what}{meant}; {place}{has} {names}"));
+        self.add_mistake(key, format!("unknown {what}{meant}; {place}{has} {names}"));
     }
 
     /// The accepted form at a key, with its default as the example.
-    fn accepted(&self, known: &Value, key: &str) -> String {
+    fn accepted_form(&self, known: &Value, key: &str) -> String {
         let name = key.rsplit('.').next().unwrap_or(key);
         let example = match (&self.origin, known) {
             (_, Value::String(text)) if text.is_empty() => String::new(),
-            (Origin::Variable(name), Value::String(text)) => format!(", as in {name}={text}"),
-            (Origin::Variable(name), Value::Array(_)) => format!(", as in {name}=a,b"),
-            (Origin::Variable(name), known) => format!(", as in {name}={known}"),
-            (Origin::File { .. } | Origin::Default, known) => format!(", as in {name} = {known}"),
+            (ValueOrigin::Variable(name), Value::String(text)) => format!(", as in {name}={text}"),
+            (ValueOrigin::Variable(name), Value::Array(_)) => format!(", as in {name}=a,b"),
+            (ValueOrigin::Variable(name), known) => format!(", as in {name}={known}"),
+            (ValueOrigin::File { .. } | ValueOrigin::Default, known) => {
+                format!(", as in {name} = {known}")
+            }
         };
         format!("{}{example}", kind_of(known))
     }
 
-    pub(super) fn table(&mut self, known: &Table, table: Table, section: &str) {
+    pub(super) fn judge_table(&mut self, known: &Table, table: Table, section: &str) {
         for (name, value) in table {
-            let key = joined(section, &name);
+            let key = join_key(section, &name);
             match (known.get(&name), value) {
-                (None, _) => self.unknown(key, section, known, &name),
+                (None, _) => self.add_unknown_key(key, section, known, &name),
                 (Some(Value::Table(known)), Value::Table(table)) => self.table(known, table, &key),
-                (Some(Value::Table(_)), _) => self.wrong(key, "is a section: must be a table"),
-                (Some(Value::Array(known)), value) if element(known).is_some() => {
-                    self.tables(element(known).unwrap_or(&Table::new()), value, &key);
+                (Some(Value::Table(_)), _) => {
+                    self.add_mistake(key, "is a section: must be a table")
+                }
+                (Some(Value::Array(known)), value) if first_table(known).is_some() => {
+                    self.judge_table_list(first_table(known).unwrap_or(&Table::new()), value, &key);
                 }
                 (Some(known), value) => {
-                    if self.fits(known, &value, &key, &key) {
-                        self.take(&key, value);
+                    if self.value_fits(known, &value, &key, &key) {
+                        self.take_value(&key, value);
                     }
                 }
             }
@@ -138,36 +148,36 @@ impl Judge<'_> {
 
     /// A list of tables, each with all keys of `known`. What is good of it is taken, with that of `known` for the rest,
     /// so that the check finds what is wrong with the good.
-    fn tables(&mut self, known: &Table, value: Value, key: &str) {
+    fn judge_table_list(&mut self, known: &Table, value: Value, key: &str) {
         let Value::Array(elements) = value else {
-            return self.wrong(key, format!("must be a list of tables: [[{key}]]"));
+            return self.add_mistake(key, format!("must be a list of tables: [[{key}]]"));
         };
         let mut usable = Vec::new();
         for (at, element) in elements.into_iter().enumerate() {
             let here = format!("{key}[{at}]");
             let element = if let Value::Table(element) = element {
-                self.element(known, element, key, &here)
+                self.judge_element(known, element, key, &here)
             } else {
-                self.wrong(here, format!("must be a table: [[{key}]]"));
+                self.add_mistake(here, format!("must be a table: [[{key}]]"));
                 known.clone()
             };
             usable.push(Value::Table(element));
         }
-        self.take(key, Value::Array(usable));
+        self.take_value(key, Value::Array(usable));
     }
 
     /// The good part of one table of the list at `key`, and of `known` the rest.
-    fn element(&mut self, known: &Table, element: Table, key: &str, here: &str) -> Table {
+    fn judge_element(&mut self, known: &Table, element: Table, key: &str, here: &str) -> Table {
         let mut usable = known.clone();
         for name in known.keys().filter(|name| !element.contains_key(*name)) {
-            self.wrong(joined(here, name), "is missing");
+            self.add_mistake(join_key(here, name), "is missing");
         }
         for (name, value) in element {
-            let shown = joined(here, &name);
+            let shown = join_key(here, &name);
             match known.get(&name) {
-                None => self.unknown(shown, key, known, &name),
+                None => self.add_unknown_key(shown, key, known, &name),
                 Some(known) => {
-                    if self.fits(known, &value, &joined(key, &name), &shown) {
+                    if self.value_fits(known, &value, &join_key(key, &name), &shown) {
                         usable.insert(name, value);
                     }
                 }
@@ -176,15 +186,15 @@ impl Judge<'_> {
         usable
     }
 
-    pub(super) fn variable(&mut self, name: &str, value: Option<&str>) {
+    pub(super) fn judge_variable(&mut self, name: &str, value: Option<&str>) {
         let rest = name.strip_prefix(PREFIX).unwrap_or_default();
         let key = rest.to_lowercase().replace("__", ".");
         if rest != rest.to_uppercase() {
             let reason = format!("unknown key; did you mean {PREFIX}{}?", rest.to_uppercase());
-            return self.wrong(key, reason);
+            return self.add_mistake(key, reason);
         }
         let Some(value) = value else {
-            return self.wrong(key, "is not UTF-8 text");
+            return self.add_mistake(key, "is not UTF-8 text");
         };
         let mut known = self.schema;
         let mut section = String::new();
@@ -192,55 +202,55 @@ impl Judge<'_> {
             match known.get(name) {
                 Some(Value::Table(inner)) => {
                     known = inner;
-                    section = joined(&section, name);
+                    section = join_key(&section, name);
                 }
-                Some(Value::Array(list)) if element(list).is_some() => {
-                    return self.wrong(key, "a list of tables can be set in a file only");
+                Some(Value::Array(list)) if first_table(list).is_some() => {
+                    return self.add_mistake(key, "a list of tables can be set in a file only");
                 }
-                Some(kind) if joined(&section, name) == key => {
-                    match parsed(kind, value) {
-                        Some(value) if self.fits(kind, &value, &key, &key) => {
-                            self.take(&key, value);
+                Some(kind) if join_key(&section, name) == key => {
+                    match parse_variable(kind, value) {
+                        Some(value) if self.value_fits(kind, &value, &key, &key) => {
+                            self.take_value(&key, value);
                         }
                         Some(_) => {}
                         None => {
-                            let accepted = self.accepted(kind, &key);
-                            self.wrong(key.clone(), format!("must be {accepted}"));
+                            let accepted = self.accepted_form(kind, &key);
+                            self.add_mistake(key.clone(), format!("must be {accepted}"));
                         }
                     }
                     return;
                 }
                 Some(_) | None => {
                     let name = name.to_owned();
-                    return self.unknown(key, &section, known, &name);
+                    return self.add_unknown_key(key, &section, known, &name);
                 }
             }
         }
-        self.wrong(key, "is a section: set its keys one by one");
+        self.add_mistake(key, "is a section: set its keys one by one");
     }
 
     /// Whether `value` can stand at `key` (`shown` is its name in messages, with the place in the list).
-    fn fits(&mut self, known: &Value, value: &Value, key: &str, shown: &str) -> bool {
+    fn value_fits(&mut self, known: &Value, value: &Value, key: &str, shown: &str) -> bool {
         if !same_kind(known, value) {
-            let accepted = self.accepted(known, key);
-            self.wrong(shown, format!("must be {accepted}"));
+            let accepted = self.accepted_form(known, key);
+            self.add_mistake(shown, format!("must be {accepted}"));
             return false;
         }
         let mut tried = Value::Table(self.schema.clone());
-        if let Some(place) = place(&mut tried, key) {
+        if let Some(place) = value_at(&mut tried, key) {
             *place = value.clone();
         }
         match Settings::deserialize(tried) {
             Ok(_) => true,
             Err(error) => {
-                let accepted = self.accepted(known, key);
-                self.wrong(shown, refusal(error.message(), &accepted));
+                let accepted = self.accepted_form(known, key);
+                self.add_mistake(shown, explain_refusal(error.message(), &accepted));
                 false
             }
         }
     }
 
-    fn take(&mut self, key: &str, value: Value) {
+    fn take_value(&mut self, key: &str, value: Value) {
         match value.try_into::<config::Value>() {
             Ok(value) => {
                 self.layer.0.insert(key.to_owned(), value);
@@ -248,19 +258,19 @@ impl Judge<'_> {
                     .origins
                     .insert(key.to_owned(), self.origin.clone());
             }
-            Err(error) => self.wrong(key, one_line(error.message())),
+            Err(error) => self.add_mistake(key, one_line(error.message())),
         }
     }
 }
 
 /// The value at `key`; in a list of tables that of its first element.
-fn place<'a>(root: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+fn value_at<'a>(root: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     key.split('.').try_fold(root, |value, name| match value {
         Value::Array(list) => list.first_mut()?.get_mut(name),
         table => table.get_mut(name),
     })
 }
 
-fn element(list: &[Value]) -> Option<&Table> {
+fn first_table(list: &[Value]) -> Option<&Table> {
     list.first().and_then(Value::as_table)
 }

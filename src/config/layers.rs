@@ -12,9 +12,9 @@ use config::{Config, File, FileFormat};
 use toml::{Table, Value};
 
 use super::{
-    DEFAULT, Errors, Mistake, Origin, PREFIX, Settings,
+    DEFAULT, Errors, Mistake, PREFIX, Settings, ValueOrigin,
     accepted::one_line,
-    judge::{Judge, Layer, Told},
+    judge::{Judge, Layer, SettingOrigins},
     places::Places,
     suggest::{self, Stray},
 };
@@ -32,7 +32,7 @@ pub(super) struct Layers {
     schema: Table,
     file: Layer,
     environment: Layer,
-    told: Told,
+    told: SettingOrigins,
 }
 
 impl Layers {
@@ -51,7 +51,7 @@ impl Layers {
             schema,
             file: Layer::default(),
             environment: Layer::default(),
-            told: Told::default(),
+            told: SettingOrigins::default(),
         })
     }
 
@@ -60,7 +60,7 @@ impl Layers {
         self.told.mistakes.push(Mistake {
             key: String::new(),
             reason,
-            origin: Origin::File {
+            origin: ValueOrigin::File {
                 path: path.to_owned(),
                 line: None,
             },
@@ -71,12 +71,12 @@ impl Layers {
     pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         match text.parse::<Table>() {
             Ok(table) => {
-                self.told.places = Places::of(text);
-                let mut judge = self.judge(Origin::File {
+                self.told.places = Places::from_text(text);
+                let mut judge = self.judge_of(ValueOrigin::File {
                     path: PathBuf::from(path),
                     line: None,
                 });
-                judge.table(&judge.schema.clone(), table, "");
+                judge.judge_table(&judge.schema.clone(), table, "");
                 let layer = judge.layer;
                 self.file = layer;
             }
@@ -102,27 +102,27 @@ impl Layers {
         let mut all = Layer::default();
         for (name, value) in ours {
             let shown = name.to_string_lossy().into_owned();
-            let mut judge = self.judge(Origin::Variable(shown.clone()));
-            judge.variable(&shown, value.to_str());
+            let mut judge = self.judge_of(ValueOrigin::Variable(shown.clone()));
+            judge.judge_variable(&shown, value.to_str());
             all.0.extend(judge.layer.0);
         }
         self.environment = all;
     }
 
     fn add_stray(&mut self, name: &str, value: &str) {
-        if let Stray::Meant { key } = suggest::stray(&self.schema, name, value) {
-            let variable = suggest::variable(&key);
+        if let Stray::Meant { key } = suggest::judge_stray(&self.schema, name, value) {
+            let variable = suggest::variable_name(&key);
             self.told.mistakes.push(Mistake {
                 key,
                 reason: format!("this variable sets nothing; did you mean {variable}?"),
-                origin: Origin::Variable(name.to_owned()),
+                origin: ValueOrigin::Variable(name.to_owned()),
             });
         }
     }
 
     /// The settings that all layers come to. A key whose value is bad keeps its default (in an element of a
     /// list: has some value that is good), and is among the mistakes.
-    pub(super) fn merge(self) -> Result<(Settings, Told), Errors> {
+    pub(super) fn merge_layers(self) -> Result<(Settings, SettingOrigins), Errors> {
         let listed = |key| self.told.origins.contains_key(key);
         let only_assets = listed("assets") && !listed("symbols");
         let mut settings: Settings = Config::builder()
@@ -141,7 +141,7 @@ impl Layers {
         Ok((settings, self.told))
     }
 
-    fn judge(&mut self, origin: Origin) -> Judge<'_> {
+    fn judge_of(&mut self, origin: ValueOrigin) -> Judge<'_> {
         Judge {
             schema: &self.schema,
             told: &mut self.told,

@@ -17,7 +17,7 @@ const ACCEPTED: &str = "accepted are off, error, warn, info, debug, trace, and b
 ///
 /// # Errors
 /// A filter that cannot be read, with the accepted forms.
-pub fn directives(text: &str) -> Result<String, String> {
+pub fn filter_directives(text: &str) -> Result<String, String> {
     let parts = text.split(',').map(str::trim);
     let mut directives = Vec::new();
     let mut selects_own_lines = false;
@@ -60,7 +60,7 @@ mod tests {
             ),
             ("balance_cache=info", "balance_cache=info"),
         ] {
-            assert_eq!(directives(text).as_deref(), Ok(expected), "{text}");
+            assert_eq!(filter_directives(text).as_deref(), Ok(expected), "{text}");
         }
     }
 
@@ -79,7 +79,7 @@ mod tests {
             "2",
             "balance-cash=info",
         ] {
-            let said = directives(bad).unwrap_err();
+            let said = filter_directives(bad).unwrap_err();
             assert!(said.contains("off, error, warn, info"), "{bad}: {said}");
         }
     }

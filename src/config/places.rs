@@ -10,7 +10,7 @@ pub(super) struct Places(HashMap<String, usize>);
 
 impl Places {
     /// The lines of all keys of a file; what cannot be read of it has none.
-    pub(super) fn of(text: &str) -> Self {
+    pub(super) fn from_text(text: &str) -> Self {
         let breaks: Vec<usize> = text
             .bytes()
             .enumerate()
@@ -18,26 +18,26 @@ impl Places {
             .collect();
         let mut places = Self::default();
         let (table, _) = DeTable::parse_recoverable(text);
-        places.add(table.get_ref(), "", &breaks);
+        places.add_table(table.get_ref(), "", &breaks);
         places
     }
 
     /// The line of the key, or of what it is a part of.
-    pub(super) fn line(&self, key: &str) -> Option<usize> {
+    pub(super) fn key_line(&self, key: &str) -> Option<usize> {
         let found = self.0.get(key).copied();
         found.or_else(|| self.line(key.get(..key.rfind(['.', '['])?)?))
     }
 
-    fn add(&mut self, table: &DeTable<'_>, section: &str, breaks: &[usize]) {
+    fn add_table(&mut self, table: &DeTable<'_>, section: &str, breaks: &[usize]) {
         for (name, value) in table {
-            let key = joined(section, name.get_ref());
-            self.put(&key, name.span().start, breaks);
+            let key = join_key(section, name.get_ref());
+            self.put_key(&key, name.span().start, breaks);
             match value.get_ref() {
                 DeValue::Table(inner) => self.add(inner, &key, breaks),
                 DeValue::Array(elements) => {
                     for (at, element) in elements.iter().enumerate() {
                         let key = format!("{key}[{at}]");
-                        self.put(&key, element.span().start, breaks);
+                        self.put_key(&key, element.span().start, breaks);
                         if let DeValue::Table(inner) = element.get_ref() {
                             self.add(inner, &key, breaks);
                         }
@@ -48,13 +48,13 @@ impl Places {
         }
     }
 
-    fn put(&mut self, key: &str, offset: usize, breaks: &[usize]) {
+    fn put_key(&mut self, key: &str, offset: usize, breaks: &[usize]) {
         self.0.insert(key.to_owned(), line_at(breaks, offset));
     }
 }
 
 /// The key of a name in a section.
-pub(super) fn joined(section: &str, name: &str) -> String {
+pub(super) fn join_key(section: &str, name: &str) -> String {
     if section.is_empty() {
         name.to_owned()
     } else {
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn every_key_has_the_line_in_which_it_stands() {
         let text = "top = 1\n[redis]\n# a comment\nurl = \"\"\n\n[[assets]]\nid = 1\n[[assets]]\nid = 2\nname = \"X\"\n";
-        let places = Places::of(text);
+        let places = Places::from_text(text);
         for (key, line) in [
             ("top", 1),
             ("redis.url", 4),
@@ -82,8 +82,8 @@ mod tests {
             ("assets[1].name", 10),
             ("assets[1].decimals", 8),
         ] {
-            assert_eq!(places.line(key), Some(line), "{key}");
+            assert_eq!(places.key_line(key), Some(line), "{key}");
         }
-        assert_eq!(places.line("memory.ttl_ms"), None);
+        assert_eq!(places.key_line("memory.ttl_ms"), None);
     }
 }

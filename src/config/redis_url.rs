@@ -2,13 +2,13 @@
 
 use url::Url;
 
-use super::{Redis, RedisMode};
+use super::{RedisMode, RedisSettings};
 
 /// The text shown in place of a secret.
 pub(super) const HIDDEN: &str = "***";
 
 /// The fault of one address. Never says the address: it may have a password.
-pub(super) fn fault(node: &str, mode: RedisMode) -> Option<&'static str> {
+pub(super) fn find_fault(node: &str, mode: RedisMode) -> Option<&'static str> {
     let Ok(url) = Url::parse(node) else {
         return Some(
             "is not a URL: redis://host:port, rediss://host:port or unix:///path; special characters of a password stand in \
@@ -81,7 +81,7 @@ fn is_database(text: &str) -> bool {
         && text.parse::<u32>().is_ok_and(|number| number < 1 << 16)
 }
 
-/// Whether user or password is the mark of [`hidden`].
+/// Whether user or password is the mark of [`hide_secrets`].
 fn is_hidden(url: &Url) -> bool {
     url.username() == HIDDEN
         || url.password() == Some(HIDDEN)
@@ -103,18 +103,18 @@ pub(super) fn has_user(node: &str) -> bool {
     })
 }
 
-/// All addresses, each with user and password as `***`. What [`fault`] refuses is hidden whole: nobody knows where in it
+/// All addresses, each with user and password as `***`. What [`find_fault`] refuses is hidden whole: nobody knows where in it
 /// a secret stands.
-pub(super) fn hidden(redis: &Redis) -> String {
+pub(super) fn hide_secrets(redis: &RedisSettings) -> String {
     let nodes: Vec<_> = redis
-        .nodes()
+        .node_urls()
         .map(|node| hidden_node(node, redis.mode).unwrap_or_else(|| HIDDEN.to_owned()))
         .collect();
     nodes.join(",")
 }
 
 fn hidden_node(node: &str, mode: RedisMode) -> Option<String> {
-    if fault(node, mode).is_some() {
+    if find_fault(node, mode).is_some() {
         return None;
     }
     let mut url = Url::parse(node).ok()?;

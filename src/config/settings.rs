@@ -35,22 +35,22 @@ impl<'de> Deserialize<'de> for Millis {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "one field per section of config/default.toml")]
 pub struct Settings {
-    pub http: Listener,
-    pub ops: Ops,
-    pub auth: Auth,
-    pub memory: Memory,
-    pub redis: Redis,
-    pub source: Source,
-    pub scylla: Scylla,
-    pub postgres: Postgres,
-    pub embedded: Embedded,
-    pub settlement: Settlement,
-    pub ledger: Ledger,
-    pub totals: Totals,
-    pub stale: Stale,
-    pub limits: Limits,
-    pub audit: Audit,
-    pub telemetry: Telemetry,
+    pub http: ListenerSettings,
+    pub ops: OpsSettings,
+    pub auth: AuthSettings,
+    pub memory: MemorySettings,
+    pub redis: RedisSettings,
+    pub source: SourceSettings,
+    pub scylla: ScyllaSettings,
+    pub postgres: PostgresSettings,
+    pub embedded: EmbeddedSettings,
+    pub settlement: SettlementSettings,
+    pub ledger: LedgerSettings,
+    pub totals: TotalsSettings,
+    pub stale: StaleSettings,
+    pub limits: LimitSettings,
+    pub audit: AuditSettings,
+    pub telemetry: TelemetrySettings,
     pub assets: Vec<Asset>,
     #[serde(default)]
     pub symbols: Vec<Symbol>,
@@ -84,35 +84,35 @@ mod inlets;
 mod postgres;
 
 pub use self::{
-    inlets::{Fields, Kafka, KafkaSasl},
-    postgres::{Postgres, SslMode},
+    inlets::{FieldSettings, KafkaSasl, KafkaSettings},
+    postgres::{PostgresSettings, SslMode},
 };
 
 section! {
     /// A listening socket.
     #[derive(Debug)]
-    Listener { listen: SocketAddr, }
+    ListenerSettings { listen: SocketAddr, }
 }
 
 choice! {
     /// Whether the operators' page may look up a user.
-    UserLookup { Off, Loopback, On, }
+    UserLookupMode { Off, Loopback, On, }
 }
 
 section! {
     /// The operators' listener.
     #[derive(Debug)]
-    Ops { listen: SocketAddr, user_lookup: UserLookup, }
+    OpsSettings { listen: SocketAddr, user_lookup: UserLookupMode, }
 }
 
-impl Ops {
+impl OpsSettings {
     /// Whether the page may show what is held of a user, amounts too.
     #[must_use]
     pub const fn may_look_up(&self) -> bool {
         match self.user_lookup {
-            UserLookup::Off => false,
-            UserLookup::Loopback => self.listen.ip().is_loopback(),
-            UserLookup::On => true,
+            UserLookupMode::Off => false,
+            UserLookupMode::Loopback => self.listen.ip().is_loopback(),
+            UserLookupMode::On => true,
         }
     }
 }
@@ -141,13 +141,13 @@ impl Scope {
 
 section! {
     /// A bearer token, kept as its digest.
-    Token { name: String, sha256: String, scopes: Vec<Scope>, }
+    TokenSettings { name: String, sha256: String, scopes: Vec<Scope>, }
 }
 
 /// Without the digest: settings may be logged whole.
-impl fmt::Debug for Token {
+impl fmt::Debug for TokenSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
+        f.debug_struct("TokenSettings")
             .field("name", &self.name)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
@@ -157,12 +157,12 @@ impl fmt::Debug for Token {
 /// Access to the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Auth {
+pub struct AuthSettings {
     /// How callers are told apart.
     pub mode: AuthMode,
     /// The tokens of `mode = "token"`.
     #[serde(default)]
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<TokenSettings>,
 }
 
 choice! {
@@ -173,7 +173,7 @@ choice! {
 section! {
     /// The memory tier.
     #[derive(Debug)]
-    Memory {
+    MemorySettings {
         max_bytes: u64,
         ttl_ms: Millis,
         warm_on_start: WarmOnStart,
@@ -190,7 +190,7 @@ choice! {
 
 section! {
     /// The Redis tier.
-    Redis {
+    RedisSettings {
         url: String,
         mode: RedisMode,
         username: String,
@@ -212,9 +212,9 @@ section! {
     }
 }
 
-impl Redis {
+impl RedisSettings {
     /// The addresses in `url`: none without a Redis, one, the nodes of a cluster, or the sentinels.
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+    pub fn node_urls(&self) -> impl Iterator<Item = &str> {
         self.url
             .split(',')
             .map(str::trim)
@@ -223,10 +223,10 @@ impl Redis {
 }
 
 /// With user and password in `url` hidden: settings may be logged whole.
-impl fmt::Debug for Redis {
+impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis")
-            .field("url", &super::redis_url::hidden(self))
+        f.debug_struct("RedisSettings")
+            .field("url", &super::redis_url::hide_secrets(self))
             .field("mode", &self.mode)
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
@@ -246,7 +246,7 @@ choice! {
 section! {
     /// Any source.
     #[derive(Debug)]
-    Source { kind: SourceKind, read_from: ReadFrom, timeout_ms: Millis, }
+    SourceSettings { kind: SourceKind, read_from: ReadFrom, timeout_ms: Millis, }
 }
 
 choice! {
@@ -264,7 +264,7 @@ pub const TABLE_NAME_KEY: &str = "table";
 
 section! {
     /// `ScyllaDB` or Cassandra.
-    Scylla {
+    ScyllaSettings {
         nodes: Vec<String>,
         keyspace: String,
         view_check: ViewCheck,
@@ -283,9 +283,9 @@ section! {
 }
 
 /// Without the password: settings may be logged whole.
-impl fmt::Debug for Scylla {
+impl fmt::Debug for ScyllaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scylla")
+        f.debug_struct("ScyllaSettings")
             .field("nodes", &self.nodes)
             .field("keyspace", &self.keyspace)
             .field("username", &self.username)
@@ -296,21 +296,21 @@ impl fmt::Debug for Scylla {
 section! {
     /// The ledger in a file.
     #[derive(Debug)]
-    Embedded { path: PathBuf, sample_data: bool, check_at_start: bool, }
+    EmbeddedSettings { path: PathBuf, sample_data: bool, check_at_start: bool, }
 }
 
 section! {
     /// Settlement notifications and their times.
     #[derive(Debug)]
-    Settlement {
+    SettlementSettings {
         stream: String,
         max_staleness_ms: Millis,
         floor_ttl_ms: Millis,
         lag_budget_ms: Millis,
         claim_idle_ms: Millis,
         change_log_max_bytes: u64,
-        fields: Fields,
-        kafka: Kafka,
+        fields: FieldSettings,
+        kafka: KafkaSettings,
     }
 }
 
@@ -321,7 +321,7 @@ choice! {
 
 /// The writer: the side that assigns seqs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
+pub enum LedgerSide {
     /// The instances of this service, and nobody else.
     Service,
     /// A settlement service.
@@ -331,19 +331,21 @@ pub enum Writer {
 section! {
     /// Transactions and trades.
     #[derive(Debug)]
-    Ledger { writer: LedgerWriter, recovery_ms: Millis, }
+    LedgerSettings { writer: LedgerWriter, recovery_ms: Millis, }
 }
 
 impl Settings {
     /// The writer, which assigns seqs: `ledger.writer`, or the one that suits the kind of source.
     #[must_use]
-    pub const fn writer(&self) -> Writer {
+    pub const fn seq_writer(&self) -> LedgerSide {
         match (self.ledger.writer, self.source.kind) {
             (LedgerWriter::Service, _) | (LedgerWriter::Auto, SourceKind::Embedded) => {
-                Writer::Service
+                LedgerSide::Service
             }
             (LedgerWriter::External, _)
-            | (LedgerWriter::Auto, SourceKind::Scylla | SourceKind::Postgres) => Writer::External,
+            | (LedgerWriter::Auto, SourceKind::Scylla | SourceKind::Postgres) => {
+                LedgerSide::External
+            }
         }
     }
 }
@@ -358,7 +360,7 @@ impl Settings {
             (SourceKind::Scylla, ReadFrom::View | ReadFrom::Table) => true,
             (SourceKind::Postgres, ReadFrom::View) => has_replicas,
             (SourceKind::Postgres, ReadFrom::Table) => {
-                has_replicas || self.writer() == Writer::External
+                has_replicas || self.seq_writer() == LedgerSide::External
             }
         }
     }
@@ -367,19 +369,19 @@ impl Settings {
 section! {
     /// Sums over all users.
     #[derive(Debug)]
-    Totals { interval_ms: Millis, rows_per_second: u32, }
+    TotalsSettings { interval_ms: Millis, rows_per_second: u32, }
 }
 
 section! {
     /// Answers while the source is down.
     #[derive(Debug)]
-    Stale { enabled: bool, max_age_ms: Millis, }
+    StaleSettings { enabled: bool, max_age_ms: Millis, }
 }
 
 section! {
     /// Bounds.
     #[derive(Debug)]
-    Limits {
+    LimitSettings {
         deadline_ms: Millis,
         body_bytes: usize,
         connections: usize,
@@ -392,7 +394,7 @@ section! {
 section! {
     /// The auditor, which compares answers with the ledger afterwards.
     #[derive(Debug)]
-    Audit { samples_per_second: u32, reads_per_second: u32, pending_max: usize, grace_ms: Millis, }
+    AuditSettings { samples_per_second: u32, reads_per_second: u32, pending_max: usize, grace_ms: Millis, }
 }
 
 choice! {
@@ -403,5 +405,5 @@ choice! {
 section! {
     /// Metrics and logs of the process.
     #[derive(Debug)]
-    Telemetry { log: String, format: LogFormat, slow_read_ms: Millis, otlp_endpoint: String, }
+    TelemetrySettings { log: String, format: LogFormat, slow_read_ms: Millis, otlp_endpoint: String, }
 }

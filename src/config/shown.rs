@@ -6,7 +6,7 @@ use super::{Settings, postgres_url, redis_url};
 #[must_use]
 pub fn shown(settings: &Settings) -> String {
     let mut settings = settings.clone();
-    settings.redis.url = redis_url::hidden(&settings.redis);
+    settings.redis.url = redis_url::hide_secrets(&settings.redis);
     let postgres = &mut settings.postgres;
     for url in std::iter::once(&mut postgres.url).chain(&mut postgres.read_urls) {
         *url = postgres_url::hide_secrets(url);

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{PREFIX, places::joined};
+use super::{PREFIX, places::join_key};
 
 /// The beginning of the service's variables, in any case.
 const ENVIRONMENT: &str = "BALANCE_CACHE_";
@@ -35,7 +35,7 @@ pub(super) enum Stray {
 }
 
 /// The one of `candidates` that is spelled most like `given`, if it is alike.
-pub(super) fn nearest<'a>(
+pub(super) fn nearest_word<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -56,21 +56,26 @@ pub(super) fn nearest<'a>(
 
 /// The key that `name` in `section` comes closest to: spelled the same but for its signs, in the same section, or of the
 /// same name in another one.
-pub(super) fn key(schema: &Table, section: &str, known: &Table, name: &str) -> Option<String> {
-    let all = keys(schema);
+pub(super) fn suggest_key(
+    schema: &Table,
+    section: &str,
+    known: &Table,
+    name: &str,
+) -> Option<String> {
+    let all = all_keys(schema);
     let find = |wanted: &dyn Fn(&str) -> bool| all.iter().find(|key| wanted(key)).cloned();
-    let letters = squeezed(&format!("{section}{name}"));
-    let same_letters = find(&|key| squeezed(key) == letters);
+    let letters = squeeze_text(&format!("{section}{name}"));
+    let same_letters = find(&|key| squeeze_text(key) == letters);
     let beside = || {
-        let nearest = nearest(name, known.keys().map(String::as_str))?;
-        Some(joined(section, nearest))
+        let nearest = nearest_word(name, known.keys().map(String::as_str))?;
+        Some(join_key(section, nearest))
     };
     let elsewhere = || find(&|key| key.rsplit('.').next() == Some(name));
     same_letters.or_else(beside).or_else(elsewhere)
 }
 
 /// All keys that a variable can set.
-pub(super) fn keys(schema: &Table) -> Vec<String> {
+pub(super) fn all_keys(schema: &Table) -> Vec<String> {
     let mut keys = Vec::new();
     for (section, value) in schema {
         if let Value::Table(table) = value {
@@ -82,7 +87,7 @@ pub(super) fn keys(schema: &Table) -> Vec<String> {
 
 fn add_keys(section: &str, table: &Table, keys: &mut Vec<String>) {
     for (name, value) in table {
-        let key = joined(section, name);
+        let key = join_key(section, name);
         match value {
             Value::Table(inner) => add_keys(&key, inner, keys),
             Value::Array(list) if list.first().is_some_and(Value::is_table) => {}
@@ -92,7 +97,7 @@ fn add_keys(section: &str, table: &Table, keys: &mut Vec<String>) {
 }
 
 /// The variable that sets a key.
-pub(super) fn variable(key: &str) -> String {
+pub(super) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
@@ -103,16 +108,16 @@ pub(super) fn is_like_ours(name: &str) -> bool {
 }
 
 /// Judges a variable that begins like the service's and lacks the prefix of a setting.
-pub(super) fn stray(schema: &Table, name: &str, value: &str) -> Stray {
+pub(super) fn judge_stray(schema: &Table, name: &str, value: &str) -> Stray {
     let rest = name.get(ENVIRONMENT.len()..).unwrap_or_default();
     if KNOWN.iter().any(|known| name.starts_with(known)) || is_of_kubernetes(rest, value) {
         return Stray::Foreign;
     }
-    let given = squeezed(rest);
-    let all = keys(schema);
+    let given = squeeze_text(rest);
+    let all = all_keys(schema);
     let best = all
         .iter()
-        .map(|key| (strsim::damerau_levenshtein(&given, &squeezed(key)), key))
+        .map(|key| (strsim::damerau_levenshtein(&given, &squeeze_text(key)), key))
         .filter(|(differences, _)| *differences <= DIFFERENCES_MAX)
         .min_by_key(|(differences, _)| *differences);
     match best {
@@ -135,7 +140,7 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
 }
 
 /// Letters and digits alone, in lower case.
-fn squeezed(text: &str) -> String {
+fn squeeze_text(text: &str) -> String {
     let kept = text.chars().filter(|letter| letter.is_alphanumeric());
     kept.collect::<String>().to_lowercase()
 }
@@ -160,7 +165,7 @@ mod tests {
                 key: key.to_owned(),
             };
             assert!(is_like_ours(name));
-            assert_eq!(stray(&schema, name, "x"), meant, "{name}");
+            assert_eq!(judge_stray(&schema, name, "x"), meant, "{name}");
         }
         for (name, value, expected) in [
             ("BALANCE_CACHE_TOKEN", "bc_x", Stray::Foreign),
@@ -179,17 +184,17 @@ mod tests {
             ("BALANCE_CACHE_TEST_HITS", "1", Stray::Foreign),
             ("BALANCE_CACHE_IMAGE", "x", Stray::Unknown),
         ] {
-            assert_eq!(stray(&schema, name, value), expected, "{name}");
+            assert_eq!(judge_stray(&schema, name, value), expected, "{name}");
         }
     }
 
     #[test]
     fn the_nearest_word_is_alike_or_none() {
-        assert_eq!(nearest("urll", ["url", "mode"]), Some("url"));
+        assert_eq!(nearest_word("urll", ["url", "mode"]), Some("url"));
         assert_eq!(
-            nearest("tokens", ["none", "network", "token"]),
+            nearest_word("tokens", ["none", "network", "token"]),
             Some("token")
         );
-        assert_eq!(nearest("qwertz", ["url", "mode"]), None);
+        assert_eq!(nearest_word("qwertz", ["url", "mode"]), None);
     }
 }

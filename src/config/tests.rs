@@ -7,18 +7,18 @@ mod properties;
 
 const TOKEN: &str = "[[auth.tokens]]\nname = \"wallet\"\nsha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\nscopes = [\"read\"]\n";
 
-fn loaded(text: &str, env: &[(&str, &str)]) -> Result<Settings, Errors> {
+fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Settings, Errors> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    load(Some(file.path()), env.iter().copied())
+    load_settings(Some(file.path()), env.iter().copied())
 }
 
 /// The keys of all mistakes, in the order told.
-fn keys(text: &str, env: &[(&str, &str)]) -> Vec<String> {
-    match loaded(text, env) {
+fn mistaken_keys(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    match load_text(text, env) {
         Ok(_) => Vec::new(),
         Err(errors) => errors
-            .mistakes()
+            .all_mistakes()
             .iter()
             .map(|mistake| mistake.key.clone())
             .collect(),
@@ -27,7 +27,7 @@ fn keys(text: &str, env: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn the_defaults_are_those_of_the_contract() {
-    let settings = defaults().unwrap();
+    let settings = default_settings().unwrap();
     assert_eq!(settings.http.listen.to_string(), "127.0.0.1:3001");
     assert_eq!(settings.ops.listen.to_string(), "127.0.0.1:3002");
     assert_eq!(settings.memory.max_bytes, 268_435_456);
@@ -52,7 +52,7 @@ fn the_defaults_are_those_of_the_contract() {
 
 #[test]
 fn the_default_file_names_every_key_and_no_other() {
-    fn names(prefix: &str, table: &toml::Table, into: &mut BTreeSet<String>) {
+    fn key_names(prefix: &str, table: &toml::Table, into: &mut BTreeSet<String>) {
         for (name, value) in table {
             match value {
                 toml::Value::Table(inner) => names(&format!("{prefix}{name}."), inner, into),
@@ -61,9 +61,9 @@ fn the_default_file_names_every_key_and_no_other() {
         }
     }
     let (mut written, mut known) = (BTreeSet::new(), BTreeSet::new());
-    names("", &DEFAULT.parse().unwrap(), &mut written);
-    let settings = toml::Table::try_from(defaults().unwrap()).unwrap();
-    names("", &settings, &mut known);
+    key_names("", &DEFAULT.parse().unwrap(), &mut written);
+    let settings = toml::Table::try_from(default_settings().unwrap()).unwrap();
+    key_names("", &settings, &mut known);
     assert!(DEFAULT.contains("# [[auth.tokens]]"), "shown as a comment");
     written.insert("auth.tokens".to_owned());
     assert_eq!(written, known);
@@ -71,7 +71,7 @@ fn the_default_file_names_every_key_and_no_other() {
 
 #[test]
 fn the_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
-    let settings = loaded(
+    let settings = load_text(
         "[redis]\nurl = \"redis://file:1\"\nnamespace = \"file\"\n[scylla]\nnodes = [\"file:1\"]\n",
         &[
             ("BALANCE_CACHE__REDIS__URL", "redis://env:2"),
@@ -94,7 +94,7 @@ fn the_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
 
 #[test]
 fn an_empty_variable_empties_a_text_and_a_list() {
-    let settings = loaded(
+    let settings = load_text(
         "[redis]\nurl = \"redis://file:1\"\n",
         &[
             ("BALANCE_CACHE__REDIS__URL", ""),
@@ -109,33 +109,40 @@ fn an_empty_variable_empties_a_text_and_a_list() {
 #[test]
 fn a_file_that_lists_assets_replaces_the_list_and_drops_default_symbols_that_do_not_fit() {
     let gold = "[[assets]]\nid = 9\nname = \"GOLD\"\ndecimals = 2\n";
-    let settings = loaded(gold, &[]).unwrap();
+    let settings = load_text(gold, &[]).unwrap();
     assert_eq!(settings.assets.len(), 1);
     assert!(settings.symbols.is_empty());
     let symbol = "[[symbols]]\nid = 1\nname = \"GOLD_BTC\"\nbase = \"GOLD\"\nquote = \"BTC\"\n";
-    assert_eq!(keys(&format!("{gold}{symbol}"), &[]), ["symbols[0].quote"]);
-    assert!(loaded("assets = []\n", &[]).unwrap().symbols.is_empty());
+    assert_eq!(
+        mistaken_keys(&format!("{gold}{symbol}"), &[]),
+        ["symbols[0].quote"]
+    );
+    assert!(load_text("assets = []\n", &[]).unwrap().symbols.is_empty());
 }
 
 #[test]
 fn small_times_that_keep_their_order_are_accepted() {
     let small = "[settlement]\nmax_staleness_ms = 200\nfloor_ttl_ms = 5000\n[memory]\nttl_ms = 1000\n[redis]\nsnapshot_ttl_ms = 2000\n[limits]\ndeadline_ms = 1500\n";
-    loaded(small, &[]).unwrap();
+    load_text(small, &[]).unwrap();
 }
 
 #[test]
 fn the_examples_load() {
     let local = include_str!("../../config/local.toml");
     let production = include_str!("../../config/production.toml");
-    loaded(local, &[]).unwrap();
-    assert_eq!(keys(production, &[]), ["auth.tokens"], "no token is listed");
-    let settings = loaded(&format!("{production}\n{TOKEN}"), &[]).unwrap();
+    load_text(local, &[]).unwrap();
+    assert_eq!(
+        mistaken_keys(production, &[]),
+        ["auth.tokens"],
+        "no token is listed"
+    );
+    let settings = load_text(&format!("{production}\n{TOKEN}"), &[]).unwrap();
     assert_eq!(settings.source.kind, SourceKind::Scylla);
     let password = [
         ("BALANCE_CACHE__SCYLLA__USERNAME", "u"),
         ("BALANCE_CACHE__SCYLLA__PASSWORD", "p"),
     ];
-    loaded(&format!("{production}\n{TOKEN}"), &password).unwrap();
+    load_text(&format!("{production}\n{TOKEN}"), &password).unwrap();
 }
 
 #[test]
@@ -160,12 +167,12 @@ fn every_mistake_of_the_environment_is_told_by_its_key() {
             "scylla.nodes[1]",
         ),
     ] {
-        let errors = loaded("", &[(name, value)]).unwrap_err();
-        let [mistake] = errors.mistakes() else {
+        let errors = load_text("", &[(name, value)]).unwrap_err();
+        let [mistake] = errors.all_mistakes() else {
             panic!("{name}: {errors}")
         };
         assert_eq!(mistake.key, key, "{errors}");
-        let origin = Origin::Variable(name.to_owned());
+        let origin = ValueOrigin::Variable(name.to_owned());
         assert_eq!(mistake.origin, origin, "{errors}");
     }
 }
@@ -175,7 +182,7 @@ fn all_mistakes_of_all_layers_are_in_one_message_with_their_origins() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"typo = 1\n[http]\nlisten = \"0.0.0.0:1\"\n[memory]\nttl_ms = 0\n")
         .unwrap();
-    let errors = load(
+    let errors = load_settings(
         Some(file.path()),
         [("BALANCE_CACHE__LIMITS__DEADLINE_MS", "soon")],
     )
@@ -204,13 +211,13 @@ fn all_mistakes_of_all_layers_are_in_one_message_with_their_origins() {
 #[test]
 fn a_file_that_cannot_be_used_is_a_mistake_beside_the_others() {
     let env = [("BALANCE_CACHE__TYPO", "1")];
-    let missing = load(Some(Path::new("/nonexistent/file.toml")), env).unwrap_err();
-    assert_eq!(missing.mistakes().len(), 2, "{missing}");
+    let missing = load_settings(Some(Path::new("/nonexistent/file.toml")), env).unwrap_err();
+    assert_eq!(missing.all_mistakes().len(), 2, "{missing}");
     assert!(missing.to_string().contains("cannot be read"), "{missing}");
-    let folder = load(Some(Path::new("/")), env).unwrap_err();
-    assert_eq!(folder.mistakes().len(), 2, "{folder}");
+    let folder = load_settings(Some(Path::new("/")), env).unwrap_err();
+    assert_eq!(folder.all_mistakes().len(), 2, "{folder}");
     let secret = "[redis]\n\nurl = redis://u:secret@h\n";
-    let syntax = loaded(secret, &[]).unwrap_err().to_string();
+    let syntax = load_text(secret, &[]).unwrap_err().to_string();
     assert!(syntax.starts_with("line 3: "), "{syntax}");
     assert!(!syntax.contains("secret"), "{syntax}");
     assert_eq!(syntax.lines().count(), 1, "{syntax}");
@@ -259,7 +266,7 @@ fn a_mistake_is_told_with_its_line_the_accepted_form_and_what_may_be_meant() {
             &["assets.name"],
         ),
     ] {
-        let said = loaded(text, &[]).unwrap_err().to_string();
+        let said = load_text(text, &[]).unwrap_err().to_string();
         assert!(said.contains(&format!(", line {line})")), "{text}: {said}");
         for part in parts {
             assert!(said.contains(part), "{text}: {part} is not in\n{said}");
@@ -270,7 +277,7 @@ fn a_mistake_is_told_with_its_line_the_accepted_form_and_what_may_be_meant() {
 #[test]
 fn a_variable_that_can_only_be_meant_for_a_key_is_refused_and_an_unknown_one_is_told() {
     for name in ["BALANCE_CACHE_REDIS_URL", "balance_cache__redis__url"] {
-        let errors = loaded("", &[(name, "redis://secret")]).unwrap_err();
+        let errors = load_text("", &[(name, "redis://secret")]).unwrap_err();
         let said = errors.to_string();
         assert!(
             said.contains("did you mean BALANCE_CACHE__REDIS__URL?"),
@@ -278,7 +285,7 @@ fn a_variable_that_can_only_be_meant_for_a_key_is_refused_and_an_unknown_one_is_
         );
         assert!(said.contains(name) && !said.contains("secret"), "{said}");
     }
-    let nested = loaded("", &[("BALANCE_CACHE__REDIS_URL", "x")]).unwrap_err();
+    let nested = load_text("", &[("BALANCE_CACHE__REDIS_URL", "x")]).unwrap_err();
     assert!(
         nested
             .to_string()
@@ -290,7 +297,7 @@ fn a_variable_that_can_only_be_meant_for_a_key_is_refused_and_an_unknown_one_is_
         ("BALANCE_CACHE_TOKEN", "t"),
         ("PATH", "/bin"),
     ];
-    loaded("", &env).unwrap();
+    load_text("", &env).unwrap();
     assert_eq!(unknown_variables(env), ["BALANCE_CACHE_IMAGE"]);
 }
 
@@ -306,8 +313,8 @@ fn a_variable_that_is_not_text_is_told_only_if_it_is_ours() {
         (OsString::from("BALANCE_CACHE__REDIS__URL"), odd("redis://")),
         (odd("BALANCE_CACHE__REDIS__"), OsString::from("x")),
     ];
-    let errors = load(None, env).unwrap_err();
-    assert_eq!(errors.mistakes().len(), 2, "{errors}");
+    let errors = load_settings(None, env).unwrap_err();
+    assert_eq!(errors.all_mistakes().len(), 2, "{errors}");
     assert!(errors.to_string().contains("redis.url: is not UTF-8"));
 }
 
@@ -316,7 +323,7 @@ fn allowed_but_worth_a_line() {
     let text = format!(
         "[http]\nlisten = \"0.0.0.0:1\"\n[ops]\nlisten = \"10.0.0.1:2\"\n[redis]\nurl = \"redis://h\"\n[auth]\nmode = \"network\"\n{TOKEN}"
     );
-    assert_eq!(advice(&loaded(&text, &[]).unwrap()).len(), 5);
+    assert_eq!(advice(&load_text(&text, &[]).unwrap()).len(), 5);
 }
 
 #[test]
@@ -324,7 +331,7 @@ fn no_secret_is_shown_or_logged() {
     let text = format!(
         "[redis]\nmode = \"cluster\"\nurl = \"redis://secret1:pw1secret@h:1/0?protocol=resp3,redis://:pw3secret@i,redis://secret2@j\"\n[scylla]\nusername = \"u\"\npassword = \"pw4secret\"\n[auth]\nmode = \"token\"\n{TOKEN}"
     );
-    let settings = loaded(&text, &[]).unwrap();
+    let settings = load_text(&text, &[]).unwrap();
     for said in [shown(&settings), format!("{settings:?}")] {
         assert!(
             !said.contains("secret") && !said.contains("ba7816bf"),
@@ -336,7 +343,7 @@ fn no_secret_is_shown_or_logged() {
         );
         assert!(said.contains("redis://:***@i,redis://***@j"), "{said}");
     }
-    let refused = keys(&shown(&settings), &[]);
+    let refused = mistaken_keys(&shown(&settings), &[]);
     assert_eq!(
         refused,
         ["auth.tokens[0].sha256", "redis.url", "scylla.password"]
@@ -346,7 +353,7 @@ fn no_secret_is_shown_or_logged() {
 #[test]
 fn no_part_of_a_socket_address_or_of_an_address_that_is_refused_tells_a_secret() {
     let socket = "[redis]\nurl = \"unix:///run/s?user=secret&pass=secret&db=2\"";
-    let settings = loaded(socket, &[]).unwrap();
+    let settings = load_text(socket, &[]).unwrap();
     for said in [shown(&settings), format!("{settings:?}")] {
         assert!(
             said.contains("unix:///run/s?user=***&pass=***&db=2"),
@@ -363,12 +370,12 @@ fn no_part_of_a_socket_address_or_of_an_address_that_is_refused_tells_a_secret()
         "http://secret@h",
         "secret",
     ] {
-        let mut settings = defaults().unwrap();
+        let mut settings = default_settings().unwrap();
         url.clone_into(&mut settings.redis.url);
         for said in [shown(&settings), format!("{settings:?}")] {
             assert!(!said.contains("sec,") && !said.contains("secret"), "{said}");
         }
-        let refused = loaded("", &[("BALANCE_CACHE__REDIS__URL", url)]).unwrap_err();
+        let refused = load_text("", &[("BALANCE_CACHE__REDIS__URL", url)]).unwrap_err();
         assert!(!refused.to_string().contains("secret"), "{refused}");
     }
 }
@@ -383,18 +390,21 @@ fn the_settings_of_the_compose_file_load() {
         .map(|(name, value)| (name, value.trim_matches('"')))
         .collect();
     assert!(env.contains(&("BALANCE_CACHE__AUTH__MODE", "network")));
-    loaded("", &env).unwrap();
+    load_text("", &env).unwrap();
 }
 
 #[test]
 fn seqs_are_assigned_by_what_suits_the_source_unless_a_file_says_it() {
-    let writer = |text: &str| loaded(text, &[]).unwrap().writer();
-    assert_eq!(writer(""), Writer::Service);
-    assert_eq!(writer("[ledger]\nwriter = \"service\""), Writer::Service);
+    let writer = |text: &str| load_text(text, &[]).unwrap().seq_writer();
+    assert_eq!(writer(""), LedgerSide::Service);
+    assert_eq!(
+        writer("[ledger]\nwriter = \"service\""),
+        LedgerSide::Service
+    );
     let scylla = "[source]\nkind = \"scylla\"\n";
-    assert_eq!(writer(scylla), Writer::External);
+    assert_eq!(writer(scylla), LedgerSide::External);
     let said = format!("{scylla}[ledger]\nwriter = \"external\"");
-    assert_eq!(writer(&said), Writer::External);
+    assert_eq!(writer(&said), LedgerSide::External);
     let assigns = format!("{scylla}[ledger]\nwriter = \"service\"");
-    assert_eq!(writer(&assigns), Writer::Service);
+    assert_eq!(writer(&assigns), LedgerSide::Service);
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Scope, Token};
+use super::{Scope, TokenSettings};
 
 /// The prefix of tokens, so that one that leaked is recognised by secret scanners.
 pub const PREFIX: &str = "bc_";
@@ -17,7 +17,7 @@ pub type Digest = [u8; 32];
 
 /// A new token, to be shown once.
 #[derive(Clone)]
-pub struct Made {
+pub struct NewToken {
     /// The token as the client sends it: `bc_` and 43 characters.
     pub token: String,
     /// The block for the file.
@@ -26,8 +26,8 @@ pub struct Made {
 
 /// A new token for `name` out of `random`.
 #[must_use]
-pub fn make(name: &str, scopes: &[Scope], random: [u8; 32]) -> Made {
-    let token = format!("{PREFIX}{}", base64url(&random));
+pub fn make_token(name: &str, scopes: &[Scope], random: [u8; 32]) -> NewToken {
+    let token = format!("{PREFIX}{}", base64url_text(&random));
     let scopes: Vec<_> = scopes
         .iter()
         .map(|scope| format!("\"{}\"", scope.as_str()))
@@ -35,22 +35,22 @@ pub fn make(name: &str, scopes: &[Scope], random: [u8; 32]) -> Made {
     let block = format!(
         "[[auth.tokens]]\nname = {}\nsha256 = \"{}\"\nscopes = [{}]\n",
         toml::Value::String(name.to_owned()),
-        hex(&digest(&token)),
+        hex_text(&token_digest(&token)),
         scopes.join(", ")
     );
-    Made { token, block }
+    NewToken { token, block }
 }
 
 /// The record of a token with this text.
 #[must_use]
-pub fn digest(token: &str) -> Digest {
+pub fn token_digest(token: &str) -> Digest {
     Sha256::digest(token.as_bytes()).into()
 }
 
-impl Token {
+impl TokenSettings {
     /// `sha256` as bytes; none where it is not 64 hex digits, which [`super::load`] refuses.
     #[must_use]
-    pub fn digest(&self) -> Option<Digest> {
+    pub fn digest_bytes(&self) -> Option<Digest> {
         let digits: Vec<u8> = self
             .sha256
             .chars()
@@ -66,7 +66,7 @@ impl Token {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex_text(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
@@ -75,7 +75,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// RFC 4648 section 5, without padding.
-fn base64url(bytes: &[u8]) -> String {
+fn base64url_text(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
@@ -96,25 +96,28 @@ fn base64url(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Auth;
+    use crate::config::AuthSettings;
 
     #[test]
     fn a_token_is_made_with_its_block() {
-        let made = make("wal\"let", &[Scope::Read, Scope::Settle], [0xfb; 32]);
+        let made = make_token("wal\"let", &[Scope::Read, Scope::Settle], [0xfb; 32]);
         assert_eq!(made.token.len(), 3 + 43);
         assert!(made.token.starts_with("bc_-_v7"), "{}", made.token);
         let block = format!("mode = \"token\"\n{}", made.block.replace("auth.", ""));
-        let auth: Auth = toml::from_str(&block).unwrap();
+        let auth: AuthSettings = toml::from_str(&block).unwrap();
         assert_eq!(auth.tokens[0].name, "wal\"let");
         assert_eq!(auth.tokens[0].scopes, [Scope::Read, Scope::Settle]);
-        assert_eq!(auth.tokens[0].digest(), Some(digest(&made.token)));
+        assert_eq!(
+            auth.tokens[0].digest_bytes(),
+            Some(token_digest(&made.token))
+        );
         assert!(!made.block.contains(&made.token));
     }
 
     #[test]
     fn base64url_is_that_of_the_rfc() {
         let encoded = ["", "f", "fo", "foo", "foob", "fooba", "foobar"]
-            .map(|text| base64url(text.as_bytes()));
+            .map(|text| base64url_text(text.as_bytes()));
         assert_eq!(
             encoded,
             ["", "Zg", "Zm8", "Zm9v", "Zm9vYg", "Zm9vYmE", "Zm9vYmFy"]
@@ -123,19 +126,19 @@ mod tests {
 
     #[test]
     fn a_digest_is_64_hex_digits() {
-        let token = |sha256: &str| Token {
+        let token = |sha256: &str| TokenSettings {
             name: String::new(),
             sha256: sha256.to_owned(),
             scopes: vec![],
         };
         assert_eq!(
-            hex(&digest("abc")),
+            hex_text(&token_digest("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        let upper = hex(&digest("abc")).to_uppercase();
-        assert_eq!(token(&upper).digest(), Some(digest("abc")));
+        let upper = hex_text(&token_digest("abc")).to_uppercase();
+        assert_eq!(token(&upper).digest_bytes(), Some(token_digest("abc")));
         for bad in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(66)] {
-            assert_eq!(token(bad).digest(), None, "{bad}");
+            assert_eq!(token(bad).digest_bytes(), None, "{bad}");
         }
     }
 }

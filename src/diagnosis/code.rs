@@ -24,15 +24,15 @@ macro_rules! codes {
 
             /// The label of the metric.
             #[must_use]
-            pub const fn word(self) -> &'static str {
+            pub const fn label_value(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
 
-            pub(super) const fn cause(self) -> &'static str {
+            pub(super) const fn cause_template(self) -> &'static str {
                 match self { $(Self::$name => $cause,)* }
             }
 
-            pub(super) const fn remedy(self) -> &'static str {
+            pub(super) const fn remedy_template(self) -> &'static str {
                 match self { $(Self::$name => $remedy,)* }
             }
         }

@@ -36,14 +36,14 @@ impl Amount {
 
     /// The canonical decimal of `raw / 10^decimals`: full precision, no exponent, no trailing zeros, no sign on zero.
     #[must_use]
-    pub const fn decimal(self, decimals: u8) -> Decimal {
+    pub const fn to_decimal(self, decimals: u8) -> Decimal {
         Decimal {
             amount: self,
             decimals,
         }
     }
 
-    /// Reads back what [`Amount::decimal`] writes; none for a text that does not fit.
+    /// Reads back what [`Amount::to_decimal`] writes; none for a text that does not fit.
     #[must_use]
     pub fn from_decimal(text: &str, decimals: u8) -> Option<Self> {
         let (digits, negative) = match text.strip_prefix('-') {
@@ -69,7 +69,7 @@ impl Amount {
     }
 }
 
-/// An amount on its way to a reader; see [`Amount::decimal`].
+/// An amount on its way to a reader; see [`Amount::to_decimal`].
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
     amount: Amount,
@@ -118,30 +118,30 @@ mod tests {
 
     use super::*;
 
-    fn shown(raw: i64, decimals: u8) -> String {
-        Amount::from_raw(raw).decimal(decimals).to_string()
+    fn decimal_text(raw: i64, decimals: u8) -> String {
+        Amount::from_raw(raw).to_decimal(decimals).to_string()
     }
 
     #[test]
     fn seed_fault_06_a_negative_amount_stays_negative() {
-        assert_eq!(shown(-1, 8), "-0.00000001");
-        assert_eq!(shown(i64::MIN, 8), "-92233720368.54775808");
+        assert_eq!(decimal_text(-1, 8), "-0.00000001");
+        assert_eq!(decimal_text(i64::MIN, 8), "-92233720368.54775808");
     }
 
     #[test]
     fn seed_fault_07_amounts_are_canonical_and_keep_full_precision() {
-        assert_eq!(shown(910_000_000_000, 8), "9100");
-        assert_eq!(shown(12_345, 8), "0.00012345");
-        assert_eq!(shown(150_000_000, 8), "1.5");
-        assert_eq!(shown(0, 8), "0");
-        assert_eq!(shown(10, 0), "10");
-        assert_eq!(shown(i64::MAX, 18), "9.223372036854775807");
+        assert_eq!(decimal_text(910_000_000_000, 8), "9100");
+        assert_eq!(decimal_text(12_345, 8), "0.00012345");
+        assert_eq!(decimal_text(150_000_000, 8), "1.5");
+        assert_eq!(decimal_text(0, 8), "0");
+        assert_eq!(decimal_text(10, 0), "10");
+        assert_eq!(decimal_text(i64::MAX, 18), "9.223372036854775807");
     }
 
     proptest! {
         #[test]
         fn a_decimal_reads_back_as_the_same_raw_amount(raw: i64, decimals in 0_u8..=DECIMALS_MAX) {
-            let text = shown(raw, decimals);
+            let text = decimal_text(raw, decimals);
             prop_assert!(!text.contains(['e', 'E', '+']));
             let (negative, digits) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
             let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));

@@ -63,7 +63,7 @@ impl Snapshot {
     /// Both, the higher seq of each asset; at equal seq this one's balance, so the ledger's word is merged *with* what is held.
     /// Idempotent and associative, and commutative in the seqs.
     #[must_use]
-    pub fn merge(&self, other: &Self) -> Self {
+    pub fn merge_with(&self, other: &Self) -> Self {
         if other.0.is_empty() {
             return self.clone();
         }
@@ -82,7 +82,7 @@ impl Snapshot {
 
     /// Nothing of the other is missing or newer: merged with it, this one stays as it is.
     #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
+    pub fn covers_all(&self, other: &Self) -> bool {
         let covered = |theirs: &Balance| {
             let ours = self.get(theirs.asset).map(|ours| ours.seq);
             !takes_place(ours, theirs.seq, Word::Told)
@@ -107,12 +107,12 @@ impl Snapshot {
 
     /// Only that asset.
     #[must_use]
-    pub fn only(&self, asset: AssetId) -> Self {
+    pub fn only_asset(&self, asset: AssetId) -> Self {
         Self(self.get(asset).copied().into_iter().collect())
     }
 
     /// The assets, ascending.
-    pub fn assets(&self) -> impl Iterator<Item = AssetId> + '_ {
+    pub fn asset_ids(&self) -> impl Iterator<Item = AssetId> + '_ {
         self.0.iter().map(|balance| balance.asset)
     }
 
@@ -131,7 +131,7 @@ pub mod strategies {
 
     use super::*;
 
-    pub fn balance() -> impl Strategy<Value = Balance> {
+    pub fn any_balance() -> impl Strategy<Value = Balance> {
         (
             1..5_i32,
             1..5_i64,
@@ -150,8 +150,8 @@ pub mod strategies {
             })
     }
 
-    pub fn snapshot() -> impl Strategy<Value = Snapshot> {
-        vec(balance(), 0..8).prop_map(Snapshot::new)
+    pub fn any_snapshot() -> impl Strategy<Value = Snapshot> {
+        vec(any_balance(), 0..8).prop_map(Snapshot::new)
     }
 }
 
@@ -159,7 +159,7 @@ pub mod strategies {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{strategies::snapshot, *};
+    use super::{strategies::any_snapshot, *};
 
     /// Held seq, new seq, whose word the new one is, and whether it takes the place. `tests/it/redis_scripts_merge.rs` asks the
     /// scripts the same.
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    fn seqs(snapshot: &Snapshot) -> Vec<(AssetId, Seq)> {
+    fn snapshot_seqs(snapshot: &Snapshot) -> Vec<(AssetId, Seq)> {
         let balances = snapshot.balances().iter();
         balances
             .map(|balance| (balance.asset, balance.seq))
@@ -193,14 +193,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merge_is_idempotent(a in snapshot()) {
-            prop_assert_eq!(a.merge(&a), a);
+        fn merge_is_idempotent(a in any_snapshot()) {
+            prop_assert_eq!(a.merge_with(&a), a);
         }
 
         #[test]
-        fn merge_is_commutative_in_the_seqs_and_this_ones_word_counts_at_equal_seq(a in snapshot(), b in snapshot()) {
-            let merged = a.merge(&b);
-            prop_assert_eq!(seqs(&merged), seqs(&b.merge(&a)));
+        fn merge_is_commutative_in_the_seqs_and_this_ones_word_counts_at_equal_seq(a in any_snapshot(), b in any_snapshot()) {
+            let merged = a.merge_with(&b);
+            prop_assert_eq!(snapshot_seqs(&merged), snapshot_seqs(&b.merge_with(&a)));
             for ours in a.balances() {
                 let higher = b.get(ours.asset).filter(|theirs| theirs.seq > ours.seq);
                 prop_assert_eq!(merged.get(ours.asset), Some(higher.unwrap_or(ours)));
@@ -208,19 +208,19 @@ mod tests {
         }
 
         #[test]
-        fn merge_is_associative(a in snapshot(), b in snapshot(), c in snapshot()) {
-            prop_assert_eq!(a.merge(&b).merge(&c), a.merge(&b.merge(&c)));
+        fn merge_is_associative(a in any_snapshot(), b in any_snapshot(), c in any_snapshot()) {
+            prop_assert_eq!(a.merge_with(&b).merge_with(&c), a.merge_with(&b.merge_with(&c)));
         }
 
         #[test]
-        fn one_covers_what_merging_adds_nothing_of(a in snapshot(), b in snapshot()) {
-            prop_assert_eq!(a.covers(&b), a.merge(&b) == a);
-            prop_assert!(a.merge(&b).covers(&a));
+        fn one_covers_what_merging_adds_nothing_of(a in any_snapshot(), b in any_snapshot()) {
+            prop_assert_eq!(a.covers_all(&b), a.merge_with(&b) == a);
+            prop_assert!(a.merge_with(&b).covers_all(&a));
         }
 
         #[test]
-        fn merge_never_loses_an_asset_and_never_goes_back(a in snapshot(), b in snapshot()) {
-            let merged = a.merge(&b);
+        fn merge_never_loses_an_asset_and_never_goes_back(a in any_snapshot(), b in any_snapshot()) {
+            let merged = a.merge_with(&b);
             for balance in a.balances().iter().chain(b.balances()) {
                 prop_assert!(merged.get(balance.asset).is_some_and(|kept| kept.seq >= balance.seq));
             }

@@ -43,14 +43,14 @@ pub struct CatalogueError {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
+struct KnownAsset {
     id: AssetId,
     name: String,
     decimals: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Market {
+struct SymbolAssets {
     id: i32,
     base: AssetId,
     quote: AssetId,
@@ -59,9 +59,9 @@ struct Market {
 /// The assets and symbols of one deployment. Sorted by asset id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CatalogueTable {
-    known: Vec<Known>,
+    known: Vec<KnownAsset>,
     by_name: HashMap<String, AssetId>,
-    markets: HashMap<String, Market>,
+    markets: HashMap<String, SymbolAssets>,
 }
 
 impl CatalogueTable {
@@ -79,7 +79,7 @@ impl CatalogueTable {
         let mut symbol_ids = HashSet::new();
         for (at, symbol) in symbols.iter().enumerate() {
             if !symbol_ids.insert(symbol.id) {
-                errors.push(wrong(
+                errors.push(catalogue_error(
                     "symbols",
                     at,
                     "id",
@@ -98,15 +98,22 @@ impl CatalogueTable {
     fn add_asset(&mut self, at: usize, asset: &Asset, errors: &mut Vec<CatalogueError>) {
         let before = errors.len();
         let id = AssetId::new(asset.id)
-            .map_err(|malformed| errors.push(wrong("assets", at, "id", malformed.to_string())))
+            .map_err(|malformed| {
+                errors.push(catalogue_error("assets", at, "id", malformed.to_string()))
+            })
             .ok();
         if id.is_some_and(|id| self.known.iter().any(|known| known.id == id)) {
-            errors.push(wrong("assets", at, "id", format!("{} is taken", asset.id)));
+            errors.push(catalogue_error(
+                "assets",
+                at,
+                "id",
+                format!("{} is taken", asset.id),
+            ));
         }
         if let Some(reason) = bad_name(&asset.name) {
-            errors.push(wrong("assets", at, "name", reason));
+            errors.push(catalogue_error("assets", at, "name", reason));
         } else if self.by_name.contains_key(&asset.name) {
-            errors.push(wrong(
+            errors.push(catalogue_error(
                 "assets",
                 at,
                 "name",
@@ -114,7 +121,7 @@ impl CatalogueTable {
             ));
         }
         if asset.decimals > Amount::DECIMALS_MAX {
-            errors.push(wrong(
+            errors.push(catalogue_error(
                 "assets",
                 at,
                 "decimals",
@@ -122,7 +129,7 @@ impl CatalogueTable {
             ));
         }
         if let (Some(id), true) = (id, errors.len() == before) {
-            self.known.push(Known {
+            self.known.push(KnownAsset {
                 id,
                 name: asset.name.clone(),
                 decimals: asset.decimals,
@@ -134,15 +141,15 @@ impl CatalogueTable {
     fn add_symbol(&mut self, at: usize, symbol: &Symbol, errors: &mut Vec<CatalogueError>) {
         let before = errors.len();
         if symbol.id < 1 {
-            errors.push(wrong("symbols", at, "id", "must be at least 1"));
+            errors.push(catalogue_error("symbols", at, "id", "must be at least 1"));
         }
         if symbol.name.is_empty() || self.markets.contains_key(&symbol.name) {
-            errors.push(wrong("symbols", at, "name", "is empty or taken"));
+            errors.push(catalogue_error("symbols", at, "name", "is empty or taken"));
         }
         let mut side = |key, name: &String| {
             let id = self.by_name.get(name).copied();
             if id.is_none() {
-                errors.push(wrong(
+                errors.push(catalogue_error(
                     "symbols",
                     at,
                     key,
@@ -155,12 +162,12 @@ impl CatalogueTable {
             (side("base", &symbol.base), side("quote", &symbol.quote))
         {
             if base == quote {
-                errors.push(wrong("symbols", at, "quote", "is the base too"));
+                errors.push(catalogue_error("symbols", at, "quote", "is the base too"));
             }
             if errors.len() == before {
                 self.markets.insert(
                     symbol.name.clone(),
-                    Market {
+                    SymbolAssets {
                         id: symbol.id,
                         base,
                         quote,
@@ -171,13 +178,13 @@ impl CatalogueTable {
     }
 
     /// The ids of all assets, ascending.
-    pub fn ids(&self) -> impl Iterator<Item = AssetId> + '_ {
+    pub fn asset_ids(&self) -> impl Iterator<Item = AssetId> + '_ {
         self.known.iter().map(|known| known.id)
     }
 
     /// How many assets there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn asset_count(&self) -> usize {
         self.known.len()
     }
 
@@ -189,7 +196,7 @@ impl CatalogueTable {
 
     /// Name and decimals of an asset; none for one that is not in the catalogue.
     #[must_use]
-    pub fn get(&self, id: AssetId) -> Option<(&str, u8)> {
+    pub fn get_asset(&self, id: AssetId) -> Option<(&str, u8)> {
         let at = self
             .known
             .binary_search_by_key(&id, |known| known.id)
@@ -201,16 +208,16 @@ impl CatalogueTable {
 
     /// The asset that a client means: a name of the catalogue, or the number of an asset that is not in it.
     #[must_use]
-    pub fn resolve(&self, text: &str) -> Option<AssetId> {
+    pub fn resolve_asset(&self, text: &str) -> Option<AssetId> {
         self.by_name
             .get(text)
             .copied()
-            .or_else(|| text.parse().ok().filter(|id| self.get(*id).is_none()))
+            .or_else(|| text.parse().ok().filter(|id| self.get_asset(*id).is_none()))
     }
 
     /// The names of all symbols, in their order.
     #[must_use]
-    pub fn symbols(&self) -> Vec<&str> {
+    pub fn symbol_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.markets.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
@@ -218,7 +225,7 @@ impl CatalogueTable {
 
     /// Id, base and quote of a symbol. Readers and writers ask here, and nowhere else.
     #[must_use]
-    pub fn symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
+    pub fn find_symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
         self.markets
             .get(name)
             .map(|market| (market.id, market.base, market.quote))
@@ -229,8 +236,8 @@ impl CatalogueTable {
     #[must_use]
     pub fn unsafe_changes(&self, next: &Self) -> Vec<String> {
         let mut found = Vec::new();
-        for Known { id, name, decimals } in &self.known {
-            if let Some((_, other)) = next.get(*id).filter(|(_, other)| other != decimals) {
+        for KnownAsset { id, name, decimals } in &self.known {
+            if let Some((_, other)) = next.get_asset(*id).filter(|(_, other)| other != decimals) {
                 found.push(format!("decimals of {name} ({decimals} to {other})"));
             }
             if let Some(other) = next.by_name.get(name).filter(|other| *other != id) {
@@ -250,9 +257,9 @@ impl CatalogueTable {
     /// The cost of `quantity` of the symbol's base at `price`: both raw, the price in quote units per whole base unit.
     /// None where it does not fit in 64 bits, or the symbol is unknown. What is left below one raw unit is cut off.
     #[must_use]
-    pub fn cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
-        let (_, base, _) = self.symbol(symbol)?;
-        let scale = 10_i128.checked_pow(u32::from(self.get(base)?.1))?;
+    pub fn trade_cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
+        let (_, base, _) = self.find_symbol(symbol)?;
+        let scale = 10_i128.checked_pow(u32::from(self.get_asset(base)?.1))?;
         let product = i128::from(price.raw()).checked_mul(i128::from(quantity.raw()))?;
         i64::try_from(product.checked_div(scale)?)
             .ok()
@@ -260,7 +267,7 @@ impl CatalogueTable {
     }
 }
 
-fn wrong(list: &str, at: usize, key: &str, reason: impl Into<String>) -> CatalogueError {
+fn catalogue_error(list: &str, at: usize, key: &str, reason: impl Into<String>) -> CatalogueError {
     CatalogueError {
         key: format!("{list}[{at}].{key}"),
         reason: reason.into(),

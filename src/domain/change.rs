@@ -1,6 +1,6 @@
 //! One change of a user's balances, in the form that every tier takes.
 
-use crate::domain::{AssetId, Balance, Notification, Said, Seq, UnixMillis};
+use crate::domain::{AssetId, Balance, Notification, NotifiedChange, Seq, UnixMillis};
 
 /// A change of one user's balances. The changes of one request become visible together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,20 +24,20 @@ pub enum BalanceChange {
 impl BalanceChange {
     /// The change that a notification tells, heard at that moment of the wall clock.
     #[must_use]
-    pub const fn new(notification: &Notification, heard_at: UnixMillis) -> Self {
+    pub const fn of_notification(notification: &Notification, heard_at: UnixMillis) -> Self {
         match notification.said {
-            Said::Values { asset, seq, .. } => Self::Moved {
+            NotifiedChange::Values { asset, seq, .. } => Self::Moved {
                 asset,
                 seq,
-                balance: notification.balance(heard_at),
+                balance: notification.carried_balance(heard_at),
             },
-            Said::Seq { asset, seq } => Self::Moved {
+            NotifiedChange::Seq { asset, seq } => Self::Moved {
                 asset,
                 seq,
                 balance: None,
             },
-            Said::Asset { asset } => Self::Unknown { asset: Some(asset) },
-            Said::User => Self::Unknown { asset: None },
+            NotifiedChange::Asset { asset } => Self::Unknown { asset: Some(asset) },
+            NotifiedChange::User => Self::Unknown { asset: None },
         }
     }
 }

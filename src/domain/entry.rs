@@ -71,9 +71,9 @@ impl Entry {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        let wire: EntryWire = super::notification::object(json)?;
-        let read = || -> Result<_, super::Malformed> {
+    pub fn parse_entry(json: &str) -> Result<Self, String> {
+        let wire: EntryWire = super::notification::parse_object(json)?;
+        let read = || -> Result<_, super::MalformedId> {
             Ok((
                 UserId::try_from(wire.user_id)?,
                 AssetId::try_from(wire.asset_id)?,
@@ -93,7 +93,7 @@ impl Entry {
             ref_id: wire.ref_id,
             created_at: wire
                 .created_at
-                .map(|millis| UnixMillis::named("created_at", millis))
+                .map(|millis| UnixMillis::parse_named("created_at", millis))
                 .transpose()?,
         })
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn an_entry_needs_its_key_and_both_amounts() {
         let good = r#"{"user_id":1,"asset_id":2,"seq":3,"avail":-4,"frozen":5,"event_type":null}"#;
-        let entry = Entry::parse(good).unwrap();
+        let entry = Entry::parse_entry(good).unwrap();
         assert_eq!(
             (entry.avail.raw(), entry.frozen.raw(), entry.event_type),
             (-4, 5, None)
@@ -121,7 +121,7 @@ mod tests {
             r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5,"created_at":-1}"#,
             "[]",
         ] {
-            assert!(Entry::parse(bad).is_err(), "{bad}");
+            assert!(Entry::parse_entry(bad).is_err(), "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod walk;
 
-use super::{Notification, Wire, json_text, notification};
+use super::{Notification, NotificationWire, json_text, notification};
 
 /// The fields of a notification, in the order of [`FieldMap`].
 pub const FIELDS: [&str; 6] = [
@@ -62,7 +62,7 @@ impl FieldMap {
         let mut errors = Vec::new();
         let named = FIELDS.iter().zip(pointers);
         let parsed: Vec<Pointer> = named
-            .filter_map(|(field, text)| match Pointer::parse(text) {
+            .filter_map(|(field, text)| match Pointer::parse_pointer(text) {
                 Ok(pointer) => Some(pointer),
                 Err(reason) => {
                     errors.push(PointerError { field, reason });
@@ -99,15 +99,15 @@ impl FieldMap {
     /// # Errors
     /// The mistake, for the sender to read; the first bad element by its index, counted from 0.
     pub fn parse_all(&self, json: &str) -> Result<Vec<Notification>, String> {
-        notification::parse_each(json, |one| self.parse(one))
+        notification::parse_each(json, |one| self.parse_notification(one))
     }
 
-    fn parse(&self, json: &str) -> Result<Notification, String> {
+    fn parse_notification(&self, json: &str) -> Result<Notification, String> {
         if !self.is_default {
             return self.parse_by_pointers(json);
         }
         // Most values are plain: the typed form is the faster one, and tells a mistake better.
-        Notification::parse(json).or_else(|mistake| {
+        Notification::parse_notification(json).or_else(|mistake| {
             let found = self.parse_by_pointers(json);
             found.map_err(|_| mistake)
         })
@@ -117,14 +117,15 @@ impl FieldMap {
         if !json.trim_start().starts_with('{') {
             return Err("must be an object".to_owned());
         }
-        let found = walk::values(json, &self.tokens()).map_err(|error| json_text::shown(&error))?;
+        let found = walk::values_at(json, &self.pointer_tokens())
+            .map_err(|error| json_text::error_message(&error))?;
         let mut numbers = [None; FIELDS.len()];
         let named = FIELDS.iter().zip(&self.pointers);
         for ((number, value), (field, pointer)) in numbers.iter_mut().zip(found).zip(named) {
             *number = value.map_err(|mistake| format!("{field} ({}) {mistake}", pointer.text))?;
         }
         let [user_id, asset_id, seq, avail, frozen, created_at] = numbers;
-        let wire = Wire {
+        let wire = NotificationWire {
             user_id,
             asset_id,
             seq,
@@ -132,16 +133,16 @@ impl FieldMap {
             frozen,
             created_at,
         };
-        wire.check()
+        wire.check_fields()
     }
 
-    fn tokens(&self) -> [&[String]; FIELDS.len()] {
+    fn pointer_tokens(&self) -> [&[String]; FIELDS.len()] {
         self.pointers.each_ref().map(|pointer| &*pointer.tokens)
     }
 }
 
 impl Pointer {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse_pointer(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return Err(if text.is_empty() {
                 "is empty, which points at the whole object; a field that is never sent may point at a name that is not there"
@@ -150,7 +151,10 @@ impl Pointer {
                 "is no JSON pointer: it begins with '/', as in \"/after/user_id\"".to_owned()
             });
         };
-        let tokens = rest.split('/').map(unescape).collect::<Option<Vec<_>>>();
+        let tokens = rest
+            .split('/')
+            .map(unescape_token)
+            .collect::<Option<Vec<_>>>();
         let tokens = tokens.ok_or("is no JSON pointer: '~' is written ~0, and '/' in a name ~1")?;
         Ok(Self {
             text: text.to_owned(),
@@ -164,7 +168,7 @@ impl Pointer {
 }
 
 /// The name that a reference token stands for.
-fn unescape(token: &str) -> Option<String> {
+fn unescape_token(token: &str) -> Option<String> {
     let mut name = String::with_capacity(token.len());
     let mut pieces = token.split('~');
     name.push_str(pieces.next().unwrap_or_default());

@@ -11,7 +11,7 @@ impl Floors {
     pub const NONE: Self = Self(Vec::new());
 
     /// The higher floor counts, whichever came first. True if it rose.
-    pub fn raise(&mut self, asset: AssetId, seq: Seq) -> bool {
+    pub fn raise_floor(&mut self, asset: AssetId, seq: Seq) -> bool {
         match self.0.binary_search_by_key(&asset, |floor| floor.0) {
             Err(at) => {
                 self.0.insert(at, (asset, seq));
@@ -30,7 +30,7 @@ impl Floors {
     /// All of the other's floors too.
     pub fn raise_all(&mut self, other: &Self) {
         for (asset, seq) in other.iter() {
-            self.raise(asset, seq);
+            self.raise_floor(asset, seq);
         }
     }
 
@@ -40,7 +40,7 @@ impl Floors {
         let missing = shown.balances().len().saturating_sub(self.0.len());
         self.0.reserve_exact(missing);
         for balance in shown.balances() {
-            self.raise(balance.asset, balance.seq);
+            self.raise_floor(balance.asset, balance.seq);
         }
     }
 
@@ -57,7 +57,7 @@ impl Floors {
 
     /// The floor of one asset.
     #[must_use]
-    pub fn get(&self, asset: AssetId) -> Option<Seq> {
+    pub fn floor_of(&self, asset: AssetId) -> Option<Seq> {
         self.0
             .binary_search_by_key(&asset, |floor| floor.0)
             .ok()
@@ -93,25 +93,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::balance::strategies::snapshot;
+    use crate::domain::balance::strategies::any_snapshot;
 
     proptest! {
         #[test]
-        fn what_was_shown_is_met_by_itself_and_by_whatever_it_is_merged_with(a in snapshot(), b in snapshot()) {
+        fn what_was_shown_is_met_by_itself_and_by_whatever_it_is_merged_with(a in any_snapshot(), b in any_snapshot()) {
             let mut floors = Floors::NONE;
             floors.raise_to(&a);
             prop_assert!(floors.met_by(&a));
-            prop_assert!(floors.met_by(&a.merge(&b)));
+            prop_assert!(floors.met_by(&a.merge_with(&b)));
         }
 
         #[test]
         fn floors_are_met_where_none_is_unmet(
             pairs in proptest::collection::vec((1..5_i32, 1..5_i64), 0..5),
-            a in snapshot(),
+            a in any_snapshot(),
         ) {
             let mut floors = Floors::NONE;
             for (asset, seq) in pairs {
-                floors.raise(AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
+                floors.raise_floor(AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
             }
             prop_assert_eq!(floors.met_by(&a), floors.unmet_by(&a).next().is_none());
         }
@@ -121,9 +121,9 @@ mod tests {
             let mut floors = Floors::NONE;
             for (asset, seq) in pairs {
                 let (asset, seq) = (AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
-                let before = floors.get(asset);
-                let rose = floors.raise(asset, seq);
-                prop_assert_eq!(floors.get(asset), before.max(Some(seq)));
+                let before = floors.floor_of(asset);
+                let rose = floors.raise_floor(asset, seq);
+                prop_assert_eq!(floors.floor_of(asset), before.max(Some(seq)));
                 prop_assert_eq!(rose, before < Some(seq));
             }
         }

@@ -23,17 +23,17 @@ pub enum Order {
 
 /// The side of a trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum TradeSideRole {
     /// Received base.
     Buyer,
     /// Received quote.
     Seller,
 }
 
-impl Role {
+impl TradeSideRole {
     /// The number in the key of `user_trades`.
     #[must_use]
-    pub const fn number(self) -> u8 {
+    pub const fn key_number(self) -> u8 {
         match self {
             Self::Buyer => 0,
             Self::Seller => 1,
@@ -59,23 +59,23 @@ pub struct TradePlace {
     /// Its id.
     pub trade_id: TradeId,
     /// The side.
-    pub role: Role,
+    pub role: TradeSideRole,
 }
 
 impl TradePlace {
     /// Ascends with the oldest first. Of a trade with oneself the buyer's side counts as the newer one, as in the table.
     #[must_use]
-    pub fn rank(&self) -> (UnixMillis, TradeId, Reverse<u8>) {
-        let role = Reverse(self.role.number());
+    pub fn sort_rank(&self) -> (UnixMillis, TradeId, Reverse<u8>) {
+        let role = Reverse(self.role.key_number());
         (self.settled_at, self.trade_id, role)
     }
 
     /// Whether a page in this order comes to `self` after `other`.
     #[must_use]
-    pub fn follows(&self, other: &Self, order: Order) -> bool {
+    pub fn comes_after(&self, other: &Self, order: Order) -> bool {
         match order {
-            Order::NewestFirst => self.rank() < other.rank(),
-            Order::OldestFirst => self.rank() > other.rank(),
+            Order::NewestFirst => self.sort_rank() < other.sort_rank(),
+            Order::OldestFirst => self.sort_rank() > other.sort_rank(),
         }
     }
 }
@@ -154,14 +154,14 @@ pub struct StatementQuestion {
 
 /// A page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct HistoryPage<T> {
     /// In the order that was asked for, at most as many as the limit.
     pub rows: Vec<T>,
     /// Whether rows follow.
     pub more: bool,
 }
 
-impl<T> Default for Page<T> {
+impl<T> Default for HistoryPage<T> {
     fn default() -> Self {
         Self {
             rows: Vec::new(),
@@ -208,10 +208,10 @@ pub struct LedgerSlice {
 const SIDES: usize = 2;
 
 impl TradesQuestion {
-    /// The rows to read: one more than are shown, and those at the place of the page before, which [`TradesQuestion::page`] takes
+    /// The rows to read: one more than are shown, and those at the place of the page before, which [`TradesQuestion::cut_page`] takes
     /// out. None: nothing lies between `from` and `to`.
     #[must_use]
-    pub fn slice(&self) -> Option<TradeSlice> {
+    pub fn trade_slice(&self) -> Option<TradeSlice> {
         let place = |at: &TradePlace| (at.settled_at.0, at.trade_id.get());
         let mut lowest = (self.from.map_or(i64::MIN, |from| from.0), i64::MIN);
         let mut highest = match self.to {
@@ -233,13 +233,13 @@ impl TradesQuestion {
         })
     }
 
-    /// The page from the rows of [`TradesQuestion::slice`].
+    /// The page from the rows of [`TradesQuestion::trade_slice`].
     #[must_use]
-    pub fn page(&self, mut rows: Vec<UserTrade>) -> Page<UserTrade> {
+    pub fn cut_page(&self, mut rows: Vec<UserTrade>) -> HistoryPage<UserTrade> {
         if let Some(after) = &self.after {
-            rows.retain(|row| row.place.follows(after, self.order));
+            rows.retain(|row| row.place.comes_after(after, self.order));
         }
-        cut(rows, self.limit)
+        cut_rows(rows, self.limit)
     }
 }
 
@@ -247,7 +247,7 @@ impl StatementQuestion {
     /// The rows to read: one more than are shown. `start` is the seq of the row that stood at `at`, where the reader names a time
     /// and no row stood then that is None. None: there are no such rows.
     #[must_use]
-    pub fn slice(&self, start: Option<Seq>) -> Option<LedgerSlice> {
+    pub fn ledger_slice(&self, start: Option<Seq>) -> Option<LedgerSlice> {
         let (mut lowest, mut highest) = (i64::MIN, i64::MAX);
         match (self.after, self.order) {
             (Some(after), Order::NewestFirst) => highest = after.get().checked_sub(1)?,
@@ -269,17 +269,17 @@ impl StatementQuestion {
         })
     }
 
-    /// The page from the rows of [`StatementQuestion::slice`].
+    /// The page from the rows of [`StatementQuestion::ledger_slice`].
     #[must_use]
-    pub fn page(&self, rows: Vec<StatementRow>) -> Page<StatementRow> {
-        cut(rows, self.limit)
+    pub fn cut_page(&self, rows: Vec<StatementRow>) -> HistoryPage<StatementRow> {
+        cut_rows(rows, self.limit)
     }
 }
 
-fn cut<T>(mut rows: Vec<T>, limit: usize) -> Page<T> {
+fn cut_rows<T>(mut rows: Vec<T>, limit: usize) -> HistoryPage<T> {
     let more = rows.len() > limit;
     rows.truncate(limit);
-    Page { rows, more }
+    HistoryPage { rows, more }
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    fn question(order: Order, limit: usize) -> TradesQuestion {
+    fn test_question(order: Order, limit: usize) -> TradesQuestion {
         TradesQuestion {
             user: UserId::MAX,
             symbol_id: 1,
@@ -300,8 +300,12 @@ mod tests {
         }
     }
 
-    fn trade((at, id, seller): (i64, i64, bool)) -> UserTrade {
-        let role = if seller { Role::Seller } else { Role::Buyer };
+    fn test_trade((at, id, seller): (i64, i64, bool)) -> UserTrade {
+        let role = if seller {
+            TradeSideRole::Seller
+        } else {
+            TradeSideRole::Buyer
+        };
         UserTrade {
             place: TradePlace {
                 settled_at: UnixMillis(at),
@@ -316,11 +320,11 @@ mod tests {
     }
 
     /// As a table answers: in its order, sides of one trade as they come, cut off at the end.
-    fn read(all: &[UserTrade], slice: &TradeSlice) -> Vec<UserTrade> {
+    fn read_slice(all: &[UserTrade], slice: &TradeSlice) -> Vec<UserTrade> {
         let place = |row: &UserTrade| (row.place.settled_at.0, row.place.trade_id.get());
         let mut rows: Vec<_> = all.to_vec();
         rows.retain(|row| (slice.lowest..=slice.highest).contains(&place(row)));
-        rows.sort_by_key(|row| row.place.rank());
+        rows.sort_by_key(|row| row.place.sort_rank());
         if slice.order == Order::NewestFirst {
             rows.reverse();
         }
@@ -336,15 +340,15 @@ mod tests {
             from in proptest::option::of(-4_i64..7), to in proptest::option::of(-4_i64..7),
             newest in any::<bool>(),
         ) {
-            let all: Vec<_> = keys.into_iter().map(trade).collect();
+            let all: Vec<_> = keys.into_iter().map(test_trade).collect();
             let order = if newest { Order::NewestFirst } else { Order::OldestFirst };
-            let mut asked = question(order, 1);
+            let mut asked = test_question(order, 1);
             (asked.from, asked.to) = (from.map(UnixMillis), to.map(UnixMillis));
             let mut shown = Vec::new();
             for limit in limits {
                 asked.limit = limit;
-                let Some(slice) = asked.slice() else { break };
-                let page = asked.page(read(&all, &slice));
+                let Some(slice) = asked.trade_slice() else { break };
+                let page = asked.cut_page(read_slice(&all, &slice));
                 prop_assert!(page.rows.len() <= limit);
                 prop_assert_eq!(page.more && page.rows.is_empty(), false);
                 shown.extend(page.rows);
@@ -356,7 +360,7 @@ mod tests {
                 let at = row.place.settled_at.0;
                 from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to)
             });
-            expected.sort_by_key(|row| row.place.rank());
+            expected.sort_by_key(|row| row.place.sort_rank());
             if newest { expected.reverse() }
             prop_assert_eq!(shown, expected);
         }
@@ -364,11 +368,11 @@ mod tests {
 
     #[test]
     fn no_page_lies_beyond_the_ends_of_time_and_seqs() {
-        let mut asked = question(Order::NewestFirst, 1);
+        let mut asked = test_question(Order::NewestFirst, 1);
         asked.to = Some(UnixMillis(i64::MIN));
-        assert_eq!(asked.slice(), None);
+        assert_eq!(asked.trade_slice(), None);
         (asked.from, asked.to) = (Some(UnixMillis(5)), Some(UnixMillis(5)));
-        assert_eq!(asked.slice(), None);
+        assert_eq!(asked.trade_slice(), None);
         let mut asked = StatementQuestion {
             user: UserId::MAX,
             asset: AssetId::MAX,
@@ -377,10 +381,10 @@ mod tests {
             limit: 1,
             after: Some(Seq::MAX),
         };
-        assert_eq!(asked.slice(None), None);
+        assert_eq!(asked.ledger_slice(None), None);
         (asked.after, asked.at) = (None, Some(UnixMillis(1)));
-        assert_eq!(asked.slice(None).unwrap().lowest, i64::MIN);
+        assert_eq!(asked.ledger_slice(None).unwrap().lowest, i64::MIN);
         asked.order = Order::NewestFirst;
-        assert_eq!(asked.slice(None), None, "nothing stood then");
+        assert_eq!(asked.ledger_slice(None), None, "nothing stood then");
     }
 }

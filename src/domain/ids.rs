@@ -7,7 +7,7 @@ use serde::Serialize;
 /// A text or number that is not the id it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be a whole number from 1 to {max}, without a sign or leading zeros")]
-pub struct Malformed {
+pub struct MalformedId {
     what: &'static str,
     max: &'static str,
 }
@@ -31,9 +31,9 @@ macro_rules! positive_id {
             /// The number, checked: at least 1.
             ///
             /// # Errors
-            /// [`Malformed`] for zero and below.
-            pub const fn new(number: $inner) -> Result<Self, Malformed> {
-                if number >= 1 { Ok(Self(number)) } else { Err(Self::malformed()) }
+            /// [`MalformedId`] for zero and below.
+            pub const fn new(number: $inner) -> Result<Self, MalformedId> {
+                if number >= 1 { Ok(Self(number)) } else { Err(Self::malformed_id()) }
             }
 
             /// The number as the database and the wire hold it.
@@ -42,27 +42,27 @@ macro_rules! positive_id {
                 self.0
             }
 
-            const fn malformed() -> Malformed {
-                Malformed { what: $what, max: $max }
+            const fn malformed_id() -> MalformedId {
+                MalformedId { what: $what, max: $max }
             }
         }
 
         impl TryFrom<i64> for $name {
-            type Error = Malformed;
+            type Error = MalformedId;
 
-            fn try_from(number: i64) -> Result<Self, Malformed> {
-                <$inner>::try_from(number).map_err(|_| Self::malformed()).and_then(Self::new)
+            fn try_from(number: i64) -> Result<Self, MalformedId> {
+                <$inner>::try_from(number).map_err(|_| Self::malformed_id()).and_then(Self::new)
             }
         }
 
         impl FromStr for $name {
-            type Err = Malformed;
+            type Err = MalformedId;
 
-            fn from_str(text: &str) -> Result<Self, Malformed> {
+            fn from_str(text: &str) -> Result<Self, MalformedId> {
                 if !canonical_digits(text) {
-                    return Err(Self::malformed());
+                    return Err(Self::malformed_id());
                 }
-                text.parse::<$inner>().map_err(|_| Self::malformed()).and_then(Self::new)
+                text.parse::<$inner>().map_err(|_| Self::malformed_id()).and_then(Self::new)
             }
         }
 
@@ -121,7 +121,7 @@ impl UnixMillis {
     ///
     /// # Errors
     /// The mistake, with the field's name, for the caller to read.
-    pub fn named(field: &str, millis: i64) -> Result<Self, String> {
+    pub fn parse_named(field: &str, millis: i64) -> Result<Self, String> {
         if millis < 0 {
             return Err(format!(
                 "{field} must be at least 0: milliseconds since 1970"

@@ -17,12 +17,12 @@ pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
         let path = serde_path_to_error::deserialize::<_, T>(&mut reader)
             .err()
             .map(|error| error.path().to_string());
-        refusal(path.as_deref().unwrap_or("."), &error)
+        refusal_text(path.as_deref().unwrap_or("."), &error)
     })
 }
 
 /// The message of an error, without the place in a text that its sender may never see as we do.
-pub(super) fn shown(error: &serde_json::Error) -> String {
+pub(super) fn error_message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ")
         .next()
@@ -30,8 +30,8 @@ pub(super) fn shown(error: &serde_json::Error) -> String {
         .to_owned()
 }
 
-fn refusal(path: &str, error: &serde_json::Error) -> String {
-    let text = shown(error);
+fn refusal_text(path: &str, error: &serde_json::Error) -> String {
+    let text = error_message(error);
     let text = text.as_str();
     let at_root = path == ".";
     let (at, inside) = if at_root {
@@ -50,7 +50,7 @@ fn refusal(path: &str, error: &serde_json::Error) -> String {
         let known: Vec<_> = text.split('`').skip(3).step_by(2).collect();
         return format!(
             "{} is no field here; there are {}",
-            shortened(field),
+            shorten_text(field),
             known.join(", ")
         );
     }
@@ -84,11 +84,11 @@ fn name_of(found: &str) -> String {
     match found {
         "map" => "an object".to_owned(),
         "sequence" => "an array".to_owned(),
-        other => shortened(other),
+        other => shorten_text(other),
     }
 }
 
-fn shortened(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     let mut kept: String = text.chars().take(QUOTED_MAX).collect();
     if kept.len() < text.len() {
         kept.push('…');
@@ -103,7 +103,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[expect(dead_code, reason = "only its form is looked at")]
-    struct Form {
+    struct TestForm {
         user_id: i64,
         deep: Option<Vec<Inner>>,
         floors: Option<bool>,
@@ -155,16 +155,16 @@ mod tests {
             (r#"{"user_id":1,"deep":[{}]}"#, "deep[0].seq is missing"),
         ] {
             assert_eq!(
-                parse_json::<Form>(json.as_bytes()).unwrap_err(),
+                parse_json::<TestForm>(json.as_bytes()).unwrap_err(),
                 expected,
                 "{json}"
             );
         }
         for json in ["", "{", r#"{"user_id":1,}"#, r#"{"user_id":}"#, "{} x"] {
-            let said = parse_json::<Form>(json.as_bytes()).unwrap_err();
+            let said = parse_json::<TestForm>(json.as_bytes()).unwrap_err();
             assert!(said.len() > 8 && !said.contains("line"), "{json}: {said}");
         }
         let long = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(1000));
-        assert!(parse_json::<Form>(long.as_bytes()).unwrap_err().len() < 120);
+        assert!(parse_json::<TestForm>(long.as_bytes()).unwrap_err().len() < 120);
     }
 }

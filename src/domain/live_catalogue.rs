@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use crate::domain::{Amount, Asset, AssetId, CatalogueError, CatalogueTable, Symbol};
 
 /// The assets and symbols of one deployment, as they are now. Two questions may be answered by two tables: take
-/// [`Catalogue::now`] for several that belong together.
+/// [`Catalogue::current_table`] for several that belong together.
 #[derive(Debug, Default)]
 pub struct Catalogue(ArcSwap<CatalogueTable>);
 
@@ -23,25 +23,25 @@ impl Catalogue {
 
     /// The table in force.
     #[must_use]
-    pub fn now(&self) -> Arc<CatalogueTable> {
+    pub fn current_table(&self) -> Arc<CatalogueTable> {
         self.0.load_full()
     }
 
     /// Puts another table in force. What was rendered by the one before stays as it is: the caller drops it.
-    pub fn replace(&self, table: CatalogueTable) {
+    pub fn replace_table(&self, table: CatalogueTable) {
         self.0.store(Arc::new(table));
     }
 
     /// The ids of all assets, ascending.
-    pub fn ids(&self) -> impl Iterator<Item = AssetId> + use<> {
-        let ids: Vec<_> = self.0.load().ids().collect();
+    pub fn asset_ids(&self) -> impl Iterator<Item = AssetId> + use<> {
+        let ids: Vec<_> = self.0.load().asset_ids().collect();
         ids.into_iter()
     }
 
     /// How many assets there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.load().len()
+    pub fn asset_count(&self) -> usize {
+        self.0.load().asset_count()
     }
 
     /// No assets at all: everything is shown raw.
@@ -52,46 +52,50 @@ impl Catalogue {
 
     /// Name and decimals of an asset; none for one that is not in the catalogue.
     #[must_use]
-    pub fn get(&self, id: AssetId) -> Option<(String, u8)> {
+    pub fn get_asset(&self, id: AssetId) -> Option<(String, u8)> {
         let table = self.0.load();
-        let (name, decimals) = table.get(id)?;
+        let (name, decimals) = table.get_asset(id)?;
         Some((name.to_owned(), decimals))
     }
 
     /// Whether the asset has a name here.
     #[must_use]
-    pub fn has(&self, id: AssetId) -> bool {
-        self.0.load().get(id).is_some()
+    pub fn has_asset(&self, id: AssetId) -> bool {
+        self.0.load().get_asset(id).is_some()
     }
 
-    /// The asset that a client means: see [`CatalogueTable::resolve`].
+    /// The asset that a client means: see [`CatalogueTable::resolve_asset`].
     #[must_use]
-    pub fn resolve(&self, text: &str) -> Option<AssetId> {
-        self.0.load().resolve(text)
+    pub fn resolve_asset(&self, text: &str) -> Option<AssetId> {
+        self.0.load().resolve_asset(text)
     }
 
-    /// Id, base and quote of a symbol: see [`CatalogueTable::symbol`].
+    /// Id, base and quote of a symbol: see [`CatalogueTable::find_symbol`].
     #[must_use]
-    pub fn symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
-        self.0.load().symbol(name)
+    pub fn find_symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
+        self.0.load().find_symbol(name)
     }
 
     /// The names of all symbols, in their order.
     #[must_use]
-    pub fn symbols(&self) -> Vec<String> {
+    pub fn symbol_names(&self) -> Vec<String> {
         let table = self.0.load();
-        table.symbols().into_iter().map(str::to_owned).collect()
+        table
+            .symbol_names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
-    /// The cost of a trade: see [`CatalogueTable::cost`].
+    /// The cost of a trade: see [`CatalogueTable::trade_cost`].
     #[must_use]
-    pub fn cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
-        self.0.load().cost(symbol, price, quantity)
+    pub fn trade_cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
+        self.0.load().trade_cost(symbol, price, quantity)
     }
 }
 
 impl Clone for Catalogue {
     fn clone(&self) -> Self {
-        Self(ArcSwap::new(self.now()))
+        Self(ArcSwap::new(self.current_table()))
     }
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{Amount, AssetId, Balance, Entry, Malformed, Seq, UnixMillis, UserId};
+use crate::domain::{Amount, AssetId, Balance, Entry, MalformedId, Seq, UnixMillis, UserId};
 
 /// Notifications in one entry of a stream.
 pub const ARRAY_MAX: usize = 10_000;
 
 /// The content of a notification beside the user. The more it says, the cheaper it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum NotifiedChange {
     /// Everything: what is held may be moved forward in place.
     Values {
         /// The asset.
@@ -47,14 +47,14 @@ pub struct Notification {
     /// Whose balance changed.
     pub user: UserId,
     /// The knowledge of it.
-    pub said: Said,
+    pub said: NotifiedChange,
     /// When it was settled, where somebody says it.
     pub created_at: Option<UnixMillis>,
 }
 
 /// [`Notification`] as JSON or stream fields, before it is checked. Unknown fields are ignored, null is absent.
 #[derive(Debug, Default, Clone, Copy, Deserialize, ToSchema)]
-pub struct Wire {
+pub struct NotificationWire {
     /// Whose balance changed.
     #[schema(value_type = i64, minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub user_id: Option<i64>,
@@ -80,24 +80,26 @@ impl Notification {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        object::<Wire>(json)?.check()
+    pub fn parse_notification(json: &str) -> Result<Self, String> {
+        parse_object::<NotificationWire>(json)?.check_fields()
     }
 
     /// The seq and asset that it raises a floor to, if it does.
     #[must_use]
-    pub const fn floor(&self) -> Option<(AssetId, Seq)> {
+    pub const fn raised_floor(&self) -> Option<(AssetId, Seq)> {
         match self.said {
-            Said::Values { asset, seq, .. } | Said::Seq { asset, seq } => Some((asset, seq)),
-            Said::Asset { .. } | Said::User => None,
+            NotifiedChange::Values { asset, seq, .. } | NotifiedChange::Seq { asset, seq } => {
+                Some((asset, seq))
+            }
+            NotifiedChange::Asset { .. } | NotifiedChange::User => None,
         }
     }
 
     /// The balance that it carries, if it does.
     #[must_use]
-    pub const fn balance(&self, heard_at: UnixMillis) -> Option<Balance> {
+    pub const fn carried_balance(&self, heard_at: UnixMillis) -> Option<Balance> {
         match self.said {
-            Said::Values {
+            NotifiedChange::Values {
                 asset,
                 seq,
                 avail,
@@ -110,7 +112,9 @@ impl Notification {
                 updated_at: self.created_at,
                 said_at: heard_at,
             }),
-            Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
+            NotifiedChange::Seq { .. } | NotifiedChange::Asset { .. } | NotifiedChange::User => {
+                None
+            }
         }
     }
 }
@@ -131,7 +135,7 @@ pub(super) fn parse_each(
     let mut all = Vec::with_capacity(raws.len());
     for (index, raw) in raws.into_iter().enumerate() {
         let notification = parse(raw.get()).map_err(|what| format!("element {index}: {what}"))?;
-        if let Said::Values {
+        if let NotifiedChange::Values {
             asset,
             seq,
             avail,
@@ -151,7 +155,7 @@ pub(super) fn parse_each(
 }
 
 /// One JSON object (serde would take an array of the fields' values too), or what is wrong with it, for its sender.
-pub(super) fn object<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+pub(super) fn parse_object<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     if !json.trim_start().starts_with('{') {
         return Err("must be an object".to_owned());
     }
@@ -171,7 +175,7 @@ impl From<&Entry> for Notification {
         } = *entry;
         Self {
             user,
-            said: Said::Values {
+            said: NotifiedChange::Values {
                 asset,
                 seq,
                 avail,
@@ -182,13 +186,13 @@ impl From<&Entry> for Notification {
     }
 }
 
-impl Wire {
+impl NotificationWire {
     /// The notification, checked.
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn check(self) -> Result<Notification, String> {
-        let text = |malformed: Malformed| malformed.to_string();
+    pub fn check_fields(self) -> Result<Notification, String> {
+        let text = |malformed: MalformedId| malformed.to_string();
         let user = UserId::try_from(self.user_id.ok_or("user_id is missing")?).map_err(text)?;
         let asset = self
             .asset_id
@@ -213,15 +217,15 @@ impl Wire {
             }
         };
         let said = match (asset, seq, amounts) {
-            (Some(asset), Some(seq), Some((avail, frozen))) => Said::Values {
+            (Some(asset), Some(seq), Some((avail, frozen))) => NotifiedChange::Values {
                 asset,
                 seq,
                 avail,
                 frozen,
             },
-            (Some(asset), Some(seq), None) => Said::Seq { asset, seq },
-            (Some(asset), None, None) => Said::Asset { asset },
-            (None, None, None) => Said::User,
+            (Some(asset), Some(seq), None) => NotifiedChange::Seq { asset, seq },
+            (Some(asset), None, None) => NotifiedChange::Asset { asset },
+            (None, None, None) => NotifiedChange::User,
             (_, None, Some(_)) => return Err("seq is missing: avail and frozen need it".to_owned()),
             (None, Some(_), _) => return Err("asset_id is missing: seq needs it".to_owned()),
         };
@@ -239,13 +243,15 @@ mod tests {
 
     #[test]
     fn every_form_of_the_contract_is_read() {
-        let said = |json: &str| Notification::parse(json).map(|notification| notification.said);
+        let said = |json: &str| {
+            Notification::parse_notification(json).map(|notification| notification.said)
+        };
         let (asset, seq) = (AssetId::new(1).unwrap(), Seq::new(18).unwrap());
         assert_eq!(
             said(
                 r#"{"user_id":1001,"asset_id":1,"seq":18,"avail":910000000000,"frozen":0,"ref_id":9,"x":[1]}"#
             ),
-            Ok(Said::Values {
+            Ok(NotifiedChange::Values {
                 asset,
                 seq,
                 avail: Amount::from_raw(910_000_000_000),
@@ -254,18 +260,19 @@ mod tests {
         );
         assert_eq!(
             said(r#"{"user_id":1,"asset_id":1,"seq":18,"avail":null,"frozen":null}"#),
-            Ok(Said::Seq { asset, seq })
+            Ok(NotifiedChange::Seq { asset, seq })
         );
         assert_eq!(
             said(r#"{"user_id":1,"asset_id":1,"seq":null}"#),
-            Ok(Said::Asset { asset })
+            Ok(NotifiedChange::Asset { asset })
         );
-        assert_eq!(said(r#"{"user_id":1}"#), Ok(Said::User));
+        assert_eq!(said(r#"{"user_id":1}"#), Ok(NotifiedChange::User));
     }
 
     #[test]
     fn an_entry_may_hold_an_array_that_is_checked_whole() {
-        let count = |json: &str| parse_each(json, Notification::parse).map(|all| all.len());
+        let count =
+            |json: &str| parse_each(json, Notification::parse_notification).map(|all| all.len());
         assert_eq!(count(r#"{"user_id":1}"#), Ok(1));
         assert_eq!(
             count(r#" [{"user_id":1},{"user_id":1,"asset_id":2}]"#),
@@ -307,7 +314,7 @@ mod tests {
             "null",
             "[1001,1,18,5,5,null]",
         ] {
-            assert!(Notification::parse(bad).is_err(), "{bad}");
+            assert!(Notification::parse_notification(bad).is_err(), "{bad}");
         }
     }
 }

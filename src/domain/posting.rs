@@ -11,7 +11,7 @@ use crate::domain::{Amount, AssetId, Entry, Seq, Transaction, UnixMillis, UserId
 
 /// The sum of everything that one transaction changes of one (user, asset). Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct PostedChange {
     /// The user of the balance.
     pub user: UserId,
     /// In what.
@@ -24,7 +24,7 @@ pub struct Change {
     pub expect_seq: Option<i64>,
 }
 
-impl Change {
+impl PostedChange {
     /// Neither amount changes.
     #[must_use]
     pub const fn is_zero(&self) -> bool {
@@ -34,11 +34,11 @@ impl Change {
 
 /// Adds up changes by (user, asset).
 #[derive(Debug, Default)]
-pub(super) struct Sums(BTreeMap<(UserId, AssetId), (i128, i128)>);
+pub(super) struct ChangeSums(BTreeMap<(UserId, AssetId), (i128, i128)>);
 
-impl Sums {
+impl ChangeSums {
     /// Adds to both amounts. At most 64 addends of 64 bits each: the sum cannot leave 128 bits.
-    pub(super) fn add(&mut self, user: UserId, asset: AssetId, avail: i128, frozen: i128) {
+    pub(super) fn add_change(&mut self, user: UserId, asset: AssetId, avail: i128, frozen: i128) {
         let sum = self.0.entry((user, asset)).or_default();
         *sum = (sum.0.saturating_add(avail), sum.1.saturating_add(frozen));
     }
@@ -47,8 +47,8 @@ impl Sums {
     pub(super) fn into_changes(
         self,
         expect_seq: impl Fn(UserId, AssetId) -> Option<i64>,
-    ) -> Vec<Change> {
-        let change = |((user, asset), (delta_avail, delta_frozen))| Change {
+    ) -> Vec<PostedChange> {
+        let change = |((user, asset), (delta_avail, delta_frozen))| PostedChange {
             user,
             asset,
             delta_avail,
@@ -61,7 +61,7 @@ impl Sums {
 
 /// The newest ledger row of one (user, asset), as far as a transaction needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub struct BalanceHead {
     /// The highest seq that stands.
     pub seq: Seq,
     /// Raw units.
@@ -80,10 +80,10 @@ pub struct PostedBalance {
     /// The seq of the row.
     pub seq: Seq,
     /// After the transaction.
-    #[serde(serialize_with = "raw")]
+    #[serde(serialize_with = "serialize_raw")]
     pub avail: Amount,
     /// After the transaction.
-    #[serde(serialize_with = "raw")]
+    #[serde(serialize_with = "serialize_raw")]
     pub frozen: Amount,
 }
 
@@ -91,7 +91,7 @@ pub struct PostedBalance {
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature that serde asks for"
 )]
-fn raw<S: serde::Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_raw<S: serde::Serializer>(amount: &Amount, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_i64(amount.raw())
 }
 
@@ -109,18 +109,18 @@ impl From<&Entry> for PostedBalance {
 
 /// Why a transaction was refused: the first (user, asset) that refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PostingRefusal {
     /// The user of the balance.
     pub user: UserId,
     /// In what.
     pub asset: AssetId,
     /// Why.
-    pub reason: Reason,
+    pub reason: RefusalReason,
 }
 
 /// The reasons of a balance to refuse a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// The transaction lowers `avail` below 0.
     AvailBelowZero,
     /// The transaction lowers `frozen` below 0.
@@ -136,7 +136,7 @@ pub enum Reason {
     LastSeq,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PostingRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             user,
@@ -145,16 +145,16 @@ impl fmt::Display for Refusal {
         } = self;
         write!(f, "user {user}, asset {asset}: ")?;
         match reason {
-            Reason::AvailBelowZero => write!(f, "avail would be below 0"),
-            Reason::FrozenBelowZero => write!(f, "frozen would be below 0"),
-            Reason::Overflow => write!(f, "an amount would not fit in 64 bits"),
-            Reason::OtherSeq { stands: 0 } => {
+            RefusalReason::AvailBelowZero => write!(f, "avail would be below 0"),
+            RefusalReason::FrozenBelowZero => write!(f, "frozen would be below 0"),
+            RefusalReason::Overflow => write!(f, "an amount would not fit in 64 bits"),
+            RefusalReason::OtherSeq { stands: 0 } => {
                 write!(f, "expect_seq names a seq, and no row stands")
             }
-            Reason::OtherSeq { stands } => {
+            RefusalReason::OtherSeq { stands } => {
                 write!(f, "expect_seq is not the seq that stands, {stands}")
             }
-            Reason::LastSeq => write!(f, "the highest seq stands already"),
+            RefusalReason::LastSeq => write!(f, "the highest seq stands already"),
         }
     }
 }
@@ -164,44 +164,51 @@ impl Transaction {
     /// `now` is the `created_at` of a transaction that names none.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub fn rows(&self, heads: &[Option<Head>], now: UnixMillis) -> Result<Vec<Entry>, Refusal> {
+    /// [`PostingRefusal`].
+    pub fn rows_above(
+        &self,
+        heads: &[Option<BalanceHead>],
+        now: UnixMillis,
+    ) -> Result<Vec<Entry>, PostingRefusal> {
         let mut rows = Vec::with_capacity(self.changes.len());
         let heads = heads.iter().copied().chain(std::iter::repeat(None));
         for (change, head) in self.changes.iter().zip(heads) {
-            let row = self.row(change, head, now).map_err(|reason| Refusal {
-                user: change.user,
-                asset: change.asset,
-                reason,
-            })?;
+            let row = self
+                .row_above(change, head, now)
+                .map_err(|reason| PostingRefusal {
+                    user: change.user,
+                    asset: change.asset,
+                    reason,
+                })?;
             rows.extend(row);
         }
         Ok(rows)
     }
 
     /// None where nothing changes and no row is wanted.
-    fn row(
+    fn row_above(
         &self,
-        change: &Change,
-        head: Option<Head>,
+        change: &PostedChange,
+        head: Option<BalanceHead>,
         now: UnixMillis,
-    ) -> Result<Option<Entry>, Reason> {
+    ) -> Result<Option<Entry>, RefusalReason> {
         let stands = head.map_or(0, |head| head.seq.get());
         if change.expect_seq.is_some_and(|expected| expected != stands) {
-            return Err(Reason::OtherSeq { stands });
+            return Err(RefusalReason::OtherSeq { stands });
         }
         if change.is_zero() && self.trade.is_none() {
             return Ok(None);
         }
         let (avail, frozen) = head.map_or_else(Default::default, |head| (head.avail, head.frozen));
-        let avail = self.moved(avail, change.delta_avail, Reason::AvailBelowZero)?;
-        let frozen = self.moved(frozen, change.delta_frozen, Reason::FrozenBelowZero)?;
-        let delta = |sum| i64::try_from(sum).map_err(|_| Reason::Overflow);
-        let next = stands.checked_add(1).ok_or(Reason::LastSeq)?;
+        let avail = self.moved_amount(avail, change.delta_avail, RefusalReason::AvailBelowZero)?;
+        let frozen =
+            self.moved_amount(frozen, change.delta_frozen, RefusalReason::FrozenBelowZero)?;
+        let delta = |sum| i64::try_from(sum).map_err(|_| RefusalReason::Overflow);
+        let next = stands.checked_add(1).ok_or(RefusalReason::LastSeq)?;
         Ok(Some(Entry {
             user: change.user,
             asset: change.asset,
-            seq: Seq::new(next).map_err(|_| Reason::LastSeq)?,
+            seq: Seq::new(next).map_err(|_| RefusalReason::LastSeq)?,
             avail,
             frozen,
             delta_avail: Some(Amount::from_raw(delta(change.delta_avail)?)),
@@ -212,14 +219,19 @@ impl Transaction {
         }))
     }
 
-    fn moved(&self, held: Amount, delta: i128, below_zero: Reason) -> Result<Amount, Reason> {
+    fn moved_amount(
+        &self,
+        held: Amount,
+        delta: i128,
+        below_zero: RefusalReason,
+    ) -> Result<Amount, RefusalReason> {
         let after = i128::from(held.raw()).saturating_add(delta);
         if delta < 0 && after < 0 && !self.overdraft {
             return Err(below_zero);
         }
         i64::try_from(after)
             .map(Amount::from_raw)
-            .map_err(|_| Reason::Overflow)
+            .map_err(|_| RefusalReason::Overflow)
     }
 }
 

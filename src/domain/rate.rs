@@ -30,7 +30,7 @@ impl Rate {
         Self(BigDecimal::from(1))
     }
 
-    pub(super) const fn decimal(&self) -> &BigDecimal {
+    pub(super) const fn as_decimal(&self) -> &BigDecimal {
         &self.0
     }
 }
@@ -81,7 +81,7 @@ pub struct Rates(pub BTreeMap<AssetId, DatedRate>);
 
 impl Rates {
     /// Takes a rate over, unless a newer one is held. Of two of the same time the later call wins. Whether it did.
-    pub fn offer(&mut self, asset: AssetId, rate: DatedRate) -> bool {
+    pub fn offer_rate(&mut self, asset: AssetId, rate: DatedRate) -> bool {
         let news = self.0.get(&asset).is_none_or(|held| held.at <= rate.at);
         if news {
             self.0.insert(asset, rate);
@@ -103,7 +103,7 @@ pub struct RatesTaken {
 mod tests {
     use super::*;
 
-    fn rate(text: &str) -> Rate {
+    fn test_rate(text: &str) -> Rate {
         text.parse().unwrap()
     }
 
@@ -122,8 +122,8 @@ mod tests {
                 "1000000000000000000000000000000",
             ),
         ] {
-            assert_eq!(rate(text).to_string(), shown);
-            assert_eq!(rate(shown), rate(text));
+            assert_eq!(test_rate(text).to_string(), shown);
+            assert_eq!(test_rate(shown), test_rate(text));
         }
         let long = format!("1{}", "0".repeat(RATE_DIGITS_MAX));
         for bad in [
@@ -156,13 +156,13 @@ mod tests {
     fn the_newest_rate_wins_and_of_two_of_one_time_the_later_call() {
         let asset = AssetId::new(1).unwrap();
         let dated = |text: &str, at| DatedRate {
-            rate: rate(text),
+            rate: test_rate(text),
             at: UnixMillis(at),
         };
         let mut rates = Rates::default();
-        assert!(rates.offer(asset, dated("1", 5)));
-        assert!(!rates.offer(asset, dated("2", 4)));
-        assert!(rates.offer(asset, dated("3", 5)));
+        assert!(rates.offer_rate(asset, dated("1", 5)));
+        assert!(!rates.offer_rate(asset, dated("2", 4)));
+        assert!(rates.offer_rate(asset, dated("3", 5)));
         assert_eq!(rates.0[&asset], dated("3", 5));
     }
 }

@@ -3,19 +3,19 @@
 use std::fmt;
 
 use crate::domain::{
-    Amount, AssetId, Entry, Malformed, Notification, PostedBalance, Refusal, Said, Seq, UnixMillis,
-    UserId,
+    Amount, AssetId, Entry, MalformedId, Notification, NotifiedChange, PostedBalance,
+    PostingRefusal, Seq, UnixMillis, UserId,
 };
 
 /// The result of one transaction of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SettleOutcome {
     /// It stands since now.
     Written(Receipt),
     /// It stood already: the seqs and balances of the first time.
     Repeated(Receipt),
     /// A balance refuses it: nothing of it stands.
-    Refused(Refusal),
+    Refused(PostingRefusal),
     /// It contradicts what stands: nothing of it was written.
     Conflict(Conflict),
 }
@@ -103,7 +103,7 @@ pub fn balances_to_text(balances: &[PostedBalance]) -> String {
 /// The mistake, for the log.
 pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
     let all: Vec<Plain> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, Malformed> {
+    let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, MalformedId> {
         Ok(PostedBalance {
             user_id: UserId::new(user)?,
             asset_id: AssetId::new(asset)?,
@@ -112,14 +112,14 @@ pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
             frozen: Amount::from_raw(frozen),
         })
     };
-    let balances: Result<Vec<_>, Malformed> = all.into_iter().map(balance).collect();
+    let balances: Result<Vec<_>, MalformedId> = all.into_iter().map(balance).collect();
     balances.map_err(|malformed| malformed.to_string())
 }
 
 impl Receipt {
     /// Of these rows; `now` where they say no time.
     #[must_use]
-    pub fn of(rows: &[Entry], now: UnixMillis) -> Self {
+    pub fn of_rows(rows: &[Entry], now: UnixMillis) -> Self {
         let created_at = rows.first().and_then(|row| row.created_at);
         Self {
             balances: rows.iter().map(PostedBalance::from).collect(),
@@ -131,7 +131,7 @@ impl Receipt {
     pub fn notifications(&self) -> impl Iterator<Item = Notification> + '_ {
         self.balances.iter().map(|balance| Notification {
             user: balance.user_id,
-            said: Said::Values {
+            said: NotifiedChange::Values {
                 asset: balance.asset_id,
                 seq: balance.seq,
                 avail: balance.avail,

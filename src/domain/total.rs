@@ -40,7 +40,7 @@ impl AssetSum {
     /// The distance to another total in raw units, `avail` and `frozen` together. Two totals that differ in users only are one
     /// unit apart.
     #[must_use]
-    pub fn distance(&self, other: &Self) -> u128 {
+    pub fn distance_to(&self, other: &Self) -> u128 {
         let units = self
             .avail
             .abs_diff(other.avail)
@@ -53,7 +53,7 @@ impl AssetSum {
     }
 }
 
-/// The canonical decimal of `raw / 10^decimals`, as of [`Amount::decimal`], for sums.
+/// The canonical decimal of `raw / 10^decimals`, as of [`Amount::to_decimal`], for sums.
 #[must_use]
 pub fn wide_decimal(raw: i128, decimals: u8) -> String {
     let decimals = usize::from(decimals);
@@ -103,20 +103,20 @@ mod tests {
             frozen: -5,
             users: 2,
         };
-        assert_eq!(one.distance(&one), 0);
-        assert_eq!(one.distance(&AssetSum { users: 3, ..one }), 1);
+        assert_eq!(one.distance_to(&one), 0);
+        assert_eq!(one.distance_to(&AssetSum { users: 3, ..one }), 1);
         let other = AssetSum {
             avail: -5,
             frozen: 5,
             users: 2,
         };
-        assert_eq!(one.distance(&other), 20);
+        assert_eq!(one.distance_to(&other), 20);
     }
 
     proptest! {
         #[test]
         fn a_sum_that_fits_is_written_as_an_amount_is(raw: i64, decimals in 0_u8..=Amount::DECIMALS_MAX) {
-            prop_assert_eq!(wide_decimal(raw.into(), decimals), Amount::from_raw(raw).decimal(decimals).to_string());
+            prop_assert_eq!(wide_decimal(raw.into(), decimals), Amount::from_raw(raw).to_decimal(decimals).to_string());
         }
     }
 }

@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    notification::object,
-    posting::Sums,
-    transaction::{canonical, elements},
+    notification::parse_object,
+    posting::ChangeSums,
+    transaction::{canonical_json, parse_elements},
 };
 use crate::domain::{
-    Amount, AssetId, Catalogue, Change, Malformed, PostedBalance, Reference, Seq, TradeId,
+    Amount, AssetId, Catalogue, MalformedId, PostedBalance, PostedChange, Reference, Seq, TradeId,
     Transaction, UnixMillis, UserId,
 };
 
@@ -152,7 +152,7 @@ pub struct TradeWire {
 
 /// The canonical form: fields by name.
 #[derive(Serialize)]
-struct Content<'a> {
+struct TradeContent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     buyer_order_id: Option<i64>,
     buyer_pays_from: PaysFrom,
@@ -175,14 +175,14 @@ impl Trade {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn parse(json: &str, catalogue: &Catalogue) -> Result<Transaction, String> {
-        let wire: TradeWire = object(json)?;
-        let text = |malformed: Malformed| malformed.to_string();
+    pub fn parse_trade(json: &str, catalogue: &Catalogue) -> Result<Transaction, String> {
+        let wire: TradeWire = parse_object(json)?;
+        let text = |malformed: MalformedId| malformed.to_string();
         let side = |name, id| {
             UserId::try_from(id).map_err(|_| format!("{name} must be from 1 to {}", UserId::MAX))
         };
         let (symbol_id, base, quote) = catalogue
-            .symbol(&wire.symbol)
+            .find_symbol(&wire.symbol)
             .ok_or_else(|| format!("unknown symbol: {}", wire.symbol))?;
         let trade = Self {
             id: TradeId::try_from(wire.trade_id).map_err(text)?,
@@ -191,25 +191,25 @@ impl Trade {
             seller: side("seller_user_id", wire.seller_user_id)?,
             price: at_least_one("price", wire.price)?,
             quantity: at_least_one("quantity", wire.quantity)?,
-            cost: cost(&wire, catalogue)?,
+            cost: checked_cost(&wire, catalogue)?,
             buyer_order: wire.buyer_order_id,
             seller_order: wire.seller_order_id,
-            settled_at: UnixMillis::named("settled_at", wire.settled_at)?,
+            settled_at: UnixMillis::parse_named("settled_at", wire.settled_at)?,
         };
         let mut fees: Vec<FeeWire> =
-            elements(wire.fees.as_deref().unwrap_or_default(), "fees", FEES_MAX)?;
+            parse_elements(wire.fees.as_deref().unwrap_or_default(), "fees", FEES_MAX)?;
         let buyer_pays_from = wire.buyer_pays_from.unwrap_or_default();
         let seller_pays_from = wire.seller_pays_from.unwrap_or_default();
-        let mut sums = trade.sums(base, quote, buyer_pays_from, seller_pays_from);
+        let mut sums = trade.payment_sums(base, quote, buyer_pays_from, seller_pays_from);
         add_fees(&mut sums, &fees)?;
         let changes = sums.into_changes(|_, _| None);
         let balances = wire
             .balances
             .as_deref()
-            .map(|raws| balances(raws, &changes))
+            .map(|raws| given_balances(raws, &changes))
             .transpose()?;
         fees.sort();
-        let content = canonical(&Content {
+        let content = canonical_json(&TradeContent {
             buyer_order_id: wire.buyer_order_id,
             buyer_pays_from,
             buyer_user_id: wire.buyer_user_id,
@@ -237,35 +237,35 @@ impl Trade {
     }
 
     /// Payments and receipts of both sides. Receipts go to `avail`.
-    fn sums(
+    fn payment_sums(
         &self,
         base: AssetId,
         quote: AssetId,
         buyer_pays_from: PaysFrom,
         seller_pays_from: PaysFrom,
-    ) -> Sums {
+    ) -> ChangeSums {
         let (quantity, cost) = (i128::from(self.quantity), i128::from(self.cost));
-        let mut sums = Sums::default();
-        sums.add(self.buyer, base, quantity, 0);
-        pay(&mut sums, self.buyer, quote, cost, buyer_pays_from);
-        pay(&mut sums, self.seller, base, quantity, seller_pays_from);
-        sums.add(self.seller, quote, cost, 0);
+        let mut sums = ChangeSums::default();
+        sums.add_change(self.buyer, base, quantity, 0);
+        add_payment(&mut sums, self.buyer, quote, cost, buyer_pays_from);
+        add_payment(&mut sums, self.seller, base, quantity, seller_pays_from);
+        sums.add_change(self.seller, quote, cost, 0);
         sums
     }
 }
 
-fn pay(sums: &mut Sums, user: UserId, asset: AssetId, amount: i128, from: PaysFrom) {
+fn add_payment(sums: &mut ChangeSums, user: UserId, asset: AssetId, amount: i128, from: PaysFrom) {
     let taken = amount.saturating_neg();
     match from {
-        PaysFrom::Avail => sums.add(user, asset, taken, 0),
-        PaysFrom::Frozen => sums.add(user, asset, 0, taken),
+        PaysFrom::Avail => sums.add_change(user, asset, taken, 0),
+        PaysFrom::Frozen => sums.add_change(user, asset, 0, taken),
     }
 }
 
-fn add_fees(sums: &mut Sums, fees: &[FeeWire]) -> Result<(), String> {
+fn add_fees(sums: &mut ChangeSums, fees: &[FeeWire]) -> Result<(), String> {
     for (index, fee) in fees.iter().enumerate() {
         let wrong = |what: &str| format!("fees[{index}]: {what}");
-        let text = |malformed: Malformed| wrong(&malformed.to_string());
+        let text = |malformed: MalformedId| wrong(&malformed.to_string());
         let payer = UserId::try_from(fee.user_id).map_err(text)?;
         let receiver =
             UserId::try_from(fee.to_user_id).map_err(|_| wrong("to_user_id must be a user_id"))?;
@@ -275,8 +275,8 @@ fn add_fees(sums: &mut Sums, fees: &[FeeWire]) -> Result<(), String> {
         }
         at_least_one("amount", fee.amount).map_err(|what| wrong(&what))?;
         let amount = i128::from(fee.amount);
-        pay(sums, payer, asset, amount, PaysFrom::Avail);
-        sums.add(receiver, asset, amount, 0);
+        add_payment(sums, payer, asset, amount, PaysFrom::Avail);
+        sums.add_change(receiver, asset, amount, 0);
     }
     Ok(())
 }
@@ -290,10 +290,10 @@ fn at_least_one(name: &str, number: i64) -> Result<i64, String> {
 }
 
 /// The computed cost, or a given one that is one more.
-fn cost(wire: &TradeWire, catalogue: &Catalogue) -> Result<i64, String> {
+fn checked_cost(wire: &TradeWire, catalogue: &Catalogue) -> Result<i64, String> {
     let amount = Amount::from_raw;
     let computed = catalogue
-        .cost(&wire.symbol, amount(wire.price), amount(wire.quantity))
+        .trade_cost(&wire.symbol, amount(wire.price), amount(wire.quantity))
         .map(Amount::raw)
         .filter(|cost| *cost >= 1)
         .ok_or("price × quantity makes a cost of 0, or one above 2^63−1")?;
@@ -305,11 +305,14 @@ fn cost(wire: &TradeWire, catalogue: &Catalogue) -> Result<i64, String> {
 }
 
 /// The given balances: exactly the pairs that the trade changes, each once.
-fn balances(raws: &[Box<RawValue>], changes: &[Change]) -> Result<Vec<PostedBalance>, String> {
-    let wires: Vec<BalanceWire> = elements(raws, "balances", BALANCES_MAX)?;
+fn given_balances(
+    raws: &[Box<RawValue>],
+    changes: &[PostedChange],
+) -> Result<Vec<PostedBalance>, String> {
+    let wires: Vec<BalanceWire> = parse_elements(raws, "balances", BALANCES_MAX)?;
     let mut balances = Vec::with_capacity(wires.len());
     for (index, wire) in wires.iter().enumerate() {
-        let text = |malformed: Malformed| format!("balances[{index}]: {malformed}");
+        let text = |malformed: MalformedId| format!("balances[{index}]: {malformed}");
         balances.push(PostedBalance {
             user_id: UserId::try_from(wire.user_id).map_err(text)?,
             asset_id: AssetId::try_from(wire.asset_id).map_err(text)?,
@@ -336,7 +339,7 @@ impl PostedBalance {
             .changes
             .iter()
             .find(|change| (change.user, change.asset) == (self.user_id, self.asset_id));
-        let delta = |of: fn(&Change) -> i128| {
+        let delta = |of: fn(&PostedChange) -> i128| {
             let sum = change.map(of).and_then(|sum| i64::try_from(sum).ok());
             sum.map(Amount::from_raw)
         };

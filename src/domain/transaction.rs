@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{notification::object, posting::Sums};
+use super::{notification::parse_object, posting::ChangeSums};
 use crate::domain::{
-    AssetId, Change, PostedBalance, Trade, TradeId, TransactionId, UnixMillis, UserId,
+    AssetId, PostedBalance, PostedChange, Trade, TradeId, TransactionId, UnixMillis, UserId,
 };
 
 /// Entries that one transaction may have.
@@ -47,7 +47,7 @@ pub struct Transaction {
     /// Canonical JSON of what was sent, defaults filled in, without `balances`.
     pub content: String,
     /// The changes, by user and asset.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PostedChange>,
     /// `event_type` of its rows.
     pub event_type: String,
     /// `created_at` of its rows; none: the moment of writing.
@@ -108,7 +108,7 @@ pub struct TransactionWire {
 
 /// The canonical form: fields by name.
 #[derive(Serialize)]
-struct Content<'a> {
+struct TransactionContent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<i64>,
     entries: &'a [ChangeWire],
@@ -122,8 +122,8 @@ impl Transaction {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        let wire: TransactionWire = object(json)?;
+    pub fn parse_transaction(json: &str) -> Result<Self, String> {
+        let wire: TransactionWire = parse_object(json)?;
         let id = TransactionId::try_from(wire.transaction_id).map_err(|bad| bad.to_string())?;
         let event_type = wire.event_type.unwrap_or_else(|| EVENT_TYPE.to_owned());
         if !is_event_type(&event_type) {
@@ -132,21 +132,21 @@ impl Transaction {
             ));
         }
         let mut entries: Vec<ChangeWire> =
-            elements(&wire.entries, "entries", ENTRIES_PER_TRANSACTION_MAX)?;
+            parse_elements(&wire.entries, "entries", ENTRIES_PER_TRANSACTION_MAX)?;
         if entries.is_empty() {
             return Err("entries must have at least one element".to_owned());
         }
-        let changes = changes(&entries)?;
-        if changes.iter().all(Change::is_zero) {
+        let changes = parse_changes(&entries)?;
+        if changes.iter().all(PostedChange::is_zero) {
             return Err("every sum is zero: nothing would change".to_owned());
         }
         let created_at = wire
             .created_at
-            .map(|millis| UnixMillis::named("created_at", millis))
+            .map(|millis| UnixMillis::parse_named("created_at", millis))
             .transpose()?;
         entries.sort();
         let overdraft = wire.overdraft.unwrap_or(false);
-        let content = canonical(&Content {
+        let content = canonical_json(&TransactionContent {
             created_at: wire.created_at,
             entries: &entries,
             event_type: &event_type,
@@ -166,8 +166,8 @@ impl Transaction {
     }
 }
 
-fn changes(entries: &[ChangeWire]) -> Result<Vec<Change>, String> {
-    let mut sums = Sums::default();
+fn parse_changes(entries: &[ChangeWire]) -> Result<Vec<PostedChange>, String> {
+    let mut sums = ChangeSums::default();
     let mut expected = std::collections::HashMap::new();
     for (index, entry) in entries.iter().enumerate() {
         let wrong = |what: String| format!("entries[{index}]: {what}");
@@ -182,7 +182,7 @@ fn changes(entries: &[ChangeWire]) -> Result<Vec<Change>, String> {
                 "expect_seq differs from an earlier entry of this user and asset".to_owned(),
             ));
         }
-        sums.add(
+        sums.add_change(
             user,
             asset,
             i128::from(entry.delta_avail),
@@ -200,7 +200,7 @@ fn is_event_type(text: &str) -> bool {
 }
 
 /// A list of objects, each checked by itself and named by its index.
-pub(super) fn elements<T: serde::de::DeserializeOwned>(
+pub(super) fn parse_elements<T: serde::de::DeserializeOwned>(
     raws: &[Box<RawValue>],
     name: &str,
     max: usize,
@@ -208,10 +208,9 @@ pub(super) fn elements<T: serde::de::DeserializeOwned>(
     if raws.len() > max {
         return Err(format!("{name} has more than {max} elements"));
     }
-    let parsed = raws
-        .iter()
-        .enumerate()
-        .map(|(index, raw)| object(raw.get()).map_err(|what| format!("{name}[{index}]: {what}")));
+    let parsed = raws.iter().enumerate().map(|(index, raw)| {
+        parse_object(raw.get()).map_err(|what| format!("{name}[{index}]: {what}"))
+    });
     parsed.collect()
 }
 
@@ -224,7 +223,7 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-pub(super) fn canonical(content: &impl Serialize) -> Result<String, String> {
+pub(super) fn canonical_json(content: &impl Serialize) -> Result<String, String> {
     serde_json::to_string(content).map_err(|error| error.to_string())
 }
 

@@ -57,21 +57,21 @@ pub fn value_balances(
             continue;
         };
         let scale = catalogue
-            .get(balance.asset)
+            .get_asset(balance.asset)
             .map_or(0, |(_, decimals)| decimals);
         let raw = raw_amount(balance);
-        let exact = multiply(raw, scale, &rate);
+        let exact = multiply_exactly(raw, scale, &rate);
         priced.push(PricedBalance {
             asset: balance.asset,
             amount: wide_decimal(raw, scale),
             rate,
-            value: rounded(&exact, decimals),
+            value: round_down(&exact, decimals),
             rate_at,
         });
-        total = add(&total, &exact);
+        total = add_exactly(&total, &exact);
     }
     Valuation {
-        total: rounded(&total, decimals),
+        total: round_down(&total, decimals),
         priced,
         unpriced,
     }
@@ -87,20 +87,20 @@ fn raw_amount(balance: &Balance) -> i128 {
     clippy::arithmetic_side_effects,
     reason = "decimals of any length: nothing overflows or is cut"
 )]
-fn multiply(raw: i128, scale: u8, rate: &Rate) -> BigDecimal {
-    BigDecimal::new(raw.into(), i64::from(scale)) * rate.decimal()
+fn multiply_exactly(raw: i128, scale: u8, rate: &Rate) -> BigDecimal {
+    BigDecimal::new(raw.into(), i64::from(scale)) * rate.as_decimal()
 }
 
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "decimals of any length: nothing overflows or is cut"
 )]
-fn add(one: &BigDecimal, other: &BigDecimal) -> BigDecimal {
+fn add_exactly(one: &BigDecimal, other: &BigDecimal) -> BigDecimal {
     one + other
 }
 
 /// The canonical decimal with at most so many digits behind the point.
-fn rounded(exact: &BigDecimal, decimals: u8) -> String {
+fn round_down(exact: &BigDecimal, decimals: u8) -> String {
     exact
         .with_scale_round(i64::from(decimals), RoundingMode::HalfEven)
         .normalized()
@@ -114,11 +114,11 @@ mod tests {
     use super::*;
     use crate::domain::{Asset, DatedRate, Seq};
 
-    fn asset(id: i32) -> AssetId {
+    fn test_asset(id: i32) -> AssetId {
         AssetId::new(id).unwrap()
     }
 
-    fn catalogue() -> CatalogueTable {
+    fn test_catalogue() -> CatalogueTable {
         let asset = |id, name: &str, decimals| Asset {
             id,
             name: name.to_owned(),
@@ -128,9 +128,9 @@ mod tests {
         CatalogueTable::new(&assets, &[]).unwrap()
     }
 
-    fn snapshot(balances: &[(i32, i64, i64)]) -> Snapshot {
+    fn test_snapshot(balances: &[(i32, i64, i64)]) -> Snapshot {
         let balance = |(id, avail, frozen): &(i32, i64, i64)| Balance {
-            asset: asset(*id),
+            asset: test_asset(*id),
             seq: Seq::new(1).unwrap(),
             avail: Amount::from_raw(*avail),
             frozen: Amount::from_raw(*frozen),
@@ -140,25 +140,25 @@ mod tests {
         Snapshot::new(balances.iter().map(balance).collect())
     }
 
-    fn rates(all: &[(i32, &str)]) -> Rates {
+    fn test_rates(all: &[(i32, &str)]) -> Rates {
         let mut rates = Rates::default();
         for (id, rate) in all {
             let rate = DatedRate {
                 rate: rate.parse().unwrap(),
                 at: UnixMillis(7),
             };
-            rates.offer(asset(*id), rate);
+            rates.offer_rate(test_asset(*id), rate);
         }
         rates
     }
 
     /// In USDT, with two decimals.
-    fn value(balances: &[(i32, i64, i64)], known: &[(i32, &str)]) -> Valuation {
+    fn value_of(balances: &[(i32, i64, i64)], known: &[(i32, &str)]) -> Valuation {
         value_balances(
-            &snapshot(balances),
-            (asset(2), 2),
-            &rates(known),
-            &catalogue(),
+            &test_snapshot(balances),
+            (test_asset(2), 2),
+            &test_rates(known),
+            &test_catalogue(),
         )
     }
 
@@ -173,11 +173,11 @@ mod tests {
             (-50_000, "0"),
         ] {
             // A raw unit of BTC is worth 10^-7 USDT.
-            let valued = value(&[(1, raw, 0)], &[(1, "10")]);
+            let valued = value_of(&[(1, raw, 0)], &[(1, "10")]);
             assert_eq!(valued.priced[0].value, shown, "{raw}");
         }
         // Three values that are each rounded down, and a total that is not made of them.
-        let valued = value(
+        let valued = value_of(
             &[(1, 40_000, 0), (3, 4_000_000_000_000_000, 0), (9, 4, 0)],
             &[(1, "10"), (3, "1"), (9, "0.001")],
         );
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_quote_counts_at_one_and_what_has_no_rate_is_named() {
-        let valued = value(
+        let valued = value_of(
             &[
                 (1, 910_000_000_000, 5_000_000),
                 (2, 12_345, -45),
@@ -197,7 +197,7 @@ mod tests {
             ],
             &[(1, "50000.5"), (2, "99")],
         );
-        assert_eq!(valued.unpriced, [asset(3), asset(9)]);
+        assert_eq!(valued.unpriced, [test_asset(3), test_asset(9)]);
         let shown: Vec<_> = valued
             .priced
             .iter()
@@ -223,13 +223,13 @@ mod tests {
             ]
         );
         assert_eq!(valued.total, "455007173.02");
-        assert_eq!(value(&[], &[(1, "2")]).total, "0");
+        assert_eq!(value_of(&[], &[(1, "2")]).total, "0");
     }
 
     #[test]
     fn the_greatest_amounts_and_longest_rates_lose_no_digit() {
         let longest = format!("{}.{}", "9".repeat(40), "9".repeat(40));
-        let valued = value(&[(9, i64::MAX, i64::MAX)], &[(9, &longest)]);
+        let valued = value_of(&[(9, i64::MAX, i64::MAX)], &[(9, &longest)]);
         // (2^64 − 2) × (10^40 − 10^−40): what is taken away is far below half a cent.
         assert_eq!(
             valued.total,
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(valued.priced[0].rate.to_string(), longest);
         let smallest = format!("0.{}1", "0".repeat(39));
         assert_eq!(
-            value(&[(9, i64::MIN, i64::MIN)], &[(9, &smallest)]).total,
+            value_of(&[(9, i64::MIN, i64::MIN)], &[(9, &smallest)]).total,
             "0"
         );
     }
@@ -248,7 +248,7 @@ mod tests {
         #[test]
         fn values_are_those_of_integer_arithmetic(avail: i64, frozen: i64, thousandths in 1_i64..10_000_000_000) {
             let rate = wide_decimal(thousandths.into(), 3);
-            let valued = value(&[(9, avail, frozen)], &[(9, &rate)]);
+            let valued = value_of(&[(9, avail, frozen)], &[(9, &rate)]);
             let exact = (i128::from(avail) + i128::from(frozen)) * i128::from(thousandths);
             let (down, rest) = (exact.div_euclid(10), exact.rem_euclid(10));
             let cents = match rest {

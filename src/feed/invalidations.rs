@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::Applier,
     cache::redis::{
-        Redis, Session, jittered,
-        stream::{Page, StreamId, Tap},
+        Redis, RedisSession, jittered_wait,
+        stream::{BlockingConnection, FeedPage, StreamId},
     },
     clock,
-    diagnosis::{Finding, Part},
-    protocol::{Freshness, Marks},
-    telemetry::{Meters, Sparing},
+    diagnosis::{Finding, FindingPart},
+    protocol::{ChangeLog, Freshness},
+    telemetry::{Meters, RateLimitedLog},
 };
 
 /// How long to wait before another try to connect.
@@ -36,7 +36,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(10);
 pub struct Follower {
     redis: Arc<Redis>,
     applier: Arc<Applier>,
-    marks: Arc<Marks>,
+    marks: Arc<ChangeLog>,
     freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     floor_ttl: Duration,
@@ -44,10 +44,10 @@ pub struct Follower {
     /// Redis lost its data, and was not told again yet.
     redis_is_new: Notify,
     /// For lines about trimming.
-    log: Sparing,
+    log: RateLimitedLog,
     /// Why the feed cannot be followed, though Redis answers.
     trouble: Mutex<Option<Finding>>,
-    gap_log: Sparing,
+    gap_log: RateLimitedLog,
 }
 
 /// Where it is.
@@ -73,7 +73,7 @@ impl Follower {
     pub fn new(
         redis: Arc<Redis>,
         applier: Arc<Applier>,
-        marks: Arc<Marks>,
+        marks: Arc<ChangeLog>,
         freshness: Arc<Freshness>,
         meters: Arc<Meters>,
         floor_ttl: Duration,
@@ -92,32 +92,32 @@ impl Follower {
             floor_ttl,
             block,
             redis_is_new: Notify::new(),
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
             trouble: Mutex::default(),
-            gap_log: Sparing::default(),
+            gap_log: RateLimitedLog::default(),
         }
     }
 
     /// Why the feed cannot be followed, though Redis answers.
     #[must_use]
-    pub fn trouble(&self) -> Option<Finding> {
+    pub fn feed_trouble(&self) -> Option<Finding> {
         self.trouble.lock().clone()
     }
 
     /// Follows until shutdown.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub async fn run_follower(&self, shutdown: CancellationToken) {
         let follow = async {
             let mut position: Option<Position> = None;
             loop {
                 // The term first: a session that ends after this ends the term too.
-                let term = self.freshness.term();
-                if let Some(session) = self.redis.link.session()
-                    && let Ok(tap) = self.redis.tap().await
+                let term = self.freshness.current_term();
+                if let Some(session) = self.redis.link.open_session()
+                    && let Ok(tap) = self.redis.open_blocking().await
                 {
-                    let from = self.begin(position.take(), &session);
-                    position = Some(self.follow(&tap, &session, term, from).await);
+                    let from = self.begin_position(position.take(), &session);
+                    position = Some(self.follow_feed(&tap, &session, term, from).await);
                 }
-                tokio::time::sleep(jittered(RETRY_EVERY)).await;
+                tokio::time::sleep(jittered_wait(RETRY_EVERY)).await;
             }
         };
         tokio::select! {
@@ -136,7 +136,7 @@ impl Follower {
     }
 
     /// Goes on at the cursor where it is the same Redis; else reads the feed back over the last `floor_ttl`.
-    fn begin(&self, position: Option<Position>, session: &Session) -> Position {
+    fn begin_position(&self, position: Option<Position>, session: &RedisSession) -> Position {
         self.marks.blind_for(session.young_for(self.floor_ttl));
         match position {
             Some(position) if position.epoch == session.epoch.id => position,
@@ -146,7 +146,7 @@ impl Follower {
                         redis.epoch = session.epoch.id,
                         "another redis: everything held counts for nothing"
                     );
-                    self.applier.lost();
+                    self.applier.note_lost();
                     self.redis_is_new.notify_one();
                 } else {
                     self.applier.start_over();
@@ -163,10 +163,10 @@ impl Follower {
     }
 
     /// Reads on until the connection is lost; returns where it got to.
-    async fn follow(
+    async fn follow_feed(
         &self,
-        tap: &Tap,
-        session: &Arc<Session>,
+        tap: &BlockingConnection,
+        session: &Arc<RedisSession>,
         term: u64,
         from: Position,
     ) -> Position {
@@ -182,20 +182,20 @@ impl Follower {
         }
         let mut gaps = 0_u32;
         loop {
-            if self.freshness.term() != term {
+            if self.freshness.current_term() != term {
                 return position;
             }
             match self.read_on(tap, session, term, &mut position).await {
                 Ok(()) => gaps = 0,
                 Err(End::Lost) => return position,
                 Err(End::Gap) => {
-                    if let Some(left_out) = self.gap_log.line() {
+                    if let Some(left_out) = self.gap_log.permit_line() {
                         tracing::warn!(
                             lines.left_out = left_out,
                             "the feed has a gap: everything held counts for nothing"
                         );
                     }
-                    self.applier.missed();
+                    self.applier.note_missed();
                     gaps = gaps.saturating_add(1);
                     if gaps > 1 {
                         // Every gap may write an entry: a feed that is broken again and again must not be filled by this.
@@ -205,23 +205,34 @@ impl Follower {
             }
             if trimmed.elapsed() >= TRIM_EVERY {
                 trimmed = Instant::now();
-                self.trim(tap, session, &position).await;
+                self.trim_feed(tap, session, &position).await;
             }
         }
     }
 
     /// Forgets what is older than anybody reads back. The entry that was seen last stays: the next one names it, and in an empty
     /// feed that would be a break of the chain.
-    async fn trim(&self, tap: &Tap, session: &Session, position: &Position) {
+    async fn trim_feed(
+        &self,
+        tap: &BlockingConnection,
+        session: &RedisSession,
+        position: &Position,
+    ) {
         if !position.seen {
             return;
         }
         let before = trim_before(session.now().earliest, self.floor_ttl, position.cursor);
-        let trimmed = tap.trim(&self.redis.link.keys.feed(), before).await;
+        let trimmed = tap
+            .trim_feed(&self.redis.link.keys.feed_key(), before)
+            .await;
         if let Err(error) = trimmed
-            && let Some(left_out) = self.log.line()
+            && let Some(left_out) = self.log.permit_line()
         {
-            let finding = self.redis.link.finding_of(&error).of(Part::Feed);
+            let finding = self
+                .redis
+                .link
+                .finding_of(&error)
+                .with_part(FindingPart::Feed);
             tracing::warn!(
                 reason = %finding,
                 lines.left_out = left_out,
@@ -233,51 +244,54 @@ impl Follower {
     /// One read: entries take effect, then freshness is proven if that was all and Redis is the one that it was.
     async fn read_on(
         &self,
-        tap: &Tap,
-        session: &Arc<Session>,
+        tap: &BlockingConnection,
+        session: &Arc<RedisSession>,
         term: u64,
         position: &mut Position,
     ) -> Result<(), End> {
         let keys = &self.redis.link.keys;
         // The first proof of a term is waited for by readers: what is there is read at once.
-        let proven = self.freshness.proven(Instant::now());
+        let proven = self.freshness.is_proven(Instant::now());
         let block = if proven { self.block } else { SHORTEST };
-        let page = tap.feed(&keys.feed(), position.cursor, block).await;
-        let page = page.map_err(|error| self.lost(self.redis.link.finding_of(&error)))?;
+        let page = tap
+            .read_feed(&keys.feed_key(), position.cursor, block)
+            .await;
+        let page = page.map_err(|error| self.note_lost(self.redis.link.finding_of(&error)))?;
         fail::fail_point!("feed-read");
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
-            Some(last) if self.take(&page, last, position) => {}
+            Some(last) if self.take_page(&page, last, position) => {}
             Some(_) => return Err(End::Gap),
             None => {
                 // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
                 // again now, the next read finds that it is gone.
-                let begun = tap.begin_feed(&keys.feed(), &session.epoch.id).await;
+                let begun = tap.begin_feed(&keys.feed_key(), &session.epoch.id).await;
                 if let Err(error) = begun {
-                    let _: End = self.lost(self.redis.link.finding_of(&error));
+                    let _: End = self.note_lost(self.redis.link.finding_of(&error));
                 }
                 (position.cursor, position.seen) = (StreamId::default(), true);
                 return Err(End::Gap);
             }
         }
         // Asked after the feed: it was the master with these data when the feed was read.
-        let vouched = tap.vouches_for(session, &keys.epoch()).await;
-        let vouched = vouched.map_err(|error| self.lost(self.redis.link.finding_of(&error)))?;
+        let vouched = tap.vouches_for(session, &keys.epoch_key()).await;
+        let vouched =
+            vouched.map_err(|error| self.note_lost(self.redis.link.finding_of(&error)))?;
         if !vouched {
             self.redis.link.end_changed(session);
             return Err(End::Lost);
         }
         *self.trouble.lock() = None;
         if !page.full {
-            self.freshness.prove(term, page.sent);
+            self.freshness.prove_fresh(term, page.sent);
         }
         Ok(())
     }
 
     /// The feed could not be read: logged once where Redis refuses a command, so that another connection helps nothing.
-    fn lost(&self, finding: Finding) -> End {
-        if self.redis.link.session().is_some() && finding.code.is_refusal() {
-            let finding = finding.of(Part::Feed);
+    fn note_lost(&self, finding: Finding) -> End {
+        if self.redis.link.open_session().is_some() && finding.code.is_refusal() {
+            let finding = finding.with_part(FindingPart::Feed);
             let mut trouble = self.trouble.lock();
             if trouble.as_ref() != Some(&finding) {
                 tracing::warn!(reason = %finding, "the feed cannot be followed");
@@ -288,7 +302,7 @@ impl Follower {
     }
 
     /// Entries take effect, in order. False if one of them, or one that was there before, was missed.
-    fn take(&self, page: &Page, last: StreamId, position: &mut Position) -> bool {
+    fn take_page(&self, page: &FeedPage, last: StreamId, position: &mut Position) -> bool {
         // A stream whose last entry is before one that was seen is another stream.
         let mut whole = !position.seen || last >= position.cursor;
         for post in &page.posts {
@@ -302,10 +316,10 @@ impl Follower {
             position.cursor = post.id;
             position.seen = true;
             for news in &post.news {
-                self.applier.take(news);
+                self.applier.take_news(news);
             }
             let sent_at = i64::try_from(post.id.ms).unwrap_or(i64::MAX);
-            let millis = u64::try_from(clock::wall().0.saturating_sub(sent_at)).unwrap_or(0);
+            let millis = u64::try_from(clock::wall_now().0.saturating_sub(sent_at)).unwrap_or(0);
             self.meters.bus_delay(Duration::from_millis(millis));
         }
         // Whatever was there before the read was asked for must have come with it.

@@ -26,16 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::Subscriber;
 pub use self::{
-    client::BadSetting,
-    look::{Look, Partition, look},
+    client::BadKafkaSetting,
+    look::{TopicPartition, TopicState, look_at_topic},
 };
 use crate::{
     apply::Applier,
     cache::redis::Redis,
-    config::Kafka,
-    diagnosis::{Code, Finding, Part},
+    config::KafkaSettings,
+    diagnosis::{Code, Finding, FindingPart},
     domain::FieldMap,
-    telemetry::{Meters, Sparing},
+    telemetry::{Meters, RateLimitedLog},
 };
 
 /// How often the topic is looked at.
@@ -45,11 +45,11 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// The client cannot go on and is made anew.
 #[derive(Debug)]
-struct Broken;
+struct BrokenClient;
 
 /// The duties of the consumer, the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Duty {
+enum KafkaDuty {
     Look,
     Follow,
     Apply,
@@ -57,40 +57,44 @@ enum Duty {
 }
 
 /// Takes notifications from a topic.
-pub struct Consumer {
-    settings: Kafka,
+pub struct KafkaConsumer {
+    settings: KafkaSettings,
     fields: FieldMap,
     applier: Arc<Applier>,
     redis: Option<Arc<Redis>>,
     meters: Arc<Meters>,
     /// The first client: what is wrong with the settings is told at start.
     first: Mutex<Option<Subscriber>>,
-    findings: Mutex<BTreeMap<Duty, Finding>>,
-    unreadable_log: Sparing,
+    findings: Mutex<BTreeMap<KafkaDuty, Finding>>,
+    unreadable_log: RateLimitedLog,
 }
 
-impl fmt::Debug for Consumer {
+impl fmt::Debug for KafkaConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer")
+        f.debug_struct("KafkaConsumer")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
 
-impl Consumer {
+impl KafkaConsumer {
     /// Not started yet. `fields` are those of the JSON in a record.
     ///
     /// # Errors
     /// The setting that cannot be used.
     pub fn new(
-        settings: &Kafka,
+        settings: &KafkaSettings,
         fields: FieldMap,
         applier: Arc<Applier>,
         redis: Option<Arc<Redis>>,
         meters: Arc<Meters>,
-    ) -> Result<Self, BadSetting> {
-        let first = client::subscriber(settings)?;
-        let starting = Finding::new(Part::Kafka, Code::KafkaStarting, settings.brokers.join(","));
+    ) -> Result<Self, BadKafkaSetting> {
+        let first = client::create_subscriber(settings)?;
+        let starting = Finding::new(
+            FindingPart::Kafka,
+            Code::KafkaStarting,
+            settings.brokers.join(","),
+        );
         Ok(Self {
             settings: settings.clone(),
             fields,
@@ -98,25 +102,25 @@ impl Consumer {
             redis,
             meters,
             first: Mutex::new(Some(first)),
-            findings: Mutex::new(BTreeMap::from([(Duty::Look, starting)])),
-            unreadable_log: Sparing::default(),
+            findings: Mutex::new(BTreeMap::from([(KafkaDuty::Look, starting)])),
+            unreadable_log: RateLimitedLog::default(),
         })
     }
 
     /// Takes until shutdown, then leaves the group.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub async fn run_consumer(&self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let first = self.first.lock().take();
-            let made = first.map_or_else(|| client::subscriber(&self.settings), Ok);
+            let made = first.map_or_else(|| client::create_subscriber(&self.settings), Ok);
             match made {
                 Ok(client) => {
                     let client = Arc::new(client);
                     tokio::select! {
                         () = shutdown.cancelled() => {}
-                        Broken = self.follow(&client) => {}
-                        () = self.watch(&client) => {}
+                        BrokenClient = self.follow_topic(&client) => {}
+                        () = self.watch_topic(&client) => {}
                     }
-                    client::close(client, CLOSE_MAX).await;
+                    client::close_client(client, CLOSE_MAX).await;
                 }
                 Err(error) => tracing::warn!(%error, "kafka: no client could be made"),
             }
@@ -129,11 +133,11 @@ impl Consumer {
 
     /// The findings that keep records of the topic from taking effect, the worst first.
     #[must_use]
-    pub fn trouble(&self) -> Vec<Finding> {
+    pub fn consumer_findings(&self) -> Vec<Finding> {
         self.findings.lock().values().cloned().collect()
     }
 
-    fn note(&self, duty: Duty, found: Option<Finding>) {
+    fn note_duty(&self, duty: KafkaDuty, found: Option<Finding>) {
         let mut findings = self.findings.lock();
         match found {
             None => {
@@ -150,26 +154,26 @@ impl Consumer {
         }
     }
 
-    fn finding(&self, code: Option<RDKafkaErrorCode>) -> Finding {
-        look::finding(&self.settings, &self.settings.topic, code, None)
+    fn finding_of(&self, code: Option<RDKafkaErrorCode>) -> Finding {
+        look::topic_finding(&self.settings, &self.settings.topic, code, None)
     }
 
     // === the topic from outside ===
 
     /// Looks at the topic again and again: the lag, and whether the brokers answer.
-    async fn watch(&self, client: &Arc<Subscriber>) {
+    async fn watch_topic(&self, client: &Arc<Subscriber>) {
         loop {
             let (asker, settings) = (Arc::clone(client), self.settings.clone());
             let looked = tokio::task::spawn_blocking(move || {
-                look::partitions(&*asker, &settings, &settings.topic)
+                look::read_partitions(&*asker, &settings, &settings.topic)
             });
             match looked.await {
                 Ok(Ok(partitions)) => {
-                    let lags = partitions.iter().map(Partition::lag);
+                    let lags = partitions.iter().map(TopicPartition::lag);
                     self.meters.kafka_lag(lags.fold(0, u64::saturating_add));
-                    self.note(Duty::Look, None);
+                    self.note_duty(KafkaDuty::Look, None);
                 }
-                Ok(Err(finding)) => self.note(Duty::Look, Some(finding)),
+                Ok(Err(finding)) => self.note_duty(KafkaDuty::Look, Some(finding)),
                 Err(_) => tracing::error!("kafka: looking at the topic met a bug"),
             }
             tokio::time::sleep(LOOK_EVERY).await;

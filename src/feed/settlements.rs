@@ -20,16 +20,16 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::refusals::{Duty, Refusals};
+use self::refusals::{Refusals, StreamDuty};
 use crate::{
     apply::{self, Applier},
     cache::redis::{
-        Redis, jittered,
-        stream::{END, Event, Failure, Inlet, Tap},
+        Redis, jittered_wait,
+        stream::{BlockingConnection, END, Event, Inlet, StreamFailure},
     },
-    diagnosis::{Code, Finding, Part},
+    diagnosis::{Code, Finding, FindingPart},
     domain::{FieldMap, Notification},
-    telemetry::{Applied, Meters, Sparing, Via},
+    telemetry::{AppliedLabel, Meters, RateLimitedLog, Via},
 };
 
 /// How long one read waits for entries.
@@ -53,7 +53,7 @@ const FORGET_AFTER: u32 = 20;
 
 /// The connection is of no use any more.
 #[derive(Debug)]
-struct Lost;
+struct LostConnection;
 
 /// An entry that was read.
 type Taken = (String, Vec<Notification>);
@@ -67,7 +67,7 @@ struct Claiming {
 
 /// Takes notifications from the stream.
 #[derive(Debug)]
-pub struct Consumer {
+pub struct StreamConsumer {
     redis: Arc<Redis>,
     applier: Arc<Applier>,
     meters: Arc<Meters>,
@@ -78,13 +78,13 @@ pub struct Consumer {
     refusals: Refusals,
     /// The groups that were told of in the log.
     sharers: Mutex<Vec<String>>,
-    unreadable_log: Sparing,
+    unreadable_log: RateLimitedLog,
     /// The group stood once.
     followed: AtomicBool,
-    deleted_log: Sparing,
+    deleted_log: RateLimitedLog,
 }
 
-impl Consumer {
+impl StreamConsumer {
     /// Not started yet. `name` tells this consumer from all others; `fields` are those of the JSON in an entry.
     #[must_use]
     pub fn new(
@@ -97,12 +97,12 @@ impl Consumer {
         claim_idle: Duration,
     ) -> Self {
         let inlet = Inlet {
-            group: redis.link.keys.group(),
+            group: redis.link.keys.group_name(),
             stream,
             consumer: name,
         };
         Self {
-            dead: redis.link.keys.dead(&inlet.stream),
+            dead: redis.link.keys.dead_key(&inlet.stream),
             redis,
             applier,
             meters,
@@ -111,38 +111,40 @@ impl Consumer {
             claim_idle,
             refusals: Refusals::default(),
             sharers: Mutex::default(),
-            unreadable_log: Sparing::default(),
+            unreadable_log: RateLimitedLog::default(),
             followed: AtomicBool::new(false),
-            deleted_log: Sparing::default(),
+            deleted_log: RateLimitedLog::default(),
         }
     }
 
     /// Takes until shutdown.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub async fn run_consumer(&self, shutdown: CancellationToken) {
         let take = async {
             loop {
-                if self.redis.link.session().is_some()
-                    && let Ok(tap) = self.redis.tap().await
+                if self.redis.link.open_session().is_some()
+                    && let Ok(tap) = self.redis.open_blocking().await
                 {
-                    let Lost = self.take_all(&tap).await;
+                    let LostConnection = self.take_all(&tap).await;
                 }
-                tokio::time::sleep(jittered(RETRY_EVERY)).await;
+                tokio::time::sleep(jittered_wait(RETRY_EVERY)).await;
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = take => {}
         }
-        if let Ok(tap) = self.redis.tap().await {
+        if let Ok(tap) = self.redis.open_blocking().await {
             // A consumer that is left behind is removed by another one later.
-            let _ = tap.tidy(&self.inlet, true, self.idle_max()).await;
+            let _ = tap
+                .remove_consumers(&self.inlet, true, self.idle_max())
+                .await;
         }
     }
 
     /// The finding that keeps entries of the stream from taking effect, the worst first; a Redis that is away is told elsewhere.
     #[must_use]
-    pub fn trouble(&self) -> Vec<Finding> {
-        self.refusals.all()
+    pub fn consumer_findings(&self) -> Vec<Finding> {
+        self.refusals.all_findings()
     }
 
     fn idle_max(&self) -> Duration {
@@ -154,7 +156,7 @@ impl Consumer {
         let was_followed = self.followed.swap(true, Ordering::Relaxed);
         if is_new
             && was_followed
-            && let Some(left_out) = self.deleted_log.line()
+            && let Some(left_out) = self.deleted_log.permit_line()
         {
             tracing::warn!(
                 stream.name = self.inlet.stream,
@@ -164,13 +166,15 @@ impl Consumer {
         }
     }
 
-    async fn take_all(&self, tap: &Tap) -> Lost {
+    async fn take_all(&self, tap: &BlockingConnection) -> LostConnection {
         let made = tap.make_group(&self.inlet).await;
         let made = made.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
         // A group that stands needs no right to make one: reading says whether this matters.
         match made {
             Ok(is_new) => self.note_group(is_new),
-            Err(_) if self.refusals.note(Duty::Follow, made).is_err() => return Lost,
+            Err(_) if self.refusals.note_result(StreamDuty::Follow, made).is_err() => {
+                return LostConnection;
+            }
             Err(_) => {}
         }
         let mut claiming = Claiming {
@@ -183,7 +187,7 @@ impl Consumer {
             let took = if let Some(after) = &own {
                 self.take_more(tap, after, BLOCK_SHORT).await
             } else {
-                if let Err(lost) = self.claim(tap, &mut claiming).await {
+                if let Err(lost) = self.claim_page(tap, &mut claiming).await {
                     return lost;
                 }
                 let block = if claiming.ended.is_some() {
@@ -203,49 +207,53 @@ impl Consumer {
     /// Reads a page behind `after`, and takes it. Returns the last entry.
     async fn take_more(
         &self,
-        tap: &Tap,
+        tap: &BlockingConnection,
         after: &str,
         block: Duration,
-    ) -> Result<Option<String>, Lost> {
-        let read = tap.events(&self.inlet, after, block).await;
+    ) -> Result<Option<String>, LostConnection> {
+        let read = tap.read_events(&self.inlet, after, block).await;
         let read = read.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
-        match self.refusals.note(Duty::Follow, read) {
+        match self.refusals.note_result(StreamDuty::Follow, read) {
             Ok(Some(events)) => {
                 let last = events.last().map(|event| event.id.clone());
-                self.take(tap, events).await?;
+                self.take_events(tap, events).await?;
                 Ok(last)
             }
             Ok(None) => {
                 tokio::time::sleep(REFUSED_EVERY).await;
                 // Another connection may know a group or a right that this one does not.
-                Err(Lost)
+                Err(LostConnection)
             }
-            Err(()) => Err(Lost),
+            Err(()) => Err(LostConnection),
         }
     }
 
     /// Takes one page of what other consumers took and did not acknowledge. Between two passes the group is looked at.
-    async fn claim(&self, tap: &Tap, claiming: &mut Claiming) -> Result<(), Lost> {
+    async fn claim_page(
+        &self,
+        tap: &BlockingConnection,
+        claiming: &mut Claiming,
+    ) -> Result<(), LostConnection> {
         let every = self.claim_idle.min(Duration::from_secs(1));
         if claiming.ended.is_some_and(|at| at.elapsed() < every) {
             return Ok(());
         }
         claiming.ended = None;
         let claimed = tap
-            .claim(&self.inlet, self.claim_idle, &claiming.from)
+            .claim_events(&self.inlet, self.claim_idle, &claiming.from)
             .await;
         let claimed =
             claimed.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
-        let claimed = self.refusals.note(Duty::Claim, claimed);
-        let next = match claimed.map_err(|()| Lost)? {
+        let claimed = self.refusals.note_result(StreamDuty::Claim, claimed);
+        let next = match claimed.map_err(|()| LostConnection)? {
             Some((next, events)) => {
-                self.take(tap, events).await?;
+                self.take_events(tap, events).await?;
                 next
             }
             None => END.to_owned(),
         };
         if next == END {
-            self.look(tap).await?;
+            self.look_at_group(tap).await?;
             claiming.ended = Some(Instant::now());
         }
         claiming.from = next;
@@ -253,17 +261,18 @@ impl Consumer {
     }
 
     /// Looks at the group: how much waits, who reads the stream beside it, and consumers that ended.
-    async fn look(&self, tap: &Tap) -> Result<(), Lost> {
+    async fn look_at_group(&self, tap: &BlockingConnection) -> Result<(), LostConnection> {
         let failure = |error| self.redis.stream_failure(&error, &self.inlet.stream);
         let looked = async {
-            let standing = tap.standing(&self.inlet).await?;
-            tap.tidy(&self.inlet, false, self.idle_max()).await?;
+            let standing = tap.read_standing(&self.inlet).await?;
+            tap.remove_consumers(&self.inlet, false, self.idle_max())
+                .await?;
             Ok(standing)
         };
         let looked = self
             .refusals
-            .note(Duty::Look, looked.await.map_err(failure));
-        if let Some(standing) = looked.map_err(|()| Lost)? {
+            .note_result(StreamDuty::Look, looked.await.map_err(failure));
+        if let Some(standing) = looked.map_err(|()| LostConnection)? {
             self.meters.stream_lag(standing.waiting);
             let mut sharers = self.sharers.lock();
             if *sharers != standing.others {
@@ -281,11 +290,15 @@ impl Consumer {
     }
 
     /// These take effect, or are put aside, and are acknowledged.
-    async fn take(&self, tap: &Tap, events: Vec<Event>) -> Result<(), Lost> {
+    async fn take_events(
+        &self,
+        tap: &BlockingConnection,
+        events: Vec<Event>,
+    ) -> Result<(), LostConnection> {
         let (mut taken, mut size, mut aside) =
             (Vec::with_capacity(events.len()), 0_usize, Vec::new());
         for event in events {
-            match event.read(&self.fields) {
+            match event.read_notifications(&self.fields) {
                 Ok(notifications) => {
                     size = size.saturating_add(notifications.len());
                     taken.push((event.id, notifications));
@@ -298,23 +311,28 @@ impl Consumer {
             }
             if size >= AT_ONCE {
                 size = 0;
-                self.settle(tap, std::mem::take(&mut taken)).await?;
+                self.settle_taken(tap, std::mem::take(&mut taken)).await?;
             }
         }
-        self.acknowledge(tap, &aside).await?;
-        self.settle(tap, taken).await
+        self.acknowledge_entries(tap, &aside).await?;
+        self.settle_taken(tap, taken).await
     }
 
     /// Puts an entry into the dead stream. False if that is refused: it is claimed and tried again later.
-    async fn put_aside(&self, tap: &Tap, event: &Event, reason: &str) -> Result<bool, Lost> {
-        let buried = tap.bury(&self.dead, event, reason).await;
+    async fn put_aside(
+        &self,
+        tap: &BlockingConnection,
+        event: &Event,
+        reason: &str,
+    ) -> Result<bool, LostConnection> {
+        let buried = tap.bury_event(&self.dead, event, reason).await;
         let buried = buried.map_err(|error| self.redis.stream_failure(&error, &self.dead));
         let buried = self
             .refusals
-            .note(Duty::PutAside, buried)
-            .map_err(|()| Lost)?;
+            .note_result(StreamDuty::PutAside, buried)
+            .map_err(|()| LostConnection)?;
         if buried.is_some() {
-            if let Some(left_out) = self.unreadable_log.line() {
+            if let Some(left_out) = self.unreadable_log.permit_line() {
                 let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
                 tracing::warn!(
                     stream.id = event.id,
@@ -323,24 +341,29 @@ impl Consumer {
                     "a settlement event cannot be read"
                 );
             }
-            self.meters.notifications(Via::Stream, Applied::Invalid, 1);
+            self.meters
+                .count_notifications(Via::Stream, AppliedLabel::Invalid, 1);
         }
         Ok(buried.is_some())
     }
 
     /// Applies entries until they took effect, then acknowledges them. Where some do and others never do, those stay behind.
-    async fn settle(&self, tap: &Tap, taken: Vec<Taken>) -> Result<(), Lost> {
+    async fn settle_taken(
+        &self,
+        tap: &BlockingConnection,
+        taken: Vec<Taken>,
+    ) -> Result<(), LostConnection> {
         if taken.is_empty() {
             return Ok(());
         }
         let mut tries = 0_usize;
         let ids = loop {
             let all: Vec<_> = taken.iter().flat_map(|(_, some)| some).copied().collect();
-            if self.apply(&all).await.is_ok() {
+            if self.apply_notifications(&all).await.is_ok() {
                 break taken.into_iter().map(|(id, _)| id).collect();
             }
             tries = tries.saturating_add(1);
-            if tries >= TRIES && taken.len() > 1 && self.redis.link.session().is_some() {
+            if tries >= TRIES && taken.len() > 1 && self.redis.link.open_session().is_some() {
                 tries = 0;
                 let took_effect = self.apply_each(&taken).await;
                 if !took_effect.is_empty() {
@@ -350,7 +373,7 @@ impl Consumer {
             tokio::time::sleep(RETRY_EVERY).await;
         };
         fail::fail_point!("not-acknowledged");
-        self.acknowledge(tap, &ids).await
+        self.acknowledge_entries(tap, &ids).await
     }
 
     /// Applies entries one by one; returns those that took effect.
@@ -358,7 +381,7 @@ impl Consumer {
         let mut ids = Vec::with_capacity(taken.len());
         let mut refused = None;
         for (id, notifications) in taken {
-            match self.apply(notifications).await {
+            match self.apply_notifications(notifications).await {
                 Ok(()) => ids.push(id.clone()),
                 Err(error) => refused = Some(error),
             }
@@ -370,51 +393,60 @@ impl Consumer {
         ids
     }
 
-    async fn apply(&self, notifications: &[Notification]) -> Result<(), apply::Error> {
+    async fn apply_notifications(
+        &self,
+        notifications: &[Notification],
+    ) -> Result<(), apply::ApplyError> {
         let deadline = Instant::now()
             .checked_add(APPLY_MAX)
             .unwrap_or_else(Instant::now);
         let applied = self
             .applier
-            .apply(notifications, Via::Stream, deadline)
+            .apply_notifications(notifications, Via::Stream, deadline)
             .await;
-        if applied.is_ok() || self.redis.link.session().is_some() {
+        if applied.is_ok() || self.redis.link.open_session().is_some() {
             self.note_applied(applied.as_ref().map(|_| ()));
         }
         applied.map(|_| ())
     }
 
-    fn note_applied(&self, applied: Result<(), &apply::Error>) {
+    fn note_applied(&self, applied: Result<(), &apply::ApplyError>) {
         let noted = applied.map_err(|error| {
             let finding = Finding::new(
-                Part::Stream,
+                FindingPart::Stream,
                 Code::StreamNotTaken,
                 self.inlet.stream.as_str(),
             );
-            Failure::Refused(finding.with(self.why_not_taken(error)))
+            StreamFailure::Refused(finding.with_detail(self.why_not_taken(error)))
         });
-        let _ = self.refusals.note(Duty::Apply, noted);
+        let _ = self.refusals.note_result(StreamDuty::Apply, noted);
     }
 
     /// The word of the finding that stands for settlements, or the error where there is none: its whole sentence is told of settlements
     /// already.
-    fn why_not_taken(&self, error: &apply::Error) -> String {
-        let told = self.redis.link.unsettled();
+    fn why_not_taken(&self, error: &apply::ApplyError) -> String {
+        let told = self.redis.link.settlement_trouble();
         told.map_or_else(
             || error.to_string(),
-            |finding| finding.code.word().to_owned(),
+            |finding| finding.code.label_value().to_owned(),
         )
     }
 
     /// Acknowledges entries. A refusal is passed: applied again they change nothing.
-    async fn acknowledge(&self, tap: &Tap, ids: &[String]) -> Result<(), Lost> {
+    async fn acknowledge_entries(
+        &self,
+        tap: &BlockingConnection,
+        ids: &[String],
+    ) -> Result<(), LostConnection> {
         if ids.is_empty() {
             return Ok(());
         }
-        let acknowledged = tap.acknowledge(&self.inlet, ids).await;
+        let acknowledged = tap.acknowledge_events(&self.inlet, ids).await;
         let acknowledged =
             acknowledged.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
-        let noted = self.refusals.note(Duty::Acknowledge, acknowledged);
-        noted.map(|_| ()).map_err(|()| Lost)
+        let noted = self
+            .refusals
+            .note_result(StreamDuty::Acknowledge, acknowledged);
+        noted.map(|_| ()).map_err(|()| LostConnection)
     }
 }

@@ -1,6 +1,6 @@
 //! Answers: the envelope, and the headers of a balance read.
 //!
-//! **Invariants.** [`Shown`] is the answer to a balance read, whichever way the request came. Balances are shown as
+//! **Invariants.** [`BalanceResponse`] is the answer to a balance read, whichever way the request came. Balances are shown as
 //! they were rendered when they were filled; nothing is serialised twice.
 
 use std::borrow::Cow;
@@ -19,10 +19,10 @@ use super::{
     query::Question,
 };
 use crate::{
-    cache_status::Trail,
+    cache_status::CacheStatus,
     domain::{Catalogue, UnixMillis, UserId},
-    read::Answer,
-    render::Held,
+    read::ReadAnswer,
+    render::RenderedSnapshot,
 };
 
 pub(super) const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -30,32 +30,32 @@ pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 
 /// A balance read that is answered: 200, or 304 if the client has these balances already.
 #[derive(Debug)]
-pub struct Shown<'a> {
+pub struct BalanceResponse<'a> {
     /// The body and its tag.
-    pub held: Held<Cow<'a, [u8]>>,
+    pub held: RenderedSnapshot<Cow<'a, [u8]>>,
     /// The client has it.
     pub known: bool,
     /// In seconds.
     pub age: u64,
     /// How it came about.
-    pub trail: Trail,
+    pub trail: CacheStatus,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> BalanceResponse<'a> {
     /// The shown form of `answer`; `known` are the values of `If-None-Match`.
     pub fn new<'v>(
         question: &Question,
         known: impl Iterator<Item = &'v [u8]>,
-        answer: Answer<&'a [u8]>,
+        answer: ReadAnswer<&'a [u8]>,
         catalogue: &Catalogue,
         now: UnixMillis,
     ) -> Self {
         let held = match question.asset {
             None => answer.held.into_cow(),
-            Some(asset) => answer.held.only(catalogue, asset).into_cow(),
+            Some(asset) => answer.held.only_asset(catalogue, asset).into_cow(),
         };
         Self {
-            known: client_has(known, held.tag()),
+            known: client_has(known, held.entity_tag()),
             age: held.said_at().seconds_until(now),
             held,
             trail: answer.trail,
@@ -63,11 +63,11 @@ impl<'a> Shown<'a> {
     }
 
     /// As a response.
-    pub fn response(self) -> Response<Full<Bytes>> {
+    pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(if self.known {
             Full::default()
         } else {
-            Full::new(Bytes::copy_from_slice(self.held.body()))
+            Full::new(Bytes::copy_from_slice(self.held.body_bytes()))
         });
         if self.known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -78,7 +78,7 @@ impl<'a> Shown<'a> {
             out.insert(CONTENT_TYPE, JSON);
         }
         out.insert(X_CONTENT_TYPE_OPTIONS, super::NOSNIFF);
-        if let Ok(tag) = HeaderValue::from_bytes(self.held.tag()) {
+        if let Ok(tag) = HeaderValue::from_bytes(self.held.entity_tag()) {
             out.insert(ETAG, tag);
         }
         out.insert(CACHE_CONTROL, PRIVATE);
@@ -110,17 +110,17 @@ pub fn wants_ledger<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> bool {
 }
 
 /// The values of a field, as bytes.
-pub fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+pub fn header_values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
 /// The answer to a batch read.
-pub fn batch(users: &[UserId], answers: &[Answer]) -> Response<Body> {
-    json(batch_body(users, answers))
+pub fn batch_response(users: &[UserId], answers: &[ReadAnswer]) -> Response<Body> {
+    json_response(batch_body(users, answers))
 }
 
 /// Its body.
-pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
+pub fn batch_body(users: &[UserId], answers: &[ReadAnswer]) -> Vec<u8> {
     let size = answers.iter().fold(64_usize, |size, answer| {
         size.saturating_add(answer.held.body_len())
             .saturating_add(64)
@@ -134,7 +134,7 @@ pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
         data.extend_from_slice(br#"{"user_id":"#);
         data.extend_from_slice(itoa::Buffer::new().format(user.get()).as_bytes());
         data.extend_from_slice(br#","balances":"#);
-        data.extend_from_slice(answer.held.balances());
+        data.extend_from_slice(answer.held.balances_array());
         if let Some(detail) = answer.trail.detail {
             data.extend_from_slice(format!(r#","detail":"{}""#, detail.word()).as_bytes());
         }
@@ -145,9 +145,9 @@ pub fn batch_body(users: &[UserId], answers: &[Answer]) -> Vec<u8> {
 }
 
 /// Success, with what was done as `data`.
-pub fn done(data: &impl Serialize) -> Result<Response<Body>, Failure> {
+pub fn done_response(data: &impl Serialize) -> Result<Response<Body>, Failure> {
     done_body(data)
-        .map(json)
+        .map(json_response)
         .map_err(|_| Failure::Bug("an answer cannot be written as JSON"))
 }
 
@@ -160,7 +160,7 @@ pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 }
 
 /// A body of JSON.
-pub fn json(body: Vec<u8>) -> Response<Body> {
+pub fn json_response(body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response

@@ -19,27 +19,27 @@ const DIGEST_BYTES: usize = 32;
 
 /// The rules of one deployment. Clones share the tokens.
 #[derive(Debug, Clone)]
-pub struct Auth {
+pub struct Authorization {
     /// None: everybody may ask everything (`none` and `network`).
-    tokens: Option<Arc<ArcSwap<Vec<Known>>>>,
+    tokens: Option<Arc<ArcSwap<Vec<KnownToken>>>>,
 }
 
 /// Tokens that are checked and not in force yet.
 #[derive(Debug)]
-pub struct Tokens(Vec<Known>);
+pub struct Tokens(Vec<KnownToken>);
 
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownToken {
     digest: [u8; DIGEST_BYTES],
     scopes: u8,
 }
 
-impl Auth {
+impl Authorization {
     /// The rules that are configured.
     ///
     /// # Errors
     /// The index of a token whose `sha256` is not 64 hexadecimal digits.
-    pub fn new(settings: &config::Auth) -> Result<Self, usize> {
+    pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
         let tokens = match settings.mode {
             AuthMode::None | AuthMode::Network => None,
             AuthMode::Token => Some(Arc::new(ArcSwap::from_pointee(Tokens::new(settings)?.0))),
@@ -48,7 +48,7 @@ impl Auth {
     }
 
     /// From here on these tokens are known and no others. Without effect where no tokens are asked for.
-    pub fn replace(&self, tokens: Tokens) {
+    pub fn replace_tokens(&self, tokens: Tokens) {
         if let Some(known) = &self.tokens {
             known.store(Arc::new(tokens.0));
         }
@@ -58,7 +58,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Failure::Unauthenticated`] or [`Failure::Forbidden`].
-    pub fn check<'v>(
+    pub fn check_token<'v>(
         &self,
         fields: impl Iterator<Item = &'v [u8]>,
         scope: Scope,
@@ -66,7 +66,7 @@ impl Auth {
         let Some(tokens) = &self.tokens else {
             return Ok(());
         };
-        let token = bearer(fields).ok_or(Failure::Unauthenticated)?;
+        let token = find_bearer_token(fields).ok_or(Failure::Unauthenticated)?;
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(token).into();
         let (mut known, mut scopes) = (Choice::from(0), 0_u8);
         for token in tokens.load().iter() {
@@ -76,7 +76,7 @@ impl Auth {
         }
         if !bool::from(known) {
             Err(Failure::Unauthenticated)
-        } else if scopes & bit(scope) == 0 {
+        } else if scopes & scope_bit(scope) == 0 {
             Err(Failure::Forbidden(scope))
         } else {
             Ok(())
@@ -89,11 +89,14 @@ impl Tokens {
     ///
     /// # Errors
     /// The index of a token whose `sha256` is not 64 hexadecimal digits.
-    pub fn new(settings: &config::Auth) -> Result<Self, usize> {
-        let known = |(at, token): (usize, &config::Token)| {
-            Ok(Known {
+    pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
+        let known = |(at, token): (usize, &config::TokenSettings)| {
+            Ok(KnownToken {
                 digest: digest_of_hex(&token.sha256).ok_or(at)?,
-                scopes: token.scopes.iter().fold(0, |all, one| all | bit(*one)),
+                scopes: token
+                    .scopes
+                    .iter()
+                    .fold(0, |all, one| all | scope_bit(*one)),
             })
         };
         let known = settings.tokens.iter().enumerate().map(known);
@@ -101,7 +104,7 @@ impl Tokens {
     }
 }
 
-const fn bit(scope: Scope) -> u8 {
+const fn scope_bit(scope: Scope) -> u8 {
     match scope {
         Scope::Read => 1,
         Scope::Settle => 2,
@@ -110,7 +113,7 @@ const fn bit(scope: Scope) -> u8 {
 }
 
 /// The token of the one `Authorization` header; two of them are none.
-fn bearer<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<&'v [u8]> {
+fn find_bearer_token<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<&'v [u8]> {
     let (value, None) = (values.next()?, values.next()) else {
         return None;
     };

@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    apply::{self, Applied, Warmed},
-    cache_status::Forward,
-    config::Writer,
+    apply::{self, ApplyResult, WarmResult},
+    cache_status::ForwardReason,
+    config::LedgerSide,
     domain::{
-        AssetId, DatedRate, Entry, Notification, Outcome, Page, Rates, RatesTaken, Reference,
-        StatementQuestion, StatementRow, StoredTransaction, Totals, TradesQuestion, Transaction,
-        UserId, UserTrade,
+        AssetId, DatedRate, Entry, HistoryPage, Notification, Rates, RatesTaken, Reference,
+        SettleOutcome, StatementQuestion, StatementRow, StoredTransaction, Totals, TradesQuestion,
+        Transaction, UserId, UserTrade,
     },
-    ledger::{Error as SourceError, Written},
-    read::{self, Answer, Ask},
+    ledger::{LedgerError as SourceError, WrittenCounts},
+    read::{self, ReadAnswer, ReadOptions},
     settle,
     telemetry::{HttpStatus, Route, Via},
 };
@@ -28,50 +28,50 @@ use crate::{
 /// ([`super::Options::deadline`]), so that this side can say in its own words what was waited for.
 pub trait Backend: Send + Sync + 'static {
     /// Memory only, without waiting: shows the answer if memory may give it to a reader who came at `now`. The error says why it
-    /// does not, and counts nothing: [`Backend::read`] follows, which is told of it ([`Ask::passed_on`]).
+    /// does not, and counts nothing: [`Backend::read_balances`] follows, which is told of it ([`ReadOptions::passed_on`]).
     ///
     /// # Errors
     /// Why memory does not answer.
-    fn held<T>(
+    fn read_memory<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         now: Instant,
-        show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward>;
+        show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason>;
 
     /// One user's balances, from wherever they may come, or a failure, by the deadline whatever happens.
-    fn read(
+    fn read_balances(
         &self,
         user: UserId,
-        ask: Ask,
+        ask: ReadOptions,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Answer, read::Error>> + Send;
+    ) -> impl Future<Output = Result<ReadAnswer, read::ReadError>> + Send;
 
     /// Many users' balances, one answer for each, in the order asked; a user asked twice is answered twice.
     fn read_many(
         &self,
         users: Vec<UserId>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Vec<Answer>, read::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<ReadAnswer>, read::ReadError>> + Send;
 
     /// Makes notifications take effect; `Ok` is the promise of contract §4 for all of them.
-    fn settle(
+    fn apply_notifications(
         &self,
         notifications: Vec<Notification>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Applied, apply::Error>> + Send;
+    ) -> impl Future<Output = Result<ApplyResult, apply::ApplyError>> + Send;
 
     /// A request of notifications (or ledger entries) could not be read: to be counted.
-    fn malformed(&self, via: Via);
+    fn count_malformed(&self, via: Via);
 
-    /// A request was answered after `took`: to be counted. Not called for hits that [`Backend::held`] showed, which count
+    /// A request was answered after `took`: to be counted. Not called for hits that [`Backend::read_memory`] showed, which count
     /// themselves.
-    fn answered(&self, route: Route, status: HttpStatus, took: Duration) {
+    fn record_response(&self, route: Route, status: HttpStatus, took: Duration) {
         let _ = (route, status, took);
     }
 
-    /// A hit that [`Backend::held`] showed was answered with 304: to be counted.
+    /// A hit that [`Backend::read_memory`] showed was answered with 304: to be counted.
     fn unchanged_hit(&self) {}
 
     /// Writes ledger entries and applies them.
@@ -79,17 +79,17 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         entries: Vec<Entry>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Written, apply::WriteError>> + Send;
+    ) -> impl Future<Output = Result<WrittenCounts, apply::EntriesError>> + Send;
 
     /// The writer: the side that assigns seqs.
-    fn writer(&self) -> Writer;
+    fn seq_writer(&self) -> LedgerSide;
 
     /// Writes transactions, one outcome for each in this order, and makes what stands take effect.
     fn settle_transactions(
         &self,
         transactions: Vec<Transaction>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Vec<Outcome>, settle::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<SettleOutcome>, settle::SettleError>> + Send;
 
     /// The record under an id.
     fn find_transaction(
@@ -103,17 +103,17 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         question: TradesQuestion,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Page<UserTrade>, read::Error>> + Send;
+    ) -> impl Future<Output = Result<HistoryPage<UserTrade>, read::ReadError>> + Send;
 
     /// A page of a statement.
     fn statement_page(
         &self,
         question: StatementQuestion,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Page<StatementRow>, read::Error>> + Send;
+    ) -> impl Future<Output = Result<HistoryPage<StatementRow>, read::ReadError>> + Send;
 
     /// The totals over all users that this instance holds.
-    fn totals(&self) -> HeldTotals;
+    fn current_totals(&self) -> HeldTotals;
 
     /// Takes rates in a quote of the catalogue.
     fn set_rates(
@@ -121,25 +121,29 @@ pub trait Backend: Send + Sync + 'static {
         quote: AssetId,
         rates: Vec<(AssetId, DatedRate)>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<RatesTaken, apply::Error>> + Send;
+    ) -> impl Future<Output = Result<RatesTaken, apply::ApplyError>> + Send;
 
     /// The rates in a quote of the catalogue; empty where nobody has told one.
-    fn rates(
+    fn load_rates(
         &self,
         quote: AssetId,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Arc<Rates>, apply::Error>> + Send;
+    ) -> impl Future<Output = Result<Arc<Rates>, apply::ApplyError>> + Send;
 
     /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
-    fn invalidate(
+    fn invalidate_users(
         &self,
         users: Vec<UserId>,
         floors: bool,
         deadline: Instant,
-    ) -> impl Future<Output = Result<u64, apply::Error>> + Send;
+    ) -> impl Future<Output = Result<u64, apply::ApplyError>> + Send;
 
     /// Loads users ahead of their readers. A source that is down is counted, not an error.
-    fn warm(&self, users: Vec<UserId>, deadline: Instant) -> impl Future<Output = Warmed> + Send;
+    fn warm_users(
+        &self,
+        users: Vec<UserId>,
+        deadline: Instant,
+    ) -> impl Future<Output = WarmResult> + Send;
 }
 
 /// The totals that can be shown.

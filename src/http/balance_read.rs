@@ -18,32 +18,32 @@ use tokio::time::Instant;
 
 use super::{
     Api, Backend, HostError, Service,
-    answer::{self, Shown},
+    answer::{self, BalanceResponse},
     failure::Failure,
-    fast_path::{self, CLOSE, Late, Later, Said, Says},
+    fast_path::{self, CLOSE, FastPath, FastPathOutcome, Late, PendingResponse},
     query::Question,
-    request_head::Head,
+    request_head::RequestHead,
     request_id, routes,
 };
 use crate::{
     config::Scope,
     domain::UnixMillis,
-    read::{Answer, Ask, PassedOn},
+    read::{PassedOn, ReadAnswer, ReadOptions},
     telemetry::{HttpStatus, Route, traces},
 };
 
 /// The fields that say something about a balance read.
 #[derive(Debug, Default)]
-struct Fields<'b> {
+struct BalanceFields<'b> {
     request_id: Option<&'b [u8]>,
     authorization: Option<&'b [u8]>,
     if_none_match: Option<&'b [u8]>,
     cache_control: Option<&'b [u8]>,
 }
 
-impl<'b> Fields<'b> {
+impl<'b> BalanceFields<'b> {
     /// None if one of them comes twice.
-    fn of(all: &[Header<'b>]) -> Option<Self> {
+    fn from_headers(all: &[Header<'b>]) -> Option<Self> {
         let mut fields = Self::default();
         for field in all {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -76,13 +76,13 @@ fn is_plain(query: &str) -> bool {
 /// A usual read, and what its answer needs to know of it.
 struct Usual<'b> {
     question: Question,
-    ask: Ask,
+    ask: ReadOptions,
     request_id: Option<&'b [u8]>,
     if_none_match: Option<&'b [u8]>,
 }
 
 /// The same while it is waited for.
-struct Waiting {
+struct WaitingRead {
     question: Question,
     /// The client's own.
     request_id: Option<HeaderValue>,
@@ -91,69 +91,76 @@ struct Waiting {
     last: bool,
 }
 
-impl<B: Backend> Says for Arc<Service<B>> {
+impl<B: Backend> FastPath for Arc<Service<B>> {
     /// Appends the answer of memory to a request that came at `now`; or returns the one of the other tiers, later. With `last` the
     /// answer tells the client that the connection closes behind it.
-    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+    fn try_answer(
+        &self,
+        head: &RequestHead<'_, '_>,
+        now: Instant,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> FastPathOutcome {
         if !self.short {
-            return Said::Nothing;
+            return FastPathOutcome::Nothing;
         }
         let api = &self.api;
-        let Some(usual) = api.usual(head) else {
-            return Said::Nothing;
+        let Some(usual) = api.parse_plain_read(head) else {
+            return FastPathOutcome::Nothing;
         };
         let shown = api
             .backend
-            .held(usual.question.user, &usual.ask, now, |answer| {
+            .read_memory(usual.question.user, &usual.ask, now, |answer| {
                 let today = (api.wall)();
                 let known = usual.if_none_match.into_iter();
-                let shown = Shown::new(&usual.question, known, answer, &api.catalogue, today);
+                let shown =
+                    BalanceResponse::new(&usual.question, known, answer, &api.catalogue, today);
                 if shown.known {
                     api.backend.unchanged_hit();
                 }
                 match usual.request_id {
-                    Some(id) => shown.write(id, last, today, out),
-                    None => shown.write(&api.ids.next(), last, today, out),
+                    Some(id) => shown.write_response(id, last, today, out),
+                    None => shown.write_response(&api.ids.next_id_bytes(), last, today, out),
                 };
             });
         match shown {
-            Ok(()) => Said::All,
+            Ok(()) => FastPathOutcome::All,
             // Following the caller's trace is the router's business.
-            Err(_) if traces::FOLLOWED => Said::Nothing,
+            Err(_) if traces::FOLLOWED => FastPathOutcome::Nothing,
             Err(said) => {
                 let passed_on = PassedOn { said, came: now };
-                Said::Later(Arc::clone(api).later(usual, passed_on, last))
+                FastPathOutcome::Later(Arc::clone(api).read_slower_tiers(usual, passed_on, last))
             }
         }
     }
 
     fn check_host(&self, host: &[u8]) -> Result<(), HostError> {
-        self.api.hosts.check(host)
+        self.api.hosts.check_host(host)
     }
 }
 
 impl<B: Backend> Api<B> {
-    fn usual<'b>(&self, head: &Head<'_, 'b>) -> Option<Usual<'b>> {
+    fn parse_plain_read<'b>(&self, head: &RequestHead<'_, 'b>) -> Option<Usual<'b>> {
         let mut of_route = routes::BALANCE.iter();
         let query = of_route.find_map(|path| head.target.strip_prefix(path)?.strip_prefix('?'))?;
         if head.method != "GET" {
             return None;
         }
-        let fields = Fields::of(head.fields)?;
+        let fields = BalanceFields::from_headers(head.fields)?;
         self.auth
-            .check(fields.authorization.into_iter(), Scope::Read)
+            .check_token(fields.authorization.into_iter(), Scope::Read)
             .ok()?;
         if answer::wants_ledger(fields.cache_control.into_iter()) {
             return None;
         }
         let mut question = Question::of_user(query).or_else(|| {
             let plain = is_plain(query).then_some(query);
-            Question::parse(Some(plain?), &self.catalogue).ok()
+            Question::parse_query(Some(plain?), &self.catalogue).ok()
         })?;
         Some(Usual {
-            ask: Ask {
+            ask: ReadOptions {
                 min_seq: std::mem::take(&mut question.min_seq),
-                ..Ask::default()
+                ..ReadOptions::default()
             },
             question,
             request_id: fields.request_id.filter(|id| request_id::is_fit(id)),
@@ -162,36 +169,49 @@ impl<B: Backend> Api<B> {
     }
 
     /// Later, of the tiers behind memory.
-    fn later(self: Arc<Self>, usual: Usual<'_>, passed_on: PassedOn, last: bool) -> Later {
+    fn read_slower_tiers(
+        self: Arc<Self>,
+        usual: Usual<'_>,
+        passed_on: PassedOn,
+        last: bool,
+    ) -> PendingResponse {
         let own = usual.request_id.map(HeaderValue::from_bytes);
-        let waiting = Waiting {
+        let waiting = WaitingRead {
             question: usual.question,
             request_id: own.and_then(Result::ok),
             if_none_match: usual.if_none_match.map(<[u8]>::to_vec),
             came: passed_on.came,
             last,
         };
-        let ask = Ask {
+        let ask = ReadOptions {
             passed_on: Some(passed_on),
             ..usual.ask
         };
         Box::pin(async move {
             let user = waiting.question.user;
-            let deadline = self.deadline(passed_on.came);
-            let answer = self.backend.read(user, ask, deadline).await;
-            self.finish(&waiting, answer.map_err(Failure::from))
+            let deadline = self.request_deadline(passed_on.came);
+            let answer = self.backend.read_balances(user, ask, deadline).await;
+            self.write_pending_response(&waiting, answer.map_err(Failure::from))
         })
     }
 
-    fn finish(&self, waiting: &Waiting, answer: Result<Answer, Failure>) -> Late {
-        let (now, last, mut out) = ((self.wall)(), waiting.last, fast_path::room());
+    fn write_pending_response(
+        &self,
+        waiting: &WaitingRead,
+        answer: Result<ReadAnswer, Failure>,
+    ) -> Late {
+        let (now, last, mut out) = (
+            (self.wall)(),
+            waiting.last,
+            fast_path::take_response_buffer(),
+        );
         let (fields_end, status) = match answer {
             Ok(answer) => {
                 let known = waiting.if_none_match.iter().map(Vec::as_slice);
-                let shown = Shown::new(
+                let shown = BalanceResponse::new(
                     &waiting.question,
                     known,
-                    answer.view(),
+                    answer.borrowed_view(),
                     &self.catalogue,
                     now,
                 );
@@ -201,21 +221,21 @@ impl<B: Backend> Api<B> {
                     HttpStatus::Ok
                 };
                 let fields_end = match &waiting.request_id {
-                    Some(id) => shown.write(id.as_bytes(), last, now, &mut out),
-                    None => shown.write(&self.ids.next(), last, now, &mut out),
+                    Some(id) => shown.write_response(id.as_bytes(), last, now, &mut out),
+                    None => shown.write_response(&self.ids.next_id_bytes(), last, now, &mut out),
                 };
                 (fields_end, status)
             }
             Err(failure) => {
                 let own = waiting.request_id.clone();
                 let id = own.unwrap_or_else(|| self.ids.new_id());
-                self.log(&failure, &id);
-                let status = HttpStatus::of_code(failure.told("").0.as_u16());
-                (failure.write(&id, last, now, &mut out), status)
+                self.log_failure(&failure, &id);
+                let status = HttpStatus::of_code(failure.client_message("").0.as_u16());
+                (failure.write_response(&id, last, now, &mut out), status)
             }
         };
         let took = waiting.came.elapsed();
-        self.backend.answered(Route::Balance, status, took);
+        self.backend.record_response(Route::Balance, status, took);
         Late {
             bytes: out,
             fields_end,
@@ -223,15 +243,15 @@ impl<B: Backend> Api<B> {
     }
 }
 
-impl Shown<'_> {
+impl BalanceResponse<'_> {
     /// The whole answer as bytes, its fields in the order in which router and hyper write them. Says where the id ends.
-    fn write(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
+    fn write_response(&self, id: &[u8], last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
         out.extend_from_slice(if self.known {
             b"HTTP/1.1 304 Not Modified\r\nx-content-type-options: nosniff\r\netag: "
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\netag: "
         });
-        out.extend_from_slice(self.held.tag());
+        out.extend_from_slice(self.held.entity_tag());
         out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
         write_number(self.age, out);
         out.extend_from_slice(b"\r\ncache-status: ");
@@ -242,9 +262,9 @@ impl Shown<'_> {
             }
             None => self
                 .trail
-                .say(|piece| out.extend_from_slice(piece.as_bytes())),
+                .write_pieces(|piece| out.extend_from_slice(piece.as_bytes())),
         }
-        let body = (!self.known).then(|| self.held.body());
+        let body = (!self.known).then(|| self.held.body_bytes());
         if let Some(body) = body {
             write_length(body, out);
         }
@@ -259,7 +279,13 @@ impl Shown<'_> {
 
 impl Failure {
     /// The same for a failure.
-    fn write(&self, id: &HeaderValue, last: bool, now: UnixMillis, out: &mut Vec<u8>) -> usize {
+    fn write_response(
+        &self,
+        id: &HeaderValue,
+        last: bool,
+        now: UnixMillis,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let (head, body) = self.with_text(id).into_parts();
         // A Vec takes whatever is written to it.
         drop(write!(out, "HTTP/1.1 {}", head.status));

@@ -63,7 +63,7 @@ impl Bodies {
     ///
     /// # Errors
     /// Another type, too long, too slow, cut off, or no room for it now.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
+    pub async fn read_json_body(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
         if !may_be_json(headers) {
             return Err(Failure::NotJson);
         }
@@ -71,10 +71,10 @@ impl Bodies {
         if announced > self.max {
             return Err(self.too_large());
         }
-        self.pieces(body).await
+        self.collect_pieces(body).await
     }
 
-    async fn pieces(&self, mut body: Body) -> Result<Whole, Failure> {
+    async fn collect_pieces(&self, mut body: Body) -> Result<Whole, Failure> {
         let begun = Instant::now();
         let mut whole = Whole {
             bytes: Vec::new(),
@@ -82,7 +82,7 @@ impl Bodies {
         };
         let mut units = 0_usize;
         while let Some(piece) = self
-            .piece(&mut body, self.end_of_wait(begun, whole.bytes.len()))
+            .next_piece(&mut body, self.end_of_wait(begun, whole.bytes.len()))
             .await?
         {
             let len = whole.bytes.len().saturating_add(piece.len());
@@ -100,11 +100,13 @@ impl Bodies {
         Ok(whole)
     }
 
-    async fn piece(&self, body: &mut Body, end: Instant) -> Result<Option<Bytes>, Failure> {
+    async fn next_piece(&self, body: &mut Body, end: Instant) -> Result<Option<Bytes>, Failure> {
         match timeout_at(end, body.frame()).await {
             Err(_) => Err(Failure::Deadline),
             Ok(None) => Ok(None),
-            Ok(Some(Err(_))) => Err(Failure::malformed("the body ended early or is not HTTP")),
+            Ok(Some(Err(_))) => Err(Failure::malformed_request(
+                "the body ended early or is not HTTP",
+            )),
             Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
         }
     }
@@ -154,7 +156,7 @@ mod tests {
     async fn bodies_of_all_requests_together_are_bounded_and_give_their_room_back() {
         let bodies = Bodies::new(UNIT_BYTES, Duration::from_secs(1));
         let none = HeaderMap::new();
-        let read = || bodies.read(&none, Body::from("{}".to_owned()));
+        let read = || bodies.read_json_body(&none, Body::from("{}".to_owned()));
         let mut held = Vec::new();
         for _ in 0..WHOLE_BODIES {
             held.push(read().await.unwrap());

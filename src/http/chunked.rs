@@ -13,11 +13,11 @@ const OVERHEAD_MAX: usize = 16 * 1024;
 /// A body that is not what its coding says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the chunks cannot be read")]
-pub struct Malformed;
+pub struct MalformedChunk;
 
 /// Where in the coding the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size { digits: u8, size: u64 },
     SizeSpace { size: u64 },
     Extension { size: u64 },
@@ -36,7 +36,7 @@ enum State {
 /// Decodes one body.
 #[derive(Debug)]
 pub struct Chunked {
-    state: State,
+    state: ChunkState,
     overhead: usize,
 }
 
@@ -44,38 +44,42 @@ impl Chunked {
     /// At the first byte of a body.
     pub const fn new() -> Self {
         Self {
-            state: State::Size { digits: 0, size: 0 },
+            state: ChunkState::Size { digits: 0, size: 0 },
             overhead: 0,
         }
     }
 
     /// Whether the body is complete.
     pub const fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, ChunkState::Done)
     }
 
     /// Appends the data at the beginning of `input` to `out`: how many bytes of `input` belong to the body.
     ///
     /// # Errors
     /// The coding is broken; nothing that follows can be understood.
-    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+    pub fn decode_chunks(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, MalformedChunk> {
         let mut used: usize = 0;
         while let Some(rest) = input.get(used..)
             && let Some(byte) = rest.first()
             && !self.is_done()
         {
-            let taken = if let State::Data { remaining } = self.state {
+            let taken = if let ChunkState::Data { remaining } = self.state {
                 let most = usize::try_from(remaining).unwrap_or(usize::MAX);
                 let data = rest.get(..most).unwrap_or(rest);
                 out.extend_from_slice(data);
-                let taken = u64::try_from(data.len()).map_err(|_| Malformed)?;
+                let taken = u64::try_from(data.len()).map_err(|_| MalformedChunk)?;
                 self.state = match remaining.saturating_sub(taken) {
-                    0 => State::DataCr,
-                    remaining => State::Data { remaining },
+                    0 => ChunkState::DataCr,
+                    remaining => ChunkState::Data { remaining },
                 };
                 data.len()
             } else {
-                self.state = self.step(*byte)?;
+                self.state = self.step_state(*byte)?;
                 1
             };
             used = used.saturating_add(taken);
@@ -83,58 +87,62 @@ impl Chunked {
         Ok(used)
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn step_state(&mut self, byte: u8) -> Result<ChunkState, MalformedChunk> {
         Ok(match (self.state, byte) {
-            (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
-                let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+            (ChunkState::Size { digits, size }, _) if byte.is_ascii_hexdigit() => {
+                let digit = char::from(byte).to_digit(16).ok_or(MalformedChunk)?;
                 if digits == DIGITS_MAX {
-                    return Err(Malformed);
+                    return Err(MalformedChunk);
                 }
-                State::Size {
+                ChunkState::Size {
                     digits: digits.saturating_add(1),
                     size: (size << 4) | u64::from(digit),
                 }
             }
-            (State::Size { digits: 0, .. }, _) => return Err(Malformed),
-            (State::Size { size, .. } | State::SizeSpace { size }, b' ' | b'\t') => {
-                self.count()?;
-                State::SizeSpace { size }
+            (ChunkState::Size { digits: 0, .. }, _) => return Err(MalformedChunk),
+            (ChunkState::Size { size, .. } | ChunkState::SizeSpace { size }, b' ' | b'\t') => {
+                self.count_overhead_byte()?;
+                ChunkState::SizeSpace { size }
             }
-            (State::Size { size, .. } | State::SizeSpace { size }, b';') => {
-                State::Extension { size }
+            (ChunkState::Size { size, .. } | ChunkState::SizeSpace { size }, b';') => {
+                ChunkState::Extension { size }
             }
             (
-                State::Size { size, .. } | State::SizeSpace { size } | State::Extension { size },
+                ChunkState::Size { size, .. }
+                | ChunkState::SizeSpace { size }
+                | ChunkState::Extension { size },
                 b'\r',
-            ) => State::SizeEnd { size },
-            (State::Extension { size }, _) if is_text(byte) => {
-                self.count()?;
-                State::Extension { size }
+            ) => ChunkState::SizeEnd { size },
+            (ChunkState::Extension { size }, _) if is_text(byte) => {
+                self.count_overhead_byte()?;
+                ChunkState::Extension { size }
             }
-            (State::SizeEnd { size: 0 } | State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::SizeEnd { size }, b'\n') => State::Data { remaining: size },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0, size: 0 },
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
-                self.count()?;
-                State::TrailerName
+            (ChunkState::SizeEnd { size: 0 } | ChunkState::TrailerLf, b'\n') => {
+                ChunkState::TrailerStart
             }
-            (State::TrailerName, b':') => State::TrailerValue,
-            (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, _) if is_text(byte) => {
-                self.count()?;
-                State::TrailerValue
+            (ChunkState::SizeEnd { size }, b'\n') => ChunkState::Data { remaining: size },
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size { digits: 0, size: 0 },
+            (ChunkState::TrailerStart, b'\r') => ChunkState::EndLf,
+            (ChunkState::TrailerStart | ChunkState::TrailerName, _) if is_token(byte) => {
+                self.count_overhead_byte()?;
+                ChunkState::TrailerName
             }
-            (State::EndLf, b'\n') => State::Done,
-            _ => return Err(Malformed),
+            (ChunkState::TrailerName, b':') => ChunkState::TrailerValue,
+            (ChunkState::TrailerValue, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::TrailerValue, _) if is_text(byte) => {
+                self.count_overhead_byte()?;
+                ChunkState::TrailerValue
+            }
+            (ChunkState::EndLf, b'\n') => ChunkState::Done,
+            _ => return Err(MalformedChunk),
         })
     }
 
-    fn count(&mut self) -> Result<(), Malformed> {
+    fn count_overhead_byte(&mut self) -> Result<(), MalformedChunk> {
         self.overhead = self.overhead.saturating_add(1);
         if self.overhead > OVERHEAD_MAX {
-            return Err(Malformed);
+            return Err(MalformedChunk);
         }
         Ok(())
     }
@@ -154,19 +162,23 @@ mod tests {
     use super::*;
 
     /// The data, and how many bytes of the text were the body; in one piece, and cut at each byte.
-    fn decoded(text: &str) -> Result<(String, usize), Malformed> {
-        let whole = pieces(&[text.as_bytes()]);
+    fn decode_at_every_cut(text: &str) -> Result<(String, usize), MalformedChunk> {
+        let whole = decode_pieces(&[text.as_bytes()]);
         for cut in 0..text.len() {
             let (before, behind) = text.as_bytes().split_at(cut);
-            assert_eq!(pieces(&[before, behind]), whole, "{text:?} cut at {cut}");
+            assert_eq!(
+                decode_pieces(&[before, behind]),
+                whole,
+                "{text:?} cut at {cut}"
+            );
         }
         whole
     }
 
-    fn pieces(pieces: &[&[u8]]) -> Result<(String, usize), Malformed> {
+    fn decode_pieces(pieces: &[&[u8]]) -> Result<(String, usize), MalformedChunk> {
         let (mut chunked, mut out, mut used) = (Chunked::new(), Vec::new(), 0);
         for piece in pieces {
-            used += chunked.decode(piece, &mut out)?;
+            used += chunked.decode_chunks(piece, &mut out)?;
         }
         let done = if chunked.is_done() { used } else { usize::MAX };
         Ok((String::from_utf8(out).unwrap(), done))
@@ -186,7 +198,10 @@ mod tests {
             ("0000000000000001\r\n\r\r\n0\r\n\r\n", "\r"),
         ] {
             let followed = format!("{body}GET / HTTP/1.1\r\n\r\n");
-            assert_eq!(decoded(&followed), Ok((data.to_owned(), body.len())));
+            assert_eq!(
+                decode_at_every_cut(&followed),
+                Ok((data.to_owned(), body.len()))
+            );
         }
     }
 
@@ -200,9 +215,9 @@ mod tests {
             "3\r\nabc\r\n0\r\n",
             "0\r\nx: y\r\n",
         ] {
-            assert_eq!(decoded(body).unwrap().1, usize::MAX, "{body:?}");
+            assert_eq!(decode_at_every_cut(body).unwrap().1, usize::MAX, "{body:?}");
         }
-        assert!(decoded("ffffffffffffffff\r\nabc").is_ok());
+        assert!(decode_at_every_cut("ffffffffffffffff\r\nabc").is_ok());
     }
 
     #[test]
@@ -229,11 +244,15 @@ mod tests {
             "0\r\n\n",
             "\0\r\n\r\n",
         ] {
-            assert_eq!(decoded(body), Err(Malformed), "{body:?}");
+            assert_eq!(decode_at_every_cut(body), Err(MalformedChunk), "{body:?}");
         }
         for long in ["1;", "0\r\nx:", "0\r\n"] {
             let body = format!("{long}{}", "a".repeat(OVERHEAD_MAX + 1));
-            assert_eq!(pieces(&[body.as_bytes()]), Err(Malformed), "{long:?}");
+            assert_eq!(
+                decode_pieces(&[body.as_bytes()]),
+                Err(MalformedChunk),
+                "{long:?}"
+            );
         }
     }
 }

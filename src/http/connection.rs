@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Body,
-    fast_path::{Front, HandOff, Next, Reason, Refusal, Says},
+    fast_path::{BadRequest, BadRequestReason, FastPath, Front, HandOff, NextStep},
     request_body::{Incoming, Unread},
     request_head::{self, Parsed},
-    response::{self, Form, Sending},
+    response::{self, ResponseForm, Sending},
     shutdown::Ending,
     socket,
     timeouts::{self, Waits},
@@ -43,12 +43,15 @@ const LINGER_ENDING: Duration = Duration::from_millis(500);
 const TOGETHER_MAX: usize = 16 * 1024;
 
 /// A service that answers requests.
-pub trait Answers: Says + Clone + Send + Sync + 'static {
+pub trait Answers: FastPath + Clone + Send + Sync + 'static {
     /// Answers one.
-    fn answer(&self, request: Request<AxumBody>) -> impl Future<Output = Response<Body>> + Send;
+    fn answer_request(
+        &self,
+        request: Request<AxumBody>,
+    ) -> impl Future<Output = Response<Body>> + Send;
 
     /// The bytes of the answer to a request that is refused before it reaches the service; the connection ends behind it.
-    fn refusal(&self, refusal: &Refusal) -> Vec<u8>;
+    fn render_refusal(&self, refusal: &BadRequest) -> Vec<u8>;
 }
 
 /// A connection and its surroundings.
@@ -63,24 +66,24 @@ pub(super) struct Connection<S> {
 
 impl<S: Answers> Connection<S> {
     /// Serves it to its end.
-    pub(super) async fn run(self, stream: TcpStream) {
+    pub(super) async fn serve_connection(self, stream: TcpStream) {
         // Answers are written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        let (stop, cut) = (pin!(self.ending.begun()), pin!(self.cut.cancelled()));
+        let (stop, cut) = (pin!(self.ending.wait_begun()), pin!(self.cut.cancelled()));
         let alarm = pin!(sleep(self.header_timeout));
         let mut waits = Waits::new(&self.ending, stop, cut, alarm, self.header_timeout);
         let mut front = Front::new(Arc::new(stream));
         loop {
-            match front.next(&self.service, &mut waits).await {
-                Next::End => return self.close(&front.stream, false).await,
-                Next::Close => return self.close(&front.stream, true).await,
-                Next::Abort => return socket::forget_unsent(&front.stream),
-                Next::Refuse(refusal) => {
-                    return Box::pin(self.refuse(&front.stream, &refusal)).await;
+            match front.serve_next(&self.service, &mut waits).await {
+                NextStep::End => return self.close_connection(&front.stream, false).await,
+                NextStep::Close => return self.close_connection(&front.stream, true).await,
+                NextStep::Abort => return socket::forget_unsent(&front.stream),
+                NextStep::Refuse(refusal) => {
+                    return Box::pin(self.send_refusal(&front.stream, &refusal)).await;
                 }
                 // Boxed: what few connections need takes no room in the others.
-                Next::HandOff(request) => {
-                    if !Box::pin(self.answer(&mut front, request)).await {
+                NextStep::HandOff(request) => {
+                    if !Box::pin(self.answer_handed_off(&mut front, request)).await {
                         return;
                     }
                 }
@@ -90,16 +93,17 @@ impl<S: Answers> Connection<S> {
     }
 
     /// Has the service answer one request; false where the connection ended with it.
-    async fn answer(&self, front: &mut Front, request: HandOff) -> bool {
+    async fn answer_handed_off(&self, front: &mut Front, request: HandOff) -> bool {
         let stream = Arc::clone(&front.stream);
         let rest = front.held.split_off(request.head_len.min(front.held.len()));
         let Some(built) = build_request(&std::mem::take(&mut front.held)) else {
-            let reason = Reason::Malformed("this is no HTTP/1.1 request that can be read");
-            let refusal = Refusal {
+            let reason =
+                BadRequestReason::Malformed("this is no HTTP/1.1 request that can be read");
+            let refusal = BadRequest {
                 reason,
                 request_id: None,
             };
-            self.refuse(&stream, &refusal).await;
+            self.send_refusal(&stream, &refusal).await;
             return false;
         };
         let expects = request.expects_continue;
@@ -107,19 +111,19 @@ impl<S: Answers> Connection<S> {
         let method = built.method().clone();
         let answering = self
             .service
-            .answer(built.map(|()| AxumBody::new(incoming.body())));
+            .answer_request(built.map(|()| AxumBody::new(incoming.request_body())));
         let response = tokio::select! {
             biased;
             response = answering => response,
-            () = socket::broken(&stream) => return false,
+            () = socket::wait_broken(&stream) => return false,
             () = self.cut.cancelled() => return false,
         };
         let unread = incoming.skip_arrived();
         let close = request.close || self.ending.has_begun() || unread == Unread::Rest;
-        let mut form = Form::new(&method, request.is_http_1_0, close);
+        let mut form = ResponseForm::new(&method, request.is_http_1_0, close);
         let sent = tokio::select! {
             biased;
-            sent = self.send(&stream, response, &mut form) => sent,
+            sent = self.send_response(&stream, response, &mut form) => sent,
             () = self.cut.cancelled() => None,
         };
         if sent.is_none() {
@@ -130,24 +134,27 @@ impl<S: Answers> Connection<S> {
             && match unread {
                 Unread::Nothing => true,
                 Unread::Little => {
-                    matches!(timeout(LINGER_PAUSE, incoming.skip()).await, Ok(Ok(())))
+                    matches!(
+                        timeout(LINGER_PAUSE, incoming.skip_rest()).await,
+                        Ok(Ok(()))
+                    )
                 }
                 Unread::Rest => false,
             };
         if !goes_on {
-            self.close(&stream, true).await;
+            self.close_connection(&stream, true).await;
             return false;
         }
-        front.resume(incoming.take_buffer());
+        front.resume_reading(incoming.take_buffer());
         true
     }
 
     /// Sends a response; none if the client does not take it, or it breaks off.
-    async fn send(
+    async fn send_response(
         &self,
         stream: &TcpStream,
         response: Response<Body>,
-        form: &mut Form,
+        form: &mut ResponseForm,
     ) -> Option<()> {
         let (parts, mut body) = response.into_parts();
         let (length, mut out) = (body.size_hint().exact(), Vec::new());
@@ -157,7 +164,7 @@ impl<S: Answers> Connection<S> {
             let frame = tokio::select! {
                 biased;
                 frame = body.frame() => frame,
-                () = socket::broken(stream) => return None,
+                () = socket::wait_broken(stream) => return None,
             };
             let Some(frame) = frame else { break };
             let piece = frame.ok()?.into_data().unwrap_or_default();
@@ -186,22 +193,22 @@ impl<S: Answers> Connection<S> {
     }
 
     /// Answers what does not reach the service, and ends.
-    async fn refuse(&self, stream: &TcpStream, refusal: &Refusal) {
-        let bytes = self.service.refusal(refusal);
+    async fn send_refusal(&self, stream: &TcpStream, refusal: &BadRequest) {
+        let bytes = self.service.render_refusal(refusal);
         let sent = tokio::select! {
             biased;
             sent = self.send_bytes(stream, &bytes) => sent,
             () = self.cut.cancelled() => None,
         };
         match sent {
-            Some(()) => self.close(stream, true).await,
+            Some(()) => self.close_connection(stream, true).await,
             None => socket::forget_unsent(stream),
         }
     }
 
     /// Ends a connection. A client that is `sending`, or may be, would lose the last answer to a reset: it is listened to
     /// for a while.
-    async fn close(&self, stream: &TcpStream, sending: bool) {
+    async fn close_connection(&self, stream: &TcpStream, sending: bool) {
         socket::end_sending(stream);
         if !sending && !matches!(stream.try_read(&mut [0]), Ok(1..)) {
             return;
@@ -209,7 +216,7 @@ impl<S: Answers> Connection<S> {
         let listening = async {
             let (mut bytes, mut remaining) = (Vec::with_capacity(TOGETHER_MAX), LINGER_BYTES);
             while let Ok(Ok(read @ 1..)) =
-                timeout(LINGER_PAUSE, socket::receive(stream, &mut bytes)).await
+                timeout(LINGER_PAUSE, socket::receive_bytes(stream, &mut bytes)).await
             {
                 bytes.clear();
                 remaining = remaining.saturating_sub(read);
@@ -219,7 +226,7 @@ impl<S: Answers> Connection<S> {
             }
         };
         let ending = async {
-            self.ending.begun().await;
+            self.ending.wait_begun().await;
             sleep(LINGER_ENDING).await;
         };
         tokio::select! {
@@ -234,7 +241,7 @@ impl<S: Answers> Connection<S> {
 /// The head as the service takes it; none where a name or a value is not what HTTP allows.
 fn build_request(bytes: &[u8]) -> Option<Request<()>> {
     let mut room = request_head::large_room();
-    let Parsed::Head(head) = request_head::parse(bytes, &mut room) else {
+    let Parsed::Head(head) = request_head::parse_head(bytes, &mut room) else {
         return None;
     };
     let version = if head.is_http_1_0 {

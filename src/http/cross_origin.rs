@@ -8,7 +8,7 @@ use http::{
     header::{HOST, ORIGIN},
 };
 
-use super::hosts::Authority;
+use super::hosts::HostAndPort;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -34,8 +34,8 @@ fn is_origin_of(origin: &HeaderValue, host: Option<&HeaderValue>) -> Option<bool
         "https" => 443,
         _ => return None,
     };
-    let origin = Authority::parse(origin.as_bytes())?;
-    let host = Authority::parse(host?.as_bytes())?;
+    let origin = HostAndPort::parse_host(origin.as_bytes())?;
+    let host = HostAndPort::parse_host(host?.as_bytes())?;
     Some(
         origin.name.eq_ignore_ascii_case(host.name)
             && origin.port.unwrap_or(usual_port) == host.port.unwrap_or(usual_port),
@@ -46,7 +46,7 @@ fn is_origin_of(origin: &HeaderValue, host: Option<&HeaderValue>) -> Option<bool
 mod tests {
     use super::*;
 
-    fn refused(method: &Method, fields: &[(&'static str, &str)]) -> bool {
+    fn refuses_request(method: &Method, fields: &[(&'static str, &str)]) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
@@ -104,8 +104,12 @@ mod tests {
                 true,
             ),
         ] {
-            assert_eq!(refused(&Method::POST, &fields), foreign, "{fields:?}");
-            assert!(!refused(&Method::GET, &fields), "{fields:?}");
+            assert_eq!(
+                refuses_request(&Method::POST, &fields),
+                foreign,
+                "{fields:?}"
+            );
+            assert!(!refuses_request(&Method::GET, &fields), "{fields:?}");
         }
     }
 }

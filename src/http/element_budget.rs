@@ -18,12 +18,12 @@ const CHANGES_MAX: usize = 200_000;
 
 /// The elements that are worked at.
 #[derive(Debug)]
-pub(super) struct Elements {
+pub(super) struct ElementBudget {
     users: Semaphore,
     changes: Semaphore,
 }
 
-impl Elements {
+impl ElementBudget {
     pub(super) fn new() -> Self {
         Self {
             users: Semaphore::new(USERS_MAX),
@@ -32,17 +32,17 @@ impl Elements {
     }
 
     /// Room for so many users that are read.
-    pub(super) fn users(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
-        room(&self.users, count)
+    pub(super) fn reserve_users(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire_room(&self.users, count)
     }
 
     /// Room for so many changes.
-    pub(super) fn changes(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
-        room(&self.changes, count)
+    pub(super) fn reserve_changes(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire_room(&self.changes, count)
     }
 }
 
-fn room(semaphore: &Semaphore, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
+fn acquire_room(semaphore: &Semaphore, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
     let count = u32::try_from(count).map_err(|_| Failure::Shed)?;
     semaphore.try_acquire_many(count).map_err(|_| Failure::Shed)
 }
@@ -54,17 +54,17 @@ mod tests {
 
     #[test]
     fn elements_of_all_requests_are_bounded_and_reads_and_changes_apart() {
-        let elements = Elements::new();
+        let elements = ElementBudget::new();
         let batch = json::BATCH_MAX;
         let mut held = Vec::new();
-        while let Ok(room) = elements.users(batch) {
+        while let Ok(room) = elements.reserve_users(batch) {
             held.push(room);
         }
         assert_eq!(held.len(), USERS_MAX / batch);
-        assert!(matches!(elements.users(1), Err(Failure::Shed)));
-        assert!(elements.users(0).is_ok());
-        assert!(elements.changes(json::NOTIFICATIONS_MAX).is_ok());
+        assert!(matches!(elements.reserve_users(1), Err(Failure::Shed)));
+        assert!(elements.reserve_users(0).is_ok());
+        assert!(elements.reserve_changes(json::NOTIFICATIONS_MAX).is_ok());
         held.pop();
-        assert!(elements.users(batch).is_ok());
+        assert!(elements.reserve_users(batch).is_ok());
     }
 }

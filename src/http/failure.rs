@@ -16,7 +16,7 @@ use http::{
 use http_body_util::Full;
 use rand::seq::IndexedRandom;
 
-use crate::{apply, config::Scope, ledger::Error as SourceError, read, settle};
+use crate::{apply, config::Scope, ledger::LedgerError as SourceError, read, settle};
 
 /// The type of every body that is JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -98,7 +98,7 @@ pub enum Failure {
 
 impl Failure {
     /// The client's mistake.
-    pub fn malformed(what: impl Into<Cow<'static, str>>) -> Self {
+    pub fn malformed_request(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Malformed(what.into())
     }
 
@@ -108,10 +108,10 @@ impl Failure {
         clippy::too_many_lines,
         reason = "the table of the contract, row by row"
     )]
-    pub fn told(&self, request_id: &str) -> (StatusCode, u16, Cow<'static, str>) {
+    pub fn client_message(&self, request_id: &str) -> (StatusCode, u16, Cow<'static, str>) {
         let fixed = |status, code, msg| (status, code, Cow::Borrowed(msg));
         match self {
-            Self::Malformed(what) => (StatusCode::BAD_REQUEST, 1001, shortened(what)),
+            Self::Malformed(what) => (StatusCode::BAD_REQUEST, 1001, shorten_message(what)),
             Self::Unauthenticated => fixed(
                 StatusCode::UNAUTHORIZED,
                 2001,
@@ -143,8 +143,8 @@ impl Failure {
                 4091,
                 format!("element {index}: its seq is taken by other amounts").into(),
             ),
-            Self::Contradicts(what) => (StatusCode::CONFLICT, 4091, shortened(what)),
-            Self::Refused(why) => (StatusCode::CONFLICT, 4092, shortened(why)),
+            Self::Contradicts(what) => (StatusCode::CONFLICT, 4091, shorten_message(what)),
+            Self::Refused(why) => (StatusCode::CONFLICT, 4092, shorten_message(why)),
             Self::SeqsElsewhere => fixed(
                 StatusCode::CONFLICT,
                 4093,
@@ -217,8 +217,8 @@ impl Failure {
     }
 
     /// The envelope.
-    pub(super) fn body(&self, request_id: &str) -> (StatusCode, String) {
-        let (status, code, msg) = self.told(request_id);
+    pub(super) fn error_envelope(&self, request_id: &str) -> (StatusCode, String) {
+        let (status, code, msg) = self.client_message(request_id);
         let msg = serde_json::Value::from(msg.as_ref());
         (
             status,
@@ -229,7 +229,7 @@ impl Failure {
     /// The whole answer as bytes, for a connection that is closed after it.
     pub fn on_the_wire(&self, request_id: &HeaderValue) -> Vec<u8> {
         let id = request_id.to_str().unwrap_or_default();
-        let (status, body) = self.body(id);
+        let (status, body) = self.error_envelope(id);
         format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n\
              cache-control: no-store\r\nx-request-id: {id}\r\n\
@@ -241,14 +241,14 @@ impl Failure {
 
     /// The whole response but for the request id's header.
     #[must_use]
-    pub fn response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
+    pub fn to_response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
         self.with_text(request_id).map(Full::from)
     }
 
     /// The same with its body as text.
     #[must_use]
     pub fn with_text(&self, request_id: &HeaderValue) -> Response<String> {
-        let (status, body) = self.body(request_id.to_str().unwrap_or_default());
+        let (status, body) = self.error_envelope(request_id.to_str().unwrap_or_default());
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -283,41 +283,41 @@ impl IntoResponse for Failure {
 
 // === Other layers' errors, by name ===
 
-impl From<read::Error> for Failure {
-    fn from(error: read::Error) -> Self {
+impl From<read::ReadError> for Failure {
+    fn from(error: read::ReadError) -> Self {
         match error {
-            read::Error::Source(error) => Self::Source(error),
-            read::Error::NotReached => Self::NotReached,
-            read::Error::Shed => Self::Shed,
-            read::Error::Deadline => Self::Deadline,
+            read::ReadError::Source(error) => Self::Source(error),
+            read::ReadError::NotReached => Self::NotReached,
+            read::ReadError::Shed => Self::Shed,
+            read::ReadError::Deadline => Self::Deadline,
         }
     }
 }
 
-impl From<apply::Error> for Failure {
-    fn from(error: apply::Error) -> Self {
+impl From<apply::ApplyError> for Failure {
+    fn from(error: apply::ApplyError) -> Self {
         match error {
-            apply::Error::Unavailable(reason) => Self::Promise(reason),
-            apply::Error::Deadline => Self::Deadline,
+            apply::ApplyError::Unavailable(reason) => Self::Promise(reason),
+            apply::ApplyError::Deadline => Self::Deadline,
         }
     }
 }
 
-impl From<apply::WriteError> for Failure {
-    fn from(error: apply::WriteError) -> Self {
+impl From<apply::EntriesError> for Failure {
+    fn from(error: apply::EntriesError) -> Self {
         match error {
-            apply::WriteError::Conflict { index } => Self::Conflict { index },
-            apply::WriteError::Source(error) => Self::Source(error),
-            apply::WriteError::Apply(error) => error.into(),
+            apply::EntriesError::Conflict { index } => Self::Conflict { index },
+            apply::EntriesError::Source(error) => Self::Source(error),
+            apply::EntriesError::Apply(error) => error.into(),
         }
     }
 }
 
-impl From<settle::Error> for Failure {
-    fn from(error: settle::Error) -> Self {
+impl From<settle::SettleError> for Failure {
+    fn from(error: settle::SettleError) -> Self {
         match error {
-            settle::Error::Source(error) => Self::Source(error),
-            settle::Error::Apply(error) => error.into(),
+            settle::SettleError::Source(error) => Self::Source(error),
+            settle::SettleError::Apply(error) => error.into(),
         }
     }
 }
@@ -330,7 +330,7 @@ const fn scope_word(scope: Scope) -> &'static str {
     }
 }
 
-fn shortened(what: &str) -> Cow<'static, str> {
+fn shorten_message(what: &str) -> Cow<'static, str> {
     if what.chars().nth(MSG_MAX_CHARS).is_none() {
         return what.to_owned().into();
     }

@@ -5,7 +5,7 @@
 //! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once. Nothing is read while an answer
 //! waits to be taken. A client that ended its side still gets its answers; a broken connection drops the answer under way.
 //!
-//! **Cancellation.** [`Front::next`] may be dropped at any point and called again.
+//! **Cancellation.** [`Front::serve_next`] may be dropped at any point and called again.
 //!
 //! **Limits.** One head, one read, and answers of [`requests::OUT_MAX`] bytes and one more; [`AHEAD_MAX`] bytes are read ahead while
 //! an answer is made.
@@ -22,11 +22,11 @@ use std::{
 
 use tokio::{net::TcpStream, time::Instant};
 
-pub use self::requests::{HandOff, Next, Reason, Refusal};
+pub use self::requests::{BadRequest, BadRequestReason, HandOff, NextStep};
 use self::requests::{Then, answer_all};
 use super::{
     hosts,
-    request_head::Head,
+    request_head::RequestHead,
     socket,
     timeouts::{self, Waited, Waits},
 };
@@ -45,7 +45,7 @@ thread_local! {
 
 /// Room for an answer, if this thread has some: it comes back when the answer was sent.
 #[must_use]
-pub fn room() -> Vec<u8> {
+pub fn take_response_buffer() -> Vec<u8> {
     ROOM.take()
 }
 
@@ -59,35 +59,41 @@ pub struct Late {
 }
 
 /// An answer that takes its time.
-pub type Later = Pin<Box<dyn Future<Output = Late> + Send>>;
+pub type PendingResponse = Pin<Box<dyn Future<Output = Late> + Send>>;
 
 /// The field that says that a connection ends.
 pub const CLOSE: &[u8] = b"\r\nconnection: close";
 
 /// The answer to a request.
-pub enum Said {
+pub enum FastPathOutcome {
     /// The whole answer: it has been appended.
     All,
     /// It is being made.
-    Later(Later),
+    Later(PendingResponse),
     /// Nothing: somebody else has to be asked.
     Nothing,
 }
 
 /// The fast path's side of a service.
-pub trait Says {
+pub trait FastPath {
     /// Appends the whole answer to a request that came at `now` to `out`, or leaves `out` as it is. With `last` the answer
     /// says that the connection is closed behind it.
-    fn say(&self, head: &Head<'_, '_>, now: Instant, last: bool, out: &mut Vec<u8>) -> Said {
+    fn try_answer(
+        &self,
+        head: &RequestHead<'_, '_>,
+        now: Instant,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> FastPathOutcome {
         let _ = (head, now, last, out);
-        Said::Nothing
+        FastPathOutcome::Nothing
     }
 
     /// Checks the value of `Host`.
     ///
     /// # Errors
     /// The request is not to be served under this name.
-    fn check_host(&self, host: &[u8]) -> Result<(), hosts::Error>;
+    fn check_host(&self, host: &[u8]) -> Result<(), hosts::HostError>;
 }
 
 /// A connection, and what of it was read and not used yet.
@@ -104,8 +110,8 @@ pub struct Front {
     read_closed: bool,
     out: Vec<u8>,
     sent: usize,
-    later: Option<Later>,
-    then: Option<Next>,
+    later: Option<PendingResponse>,
+    then: Option<NextStep>,
 }
 
 impl Front {
@@ -125,38 +131,38 @@ impl Front {
     }
 
     /// The connection goes on behind a request that was handed off; `held` was read behind it.
-    pub fn resume(&mut self, held: Vec<u8>) {
+    pub fn resume_reading(&mut self, held: Vec<u8>) {
         self.unseen = !held.is_empty();
         self.held = held;
     }
 
     /// Answers what `who` can answer at once, until something else is needed.
-    pub async fn next<F: Future<Output = ()>>(
+    pub async fn serve_next<F: Future<Output = ()>>(
         &mut self,
-        who: &impl Says,
+        who: &impl FastPath,
         waits: &mut Waits<'_, F>,
-    ) -> Next {
+    ) -> NextStep {
         std::future::poll_fn(|context| self.poll_next(who, waits, context)).await
     }
 
     fn poll_next<F: Future<Output = ()>>(
         &mut self,
-        who: &impl Says,
+        who: &impl FastPath,
         waits: &mut Waits<'_, F>,
         context: &mut Context<'_>,
-    ) -> Poll<Next> {
+    ) -> Poll<NextStep> {
         let (ends, mut worked) = (waits.ends.has_begun(), false);
         loop {
             match self.poll_send(context) {
                 Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(Next::Abort),
+                Poll::Ready(false) => return Poll::Ready(NextStep::Abort),
                 Poll::Pending => {
                     waits.extra = timeouts::transfer_time(self.out.len());
-                    return match waits.poll(context, false, ends) {
+                    return match waits.poll_waits(context, false, ends) {
                         Poll::Pending => Poll::Pending,
-                        Poll::Ready(Waited::TooLong) => Poll::Ready(Next::Abort),
+                        Poll::Ready(Waited::TooLong) => Poll::Ready(NextStep::Abort),
                         Poll::Ready(Waited::Stopped) => {
-                            waits.poll_last(context).map(|()| Next::Abort)
+                            waits.poll_last(context).map(|()| NextStep::Abort)
                         }
                     };
                 }
@@ -170,7 +176,7 @@ impl Front {
                         self.later = None;
                         if self.then.is_none() && ends {
                             bytes.splice(fields_end..fields_end, CLOSE.iter().copied());
-                            self.then = Some(Next::Close);
+                            self.then = Some(NextStep::Close);
                         }
                         self.out = bytes;
                         waits.since = Instant::now();
@@ -190,17 +196,17 @@ impl Front {
             } else {
                 match self.poll_read(who, ends, context) {
                     Poll::Ready(Some(now)) => now,
-                    Poll::Ready(None) => return Poll::Ready(Next::End),
+                    Poll::Ready(None) => return Poll::Ready(NextStep::End),
                     Poll::Pending => {
                         waits.extra = std::time::Duration::ZERO;
-                        return match waits.poll(context, worked, ends) {
+                        return match waits.poll_waits(context, worked, ends) {
                             Poll::Pending => Poll::Pending,
                             // A request that was begun is still answered.
                             Poll::Ready(Waited::Stopped) if self.has_begun() => {
-                                waits.poll_last(context).map(|()| Next::End)
+                                waits.poll_last(context).map(|()| NextStep::End)
                             }
                             Poll::Ready(Waited::Stopped | Waited::TooLong) => {
-                                Poll::Ready(Next::End)
+                                Poll::Ready(NextStep::End)
                             }
                         };
                     }
@@ -220,17 +226,19 @@ impl Front {
         worked: bool,
         ends: bool,
         context: &mut Context<'_>,
-    ) -> Poll<Next> {
+    ) -> Poll<NextStep> {
         while !self.read_closed && self.held.len() < AHEAD_MAX {
             match self.poll_recv(context, |front, came| front.held.extend_from_slice(came)) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.read_closed = true,
                 Poll::Ready(Ok(_)) => self.unseen = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Next::Abort),
+                Poll::Ready(Err(_)) => return Poll::Ready(NextStep::Abort),
             }
         }
-        match waits.poll(context, worked, ends) {
-            Poll::Ready(Waited::Stopped) => waits.cut.as_mut().poll(context).map(|()| Next::Abort),
+        match waits.poll_waits(context, worked, ends) {
+            Poll::Ready(Waited::Stopped) => {
+                waits.cut.as_mut().poll(context).map(|()| NextStep::Abort)
+            }
             // It is we who take long.
             Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
         }
@@ -257,7 +265,7 @@ impl Front {
     /// Reads once and answers what it can: when that came; none at the end of the stream.
     fn poll_read(
         &mut self,
-        who: &impl Says,
+        who: &impl FastPath,
         ends: bool,
         context: &mut Context<'_>,
     ) -> Poll<Option<Instant>> {
@@ -299,7 +307,7 @@ impl Front {
         read
     }
 
-    fn look_at_held(&mut self, who: &impl Says, now: Instant, ends: bool) {
+    fn look_at_held(&mut self, who: &impl FastPath, now: Instant, ends: bool) {
         let mut out = ROOM.take();
         let (used, then) = answer_all(who, &mut self.host, &self.held, now, ends, &mut out);
         self.held.drain(..used.min(self.held.len()));

@@ -9,18 +9,18 @@ use super::{Api, Backend, body::Whole, failure::Failure, query};
 use crate::config::Scope;
 
 /// The answer of a handler.
-pub(super) type Told = Result<Response<Body>, Failure>;
+pub(super) type HandlerResult = Result<Response<Body>, Failure>;
 /// The state of a handler.
-pub(super) type Shared<B> = Arc<Api<B>>;
+pub(super) type SharedApi<B> = Arc<Api<B>>;
 
 /// The body of a POST, once its sender may send it.
-pub(super) async fn whole<B: Backend>(
+pub(super) async fn read_posted_body<B: Backend>(
     api: &Api<B>,
     request: Request,
     scope: Scope,
 ) -> Result<Whole, Failure> {
-    api.allow(request.headers(), scope)?;
-    query::none(request.uri().query()).map_err(Failure::malformed)?;
+    api.authorize_request(request.headers(), scope)?;
+    query::refuse_parameters(request.uri().query()).map_err(Failure::malformed_request)?;
     let (head, body) = request.into_parts();
-    api.bodies.read(&head.headers, body).await
+    api.bodies.read_json_body(&head.headers, body).await
 }

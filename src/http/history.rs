@@ -17,11 +17,11 @@ use self::{
 use super::{
     Backend, answer,
     failure::Failure,
-    handler::{Shared, Told},
+    handler::{HandlerResult, SharedApi},
 };
 use crate::{
     config::Scope,
-    domain::{Amount, Page, Role, StatementRow, UserTrade},
+    domain::{Amount, HistoryPage, StatementRow, TradeSideRole, UserTrade},
 };
 
 pub(super) mod cursor;
@@ -103,41 +103,47 @@ pub struct StatementLine {
 
 /// A page as it is sent.
 #[derive(Debug, Serialize)]
-struct Envelope<L> {
+struct PageEnvelope<L> {
     status: u8,
     msg: &'static str,
     data: Vec<L>,
     next: Option<String>,
 }
 
-pub(super) async fn trades<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.allow(request.headers(), Scope::Read)?;
-    let asked = TradesAsked::parse(request.uri().query(), &api.catalogue.now())
-        .map_err(Failure::malformed)?;
+pub(super) async fn get_user_trades<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    api.authorize_request(request.headers(), Scope::Read)?;
+    let asked = TradesAsked::parse_query(request.uri().query(), &api.catalogue.current_table())
+        .map_err(Failure::malformed_request)?;
     let page = api
-        .timed(|deadline| api.backend.trades_page(asked.question.clone(), deadline))
+        .run_with_deadline(|deadline| api.backend.trades_page(asked.question.clone(), deadline))
         .await??;
-    shown(trades_body(&asked, &page))
+    page_response(trades_body(&asked, &page))
 }
 
-pub(super) async fn statement<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.allow(request.headers(), Scope::Read)?;
-    let asked = StatementAsked::parse(request.uri().query(), &api.catalogue.now())
-        .map_err(Failure::malformed)?;
+pub(super) async fn get_statement<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    api.authorize_request(request.headers(), Scope::Read)?;
+    let asked = StatementAsked::parse_query(request.uri().query(), &api.catalogue.current_table())
+        .map_err(Failure::malformed_request)?;
     let page = api
-        .timed(|deadline| api.backend.statement_page(asked.question.clone(), deadline))
+        .run_with_deadline(|deadline| api.backend.statement_page(asked.question.clone(), deadline))
         .await??;
-    shown(statement_body(&asked, &page))
+    page_response(statement_body(&asked, &page))
 }
 
-fn shown(body: serde_json::Result<Vec<u8>>) -> Told {
-    body.map(response)
+fn page_response(body: serde_json::Result<Vec<u8>>) -> HandlerResult {
+    body.map(uncached_response)
         .map_err(|_| Failure::Bug("a page cannot be written as JSON"))
 }
 
 /// The response with this body.
-pub(super) fn response(body: Vec<u8>) -> Response<Body> {
-    let mut response = answer::json(body);
+pub(super) fn uncached_response(body: Vec<u8>) -> Response<Body> {
+    let mut response = answer::json_response(body);
     response.headers_mut().insert(CACHE_CONTROL, NOT_STORED);
     response
 }
@@ -145,17 +151,17 @@ pub(super) fn response(body: Vec<u8>) -> Response<Body> {
 /// A page of trades.
 pub(super) fn trades_body(
     asked: &TradesAsked,
-    page: &Page<UserTrade>,
+    page: &HistoryPage<UserTrade>,
 ) -> serde_json::Result<Vec<u8>> {
     let decimal = |amount: Option<Amount>, decimals| {
-        amount.map(|amount| amount.decimal(decimals).to_string())
+        amount.map(|amount| amount.to_decimal(decimals).to_string())
     };
     let lines = page.rows.iter().map(|row| TradeLine {
         trade_id: row.place.trade_id.get(),
         symbol: &asked.symbol,
         role: match row.place.role {
-            Role::Buyer => TradeRole::Buyer,
-            Role::Seller => TradeRole::Seller,
+            TradeSideRole::Buyer => TradeRole::Buyer,
+            TradeSideRole::Seller => TradeRole::Seller,
         },
         price: decimal(row.price, asked.quote),
         quantity: decimal(row.quantity, asked.base),
@@ -164,15 +170,15 @@ pub(super) fn trades_body(
         settled_at: row.place.settled_at.0,
     });
     let last = page.rows.last().map(|row| row.place);
-    body(&asked.question, lines.collect(), last.filter(|_| page.more))
+    page_body(&asked.question, lines.collect(), last.filter(|_| page.more))
 }
 
 /// A page of a statement.
 pub(super) fn statement_body(
     asked: &StatementAsked,
-    page: &Page<StatementRow>,
+    page: &HistoryPage<StatementRow>,
 ) -> serde_json::Result<Vec<u8>> {
-    let decimal = |amount: Amount| amount.decimal(asked.decimals.unwrap_or(0)).to_string();
+    let decimal = |amount: Amount| amount.to_decimal(asked.decimals.unwrap_or(0)).to_string();
     let lines = page.rows.iter().map(|row| StatementLine {
         seq: row.seq.get(),
         avail: decimal(row.avail),
@@ -185,18 +191,18 @@ pub(super) fn statement_body(
         unit: asked.decimals.is_none().then_some("raw"),
     });
     let last = page.rows.last().map(|row| row.seq);
-    body(&asked.question, lines.collect(), last.filter(|_| page.more))
+    page_body(&asked.question, lines.collect(), last.filter(|_| page.more))
 }
 
-fn body<Q: Paged, L: Serialize>(
+fn page_body<Q: Paged, L: Serialize>(
     question: &Q,
     data: Vec<L>,
     behind: Option<Q::Place>,
 ) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Envelope {
+    serde_json::to_vec(&PageEnvelope {
         status: 0,
         msg: "ok",
         data,
-        next: behind.map(|place| cursor::encode(question, &place)),
+        next: behind.map(|place| cursor::encode_cursor(question, &place)),
     })
 }

@@ -16,7 +16,7 @@ pub enum Hosts {
 
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Error {
+pub enum HostError {
     /// Not `host` or `host:port`.
     Malformed,
     /// Another host's name.
@@ -28,10 +28,10 @@ impl Hosts {
     ///
     /// # Errors
     /// The name is malformed, or not accepted here.
-    pub fn check(self, host: &[u8]) -> Result<(), Error> {
-        let authority = Authority::parse(host).ok_or(Error::Malformed)?;
+    pub fn check_host(self, host: &[u8]) -> Result<(), HostError> {
+        let authority = HostAndPort::parse_host(host).ok_or(HostError::Malformed)?;
         match self {
-            Self::Local(listen) if !authority.is_local(listen) => Err(Error::Foreign),
+            Self::Local(listen) if !authority.is_local(listen) => Err(HostError::Foreign),
             Self::Any | Self::Local(_) => Ok(()),
         }
     }
@@ -39,16 +39,16 @@ impl Hosts {
 
 /// A host and a port as `Host` and `Origin` spell them.
 #[derive(Debug, Clone, Copy)]
-pub struct Authority<'a> {
+pub struct HostAndPort<'a> {
     /// A name or an address; without brackets.
     pub name: &'a str,
     /// The port, where one is given.
     pub port: Option<u16>,
 }
 
-impl<'a> Authority<'a> {
+impl<'a> HostAndPort<'a> {
     /// Reads `host`, `host:port` or `[v6]:port`. User information is not accepted.
-    pub fn parse(value: &'a [u8]) -> Option<Self> {
+    pub fn parse_host(value: &'a [u8]) -> Option<Self> {
         let text = str::from_utf8(value).ok()?;
         let (name, port) = if let Some(literal) = text.strip_prefix('[') {
             let (name, rest) = literal.split_once(']')?;
@@ -108,7 +108,7 @@ mod tests {
             "10.1.2.3:3001",
         ] {
             assert_eq!(
-                Hosts::Local(LISTEN).check(host.as_bytes()),
+                Hosts::Local(LISTEN).check_host(host.as_bytes()),
                 Ok(()),
                 "{host}"
             );
@@ -122,8 +122,12 @@ mod tests {
             "xlocalhost",
             "balance-cache:3001",
         ] {
-            let checked = |hosts: Hosts| hosts.check(host.as_bytes());
-            assert_eq!(checked(Hosts::Local(LISTEN)), Err(Error::Foreign), "{host}");
+            let checked = |hosts: Hosts| hosts.check_host(host.as_bytes());
+            assert_eq!(
+                checked(Hosts::Local(LISTEN)),
+                Err(HostError::Foreign),
+                "{host}"
+            );
             assert_eq!(checked(Hosts::Any), Ok(()), "{host}");
         }
     }
@@ -136,8 +140,8 @@ mod tests {
         ] {
             for hosts in [Hosts::Any, Hosts::Local(LISTEN)] {
                 assert_eq!(
-                    hosts.check(host.as_bytes()),
-                    Err(Error::Malformed),
+                    hosts.check_host(host.as_bytes()),
+                    Err(HostError::Malformed),
                     "{host}"
                 );
             }

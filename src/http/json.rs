@@ -16,10 +16,10 @@ use utoipa::ToSchema;
 
 use super::openapi::shapes;
 use crate::{
-    config::Writer,
+    config::LedgerSide,
     domain::{
-        Amount, AssetId, Catalogue, Entry, Notification, Said, Seq, Trade, Transaction, UserId,
-        parse_json,
+        Amount, AssetId, Catalogue, Entry, Notification, NotifiedChange, Seq, Trade, Transaction,
+        UserId, parse_json,
     },
 };
 
@@ -40,7 +40,7 @@ pub const TRANSACTIONS_MAX: usize = 1_000;
 pub struct Users<'a, const MAX: usize> {
     /// In any order, duplicates too.
     #[serde(borrow)]
-    #[schema(value_type = Vec<shapes::UserId>)]
+    #[schema(value_type = Vec<shapes::UserIdShape>)]
     user_ids: Raws<'a, MAX>,
 }
 
@@ -50,7 +50,7 @@ pub struct Users<'a, const MAX: usize> {
 pub struct Invalidation<'a> {
     /// In any order, duplicates too.
     #[serde(borrow)]
-    #[schema(value_type = Vec<shapes::UserId>)]
+    #[schema(value_type = Vec<shapes::UserIdShape>)]
     user_ids: Raws<'a, USERS_MAX>,
     /// Whether what must not be undercut is forgotten too.
     #[serde(default)]
@@ -64,78 +64,79 @@ pub struct Raws<'a, const MAX: usize>(pub(super) Vec<&'a RawValue>);
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
-    ids(&object::<Users<'_, MAX>>(body)?.user_ids)
+pub fn parse_users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
+    parse_user_ids(&parse_object::<Users<'_, MAX>>(body)?.user_ids)
 }
 
 /// The users of `{"user_ids":[…],"floors":true}`, and whether floors are forgotten too.
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
-    let Invalidation { user_ids, floors } = object(body)?;
-    Ok((ids(&user_ids)?, floors))
+pub fn parse_invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
+    let Invalidation { user_ids, floors } = parse_object(body)?;
+    Ok((parse_user_ids(&user_ids)?, floors))
 }
 
 /// One notification or an array of them.
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
+pub fn parse_notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
     let amounts = |notification: &Notification| match notification.said {
-        Said::Values {
+        NotifiedChange::Values {
             asset,
             seq,
             avail,
             frozen,
         } => Some(((notification.user, asset, seq), (avail, frozen))),
-        Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
+        NotifiedChange::Seq { .. } | NotifiedChange::Asset { .. } | NotifiedChange::User => None,
     };
-    one_or_many::<_, NOTIFICATIONS_MAX>(body, Notification::parse, amounts)
+    one_or_many::<_, NOTIFICATIONS_MAX>(body, Notification::parse_notification, amounts)
 }
 
 /// One ledger entry or an array of them.
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn entries(body: &[u8]) -> Result<Vec<Entry>, String> {
+pub fn parse_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
     let amounts = |entry: &Entry| {
         Some((
             (entry.user, entry.asset, entry.seq),
             (entry.avail, entry.frozen),
         ))
     };
-    one_or_many::<_, ENTRIES_MAX>(body, Entry::parse, amounts)
+    one_or_many::<_, ENTRIES_MAX>(body, Entry::parse_entry, amounts)
 }
 
 /// One transaction or an array of them.
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
-    one_or_many::<_, TRANSACTIONS_MAX>(body, Transaction::parse, |_| None)
+pub fn parse_transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
+    one_or_many::<_, TRANSACTIONS_MAX>(body, Transaction::parse_transaction, |_| None)
 }
 
 /// One trade or an array of them; with `balances` exactly where an external writer assigns seqs. None: they are left out there.
 ///
 /// # Errors
 /// The mistake, for the caller to read.
-pub fn trades(
+pub fn parse_trades(
     body: &[u8],
     catalogue: &Catalogue,
-    writer: Writer,
+    writer: LedgerSide,
 ) -> Result<Option<Vec<Transaction>>, String> {
     let parse = |json: &str| {
-        let trade = Trade::parse(json, catalogue)?;
+        let trade = Trade::parse_trade(json, catalogue)?;
         match (writer, &trade.balances) {
-            (Writer::Service, Some(_)) => {
+            (LedgerSide::Service, Some(_)) => {
                 Err("balances are computed here (ledger.writer): leave them out".to_owned())
             }
-            (Writer::Service, None) | (Writer::External, _) => Ok(trade),
+            (LedgerSide::Service, None) | (LedgerSide::External, _) => Ok(trade),
         }
     };
     let trades = one_or_many::<_, TRANSACTIONS_MAX>(body, parse, |_| None)?;
-    let whole = writer == Writer::Service || trades.iter().all(|trade| trade.balances.is_some());
+    let whole =
+        writer == LedgerSide::Service || trades.iter().all(|trade| trade.balances.is_some());
     Ok(whole.then_some(trades))
 }
 
@@ -144,23 +145,23 @@ pub fn is_list(body: &[u8]) -> bool {
     first_byte(body) == Some(b'[')
 }
 
-type Key = (UserId, AssetId, Seq);
+type EntryKey = (UserId, AssetId, Seq);
 
 fn one_or_many<T, const MAX: usize>(
     body: &[u8],
     parse: impl Fn(&str) -> Result<T, String>,
-    amounts: impl Fn(&T) -> Option<(Key, (Amount, Amount))>,
+    amounts: impl Fn(&T) -> Option<(EntryKey, (Amount, Amount))>,
 ) -> Result<Vec<T>, String> {
     if first_byte(body) != Some(b'[') {
         let text = str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
-        return Ok(vec![parsed(text.trim_ascii_start(), &parse)?]);
+        return Ok(vec![parse_object_text(text.trim_ascii_start(), &parse)?]);
     }
     let raws = parse_json::<Raws<'_, MAX>>(body)?;
-    let mut said: HashMap<Key, (Amount, Amount)> = HashMap::new();
+    let mut said: HashMap<EntryKey, (Amount, Amount)> = HashMap::new();
     let mut all = Vec::with_capacity(raws.0.len());
     for (index, raw) in raws.0.into_iter().enumerate() {
-        let element =
-            parsed(raw.get(), &parse).map_err(|what| format!("element {index}: {what}"))?;
+        let element = parse_object_text(raw.get(), &parse)
+            .map_err(|what| format!("element {index}: {what}"))?;
         if let Some((key, now)) = amounts(&element)
             && said.insert(key, now).is_some_and(|before| before != now)
         {
@@ -174,7 +175,7 @@ fn one_or_many<T, const MAX: usize>(
 }
 
 /// Derived forms take an array of their fields too; ours are objects only.
-pub(super) fn parsed<T>(
+pub(super) fn parse_object_text<T>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, String> {
@@ -184,7 +185,7 @@ pub(super) fn parsed<T>(
     parse(text)
 }
 
-pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+pub(super) fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     if first_byte(body) != Some(b'{') {
         return Err("the body must be a JSON object".to_owned());
     }
@@ -195,7 +196,7 @@ fn first_byte(body: &[u8]) -> Option<u8> {
     body.trim_ascii_start().first().copied()
 }
 
-fn ids<const MAX: usize>(raws: &Raws<'_, MAX>) -> Result<Vec<UserId>, String> {
+fn parse_user_ids<const MAX: usize>(raws: &Raws<'_, MAX>) -> Result<Vec<UserId>, String> {
     raws.0
         .iter()
         .enumerate()
@@ -211,9 +212,9 @@ fn ids<const MAX: usize>(raws: &Raws<'_, MAX>) -> Result<Vec<UserId>, String> {
 
 impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Raws<'a, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements<const MAX: usize>;
+        struct ElementsVisitor<const MAX: usize>;
 
-        impl<'de, const MAX: usize> Visitor<'de> for Elements<MAX> {
+        impl<'de, const MAX: usize> Visitor<'de> for ElementsVisitor<MAX> {
             type Value = Vec<&'de RawValue>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,6 +239,8 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Raws<'a, MAX> {
             }
         }
 
-        deserializer.deserialize_seq(Elements::<MAX>).map(Self)
+        deserializer
+            .deserialize_seq(ElementsVisitor::<MAX>)
+            .map(Self)
     }
 }

@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 use super::{
     Api, Backend, answer,
     failure::Failure,
-    handler::{Shared, Told, whole},
+    handler::{HandlerResult, SharedApi, read_posted_body},
     json, query,
 };
 use crate::{
-    config::{Scope, Writer},
+    config::{LedgerSide, Scope},
     domain::{
-        Catalogue, Malformed, Outcome, PostedBalance, Receipt, Reference, SettleState,
+        Catalogue, MalformedId, PostedBalance, Receipt, Reference, SettleOutcome, SettleState,
         StoredTransaction, Transaction,
     },
     telemetry::Via,
@@ -23,7 +23,7 @@ use crate::{
 
 /// The result of one transaction or trade.
 #[derive(Debug, Serialize)]
-pub struct SettledTransaction<'a> {
+pub struct SettledTransactionLine<'a> {
     /// Of a transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction_id: Option<i64>,
@@ -43,39 +43,46 @@ pub struct SettledTransaction<'a> {
     pub min_seq: Option<BTreeMap<String, String>>,
 }
 
-pub(super) async fn transactions<B: Backend>(
-    State(api): State<Shared<B>>,
+pub(super) async fn post_transactions<B: Backend>(
+    State(api): State<SharedApi<B>>,
     request: Request,
-) -> Told {
-    let body = whole(&api, request, Scope::Settle).await?;
-    let transactions = json::transactions(&body)
-        .inspect_err(|_| api.backend.malformed(Via::Ledger))
-        .map_err(Failure::malformed)?;
-    if api.backend.writer() == Writer::External && !transactions.is_empty() {
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Settle).await?;
+    let transactions = json::parse_transactions(&body)
+        .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
+        .map_err(Failure::malformed_request)?;
+    if api.backend.seq_writer() == LedgerSide::External && !transactions.is_empty() {
         return Err(Failure::SeqsElsewhere);
     }
-    settle(&api, transactions, json::is_list(&body)).await
+    settle_transactions(&api, transactions, json::is_list(&body)).await
 }
 
-pub(super) async fn trades<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Settle).await?;
-    let trades = json::trades(&body, &api.catalogue, api.backend.writer())
-        .inspect_err(|_| api.backend.malformed(Via::Ledger))
-        .map_err(Failure::malformed)?
+pub(super) async fn post_trades<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Settle).await?;
+    let trades = json::parse_trades(&body, &api.catalogue, api.backend.seq_writer())
+        .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
+        .map_err(Failure::malformed_request)?
         .ok_or(Failure::SeqsElsewhere)?;
-    settle(&api, trades, json::is_list(&body)).await
+    settle_transactions(&api, trades, json::is_list(&body)).await
 }
 
-async fn settle<B: Backend>(api: &Api<B>, transactions: Vec<Transaction>, list: bool) -> Told {
+async fn settle_transactions<B: Backend>(
+    api: &Api<B>,
+    transactions: Vec<Transaction>,
+    list: bool,
+) -> HandlerResult {
     let rows = transactions.iter().fold(0, |rows: usize, transaction| {
         rows.saturating_add(transaction.changes.len())
     });
-    let _room = api.elements.changes(rows)?;
+    let _room = api.elements.reserve_changes(rows)?;
     let references: Vec<Reference> = transactions.iter().map(|one| one.reference).collect();
     let outcomes = if transactions.is_empty() {
         Vec::new()
     } else {
-        api.timed(|deadline| api.backend.settle_transactions(transactions, deadline))
+        api.run_with_deadline(|deadline| api.backend.settle_transactions(transactions, deadline))
             .await??
     };
     if outcomes.len() != references.len() {
@@ -84,34 +91,37 @@ async fn settle<B: Backend>(api: &Api<B>, transactions: Vec<Transaction>, list: 
         ));
     }
     let both = references.into_iter().zip(&outcomes);
-    let mut told = both.map(|(reference, outcome)| told(reference, outcome, &api.catalogue));
+    let mut told =
+        both.map(|(reference, outcome)| describe_outcome(reference, outcome, &api.catalogue));
     if list {
-        return answer::done(&told.collect::<Vec<_>>());
+        return answer::done_response(&told.collect::<Vec<_>>());
     }
     match outcomes.first() {
-        Some(Outcome::Refused(refusal)) => Err(Failure::Refused(refusal.to_string().into())),
-        Some(Outcome::Conflict(why)) => Err(Failure::Contradicts(why.to_string().into())),
-        Some(Outcome::Written(_) | Outcome::Repeated(_)) | None => answer::done(&told.next()),
+        Some(SettleOutcome::Refused(refusal)) => Err(Failure::Refused(refusal.to_string().into())),
+        Some(SettleOutcome::Conflict(why)) => Err(Failure::Contradicts(why.to_string().into())),
+        Some(SettleOutcome::Written(_) | SettleOutcome::Repeated(_)) | None => {
+            answer::done_response(&told.next())
+        }
     }
 }
 
 /// The answer for one outcome.
-pub(super) fn told<'a>(
+pub(super) fn describe_outcome<'a>(
     reference: Reference,
-    outcome: &'a Outcome,
+    outcome: &'a SettleOutcome,
     catalogue: &Catalogue,
-) -> SettledTransaction<'a> {
+) -> SettledTransactionLine<'a> {
     let (result, receipt, msg) = match outcome {
-        Outcome::Written(receipt) => ("written", Some(receipt), None),
-        Outcome::Repeated(receipt) => ("repeated", Some(receipt), None),
-        Outcome::Refused(refusal) => ("refused", None, Some(refusal.to_string())),
-        Outcome::Conflict(why) => ("conflict", None, Some(why.to_string())),
+        SettleOutcome::Written(receipt) => ("written", Some(receipt), None),
+        SettleOutcome::Repeated(receipt) => ("repeated", Some(receipt), None),
+        SettleOutcome::Refused(refusal) => ("refused", None, Some(refusal.to_string())),
+        SettleOutcome::Conflict(why) => ("conflict", None, Some(why.to_string())),
     };
     let (transaction_id, trade_id) = match reference {
         Reference::Transaction(id) => (Some(id.get()), None),
         Reference::Trade(id) => (None, Some(id.get())),
     };
-    SettledTransaction {
+    SettledTransactionLine {
         transaction_id,
         trade_id,
         result,
@@ -130,7 +140,7 @@ fn min_seq(receipt: &Receipt, catalogue: &Catalogue) -> BTreeMap<String, String>
             text.push(',');
         }
         // Writing to a string cannot fail.
-        let _ = match catalogue.get(balance.asset_id) {
+        let _ = match catalogue.get_asset(balance.asset_id) {
             Some((name, _)) => write!(text, "{name}:{}", balance.seq),
             None => write!(text, "{}:{}", balance.asset_id, balance.seq),
         };
@@ -138,43 +148,48 @@ fn min_seq(receipt: &Receipt, catalogue: &Catalogue) -> BTreeMap<String, String>
     users
 }
 
-pub(super) async fn transaction<B: Backend>(
-    State(api): State<Shared<B>>,
+pub(super) async fn get_transaction<B: Backend>(
+    State(api): State<SharedApi<B>>,
     request: Request,
-) -> Told {
-    let reference = asked(&api, &request, |id| id.parse().map(Reference::Transaction))?;
-    found(&api, reference).await
+) -> HandlerResult {
+    let reference = parse_reference(&api, &request, |id| id.parse().map(Reference::Transaction))?;
+    find_settled(&api, reference).await
 }
 
-pub(super) async fn trade<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let reference = asked(&api, &request, |id| id.parse().map(Reference::Trade))?;
-    found(&api, reference).await
+pub(super) async fn get_trade<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let reference = parse_reference(&api, &request, |id| id.parse().map(Reference::Trade))?;
+    find_settled(&api, reference).await
 }
 
 /// The id at the end of the path, as it stands there.
-fn asked<B: Backend>(
+fn parse_reference<B: Backend>(
     api: &Api<B>,
     request: &Request,
-    parse: impl FnOnce(&str) -> Result<Reference, Malformed>,
+    parse: impl FnOnce(&str) -> Result<Reference, MalformedId>,
 ) -> Result<Reference, Failure> {
-    api.allow(request.headers(), Scope::Settle)?;
-    query::none(request.uri().query()).map_err(Failure::malformed)?;
+    api.authorize_request(request.headers(), Scope::Settle)?;
+    query::refuse_parameters(request.uri().query()).map_err(Failure::malformed_request)?;
     let id = request.uri().path().rsplit('/').next().unwrap_or_default();
-    parse(id).map_err(|malformed| Failure::malformed(malformed.to_string()))
+    parse(id).map_err(|malformed| Failure::malformed_request(malformed.to_string()))
 }
 
-async fn found<B: Backend>(api: &Api<B>, reference: Reference) -> Told {
+async fn find_settled<B: Backend>(api: &Api<B>, reference: Reference) -> HandlerResult {
     let found = api
-        .timed(|deadline| api.backend.find_transaction(reference, deadline))
+        .run_with_deadline(|deadline| api.backend.find_transaction(reference, deadline))
         .await?;
     let stored = found
         .map_err(Failure::Source)?
         .ok_or(Failure::NothingThere)?;
-    answer::done(&shown(reference, &stored).ok_or(Failure::Bug("a transaction is no object"))?)
+    answer::done_response(
+        &describe_stored(reference, &stored).ok_or(Failure::Bug("a transaction is no object"))?,
+    )
 }
 
 /// Every field that was sent, with defaults, and what it came to. None: the content is no JSON object.
-pub(super) fn shown(
+pub(super) fn describe_stored(
     reference: Reference,
     stored: &StoredTransaction,
 ) -> Option<Map<String, Value>> {

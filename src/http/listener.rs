@@ -3,7 +3,7 @@
 //! **Invariants.** At most `connections` are open; more wait in the backlog. Running out of file descriptors stops
 //! nothing for longer than [`ACCEPT_PAUSE`]. After shutdown no request that was begun is cut before `drain` is over.
 //!
-//! **Cancellation.** [`Listening::serve`] ends by its token only; dropped, it stops accepting and leaves its connections
+//! **Cancellation.** [`Listening::serve_connections`] ends by its token only; dropped, it stops accepting and leaves its connections
 //! to the tracker, and to their clients.
 //!
 //! **Limits.** No connection is kept for ever: `header_timeout` bounds the wait for a head, and for a client that does not take its
@@ -22,9 +22,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use super::connection::Answers;
-pub use super::fast_path::{Reason, Refusal, Says};
+pub use super::fast_path::{BadRequest, BadRequestReason, FastPath};
 use super::{connection::Connection, shutdown::Ending};
-use crate::telemetry::Sparing;
+use crate::telemetry::RateLimitedLog;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -33,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// `limits.connections`.
     pub connections: usize,
     /// `limits.header_timeout_ms`.
@@ -45,7 +45,7 @@ pub struct Limits {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub struct Error {
+pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
     /// The system's message.
@@ -64,7 +64,7 @@ impl Listening {
     ///
     /// # Errors
     /// The address is taken, not ours, or not allowed.
-    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+    pub fn bind_address(address: SocketAddr) -> Result<Self, ListenError> {
         let bound = || -> io::Result<Self> {
             let socket = Socket::new(
                 Domain::for_address(address),
@@ -80,39 +80,39 @@ impl Listening {
             let address = socket.local_addr()?;
             Ok(Self { socket, address })
         };
-        bound().map_err(|source| Error { address, source })
+        bound().map_err(|source| ListenError { address, source })
     }
 
     /// Where it listens, with the port that the system chose.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub const fn bound_address(&self) -> SocketAddr {
         self.address
     }
 
     /// Accepts and serves until `shutdown`; then lets requests in flight finish, at most `limits.drain`, and cuts the rest.
-    pub async fn serve(
+    pub async fn serve_connections(
         self,
         service: impl Answers,
-        limits: Limits,
+        limits: ListenerLimits,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) {
         let all = u32::try_from(limits.connections).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX)));
-        let log = Sparing::default();
+        let log = RateLimitedLog::default();
         let (ending, cut) = (Ending::default(), CancellationToken::new());
-        while let Some((stream, permit)) = self.next(&room, &shutdown, &log).await {
+        while let Some((stream, permit)) = self.accept_connection(&room, &shutdown, &log).await {
             let connection = Connection {
                 service: service.clone(),
                 header_timeout: limits.header_timeout,
                 // Children: where a connection waits, no other one does.
-                ending: ending.child(),
+                ending: ending.child_signal(),
                 cut: cut.child_token(),
                 _permit: permit,
             };
-            tracker.spawn(connection.run(stream));
+            tracker.spawn(connection.serve_connection(stream));
         }
-        ending.begin();
+        ending.begin_shutdown();
         drop(self.socket);
         if timeout(limits.drain, room.acquire_many(all)).await.is_err() {
             let open = limits.connections.saturating_sub(room.available_permits());
@@ -127,11 +127,11 @@ impl Listening {
     }
 
     /// The next connection with its place; none after shutdown.
-    async fn next(
+    async fn accept_connection(
         &self,
         room: &Arc<Semaphore>,
         shutdown: &CancellationToken,
-        log: &Sparing,
+        log: &RateLimitedLog,
     ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         let accepted = async {
             let permit = Arc::clone(room).acquire_owned().await.ok()?;
@@ -139,7 +139,7 @@ impl Listening {
                 match self.socket.accept().await {
                     Ok((stream, _)) => return Some((stream, permit)),
                     Err(error) => {
-                        if let Some(left_out) = log.line() {
+                        if let Some(left_out) = log.permit_line() {
                             tracing::warn!(%error, lines.left_out = left_out, "accept failed");
                         }
                         if let Some(pause) = pause_after(&error) {

@@ -1,6 +1,6 @@
 //! The API described as `OpenAPI` 3.1, for `/openapi.json`.
 //!
-//! Schemas come from the types that read and write ([`Wire`], [`EntryWire`], `json`, `forms`), and from `shapes` where
+//! Schemas come from the types that read and write ([`NotificationWire`], [`EntryWire`], `json`, `forms`), and from `shapes` where
 //! bodies are rendered by hand. Examples and headers are not written here: the functions that serve make them, from sample
 //! data and from bad questions.
 //!
@@ -31,13 +31,13 @@ use self::samples::Samples;
 use super::{
     history::{StatementLine, TradeLine},
     json::{BATCH_MAX, Invalidation, USERS_MAX, Users},
-    results::{Invalidated, Settled, Warmed, Written},
+    results::{Invalidated, SettledCounts, WarmedCounts, WrittenEntries},
 };
 use crate::{
-    config::Writer,
+    config::LedgerSide,
     domain::{
-        AssetId, BalanceWire, Catalogue, ChangeWire, EntryWire, FeeWire, PaysFrom, Seq, TradeWire,
-        TransactionWire, Wire,
+        AssetId, BalanceWire, Catalogue, ChangeWire, EntryWire, FeeWire, NotificationWire,
+        PaysFrom, Seq, TradeWire, TransactionWire,
     },
 };
 
@@ -61,7 +61,7 @@ impl Document {
     }
 
     /// Serves another one from here on.
-    pub fn replace(&self, document: Bytes) {
+    pub fn replace_document(&self, document: Bytes) {
         self.0.store(Arc::new(document));
     }
 }
@@ -74,7 +74,7 @@ impl From<Bytes> for Document {
 
 /// The description of the API with these assets and this writer of seqs, where a token is needed or not.
 #[must_use]
-pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
+pub fn build_document(catalogue: &Catalogue, writer: LedgerSide, token: bool) -> Value {
     let samples = Samples::new(catalogue);
     json!({
         "openapi": "3.1.0",
@@ -94,12 +94,12 @@ pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
             {"name": "cache", "description": "What is held."},
             {"name": "description", "description": "This document."},
         ],
-        "paths": operations::paths(&samples, writer, token),
+        "paths": operations::document_paths(&samples, writer, token),
         "components": {
-            "schemas": schemas(catalogue, writer),
-            "headers": headers(),
+            "schemas": component_schemas(catalogue, writer),
+            "headers": header_components(),
             "responses": failures::of_no_operation(),
-            "parameters": parameters(catalogue, &samples),
+            "parameters": parameter_components(catalogue, &samples),
             "securitySchemes": {"token": {
                 "type": "http",
                 "scheme": "bearer",
@@ -109,37 +109,37 @@ pub fn document(catalogue: &Catalogue, writer: Writer, token: bool) -> Value {
     })
 }
 
-fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
+fn component_schemas(catalogue: &Catalogue, writer: LedgerSide) -> Value {
     let mut schemas = json!({
-        "UserId": schema::<shapes::UserId>(),
-        "Amount": schema::<shapes::Amount>(),
-        "Balance": schema::<shapes::Balance>(),
-        "BalancesOf": schema::<shapes::BalancesOf>(),
-        "Unit": schema::<shapes::Unit>(),
-        "Detail": schema::<shapes::Detail>(),
-        "Batch": at_most(schema::<Users<'_, BATCH_MAX>>(), BATCH_MAX),
-        "Warming": at_most(schema::<Users<'_, USERS_MAX>>(), USERS_MAX),
-        "Invalidation": at_most(schema::<Invalidation<'_>>(), USERS_MAX),
-        "Notification": notification(),
-        "LedgerEntry": schema::<EntryWire>(),
-        "Transaction": schema::<TransactionWire>(),
-        "TransactionEntry": schema::<ChangeWire>(),
-        "Trade": ledger::trade(schema::<TradeWire>(), catalogue, writer),
-        "Fee": schema::<FeeWire>(),
-        "PaysFrom": schema::<PaysFrom>(),
-        "PostedBalance": schema::<BalanceWire>(),
-        "SettleResult": schema::<shapes::SettleResult>(),
-        "SettleState": schema::<shapes::SettleState>(),
-        "SettledTransaction": schema::<shapes::SettledTransaction>(),
-        "SettledTrade": schema::<shapes::SettledTrade>(),
-        "StoredTransaction": schema::<shapes::StoredTransaction>(),
-        "StoredTrade": schema::<shapes::StoredTrade>(),
-        "UserTrade": histories::with_amounts(schema::<TradeLine<'_>>()),
-        "StatementRow": histories::with_amounts(schema::<StatementLine>()),
-        "Settled": schema::<Settled>(),
-        "Written": schema::<Written>(),
-        "Invalidated": schema::<Invalidated>(),
-        "Warmed": schema::<Warmed>(),
+        "UserId": schema_of::<shapes::UserIdShape>(),
+        "Amount": schema_of::<shapes::AmountShape>(),
+        "Balance": schema_of::<shapes::BalanceShape>(),
+        "BalancesOf": schema_of::<shapes::BalancesOf>(),
+        "Unit": schema_of::<shapes::UnitShape>(),
+        "Detail": schema_of::<shapes::DetailShape>(),
+        "Batch": at_most(schema_of::<Users<'_, BATCH_MAX>>(), BATCH_MAX),
+        "Warming": at_most(schema_of::<Users<'_, USERS_MAX>>(), USERS_MAX),
+        "Invalidation": at_most(schema_of::<Invalidation<'_>>(), USERS_MAX),
+        "Notification": notification_schema(),
+        "LedgerEntry": schema_of::<EntryWire>(),
+        "Transaction": schema_of::<TransactionWire>(),
+        "TransactionEntry": schema_of::<ChangeWire>(),
+        "Trade": ledger::trade_schema(schema_of::<TradeWire>(), catalogue, writer),
+        "Fee": schema_of::<FeeWire>(),
+        "PaysFrom": schema_of::<PaysFrom>(),
+        "PostedBalance": schema_of::<BalanceWire>(),
+        "SettleResult": schema_of::<shapes::SettleResult>(),
+        "SettleState": schema_of::<shapes::SettleStateShape>(),
+        "SettledTransaction": schema_of::<shapes::SettledTransactionShape>(),
+        "SettledTrade": schema_of::<shapes::SettledTrade>(),
+        "StoredTransaction": schema_of::<shapes::StoredTransactionShape>(),
+        "StoredTrade": schema_of::<shapes::StoredTrade>(),
+        "UserTrade": histories::with_amounts(schema_of::<TradeLine<'_>>()),
+        "StatementRow": histories::with_amounts(schema_of::<StatementLine>()),
+        "Settled": schema_of::<SettledCounts>(),
+        "Written": schema_of::<WrittenEntries>(),
+        "Invalidated": schema_of::<Invalidated>(),
+        "Warmed": schema_of::<WarmedCounts>(),
         "Failure": {
             "type": "object",
             "description": "Why there is no answer.",
@@ -152,30 +152,30 @@ fn schemas(catalogue: &Catalogue, writer: Writer) -> Value {
         },
     });
     if let Value::Object(all) = &mut schemas {
-        all.extend(totals::schemas(catalogue));
+        all.extend(totals::totals_schemas(catalogue));
     }
     schemas
 }
 
-fn schema<T: PartialSchema>() -> Value {
+fn schema_of<T: PartialSchema>() -> Value {
     serde_json::to_value(T::schema()).unwrap_or_default()
 }
 
 fn at_most(mut schema: Value, max: usize) -> Value {
     if let Some(users) = schema.pointer_mut("/properties/user_ids") {
-        put(users, "maxItems", json!(max));
+        put_field(users, "maxItems", json!(max));
     }
     schema
 }
 
-fn put(object: &mut Value, key: &str, value: Value) {
+fn put_field(object: &mut Value, key: &str, value: Value) {
     if let Value::Object(map) = object {
         map.insert(key.to_owned(), value);
     }
 }
 
 /// The forms that a notification may have; a null is an absent field.
-fn notification() -> Value {
+fn notification_schema() -> Value {
     let form = |title: &str, said: &[&str]| {
         let fields = ["asset_id", "seq", "avail", "frozen"];
         let kind = |field| {
@@ -191,7 +191,7 @@ fn notification() -> Value {
             .collect();
         json!({"title": title, "required": said, "properties": properties})
     };
-    let mut schema = schema::<Wire>();
+    let mut schema = schema_of::<NotificationWire>();
     let forms = [
         form(
             "With values: what is held moves forward in place.",
@@ -210,8 +210,8 @@ fn notification() -> Value {
             &[],
         ),
     ];
-    put(&mut schema, "anyOf", json!(forms));
-    put(
+    put_field(&mut schema, "anyOf", json!(forms));
+    put_field(
         &mut schema,
         "description",
         json!(
@@ -222,7 +222,7 @@ fn notification() -> Value {
 }
 
 /// Every header of an answer; which answer has which is found out from real ones.
-fn headers() -> Value {
+fn header_components() -> Value {
     let text = |description: &str, schema: Value| json!({"required": true, "description": description, "schema": schema});
     json!({
         "x-request-id": text(
@@ -250,12 +250,12 @@ fn headers() -> Value {
     })
 }
 
-fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
+fn parameter_components(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
     let seqs = up_to(&Seq::MAX.to_string());
     let any = up_to(&AssetId::MAX.to_string());
     let (names, numbers): (Vec<String>, Vec<AssetId>) = catalogue
-        .ids()
-        .filter_map(|id| catalogue.get(id).map(|(name, _)| (name, id)))
+        .asset_ids()
+        .filter_map(|id| catalogue.get_asset(id).map(|(name, _)| (name, id)))
         .unzip();
     let mut unnamed = json!({
         "type": "integer",
@@ -266,7 +266,7 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
     let mut asset = vec![];
     let mut item = json!({"type": "string", "pattern": format!("^({any}):({seqs})$")});
     if !names.is_empty() {
-        put(&mut unnamed, "not", json!({"enum": numbers}));
+        put_field(&mut unnamed, "not", json!({"enum": numbers}));
         asset.push(json!({"type": "string", "enum": names}));
         let escaped: Vec<String> = names.iter().map(|name| name.replace('.', r"\.")).collect();
         let taken: Vec<String> = numbers.iter().map(ToString::to_string).collect();
@@ -282,7 +282,7 @@ fn parameters(catalogue: &Catalogue, samples: &Samples<'_>) -> Value {
         "description": "That asset only: its name (case counts), or the number of an asset that has no name here.",
         "schema": {"oneOf": asset}, "example": samples.asset_parameter(),
     });
-    let of_pages = histories::parameters(samples, &asset);
+    let of_pages = histories::page_parameters(samples, &asset);
     let mut all = json!({
         "id": {
             "name": "id", "in": "path", "required": true, "description": "The caller's key of idempotence.",
@@ -354,7 +354,7 @@ fn up_to(max: &str) -> String {
 mod tests {
     use super::*;
 
-    fn fits(pattern: &str, text: &str) -> bool {
+    fn matches_pattern(pattern: &str, text: &str) -> bool {
         let schema = json!({"type": "string", "pattern": format!("^({pattern})$")});
         jsonschema::is_valid(&schema, &json!(text))
     }
@@ -389,16 +389,20 @@ mod tests {
         ] {
             let pattern = up_to(max);
             for text in good {
-                assert!(fits(&pattern, text), "{max}: {text}");
+                assert!(matches_pattern(&pattern, text), "{max}: {text}");
             }
             for text in bad {
-                assert!(!fits(&pattern, text), "{max}: {text}");
+                assert!(!matches_pattern(&pattern, text), "{max}: {text}");
             }
         }
         let all = up_to("123");
         for number in 0..2_000 {
             let text = number.to_string();
-            assert_eq!(fits(&all, &text), (1..=123).contains(&number), "{number}");
+            assert_eq!(
+                matches_pattern(&all, &text),
+                (1..=123).contains(&number),
+                "{number}"
+            );
         }
     }
 }

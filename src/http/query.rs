@@ -38,11 +38,11 @@ impl Question {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
+    pub fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut asset, mut min_seq) = (None, None, None);
-        for (name, value) in pairs(query) {
-            let name = decoded(name)?;
-            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+        for (name, value) in split_pairs(query) {
+            let name = percent_decode(name)?;
+            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
             let repeated = match name.as_ref() {
                 "user_id" => {
                     let id = value
@@ -51,11 +51,11 @@ impl Question {
                     user.replace(id).is_some()
                 }
                 "asset" => {
-                    let id =
-                        resolved(&value, catalogue).map_err(|wrong| format!("asset: {wrong}"))?;
+                    let id = resolve_asset(&value, catalogue)
+                        .map_err(|wrong| format!("asset: {wrong}"))?;
                     asset.replace(id).is_some()
                 }
-                "min_seq" => min_seq.replace(floors(&value, catalogue)?).is_some(),
+                "min_seq" => min_seq.replace(parse_min_seq(&value, catalogue)?).is_some(),
                 _ => {
                     return Err(format!(
                         "unknown parameter: {name}; there are user_id, asset and min_seq"
@@ -78,15 +78,15 @@ impl Question {
 ///
 /// # Errors
 /// The first parameter there is.
-pub fn none(query: Option<&str>) -> Result<(), String> {
-    match pairs(query).next() {
+pub fn refuse_parameters(query: Option<&str>) -> Result<(), String> {
+    match split_pairs(query).next() {
         None => Ok(()),
         Some((name, _)) => Err(format!("unknown parameter: {name}; this route takes none")),
     }
 }
 
 /// Names and values as they stand there; `&&` separates nothing.
-pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn split_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
     query
         .unwrap_or_default()
         .split('&')
@@ -95,7 +95,7 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// `BTC:17,USDT:9`; of an asset named twice the higher seq counts.
-pub(super) fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
+pub(super) fn parse_min_seq(text: &str, catalogue: &Catalogue) -> Result<Floors, String> {
     let mut floors = Floors::NONE;
     for (at, pair) in text.split(',').enumerate() {
         if at >= MIN_SEQ_MAX {
@@ -108,19 +108,19 @@ pub(super) fn floors(text: &str, catalogue: &Catalogue) -> Result<Floors, String
         let seq = seq
             .parse::<Seq>()
             .map_err(|malformed| wrong(malformed.to_string()))?;
-        floors.raise(resolved(asset, catalogue).map_err(wrong)?, seq);
+        floors.raise_floor(resolve_asset(asset, catalogue).map_err(wrong)?, seq);
     }
     Ok(floors)
 }
 
-fn resolved(text: &str, catalogue: &Catalogue) -> Result<AssetId, String> {
-    catalogue.resolve(text).ok_or_else(|| {
+fn resolve_asset(text: &str, catalogue: &Catalogue) -> Result<AssetId, String> {
+    catalogue.resolve_asset(text).ok_or_else(|| {
         format!("unknown asset: {text}: neither a name nor the number of an unnamed asset")
     })
 }
 
 /// `+` is a space, `%41` an `A`; what is not UTF-8 afterwards is an error.
-pub(super) fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
+pub(super) fn percent_decode(text: &str) -> Result<Cow<'_, str>, String> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(text));
     }
@@ -131,7 +131,7 @@ pub(super) fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
             b'+' => b' ',
             b'%' => {
                 let digits = (rest.next(), rest.next());
-                escaped(digits).ok_or("a % is not followed by two hexadecimal digits")?
+                escaped_byte(digits).ok_or("a % is not followed by two hexadecimal digits")?
             }
             plain => plain,
         });
@@ -141,7 +141,7 @@ pub(super) fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
         .map_err(|_| "the query string is not UTF-8".to_owned())
 }
 
-fn escaped(digits: (Option<u8>, Option<u8>)) -> Option<u8> {
+fn escaped_byte(digits: (Option<u8>, Option<u8>)) -> Option<u8> {
     let value = |digit: Option<u8>| char::from(digit?).to_digit(16);
     let both = value(digits.0)?
         .checked_mul(16)?
@@ -157,7 +157,7 @@ mod tests {
     fn a_question_for_a_user_and_nothing_else_is_read_as_any_other() {
         let catalogue = Catalogue::default();
         for query in ["user_id=1001", "user_id=9223372036854775807"] {
-            let parsed = Question::parse(Some(query), &catalogue).unwrap();
+            let parsed = Question::parse_query(Some(query), &catalogue).unwrap();
             assert_eq!(Question::of_user(query), Some(parsed));
         }
         for query in [
@@ -179,9 +179,9 @@ mod tests {
 
     #[test]
     fn percent_and_plus_are_decoded_and_nothing_else() {
-        assert_eq!(decoded("a%42+%2b%C3%A4").unwrap(), "aB +ä");
+        assert_eq!(percent_decode("a%42+%2b%C3%A4").unwrap(), "aB +ä");
         for bad in ["%", "%4", "%4g", "%+1", "%ff", "%C3", "%%41"] {
-            assert!(decoded(bad).is_err(), "{bad}");
+            assert!(percent_decode(bad).is_err(), "{bad}");
         }
     }
 }

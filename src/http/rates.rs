@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use super::{
     Backend, answer,
     failure::Failure,
-    handler::{Shared, Told, whole},
-    json::{Raws, object, parsed},
+    handler::{HandlerResult, SharedApi, read_posted_body},
+    json::{Raws, parse_object, parse_object_text},
 };
 use crate::{
     config::Scope,
@@ -63,17 +63,21 @@ pub struct RatesResult {
 /// A quote, and the rates in it, as a body tells them.
 type QuotedRates = (AssetId, Vec<(AssetId, DatedRate)>);
 
-pub(super) async fn set_rates<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Settle).await?;
-    let (quote, rates) = parse(&body, &api.catalogue.now()).map_err(Failure::malformed)?;
-    let _room = api.elements.changes(rates.len())?;
+pub(super) async fn set_rates<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Settle).await?;
+    let (quote, rates) =
+        parse_rates(&body, &api.catalogue.current_table()).map_err(Failure::malformed_request)?;
+    let _room = api.elements.reserve_changes(rates.len())?;
     let taken = if rates.is_empty() {
         RatesTaken::default()
     } else {
-        api.timed(|deadline| api.backend.set_rates(quote, rates, deadline))
+        api.run_with_deadline(|deadline| api.backend.set_rates(quote, rates, deadline))
             .await??
     };
-    answer::done(&RatesResult {
+    answer::done_response(&RatesResult {
         applied: taken.applied,
         old: taken.old,
     })
@@ -83,11 +87,11 @@ pub(super) async fn set_rates<B: Backend>(State(api): State<Shared<B>>, request:
 ///
 /// # Errors
 /// The first mistake, with its index.
-pub(super) fn parse(body: &[u8], catalogue: &CatalogueTable) -> Result<QuotedRates, String> {
-    let RatesWire { quote, rates } = object(body)?;
+pub(super) fn parse_rates(body: &[u8], catalogue: &CatalogueTable) -> Result<QuotedRates, String> {
+    let RatesWire { quote, rates } = parse_object(body)?;
     let quote = named_quote(&quote, catalogue)?.0;
     let all = rates.0.into_iter().enumerate().map(|(index, raw)| {
-        parsed(raw.get(), |text| rate(text, quote, catalogue))
+        parse_object_text(raw.get(), |text| parse_rate(text, quote, catalogue))
             .map_err(|what| format!("rates[{index}]: {what}"))
     });
     Ok((quote, all.collect::<Result<_, _>>()?))
@@ -98,19 +102,19 @@ pub(super) fn parse(body: &[u8], catalogue: &CatalogueTable) -> Result<QuotedRat
 /// # Errors
 /// It is not in the catalogue.
 pub(super) fn named_quote(text: &str, catalogue: &CatalogueTable) -> Result<(AssetId, u8), String> {
-    let found = catalogue.resolve(text);
+    let found = catalogue.resolve_asset(text);
     found
-        .and_then(|asset| Some((asset, catalogue.get(asset)?.1)))
+        .and_then(|asset| Some((asset, catalogue.get_asset(asset)?.1)))
         .ok_or_else(|| format!("unknown quote: {text}: no name of the catalogue"))
 }
 
-fn rate(
+fn parse_rate(
     text: &str,
     quote: AssetId,
     catalogue: &CatalogueTable,
 ) -> Result<(AssetId, DatedRate), String> {
     let wire: RateWire = parse_json(text.as_bytes())?;
-    let asset = catalogue.resolve(&wire.asset).ok_or_else(|| {
+    let asset = catalogue.resolve_asset(&wire.asset).ok_or_else(|| {
         format!(
             "unknown asset: {}: neither a name nor the number of an unnamed asset",
             wire.asset

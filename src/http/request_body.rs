@@ -42,14 +42,14 @@ pub enum Unread {
 
 /// The connection's side of a body.
 #[derive(Debug)]
-pub struct Incoming(Arc<Mutex<State>>);
+pub struct Incoming(Arc<Mutex<BodyState>>);
 
 /// The service's side.
 #[derive(Debug)]
-pub struct RequestBody(Arc<Mutex<State>>);
+pub struct RequestBody(Arc<Mutex<BodyState>>);
 
 #[derive(Debug)]
-struct State {
+struct BodyState {
     stream: Arc<TcpStream>,
     buffer: Vec<u8>,
     remaining: Remaining,
@@ -75,7 +75,7 @@ impl Remaining {
     }
 
     /// Moves the data at the beginning of `input` to `out`: how many bytes of the input that took.
-    fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+    fn decode_body(&mut self, input: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::Length(remaining) => {
                 let most = usize::try_from(*remaining).unwrap_or(usize::MAX);
@@ -85,7 +85,7 @@ impl Remaining {
                 *remaining = remaining.saturating_sub(taken);
                 Ok(data.len())
             }
-            Self::Chunked(chunked) => chunked.decode(input, out).map_err(io::Error::other),
+            Self::Chunked(chunked) => chunked.decode_chunks(input, out).map_err(io::Error::other),
             Self::Broken => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
@@ -100,7 +100,7 @@ impl Incoming {
         expects_continue: bool,
     ) -> Self {
         let waits = expects_continue && framing != Framing::None && buffer.is_empty();
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(BodyState {
             stream,
             buffer,
             remaining: match framing {
@@ -113,7 +113,7 @@ impl Incoming {
     }
 
     /// The body for the service.
-    pub fn body(&self) -> RequestBody {
+    pub fn request_body(&self) -> RequestBody {
         RequestBody(Arc::clone(&self.0))
     }
 
@@ -147,7 +147,7 @@ impl Incoming {
     ///
     /// # Errors
     /// It does not come.
-    pub async fn skip(&self) -> io::Result<()> {
+    pub async fn skip_rest(&self) -> io::Result<()> {
         std::future::poll_fn(|context| {
             let mut state = self.0.lock();
             loop {
@@ -169,13 +169,13 @@ impl Incoming {
     }
 }
 
-impl State {
+impl BodyState {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             let mut data = Vec::new();
-            match self.remaining.decode(&self.buffer, &mut data) {
+            match self.remaining.decode_body(&self.buffer, &mut data) {
                 Ok(used) => drop(self.buffer.drain(..used.min(self.buffer.len()))),
-                Err(error) => return self.broken(error),
+                Err(error) => return self.fail_body(error),
             }
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(data.into())));
@@ -186,25 +186,25 @@ impl State {
             while !self.to_say.is_empty() {
                 match ready!(socket::poll_send(&self.stream, self.to_say, context)) {
                     Ok(sent) => self.to_say = self.to_say.get(sent..).unwrap_or_default(),
-                    Err(error) => return self.broken(error),
+                    Err(error) => return self.fail_body(error),
                 }
             }
             self.buffer.reserve(READ);
             match ready!(socket::poll_recv(&self.stream, &mut self.buffer, context)) {
-                Ok(0) => return self.broken(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return self.fail_body(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
-                Err(error) => return self.broken(error),
+                Err(error) => return self.fail_body(error),
             }
         }
     }
 
-    fn broken(&mut self, error: io::Error) -> Poll<Option<io::Result<Bytes>>> {
+    fn fail_body(&mut self, error: io::Error) -> Poll<Option<io::Result<Bytes>>> {
         self.remaining = Remaining::Broken;
         Poll::Ready(Some(Err(error)))
     }
 
     fn skip_buffered(&mut self) -> io::Result<usize> {
-        let used = self.remaining.decode(&self.buffer, &mut Vec::new())?;
+        let used = self.remaining.decode_body(&self.buffer, &mut Vec::new())?;
         self.buffer.drain(..used.min(self.buffer.len()));
         Ok(used)
     }

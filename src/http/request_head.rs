@@ -25,7 +25,7 @@ pub type Room<'b> = [MaybeUninit<Header<'b>>; FAST_FIELDS_MAX];
 
 /// An empty one.
 #[must_use]
-pub const fn room<'b>() -> Room<'b> {
+pub const fn empty_fields<'b>() -> Room<'b> {
     [const { MaybeUninit::uninit() }; FAST_FIELDS_MAX]
 }
 
@@ -37,7 +37,7 @@ pub const fn large_room<'b>() -> [MaybeUninit<Header<'b>>; FIELDS_MAX] {
 
 /// The head of a request.
 #[derive(Debug)]
-pub struct Head<'h, 'b> {
+pub struct RequestHead<'h, 'b> {
     /// As it stands there.
     pub method: &'b str,
     /// Path and query, or whatever the client put in their place.
@@ -58,7 +58,7 @@ pub struct Head<'h, 'b> {
     pub host: Option<&'b [u8]>,
 }
 
-impl Head<'_, '_> {
+impl RequestHead<'_, '_> {
     /// The client's request id, if it is fit to be repeated.
     #[must_use]
     pub fn request_id(&self) -> Option<HeaderValue> {
@@ -94,11 +94,14 @@ pub enum Parsed<'h, 'b> {
         request_id: Option<HeaderValue>,
     },
     /// A head.
-    Head(Head<'h, 'b>),
+    Head(RequestHead<'h, 'b>),
 }
 
 /// Parses the head that `input` begins with.
-pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut [MaybeUninit<Header<'b>>]) -> Parsed<'h, 'b> {
+pub fn parse_head<'h, 'b>(
+    input: &'b [u8],
+    room: &'h mut [MaybeUninit<Header<'b>>],
+) -> Parsed<'h, 'b> {
     let mut request = Request::new(&mut []);
     let len = match request.parse_with_uninit_headers(input, room) {
         Ok(Status::Partial) => return Parsed::Partial,
@@ -110,8 +113,8 @@ pub fn parse<'h, 'b>(input: &'b [u8], room: &'h mut [MaybeUninit<Header<'b>>]) -
         return Parsed::Unreadable;
     };
     let is_http_1_0 = request.version == Some(0);
-    match Meaning::of(request.headers, is_http_1_0) {
-        Ok(meaning) => Parsed::Head(Head {
+    match Meaning::from_fields(request.headers, is_http_1_0) {
+        Ok(meaning) => Parsed::Head(RequestHead {
             method,
             target,
             fields: request.headers,
@@ -138,7 +141,7 @@ struct Meaning<'b> {
 }
 
 impl<'b> Meaning<'b> {
-    fn of(fields: &[Header<'b>], is_http_1_0: bool) -> Result<Self, &'static str> {
+    fn from_fields(fields: &[Header<'b>], is_http_1_0: bool) -> Result<Self, &'static str> {
         let (mut length, mut chunked) = (None, false);
         let (mut close, mut keep_alive) = (false, false);
         let (mut host, mut two_hosts, mut expects_continue) = (None, false, false);
@@ -211,9 +214,9 @@ fn client_id(fields: &[Header<'_>]) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    fn parsed(version: &str, fields: &str) -> Option<(Framing, bool)> {
+    fn parse_framing(version: &str, fields: &str) -> Option<(Framing, bool)> {
         let text = format!("GET /x HTTP/{version}\r\nx-request-id: 7\r\n{fields}\r\n");
-        match parse(text.as_bytes(), &mut room()) {
+        match parse_head(text.as_bytes(), &mut empty_fields()) {
             Parsed::Head(head) => {
                 assert_eq!(
                     (head.method, head.target, head.len),
@@ -253,7 +256,7 @@ mod tests {
             ),
         ] {
             let fields = format!("host: x\r\n{fields}");
-            assert_eq!(parsed("1.1", &fields), Some(expected), "{fields:?}");
+            assert_eq!(parse_framing("1.1", &fields), Some(expected), "{fields:?}");
         }
         for (fields, close) in [
             ("", true),
@@ -262,7 +265,7 @@ mod tests {
             ("connection: keep-alive, close\r\n", true),
         ] {
             assert_eq!(
-                parsed("1.0", fields),
+                parse_framing("1.0", fields),
                 Some((Framing::None, close)),
                 "{fields:?}"
             );
@@ -289,11 +292,11 @@ mod tests {
             "host: x\r\n",
         ] {
             let fields = format!("host: x\r\n{fields}");
-            assert_eq!(parsed("1.1", &fields), None, "{fields:?}");
+            assert_eq!(parse_framing("1.1", &fields), None, "{fields:?}");
         }
-        assert_eq!(parsed("1.1", ""), None, "without Host");
-        assert_eq!(parsed("1.0", "transfer-encoding: chunked\r\n"), None);
-        assert_eq!(parsed("1.0", "host: x\r\nhost: y\r\n"), None);
+        assert_eq!(parse_framing("1.1", ""), None, "without Host");
+        assert_eq!(parse_framing("1.0", "transfer-encoding: chunked\r\n"), None);
+        assert_eq!(parse_framing("1.0", "host: x\r\nhost: y\r\n"), None);
     }
 
     #[test]
@@ -306,18 +309,18 @@ mod tests {
         };
         for (fields, fast, large) in [(31, true, true), (32, false, true), (100, false, false)] {
             let text = many(fields);
-            let (mut small_room, mut large_room) = (room(), large_room());
-            let small = parse(text.as_bytes(), &mut small_room);
+            let (mut small_room, mut large_room) = (empty_fields(), large_room());
+            let small = parse_head(text.as_bytes(), &mut small_room);
             assert_eq!(matches!(small, Parsed::Head(_)), fast, "{fields}");
-            let big = parse(text.as_bytes(), &mut large_room);
+            let big = parse_head(text.as_bytes(), &mut large_room);
             assert_eq!(matches!(big, Parsed::Head(_)), large, "{fields}");
             assert!(large || matches!(big, Parsed::TooMany), "{fields}");
         }
-        let half = parse(b"GET / HTTP/1.1\r\na", &mut room()).is_partial();
+        let half = parse_head(b"GET / HTTP/1.1\r\na", &mut empty_fields()).is_partial();
         assert!(half);
         for none in ["\u{16}\u{3}\u{1}", "GET / HTTP/2.0\r\n\r\n"] {
             assert!(matches!(
-                parse(none.as_bytes(), &mut room()),
+                parse_head(none.as_bytes(), &mut empty_fields()),
                 Parsed::Unreadable
             ));
         }

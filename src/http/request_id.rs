@@ -31,7 +31,7 @@ impl RequestIds {
 
     /// The client's id, if it is fit, else a new one.
     #[must_use]
-    pub fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    pub fn choose_id(&self, headers: &HeaderMap) -> HeaderValue {
         headers
             .get(REQUEST_ID)
             .filter(|value| is_fit(value.as_bytes()))
@@ -41,22 +41,23 @@ impl RequestIds {
 
     /// A new one.
     pub fn new_id(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.next()).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        HeaderValue::from_bytes(&self.next_id_bytes())
+            .unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 
     /// The same as bytes.
-    pub fn next(&self) -> [u8; NEW] {
+    pub fn next_id_bytes(&self) -> [u8; NEW] {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let both = (u128::from(self.prefix) << 64) | u128::from(number);
         let mut id = [0; NEW];
         for (place, byte) in id.as_chunks_mut::<2>().0.iter_mut().zip(both.to_be_bytes()) {
-            *place = [digit(byte >> 4), digit(byte & 15)];
+            *place = [hex_digit(byte >> 4), hex_digit(byte & 15)];
         }
         id
     }
 }
 
-const fn digit(nibble: u8) -> u8 {
+const fn hex_digit(nibble: u8) -> u8 {
     let base = if nibble < 10 {
         b'0'
     } else {
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn an_id_is_prefix_and_number_in_hexadecimal() {
         let ids = RequestIds::new(0xabc);
-        assert_eq!(ids.next(), *b"0000000000000abc0000000000000000");
+        assert_eq!(ids.next_id_bytes(), *b"0000000000000abc0000000000000000");
         ids.next.store(0x1f9e_8d7c_6b5a_4039, Ordering::Relaxed);
         assert_eq!(ids.new_id(), "0000000000000abc1f9e8d7c6b5a4039");
     }

@@ -16,7 +16,7 @@ use crate::domain::UnixMillis;
 
 /// The request's demands on its response.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
+pub struct ResponseForm {
     /// The request's method was HEAD.
     pub is_head: bool,
     /// The request was one of HTTP/1.0.
@@ -25,7 +25,7 @@ pub struct Form {
     pub close: bool,
 }
 
-impl Form {
+impl ResponseForm {
     /// Of a response to a request with this method.
     pub fn new(method: &Method, is_http_1_0: bool, close: bool) -> Self {
         Self {
@@ -52,7 +52,7 @@ pub enum Sending {
 pub fn write_head(
     parts: &Parts,
     length: Option<u64>,
-    form: &mut Form,
+    form: &mut ResponseForm,
     now: UnixMillis,
     out: &mut Vec<u8>,
 ) -> Sending {
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn written(
+    fn write_sample_head(
         status: u16,
         length: Option<u64>,
         method: &Method,
@@ -134,7 +134,7 @@ mod tests {
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = StatusCode::from_u16(status).unwrap();
         parts.headers.insert("a", HeaderValue::from_static("b"));
-        let (mut form, mut out) = (Form::new(method, old, false), Vec::new());
+        let (mut form, mut out) = (ResponseForm::new(method, old, false), Vec::new());
         let sending = write_head(&parts, length, &mut form, UnixMillis(0), &mut out);
         let text = String::from_utf8(out).unwrap();
         let date = "\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
@@ -197,7 +197,7 @@ mod tests {
                 true,
             ),
         ] {
-            let (text, how, closes) = written(status, length, method, old);
+            let (text, how, closes) = write_sample_head(status, length, method, old);
             let lines: Vec<_> = text.lines().skip(2).collect();
             assert_eq!(
                 (lines.join("\r\n").as_str(), how, closes),

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// The result of a request of notifications.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Settled)]
-pub struct Settled {
+pub struct SettledCounts {
     /// Those that were news.
     pub applied: u64,
     /// Those that were known.
@@ -16,7 +16,7 @@ pub struct Settled {
 /// The result of a request of ledger entries.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Written)]
-pub struct Written {
+pub struct WrittenEntries {
     /// Entries that are new.
     pub written: u64,
     /// Entries that stood already, with the same amounts.
@@ -33,7 +33,7 @@ pub struct Invalidated {
 /// The result of a request to load users.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Warmed)]
-pub struct Warmed {
+pub struct WarmedCounts {
     /// Users asked for.
     pub users: u64,
     /// Users that are held now.

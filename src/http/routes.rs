@@ -14,11 +14,11 @@ use http::Response;
 use super::{
     Backend, answer, docs,
     failure::Failure,
-    handler::{Shared, Told, whole},
+    handler::{HandlerResult, SharedApi, read_posted_body},
     history,
     json::{self, BATCH_MAX, USERS_MAX},
     ledger, rates,
-    results::{Invalidated, Settled, Warmed, Written},
+    results::{Invalidated, SettledCounts, WarmedCounts, WrittenEntries},
     totals, value,
 };
 use crate::{config::Scope, telemetry::Via};
@@ -60,148 +60,163 @@ pub const WARM: &str = "/api/v1/cache/warm";
 pub const OPENAPI: &str = "/openapi.json";
 
 /// All routes of the API.
-pub fn router<B: Backend>(api: Shared<B>) -> Router {
+pub fn build_router<B: Backend>(api: SharedApi<B>) -> Router {
     let mut router = Router::new();
-    for (path, route) in table::<B>() {
+    for (path, route) in route_table::<B>() {
         router = router.route(path, route);
     }
     router.fallback(async || Failure::NoRoute).with_state(api)
 }
 
 /// Each path with what answers it.
-pub(super) fn table<B: Backend>() -> Vec<(&'static str, MethodRouter<Shared<B>>)> {
+pub(super) fn route_table<B: Backend>() -> Vec<(&'static str, MethodRouter<SharedApi<B>>)> {
     let mut table = vec![
-        (BATCH, posted(batch::<B>)),
-        (SETTLEMENTS, posted(settle::<B>)),
-        (ENTRIES, posted(write_entries::<B>)),
-        (TRANSACTIONS, posted(ledger::transactions::<B>)),
-        (TRANSACTION, shown(ledger::transaction::<B>)),
-        (TRADES, posted(ledger::trades::<B>)),
-        (TRADE, shown(ledger::trade::<B>)),
-        (USER_TRADES, shown(history::trades::<B>)),
-        (STATEMENT, shown(history::statement::<B>)),
-        (TOTALS, shown(totals::totals::<B>)),
-        (RATES, posted(rates::set_rates::<B>)),
-        (USER_TOTAL, shown(value::user_total::<B>)),
-        (INVALIDATE, posted(invalidate::<B>)),
-        (WARM, posted(warm::<B>)),
-        (OPENAPI, shown(openapi::<B>)),
+        (BATCH, post_route(post_batch::<B>)),
+        (SETTLEMENTS, post_route(post_settlements::<B>)),
+        (ENTRIES, post_route(write_entries::<B>)),
+        (TRANSACTIONS, post_route(ledger::post_transactions::<B>)),
+        (TRANSACTION, get_route(ledger::get_transaction::<B>)),
+        (TRADES, post_route(ledger::post_trades::<B>)),
+        (TRADE, get_route(ledger::get_trade::<B>)),
+        (USER_TRADES, get_route(history::get_user_trades::<B>)),
+        (STATEMENT, get_route(history::get_statement::<B>)),
+        (TOTALS, get_route(totals::get_totals::<B>)),
+        (RATES, post_route(rates::set_rates::<B>)),
+        (USER_TOTAL, get_route(value::user_total::<B>)),
+        (INVALIDATE, post_route(post_invalidate::<B>)),
+        (WARM, post_route(post_warm::<B>)),
+        (OPENAPI, get_route(get_openapi::<B>)),
     ];
-    table.extend(BALANCE.map(|path| (path, shown(balance::<B>))));
-    table.extend(docs::FILES.map(|file| (file.path, shown(async move || file.response()))));
+    table.extend(BALANCE.map(|path| (path, get_route(get_balance::<B>))));
+    table.extend(docs::FILES.map(|file| (file.path, get_route(async move || file.to_response()))));
     table
 }
 
-fn shown<B: Backend, H, T>(handler: H) -> MethodRouter<Shared<B>>
+fn get_route<B: Backend, H, T>(handler: H) -> MethodRouter<SharedApi<B>>
 where
-    H: Handler<T, Shared<B>>,
+    H: Handler<T, SharedApi<B>>,
     T: 'static,
 {
     get(handler).fallback(async || Failure::Method { allow: "GET, HEAD" })
 }
 
-fn posted<B: Backend, H, T>(handler: H) -> MethodRouter<Shared<B>>
+fn post_route<B: Backend, H, T>(handler: H) -> MethodRouter<SharedApi<B>>
 where
-    H: Handler<T, Shared<B>>,
+    H: Handler<T, SharedApi<B>>,
     T: 'static,
 {
     post(handler).fallback(async || Failure::Method { allow: "POST" })
 }
 
-async fn balance<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.allow(request.headers(), Scope::Read)?;
-    let (question, ask) = api.question(&request)?;
+async fn get_balance<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    api.authorize_request(request.headers(), Scope::Read)?;
+    let (question, ask) = api.parse_balance_question(&request)?;
     let user = question.user;
     let answer = api
-        .timed(|deadline| api.backend.read(user, ask, deadline))
+        .run_with_deadline(|deadline| api.backend.read_balances(user, ask, deadline))
         .await??;
     Ok(api
-        .balances(&question, request.headers(), &answer)
+        .render_balances(&question, request.headers(), &answer)
         .map(Body::new))
 }
 
-async fn openapi<B: Backend>(State(api): State<Shared<B>>) -> Response<Body> {
+async fn get_openapi<B: Backend>(State(api): State<SharedApi<B>>) -> Response<Body> {
     docs::with_headers("application/json", api.openapi.get())
 }
 
-async fn batch<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Read).await?;
-    let users = json::users::<BATCH_MAX>(&body).map_err(Failure::malformed)?;
+async fn post_batch<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Read).await?;
+    let users = json::parse_users::<BATCH_MAX>(&body).map_err(Failure::malformed_request)?;
     if users.is_empty() {
-        return Ok(answer::batch(&[], &[]));
+        return Ok(answer::batch_response(&[], &[]));
     }
-    let _room = api.elements.users(users.len())?;
+    let _room = api.elements.reserve_users(users.len())?;
     let answers = api
-        .timed(|deadline| api.backend.read_many(users.clone(), deadline))
+        .run_with_deadline(|deadline| api.backend.read_many(users.clone(), deadline))
         .await??;
     if answers.len() != users.len() {
         return Err(Failure::Bug(
             "a batch read answered for another number of users",
         ));
     }
-    Ok(answer::batch(&users, &answers))
+    Ok(answer::batch_response(&users, &answers))
 }
 
-async fn settle<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Settle).await?;
-    let notifications = json::notifications(&body)
-        .inspect_err(|_| api.backend.malformed(Via::Http))
-        .map_err(Failure::malformed)?;
-    let _room = api.elements.changes(notifications.len())?;
+async fn post_settlements<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Settle).await?;
+    let notifications = json::parse_notifications(&body)
+        .inspect_err(|_| api.backend.count_malformed(Via::Http))
+        .map_err(Failure::malformed_request)?;
+    let _room = api.elements.reserve_changes(notifications.len())?;
     let done = if notifications.is_empty() {
-        crate::apply::Applied::default()
+        crate::apply::ApplyResult::default()
     } else {
-        api.timed(|deadline| api.backend.settle(notifications, deadline))
+        api.run_with_deadline(|deadline| api.backend.apply_notifications(notifications, deadline))
             .await??
     };
-    answer::done(&Settled {
+    answer::done_response(&SettledCounts {
         applied: done.applied,
         old: done.old,
     })
 }
 
-async fn write_entries<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Settle).await?;
-    let entries = json::entries(&body)
-        .inspect_err(|_| api.backend.malformed(Via::Ledger))
-        .map_err(Failure::malformed)?;
-    let _room = api.elements.changes(entries.len())?;
+async fn write_entries<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Settle).await?;
+    let entries = json::parse_entries(&body)
+        .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
+        .map_err(Failure::malformed_request)?;
+    let _room = api.elements.reserve_changes(entries.len())?;
     let done = if entries.is_empty() {
-        crate::ledger::Written::default()
+        crate::ledger::WrittenCounts::default()
     } else {
-        api.timed(|deadline| api.backend.write_entries(entries, deadline))
+        api.run_with_deadline(|deadline| api.backend.write_entries(entries, deadline))
             .await??
     };
-    answer::done(&Written {
+    answer::done_response(&WrittenEntries {
         written: done.written,
         repeated: done.repeated,
     })
 }
 
-async fn invalidate<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Admin).await?;
-    let (users, floors) = json::invalidation(&body).map_err(Failure::malformed)?;
-    let _room = api.elements.changes(users.len())?;
+async fn post_invalidate<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Admin).await?;
+    let (users, floors) = json::parse_invalidation(&body).map_err(Failure::malformed_request)?;
+    let _room = api.elements.reserve_changes(users.len())?;
     let done = if users.is_empty() {
         0
     } else {
-        api.timed(|deadline| api.backend.invalidate(users, floors, deadline))
+        api.run_with_deadline(|deadline| api.backend.invalidate_users(users, floors, deadline))
             .await??
     };
-    answer::done(&Invalidated { users: done })
+    answer::done_response(&Invalidated { users: done })
 }
 
-async fn warm<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    let body = whole(&api, request, Scope::Admin).await?;
-    let users = json::users::<USERS_MAX>(&body).map_err(Failure::malformed)?;
-    let _room = api.elements.users(users.len())?;
+async fn post_warm<B: Backend>(State(api): State<SharedApi<B>>, request: Request) -> HandlerResult {
+    let body = read_posted_body(&api, request, Scope::Admin).await?;
+    let users = json::parse_users::<USERS_MAX>(&body).map_err(Failure::malformed_request)?;
+    let _room = api.elements.reserve_users(users.len())?;
     let done = if users.is_empty() {
-        crate::apply::Warmed::default()
+        crate::apply::WarmResult::default()
     } else {
-        api.timed(|deadline| api.backend.warm(users, deadline))
+        api.run_with_deadline(|deadline| api.backend.warm_users(users, deadline))
             .await?
     };
-    answer::done(&Warmed {
+    answer::done_response(&WarmedCounts {
         users: done.users,
         loaded: done.loaded,
         failed: done.failed,

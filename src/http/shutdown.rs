@@ -1,6 +1,6 @@
 //! That a listener ends, as its connections hear of it: each looks at it with every wake-up, so that looking costs a load.
 //!
-//! **Invariants.** A task woken by [`Ending::begun`] finds [`Ending::has_begun`] true.
+//! **Invariants.** A task woken by [`Ending::wait_begun`] finds [`Ending::has_begun`] true.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ pub struct Ending {
 impl Ending {
     /// The same, for one connection: who waits there is in nobody's way.
     #[must_use]
-    pub fn child(&self) -> Self {
+    pub fn child_signal(&self) -> Self {
         Self {
             begun: Arc::clone(&self.begun),
             woken: self.woken.child_token(),
@@ -27,7 +27,7 @@ impl Ending {
     }
 
     /// It ends, for all children.
-    pub fn begin(&self) {
+    pub fn begin_shutdown(&self) {
         self.begun.store(true, Ordering::Release);
         self.woken.cancel();
     }
@@ -39,7 +39,7 @@ impl Ending {
     }
 
     /// Ready when it ends.
-    pub fn begun(&self) -> WaitForCancellationFuture<'_> {
+    pub fn wait_begun(&self) -> WaitForCancellationFuture<'_> {
         self.woken.cancelled()
     }
 }
@@ -53,12 +53,12 @@ mod tests {
     #[test]
     fn children_hear_of_it() {
         let ending = Ending::default();
-        let (before, other) = (ending.child(), Ending::default().child());
-        assert!(!before.has_begun() && before.begun().now_or_never().is_none());
-        ending.begin();
-        for hears in [&before, &ending.child(), &ending] {
-            assert!(hears.has_begun() && hears.begun().now_or_never().is_some());
+        let (before, other) = (ending.child_signal(), Ending::default().child_signal());
+        assert!(!before.has_begun() && before.wait_begun().now_or_never().is_none());
+        ending.begin_shutdown();
+        for hears in [&before, &ending.child_signal(), &ending] {
+            assert!(hears.has_begun() && hears.wait_begun().now_or_never().is_some());
         }
-        assert!(!other.has_begun() && other.begun().now_or_never().is_none());
+        assert!(!other.has_begun() && other.wait_begun().now_or_never().is_none());
     }
 }

@@ -34,7 +34,7 @@ pub fn poll_recv(
         came.reserve(READ);
         let room = came.capacity().saturating_sub(came.len());
         let read = || Ok(recv(stream, spare_capacity(came), RecvFlags::empty())?.0);
-        if let Some(bytes) = moved(stream, Interest::READABLE, room, read)? {
+        if let Some(bytes) = try_transfer(stream, Interest::READABLE, room, read)? {
             return Poll::Ready(Ok(bytes));
         }
     }
@@ -49,14 +49,14 @@ pub fn poll_send(
     loop {
         ready!(stream.poll_write_ready(context))?;
         let write = || send(stream, bytes, SendFlags::NOSIGNAL);
-        if let Some(bytes) = moved(stream, Interest::WRITABLE, bytes.len(), write)? {
+        if let Some(bytes) = try_transfer(stream, Interest::WRITABLE, bytes.len(), write)? {
             return Poll::Ready(Ok(bytes));
         }
     }
 }
 
 /// Reads once, behind what `came`: how many bytes; none at the end of the stream.
-pub async fn receive(stream: &TcpStream, came: &mut Vec<u8>) -> io::Result<usize> {
+pub async fn receive_bytes(stream: &TcpStream, came: &mut Vec<u8>) -> io::Result<usize> {
     std::future::poll_fn(|context| poll_recv(stream, came, context)).await
 }
 
@@ -82,12 +82,12 @@ pub fn forget_unsent(stream: &TcpStream) {
 }
 
 /// Ready when the connection has broken; the end of what the client sends is no break.
-pub async fn broken(stream: &TcpStream) {
+pub async fn wait_broken(stream: &TcpStream) {
     drop(stream.ready(Interest::ERROR).await);
 }
 
 /// How many bytes a call moved that could move `most`; none where the socket is not ready.
-fn moved(
+fn try_transfer(
     stream: &TcpStream,
     interest: Interest,
     most: usize,

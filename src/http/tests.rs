@@ -22,9 +22,9 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 
-use self::fake::{Fake, Trouble, catalogue};
+use self::fake::{FakeBackend, FakeTrouble, sample_catalogue};
 use super::{
-    fast_path::{Said, Says},
+    fast_path::{FastPath, FastPathOutcome},
     *,
 };
 use crate::{
@@ -39,21 +39,21 @@ use crate::{
 const NOW: i64 = 1_765_352_450_000;
 
 /// The API, its fake, and a way to ask it.
-struct Asked {
-    pub fake: Arc<Fake>,
-    pub service: Service<Arc<Fake>>,
+struct TestApi {
+    pub fake: Arc<FakeBackend>,
+    pub service: Service<Arc<FakeBackend>>,
 }
 
 /// An answer, whole.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: String,
 }
 
-impl Told {
-    pub fn code(&self) -> u64 {
+impl TestResponse {
+    pub fn envelope_code(&self) -> u64 {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         if self.status >= 400 {
             assert!(body["data"].is_null());
@@ -64,40 +64,40 @@ impl Told {
         body["status"].as_u64().unwrap()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub fn header_value(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
 }
 
-fn settings(mode: AuthMode, tokens: Vec<config::Token>) -> config::Auth {
-    config::Auth { mode, tokens }
+fn auth_settings(mode: AuthMode, tokens: Vec<config::TokenSettings>) -> config::AuthSettings {
+    config::AuthSettings { mode, tokens }
 }
 
-impl Asked {
+impl TestApi {
     pub fn new() -> Self {
-        Self::with(&settings(AuthMode::None, vec![]), 8_388_608)
+        Self::with_auth(&auth_settings(AuthMode::None, vec![]), 8_388_608)
     }
 
-    pub fn with(auth: &config::Auth, body_bytes: usize) -> Self {
-        let fake = Arc::new(Fake::new());
+    pub fn with_auth(auth: &config::AuthSettings, body_bytes: usize) -> Self {
+        let fake = Arc::new(FakeBackend::new());
         Self {
-            service: Self::service(&fake, auth, body_bytes, Hosts::Any),
+            service: Self::build_service(&fake, auth, body_bytes, Hosts::Any),
             fake,
         }
     }
 
-    fn service(
-        fake: &Arc<Fake>,
-        auth: &config::Auth,
+    fn build_service(
+        fake: &Arc<FakeBackend>,
+        auth: &config::AuthSettings,
         body_bytes: usize,
         hosts: Hosts,
-    ) -> Service<Arc<Fake>> {
+    ) -> Service<Arc<FakeBackend>> {
         let options = Options {
-            auth: Auth::new(auth).unwrap(),
+            auth: Authorization::new(auth).unwrap(),
             hosts,
-            catalogue: catalogue(),
+            catalogue: sample_catalogue(),
             deadline: Duration::from_secs(2),
             body_bytes,
             body_wait: Duration::from_millis(200),
@@ -110,36 +110,36 @@ impl Asked {
 
     /// Accepts these names only.
     pub fn set_hosts(&mut self, hosts: Hosts) {
-        self.service = Self::service(
+        self.service = Self::build_service(
             &self.fake,
-            &settings(AuthMode::None, vec![]),
+            &auth_settings(AuthMode::None, vec![]),
             8_388_608,
             hosts,
         );
     }
 
     /// The same API, without the short way.
-    pub fn routed(&self) -> Self {
+    pub fn without_fast_path(&self) -> Self {
         Self {
             fake: Arc::clone(&self.fake),
             service: self.service.clone().through_the_router(),
         }
     }
 
-    pub fn troubled(trouble: Trouble) -> Self {
+    pub fn with_trouble(trouble: FakeTrouble) -> Self {
         let asked = Self::new();
         *asked.fake.trouble.lock() = Some(trouble);
         asked
     }
 
     /// By the short way where it answers, else by the router: as a connection does it.
-    pub async fn call(&self, request: Request<Full<Bytes>>) -> Told {
-        if let Some(told) = self.short(&request).await {
+    pub async fn call_service(&self, request: Request<Full<Bytes>>) -> TestResponse {
+        if let Some(told) = self.call_fast_path(&request).await {
             return told;
         }
-        let (head, body) = self.service.answer(request).await.into_parts();
+        let (head, body) = self.service.answer_request(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Told {
+        TestResponse {
             status: head.status.as_u16(),
             headers: head.headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
@@ -147,7 +147,7 @@ impl Asked {
     }
 
     /// The short way's answer, if it has one, read again from its bytes.
-    pub async fn short(&self, request: &Request<Full<Bytes>>) -> Option<Told> {
+    pub async fn call_fast_path(&self, request: &Request<Full<Bytes>>) -> Option<TestResponse> {
         let mut text = format!(
             "{} {} HTTP/1.1\r\nhost: x\r\n",
             request.method(),
@@ -161,8 +161,8 @@ impl Asked {
             text.extend_from_slice(b"\r\n");
         }
         text.extend_from_slice(b"\r\n");
-        let mut room = request_head::room();
-        let request_head::Parsed::Head(head) = request_head::parse(&text, &mut room) else {
+        let mut room = request_head::empty_fields();
+        let request_head::Parsed::Head(head) = request_head::parse_head(&text, &mut room) else {
             return None;
         };
         let mut out = b"before".to_vec();
@@ -170,13 +170,13 @@ impl Asked {
         if head.framing != request_head::Framing::None || head.close {
             return None;
         }
-        match service.say(&head, Instant::now(), false, &mut out) {
-            Said::All => {}
-            Said::Later(later) => {
+        match service.try_answer(&head, Instant::now(), false, &mut out) {
+            FastPathOutcome::All => {}
+            FastPathOutcome::Later(later) => {
                 assert_eq!(out, b"before", "something was said");
                 out.extend_from_slice(&later.await.bytes);
             }
-            Said::Nothing => {
+            FastPathOutcome::Nothing => {
                 assert_eq!(out, b"before", "something was said");
                 return None;
             }
@@ -192,19 +192,19 @@ impl Asked {
             assert!(before.is_none(), "{} comes twice", field.name);
         }
         assert!(headers.remove("date").is_some());
-        Some(Told {
+        Some(TestResponse {
             status: response.code.unwrap(),
             headers,
             body: String::from_utf8(out[len..].to_vec()).unwrap(),
         })
     }
 
-    pub async fn get(&self, path: &str) -> Told {
-        self.call(request("GET", path, &[], "")).await
+    pub async fn get(&self, path: &str) -> TestResponse {
+        self.call_service(build_request("GET", path, &[], "")).await
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Told {
-        self.call(request(
+    pub async fn post_json(&self, path: &str, body: &str) -> TestResponse {
+        self.call_service(build_request(
             "POST",
             path,
             &[("content-type", "application/json")],
@@ -214,7 +214,12 @@ impl Asked {
     }
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Full<Bytes>> {
+fn build_request(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -222,6 +227,6 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
     request.body(Full::from(body.to_owned())).unwrap()
 }
 
-fn source_down(words: &str) -> read::Error {
-    read::Error::Source(ledger::Error::unavailable(words))
+fn source_down(words: &str) -> read::ReadError {
+    read::ReadError::Source(ledger::LedgerError::unavailable(words))
 }

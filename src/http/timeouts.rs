@@ -65,7 +65,12 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
     /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
     /// to be woken, and who is to be woken may be known already.
     /// `ends`: whether the service did when this task was woken; who ends it afterwards wakes it again.
-    pub fn poll(&mut self, context: &mut Context<'_>, again: bool, ends: bool) -> Poll<Waited> {
+    pub fn poll_waits(
+        &mut self,
+        context: &mut Context<'_>,
+        again: bool,
+        ends: bool,
+    ) -> Poll<Waited> {
         let told = self
             .told
             .as_ref()

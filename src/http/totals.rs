@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use super::{
     Backend, HeldTotals, answer,
     failure::Failure,
-    handler::{Shared, Told},
-    openapi::shapes::{self, Unit},
+    handler::{HandlerResult, SharedApi},
+    openapi::shapes::{self, UnitShape},
     query,
 };
 use crate::{
@@ -36,8 +36,8 @@ pub struct AssetTotal {
     users: u64,
     /// There where the catalogue does not know the asset: the amounts are raw units then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Unit, required = false)]
-    unit: Option<Unit>,
+    #[schema(value_type = UnitShape, required = false)]
+    unit: Option<UnitShape>,
 }
 
 /// The envelope with its second field.
@@ -49,23 +49,28 @@ struct TotalsEnvelope<'a> {
     as_of: [i64; 2],
 }
 
-pub(super) async fn totals<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.allow(request.headers(), Scope::Read)?;
-    query::none(request.uri().query()).map_err(Failure::malformed)?;
-    match api.backend.totals() {
+pub(super) async fn get_totals<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    api.authorize_request(request.headers(), Scope::Read)?;
+    query::refuse_parameters(request.uri().query()).map_err(Failure::malformed_request)?;
+    match api.backend.current_totals() {
         HeldTotals::Off => Err(Failure::TotalsOff),
         HeldTotals::Pending => Err(Failure::NoTotal),
-        HeldTotals::Held(totals) => response(&totals, &api.catalogue.now(), (api.wall)()),
+        HeldTotals::Held(totals) => {
+            totals_response(&totals, &api.catalogue.current_table(), (api.wall)())
+        }
     }
 }
 
 /// The answer that shows these totals at `now`.
-pub(super) fn response(
+pub(super) fn totals_response(
     totals: &Totals,
     catalogue: &CatalogueTable,
     now: UnixMillis,
 ) -> Result<Response<Body>, Failure> {
-    let mut response = answer::json(body(totals, catalogue)?);
+    let mut response = answer::json_response(totals_body(totals, catalogue)?);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, answer::PRIVATE);
     let age = totals.began.seconds_until(now);
@@ -74,16 +79,16 @@ pub(super) fn response(
 }
 
 /// Its body.
-pub(super) fn body(totals: &Totals, catalogue: &CatalogueTable) -> Result<Vec<u8>, Failure> {
+pub(super) fn totals_body(totals: &Totals, catalogue: &CatalogueTable) -> Result<Vec<u8>, Failure> {
     let shown = totals.assets.iter().map(|(asset, total)| {
-        let known = catalogue.get(*asset);
+        let known = catalogue.get_asset(*asset);
         let decimals = known.map_or(0, |(_, decimals)| decimals);
         AssetTotal {
             asset: known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned()),
             avail: wide_decimal(total.avail, decimals),
             frozen: wide_decimal(total.frozen, decimals),
             users: total.users,
-            unit: known.is_none().then_some(Unit::Raw),
+            unit: known.is_none().then_some(UnitShape::Raw),
         }
     });
     let envelope = TotalsEnvelope {

@@ -19,9 +19,9 @@ use utoipa::ToSchema;
 use super::{
     Backend, answer,
     failure::Failure,
-    handler::{Shared, Told},
-    openapi::shapes::{self, Unit},
-    query::{decoded, floors, pairs},
+    handler::{HandlerResult, SharedApi},
+    openapi::shapes::{self, UnitShape},
+    query::{parse_min_seq, percent_decode, split_pairs},
     rates::named_quote,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         AssetId, Catalogue, CatalogueTable, Floors, PricedBalance, UnixMillis, UserId, Valuation,
         value_balances,
     },
-    read::{Answer, Ask},
+    read::{ReadAnswer, ReadOptions},
     render::entity_tag,
 };
 
@@ -69,8 +69,8 @@ pub struct Priced {
     rate_at: Option<i64>,
     /// There where the catalogue does not know the asset: the amount is in raw units then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Unit, required = false)]
-    unit: Option<Unit>,
+    #[schema(value_type = UnitShape, required = false)]
+    unit: Option<UnitShape>,
 }
 
 /// The question of one request.
@@ -87,11 +87,11 @@ impl ValueQuery {
     ///
     /// # Errors
     /// The mistake, for the caller to read.
-    pub(super) fn parse(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
+    pub(super) fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut quote, mut min_seq) = (None, None, None);
-        for (name, value) in pairs(query) {
-            let name = decoded(name)?;
-            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+        for (name, value) in split_pairs(query) {
+            let name = percent_decode(name)?;
+            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
             let repeated = match name.as_ref() {
                 "user_id" => {
                     let id: Result<UserId, _> = value.parse();
@@ -99,10 +99,10 @@ impl ValueQuery {
                     user.replace(id).is_some()
                 }
                 "quote" => {
-                    let named = named_quote(&value, &catalogue.now());
+                    let named = named_quote(&value, &catalogue.current_table());
                     quote.replace(named?).is_some()
                 }
-                "min_seq" => min_seq.replace(floors(&value, catalogue)?).is_some(),
+                "min_seq" => min_seq.replace(parse_min_seq(&value, catalogue)?).is_some(),
                 _ => {
                     return Err(format!(
                         "unknown parameter: {name}; there are user_id, quote and min_seq"
@@ -123,33 +123,39 @@ impl ValueQuery {
     }
 }
 
-pub(super) async fn user_total<B: Backend>(State(api): State<Shared<B>>, request: Request) -> Told {
-    api.allow(request.headers(), Scope::Read)?;
-    let mut question =
-        ValueQuery::parse(request.uri().query(), &api.catalogue).map_err(Failure::malformed)?;
-    let ask = Ask {
+pub(super) async fn user_total<B: Backend>(
+    State(api): State<SharedApi<B>>,
+    request: Request,
+) -> HandlerResult {
+    api.authorize_request(request.headers(), Scope::Read)?;
+    let mut question = ValueQuery::parse_query(request.uri().query(), &api.catalogue)
+        .map_err(Failure::malformed_request)?;
+    let ask = ReadOptions {
         min_seq: std::mem::take(&mut question.min_seq),
-        no_cache: answer::wants_ledger(answer::values(request.headers(), CACHE_CONTROL)),
+        no_cache: answer::wants_ledger(answer::header_values(request.headers(), CACHE_CONTROL)),
         passed_on: None,
     };
     let work = |deadline| {
         let (api, question) = (Arc::clone(&api), &question);
         async move {
-            let rates = api.backend.rates(question.quote, deadline).await?;
+            let rates = api.backend.load_rates(question.quote, deadline).await?;
             if rates.0.is_empty() {
                 return Err(Failure::NoRate);
             }
-            let answer = api.backend.read(question.user, ask, deadline).await?;
+            let answer = api
+                .backend
+                .read_balances(question.user, ask, deadline)
+                .await?;
             Ok((rates, answer))
         }
     };
-    let (rates, answer) = api.timed(work).await??;
-    let table = api.catalogue.now();
+    let (rates, answer) = api.run_with_deadline(work).await??;
+    let table = api.catalogue.current_table();
     let quote = (question.quote, question.decimals);
-    let valuation = value_balances(&answer.held.snapshot(), quote, &rates, &table);
-    let known = answer::values(request.headers(), IF_NONE_MATCH);
-    response(
-        &shown(question.quote, valuation, &table),
+    let valuation = value_balances(&answer.held.read_snapshot(), quote, &rates, &table);
+    let known = answer::header_values(request.headers(), IF_NONE_MATCH);
+    value_response(
+        &describe_value(question.quote, valuation, &table),
         &answer,
         known,
         (api.wall)(),
@@ -157,9 +163,9 @@ pub(super) async fn user_total<B: Backend>(State(api): State<Shared<B>>, request
 }
 
 /// The answer that shows a value at `now`; `known` are the values of `If-None-Match`.
-pub(super) fn response<'v>(
+pub(super) fn value_response<'v>(
     total: &UserTotal,
-    answer: &Answer,
+    answer: &ReadAnswer,
     known: impl Iterator<Item = &'v [u8]>,
     now: UnixMillis,
 ) -> Result<Response<Body>, Failure> {
@@ -172,7 +178,7 @@ pub(super) fn response<'v>(
         response.headers_mut().remove(CONTENT_TYPE);
         response
     } else {
-        answer::json(body)
+        answer::json_response(body)
     };
     let headers = response.headers_mut();
     if let Ok(tag) = HeaderValue::from_bytes(&tag) {
@@ -188,9 +194,13 @@ pub(super) fn response<'v>(
 }
 
 /// A value in the words of the catalogue.
-pub(super) fn shown(quote: AssetId, valuation: Valuation, catalogue: &CatalogueTable) -> UserTotal {
+pub(super) fn describe_value(
+    quote: AssetId,
+    valuation: Valuation,
+    catalogue: &CatalogueTable,
+) -> UserTotal {
     let name = |asset: AssetId| {
-        let known = catalogue.get(asset);
+        let known = catalogue.get_asset(asset);
         known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
     };
     let priced = |priced: PricedBalance| Priced {
@@ -199,7 +209,10 @@ pub(super) fn shown(quote: AssetId, valuation: Valuation, catalogue: &CatalogueT
         rate: priced.rate.to_string(),
         value: priced.value,
         rate_at: priced.rate_at.map(|at| at.0),
-        unit: catalogue.get(priced.asset).is_none().then_some(Unit::Raw),
+        unit: catalogue
+            .get_asset(priced.asset)
+            .is_none()
+            .then_some(UnitShape::Raw),
     };
     UserTotal {
         quote: name(quote),

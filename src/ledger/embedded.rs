@@ -28,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock, config,
     domain::{
-        AssetId, Entry, LedgerSlice, Notification, Outcome, Reference, Seq, Snapshot, StatementRow,
-        StoredTransaction, Totals, TradeSlice, Transaction, UserId, UserTrade,
+        AssetId, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome, Snapshot,
+        StatementRow, StoredTransaction, Totals, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        CommitHook, Cost, Error, Readiness, ScannedTotals, Source, Stood, TotalsScan, WriteError,
-        Written, isolation::Isolation, totals::permille,
+        CommitHook, Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan,
+        WriteError, WrittenCounts, isolation::Isolation, totals::permille_of,
     },
 };
 
@@ -63,12 +63,12 @@ use self::{
     file::{Access, LedgerFile},
     group::Group,
     keeper::Keeper,
-    requests::{Answer, Request},
-    row_times::Times,
+    requests::{WriteAnswer, WriteRequest},
+    row_times::RowTimes,
     tables::Tables,
 };
 pub use self::{
-    failure::{Failure, OpenError, OpenErrorKind},
+    failure::{DiskFailure, OpenError, OpenErrorKind},
     group::GROUP_ENTRIES_MAX,
     keeper::WriteHealth,
 };
@@ -80,7 +80,7 @@ const OUTBOX_STEP: usize = 1_000;
 
 /// How the ledger that was opened came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct LedgerOrigin {
     /// There was no file: it was made by this start.
     pub new: bool,
     /// It was made with sample data.
@@ -93,10 +93,10 @@ pub struct Embedded {
     group: Group,
     isolation: Arc<Isolation>,
     identity: Arc<str>,
-    origin: Origin,
+    origin: LedgerOrigin,
     timeout: Duration,
     /// The error of the last read, until one succeeds.
-    failing: ArcSwapOption<Error>,
+    failing: ArcSwapOption<LedgerError>,
     looks_again: Arc<AtomicBool>,
 }
 
@@ -107,34 +107,40 @@ impl Embedded {
     ///
     /// # Errors
     /// [`OpenError`], with what to do.
-    pub fn open(
-        settings: &config::Embedded,
+    pub fn open_ledger(
+        settings: &config::EmbeddedSettings,
         timeout: Duration,
         fresh_id: u128,
     ) -> Result<Self, OpenError> {
         let path = &settings.path;
         let sample = if settings.sample_data {
-            sample::entries()
+            sample::sample_entries()
         } else {
             Vec::new()
         };
-        let (file, new) = match LedgerFile::open(path, Access::Write) {
+        let (file, new) = match LedgerFile::open_file(path, Access::Write) {
             Err(error) if error.kind == OpenErrorKind::Missing => {
                 (create_ledger(path, fresh_id, &sample)?, true)
             }
             found => (found?, false),
         };
         if settings.check_at_start {
-            let failed = |error| OpenError::of(path, &redb::Error::Io(error), file.take_failure());
+            let failed = |error| {
+                OpenError::of_redb_error(path, &redb::Error::Io(error), file.take_failure())
+            };
             file.learn_hashes().map_err(failed)?;
         }
-        let (file, times) = (Arc::new(file), Arc::new(Times::since(clock::wall())));
-        let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+        let (file, times) = (
+            Arc::new(file),
+            Arc::new(RowTimes::opened_at(clock::wall_now())),
+        );
+        let failed =
+            |error: redb::Error| OpenError::of_redb_error(path, &error, file.take_failure());
         let session = keeper::open_direct(&file, &times).map_err(failed)?;
         let tables = &session.tables;
-        check_layout(path, tables.meta().map_err(failed)?)?;
-        tables.prepare(fresh_id, &sample).map_err(failed)?;
-        let meta = tables.meta().map_err(failed)?.unwrap_or_default();
+        check_layout(path, tables.read_meta().map_err(failed)?)?;
+        tables.prepare_tables(fresh_id, &sample).map_err(failed)?;
+        let meta = tables.read_meta().map_err(failed)?.unwrap_or_default();
         let keeper = Arc::new(Keeper::new(Arc::clone(&file), times, session));
         let isolation = Arc::<Isolation>::default();
         Ok(Self {
@@ -142,7 +148,7 @@ impl Embedded {
             isolation,
             keeper,
             identity: format!("embedded:{}", meta.id.unwrap_or_default()).into(),
-            origin: Origin {
+            origin: LedgerOrigin {
                 new,
                 sample: meta.sample,
             },
@@ -160,7 +166,7 @@ impl Embedded {
 
     /// How it came to be.
     #[must_use]
-    pub const fn origin(&self) -> Origin {
+    pub const fn origin(&self) -> LedgerOrigin {
         self.origin
     }
 
@@ -186,59 +192,62 @@ impl Embedded {
 
     /// Remembers in the file, from now on, which balances Redis was not told yet.
     pub fn keep_outbox(&self) {
-        self.keeper.outbox.keep();
+        self.keeper.outbox.keep_entries();
     }
 
     /// The current balances that Redis may not know, of users after `after`, each user's together; none after the last. Blocks.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn unannounced_after(&self, after: Option<UserId>) -> Result<Vec<Notification>, Error> {
+    pub fn unannounced_after(
+        &self,
+        after: Option<UserId>,
+    ) -> Result<Vec<Notification>, LedgerError> {
         let after = after.map(UserId::get);
         self.keeper
-            .read(|tables| tables.unannounced(after, OUTBOX_STEP))
+            .read_tables(|tables| tables.list_unannounced(after, OUTBOX_STEP))
     }
 
     /// Answers the tools of the command line at a socket beside the file, until `stop` is cancelled.
     pub async fn serve_tools(&self, stop: CancellationToken) {
-        tools::serve(Arc::clone(&self.keeper), stop).await;
+        tools::serve_tools(Arc::clone(&self.keeper), stop).await;
     }
 
     /// Runs `read` on a blocking thread.
-    async fn read<T, R>(&self, read: R) -> Result<T, Error>
+    async fn read_tables<T, R>(&self, read: R) -> Result<T, LedgerError>
     where
         T: Send + 'static,
-        R: Fn(&Tables) -> Result<T, Error> + Send + 'static,
+        R: Fn(&Tables) -> Result<T, LedgerError> + Send + 'static,
     {
         let keeper = Arc::clone(&self.keeper);
-        let work = tokio::task::spawn_blocking(move || keeper.read(read));
-        let done = async { work.await.map_err(Error::unavailable)? };
-        self.watched(done).await
+        let work = tokio::task::spawn_blocking(move || keeper.read_tables(read));
+        let done = async { work.await.map_err(LedgerError::unavailable)? };
+        self.watch_read(done).await
     }
 
     /// The same; every row that it looks at is one of the snapshot.
-    async fn counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, Error>
+    async fn read_counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, LedgerError>
     where
-        R: Fn(&Tables) -> Result<Snapshot, Error> + Send + 'static,
+        R: Fn(&Tables) -> Result<Snapshot, LedgerError> + Send + 'static,
     {
-        let snapshot = self.read(read).await?;
-        cost.add(snapshot.balances().len());
+        let snapshot = self.read_tables(read).await?;
+        cost.add_statement(snapshot.balances().len());
         Ok(snapshot)
     }
 
     /// Sums one snapshot, a step at a time.
-    async fn sum_snapshot(&self, scan: &TotalsScan) -> Result<ScannedTotals, Error> {
-        let mut snapshot = self.read(Tables::snapshot_totals).await?;
-        let step = scan.step(TOTALS_STEP_MAX);
+    async fn sum_snapshot(&self, scan: &TotalsScan) -> Result<ScannedTotals, LedgerError> {
+        let mut snapshot = self.read_tables(Tables::snapshot_totals).await?;
+        let step = scan.step_rows(TOTALS_STEP_MAX);
         while !snapshot.is_done() {
             let work = tokio::task::spawn_blocking(move || {
                 let rows = snapshot.add_rows(step)?;
-                Ok::<_, Error>((snapshot, rows))
+                Ok::<_, LedgerError>((snapshot, rows))
             });
             let rows;
-            (snapshot, rows) = work.await.map_err(Error::unavailable)??;
-            scan.pace(u64::from(rows)).await;
-            scan.set_progress(permille(scan.rows(), snapshot.rows));
+            (snapshot, rows) = work.await.map_err(LedgerError::unavailable)??;
+            scan.pace_rows(u64::from(rows)).await;
+            scan.set_progress(permille_of(scan.rows_read(), snapshot.rows));
         }
         let (began, ended) = snapshot.taken;
         Ok(ScannedTotals {
@@ -253,13 +262,16 @@ impl Embedded {
     }
 
     /// A conflict or a refusal is an answer, not a failure of the source. The keeper knows whether writes fail; reads may go on.
-    async fn written(&self, request: Request) -> Result<Answer, Error> {
-        self.timed(self.group.write(request)).await
+    async fn write_request(&self, request: WriteRequest) -> Result<WriteAnswer, LedgerError> {
+        self.limit_time(self.group.write_grouped(request)).await
     }
 
     /// Runs a read within the time that it has; remembers whether it failed.
-    async fn watched<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let done = self.timed(work).await;
+    async fn watch_read<T>(
+        &self,
+        work: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        let done = self.limit_time(work).await;
         match &done {
             Ok(_) if self.failing.load().is_some() => self.failing.store(None),
             Ok(_) => {}
@@ -268,9 +280,12 @@ impl Embedded {
         done
     }
 
-    async fn timed<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn limit_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
         let done = tokio::time::timeout(self.timeout, work).await;
-        done.unwrap_or(Err(Error::Timeout))
+        done.unwrap_or(Err(LedgerError::Timeout))
     }
 }
 
@@ -287,10 +302,10 @@ impl Source for Embedded {
         Some(Arc::clone(&self.identity))
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self) -> SourceReadiness {
         match self.failing.load_full() {
-            None => Readiness::Ready,
-            Some(error) => Readiness::Failing(error.to_string().into()),
+            None => SourceReadiness::Ready,
+            Some(error) => SourceReadiness::Failing(error.to_string().into()),
         }
     }
 
@@ -298,9 +313,9 @@ impl Source for Embedded {
         &'a self,
         user: UserId,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        let said_at = clock::wall();
-        self.counted(cost, move |tables| tables.balances(user, said_at))
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
+        let said_at = clock::wall_now();
+        self.read_counted(cost, move |tables| tables.load_balances(user, said_at))
             .boxed()
     }
 
@@ -309,11 +324,13 @@ impl Source for Embedded {
         user: UserId,
         assets: &'a [AssetId],
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        let said_at = clock::wall();
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
+        let said_at = clock::wall_now();
         let assets = assets.to_vec();
-        self.counted(cost, move |tables| tables.latest(user, &assets, said_at))
-            .boxed()
+        self.read_counted(cost, move |tables| {
+            tables.load_latest(user, &assets, said_at)
+        })
+        .boxed()
     }
 
     fn row_above(
@@ -321,40 +338,46 @@ impl Source for Embedded {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
-        self.read(move |tables| tables.above(user, asset, seq))
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+        self.read_tables(move |tables| tables.find_above(user, asset, seq))
             .boxed()
     }
 
-    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+    fn write_entries<'a>(
+        &'a self,
+        entries: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
         async move {
-            match self.written(Request::Entries(entries.to_vec())).await? {
-                Answer::Entries(answer) => answer,
-                Answer::Transactions(_) => Err(unasked().into()),
+            match self
+                .write_request(WriteRequest::Entries(entries.to_vec()))
+                .await?
+            {
+                WriteAnswer::Entries(answer) => answer,
+                WriteAnswer::Transactions(_) => Err(unasked_error().into()),
             }
         }
         .boxed()
     }
 
-    fn settle<'a>(
+    fn settle_transactions<'a>(
         &'a self,
         transactions: &'a [Transaction],
-    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<SettleOutcome>, LedgerError>> {
         async move {
-            let request = Request::Transactions(transactions.to_vec());
-            match self.written(request).await? {
-                Answer::Transactions(outcomes) => Ok(outcomes),
-                Answer::Entries(_) => Err(unasked()),
+            let request = WriteRequest::Transactions(transactions.to_vec());
+            match self.write_request(request).await? {
+                WriteAnswer::Transactions(outcomes) => Ok(outcomes),
+                WriteAnswer::Entries(_) => Err(unasked_error()),
             }
         }
         .boxed()
     }
 
-    fn transaction(
+    fn find_transaction(
         &self,
         reference: Reference,
-    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
-        self.read(move |tables| tables.transaction(reference))
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, LedgerError>> {
+        self.read_tables(move |tables| tables.find_transaction(reference))
             .boxed()
     }
 
@@ -362,22 +385,22 @@ impl Source for Embedded {
         &'a self,
         slice: TradeSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, LedgerError>> {
         async move {
-            let rows = self.read(move |tables| history::user_trades(tables, &slice));
-            rows.await.inspect(|rows| cost.add(rows.len()))
+            let rows = self.read_tables(move |tables| history::user_trades(tables, &slice));
+            rows.await.inspect(|rows| cost.add_statement(rows.len()))
         }
         .boxed()
     }
 
-    fn statement<'a>(
+    fn read_statement<'a>(
         &'a self,
         slice: LedgerSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
         async move {
-            let rows = self.read(move |tables| history::statement(tables, &slice));
-            rows.await.inspect(|rows| cost.add(rows.len()))
+            let rows = self.read_tables(move |tables| history::read_statement(tables, &slice));
+            rows.await.inspect(|rows| cost.add_statement(rows.len()))
         }
         .boxed()
     }
@@ -385,7 +408,7 @@ impl Source for Embedded {
     fn scan_totals<'a>(
         &'a self,
         scan: &'a TotalsScan,
-    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+    ) -> BoxFuture<'a, Result<ScannedTotals, LedgerError>> {
         self.sum_snapshot(scan).boxed()
     }
 
@@ -397,39 +420,39 @@ impl Source for Embedded {
         self.isolation.on_commit(hook);
     }
 
-    fn announced(&self, balances: &[Notification]) {
+    fn note_announced(&self, balances: &[Notification]) {
         let rows = balances.iter().filter_map(|notification| {
-            let (asset, seq) = notification.floor()?;
+            let (asset, seq) = notification.raised_floor()?;
             Some((notification.user.get(), asset.get(), seq.get()))
         });
         self.keeper.outbox.note_announced(rows);
     }
 
-    fn unannounced(
+    fn list_unannounced(
         &self,
         after: Option<UserId>,
-    ) -> BoxFuture<'_, Result<Vec<Notification>, Error>> {
+    ) -> BoxFuture<'_, Result<Vec<Notification>, LedgerError>> {
         let after = after.map(UserId::get);
-        self.read(move |tables| tables.unannounced(after, OUTBOX_STEP))
+        self.read_tables(move |tables| tables.list_unannounced(after, OUTBOX_STEP))
             .boxed()
     }
 
-    fn forget_announced(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn forget_announced(&self) -> BoxFuture<'_, Result<(), LedgerError>> {
         let keeper = Arc::clone(&self.keeper);
         async move {
             let work = tokio::task::spawn_blocking(move || {
-                let result = keeper.write(&[], &mut |_| {});
+                let result = keeper.write_requests(&[], &mut |_| {});
                 drop(keeper);
                 result.map(drop)
             });
-            work.await.map_err(Error::unavailable)?
+            work.await.map_err(LedgerError::unavailable)?
         }
         .boxed()
     }
 }
 
-fn unasked() -> Error {
-    Error::unavailable("the writer answered another request")
+fn unasked_error() -> LedgerError {
+    LedgerError::unavailable("the writer answered another request")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! **Limits.** [`POINT_READS_MAX`] reads: halving all 2^63 seqs needs no more. Each reads one row; behind a row without `created_at` the
 //! next one reads up to [`SKIPPED_MAX`].
 
-use super::{Cost, Error, Source};
+use super::{Cost, LedgerError, Source};
 use crate::domain::{AssetId, LedgerSlice, Order, Seq, UnixMillis, UserId};
 
 /// Reads of one search at most.
@@ -23,7 +23,7 @@ pub async fn find_seq_at(
     (user, asset): (UserId, AssetId),
     at: UnixMillis,
     cost: &Cost,
-) -> Result<Option<Seq>, Error> {
+) -> Result<Option<Seq>, LedgerError> {
     let mut search = Search {
         source,
         user,
@@ -70,11 +70,11 @@ impl Search<'_> {
         &mut self,
         lowest: i64,
         highest: i64,
-    ) -> Result<Option<(Seq, UnixMillis)>, Error> {
+    ) -> Result<Option<(Seq, UnixMillis)>, LedgerError> {
         let (mut highest, mut rows_max) = (highest, 1);
         while lowest <= highest {
             if self.reads >= POINT_READS_MAX {
-                return Err(Error::unavailable(
+                return Err(LedgerError::unavailable(
                     "too many rows in a row have no created_at to search by",
                 ));
             }
@@ -87,7 +87,7 @@ impl Search<'_> {
                 order: Order::NewestFirst,
                 rows_max,
             };
-            let rows = self.source.statement(slice, self.cost).await?;
+            let rows = self.source.read_statement(slice, self.cost).await?;
             let dated = rows
                 .iter()
                 .find_map(|row| row.created_at.map(|at| (row.seq, at)));

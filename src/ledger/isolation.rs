@@ -22,12 +22,12 @@ pub const REMEMBERED_MAX: usize = 16_384;
 /// Transactions that became visible lately.
 #[derive(Default)]
 pub struct Isolation {
-    recent: Mutex<Recent>,
+    recent: Mutex<RecentTransactions>,
     hook: OnceLock<CommitHook>,
 }
 
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentTransactions {
     /// The number of the first of `transactions`; they are numbered without gaps.
     first: u64,
     transactions: VecDeque<Arc<[PostedBalance]>>,
@@ -46,10 +46,10 @@ impl Isolation {
     }
 
     /// Opens the window of the one writer.
-    pub(super) fn window(&self) -> Window<'_> {
+    pub(super) fn open_window(&self) -> CommitWindow<'_> {
         let mut recent = self.recent.lock();
-        recent.window = Some(recent.next());
-        Window {
+        recent.window = Some(recent.next_number());
+        CommitWindow {
             isolation: self,
             receipts: Vec::new(),
         }
@@ -57,16 +57,16 @@ impl Isolation {
 
     /// The moment from which a batch read has to look at transactions.
     #[must_use]
-    pub fn now(&self) -> Moment {
+    pub fn current_moment(&self) -> Moment {
         let recent = self.recent.lock();
-        Moment(recent.window.unwrap_or_else(|| recent.next()))
+        Moment(recent.window.unwrap_or_else(|| recent.next_number()))
     }
 
     /// The transactions that became visible, or are about to, since a batch read began.
     ///
     /// # Errors
     /// [`Forgotten`]
-    pub fn since(&self, began: Moment) -> Result<Vec<Arc<[PostedBalance]>>, Forgotten> {
+    pub fn visible_since(&self, began: Moment) -> Result<Vec<Arc<[PostedBalance]>>, Forgotten> {
         let recent = self.recent.lock();
         let skip = began.0.checked_sub(recent.first).ok_or(Forgotten)?;
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -82,7 +82,7 @@ pub struct Forgotten;
 /// The users whose answers lack a transaction that another answer, or another asset of theirs, shows. `shown` is the seq that was
 /// answered of a (user, asset): none for a user of whom nothing is compared.
 #[must_use]
-pub fn lagging(
+pub fn lagging_users(
     transactions: &[Arc<[PostedBalance]>],
     shown: impl Fn(UserId, AssetId) -> Option<Option<Seq>>,
 ) -> Vec<UserId> {
@@ -113,8 +113,8 @@ impl std::fmt::Debug for Isolation {
     }
 }
 
-impl Recent {
-    fn next(&self) -> u64 {
+impl RecentTransactions {
+    fn next_number(&self) -> u64 {
         let count = u64::try_from(self.transactions.len()).unwrap_or(u64::MAX);
         self.first.saturating_add(count)
     }
@@ -122,14 +122,14 @@ impl Recent {
 
 /// The time from before one commit until memory has its transactions.
 #[derive(Debug)]
-pub(super) struct Window<'i> {
+pub(super) struct CommitWindow<'i> {
     isolation: &'i Isolation,
     receipts: Vec<Receipt>,
 }
 
-impl Window<'_> {
+impl CommitWindow<'_> {
     /// This transaction is about to become visible.
-    pub(super) fn add(&mut self, receipt: &Receipt) {
+    pub(super) fn add_receipt(&mut self, receipt: &Receipt) {
         self.receipts.push(receipt.clone());
         if receipt.balances.len() < 2 {
             return;
@@ -145,7 +145,7 @@ impl Window<'_> {
     }
 
     /// The commit is over, and memory hears of it. Of one that failed nothing is remembered: no reader has seen it.
-    pub(super) fn close(self, stands: bool) {
+    pub(super) fn close_window(self, stands: bool) {
         let commit = if stands {
             Commit::Stands
         } else {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::domain::{Amount, UnixMillis};
 
-    fn receipt(pairs: &[(i64, i64)]) -> Receipt {
+    fn receipt_of(pairs: &[(i64, i64)]) -> Receipt {
         let balance = |(user, seq): &(i64, i64)| PostedBalance {
             user_id: UserId::new(*user).unwrap(),
             asset_id: AssetId::new(1).unwrap(),
@@ -186,25 +186,25 @@ mod tests {
         }
     }
 
-    fn torn(isolation: &Isolation, began: Moment, answers: &[(i64, i64)]) -> Vec<i64> {
+    fn torn_users(isolation: &Isolation, began: Moment, answers: &[(i64, i64)]) -> Vec<i64> {
         let seq = |user: UserId, _| {
             let found = answers.iter().find(|(of, _)| *of == user.get());
             found.map(|(_, seq)| Seq::new(*seq).ok())
         };
-        let users = lagging(&isolation.since(began).unwrap(), seq);
+        let users = lagging_users(&isolation.visible_since(began).unwrap(), seq);
         users.into_iter().map(UserId::get).collect()
     }
 
     #[test]
     fn a_batch_that_shows_one_side_of_a_transaction_lacks_the_other() {
         let isolation = Isolation::default();
-        let before = isolation.now();
-        let mut window = isolation.window();
-        window.add(&receipt(&[(1, 5), (2, 7)]));
-        assert_eq!(isolation.now(), before, "its window is open");
-        assert_eq!(torn(&isolation, before, &[(1, 5), (2, 6)]), [2]);
-        window.close(true);
-        let after = isolation.now();
+        let before = isolation.current_moment();
+        let mut window = isolation.open_window();
+        window.add_receipt(&receipt_of(&[(1, 5), (2, 7)]));
+        assert_eq!(isolation.current_moment(), before, "its window is open");
+        assert_eq!(torn_users(&isolation, before, &[(1, 5), (2, 6)]), [2]);
+        window.close_window(true);
+        let after = isolation.current_moment();
         for (answers, lack) in [
             (vec![(1, 4), (2, 6)], vec![]),
             (vec![(1, 5), (2, 7)], vec![]),
@@ -212,25 +212,33 @@ mod tests {
             (vec![(1, 0), (2, 7)], vec![1]),
             (vec![(1, 5), (3, 1)], vec![]),
         ] {
-            assert_eq!(torn(&isolation, before, &answers), lack, "{answers:?}");
-            assert_eq!(torn(&isolation, after, &answers), [0; 0], "{answers:?}");
+            assert_eq!(
+                torn_users(&isolation, before, &answers),
+                lack,
+                "{answers:?}"
+            );
+            assert_eq!(
+                torn_users(&isolation, after, &answers),
+                [0; 0],
+                "{answers:?}"
+            );
         }
     }
 
     #[test]
     fn what_was_not_committed_is_forgotten_and_a_read_that_is_too_old_is_told() {
         let isolation = Isolation::default();
-        let began = isolation.now();
-        let mut window = isolation.window();
-        window.add(&receipt(&[(1, 5), (2, 7)]));
-        window.close(false);
-        assert_eq!(torn(&isolation, began, &[(1, 5), (2, 6)]), [0; 0]);
-        let mut window = isolation.window();
+        let began = isolation.current_moment();
+        let mut window = isolation.open_window();
+        window.add_receipt(&receipt_of(&[(1, 5), (2, 7)]));
+        window.close_window(false);
+        assert_eq!(torn_users(&isolation, began, &[(1, 5), (2, 6)]), [0; 0]);
+        let mut window = isolation.open_window();
         for _ in 0..=REMEMBERED_MAX {
-            window.add(&receipt(&[(1, 5), (2, 7)]));
+            window.add_receipt(&receipt_of(&[(1, 5), (2, 7)]));
         }
-        window.close(true);
-        assert_eq!(isolation.since(began), Err(Forgotten));
+        window.close_window(true);
+        assert_eq!(isolation.visible_since(began), Err(Forgotten));
     }
 
     #[test]
@@ -242,11 +250,12 @@ mod tests {
             recorder.lock().push((receipt.clone(), commit));
         }));
         for stands in [false, true] {
-            let mut window = isolation.window();
-            window.add(&receipt(&[(1, 5)]));
-            window.close(stands);
+            let mut window = isolation.open_window();
+            window.add_receipt(&receipt_of(&[(1, 5)]));
+            window.close_window(stands);
         }
-        let expected = [Commit::Unknown, Commit::Stands].map(|commit| (receipt(&[(1, 5)]), commit));
+        let expected =
+            [Commit::Unknown, Commit::Stands].map(|commit| (receipt_of(&[(1, 5)]), commit));
         assert_eq!(*heard.lock(), expected);
     }
 }

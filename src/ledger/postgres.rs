@@ -1,6 +1,6 @@
 //! PostgreSQL as the source, by tokio-postgres. The interface to that crate and to deadpool-postgres is localized here and below.
 //!
-//! [`Postgres`] is made without touching the network; [`Postgres::run`] connects and keeps checking. There is no view: `view` and
+//! [`PostgresSettings`] is made without touching the network; [`PostgresSettings::run_watch`] connects and keeps checking. There is no view: `view` and
 //! `ledger` read the newest rows of the ledger by its key, `table` reads `user_balances`.
 //!
 //! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot. `said_at` is
@@ -48,14 +48,15 @@ use self::{
     statements::StatementTexts,
 };
 use crate::{
-    config::{self, ReadFrom, Writer},
+    config::{self, LedgerSide, ReadFrom},
     domain::{
         AssetId, Entry, LedgerSlice, Seq, Snapshot, StatementRow, TradeSlice, UserId, UserTrade,
     },
     ledger::{
-        Cost, Error, Readiness, ScannedTotals, Source, Stood, TotalsScan, WriteError, Written,
+        Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan, WriteError,
+        WrittenCounts,
     },
-    telemetry::Sparing,
+    telemetry::RateLimitedLog,
 };
 
 pub use bad_setting::BadPostgresSetting;
@@ -75,23 +76,23 @@ pub struct Postgres {
     has_commit_times: AtomicBool,
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
-    sparing: Sparing,
+    sparing: RateLimitedLog,
 }
 
-/// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
+/// Certificates that were read and are not in force yet: see [`PostgresSettings::read_certificates`].
 #[derive(Debug)]
 pub struct NewPgCertificates(tls::TlsFiles);
 
 /// The operations that can be done at the moment.
 #[derive(Debug)]
 struct PgState {
-    readiness: Readiness,
-    refused: Refused,
+    readiness: SourceReadiness,
+    refused: PgRefused,
 }
 
 /// The operations that are refused without asking the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+enum PgRefused {
     Nothing,
     Loads,
     Everything,
@@ -108,13 +109,13 @@ impl fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    /// A source that is not connected yet; see [`Postgres::run`].
+    /// A source that is not connected yet; see [`PostgresSettings::run_watch`].
     ///
     /// # Errors
     /// A setting that cannot be used: a certificate file that cannot be read.
     pub fn new(
-        settings: &config::Postgres,
-        source: &config::Source,
+        settings: &config::PostgresSettings,
+        source: &config::SourceSettings,
     ) -> Result<Self, BadPostgresSetting> {
         let connector = PgConnector::new(settings, source.timeout_ms.0)?;
         Ok(Self {
@@ -126,25 +127,25 @@ impl Postgres {
             read_from: source.read_from,
             assigns_seqs: false,
             state: ArcSwap::from_pointee(PgState {
-                readiness: Readiness::NotReady("not connected yet".into()),
-                refused: Refused::Everything,
+                readiness: SourceReadiness::NotReady("not connected yet".into()),
+                refused: PgRefused::Everything,
             }),
             identity: OnceLock::new(),
             has_commit_times: AtomicBool::new(false),
             nudge: Notify::new(),
-            sparing: Sparing::default(),
+            sparing: RateLimitedLog::default(),
         })
     }
 
     /// Whether this service assigns seqs (`ledger.writer`). Without this call another writer does.
     #[must_use]
-    pub fn with_writer(mut self, writer: Writer) -> Self {
-        self.assigns_seqs = writer == Writer::Service;
+    pub fn with_writer(mut self, writer: LedgerSide) -> Self {
+        self.assigns_seqs = writer == LedgerSide::Service;
         self
     }
 
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run_watch(self: Arc<Self>, shutdown: CancellationToken) {
         watch::run_checks(&self, &shutdown).await;
     }
 
@@ -154,7 +155,7 @@ impl Postgres {
     /// A file that cannot be used.
     pub fn read_certificates(
         &self,
-        settings: &config::Postgres,
+        settings: &config::PostgresSettings,
     ) -> Result<Option<NewPgCertificates>, BadPostgresSetting> {
         let Some(in_force) = self.connector.tls() else {
             return Ok(None);
@@ -172,25 +173,25 @@ impl Postgres {
     }
 
     /// An error where nothing may be asked.
-    fn refuse_everything(&self) -> Result<(), Error> {
-        self.refuse_from(Refused::Everything)
+    fn refuse_everything(&self) -> Result<(), LedgerError> {
+        self.refuse_from(PgRefused::Everything)
     }
 
     /// An error where loads are refused.
-    fn refuse_loads(&self) -> Result<(), Error> {
-        self.refuse_from(Refused::Loads)
+    fn refuse_loads(&self) -> Result<(), LedgerError> {
+        self.refuse_from(PgRefused::Loads)
     }
 
-    fn refuse_from(&self, asked: Refused) -> Result<(), Error> {
+    fn refuse_from(&self, asked: PgRefused) -> Result<(), LedgerError> {
         let state = self.state.load();
         let is_refused = match state.refused {
-            Refused::Nothing => false,
-            Refused::Loads => asked == Refused::Loads,
-            Refused::Everything => true,
+            PgRefused::Nothing => false,
+            PgRefused::Loads => asked == PgRefused::Loads,
+            PgRefused::Everything => true,
         };
         match &state.readiness {
-            Readiness::NotReady(reason) | Readiness::Failing(reason) if is_refused => {
-                Err(Error::Unavailable(Arc::clone(reason)))
+            SourceReadiness::NotReady(reason) | SourceReadiness::Failing(reason) if is_refused => {
+                Err(LedgerError::Unavailable(Arc::clone(reason)))
             }
             _ => Ok(()),
         }
@@ -214,15 +215,15 @@ impl Postgres {
         text: &str,
         values: Values<'_>,
         cost: &Cost,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, LedgerError> {
         let rows = pool.read_rows(text, values).await?;
-        cost.add(rows.len());
+        cost.add_statement(rows.len());
         Ok(rows)
     }
 
     /// Asks for a check where the database did not answer.
-    fn note_failure<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(Error::Unavailable(_) | Error::Timeout) = &result {
+    fn note_failure<T>(&self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        if let Err(LedgerError::Unavailable(_) | LedgerError::Timeout) = &result {
             self.nudge.notify_one();
         }
         result
@@ -236,7 +237,7 @@ impl Source for Postgres {
         self.identity.get().cloned()
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self) -> SourceReadiness {
         self.state.load().readiness.clone()
     }
 
@@ -244,7 +245,7 @@ impl Source for Postgres {
         &'a self,
         user: UserId,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async move { self.note_failure(self.load_balances(user, cost).await) })
     }
 
@@ -253,7 +254,7 @@ impl Source for Postgres {
         user: UserId,
         assets: &'a [AssetId],
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async move { self.note_failure(self.read_latest(user, assets, cost).await) })
     }
 
@@ -262,35 +263,38 @@ impl Source for Postgres {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
         Box::pin(async move { self.note_failure(self.read_row_above(user, asset, seq).await) })
     }
 
-    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+    fn write_entries<'a>(
+        &'a self,
+        entries: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
         let _ = (entries, self.assigns_seqs);
-        Box::pin(async { Err(Error::unavailable("it takes no entries").into()) })
+        Box::pin(async { Err(LedgerError::unavailable("it takes no entries").into()) })
     }
 
     fn user_trades<'a>(
         &'a self,
         slice: TradeSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, LedgerError>> {
         Box::pin(async move { self.note_failure(self.read_trades(&slice, cost).await) })
     }
 
-    fn statement<'a>(
+    fn read_statement<'a>(
         &'a self,
         slice: LedgerSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
-        Box::pin(async move { self.note_failure(self.read_statement(&slice, cost).await) })
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
+        Box::pin(async move { self.note_failure(self.select_statement(&slice, cost).await) })
     }
 
     fn scan_totals<'a>(
         &'a self,
         scan: &'a TotalsScan,
-    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+    ) -> BoxFuture<'a, Result<ScannedTotals, LedgerError>> {
         Box::pin(async move { self.note_failure(self.sum_balances(scan).await) })
     }
 }

@@ -31,7 +31,7 @@ pub struct HistoryRow {
 
 /// A trade or transaction as its record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct SettledRecord {
     /// It is a trade.
     pub is_trade: bool,
     /// Its id.
@@ -56,7 +56,7 @@ pub struct RecordedRow {
 impl RecordedRow {
     /// Its key.
     #[must_use]
-    pub const fn key(&self) -> RowKey {
+    pub const fn row_key(&self) -> RowKey {
         let balance = &self.balance;
         (
             balance.user_id.get(),
@@ -66,26 +66,26 @@ impl RecordedRow {
     }
 }
 
-impl Record {
+impl SettledRecord {
     /// The keys of its rows; none where they cannot be read.
     #[must_use]
-    pub fn keys(&self) -> Option<Vec<RowKey>> {
+    pub fn row_keys(&self) -> Option<Vec<RowKey>> {
         let balances = balances_from_text(&self.balances).ok()?;
         let row = |balance| RecordedRow {
             balance,
             deltas: None,
         };
-        Some(balances.into_iter().map(|one| row(one).key()).collect())
+        Some(balances.into_iter().map(|one| row(one).row_key()).collect())
     }
 
     /// The rows that it says to stand; none where they cannot be read.
     #[must_use]
-    pub fn rows(&self, catalogue: &Catalogue) -> Option<Vec<RecordedRow>> {
+    pub fn recorded_rows(&self, catalogue: &Catalogue) -> Option<Vec<RecordedRow>> {
         let balances = balances_from_text(&self.balances).ok()?;
         let parsed = if self.is_trade {
-            Trade::parse(&self.content, catalogue)
+            Trade::parse_trade(&self.content, catalogue)
         } else {
-            Transaction::parse(&self.content)
+            Transaction::parse_transaction(&self.content)
         };
         let changes = parsed.map(|transaction| transaction.changes);
         let row = |balance: PostedBalance| {
@@ -109,29 +109,29 @@ mod tests {
 
     #[test]
     fn a_record_names_its_rows_with_their_changes() {
-        let record = Record {
+        let record = SettledRecord {
             is_trade: false,
             id: 9,
             content: r#"{"entries":[{"user_id":1,"asset_id":1,"delta_avail":5,"delta_frozen":-2}],"event_type":"a","overdraft":false,"transaction_id":9}"#.to_owned(),
             balances: "[[1,1,7,50,3],[2,1,1,1,1]]".to_owned(),
             is_done: true,
         };
-        let rows = record.rows(&Catalogue::default()).unwrap();
-        assert_eq!(record.keys().unwrap(), [(1, 1, 7), (2, 1, 1)]);
+        let rows = record.recorded_rows(&Catalogue::default()).unwrap();
+        assert_eq!(record.row_keys().unwrap(), [(1, 1, 7), (2, 1, 1)]);
         assert_eq!(
-            rows.iter().map(RecordedRow::key).collect::<Vec<_>>(),
-            record.keys().unwrap()
+            rows.iter().map(RecordedRow::row_key).collect::<Vec<_>>(),
+            record.row_keys().unwrap()
         );
         assert_eq!(
             rows.iter().map(|row| row.deltas).collect::<Vec<_>>(),
             [Some((5, -2)), None]
         );
         assert_eq!(
-            Record {
+            SettledRecord {
                 balances: String::new(),
                 ..record
             }
-            .keys(),
+            .row_keys(),
             None
         );
     }

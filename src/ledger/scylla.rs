@@ -1,6 +1,6 @@
 //! `ScyllaDB` and Cassandra as the source, by the scylla driver. The interface to that crate is localized here and below.
 //!
-//! [`Scylla`] is made without touching the network; [`Scylla::run`] connects and keeps checking. A load reads one of three places
+//! [`ScyllaSettings`] is made without touching the network; [`ScyllaSettings::run_watch`] connects and keeps checking. A load reads one of three places
 //! (`source.read_from`): the view (`view`), `user_balances` (`table`) or the ledger (`ledger`), with the same answer.
 //!
 //! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot (seed fault 8).
@@ -57,21 +57,21 @@ use tokio_util::sync::CancellationToken;
 use self::{
     appends::Appends,
     connect::Connector,
-    journal::Reach,
+    journal::QuorumReach,
     prepared::Postings,
     statements::{Live, Load},
     table::TableWriter,
 };
 use crate::{
     clock,
-    config::{self, ReadFrom, ViewCheck, Writer},
+    config::{self, LedgerSide, ReadFrom, ViewCheck},
     domain::{
-        AssetId, Catalogue, Entry, LedgerSlice, Notification, Outcome, Reference, Seq, Snapshot,
-        StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
+        AssetId, Catalogue, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome,
+        Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        CommitHook, Cost, Error, Readiness, Recovered, ScannedTotals, Source, Stood, TotalsScan,
-        WriteError, Written,
+        CommitHook, Cost, LedgerError, Recovered, ScannedTotals, Source, SourceReadiness, Stood,
+        TotalsScan, WriteError, WrittenCounts,
     },
 };
 
@@ -83,16 +83,16 @@ pub struct Scylla {
     read_from: ReadFrom,
     view_check: ViewCheck,
     catalogue: Arc<Catalogue>,
-    state: ArcSwap<State>,
+    state: ArcSwap<ConnectionState>,
     identity: OnceLock<Arc<str>>,
-    remembered: view::Remembered,
+    remembered: view::RememberedAssets,
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
     warned: Mutex<String>,
     writing: Mutex<Writing>,
     sent: Arc<AtomicU64>,
     assigns_seqs: bool,
-    reach: Reach,
+    reach: QuorumReach,
     appends: Appends,
     hook: OnceLock<CommitHook>,
 }
@@ -106,15 +106,15 @@ struct Writing {
     refusal: Option<Arc<str>>,
 }
 
-/// Certificates that were read and are not in force yet: see [`Scylla::read_certificates`].
+/// Certificates that were read and are not in force yet: see [`ScyllaSettings::read_certificates`].
 #[derive(Debug)]
-pub struct NewCertificates(certificates::Read);
+pub struct NewCertificates(certificates::CheckedCertificates);
 
 /// The operations that can be done at the moment.
 #[derive(Debug)]
-struct State {
+struct ConnectionState {
     live: Option<Arc<Live>>,
-    readiness: Readiness,
+    readiness: SourceReadiness,
 }
 
 impl fmt::Debug for Scylla {
@@ -128,17 +128,17 @@ impl fmt::Debug for Scylla {
 }
 
 impl Scylla {
-    /// A source that is not connected yet; see [`Scylla::run`].
+    /// A source that is not connected yet; see [`ScyllaSettings::run_watch`].
     ///
     /// # Errors
     /// A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
     pub fn new(
-        settings: &config::Scylla,
-        source: &config::Source,
+        settings: &config::ScyllaSettings,
+        source: &config::SourceSettings,
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, BadSetting> {
-        let reach = Reach::of(
-            connect::consistency(settings.consistency),
+        let reach = QuorumReach::of_settings(
+            connect::driver_consistency(settings.consistency),
             !settings.datacenter.is_empty(),
         );
         Ok(Self {
@@ -146,12 +146,12 @@ impl Scylla {
             read_from: source.read_from,
             view_check: settings.view_check,
             catalogue,
-            state: ArcSwap::from_pointee(State {
+            state: ArcSwap::from_pointee(ConnectionState {
                 live: None,
-                readiness: Readiness::NotReady("not connected yet".into()),
+                readiness: SourceReadiness::NotReady("not connected yet".into()),
             }),
             identity: OnceLock::new(),
-            remembered: view::Remembered::default(),
+            remembered: view::RememberedAssets::default(),
             nudge: Notify::new(),
             warned: Mutex::default(),
             writing: Mutex::default(),
@@ -165,23 +165,23 @@ impl Scylla {
 
     /// Whether this service assigns seqs (`ledger.writer`). Without this call another writer does.
     #[must_use]
-    pub fn with_writer(mut self, writer: Writer) -> Self {
-        self.assigns_seqs = writer == Writer::Service;
+    pub fn with_writer(mut self, writer: LedgerSide) -> Self {
+        self.assigns_seqs = writer == LedgerSide::Service;
         self
     }
 
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    pub async fn run_watch(self: Arc<Self>, shutdown: CancellationToken) {
         let mut queues = self.appends.queues.lock().await;
         let appends::Queues { waiting, removals } = &mut *queues;
         let write = async {
             tokio::join!(
-                group_writer::run(&self, waiting),
+                group_writer::run_writer(&self, waiting),
                 recovery::run_removals(&self, removals)
             );
         };
         tokio::join!(
-            watch::run(&self, &shutdown),
+            watch::run_watch(&self, &shutdown),
             shutdown.run_until_cancelled(write)
         );
     }
@@ -192,21 +192,21 @@ impl Scylla {
     /// A file that cannot be used.
     pub fn read_certificates(
         &self,
-        settings: &config::Scylla,
+        settings: &config::ScyllaSettings,
     ) -> Result<Option<NewCertificates>, BadSetting> {
         let Some(certificates) = self.connector.certificates() else {
             return Ok(None);
         };
-        let read = certificates::Read::files(settings)?;
+        let read = certificates::CheckedCertificates::read_files(settings)?;
         Ok(read
-            .filter(|read| certificates.differ(read))
+            .filter(|read| certificates.differ_from(read))
             .map(NewCertificates))
     }
 
     /// Connections that are opened from here on use these.
     pub fn use_certificates(&self, new: NewCertificates) {
         if let Some(certificates) = self.connector.certificates() {
-            certificates.replace(new.0);
+            certificates.replace_with(new.0);
         }
     }
 
@@ -217,33 +217,33 @@ impl Scylla {
     }
 
     /// The connection, or why there is none.
-    fn live(&self) -> Result<Arc<Live>, Error> {
+    fn live_connection(&self) -> Result<Arc<Live>, LedgerError> {
         let state = self.state.load();
         match (&state.live, &state.readiness) {
             (Some(live), _) => Ok(Arc::clone(live)),
-            (None, Readiness::NotReady(reason) | Readiness::Failing(reason)) => {
-                Err(Error::Unavailable(Arc::clone(reason)))
+            (None, SourceReadiness::NotReady(reason) | SourceReadiness::Failing(reason)) => {
+                Err(LedgerError::Unavailable(Arc::clone(reason)))
             }
-            (None, Readiness::Ready) => Err(Error::unavailable("no connection")),
+            (None, SourceReadiness::Ready) => Err(LedgerError::unavailable("no connection")),
         }
     }
 
-    async fn load_balances(&self, user: UserId, cost: &Cost) -> Result<Snapshot, Error> {
-        let live = self.live()?;
-        if let Readiness::NotReady(reason) = &self.state.load().readiness {
-            return Err(Error::Unavailable(Arc::clone(reason)));
+    async fn load_balances(&self, user: UserId, cost: &Cost) -> Result<Snapshot, LedgerError> {
+        let live = self.live_connection()?;
+        if let SourceReadiness::NotReady(reason) = &self.state.load().readiness {
+            return Err(LedgerError::Unavailable(Arc::clone(reason)));
         }
-        let said_at = clock::wall();
+        let said_at = clock::wall_now();
         let read = match &live.load {
             Load::View { page, jump } => {
                 let guesses = (&self.remembered, &*self.catalogue);
-                view::load((&live, cost), (page, jump), user, guesses, said_at).await?
+                view::load_snapshot((&live, cost), (page, jump), user, guesses, said_at).await?
             }
             Load::Table(statement) => {
-                return table::load((&live, cost), statement, user, said_at).await;
+                return table::load_snapshot((&live, cost), statement, user, said_at).await;
             }
             Load::Ledger => {
-                let mut assets: Vec<_> = self.catalogue.ids().collect();
+                let mut assets: Vec<_> = self.catalogue.asset_ids().collect();
                 assets.sort_unstable();
                 return self.read_ledger((&live, cost), user, &assets).await;
             }
@@ -258,7 +258,7 @@ impl Scylla {
         user: UserId,
         read: Snapshot,
         is_asked: impl Fn(AssetId) -> bool,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<Snapshot, LedgerError> {
         let writer = if self.assigns_seqs {
             TableWriter::Service
         } else if self.appends.is_journal_used() {
@@ -275,21 +275,21 @@ impl Scylla {
         (live, cost): (&Live, &Cost),
         user: UserId,
         assets: &[AssetId],
-    ) -> Result<Snapshot, Error> {
-        let read = ledger::latest((live, cost), user, assets).await?;
+    ) -> Result<Snapshot, LedgerError> {
+        let read = ledger::load_latest((live, cost), user, assets).await?;
         let is_asked = |asset| assets.binary_search(&asset).is_ok();
         self.make_whole((live, cost), user, read, is_asked).await
     }
 
     /// The statements of transactions.
-    async fn postings<'l>(&self, live: &'l Live) -> Result<&'l Postings, Error> {
-        let prepare = || Postings::prepare(live, &self.connector.names, self.reach);
+    async fn prepared_postings<'l>(&self, live: &'l Live) -> Result<&'l Postings, LedgerError> {
+        let prepare = || Postings::prepare_all(live, &self.connector.names, self.reach);
         live.postings.get_or_try_init(prepare).await
     }
 
     /// Asks for a check where the database did not answer.
-    fn noticed<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if let Err(Error::Unavailable(_) | Error::Timeout) = &result {
+    fn notice_failure<T>(&self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+        if let Err(LedgerError::Unavailable(_) | LedgerError::Timeout) = &result {
             self.nudge.notify_one();
         }
         result
@@ -312,12 +312,12 @@ impl Source for Scylla {
         self.identity.get().cloned()
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self) -> SourceReadiness {
         let readiness = self.state.load().readiness.clone();
         let writing = self.writing.lock();
         match (&readiness, &writing.refusal) {
-            (Readiness::Ready, Some(refusal)) if writing.wanted => {
-                Readiness::Failing(Arc::clone(refusal))
+            (SourceReadiness::Ready, Some(refusal)) if writing.wanted => {
+                SourceReadiness::Failing(Arc::clone(refusal))
             }
             _ => readiness,
         }
@@ -327,8 +327,8 @@ impl Source for Scylla {
         &'a self,
         user: UserId,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        Box::pin(async move { self.noticed(self.load_balances(user, cost).await) })
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
+        Box::pin(async move { self.notice_failure(self.load_balances(user, cost).await) })
     }
 
     fn latest_counting<'a>(
@@ -336,10 +336,10 @@ impl Source for Scylla {
         user: UserId,
         assets: &'a [AssetId],
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async move {
-            let live = self.live()?;
-            self.noticed(self.read_ledger((&live, cost), user, assets).await)
+            let live = self.live_connection()?;
+            self.notice_failure(self.read_ledger((&live, cost), user, assets).await)
         })
     }
 
@@ -348,17 +348,22 @@ impl Source for Scylla {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
         Box::pin(async move {
-            let live = self.live()?;
-            self.noticed(ledger::above(&live, user, asset, seq).await)
+            let live = self.live_connection()?;
+            self.notice_failure(ledger::find_above(&live, user, asset, seq).await)
         })
     }
 
-    fn write<'a>(&'a self, entries: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
+    fn write_entries<'a>(
+        &'a self,
+        entries: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
         Box::pin(async move {
-            let result = self.write_entries(entries).await;
-            if let Err(WriteError::Source(Error::Unavailable(_) | Error::Timeout)) = &result {
+            let result = self.append_entries(entries).await;
+            if let Err(WriteError::Source(LedgerError::Unavailable(_) | LedgerError::Timeout)) =
+                &result
+            {
                 self.writing.lock().wanted = true;
                 self.nudge.notify_one();
             }
@@ -366,38 +371,40 @@ impl Source for Scylla {
         })
     }
 
-    fn settle<'a>(
+    fn settle_transactions<'a>(
         &'a self,
         transactions: &'a [Transaction],
-    ) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
-        Box::pin(async move { self.noticed(self.settle_all(transactions).await) })
+    ) -> BoxFuture<'a, Result<Vec<SettleOutcome>, LedgerError>> {
+        Box::pin(async move { self.notice_failure(self.settle_all(transactions).await) })
     }
 
-    fn transaction(
+    fn find_transaction(
         &self,
         reference: Reference,
-    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, Error>> {
-        Box::pin(async move { self.noticed(recovery::find(self, reference).await) })
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, LedgerError>> {
+        Box::pin(
+            async move { self.notice_failure(recovery::find_transaction(self, reference).await) },
+        )
     }
 
     fn on_commit(&self, hook: CommitHook) {
         let _ = self.hook.set(hook);
     }
 
-    fn recovers(&self) -> bool {
+    fn can_recover(&self) -> bool {
         true
     }
 
-    fn recover(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, Error>> {
-        Box::pin(async move { recovery::recover(self, age).await })
+    fn recover_unfinished(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, LedgerError>> {
+        Box::pin(async move { recovery::recover_unfinished(self, age).await })
     }
 
     fn announced_with(&self, balances: &[Notification]) -> Vec<Notification> {
         self.appends.announced_with(balances)
     }
 
-    fn announced(&self, balances: &[Notification]) {
-        self.appends.announced(balances);
+    fn note_announced(&self, balances: &[Notification]) {
+        self.appends.note_announced(balances);
     }
 
     fn lost_races(&self) -> u64 {
@@ -408,29 +415,31 @@ impl Source for Scylla {
         &'a self,
         slice: TradeSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<UserTrade>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<UserTrade>, LedgerError>> {
         Box::pin(async move {
-            let live = self.live()?;
+            let live = self.live_connection()?;
             let names = &self.connector.names;
-            self.noticed(history::user_trades((&live, cost), names, &slice).await)
+            self.notice_failure(history::user_trades((&live, cost), names, &slice).await)
         })
     }
 
-    fn statement<'a>(
+    fn read_statement<'a>(
         &'a self,
         slice: LedgerSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
         Box::pin(async move {
-            let live = self.live()?;
-            self.noticed(history::statement((&live, cost), &self.connector.names, &slice).await)
+            let live = self.live_connection()?;
+            self.notice_failure(
+                history::read_statement((&live, cost), &self.connector.names, &slice).await,
+            )
         })
     }
 
     fn scan_totals<'a>(
         &'a self,
         scan: &'a TotalsScan,
-    ) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
-        Box::pin(async move { self.noticed(Self::scan_totals(self, scan).await) })
+    ) -> BoxFuture<'a, Result<ScannedTotals, LedgerError>> {
+        Box::pin(async move { self.notice_failure(Self::scan_totals(self, scan).await) })
     }
 }

@@ -33,7 +33,7 @@ pub struct TotalsScan {
 impl TotalsScan {
     /// A scan that begins now and reads at most so many rows a second (at least 1).
     #[must_use]
-    pub fn begin(rows_per_second: u32) -> Self {
+    pub fn begin_scan(rows_per_second: u32) -> Self {
         Self {
             rows_per_second: rows_per_second.max(1),
             rows: AtomicU64::new(0),
@@ -44,12 +44,12 @@ impl TotalsScan {
 
     /// How many rows to read at once, at most `most`: a fifth of a second's.
     #[must_use]
-    pub fn step(&self, most: u32) -> u32 {
+    pub fn step_rows(&self, most: u32) -> u32 {
         (self.rows_per_second / 5).clamp(1, most.max(1))
     }
 
     /// So many more rows were read: waits until that is not too fast.
-    pub async fn pace(&self, rows: u64) {
+    pub async fn pace_rows(&self, rows: u64) {
         let all = self.rows.fetch_add(rows, Ordering::Relaxed);
         let all = all.saturating_add(rows);
         let micros = all
@@ -68,20 +68,20 @@ impl TotalsScan {
 
     /// The part that is done, in thousandths.
     #[must_use]
-    pub fn progress(&self) -> u32 {
+    pub fn progress_permille(&self) -> u32 {
         self.permille.load(Ordering::Relaxed)
     }
 
     /// Rows that were read.
     #[must_use]
-    pub fn rows(&self) -> u64 {
+    pub fn rows_read(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 }
 
 /// `done` of `all` in thousandths.
 #[must_use]
-pub fn permille(done: u64, all: u64) -> u32 {
+pub fn permille_of(done: u64, all: u64) -> u32 {
     let part = done.saturating_mul(1_000).checked_div(all);
     u32::try_from(part.unwrap_or(0)).unwrap_or(1_000)
 }
@@ -92,13 +92,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_scan_reads_no_more_rows_a_second_than_it_may() {
-        let scan = TotalsScan::begin(100);
+        let scan = TotalsScan::begin_scan(100);
         let began = Instant::now();
-        assert_eq!(scan.step(1_000), 20);
+        assert_eq!(scan.step_rows(1_000), 20);
         for _ in 0..10 {
-            scan.pace(20).await;
+            scan.pace_rows(20).await;
         }
-        assert_eq!(scan.rows(), 200);
+        assert_eq!(scan.rows_read(), 200);
         assert_eq!(began.elapsed().as_millis() / 10, 200);
     }
 }

@@ -26,10 +26,10 @@ use http::{
     },
 };
 
-use super::{Facts, plain, shown};
+use super::{OperatorFacts, get_route, json_response};
 use crate::domain::UserId;
 
-pub use data::{MemoryUse, Part, Parts, State as PartState};
+pub use data::{DashboardParts, MemoryUse, PartState, ServicePart};
 
 const HTML: &str = include_str!("dashboard/page.html");
 const CSS: &str = include_str!("dashboard/page.css");
@@ -45,32 +45,41 @@ const CHART_LICENCE: &str = include_str!("dashboard/uplot.LICENSE");
 /// Nothing but what comes from here, and no code in the page itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(super) fn routes() -> Router<Arc<dyn Facts>> {
+pub(super) fn dashboard_routes() -> Router<Arc<dyn OperatorFacts>> {
     Router::new()
-        .route("/dashboard", asset("text/html; charset=utf-8", HTML))
-        .route("/dashboard/page.css", asset("text/css; charset=utf-8", CSS))
-        .route("/dashboard/page.js", shown(get(script)))
+        .route(
+            "/dashboard",
+            static_file_route("text/html; charset=utf-8", HTML),
+        )
+        .route(
+            "/dashboard/page.css",
+            static_file_route("text/css; charset=utf-8", CSS),
+        )
+        .route("/dashboard/page.js", get_route(get(get_script)))
         .route(
             "/dashboard/uplot.js",
-            asset("text/javascript; charset=utf-8", CHART_JS),
+            static_file_route("text/javascript; charset=utf-8", CHART_JS),
         )
         .route(
             "/dashboard/uplot.css",
-            asset("text/css; charset=utf-8", CHART_CSS),
+            static_file_route("text/css; charset=utf-8", CHART_CSS),
         )
         .route(
             "/dashboard/uplot.LICENSE",
-            asset("text/plain; charset=utf-8", CHART_LICENCE),
+            static_file_route("text/plain; charset=utf-8", CHART_LICENCE),
         )
-        .route("/dashboard/data", shown(get(data)))
-        .route("/dashboard/user", shown(get(user)))
+        .route("/dashboard/data", get_route(get(get_data)))
+        .route("/dashboard/user", get_route(get(get_user)))
 }
 
-fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<dyn Facts>> {
-    shown(get(async move || file(kind, text)))
+fn static_file_route(
+    kind: &'static str,
+    text: &'static str,
+) -> axum::routing::MethodRouter<Arc<dyn OperatorFacts>> {
+    get_route(get(async move || page_file_response(kind, text)))
 }
 
-pub(super) fn file(kind: &'static str, text: impl IntoResponse) -> Response {
+pub(super) fn page_file_response(kind: &'static str, text: impl IntoResponse) -> Response {
     let headers: [(HeaderName, HeaderValue); 5] = [
         (CONTENT_TYPE, HeaderValue::from_static(kind)),
         // Asked again after every deployment, or a page would run with another version's script.
@@ -86,37 +95,43 @@ pub(super) fn file(kind: &'static str, text: impl IntoResponse) -> Response {
     response
 }
 
-async fn script() -> Response {
-    file("text/javascript; charset=utf-8", JS.concat())
+async fn get_script() -> Response {
+    page_file_response("text/javascript; charset=utf-8", JS.concat())
 }
 
 /// `?after=N`: only seconds with a higher number.
-async fn data(State(facts): State<Arc<dyn Facts>>, RawQuery(query): RawQuery) -> Response {
+async fn get_data(
+    State(facts): State<Arc<dyn OperatorFacts>>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let after = match query.as_deref().map(|query| query.strip_prefix("after=")) {
         None => None,
         Some(Some(number)) if let Ok(number) = number.parse() => Some(number),
         Some(_) => {
-            return plain(StatusCode::BAD_REQUEST, r#"{"status":"bad_request"}"#);
+            return json_response(StatusCode::BAD_REQUEST, r#"{"status":"bad_request"}"#);
         }
     };
-    match serde_json::to_string(&data::shown(&*facts, after)) {
-        Ok(body) => plain(StatusCode::OK, body),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"failed"}"#),
+    match serde_json::to_string(&data::dashboard_data(&*facts, after)) {
+        Ok(body) => json_response(StatusCode::OK, body),
+        Err(_) => json_response(StatusCode::INTERNAL_SERVER_ERROR, r#"{"status":"failed"}"#),
     }
 }
 
 /// `?user_id=N`: what each tier holds of that user, where `ops.user_lookup` allows it.
-async fn user(State(facts): State<Arc<dyn Facts>>, RawQuery(query): RawQuery) -> Response {
+async fn get_user(
+    State(facts): State<Arc<dyn OperatorFacts>>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let id = query
         .as_deref()
         .and_then(|query| query.strip_prefix("user_id="));
     let Some(user) = id.and_then(|id| id.parse::<UserId>().ok()) else {
         let body = r#"{"status":"bad_request","msg":"user_id is a number from 1 on"}"#;
-        return plain(StatusCode::BAD_REQUEST, body);
+        return json_response(StatusCode::BAD_REQUEST, body);
     };
-    match facts.user(user).await {
-        Some(seen) => plain(StatusCode::OK, seen.to_string()),
-        None => plain(
+    match facts.lookup_user(user).await {
+        Some(seen) => json_response(StatusCode::OK, seen.to_string()),
+        None => json_response(
             StatusCode::FORBIDDEN,
             r#"{"status":"forbidden","msg":"ops.user_lookup does not allow it"}"#,
         ),

@@ -4,17 +4,17 @@ use http::StatusCode;
 
 /// The reasons that keep the service from answering, and those that it answers in spite of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Readiness {
+pub struct ReadinessReasons {
     /// Reasons why it cannot answer: send nobody here.
     pub not_ready: Vec<String>,
     /// Reasons why it answers less well than it could.
     pub degraded: Vec<String>,
 }
 
-impl Readiness {
+impl ReadinessReasons {
     /// Status and body. One that is not ready names what is degraded too: whoever looks wants all of it.
     #[must_use]
-    pub fn shown(&self) -> (StatusCode, String) {
+    pub fn render_readiness(&self) -> (StatusCode, String) {
         let (status, word) = match (self.not_ready.as_slice(), self.degraded.as_slice()) {
             ([], []) => return (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
             ([], _) => (StatusCode::OK, "degraded"),

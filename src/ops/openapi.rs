@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::Readiness;
+use super::ReadinessReasons;
 use crate::http::openapi::{self, Document};
 
 /// The rendered document, for either listener.
@@ -33,21 +33,23 @@ impl Documents {
             api_at,
             operators_at,
         };
-        documents.replace(api);
+        documents.replace_documents(api);
         documents
     }
 
     /// Another description of the API, on both listeners.
-    pub fn replace(&self, api: &Value) {
+    pub fn replace_documents(&self, api: &Value) {
         let here = || json!({"url": "/", "description": "where this document came from"});
-        let operators = server("the operators' port", self.operators_at);
-        self.api.replace(merged(api, &here(), &operators));
-        let clients = server("the API's port", self.api_at);
-        self.operators.replace(merged(api, &clients, &here()));
+        let operators = server_entry("the operators' port", self.operators_at);
+        self.api
+            .replace_document(merge_document(api, &here(), &operators));
+        let clients = server_entry("the API's port", self.api_at);
+        self.operators
+            .replace_document(merge_document(api, &clients, &here()));
     }
 }
 
-fn merged(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
+fn merge_document(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
     let mut document = api.clone();
     if let Some(Value::Array(tags)) = document.get_mut("tags") {
         tags.push(
@@ -55,7 +57,7 @@ fn merged(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
         );
     }
     if let Some(Value::Object(paths)) = document.get_mut("paths") {
-        paths.extend(described().into_iter().map(|(path, get)| {
+        paths.extend(operator_paths().into_iter().map(|(path, get)| {
             let item = json!({"servers": [operators], "get": get});
             (path.to_owned(), item)
         }));
@@ -67,7 +69,7 @@ fn merged(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
 }
 
 /// An address that others may reach otherwise: behind a proxy, by another name.
-fn server(description: &str, at: SocketAddr) -> Value {
+fn server_entry(description: &str, at: SocketAddr) -> Value {
     let host = match at.ip() {
         any if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         one => one,
@@ -84,57 +86,57 @@ fn server(description: &str, at: SocketAddr) -> Value {
 }
 
 /// The operators' routes that others rely on.
-fn described() -> [(&'static str, Value); 4] {
-    let ready = Readiness::default();
-    let degraded = Readiness {
+fn operator_paths() -> [(&'static str, Value); 4] {
+    let ready = ReadinessReasons::default();
+    let degraded = ReadinessReasons {
         degraded: vec!["redis: connection refused".to_owned()],
-        ..Readiness::default()
+        ..ReadinessReasons::default()
     };
-    let not_ready = Readiness {
+    let not_ready = ReadinessReasons {
         not_ready: vec!["source: not connected yet".to_owned()],
-        ..Readiness::default()
+        ..ReadinessReasons::default()
     };
     let text = |kind: &str| json!({kind: {"schema": {"type": "string"}}});
     [
         (
             "/livez",
-            operation(
+            operator_operation(
                 "livez",
                 "Whether the process turns",
-                &json!({"200": told("It does.", &["alive"], false, &json!({"alive": {"value": {"status": "alive"}}}))}),
+                &json!({"200": status_response("It does.", &["alive"], false, &json!({"alive": {"value": {"status": "alive"}}}))}),
             ),
         ),
         (
             "/readyz",
-            operation(
+            operator_operation(
                 "readyz",
                 "Whether it can answer, and how well",
                 &json!({
-                    "200": told("It can; `degraded`: less well than it could.", &["ready", "degraded"], true, &examples(&[ready, degraded])),
-                    "503": told("It cannot.", &["not_ready"], true, &examples(&[not_ready])),
+                    "200": status_response("It can; `degraded`: less well than it could.", &["ready", "degraded"], true, &readiness_examples(&[ready, degraded])),
+                    "503": status_response("It cannot.", &["not_ready"], true, &readiness_examples(&[not_ready])),
                 }),
             ),
         ),
         (
             "/metrics",
-            operation(
+            operator_operation(
                 "metrics",
                 "All metrics, as Prometheus reads them",
-                &json!({"200": {"description": "Text format.", "headers": ids(), "content": text("text/plain; version=0.0.4")}}),
+                &json!({"200": {"description": "Text format.", "headers": request_id_header(), "content": text("text/plain; version=0.0.4")}}),
             ),
         ),
         (
             "/dashboard",
-            operation(
+            operator_operation(
                 "dashboard",
                 "A page that shows what the service does now",
-                &json!({"200": {"description": "It.", "headers": kept("no-cache"), "content": text("text/html; charset=utf-8")}}),
+                &json!({"200": {"description": "It.", "headers": cache_headers("no-cache"), "content": text("text/html; charset=utf-8")}}),
             ),
         ),
     ]
 }
 
-fn operation(id: &str, summary: &str, responses: &Value) -> Value {
+fn operator_operation(id: &str, summary: &str, responses: &Value) -> Value {
     json!({
         "operationId": id,
         "tags": ["operators"],
@@ -145,7 +147,7 @@ fn operation(id: &str, summary: &str, responses: &Value) -> Value {
     })
 }
 
-fn told(description: &str, words: &[&str], reasons: bool, examples: &Value) -> Value {
+fn status_response(description: &str, words: &[&str], reasons: bool, examples: &Value) -> Value {
     let mut properties = json!({"status": {"type": "string", "enum": words}});
     if let (true, Value::Object(properties)) = (reasons, &mut properties) {
         let list = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
@@ -154,27 +156,28 @@ fn told(description: &str, words: &[&str], reasons: bool, examples: &Value) -> V
     let schema = json!({"type": "object", "required": ["status"], "properties": properties});
     json!({
         "description": description,
-        "headers": kept("no-store"),
+        "headers": cache_headers("no-store"),
         "content": {"application/json": {"schema": schema, "examples": examples}},
     })
 }
 
-fn ids() -> Value {
+fn request_id_header() -> Value {
     json!({"x-request-id": {"$ref": "#/components/headers/x-request-id"}})
 }
 
-fn kept(cache_control: &str) -> Value {
+fn cache_headers(cache_control: &str) -> Value {
     json!({
         "x-request-id": {"$ref": "#/components/headers/x-request-id"},
         "cache-control": {"required": true, "schema": {"type": "string", "const": cache_control}},
     })
 }
 
-fn examples(all: &[Readiness]) -> Value {
+fn readiness_examples(all: &[ReadinessReasons]) -> Value {
     let examples: Map<String, Value> = all
         .iter()
         .map(|readiness| {
-            let body: Value = serde_json::from_str(&readiness.shown().1).unwrap_or_default();
+            let body: Value =
+                serde_json::from_str(&readiness.render_readiness().1).unwrap_or_default();
             let word = body
                 .get("status")
                 .and_then(Value::as_str)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{Router, routing::get};
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
-use super::{Facts, dashboard, shown};
+use super::{OperatorFacts, dashboard, get_route};
 
 const DOCUMENT: &str = include_str!("../../docs/OPERATIONS.md");
 const STYLE: &str = include_str!("runbook.css");
@@ -16,15 +16,15 @@ const STYLE: &str = include_str!("runbook.css");
 /// Where it is: the path of the document in the repository.
 const PATH: &str = "/docs/OPERATIONS.md";
 
-pub(super) fn routes() -> Router<Arc<dyn Facts>> {
-    let page = async || dashboard::file("text/html; charset=utf-8", page());
-    let style = async || dashboard::file("text/css; charset=utf-8", STYLE);
+pub(super) fn runbook_routes() -> Router<Arc<dyn OperatorFacts>> {
+    let page = async || dashboard::page_file_response("text/html; charset=utf-8", render_page());
+    let style = async || dashboard::page_file_response("text/css; charset=utf-8", STYLE);
     Router::new()
-        .route(PATH, shown(get(page)))
-        .route("/docs/runbook.css", shown(get(style)))
+        .route(PATH, get_route(get(page)))
+        .route("/docs/runbook.css", get_route(get(style)))
 }
 
-fn page() -> String {
+fn render_page() -> String {
     let mut out = String::from(concat!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">",
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
@@ -32,15 +32,15 @@ fn page() -> String {
         "<body><nav><a href=\"../dashboard\">Dashboard</a> <a href=\"#alerts\">Alerts</a> <a href=\"#metrics\">Metrics</a> ",
         "<a href=\"#what-happens-when\">What happens when</a></nav><main>"
     ));
-    html::push_html(&mut out, events().into_iter());
+    html::push_html(&mut out, markdown_events().into_iter());
     out.push_str("</main></body></html>");
     out
 }
 
 /// The document with an anchor for each heading, and without HTML of its own.
-fn events() -> Vec<Event<'static>> {
+fn markdown_events() -> Vec<Event<'static>> {
     let events: Vec<_> = Parser::new_ext(DOCUMENT, Options::ENABLE_TABLES).collect();
-    let mut anchors = anchors(&events).into_iter();
+    let mut anchors = heading_anchors(&events).into_iter();
     let each = events.into_iter().map(|event| match event {
         Event::Start(Tag::Heading {
             level,
@@ -60,7 +60,7 @@ fn events() -> Vec<Event<'static>> {
 }
 
 /// The headings' anchors, in their order: lower case, words joined by hyphens.
-fn anchors(events: &[Event<'_>]) -> Vec<String> {
+fn heading_anchors(events: &[Event<'_>]) -> Vec<String> {
     let (mut anchors, mut heading) = (Vec::new(), None::<String>);
     for event in events {
         match event {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_link_of_the_page_leads_to_a_heading_of_it() {
-        let page = page();
+        let page = render_page();
         let links: Vec<&str> = page
             .split("href=\"#")
             .skip(1)
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_page_has_no_code_and_asks_no_other_host() {
-        let page = page();
+        let page = render_page();
         for foreign in ["<script", "src=", "style=\"", "href=\"http"] {
             assert!(!page.contains(foreign), "{foreign}");
         }

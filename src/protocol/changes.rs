@@ -4,7 +4,7 @@
 //! **Invariants.** Whatever was notified or shown here in the last `floor_ttl` is remembered here, whatever Redis forgets. A mark
 //! is made before memory is told, and memory asks for the mark while it holds its own lock on the user: so either the fill sees
 //! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
-//! ([`Marks::blind`]). Who cannot prove freshness does not serve from memory ([`super::Freshness`]).
+//! ([`ChangeLog::distrusts_view`]). Who cannot prove freshness does not serve from memory ([`super::Freshness`]).
 //!
 //! **Limits.** `settlement.change_log_max_bytes`: a quarter for what was shown, the rest for what was notified, each in two
 //! generations of which the older one is given up first. What was notified counts for `floor_ttl`, what was shown for one to two.
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use generations::{Generations, GivenUp};
-use user_changes::{Change, Known};
+use user_changes::{AnnouncedChanges, KnownUser};
 
 #[cfg(test)]
 use crate::domain::Balance;
@@ -40,7 +40,7 @@ const SHOWN_PART: usize = 4;
 
 /// The knowledge of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct UserMark {
     /// The lowest seqs that may still be shown.
     pub floors: Floors,
     /// The newest balances that notifications said. Not all that the user has: worth something beside a load only.
@@ -58,9 +58,9 @@ pub struct Mark {
 /// The knowledge of all users when a load began, beside the floors of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Knowledge {
-    /// [`Marks::generation`].
+    /// [`ChangeLog::generation`].
     pub generation: u64,
-    /// [`Mark::reread`] of its user.
+    /// [`UserMark::reread`] of its user.
     pub reread: u64,
     /// How often changes had been given up for want of room.
     pub given_up: u64,
@@ -87,15 +87,15 @@ pub struct Uses {
 }
 
 #[derive(Debug)]
-struct Shard {
-    changes: Generations<Box<Change>>,
+struct ChangeShard {
+    changes: Generations<Box<AnnouncedChanges>>,
     shown: Generations<Floors>,
 }
 
 /// The knowledge of all users.
 #[derive(Debug)]
-pub struct Marks {
-    shards: Vec<Mutex<Shard>>,
+pub struct ChangeLog {
+    shards: Vec<Mutex<ChangeShard>>,
     ttl: Duration,
     base: Instant,
     blind_until: AtomicU64,
@@ -111,23 +111,23 @@ pub struct Marks {
 }
 
 impl Use {
-    fn add(&mut self, (users, bytes): (usize, usize)) {
+    fn add_size(&mut self, (users, bytes): (usize, usize)) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         self.users = self.users.saturating_add(count(users));
         self.bytes = self.bytes.saturating_add(count(bytes));
     }
 }
 
-impl Shard {
-    fn known(&self, user: UserId) -> Known<'_> {
-        Known {
-            shown: self.shown.get(user),
-            change: self.changes.get(user).map(AsRef::as_ref),
+impl ChangeShard {
+    fn known_user(&self, user: UserId) -> KnownUser<'_> {
+        KnownUser {
+            shown: self.shown.value_of(user),
+            change: self.changes.value_of(user).map(AsRef::as_ref),
         }
     }
 }
 
-impl Marks {
+impl ChangeLog {
     /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; all of it takes at most `bytes_max`.
     #[must_use]
     pub fn new(ttl: Duration, bytes_max: u64) -> Self {
@@ -136,7 +136,7 @@ impl Marks {
         let each = bytes_max.checked_div(SHARDS).unwrap_or(0);
         let shown = each.checked_div(SHOWN_PART).unwrap_or(0);
         let shard = || {
-            Mutex::new(Shard {
+            Mutex::new(ChangeShard {
                 changes: Generations::new(each.saturating_sub(shown), now),
                 shown: Generations::new(shown, now),
             })
@@ -158,45 +158,46 @@ impl Marks {
 
     /// The knowledge of the user.
     #[must_use]
-    pub fn of(&self, user: UserId) -> Mark {
-        self.look(user, |known| known.mark(self.ttl, Instant::now()))
+    pub fn changes_of(&self, user: UserId) -> UserMark {
+        self.look_at_user(user, |known| known.valid_changes(self.ttl, Instant::now()))
     }
 
     /// The lowest seqs that may still be shown of the user.
     #[must_use]
-    pub fn floors(&self, user: UserId) -> Floors {
-        self.look(user, |known| known.floors(self.ttl, Instant::now()))
+    pub fn floors_of(&self, user: UserId) -> Floors {
+        self.look_at_user(user, |known| known.all_floors(self.ttl, Instant::now()))
     }
 
-    /// Counts notifications without a seq of the user: see [`Mark::reread`].
+    /// Counts notifications without a seq of the user: see [`UserMark::reread`].
     #[must_use]
-    pub fn rereads(&self, user: UserId) -> u64 {
+    pub fn reread_count(&self, user: UserId) -> u64 {
         // Most deployments never have one.
         if self.rereads.load(Ordering::SeqCst) == 0 {
             return 0;
         }
-        self.with(user, |shard| shard.known(user).reread())
+        self.with_shard(user, |shard| shard.known_user(user).reread_number())
     }
 
     /// The knowledge of a load of the user that begins now.
     #[must_use]
-    pub fn knowledge(&self, user: UserId) -> Knowledge {
+    pub fn knowledge_of(&self, user: UserId) -> Knowledge {
         // Before the look at the user: giving up comes with a higher count.
         let given_up = self.given_up.load(Ordering::SeqCst);
         Knowledge {
             generation: self.generation(),
-            reread: self.rereads(user),
+            reread: self.reread_count(user),
             given_up,
         }
     }
 
     /// Memory may keep a snapshot whose load began with this knowledge.
     #[must_use]
-    pub fn allows(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
-        let facts = self.look(user, |known| {
+    pub fn may_keep(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
+        let facts = self.look_at_user(user, |known| {
             Some(StoreFacts {
                 same_generation: self.generation() == began.generation,
-                same_reread: known.reread() == began.reread && self.gave_up_nothing_since(began),
+                same_reread: known.reread_number() == began.reread
+                    && self.gave_up_nothing_since(began),
                 floors_met: known.met_by(snapshot, self.ttl, Instant::now()),
             })
         });
@@ -206,7 +207,7 @@ impl Marks {
     /// Takes at `now` what Redis held, for a load that began with this knowledge: what may be shown of it, with the newer balances
     /// that notifications carried. Nothing below what it gives may be shown from now on.
     #[must_use]
-    pub fn take<'a>(
+    pub fn take_redis<'a>(
         &self,
         user: UserId,
         (proven, began): (bool, Knowledge),
@@ -215,14 +216,14 @@ impl Marks {
     ) -> Option<Cow<'a, Snapshot>> {
         let facts = RedisFacts {
             proven_at_start: proven,
-            changes_missed: self.doubtful(),
+            changes_missed: self.doubts_redis(),
             same_reread: self.gave_up_nothing_since(began),
             // Those of the user are filled in where the user is looked at.
             ledger_required: true,
             floors_met: false,
         };
-        self.with(user, |shard| {
-            let known = shard.known(user);
+        self.with_shard(user, |shard| {
+            let known = shard.known_user(user);
             let newest = known.brought_up(facts, began.reread, snapshot, self.ttl, now)?;
             self.raise_shown(shard, user, &newest, now);
             Some(newest)
@@ -231,8 +232,8 @@ impl Marks {
 
     /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
     #[must_use]
-    pub fn told(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
-        let told = self.look(user, |known| {
+    pub fn last_announced(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
+        let told = self.look_at_user(user, |known| {
             let mut floors = known.change?.notified.iter();
             floors.find(|floor| floor.0 == asset).copied()
         });
@@ -241,7 +242,7 @@ impl Marks {
 
     /// Notifications said that the user's balances changed so. A reader sees all of these changes in the mark, or none. Returns
     /// for each whether it is news.
-    pub fn advance(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
+    pub fn advance_user(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
         let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
         let rereads = if changes.iter().any(unknown) {
             let before = self.rereads.fetch_add(1, Ordering::SeqCst);
@@ -249,9 +250,9 @@ impl Marks {
         } else {
             0
         };
-        self.with(user, |shard| {
-            let shown = shard.shown.get(user).cloned().unwrap_or_default();
-            self.change(shard, user, |of_user, now| {
+        self.with_shard(user, |shard| {
+            let shown = shard.shown.value_of(user).cloned().unwrap_or_default();
+            self.change_user(shard, user, |of_user, now| {
                 let news = changes.iter().map(|change| match *change {
                     BalanceChange::Moved {
                         asset,
@@ -259,7 +260,7 @@ impl Marks {
                         balance,
                     } => {
                         let rises = of_user.move_to((asset, seq, balance), self.ttl, now);
-                        rises && shown.get(asset).is_none_or(|shown| shown < seq)
+                        rises && shown.floor_of(asset).is_none_or(|shown| shown < seq)
                     }
                     BalanceChange::Unknown { asset } => {
                         of_user.require_ledger(asset, rereads);
@@ -272,12 +273,12 @@ impl Marks {
     }
 
     /// A notification said that this asset (or any) of the user changed, not to what.
-    pub fn reread(&self, user: UserId, asset: Option<AssetId>) {
-        self.advance(user, &[BalanceChange::Unknown { asset }]);
+    pub fn require_reread(&self, user: UserId, asset: Option<AssetId>) {
+        self.advance_user(user, &[BalanceChange::Unknown { asset }]);
     }
 
     #[cfg(test)]
-    pub(crate) fn changed(
+    pub(crate) fn change_asset(
         &self,
         user: UserId,
         asset: AssetId,
@@ -289,13 +290,13 @@ impl Marks {
             seq,
             balance,
         };
-        self.advance(user, &[change]) == [true]
+        self.advance_user(user, &[change]) == [true]
     }
 
     /// The user was read from the ledger by a load that began when this many notifications without a seq were known.
-    pub fn read(&self, user: UserId, rereads: u64) {
+    pub fn note_read(&self, user: UserId, rereads: u64) {
         if rereads > 0 {
-            self.with(user, |shard| {
+            self.with_shard(user, |shard| {
                 let given_up =
                     shard
                         .changes
@@ -310,30 +311,31 @@ impl Marks {
     }
 
     /// The snapshot was shown, or is about to be: nothing older may be.
-    pub fn shown(&self, user: UserId, snapshot: &Snapshot) {
+    pub fn note_shown(&self, user: UserId, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
             let now = Instant::now();
-            self.with(user, |shard| self.raise_shown(shard, user, snapshot, now));
+            self.with_shard(user, |shard| self.raise_shown(shard, user, snapshot, now));
         }
     }
 
     /// The user's floors are forgotten. What is under way is from before.
-    pub fn forget(&self, user: UserId) {
-        self.with(user, |shard| {
-            shard.changes.remove(user);
-            shard.shown.remove(user);
+    pub fn forget_user(&self, user: UserId) {
+        self.with_shard(user, |shard| {
+            shard.changes.remove_user(user);
+            shard.shown.remove_user(user);
         });
-        self.reread(user, None);
+        self.require_reread(user, None);
     }
 
     /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
     #[must_use]
-    pub fn changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
+    pub fn recent_changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
         let (mut changes, now) = (Vec::new(), Instant::now());
         for shard in &self.shards {
             let shard = shard.lock();
             let users = shard.changes.iter().map(|(user, _)| user);
-            let marks = users.map(|user| (user, shard.known(user).mark(self.ttl, now)));
+            let marks =
+                users.map(|user| (user, shard.known_user(user).valid_changes(self.ttl, now)));
             let marks = marks.filter(|(_, mark)| mark.changed);
             changes.extend(marks.map(|(user, mark)| (user, mark.floors, mark.told)));
         }
@@ -346,8 +348,8 @@ impl Marks {
         let mut uses = Uses::default();
         for shard in &self.shards {
             let shard = shard.lock();
-            uses.changes.add(shard.changes.size());
-            uses.shown.add(shard.shown.size());
+            uses.changes.add_size(shard.changes.current_size());
+            uses.shown.add_size(shard.shown.current_size());
         }
         uses.changes.given_up = self.changes_given_up.load(Ordering::Relaxed);
         uses.shown.given_up = self.shown_given_up.load(Ordering::Relaxed);
@@ -355,14 +357,14 @@ impl Marks {
     }
 
     /// Changes what is known of the user's changes, which the user has from then on.
-    fn change<R>(
+    fn change_user<R>(
         &self,
-        shard: &mut Shard,
+        shard: &mut ChangeShard,
         user: UserId,
-        change: impl FnOnce(&mut Change, Instant) -> R,
+        change: impl FnOnce(&mut AnnouncedChanges, Instant) -> R,
     ) -> R {
         let now = Instant::now();
-        let (result, given_up) = shard.changes.change(user, self.ttl, now, |of_user| {
+        let (result, given_up) = shard.changes.change_value(user, self.ttl, now, |of_user| {
             of_user.changed = Some(now);
             change(of_user, now)
         });
@@ -370,9 +372,15 @@ impl Marks {
         result
     }
 
-    fn raise_shown(&self, shard: &mut Shard, user: UserId, snapshot: &Snapshot, now: Instant) {
+    fn raise_shown(
+        &self,
+        shard: &mut ChangeShard,
+        user: UserId,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) {
         let raise = |floors: &mut Floors| floors.raise_to(snapshot);
-        let ((), given_up) = shard.shown.change(user, self.ttl, now, raise);
+        let ((), given_up) = shard.shown.change_value(user, self.ttl, now, raise);
         // Redis and reads by quorum keep what was shown, too: nobody's reads become dearer for it.
         if let Some(GivenUp { users, .. }) = given_up {
             let users = u64::try_from(users).unwrap_or(u64::MAX);
@@ -384,11 +392,11 @@ impl Marks {
         self.given_up.load(Ordering::SeqCst) == began.given_up
     }
 
-    fn look<R: Default>(&self, user: UserId, then: impl FnOnce(&Known<'_>) -> R) -> R {
-        self.with(user, |shard| then(&shard.known(user)))
+    fn look_at_user<R: Default>(&self, user: UserId, then: impl FnOnce(&KnownUser<'_>) -> R) -> R {
+        self.with_shard(user, |shard| then(&shard.known_user(user)))
     }
 
-    fn with<R: Default>(&self, user: UserId, then: impl FnOnce(&mut Shard) -> R) -> R {
+    fn with_shard<R: Default>(&self, user: UserId, then: impl FnOnce(&mut ChangeShard) -> R) -> R {
         let Some(shard) = self.shards.get(user.part_of(SHARDS)) else {
             return R::default();
         };

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// How fresh this instance's knowledge of changes is known to be.
 ///
-/// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke`]). So nothing that was
+/// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke_proof`]). So nothing that was
 /// proven with one Redis counts with the next.
 #[derive(Debug)]
 pub struct Freshness {
@@ -37,7 +37,7 @@ impl Freshness {
 
     /// Without a feed this instance is the only one and knows everything that it was told.
     #[must_use]
-    pub fn always() -> Self {
+    pub fn always_fresh() -> Self {
         Self::new(None)
     }
 
@@ -52,12 +52,12 @@ impl Freshness {
 
     /// The term that proofs are given in now.
     #[must_use]
-    pub fn term(&self) -> u64 {
+    pub fn current_term(&self) -> u64 {
         self.proof.lock().term
     }
 
     /// Everything that was in the feed at `sent` has taken effect here. Nothing is proven if the term is over.
-    pub fn prove(&self, term: u64, sent: Instant) {
+    pub fn prove_fresh(&self, term: u64, sent: Instant) {
         let micros = u64::try_from(sent.saturating_duration_since(self.base).as_micros())
             .unwrap_or(u64::MAX);
         let mut proof = self.proof.lock();
@@ -75,7 +75,7 @@ impl Freshness {
     }
 
     /// Nothing is proven any more, and a new term begins.
-    pub fn revoke(&self) {
+    pub fn revoke_proof(&self) {
         let mut proof = self.proof.lock();
         *proof = Proof {
             term: proof.term.saturating_add(1),
@@ -87,7 +87,7 @@ impl Freshness {
 
     /// How long ago the newest proof was dated; none where there is no feed or nothing is proven.
     #[must_use]
-    pub fn age(&self, now: Instant) -> Option<Duration> {
+    pub fn proof_age(&self, now: Instant) -> Option<Duration> {
         self.max_staleness?;
         let micros = self.shown.load(Ordering::SeqCst).checked_sub(1)?;
         let proof = self.base.checked_add(Duration::from_micros(micros))?;
@@ -96,7 +96,7 @@ impl Freshness {
 
     /// Whether a read that begins `now` may rely on what is held.
     #[must_use]
-    pub fn proven(&self, now: Instant) -> bool {
+    pub fn is_proven(&self, now: Instant) -> bool {
         let Some(max) = self.max_staleness else {
             return true;
         };
@@ -128,30 +128,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_proof_is_good_for_max_staleness_from_when_it_was_asked_for() {
         let freshness = Freshness::by_proof(Duration::from_millis(500));
-        assert!(!freshness.proven(Instant::now()), "nothing was proven yet");
-        let (term, sent) = (freshness.term(), Instant::now());
+        assert!(
+            !freshness.is_proven(Instant::now()),
+            "nothing was proven yet"
+        );
+        let (term, sent) = (freshness.current_term(), Instant::now());
         tokio::time::advance(Duration::from_millis(400)).await;
-        freshness.prove(term, sent);
-        assert!(freshness.proven(Instant::now()));
+        freshness.prove_fresh(term, sent);
+        assert!(freshness.is_proven(Instant::now()));
         tokio::time::advance(Duration::from_millis(101)).await;
-        assert!(!freshness.proven(Instant::now()));
-        assert!(Freshness::always().proven(Instant::now()));
+        assert!(!freshness.is_proven(Instant::now()));
+        assert!(Freshness::always_fresh().is_proven(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_proven_with_one_redis_does_not_count_with_the_next() {
         let freshness = Freshness::by_proof(Duration::from_millis(500));
-        let (term, now) = (freshness.term(), Instant::now());
-        freshness.prove(term, now);
-        assert!(freshness.proven(now));
-        freshness.revoke();
-        assert!(!freshness.proven(now));
-        freshness.prove(term, now);
+        let (term, now) = (freshness.current_term(), Instant::now());
+        freshness.prove_fresh(term, now);
+        assert!(freshness.is_proven(now));
+        freshness.revoke_proof();
+        assert!(!freshness.is_proven(now));
+        freshness.prove_fresh(term, now);
         assert!(
-            !freshness.proven(now),
+            !freshness.is_proven(now),
             "a read that was under way proves nothing"
         );
-        freshness.prove(freshness.term(), now);
-        assert!(freshness.proven(now));
+        freshness.prove_fresh(freshness.current_term(), now);
+        assert!(freshness.is_proven(now));
     }
 }

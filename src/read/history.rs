@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::Error;
+use super::ReadError;
 use crate::{
     admission::{
         LoadClass, Permit, PermitQueue, Shed,
@@ -22,7 +22,7 @@ use crate::{
         queue::QueueLimits,
     },
     config::Settings,
-    domain::{Page, StatementQuestion, StatementRow, TradesQuestion, UserId, UserTrade},
+    domain::{HistoryPage, StatementQuestion, StatementRow, TradesQuestion, UserId, UserTrade},
     ledger::{self, Cost, Source, history::find_seq_at},
     telemetry::{HistoryRoute, Meters, PageResult},
 };
@@ -81,16 +81,17 @@ impl HistoryReader {
         &self,
         question: &TradesQuestion,
         deadline: Instant,
-    ) -> Result<Page<UserTrade>, Error> {
+    ) -> Result<HistoryPage<UserTrade>, ReadError> {
         let (route, cost) = (HistoryRoute::Trades, Cost::default());
         let read = async {
-            let rows = match question.slice() {
+            let rows = match question.trade_slice() {
                 Some(slice) => self.source.user_trades(slice, &cost).await?,
                 None => Vec::new(),
             };
-            Ok(question.page(rows))
+            Ok(question.cut_page(rows))
         };
-        self.page(route, question.user, deadline, &cost, read).await
+        self.read_page(route, question.user, deadline, &cost, read)
+            .await
     }
 
     /// A page of the statement of one user's balance in one asset.
@@ -101,7 +102,7 @@ impl HistoryReader {
         &self,
         question: &StatementQuestion,
         deadline: Instant,
-    ) -> Result<Page<StatementRow>, Error> {
+    ) -> Result<HistoryPage<StatementRow>, ReadError> {
         let (route, cost) = (HistoryRoute::Statement, Cost::default());
         let read = async {
             let start = match (question.at, question.after) {
@@ -111,43 +112,46 @@ impl HistoryReader {
                 }
                 _ => None,
             };
-            let rows = match question.slice(start) {
-                Some(slice) => self.source.statement(slice, &cost).await?,
+            let rows = match question.ledger_slice(start) {
+                Some(slice) => self.source.read_statement(slice, &cost).await?,
                 None => Vec::new(),
             };
-            Ok(question.page(rows))
+            Ok(question.cut_page(rows))
         };
-        self.page(route, question.user, deadline, &cost, read).await
+        self.read_page(route, question.user, deadline, &cost, read)
+            .await
     }
 
-    async fn page<T>(
+    async fn read_page<T>(
         &self,
         route: HistoryRoute,
         user: UserId,
         deadline: Instant,
         cost: &Cost,
-        read: impl Future<Output = Result<T, ledger::Error>>,
-    ) -> Result<T, Error> {
+        read: impl Future<Output = Result<T, ledger::LedgerError>>,
+    ) -> Result<T, ReadError> {
         let begun = Instant::now();
         let permitted = async {
             let (permit, _user_permit) = self.acquire_permit(user, begun).await?;
             let asked = Instant::now();
             let result = read.await;
-            let timed_out = matches!(result, Err(ledger::Error::Timeout));
+            let timed_out = matches!(result, Err(ledger::LedgerError::Timeout));
             if timed_out || result.is_ok() {
                 let took = per_statement(asked.elapsed(), cost);
                 permit.record_sample(took, timed_out).await;
             }
-            result.map_err(Error::Source)
+            result.map_err(ReadError::Source)
         };
         let in_time = timeout_at(deadline, permitted).await;
-        let result = in_time.unwrap_or(Err(Error::Deadline));
+        let result = in_time.unwrap_or(Err(ReadError::Deadline));
         let shown = match &result {
             Ok(_) => PageResult::Page,
-            Err(Error::Shed) => PageResult::Shed,
-            Err(Error::Source(_) | Error::NotReached | Error::Deadline) => PageResult::Failed,
+            Err(ReadError::Shed) => PageResult::Shed,
+            Err(ReadError::Source(_) | ReadError::NotReached | ReadError::Deadline) => {
+                PageResult::Failed
+            }
         };
-        self.meters.history(route, shown, begun.elapsed());
+        self.meters.record_page(route, shown, begun.elapsed());
         result
     }
 
@@ -166,7 +170,7 @@ impl HistoryReader {
 
 /// The time of one statement: a search by time takes many, and says no more of the source's load than one does.
 fn per_statement(took: Duration, cost: &Cost) -> Duration {
-    let statements = u32::try_from(cost.statements()).unwrap_or(u32::MAX);
+    let statements = u32::try_from(cost.statement_count()).unwrap_or(u32::MAX);
     took.checked_div(statements.max(1)).unwrap_or(took)
 }
 
@@ -181,24 +185,24 @@ mod tests {
         config,
         domain::{AssetId, Order},
         read::{
-            Ask,
-            tests::{House, house, user},
+            ReadOptions,
+            tests::{House, test_house, test_user},
         },
     };
 
     /// Pages of the house's source.
-    fn pages(house: &House, more: &[(&str, &str)]) -> HistoryReader {
+    fn test_pages(house: &House, more: &[(&str, &str)]) -> HistoryReader {
         let owned = more
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let settings = config::load(None, owned).unwrap();
+        let settings = config::load_settings(None, owned).unwrap();
         let source = Arc::clone(&house.source) as Arc<dyn Source>;
         HistoryReader::new(&source, &Meters::new(), &settings)
     }
 
-    fn statement(of: i64) -> StatementQuestion {
+    fn test_statement(of: i64) -> StatementQuestion {
         StatementQuestion {
-            user: user(of),
+            user: test_user(of),
             asset: AssetId::new(1).unwrap(),
             at: None,
             order: Order::NewestFirst,
@@ -207,70 +211,76 @@ mod tests {
         }
     }
 
-    fn later() -> Instant {
+    fn later_deadline() -> Instant {
         Instant::now() + Duration::from_secs(2)
     }
 
     #[tokio::test(start_paused = true)]
     async fn readers_of_histories_that_wait_keep_no_balance_read_waiting() {
         let settings = [("BALANCE_CACHE__LIMITS__SOURCE_LOADS", "16")];
-        let house = house(&settings);
-        let reader = pages(&house, &settings);
-        house.source.stuck.lock().extend((2..200).map(user));
-        let questions: Vec<_> = (2..200).map(statement).collect();
+        let house = test_house(&settings);
+        let reader = test_pages(&house, &settings);
+        house.source.stuck.lock().extend((2..200).map(test_user));
+        let questions: Vec<_> = (2..200).map(test_statement).collect();
         let begun = Instant::now();
         let pages = questions
             .iter()
-            .map(|question| reader.statement_page(question, later()));
+            .map(|question| reader.statement_page(question, later_deadline()));
         let both = futures::future::join(join_all(pages), async {
             tokio::task::yield_now().await;
             let asked = Instant::now();
-            let answer = house.ask(Ask::default()).await;
+            let answer = house.ask_reader(ReadOptions::default()).await;
             (answer, asked.elapsed())
         });
         let (pages, (answer, took)) = both.await;
         answer.unwrap();
         assert!(took < Duration::from_millis(50), "{took:?}");
-        let count = |wanted: fn(&Error) -> bool| {
+        let count = |wanted: fn(&ReadError) -> bool| {
             pages
                 .iter()
                 .filter(|page| page.as_ref().is_err_and(wanted))
                 .count()
         };
-        let shed = count(|error| matches!(error, Error::Shed));
-        let late = count(|error| matches!(error, Error::Deadline));
+        let shed = count(|error| matches!(error, ReadError::Shed));
+        let late = count(|error| matches!(error, ReadError::Deadline));
         // An eighth of 16 permits, never given back in time; all others are sent away.
         assert_eq!((shed, late), (196, 2));
         assert!(begun.elapsed() <= Duration::from_secs(2));
-        let page = reader.statement_page(&statement(1), later()).await;
+        let page = reader
+            .statement_page(&test_statement(1), later_deadline())
+            .await;
         assert_eq!(page.unwrap().rows, [], "permits come back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_user_has_two_pages_at_a_time_and_keeps_the_others_free() {
-        let house = house(&[]);
-        let reader = pages(&house, &[]);
-        house.source.stuck.lock().insert(user(2));
-        let question = statement(2);
-        let pages = (0..200).map(|_| reader.statement_page(&question, later()));
+        let house = test_house(&[]);
+        let reader = test_pages(&house, &[]);
+        house.source.stuck.lock().insert(test_user(2));
+        let question = test_statement(2);
+        let pages = (0..200).map(|_| reader.statement_page(&question, later_deadline()));
         let other = async {
             tokio::task::yield_now().await;
-            reader.statement_page(&statement(1), later()).await
+            reader
+                .statement_page(&test_statement(1), later_deadline())
+                .await
         };
         let (pages, other) = futures::future::join(join_all(pages), other).await;
         assert_eq!(other.unwrap().rows, []);
         let late = pages
             .iter()
-            .filter(|page| matches!(page, Err(Error::Deadline)));
+            .filter(|page| matches!(page, Err(ReadError::Deadline)));
         assert_eq!(late.count(), 2);
     }
 
     #[tokio::test]
     async fn a_source_that_fails_is_an_error_and_never_an_empty_page() {
-        let house = house(&[]);
-        let reader = pages(&house, &[]);
+        let house = test_house(&[]);
+        let reader = test_pages(&house, &[]);
         house.source.fails.store(true, Ordering::SeqCst);
-        let page = reader.statement_page(&statement(1), later()).await;
-        assert!(matches!(page, Err(Error::Source(_))), "{page:?}");
+        let page = reader
+            .statement_page(&test_statement(1), later_deadline())
+            .await;
+        assert!(matches!(page, Err(ReadError::Source(_))), "{page:?}");
     }
 }

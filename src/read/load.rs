@@ -13,21 +13,21 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Error, Parts,
+    ReadError, ReaderParts,
     memory_hit::MemoryTier,
-    redis_hit::{RedisLease, RedisMiss, pauses},
+    redis_hit::{RedisLease, RedisMiss, lease_pauses},
     single_flight::LoadStart,
     timings::{SourceStatements, Timings},
 };
 use crate::{
     admission::Admission,
-    cache::redis::Known,
-    cache_status::{Forward, Tier},
+    cache::redis::KnownBalances,
+    cache_status::{ForwardReason, Tier},
     config::Settings,
     domain::{AssetId, Floors, Snapshot, UserId},
     ledger::{self, Cost, Source},
     protocol::{
-        Mark,
+        UserMark,
         rules::{ViewFacts, may_view_be_trusted},
     },
     telemetry::{Fault, Meters, Op},
@@ -53,7 +53,7 @@ pub(super) struct SourceSnapshot {
 
 impl SourceTier {
     pub(super) fn new(
-        parts: &Parts,
+        parts: &ReaderParts,
         memory: &MemoryTier,
         admission: &Arc<Admission>,
         settings: &Settings,
@@ -76,12 +76,12 @@ impl SourceTier {
         miss: &mut RedisMiss<'_>,
         fresh: bool,
         timings: &mut Timings,
-    ) -> Result<SourceSnapshot, Error> {
+    ) -> Result<SourceSnapshot, ReadError> {
         let waits = Instant::now();
         let reservation = miss.reservation.take();
         let permits = self
             .admission
-            .acquire_source_permit(start.admitted(user), reservation)
+            .acquire_source_permit(start.as_admitted(user), reservation)
             .await;
         timings.permit = waits.elapsed();
         let (permit, _user_permit) = permits?;
@@ -94,16 +94,18 @@ impl SourceTier {
         timings.add_cost(&cost);
         let fault = match &loaded {
             Ok(_) => None,
-            Err(ledger::Error::Timeout) => Some(Fault::Timeout),
-            Err(ledger::Error::Corrupt(_)) => Some(Fault::Corrupt),
-            Err(ledger::Error::Unavailable(_)) => Some(Fault::Error),
+            Err(ledger::LedgerError::Timeout) => Some(Fault::Timeout),
+            Err(ledger::LedgerError::Corrupt(_)) => Some(Fault::Corrupt),
+            Err(ledger::LedgerError::Unavailable(_)) => Some(Fault::Error),
         };
         // Another failure says nothing of load: a source that is away refuses at once.
         if matches!(fault, None | Some(Fault::Timeout)) {
             permit.record_sample(timings.source, fault.is_some()).await;
         }
         match fault {
-            None => self.meters.tier(Tier::Source, Op::Load, timings.source),
+            None => self
+                .meters
+                .record_tier(Tier::Source, Op::Load, timings.source),
             Some(fault) => self.meters.tier_failure(Tier::Source, Op::Load, fault),
         }
         let loaded = loaded?;
@@ -113,8 +115,8 @@ impl SourceTier {
 
     fn record_size(&self, snapshot: &Snapshot, cost: &Cost) {
         let balances = snapshot.balances();
-        self.meters.source_read(cost.rows(), balances.len());
-        let (untrusted, unreadable) = cost.detours();
+        self.meters.source_read(cost.row_count(), balances.len());
+        let (untrusted, unreadable) = cost.detour_counts();
         self.meters.source_detours(untrusted, unreadable);
         let amounts = balances
             .iter()
@@ -133,17 +135,17 @@ impl SourceTier {
         fresh: bool,
         cost: &Cost,
         statements: &mut &'static str,
-    ) -> Result<SourceSnapshot, ledger::Error> {
+    ) -> Result<SourceSnapshot, ledger::LedgerError> {
         *statements = self.statements.alone;
-        let mark = self.memory.changes.of(user);
+        let mark = self.memory.changes.changes_of(user);
         let facts = ViewFacts {
             ledger_requested: fresh,
             proven_at_start: start.proven,
             // Nor revoked since then: the lease may be of another Redis than the proof.
-            proven_now: self.memory.freshness.proven(Instant::now()),
-            redis_bypassed: miss.forward == Some(Forward::Bypass),
+            proven_now: self.memory.freshness.is_proven(Instant::now()),
+            redis_bypassed: miss.forward == Some(ForwardReason::Bypass),
             // After the mark: changes that were given up leave either of them.
-            changes_unknown: self.memory.changes.blind(),
+            changes_unknown: self.memory.changes.distrusts_view(),
             changed_lately: mark.changed,
             redis_wants_ledger: miss.lease.as_ref().is_some_and(RedisLease::wants_ledger),
         };
@@ -157,20 +159,20 @@ impl SourceTier {
         let mut named = self.assets_to_read(user, &mark, &miss.known);
         if !self.statements.lags {
             // The load reads the catalogue's assets from the ledger itself.
-            named.retain(|asset| !self.memory.catalogue.has(*asset));
+            named.retain(|asset| !self.memory.catalogue.has_asset(*asset));
         }
         let viewed = self.source.load_counting(user, cost);
         let ledger = self.source.latest_counting(user, &named, cost);
         let (viewed, ledger) = futures::try_join!(viewed, ledger)?;
         let snapshot = if self.statements.lags {
-            let unnamed = viewed.assets();
+            let unnamed = viewed.asset_ids();
             let unnamed = unnamed.filter(|asset| named.binary_search(asset).is_err());
             let unnamed: Vec<_> = unnamed.collect();
             let more = self.source.latest_counting(user, &unnamed, cost).await?;
             // The view says which assets there are. A row of it that the ledger does not have is nobody's balance.
-            ledger.merge(&more).complete_with(&viewed)
+            ledger.merge_with(&more).complete_with(&viewed)
         } else {
-            viewed.merge(&ledger)
+            viewed.merge_with(&ledger)
         };
         Ok(SourceSnapshot {
             snapshot,
@@ -179,15 +181,20 @@ impl SourceTier {
     }
 
     /// The assets of the catalogue, of the cached snapshots and of the floors, ascending: a ledger cannot be listed by user.
-    pub(super) fn assets_to_read(&self, user: UserId, mark: &Mark, known: &Known) -> Vec<AssetId> {
-        let mut assets: BTreeSet<_> = self.memory.catalogue.ids().collect();
+    pub(super) fn assets_to_read(
+        &self,
+        user: UserId,
+        mark: &UserMark,
+        known: &KnownBalances,
+    ) -> Vec<AssetId> {
+        let mut assets: BTreeSet<_> = self.memory.catalogue.asset_ids().collect();
         assets.extend(mark.floors.iter().map(|(asset, _)| asset));
         assets.extend(mark.reread_assets.iter().copied());
-        assets.extend(known.snapshot.assets());
+        assets.extend(known.snapshot.asset_ids());
         assets.extend(known.floors.iter().map(|(asset, _)| asset));
         assets.extend(known.assets.iter().copied());
         if let Some(kept) = self.memory.memory.last_known(user) {
-            assets.extend(kept.held.snapshot().assets());
+            assets.extend(kept.held.read_snapshot().asset_ids());
         }
         assets.into_iter().collect()
     }
@@ -198,15 +205,15 @@ impl SourceTier {
         user: UserId,
         start: LoadStart,
         snapshot: &Snapshot,
-        known: &Known,
+        known: &KnownBalances,
         timings: &mut Timings,
-    ) -> Result<(Snapshot, Floors), Error> {
-        let mut snapshot = snapshot.merge(&known.snapshot);
+    ) -> Result<(Snapshot, Floors), ReadError> {
+        let mut snapshot = snapshot.merge_with(&known.snapshot);
         let end = Instant::now().checked_add(self.lag_budget);
         let mut floors = Floors::NONE;
-        for pause in pauses() {
-            let mark = self.memory.changes.of(user);
-            snapshot = snapshot.merge(&mark.told);
+        for pause in lease_pauses() {
+            let mark = self.memory.changes.changes_of(user);
+            snapshot = snapshot.merge_with(&mark.told);
             floors = mark.floors;
             floors.raise_all(&known.floors);
             if !floors.met_by(&snapshot) {
@@ -215,11 +222,11 @@ impl SourceTier {
             if floors.met_by(&snapshot) {
                 return Ok((snapshot, Floors::NONE));
             }
-            let load = start.admitted(user);
+            let load = start.as_admitted(user);
             let permits = self.admission.acquire_source_permit(load, None).await?;
             let unmet: Vec<_> = floors.unmet_by(&snapshot).collect();
             let rows = self.read_ledger(user, &unmet, timings).await?;
-            snapshot = rows.merge(&snapshot);
+            snapshot = rows.merge_with(&snapshot);
             drop(permits);
             if floors.met_by(&snapshot) {
                 continue;
@@ -238,10 +245,10 @@ impl SourceTier {
         let Some(kept) = self.memory.memory.last_known(user) else {
             return snapshot;
         };
-        let held = kept.held.snapshot();
+        let held = kept.held.read_snapshot();
         let unmet = floors.unmet_by(&snapshot);
         let held: Vec<_> = unmet.filter_map(|asset| held.get(asset).copied()).collect();
-        snapshot.merge(&Snapshot::new(held))
+        snapshot.merge_with(&Snapshot::new(held))
     }
 
     /// The newest ledger rows of these assets.
@@ -250,7 +257,7 @@ impl SourceTier {
         user: UserId,
         assets: &[AssetId],
         timings: &mut Timings,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<Snapshot, ReadError> {
         let (begun, cost) = (Instant::now(), Cost::default());
         let rows = self.source.latest_counting(user, assets, &cost).await;
         timings.source = timings.source.saturating_add(begun.elapsed());

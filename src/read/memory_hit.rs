@@ -9,27 +9,27 @@ use std::{sync::Arc, time::Duration};
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::{Answer, Ask, Error, Parts, single_flight::LoadStart};
+use super::{ReadAnswer, ReadError, ReadOptions, ReaderParts, single_flight::LoadStart};
 use crate::{
-    cache::memory::{Kept, Memory},
-    cache_status::{Detail, Forward, Trail},
+    cache::memory::{CacheEntry, Memory},
+    cache_status::{CacheStatus, Detail, ForwardReason},
     config::Settings,
     domain::{Catalogue, Snapshot, UnixMillis, UserId},
     protocol::{
-        Freshness, Marks,
+        ChangeLog, Freshness,
         rules::{
             MemoryFacts, MemoryRefusal, StaleFacts, StaleRefusal, may_memory_serve,
             may_stale_answer_be_shown,
         },
     },
-    render::Held,
+    render::RenderedSnapshot,
 };
 
 /// The memory tier, with all that decides whether it may serve. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryTier {
     pub(super) memory: Arc<Memory>,
-    pub(super) changes: Arc<Marks>,
+    pub(super) changes: Arc<ChangeLog>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) catalogue: Arc<Catalogue>,
     ttl: Duration,
@@ -50,7 +50,7 @@ pub(super) struct SnapshotOrigin {
 }
 
 impl MemoryTier {
-    pub(super) fn new(parts: &Parts, settings: &Settings) -> Self {
+    pub(super) fn new(parts: &ReaderParts, settings: &Settings) -> Self {
         // Changes are remembered for `floor_ttl`.
         let max_age = settings.stale.max_age_ms.0;
         let max_age = max_age.min(settings.settlement.floor_ttl_ms.0);
@@ -68,16 +68,16 @@ impl MemoryTier {
     pub(super) fn serve_hot_copy<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         now: Instant,
-        show: impl FnOnce(Answer<&[u8]>) -> T,
+        show: impl FnOnce(ReadAnswer<&[u8]>) -> T,
     ) -> Option<T> {
         let facts = MemoryFacts {
             ledger_requested: ask.no_cache,
             // The copy is looked up by its generation and version, and served within its time.
             current_generation: true,
             expired: false,
-            freshness_proven: self.freshness.proven(now),
+            freshness_proven: self.freshness.is_proven(now),
             from_ledger_lately: false,
             invalidated: false,
             min_seq_met: ask.min_seq.is_empty(),
@@ -85,8 +85,8 @@ impl MemoryTier {
         may_memory_serve(&facts).ok()?;
         let generation = self.changes.generation();
         self.memory.show_near(user, generation, now, |held, left| {
-            let trail = Trail::memory(left.as_secs());
-            show(Answer { held, trail })
+            let trail = CacheStatus::memory_hit(left.as_secs());
+            show(ReadAnswer { held, trail })
         })
     }
 
@@ -94,15 +94,18 @@ impl MemoryTier {
     pub(super) fn serve_snapshot(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         now: Instant,
-    ) -> Result<Answer, Forward> {
+    ) -> Result<ReadAnswer, ForwardReason> {
         if ask.no_cache {
-            return Err(Forward::Request);
+            return Err(ForwardReason::Request);
         }
         let generation = self.changes.generation();
-        let kept = self.memory.get(user, generation).ok_or(Forward::Miss)?;
-        let proven = self.freshness.proven(now);
+        let kept = self
+            .memory
+            .get_entry(user, generation)
+            .ok_or(ForwardReason::Miss)?;
+        let proven = self.freshness.is_proven(now);
         let facts = MemoryFacts {
             ledger_requested: ask.no_cache,
             current_generation: kept.generation == generation,
@@ -112,13 +115,13 @@ impl MemoryTier {
                 && kept.from_ledger
                 && self.freshness.young_enough(kept.loaded, now),
             invalidated: kept.doubted,
-            min_seq_met: ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.snapshot()),
+            min_seq_met: ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.read_snapshot()),
         };
         may_memory_serve(&facts).map_err(forward_reason)?;
         let ttl = kept.until.saturating_duration_since(now).as_secs();
-        Ok(Answer {
+        Ok(ReadAnswer {
             held: kept.held,
-            trail: Trail::memory(ttl),
+            trail: CacheStatus::memory_hit(ttl),
         })
     }
 
@@ -129,15 +132,15 @@ impl MemoryTier {
         start: LoadStart,
         snapshot: &Snapshot,
         origin: SnapshotOrigin,
-    ) -> Held {
-        let held = self.render(snapshot, origin.heard_at);
+    ) -> RenderedSnapshot {
+        let held = self.render_snapshot(snapshot, origin.heard_at);
         if self.memory.is_off() {
             return held;
         }
         let ttl = self.jittered_ttl();
         let ttl = origin.redis_ttl.map_or(ttl, |redis| ttl.min(redis));
         let until = Instant::now().checked_add(ttl).unwrap_or(start.at);
-        let kept = Kept {
+        let kept = CacheEntry {
             held: held.clone(),
             until,
             loaded: origin.loaded,
@@ -145,16 +148,20 @@ impl MemoryTier {
             generation: start.knowledge.generation,
             doubted: false,
         };
-        let guard = |snapshot: &Snapshot| self.changes.allows(user, start.knowledge, snapshot);
-        let kept = self.memory.keep(user, &kept, snapshot, guard);
+        let guard = |snapshot: &Snapshot| self.changes.may_keep(user, start.knowledge, snapshot);
+        let kept = self.memory.keep_merged(user, &kept, snapshot, guard);
         kept.unwrap_or_else(|| {
-            self.memory.raise(user, snapshot);
+            self.memory.raise_shown(user, snapshot);
             held
         })
     }
 
-    pub(super) fn render(&self, snapshot: &Snapshot, heard_at: UnixMillis) -> Held {
-        Held::new(&self.catalogue, snapshot, heard_at)
+    pub(super) fn render_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        heard_at: UnixMillis,
+    ) -> RenderedSnapshot {
+        RenderedSnapshot::new(&self.catalogue, snapshot, heard_at)
     }
 
     /// The configured lifetime less up to a tenth, so that snapshots that were filled together do not end together.
@@ -171,50 +178,50 @@ impl MemoryTier {
     pub(super) fn serve_stale_or(
         &self,
         user: UserId,
-        ask: &Ask,
-        redis: Option<Forward>,
-        error: Error,
-    ) -> Result<Answer, Error> {
-        let (Some(max_age), Error::Source(_)) = (self.stale_max_age, &error) else {
+        ask: &ReadOptions,
+        redis: Option<ForwardReason>,
+        error: ReadError,
+    ) -> Result<ReadAnswer, ReadError> {
+        let (Some(max_age), ReadError::Source(_)) = (self.stale_max_age, &error) else {
             return Err(error);
         };
         let Some(kept) = self.memory.last_known(user) else {
             return Err(error);
         };
-        let (snapshot, mark) = (kept.held.snapshot(), self.changes.of(user));
+        let (snapshot, mark) = (kept.held.read_snapshot(), self.changes.changes_of(user));
         let facts = StaleFacts {
             ledger_requested: ask.no_cache,
             too_old: kept.loaded.elapsed() > max_age,
             current_generation: kept.generation == self.changes.generation(),
             invalidated: kept.doubted,
             ledger_required: mark.ledger_required,
-            changes_given_up: self.changes.forgetful(),
+            changes_given_up: self.changes.has_forgotten(),
             floors_met: mark.floors.met_by(&snapshot),
             min_seq_met: ask.min_seq.met_by(&snapshot),
         };
         match may_stale_answer_be_shown(&facts) {
             Ok(()) => {}
-            Err(StaleRefusal::BelowMinSeq) => return Err(Error::NotReached),
+            Err(StaleRefusal::BelowMinSeq) => return Err(ReadError::NotReached),
             Err(_) => return Err(error),
         }
-        let trail = Trail {
+        let trail = CacheStatus {
             ttl: None,
             detail: Some(Detail::Stale),
             source_failed: true,
             redis,
-            ..Trail::memory(0)
+            ..CacheStatus::memory_hit(0)
         };
         let held = kept.held;
-        Ok(Answer { held, trail })
+        Ok(ReadAnswer { held, trail })
     }
 }
 
-const fn forward_reason(refusal: MemoryRefusal) -> Forward {
+const fn forward_reason(refusal: MemoryRefusal) -> ForwardReason {
     match refusal {
-        MemoryRefusal::LedgerRequested => Forward::Request,
-        MemoryRefusal::OtherGeneration | MemoryRefusal::Expired => Forward::Miss,
+        MemoryRefusal::LedgerRequested => ForwardReason::Request,
+        MemoryRefusal::OtherGeneration | MemoryRefusal::Expired => ForwardReason::Miss,
         MemoryRefusal::Unproven | MemoryRefusal::Invalidated | MemoryRefusal::BelowMinSeq => {
-            Forward::Stale
+            ForwardReason::Stale
         }
     }
 }

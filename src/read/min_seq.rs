@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Error, Miss, Reader, timings::Timings};
+use super::{Miss, ReadAnswer, ReadError, Reader, timings::Timings};
 use crate::{
     admission::LoadClass,
-    cache::redis::Known,
-    cache_status::{Forward, Tier, Trail},
+    cache::redis::KnownBalances,
+    cache_status::{CacheStatus, ForwardReason, Tier},
     clock,
     domain::{Floors, Snapshot},
 };
@@ -20,33 +20,35 @@ pub(super) async fn reach_min_seq(
     reader: &Reader,
     miss: Miss,
     min_seq: &Floors,
-    answer: Answer,
+    answer: ReadAnswer,
     timings: &mut Timings,
-) -> Result<Answer, Error> {
-    let (user, before) = (miss.user, answer.held.snapshot());
+) -> Result<ReadAnswer, ReadError> {
+    let (user, before) = (miss.user, answer.held.read_snapshot());
     if min_seq.met_by(&before) {
         return Ok(answer);
     }
     let snapshot = read_until_reached(reader, miss, min_seq, &before, timings).await?;
-    reader.memory.changes.shown(user, &snapshot);
-    reader.memory.memory.raise(user, &snapshot);
+    reader.memory.changes.note_shown(user, &snapshot);
+    reader.memory.memory.raise_shown(user, &snapshot);
     if let Some(tier) = &reader.redis {
         let newer = snapshot.balances().iter().copied();
         let newer = newer.filter(|balance| before.get(balance.asset) != Some(balance));
-        tier.redis.observed(user, &newer.collect::<Vec<_>>()).await;
+        tier.redis
+            .note_observed(user, &newer.collect::<Vec<_>>())
+            .await;
     }
     let redis = match answer.trail.answered {
-        Tier::Redis => Some(Forward::Stale),
+        Tier::Redis => Some(ForwardReason::Stale),
         Tier::Memory | Tier::Source => answer.trail.redis,
     };
-    let trail = Trail {
+    let trail = CacheStatus {
         answered: Tier::Source,
         ttl: None,
         redis,
         ..answer.trail
     };
-    let held = reader.memory.render(&snapshot, clock::wall());
-    Ok(Answer { held, trail })
+    let held = reader.memory.render_snapshot(&snapshot, clock::wall_now());
+    Ok(ReadAnswer { held, trail })
 }
 
 /// Reads all of the user's assets until `min_seq` is reached, within `lag_budget` and the deadline: of those alone that `min_seq`
@@ -57,24 +59,24 @@ async fn read_until_reached(
     min_seq: &Floors,
     before: &Snapshot,
     timings: &mut Timings,
-) -> Result<Snapshot, Error> {
+) -> Result<Snapshot, ReadError> {
     let source = &reader.source;
     let start = reader.start_of_load(LoadClass::Single, miss.user, Instant::now());
     let budget = start.at.checked_add(source.lag_budget);
     let end = budget.map_or(miss.deadline, |end| end.min(miss.deadline));
-    let mut known = Known {
+    let mut known = KnownBalances {
         snapshot: before.clone(),
         floors: min_seq.clone(),
         assets: Vec::new(),
     };
     let mut pause = Duration::from_millis(1);
     loop {
-        let load = start.admitted(miss.user);
+        let load = start.as_admitted(miss.user);
         let permits = reader.admission.acquire_source_permit(load, None).await?;
-        let mark = reader.memory.changes.of(miss.user);
+        let mark = reader.memory.changes.changes_of(miss.user);
         let assets = source.assets_to_read(miss.user, &mark, &known);
         let rows = source.read_ledger(miss.user, &assets, timings).await?;
-        known.snapshot = rows.merge(&known.snapshot);
+        known.snapshot = rows.merge_with(&known.snapshot);
         // A pause needs no permit.
         drop(permits);
         if min_seq.met_by(&known.snapshot) {
@@ -82,7 +84,7 @@ async fn read_until_reached(
         }
         let next = Instant::now().checked_add(pause).unwrap_or(end);
         if next >= end {
-            return Err(Error::NotReached);
+            return Err(ReadError::NotReached);
         }
         tokio::time::sleep_until(next).await;
         pause = pause.saturating_mul(2);

@@ -5,7 +5,7 @@
 //!
 //! **Invariants.** No read waits: a stripe that is in use loses the count.
 //!
-//! **Limits.** [`STRIPES`] times [`USERS_MAX`] users between two calls of [`MostRead::take`]; further ones are not counted.
+//! **Limits.** [`STRIPES`] times [`USERS_MAX`] users between two calls of [`MostRead::take_counts`]; further ones are not counted.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use crate::{
 const STRIPES: usize = 16;
 /// Users in a stripe.
 const USERS_MAX: usize = 2_048;
-/// Users whose counts wait for the next call of [`MostRead::take`]: half of the room, so that others are counted too.
+/// Users whose counts wait for the next call of [`MostRead::take_counts`]: half of the room, so that others are counted too.
 const WAITING_MAX: usize = STRIPES * USERS_MAX / 2;
 
 /// The counts.
@@ -34,10 +34,10 @@ impl MostRead {
     /// The counts are for other instances, and for the next life of this one: without Redis there are none.
     pub(super) fn new(settings: &Settings) -> Self {
         let on = settings.memory.warm_on_start != WarmOnStart::Off;
-        Self::counting(on && !settings.redis.url.is_empty())
+        Self::when_counting(on && !settings.redis.url.is_empty())
     }
 
-    fn counting(on: bool) -> Self {
+    fn when_counting(on: bool) -> Self {
         let stripes = if on { STRIPES } else { 0 };
         Self {
             stripes: (0..stripes).map(|_| Mutex::default()).collect(),
@@ -49,7 +49,7 @@ impl MostRead {
     }
 
     /// Counts reads of a user.
-    pub(super) fn add(&self, user: UserId, reads: u32) {
+    pub(super) fn count_reads(&self, user: UserId, reads: u32) {
         let stripes = u64::try_from(self.stripes.len()).unwrap_or(0);
         let at = user.get().cast_unsigned().checked_rem(stripes);
         let at = at.and_then(|at| usize::try_from(at).ok());
@@ -67,7 +67,7 @@ impl MostRead {
     }
 
     /// Takes the counts of `users_max` users, the highest first; those of [`WAITING_MAX`] more stay, the rest is dropped.
-    pub(super) fn take(&self, users_max: usize) -> Vec<(UserId, u32)> {
+    pub(super) fn take_counts(&self, users_max: usize) -> Vec<(UserId, u32)> {
         let taken = self
             .stripes
             .iter()
@@ -76,7 +76,7 @@ impl MostRead {
         all.sort_unstable_by_key(|(user, reads)| (std::cmp::Reverse(*reads), *user));
         let waiting = all.split_off(users_max.min(all.len()));
         for (user, reads) in waiting.into_iter().take(WAITING_MAX) {
-            self.add(user, reads);
+            self.count_reads(user, reads);
         }
         all
     }
@@ -86,7 +86,7 @@ impl Reader {
     /// Takes the reads by user since the last call, the most read first, for [`Redis::add_reads`](crate::cache::redis::Redis::add_reads).
     #[must_use]
     pub fn take_most_read(&self, users_max: usize) -> Vec<(UserId, u32)> {
-        self.recorder.most_read.take(users_max)
+        self.recorder.most_read.take_counts(users_max)
     }
 
     /// The reads that a read of the user stands for which no hot copy served.
@@ -103,41 +103,51 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn user(id: i64) -> UserId {
+    fn test_user(id: i64) -> UserId {
         UserId::new(id).unwrap()
     }
 
     #[test]
     fn the_most_read_come_first_and_are_taken_once() {
-        let counts = MostRead::counting(true);
+        let counts = MostRead::when_counting(true);
         for id in 1..=40 {
-            (0..id).for_each(|_| counts.add(user(id), 1));
+            (0..id).for_each(|_| counts.count_reads(test_user(id), 1));
         }
-        counts.add(user(3), 256);
-        let taken = counts.take(3);
-        assert_eq!(taken, [(user(3), 259), (user(40), 40), (user(39), 39)]);
-        assert_eq!(counts.take(1), [(user(38), 38)]);
-        assert_eq!(counts.take(usize::MAX).len(), 36);
-        assert!(counts.take(3).is_empty());
+        counts.count_reads(test_user(3), 256);
+        let taken = counts.take_counts(3);
+        assert_eq!(
+            taken,
+            [
+                (test_user(3), 259),
+                (test_user(40), 40),
+                (test_user(39), 39)
+            ]
+        );
+        assert_eq!(counts.take_counts(1), [(test_user(38), 38)]);
+        assert_eq!(counts.take_counts(usize::MAX).len(), 36);
+        assert!(counts.take_counts(3).is_empty());
     }
 
     #[test]
     fn users_without_room_are_not_counted_and_the_others_still_are() {
-        let counts = MostRead::counting(true);
+        let counts = MostRead::when_counting(true);
         let most = i64::try_from(STRIPES * USERS_MAX).unwrap();
-        (1..=most * 2).for_each(|id| counts.add(user(id), 1));
-        counts.add(user(1), 5);
-        let taken = counts.take(usize::MAX);
-        assert_eq!((taken.len(), taken[0]), (STRIPES * USERS_MAX, (user(1), 6)));
-        (1..=most).for_each(|id| counts.add(user(id), 1));
-        assert_eq!(counts.take(1).len(), 1);
-        assert_eq!(counts.take(usize::MAX).len(), WAITING_MAX);
+        (1..=most * 2).for_each(|id| counts.count_reads(test_user(id), 1));
+        counts.count_reads(test_user(1), 5);
+        let taken = counts.take_counts(usize::MAX);
+        assert_eq!(
+            (taken.len(), taken[0]),
+            (STRIPES * USERS_MAX, (test_user(1), 6))
+        );
+        (1..=most).for_each(|id| counts.count_reads(test_user(id), 1));
+        assert_eq!(counts.take_counts(1).len(), 1);
+        assert_eq!(counts.take_counts(usize::MAX).len(), WAITING_MAX);
     }
 
     #[test]
     fn nothing_is_counted_where_it_is_off() {
-        let counts = MostRead::counting(false);
-        counts.add(user(1), 1);
-        assert!(counts.is_off() && counts.take(9).is_empty());
+        let counts = MostRead::when_counting(false);
+        counts.count_reads(test_user(1), 1);
+        assert!(counts.is_off() && counts.take_counts(9).is_empty());
     }
 }

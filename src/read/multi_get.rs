@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Ask, Error, Miss, Reader,
+    Miss, ReadAnswer, ReadError, ReadOptions, Reader,
     redis_batcher::{BATCH_LOADS, shed_loads, start_loads},
     timings::Timings,
 };
@@ -22,13 +22,13 @@ pub(super) async fn read_each(
     reader: &Arc<Reader>,
     users: &[UserId],
     deadline: Instant,
-) -> Result<Vec<Answer>, Error> {
+) -> Result<Vec<ReadAnswer>, ReadError> {
     let begun = Instant::now();
-    let ask = Ask::default();
+    let ask = ReadOptions::default();
     let mut distinct = users.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    let mut answers: Vec<Option<Answer>> = Vec::with_capacity(distinct.len());
+    let mut answers: Vec<Option<ReadAnswer>> = Vec::with_capacity(distinct.len());
     let (mut missing, mut leading) = (Vec::new(), Vec::new());
     for (at, user) in distinct.iter().enumerate() {
         let served = match serve_from_memory(reader, *user, &ask, begun) {
@@ -49,7 +49,7 @@ pub(super) async fn read_each(
         let joined = reader.join_load(miss);
         let (leads, flight, floors) = joined.inspect_err(|error| {
             shed_loads(reader, std::mem::take(&mut leading));
-            record(reader, *user, Err(error), begun);
+            record_result(reader, *user, Err(error), begun);
         })?;
         if leads {
             leading.push((*user, Arc::clone(&flight)));
@@ -60,11 +60,14 @@ pub(super) async fn read_each(
     let mut timings = Timings::default();
     for (at, miss, flight, follows, floors) in missing {
         let result = match flight.wait_for_result(deadline, &mut timings).await {
-            Ok(result) if result.suits(&floors) => Ok(result.into_answer(miss.memory, follows)),
+            Ok(result) if result.suits_floors(&floors) => {
+                Ok(result.into_answer(miss.memory, follows))
+            }
             Ok(_) => read_again(reader, miss.user, &ask, deadline).await,
             Err(error) => reader.serve_stale_or(miss.user, &ask, error),
         };
-        let answer = result.inspect_err(|error| record(reader, miss.user, Err(error), begun))?;
+        let answer =
+            result.inspect_err(|error| record_result(reader, miss.user, Err(error), begun))?;
         if let Some(place) = answers.get_mut(at) {
             *place = Some(answer);
         }
@@ -75,9 +78,9 @@ pub(super) async fn read_each(
 fn serve_from_memory(
     reader: &Reader,
     user: UserId,
-    ask: &Ask,
+    ask: &ReadOptions,
     now: Instant,
-) -> Result<Answer, crate::cache_status::Forward> {
+) -> Result<ReadAnswer, crate::cache_status::ForwardReason> {
     let memory = &reader.memory;
     let copy = memory.serve_hot_copy(user, ask, now, |answer| answer.to_shared());
     copy.map_or_else(|| memory.serve_snapshot(user, ask, now), Ok)
@@ -87,9 +90,9 @@ fn serve_from_memory(
 pub(super) async fn read_again(
     reader: &Arc<Reader>,
     user: UserId,
-    ask: &Ask,
+    ask: &ReadOptions,
     deadline: Instant,
-) -> Result<Answer, Error> {
+) -> Result<ReadAnswer, ReadError> {
     let (now, mut timings) = (Instant::now(), Timings::default());
     reader
         .read_tiers(LoadClass::Batch, user, ask, now, deadline, &mut timings)
@@ -101,9 +104,9 @@ fn order_answers(
     reader: &Reader,
     users: &[UserId],
     distinct: &[UserId],
-    mut answers: Vec<Option<Answer>>,
+    mut answers: Vec<Option<ReadAnswer>>,
     begun: Instant,
-) -> Vec<Answer> {
+) -> Vec<ReadAnswer> {
     let took = begun.elapsed();
     let mut ordered = Vec::with_capacity(users.len());
     let repeated = distinct.len() < users.len();
@@ -118,7 +121,7 @@ fn order_answers(
             }
         });
         if let Some(answer) = of_user {
-            let (shown, timings) = (Ok(answer.view()), Timings::default());
+            let (shown, timings) = (Ok(answer.borrowed_view()), Timings::default());
             reader
                 .recorder
                 .record_read(*user, shown, begun, took, &timings);
@@ -129,7 +132,12 @@ fn order_answers(
     ordered
 }
 
-fn record(reader: &Reader, user: UserId, result: Result<Answer<&[u8]>, &Error>, begun: Instant) {
+fn record_result(
+    reader: &Reader,
+    user: UserId,
+    result: Result<ReadAnswer<&[u8]>, &ReadError>,
+    begun: Instant,
+) {
     let timings = Timings::default();
     reader
         .recorder
@@ -145,7 +153,7 @@ pub(super) async fn warm_users(
     // No load begins after that, so that the answer with its counts comes in time.
     let end = deadline.checked_sub(WARM_MARGIN).unwrap_or(deadline);
     let loads = stream::iter(users.to_vec()).map(|user| async move {
-        let (now, ask) = (Instant::now(), Ask::default());
+        let (now, ask) = (Instant::now(), ReadOptions::default());
         now >= end || read_again(reader, user, &ask, deadline).await.is_err()
     });
     let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;

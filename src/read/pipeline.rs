@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    Answer, Ask, Error, Miss, Parts, PassedOn, Reader,
+    Miss, PassedOn, ReadAnswer, ReadError, ReadOptions, Reader, ReaderParts,
     load::{SourceSnapshot, SourceTier},
     memory_hit::{MemoryTier, SnapshotOrigin},
     min_seq,
@@ -22,14 +22,14 @@ use super::{
     record::ReadRecorder,
     redis_batcher::{self, RedisBatcher},
     redis_hit::{RedisAnswer, RedisMiss, RedisTier},
-    single_flight::{Flight, LoadResult, LoadStart, Role, SingleFlight},
+    single_flight::{Flight, LoadResult, LoadRole, LoadStart, SingleFlight},
     timings::{SlowReadLog, Timings},
     whole_batch,
 };
 use crate::{
     admission::{Admission, LoadClass},
     cache::redis::Lookup,
-    cache_status::{Forward, Tier},
+    cache_status::{ForwardReason, Tier},
     clock,
     config::Settings,
     domain::{Floors, UserId},
@@ -43,7 +43,7 @@ const JOINS_MAX: usize = 2;
 impl Reader {
     /// A reader over these parts.
     #[must_use]
-    pub fn new(parts: Parts, settings: &Settings) -> Arc<Self> {
+    pub fn new(parts: ReaderParts, settings: &Settings) -> Arc<Self> {
         let admission = Arc::new(Admission::new(settings, Instant::now()));
         let memory = MemoryTier::new(&parts, settings);
         let redis = parts.redis.as_ref();
@@ -77,11 +77,11 @@ impl Reader {
     pub fn serve_from_memory<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         begun: Instant,
-        mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
-        let mut recorded = |answer: Answer<&[u8]>| {
+        mut show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason> {
+        let mut recorded = |answer: ReadAnswer<&[u8]>| {
             let took = begun.elapsed();
             self.recorder.meters.memory_hit(took);
             self.recorder
@@ -95,13 +95,13 @@ impl Reader {
         let reads = self.reads_behind(user);
         match self.memory.serve_snapshot(user, ask, begun) {
             Ok(answer) => {
-                self.recorder.most_read.add(user, reads);
-                Ok(recorded(answer.view()))
+                self.recorder.most_read.count_reads(user, reads);
+                Ok(recorded(answer.borrowed_view()))
             }
             Err(refusal) => {
                 self.recorder
                     .meters
-                    .tier(Tier::Memory, Op::Get, begun.elapsed());
+                    .record_tier(Tier::Memory, Op::Get, begun.elapsed());
                 Err(refusal)
             }
         }
@@ -110,13 +110,13 @@ impl Reader {
     /// Reads one user's balances.
     ///
     /// # Errors
-    /// [`Error`]; never an empty answer for a failure.
+    /// [`ReadError`]; never an empty answer for a failure.
     pub async fn read_user(
         self: &Arc<Self>,
         user: UserId,
-        ask: Ask,
+        ask: ReadOptions,
         deadline: Instant,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ReadAnswer, ReadError> {
         let passed_on = ask.passed_on;
         let begun = passed_on.map_or_else(Instant::now, |memory| memory.came);
         let mut timings = Timings::default();
@@ -125,7 +125,7 @@ impl Reader {
             .read_tiers(LoadClass::Single, user, &ask, begun, deadline, &mut timings)
             .await;
         let took = begun.elapsed();
-        let shown = || result.as_ref().map(Answer::view);
+        let shown = || result.as_ref().map(ReadAnswer::borrowed_view);
         let recorder = &self.recorder;
         let outcome = recorder.record_read(user, shown(), begun, took, &timings);
         recorder
@@ -139,11 +139,11 @@ impl Reader {
         self: &Arc<Self>,
         class: LoadClass,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         begun: Instant,
         deadline: Instant,
         timings: &mut Timings,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ReadAnswer, ReadError> {
         let memory = if let Some(PassedOn { said, .. }) = ask.passed_on {
             said
         } else {
@@ -176,7 +176,7 @@ impl Reader {
                     timings,
                 ));
                 let in_time = tokio::time::timeout_at(deadline, reached).await;
-                in_time.unwrap_or(Err(Error::Deadline))
+                in_time.unwrap_or(Err(ReadError::Deadline))
             }
             Err(error) => self.serve_stale_or(user, ask, error),
         }
@@ -187,7 +187,7 @@ impl Reader {
         self: &Arc<Self>,
         mut miss: Miss,
         timings: &mut Timings,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ReadAnswer, ReadError> {
         for _ in 0..JOINS_MAX {
             let (leads, flight, floors) = self.join_load(miss)?;
             if leads {
@@ -195,7 +195,7 @@ impl Reader {
             }
             fail::fail_point!("boarded");
             let result = flight.wait_for_result(miss.deadline, timings).await?;
-            if result.suits(&floors) {
+            if result.suits_floors(&floors) {
                 return Ok(result.into_answer(miss.memory, !leads));
             }
             miss.begun = Instant::now();
@@ -206,26 +206,26 @@ impl Reader {
 
     /// Joins the user's load, or begins one that the caller has to start: whether it leads, the load, and the floors of this reader
     /// beside those that its own load knows.
-    pub(super) fn join_load(&self, miss: Miss) -> Result<(bool, Arc<Flight>, Floors), Error> {
+    pub(super) fn join_load(&self, miss: Miss) -> Result<(bool, Arc<Flight>, Floors), ReadError> {
         let start = self.start_of_load(miss.class, miss.user, miss.begun);
         let role = self
             .single_flight
-            .join(miss.user, start, &self.memory.freshness);
+            .join_or_lead(miss.user, start, &self.memory.freshness);
         match role {
             // A load knows the floors that were known when it began.
-            Some(Role::Leader(flight)) => Ok((true, flight, Floors::NONE)),
-            Some(Role::Follower(flight)) => {
-                Ok((false, flight, self.memory.changes.floors(miss.user)))
+            Some(LoadRole::Leader(flight)) => Ok((true, flight, Floors::NONE)),
+            Some(LoadRole::Follower(flight)) => {
+                Ok((false, flight, self.memory.changes.floors_of(miss.user)))
             }
-            None => Err(Error::Shed),
+            None => Err(ReadError::Shed),
         }
     }
 
     pub(super) fn start_of_load(&self, class: LoadClass, user: UserId, at: Instant) -> LoadStart {
         LoadStart {
             at,
-            knowledge: self.memory.changes.knowledge(user),
-            proven: self.memory.freshness.proven(at),
+            knowledge: self.memory.changes.knowledge_of(user),
+            proven: self.memory.freshness.is_proven(at),
             class,
             overtakes: false,
         }
@@ -237,39 +237,43 @@ impl Reader {
         miss: Miss,
         fresh: bool,
         timings: &mut Timings,
-    ) -> Result<Answer, Error> {
+    ) -> Result<ReadAnswer, ReadError> {
         let user = miss.user;
-        let floors = self.memory.changes.floors(user);
+        let floors = self.memory.changes.floors_of(user);
         let start = self.start_of_load(miss.class, user, Instant::now());
         let reader = Arc::clone(self);
         let load = async move {
             let mut timings = Timings::default();
-            let result = reader.load(user, start, None, fresh, &mut timings).await;
+            let result = reader
+                .load_user(user, start, None, fresh, &mut timings)
+                .await;
             (result, timings)
         };
         let load = self.tasks.spawn(load.instrument(traces::load(user)));
         let Ok(Ok((result, of_load))) = tokio::time::timeout_at(miss.deadline, load).await else {
-            return Err(Error::Deadline);
+            return Err(ReadError::Deadline);
         };
-        timings.adopt(of_load);
+        timings.adopt_load(of_load);
         let result = result?;
-        if !result.suits(&floors) && !result.suits(&self.memory.changes.floors(user)) {
+        if !result.suits_floors(&floors)
+            && !result.suits_floors(&self.memory.changes.floors_of(user))
+        {
             // The load compares its result with the floors, and floors that ended meanwhile do not count: this cannot be.
             self.recorder.meters.seq_regression();
-            return Err(Error::Deadline);
+            return Err(ReadError::Deadline);
         }
         Ok(result.into_answer(miss.memory, false))
     }
 
     /// One load: Redis or its lease, then the source, and the fill. With `fresh` the ledger is read, whatever is cached.
-    pub(super) async fn load(
+    pub(super) async fn load_user(
         &self,
         user: UserId,
         start: LoadStart,
         looked: Option<Lookup>,
         fresh: bool,
         timings: &mut Timings,
-    ) -> Result<LoadResult, Error> {
+    ) -> Result<LoadResult, ReadError> {
         let mut miss = RedisMiss::default();
         if let Some(redis) = &self.redis {
             let answer = redis.serve_or_lease(user, start, looked, fresh).await?;
@@ -284,7 +288,7 @@ impl Reader {
             .load_from_source(user, start, &mut miss, fresh, timings)
             .await;
         if let (Err(_), Some(lease)) = (&result, &miss.lease) {
-            lease.release().await;
+            lease.release_lease().await;
         }
         result
     }
@@ -296,8 +300,8 @@ impl Reader {
         miss: &mut RedisMiss<'_>,
         fresh: bool,
         timings: &mut Timings,
-    ) -> Result<LoadResult, Error> {
-        let (source, heard_at) = (&self.source, clock::wall());
+    ) -> Result<LoadResult, ReadError> {
+        let (source, heard_at) = (&self.source, clock::wall_now());
         let loaded = source
             .load_snapshot(user, start, miss, fresh, timings)
             .await?;
@@ -312,7 +316,7 @@ impl Reader {
         let mut redis_ttl = None;
         match &miss.lease {
             Some(lease) if unmet.is_empty() => {
-                redis_ttl = lease.fill(&snapshot, from_ledger, timings).await;
+                redis_ttl = lease.fill_entry(&snapshot, from_ledger, timings).await;
                 if redis_ttl.is_none() {
                     // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
                     (snapshot, unmet) = source
@@ -320,12 +324,12 @@ impl Reader {
                         .await?;
                 }
             }
-            Some(lease) => lease.release().await,
+            Some(lease) => lease.release_lease().await,
             None => {}
         }
         fail::fail_point!("filled");
         if from_ledger {
-            self.memory.changes.read(user, start.knowledge.reread);
+            self.memory.changes.note_read(user, start.knowledge.reread);
         }
         let facts = KeepFacts {
             floors_met: unmet.is_empty(),
@@ -334,7 +338,7 @@ impl Reader {
             lease_granted: miss.lease.is_some(),
             fill_accepted: redis_ttl.is_some(),
         };
-        self.memory.changes.shown(user, &snapshot);
+        self.memory.changes.note_shown(user, &snapshot);
         let held = if may_load_be_kept(&facts).is_ok() {
             let origin = SnapshotOrigin {
                 redis_ttl,
@@ -344,8 +348,8 @@ impl Reader {
             };
             self.memory.keep_snapshot(user, start, &snapshot, origin)
         } else {
-            self.memory.memory.raise(user, &snapshot);
-            self.memory.render(&snapshot, heard_at)
+            self.memory.memory.raise_shown(user, &snapshot);
+            self.memory.render_snapshot(&snapshot, heard_at)
         };
         Ok(LoadResult::from_source(held, unmet, miss.forward))
     }
@@ -354,9 +358,9 @@ impl Reader {
     pub(super) fn serve_stale_or(
         &self,
         user: UserId,
-        ask: &Ask,
-        error: Error,
-    ) -> Result<Answer, Error> {
+        ask: &ReadOptions,
+        error: ReadError,
+    ) -> Result<ReadAnswer, ReadError> {
         let redis = self.redis.as_ref().map(RedisTier::forward_reason);
         self.memory.serve_stale_or(user, ask, redis, error)
     }
@@ -369,7 +373,7 @@ impl Reader {
         self: &Arc<Self>,
         users: &[UserId],
         deadline: Instant,
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Vec<ReadAnswer>, ReadError> {
         whole_batch::read_users(self, users, deadline).await
     }
 
@@ -386,10 +390,10 @@ impl Reader {
 
     /// Sets the gauges of the limit and of the waiting callers.
     pub fn update_gauges(&self) {
-        let (loads, waiting) = self.admission.source.usage();
-        let (_, waiting_for_redis) = self.admission.redis.usage();
+        let (loads, waiting) = self.admission.source.current_usage();
+        let (_, waiting_for_redis) = self.admission.redis.current_usage();
         let waiting = waiting.saturating_add(waiting_for_redis);
-        self.recorder.meters.turns(loads, waiting);
+        self.recorder.meters.set_load_limits(loads, waiting);
     }
 
     /// Loads under way.

@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Error,
+    ReadAnswer, ReadError,
     most_read::MostRead,
     timings::{SlowReadLog, Timings},
 };
 use crate::{
-    audit::{Sample, Sampler},
-    cache_status::Outcome,
+    audit::{AuditSample, Sampler},
+    cache_status::ReadOutcome,
     clock,
     domain::UserId,
     protocol::Freshness,
@@ -35,14 +35,14 @@ impl ReadRecorder {
     pub(super) fn record_read(
         &self,
         user: UserId,
-        result: Result<Answer<&[u8]>, &Error>,
+        result: Result<ReadAnswer<&[u8]>, &ReadError>,
         begun: Instant,
         took: Duration,
         timings: &Timings,
-    ) -> Outcome {
+    ) -> ReadOutcome {
         let outcome = self.sample_read(user, result, begun, took, timings);
-        self.most_read.add(user, 1);
-        self.meters.read(outcome, took);
+        self.most_read.count_reads(user, 1);
+        self.meters.record_read(outcome, took);
         outcome
     }
 
@@ -50,47 +50,50 @@ impl ReadRecorder {
     pub(super) fn sample_read(
         &self,
         user: UserId,
-        result: Result<Answer<&[u8]>, &Error>,
+        result: Result<ReadAnswer<&[u8]>, &ReadError>,
         begun: Instant,
         took: Duration,
         timings: &Timings,
-    ) -> Outcome {
+    ) -> ReadOutcome {
         let outcome = match result {
             Ok(answer) => {
                 if answer.held.is_empty() {
                     self.meters.absent_read();
                 }
                 // An answer that says itself that it is old is not audited.
-                if answer.trail.detail.is_none() && self.sampler.wants(answer.trail.answered) {
+                if answer.trail.detail.is_none() && self.sampler.wants_answer(answer.trail.answered)
+                {
                     self.offer_sample(user, answer, begun);
                 }
-                answer.trail.outcome()
+                answer.trail.read_outcome()
             }
-            Err(Error::Shed) => Outcome::Shed,
-            Err(Error::Source(_) | Error::NotReached | Error::Deadline) => Outcome::Failed,
+            Err(ReadError::Shed) => ReadOutcome::Shed,
+            Err(ReadError::Source(_) | ReadError::NotReached | ReadError::Deadline) => {
+                ReadOutcome::Failed
+            }
         };
         let some = |time: Duration| (!time.is_zero()).then_some(time);
         let loaded = timings.statements > 0;
-        self.meters.slow(took, || slowest::Slow {
-            at: clock::wall(),
+        self.meters.offer_slow_read(took, || slowest::SlowRead {
+            at: clock::wall_now(),
             user,
             outcome,
             took,
             redis: some(timings.redis),
             source: some(timings.source),
-            assets: result.ok().map(|answer| answer.held.assets()),
+            assets: result.ok().map(|answer| answer.held.asset_count()),
             rows: loaded.then_some(timings.rows),
         });
         outcome
     }
 
     #[cold]
-    fn offer_sample(&self, user: UserId, answer: Answer<&[u8]>, begun: Instant) {
-        let Answer { held, trail } = answer;
-        self.sampler.answered(Sample {
-            proven: self.freshness.proven(begun),
+    fn offer_sample(&self, user: UserId, answer: ReadAnswer<&[u8]>, begun: Instant) {
+        let ReadAnswer { held, trail } = answer;
+        self.sampler.note_answer(AuditSample {
+            proven: self.freshness.is_proven(begun),
             joined: trail.collapsed,
-            ..Sample::of(user, trail.answered, &held.snapshot(), begun)
+            ..AuditSample::from_answer(user, trail.answered, &held.read_snapshot(), begun)
         });
     }
 }

@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use super::{Error, Reader, single_flight::Flight, timings::Timings};
+use super::{ReadError, Reader, single_flight::Flight, timings::Timings};
 use crate::{admission::LoadClass, cache::redis::Lookup, domain::UserId, telemetry::traces};
 
 /// Users of one request.
@@ -184,7 +184,7 @@ fn finish_hits(
                 };
                 reader
                     .single_flight
-                    .finish(user, &flight, Ok(result), timings);
+                    .finish_load(user, &flight, Ok(result), timings);
             }
             None if reader.admission.is_source_closed(start.class) => shed.push((user, flight)),
             None => {
@@ -219,13 +219,15 @@ async fn run_loads(reader: &Reader, misses: Misses) {
             }
             let mut timings = Timings::default();
             reader.recorder.meters.load_in_flight(true);
-            let load = reader.load(user, flight.start, looked, false, &mut timings);
+            let load = reader.load_user(user, flight.start, looked, false, &mut timings);
             let result = load.instrument(traces::load(user)).await;
             reader.recorder.meters.load_in_flight(false);
-            if batch && matches!(result, Err(Error::Shed)) {
+            if batch && matches!(result, Err(ReadError::Shed)) {
                 shed.store(true, Ordering::Relaxed);
             }
-            reader.single_flight.finish(user, &flight, result, timings);
+            reader
+                .single_flight
+                .finish_load(user, &flight, result, timings);
         });
     stream::iter(loads)
         .for_each_concurrent(at_once, |load| load)
@@ -235,24 +237,24 @@ async fn run_loads(reader: &Reader, misses: Misses) {
 /// Ends loads before they began.
 pub(super) fn shed_loads(reader: &Reader, flights: Vec<PendingLookup>) {
     for (user, flight) in flights {
-        let shed = Err(Error::Shed);
+        let shed = Err(ReadError::Shed);
         reader
             .single_flight
-            .finish(user, &flight, shed, Timings::default());
+            .finish_load(user, &flight, shed, Timings::default());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::single_flight::tests::begun;
+    use crate::read::single_flight::tests::begin_flight;
 
-    fn lead(user: usize) -> PendingLookup {
-        let (_, user, flight) = begun(false, user.try_into().unwrap());
+    fn pending_lookup(user: usize) -> PendingLookup {
+        let (_, user, flight) = begin_flight(false, user.try_into().unwrap());
         (user, flight)
     }
 
-    fn users(leads: Option<Vec<PendingLookup>>) -> Vec<i64> {
+    fn lookup_users(leads: Option<Vec<PendingLookup>>) -> Vec<i64> {
         let users = leads.into_iter().flatten();
         users.map(|(user, _)| user.get()).collect()
     }
@@ -260,26 +262,32 @@ mod tests {
     #[test]
     fn who_comes_while_enough_is_asked_is_asked_for_in_the_next_question() {
         let mut batcher = RedisBatcher::new(1);
-        assert!(batcher.add_lookup(lead(1)), "nobody asks yet");
-        assert!(!batcher.add_lookup(lead(2)), "the first one will");
-        assert_eq!(users(batcher.begin_request()), [1, 2]);
-        assert!(!batcher.add_lookup(lead(3)), "who asks now goes on with it");
+        assert!(batcher.add_lookup(pending_lookup(1)), "nobody asks yet");
+        assert!(!batcher.add_lookup(pending_lookup(2)), "the first one will");
+        assert_eq!(lookup_users(batcher.begin_request()), [1, 2]);
+        assert!(
+            !batcher.add_lookup(pending_lookup(3)),
+            "who asks now goes on with it"
+        );
         assert!(!batcher.needs_task() && batcher.begin_request().is_none());
         batcher.end_request();
-        assert_eq!(users(batcher.begin_request()), [3]);
+        assert_eq!(lookup_users(batcher.begin_request()), [3]);
         batcher.end_request();
         assert!(batcher.begin_request().is_none(), "nobody waits");
-        assert!(batcher.add_lookup(lead(4)), "whoever asked has stopped");
+        assert!(
+            batcher.add_lookup(pending_lookup(4)),
+            "whoever asked has stopped"
+        );
     }
 
     #[test]
     fn another_question_may_be_asked_beside_the_first() {
         let mut batcher = RedisBatcher::new(2);
-        assert!(batcher.add_lookup(lead(1)));
-        assert_eq!(users(batcher.begin_request()), [1]);
-        assert!(batcher.add_lookup(lead(2)));
-        assert_eq!(users(batcher.begin_request()), [2]);
-        assert!(!batcher.add_lookup(lead(3)));
+        assert!(batcher.add_lookup(pending_lookup(1)));
+        assert_eq!(lookup_users(batcher.begin_request()), [1]);
+        assert!(batcher.add_lookup(pending_lookup(2)));
+        assert_eq!(lookup_users(batcher.begin_request()), [2]);
+        assert!(!batcher.add_lookup(pending_lookup(3)));
         assert!(batcher.begin_request().is_none());
     }
 
@@ -287,11 +295,11 @@ mod tests {
     fn a_question_has_an_end_and_what_is_left_is_another_one() {
         let mut batcher = RedisBatcher::new(2);
         for id in 1..=LOOKUPS_MAX + 2 {
-            batcher.add_lookup(lead(id));
+            batcher.add_lookup(pending_lookup(id));
         }
-        assert_eq!(users(batcher.begin_request()).len(), LOOKUPS_MAX);
+        assert_eq!(lookup_users(batcher.begin_request()).len(), LOOKUPS_MAX);
         assert!(batcher.needs_task());
-        assert_eq!(users(batcher.begin_request()).len(), 2);
+        assert_eq!(lookup_users(batcher.begin_request()).len(), 2);
         assert!(!batcher.needs_task());
     }
 }

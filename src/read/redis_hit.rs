@@ -9,15 +9,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Error,
+    ReadError,
     memory_hit::{MemoryTier, SnapshotOrigin},
     single_flight::{LoadResult, LoadStart},
     timings::Timings,
 };
 use crate::{
     admission::{Admission, Reservation},
-    cache::redis::{Grant, Known, Lease, Lookup, Redis},
-    cache_status::Forward,
+    cache::redis::{Grant, KnownBalances, Lease, Lookup, Redis},
+    cache_status::ForwardReason,
     clock,
     config::Settings,
     domain::{Snapshot, UnixMillis, UserId},
@@ -26,7 +26,7 @@ use crate::{
 /// Pauses between two looks at a lease that another instance holds, and at a ledger that lags behind a floor.
 const PAUSES_MS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
-pub(super) fn pauses() -> impl Iterator<Item = Duration> {
+pub(super) fn lease_pauses() -> impl Iterator<Item = Duration> {
     let last = PAUSES_MS.last().copied().unwrap_or(1);
     PAUSES_MS
         .into_iter()
@@ -56,11 +56,11 @@ pub(super) enum RedisAnswer<'a> {
 #[derive(Default)]
 pub(super) struct RedisMiss<'a> {
     /// The reason; none without a Redis.
-    pub(super) forward: Option<Forward>,
+    pub(super) forward: Option<ForwardReason>,
     /// The lease, if it was granted.
     pub(super) lease: Option<RedisLease<'a>>,
     /// The knowledge of Redis about the user.
-    pub(super) known: Known,
+    pub(super) known: KnownBalances,
     /// The reserved permit of the source.
     pub(super) reservation: Option<Reservation<'a>>,
 }
@@ -79,7 +79,7 @@ impl RedisLease<'_> {
     }
 
     /// Fills the entry; returns its lifetime, or none if Redis refused the snapshot.
-    pub(super) async fn fill(
+    pub(super) async fn fill_entry(
         &self,
         snapshot: &Snapshot,
         from_ledger: bool,
@@ -88,20 +88,20 @@ impl RedisLease<'_> {
         let begun = Instant::now();
         let filled = self
             .redis
-            .fill(self.user, &self.grant, snapshot, from_ledger)
+            .fill_entry(self.user, &self.grant, snapshot, from_ledger)
             .await;
         timings.redis = timings.redis.saturating_add(begun.elapsed());
         filled.ok().and_then(Result::ok)
     }
 
     /// Gives the lease back.
-    pub(super) async fn release(&self) {
-        self.redis.release(self.user, &self.grant).await;
+    pub(super) async fn release_lease(&self) {
+        self.redis.release_lease(self.user, &self.grant).await;
     }
 }
 
 impl<'a> RedisMiss<'a> {
-    fn without_lease(forward: Forward, known: Known) -> RedisAnswer<'a> {
+    fn without_lease(forward: ForwardReason, known: KnownBalances) -> RedisAnswer<'a> {
         RedisAnswer::Miss(Self {
             forward: Some(forward),
             known,
@@ -134,47 +134,50 @@ impl RedisTier {
         start: LoadStart,
         looked: Option<Lookup>,
         fresh: bool,
-    ) -> Result<RedisAnswer<'_>, Error> {
+    ) -> Result<RedisAnswer<'_>, ReadError> {
         if fresh {
             return self
-                .acquire_lease(user, start, Forward::Request, true)
+                .acquire_lease(user, start, ForwardReason::Request, true)
                 .await;
         }
         let looked = match looked {
             Some(looked) => looked,
-            None => self.redis.get(user).await,
+            None => self.redis.get_user(user).await,
         };
         fail::fail_point!("looked");
         let mut outdone = false;
         let forward = match looked {
             Lookup::Fault(_) => {
-                return Ok(RedisMiss::without_lease(Forward::Bypass, Known::default()));
+                return Ok(RedisMiss::without_lease(
+                    ForwardReason::Bypass,
+                    KnownBalances::default(),
+                ));
             }
             // An entry that was deleted or dropped took its floors with it, and an instance that did not know them may have filled it
             // again. Without proof of freshness this instance cannot tell, and must not fill either. The floors and balances of
             // the entry are real all the same: a notification that ran ahead of its row may stand nowhere else.
             Lookup::Hit { snapshot, .. } if !start.proven => {
-                let known = Known {
+                let known = KnownBalances {
                     snapshot,
-                    ..Known::default()
+                    ..KnownBalances::default()
                 };
-                return Ok(RedisMiss::without_lease(Forward::Stale, known));
+                return Ok(RedisMiss::without_lease(ForwardReason::Stale, known));
             }
             Lookup::Stale(known) if !start.proven => {
-                return Ok(RedisMiss::without_lease(Forward::Stale, known));
+                return Ok(RedisMiss::without_lease(ForwardReason::Stale, known));
             }
             Lookup::Miss(known) if !start.proven => {
-                return Ok(RedisMiss::without_lease(Forward::Miss, known));
+                return Ok(RedisMiss::without_lease(ForwardReason::Miss, known));
             }
             Lookup::Hit { snapshot, ttl } => {
                 match self.accept_snapshot(user, start, &snapshot, ttl, Instant::now()) {
                     Some(result) => return Ok(RedisAnswer::Hit(result)),
                     None => outdone = true,
                 }
-                Forward::Stale
+                ForwardReason::Stale
             }
-            Lookup::Miss(_) => Forward::Miss,
-            Lookup::Stale(_) => Forward::Stale,
+            Lookup::Miss(_) => ForwardReason::Miss,
+            Lookup::Stale(_) => ForwardReason::Stale,
         };
         // A snapshot that this instance outdoes is good by its own floors: only a lease taken by force replaces it.
         self.acquire_lease(user, start, forward, outdone || start.overtakes)
@@ -186,17 +189,19 @@ impl RedisTier {
         &self,
         user: UserId,
         start: LoadStart,
-        mut forward: Forward,
+        mut forward: ForwardReason,
         mut force: bool,
-    ) -> Result<RedisAnswer<'_>, Error> {
-        let reservation = self.admission.reserve_source_permit(start.admitted(user))?;
+    ) -> Result<RedisAnswer<'_>, ReadError> {
+        let reservation = self
+            .admission
+            .reserve_source_permit(start.as_admitted(user))?;
         let patience = Instant::now().checked_add(self.lease_wait);
-        let (mut lease, mut known) = (None, Known::default());
-        for pause in pauses() {
+        let (mut lease, mut known) = (None, KnownBalances::default());
+        for pause in lease_pauses() {
             let late = patience.is_none_or(|patience| Instant::now() >= patience);
-            match self.redis.lease(user, force || late).await {
+            match self.redis.ask_lease(user, force || late).await {
                 Err(_) => {
-                    forward = Forward::Bypass;
+                    forward = ForwardReason::Bypass;
                     break;
                 }
                 Ok(Lease::Granted(grant, of_user)) => {
@@ -209,7 +214,7 @@ impl RedisTier {
                     if let Some(result) = self.accept_snapshot(user, start, &snapshot, ttl, now) {
                         return Ok(RedisAnswer::Hit(result));
                     }
-                    (forward, force) = (Forward::Stale, true);
+                    (forward, force) = (ForwardReason::Stale, true);
                 }
                 Ok(Lease::Busy) => tokio::time::sleep(pause).await,
             }
@@ -247,7 +252,7 @@ impl RedisTier {
         now: Instant,
     ) -> Option<LoadResult> {
         let began = (start.proven, start.knowledge);
-        let newest = self.memory.changes.take(user, began, snapshot, now)?;
+        let newest = self.memory.changes.take_redis(user, began, snapshot, now)?;
         // It was loaded when its life in Redis began.
         let age = self.snapshot_ttl.saturating_sub(ttl);
         let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -262,10 +267,10 @@ impl RedisTier {
     }
 
     /// How the tier stands: in a session, or bypassed.
-    pub(super) fn forward_reason(&self) -> Forward {
-        match self.redis.link.session() {
-            Some(_) => Forward::Miss,
-            None => Forward::Bypass,
+    pub(super) fn forward_reason(&self) -> ForwardReason {
+        match self.redis.link.open_session() {
+            Some(_) => ForwardReason::Miss,
+            None => ForwardReason::Bypass,
         }
     }
 }

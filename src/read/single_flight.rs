@@ -20,14 +20,14 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Answer, Error, timings::Timings};
+use super::{ReadAnswer, ReadError, timings::Timings};
 use crate::{
     admission::{Admitted, LoadClass},
-    cache_status::{Detail, Forward, Tier, Trail},
+    cache_status::{CacheStatus, Detail, ForwardReason, Tier},
     domain::{Floors, UserId},
     protocol::rules::{JoinFacts, may_load_be_joined},
     protocol::{Freshness, Knowledge},
-    render::Held,
+    render::RenderedSnapshot,
 };
 
 /// Loads at once, of all kinds and in all states: what they take of memory has a bound.
@@ -51,19 +51,19 @@ pub struct LoadStart {
 /// The result of a load, for all its readers.
 #[derive(Debug, Clone)]
 pub struct LoadResult {
-    held: Held,
+    held: RenderedSnapshot,
     tier: Tier,
     /// The rest of its life in Redis.
     ttl: Option<Duration>,
     /// The floors that were not reached, where the balances are behind.
     unmet: Floors,
     /// Why Redis did not answer.
-    redis: Option<Forward>,
+    redis: Option<ForwardReason>,
 }
 
 impl LoadResult {
     /// Redis answered.
-    pub const fn from_redis(held: Held, ttl: Duration) -> Self {
+    pub const fn from_redis(held: RenderedSnapshot, ttl: Duration) -> Self {
         Self {
             held,
             tier: Tier::Redis,
@@ -74,7 +74,11 @@ impl LoadResult {
     }
 
     /// The source answered, after Redis did not; without the floors `unmet`.
-    pub const fn from_source(held: Held, unmet: Floors, redis: Option<Forward>) -> Self {
+    pub const fn from_source(
+        held: RenderedSnapshot,
+        unmet: Floors,
+        redis: Option<ForwardReason>,
+    ) -> Self {
         Self {
             held,
             tier: Tier::Source,
@@ -85,14 +89,14 @@ impl LoadResult {
     }
 
     /// A reader with these floors may be shown the result: it reaches them, or looked for just these in vain.
-    pub fn suits(&self, floors: &Floors) -> bool {
-        let in_vain = |asset| self.unmet.get(asset) >= floors.get(asset);
-        floors.is_empty() || floors.unmet_by(&self.held.snapshot()).all(in_vain)
+    pub fn suits_floors(&self, floors: &Floors) -> bool {
+        let in_vain = |asset| self.unmet.floor_of(asset) >= floors.floor_of(asset);
+        floors.is_empty() || floors.unmet_by(&self.held.read_snapshot()).all(in_vain)
     }
 
     /// The answer to a reader that memory refused for this reason.
-    pub fn into_answer(self, memory: Forward, collapsed: bool) -> Answer {
-        let trail = Trail {
+    pub fn into_answer(self, memory: ForwardReason, collapsed: bool) -> ReadAnswer {
+        let trail = CacheStatus {
             answered: self.tier,
             ttl: self.ttl.map(|ttl| ttl.as_secs()),
             detail: (!self.unmet.is_empty()).then_some(Detail::Behind),
@@ -101,7 +105,7 @@ impl LoadResult {
             collapsed,
             source_failed: false,
         };
-        Answer {
+        ReadAnswer {
             held: self.held,
             trail,
         }
@@ -113,7 +117,7 @@ impl LoadResult {
 pub struct Flight {
     /// The knowledge when it began.
     pub start: LoadStart,
-    result: OnceLock<(Result<LoadResult, Error>, Timings)>,
+    result: OnceLock<(Result<LoadResult, ReadError>, Timings)>,
     /// The load waits for more than Redis, or Redis may take longer than a reader has.
     slow: AtomicBool,
     done: Notify,
@@ -121,7 +125,7 @@ pub struct Flight {
 
 /// The role of a reader.
 #[derive(Debug)]
-pub enum Role {
+pub enum LoadRole {
     /// The reader has to start the load.
     Leader(Arc<Flight>),
     /// The reader waits for a load under way.
@@ -137,7 +141,7 @@ pub struct SingleFlight {
 
 impl LoadStart {
     /// This load of the user as admission sees it.
-    pub(super) const fn admitted(&self, user: UserId) -> Admitted {
+    pub(super) const fn as_admitted(&self, user: UserId) -> Admitted {
         Admitted {
             user,
             class: self.class,
@@ -170,13 +174,18 @@ impl SingleFlight {
     }
 
     /// Joins the load under way, or begins one that the caller has to start; none where there are too many.
-    pub fn join(&self, user: UserId, start: LoadStart, freshness: &Freshness) -> Option<Role> {
+    pub fn join_or_lead(
+        &self,
+        user: UserId,
+        start: LoadStart,
+        freshness: &Freshness,
+    ) -> Option<LoadRole> {
         let mut flights = self.under_way.lock();
         let mut overtakes = false;
         if let Some(flight) = flights.get(&user) {
             let facts = flight.start.facts_for(&start, freshness);
             if may_load_be_joined(&facts).is_ok() {
-                return Some(Role::Follower(Arc::clone(flight)));
+                return Some(LoadRole::Follower(Arc::clone(flight)));
             }
             overtakes = facts.batch_load_single_reader;
         }
@@ -194,15 +203,15 @@ impl SingleFlight {
             done: Notify::new(),
         });
         flights.insert(user, Arc::clone(&flight));
-        Some(Role::Leader(flight))
+        Some(LoadRole::Leader(flight))
     }
 
     /// Ends a load: no reader joins it any more, and all followers get its result.
-    pub(super) fn finish(
+    pub(super) fn finish_load(
         &self,
         user: UserId,
         flight: &Arc<Flight>,
-        result: Result<LoadResult, Error>,
+        result: Result<LoadResult, ReadError>,
         timings: Timings,
     ) {
         let mut flights = self.under_way.lock();
@@ -234,12 +243,12 @@ impl Flight {
     /// Waits for the result; `timings` are those of the load then.
     ///
     /// # Errors
-    /// The load's own, or [`Error::Deadline`].
+    /// The load's own, or [`ReadError::Deadline`].
     pub(super) async fn wait_for_result(
         &self,
         deadline: Instant,
         timings: &mut Timings,
-    ) -> Result<LoadResult, Error> {
+    ) -> Result<LoadResult, ReadError> {
         loop {
             // Registered before the check: a result that is set in between wakes it.
             let notified = self.done.notified();
@@ -253,8 +262,8 @@ impl Flight {
                 break;
             }
         }
-        let (result, of_load) = self.result.get().ok_or(Error::Deadline)?;
-        timings.adopt(*of_load);
+        let (result, of_load) = self.result.get().ok_or(ReadError::Deadline)?;
+        timings.adopt_load(*of_load);
         result.clone()
     }
 }

@@ -18,30 +18,30 @@ use crate::{
         Amount, Asset, AssetId, Balance, BalanceChange, Entry, LedgerSlice, Seq, Snapshot,
         StatementRow, UnixMillis, UserId,
     },
-    ledger::{Cost, Readiness, Stood, WriteError, Written},
+    ledger::{Cost, SourceReadiness, Stood, WriteError, WrittenCounts},
 };
 
-type Rows<'a> = BoxFuture<'a, Result<Vec<StatementRow>, ledger::Error>>;
+type StatementRows<'a> = BoxFuture<'a, Result<Vec<StatementRow>, ledger::LedgerError>>;
 
 const HOUR: Duration = Duration::from_hours(1);
 
-pub(super) fn user(id: i64) -> UserId {
+pub(super) fn test_user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn asset(id: i32) -> AssetId {
+fn test_asset(id: i32) -> AssetId {
     AssetId::new(id).unwrap()
 }
 
-fn seq(number: i64) -> Seq {
+fn test_seq(number: i64) -> Seq {
     Seq::new(number).unwrap()
 }
 
 /// Balances by asset and seq; the amount follows from the seq.
-fn balances(of: &[(i32, i64)]) -> Snapshot {
+fn test_balances(of: &[(i32, i64)]) -> Snapshot {
     let balance = |(id, number): &(i32, i64)| Balance {
-        asset: asset(*id),
-        seq: seq(*number),
+        asset: test_asset(*id),
+        seq: test_seq(*number),
         avail: Amount::from_raw(*number),
         frozen: Amount::from_raw(0),
         updated_at: None,
@@ -52,7 +52,7 @@ fn balances(of: &[(i32, i64)]) -> Snapshot {
 
 /// A ledger and its view, each with what it was given; every user has the same.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct TestSource {
     view: Mutex<Snapshot>,
     ledger: Mutex<Snapshot>,
     pub(super) fails: AtomicBool,
@@ -64,35 +64,35 @@ pub(super) struct Told {
     may_go_on: Mutex<HashMap<UserId, Arc<Semaphore>>>,
 }
 
-impl Told {
-    fn answer(&self, of: &Mutex<Snapshot>) -> Result<Snapshot, ledger::Error> {
+impl TestSource {
+    fn answer_with(&self, of: &Mutex<Snapshot>) -> Result<Snapshot, ledger::LedgerError> {
         if self.fails.load(Ordering::SeqCst) {
-            return Err(ledger::Error::unavailable("told to fail"));
+            return Err(ledger::LedgerError::unavailable("told to fail"));
         }
         Ok(of.lock().clone())
     }
 }
 
-impl Source for Told {
+impl Source for TestSource {
     fn identity(&self) -> Option<Arc<str>> {
         Some("told".into())
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
+    fn readiness(&self) -> SourceReadiness {
+        SourceReadiness::Ready
     }
 
     fn load_counting<'a>(
         &'a self,
         user: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
         async move {
             self.views.fetch_add(1, Ordering::SeqCst);
             if self.stuck.lock().contains(&user) {
                 std::future::pending::<()>().await;
             }
-            let answer = self.answer(&self.view);
+            let answer = self.answer_with(&self.view);
             let gate = self.may_go_on.lock().get(&user).cloned();
             if let Some(gate) = gate {
                 gate.acquire().await.unwrap().forget();
@@ -107,10 +107,10 @@ impl Source for Told {
         _: UserId,
         assets: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
         async move {
             self.ledgers.fetch_add(1, Ordering::SeqCst);
-            let all = self.answer(&self.ledger)?;
+            let all = self.answer_with(&self.ledger)?;
             let named = all.balances().iter().copied();
             let named = named.filter(|balance| assets.contains(&balance.asset));
             Ok(Snapshot::new(named.collect()))
@@ -123,15 +123,18 @@ impl Source for Told {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::LedgerError>> {
         async { Ok(None) }.boxed()
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
-        async { Ok(Written::default()) }.boxed()
+    fn write_entries<'a>(
+        &'a self,
+        _: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
+        async { Ok(WrittenCounts::default()) }.boxed()
     }
 
-    fn statement<'a>(&'a self, slice: LedgerSlice, cost: &'a Cost) -> Rows<'a> {
+    fn read_statement<'a>(&'a self, slice: LedgerSlice, cost: &'a Cost) -> StatementRows<'a> {
         let loaded = self.load_counting(slice.user, cost);
         loaded.map_ok(|_| Vec::new()).boxed()
     }
@@ -139,14 +142,14 @@ impl Source for Told {
 
 pub(super) struct House {
     pub(super) reader: Arc<Reader>,
-    pub(super) source: Arc<Told>,
-    marks: Arc<Marks>,
+    pub(super) source: Arc<TestSource>,
+    marks: Arc<ChangeLog>,
     memory: Arc<Memory>,
     freshness: Arc<Freshness>,
 }
 
 /// A reader of BTC and USDT over a view, whose freshness is proven.
-pub(super) fn house(more: &[(&str, &str)]) -> House {
+pub(super) fn test_house(more: &[(&str, &str)]) -> House {
     let mut environment = vec![
         ("BALANCE_CACHE__SOURCE__KIND", "scylla"),
         ("BALANCE_CACHE__STALE__ENABLED", "true"),
@@ -155,7 +158,7 @@ pub(super) fn house(more: &[(&str, &str)]) -> House {
     let owned = environment
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let settings = config::load(None, owned).unwrap();
+    let settings = config::load_settings(None, owned).unwrap();
     let named = |id, name: &str| Asset {
         id,
         name: name.to_owned(),
@@ -169,18 +172,18 @@ pub(super) fn house(more: &[(&str, &str)]) -> House {
         Arc::clone(&catalogue),
         Arc::clone(&meters),
     ));
-    let marks = Arc::new(Marks::new(HOUR, 16 << 20));
+    let marks = Arc::new(ChangeLog::new(HOUR, 16 << 20));
     let freshness = Arc::new(Freshness::by_proof(settings.settlement.max_staleness_ms.0));
-    let source = Arc::new(Told {
-        view: Mutex::new(balances(&[(1, 1), (2, 1)])),
-        ledger: Mutex::new(balances(&[(1, 1), (2, 1)])),
+    let source = Arc::new(TestSource {
+        view: Mutex::new(test_balances(&[(1, 1), (2, 1)])),
+        ledger: Mutex::new(test_balances(&[(1, 1), (2, 1)])),
         fails: AtomicBool::new(false),
         views: AtomicUsize::new(0),
         ledgers: AtomicUsize::new(0),
         stuck: Mutex::default(),
         may_go_on: Mutex::default(),
     });
-    let parts = Parts {
+    let parts = ReaderParts {
         catalogue,
         memory: Arc::clone(&memory),
         redis: None,
@@ -198,42 +201,45 @@ pub(super) fn house(more: &[(&str, &str)]) -> House {
         memory,
         freshness,
     };
-    house.prove();
+    house.prove_fresh();
     house
 }
 
 impl House {
-    fn prove(&self) {
-        self.freshness.prove(self.freshness.term(), Instant::now());
+    fn prove_fresh(&self) {
+        self.freshness
+            .prove_fresh(self.freshness.current_term(), Instant::now());
     }
 
-    pub(super) async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
+    pub(super) async fn ask_reader(&self, ask: ReadOptions) -> Result<ReadAnswer, ReadError> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        self.reader.read_user(user(1), ask, deadline).await
+        self.reader.read_user(test_user(1), ask, deadline).await
     }
 
-    async fn read(&self) -> Result<Answer, Error> {
-        self.ask(Ask::default()).await
+    async fn read_user(&self) -> Result<ReadAnswer, ReadError> {
+        self.ask_reader(ReadOptions::default()).await
     }
 
     /// The answer of memory.
     fn in_memory(&self) -> Option<Snapshot> {
-        let kept = self.memory.get(user(1), self.marks.generation())?;
-        (!kept.doubted).then(|| kept.held.snapshot())
+        let kept = self
+            .memory
+            .get_entry(test_user(1), self.marks.generation())?;
+        (!kept.doubted).then(|| kept.held.read_snapshot())
     }
 }
 
-fn no_cache() -> Ask {
-    Ask {
+fn no_cache() -> ReadOptions {
+    ReadOptions {
         no_cache: true,
-        ..Ask::default()
+        ..ReadOptions::default()
     }
 }
 
 /// Asset and seq of an answer.
 #[track_caller]
-fn shown(answer: Result<Answer, Error>) -> Vec<(i32, i64)> {
-    let snapshot = answer.unwrap().held.snapshot();
+fn shown_seqs(answer: Result<ReadAnswer, ReadError>) -> Vec<(i32, i64)> {
+    let snapshot = answer.unwrap().held.read_snapshot();
     let pairs = snapshot.balances().iter();
     pairs.map(|b| (b.asset.get(), b.seq.get())).collect()
 }
@@ -243,79 +249,90 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
     type Teller = fn(&House);
     let known: [(&str, Teller); 7] = [
         ("a floor", |house| {
-            house.marks.changed(user(1), asset(1), seq(2), None);
+            house
+                .marks
+                .change_asset(test_user(1), test_asset(1), test_seq(2), None);
         }),
         ("a floor of an asset that it lacks", |house| {
-            house.marks.changed(user(1), asset(3), seq(1), None);
+            house
+                .marks
+                .change_asset(test_user(1), test_asset(3), test_seq(1), None);
         }),
         ("what was shown", |house| {
-            house.marks.shown(user(1), &balances(&[(1, 2)]));
+            house
+                .marks
+                .note_shown(test_user(1), &test_balances(&[(1, 2)]));
         }),
         ("an asset to be read again", |house| {
-            house.marks.reread(user(1), Some(asset(1)));
+            house
+                .marks
+                .require_reread(test_user(1), Some(test_asset(1)));
         }),
         ("a user to be read again", |house| {
-            house.marks.reread(user(1), None);
+            house.marks.require_reread(test_user(1), None);
         }),
         ("memory was told", |house| {
             let unknown = BalanceChange::Unknown { asset: None };
-            house.memory.advance(user(1), &[unknown]);
+            house.memory.advance_user(test_user(1), &[unknown]);
         }),
         ("another generation", |house| house.marks.start_over()),
     ];
     for (what, change) in known {
-        let house = house(&[]);
-        assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+        let house = test_house(&[]);
+        assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
         house.source.fails.store(true, Ordering::SeqCst);
-        house.freshness.revoke();
-        let stale = house.read().await.unwrap();
+        house.freshness.revoke_proof();
+        let stale = house.read_user().await.unwrap();
         assert_eq!(stale.trail.detail, Some(Detail::Stale), "{what}");
         change(&house);
-        let refused = house.read().await;
-        assert!(matches!(refused, Err(Error::Source(_))), "{what}");
+        let refused = house.read_user().await;
+        assert!(matches!(refused, Err(ReadError::Source(_))), "{what}");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let batch = house.reader.read_users(&[user(1)], deadline).await;
-        assert!(matches!(batch, Err(Error::Source(_))), "{what}, in a batch");
+        let batch = house.reader.read_users(&[test_user(1)], deadline).await;
+        assert!(
+            matches!(batch, Err(ReadError::Source(_))),
+            "{what}, in a batch"
+        );
         // The ledger is read again, and shown as stale the next time.
         house.source.fails.store(false, Ordering::SeqCst);
-        let rows = balances(&[(1, 2), (2, 1), (3, 1)]);
+        let rows = test_balances(&[(1, 2), (2, 1), (3, 1)]);
         *house.source.ledger.lock() = rows.clone();
         *house.source.view.lock() = rows;
-        assert_eq!(shown(house.read().await)[0], (1, 2), "{what}");
+        assert_eq!(shown_seqs(house.read_user().await)[0], (1, 2), "{what}");
         house.source.fails.store(true, Ordering::SeqCst);
         tokio::time::advance(Duration::from_secs(1)).await;
-        let again = house.read().await.unwrap();
+        let again = house.read_user().await.unwrap();
         assert_eq!(again.trail.detail, Some(Detail::Stale), "{what}");
-        assert_eq!(shown(Ok(again))[0], (1, 2), "{what}");
+        assert_eq!(shown_seqs(Ok(again))[0], (1, 2), "{what}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_answer_is_not_older_than_changes_are_remembered() {
-    let house = house(&[
+    let house = test_house(&[
         ("BALANCE_CACHE__STALE__MAX_AGE_MS", "80000000"),
         ("BALANCE_CACHE__SETTLEMENT__FLOOR_TTL_MS", "100000"),
     ]);
-    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+    assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
     house.source.fails.store(true, Ordering::SeqCst);
     for seconds in [99, 2] {
         tokio::time::advance(Duration::from_secs(seconds)).await;
-        assert_eq!(house.read().await.is_ok(), seconds == 99);
+        assert_eq!(house.read_user().await.is_ok(), seconds == 99);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_no_cache_the_view_says_which_assets_there_are_and_the_ledger_what_they_are_worth() {
-    let house = house(&[]);
-    *house.source.view.lock() = balances(&[(1, 9), (2, 1), (3, 9), (4, 4)]);
-    *house.source.ledger.lock() = balances(&[(1, 2), (2, 2), (3, 3)]);
+    let house = test_house(&[]);
+    *house.source.view.lock() = test_balances(&[(1, 9), (2, 1), (3, 9), (4, 4)]);
+    *house.source.ledger.lock() = test_balances(&[(1, 2), (2, 2), (3, 3)]);
     let expected = [(1, 2), (2, 2), (3, 3), (4, 4)];
-    assert_eq!(shown(house.ask(no_cache()).await), expected);
+    assert_eq!(shown_seqs(house.ask_reader(no_cache()).await), expected);
     // Nor where the view is asked beside the ledger for another reason.
-    let blind = self::house(&[]);
-    *blind.source.view.lock() = balances(&[(1, 9), (2, 1)]);
+    let blind = self::test_house(&[]);
+    *blind.source.view.lock() = test_balances(&[(1, 9), (2, 1)]);
     blind.marks.blind_for(HOUR);
-    assert_eq!(shown(blind.read().await), [(1, 1), (2, 1)]);
+    assert_eq!(shown_seqs(blind.read_user().await), [(1, 1), (2, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,21 +340,27 @@ async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
     type Cause = fn(&House);
     let reasons: [(&str, bool, Cause); 5] = [
         ("nothing", true, |_| {}),
-        ("unproven", false, |house| house.freshness.revoke()),
+        ("unproven", false, |house| house.freshness.revoke_proof()),
         ("blind", false, |house| house.marks.blind_for(HOUR)),
         ("changed", false, |house| {
-            house.marks.changed(user(1), asset(2), seq(1), None);
+            house
+                .marks
+                .change_asset(test_user(1), test_asset(2), test_seq(1), None);
         }),
         ("to be read again", false, |house| {
-            house.marks.reread(user(1), None);
+            house.marks.require_reread(test_user(1), None);
         }),
     ];
     for (what, alone, change) in reasons {
-        let house = house(&[]);
-        *house.source.ledger.lock() = balances(&[(1, 2), (2, 1)]);
+        let house = test_house(&[]);
+        *house.source.ledger.lock() = test_balances(&[(1, 2), (2, 1)]);
         change(&house);
         let expected = if alone { 1 } else { 2 };
-        assert_eq!(shown(house.read().await)[0], (1, expected), "{what}");
+        assert_eq!(
+            shown_seqs(house.read_user().await)[0],
+            (1, expected),
+            "{what}"
+        );
         let ledgers = house.source.ledgers.load(Ordering::SeqCst);
         assert_eq!(ledgers == 0, alone, "{what}");
     }
@@ -345,13 +368,15 @@ async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_reach_a_floor_is_answered_as_behind_and_not_kept() {
-    let house = house(&[]);
-    house.marks.changed(user(1), asset(1), seq(7), None);
-    let answer = house.read().await.unwrap();
+    let house = test_house(&[]);
+    house
+        .marks
+        .change_asset(test_user(1), test_asset(1), test_seq(7), None);
+    let answer = house.read_user().await.unwrap();
     assert_eq!(answer.trail.detail, Some(Detail::Behind));
     assert_eq!(house.in_memory(), None);
-    *house.source.ledger.lock() = balances(&[(1, 7), (2, 1)]);
-    assert_eq!(shown(house.read().await), [(1, 7), (2, 1)]);
+    *house.source.ledger.lock() = test_balances(&[(1, 7), (2, 1)]);
+    assert_eq!(shown_seqs(house.read_user().await), [(1, 7), (2, 1)]);
     assert_eq!(
         house.in_memory(),
         Some(balances_of(&house, &[(1, 7), (2, 1)]))
@@ -362,7 +387,7 @@ async fn what_does_not_reach_a_floor_is_answered_as_behind_and_not_kept() {
 fn balances_of(house: &House, of: &[(i32, i64)]) -> Snapshot {
     let held = house.in_memory().unwrap();
     assert!(
-        balances(of)
+        test_balances(of)
             .balances()
             .iter()
             .zip(held.balances())
@@ -374,26 +399,30 @@ fn balances_of(house: &House, of: &[(i32, i64)]) -> Snapshot {
 
 #[tokio::test(start_paused = true)]
 async fn a_balance_that_memory_holds_reaches_a_floor_that_the_ledger_does_not() {
-    let house = house(&[]);
-    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
-    house.memory.raise(user(1), &balances(&[(1, 5)]));
-    house.marks.changed(user(1), asset(1), seq(5), None);
-    let answer = house.ask(no_cache()).await.unwrap();
+    let house = test_house(&[]);
+    assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
+    house
+        .memory
+        .raise_shown(test_user(1), &test_balances(&[(1, 5)]));
+    house
+        .marks
+        .change_asset(test_user(1), test_asset(1), test_seq(5), None);
+    let answer = house.ask_reader(no_cache()).await.unwrap();
     assert_eq!(answer.trail.detail, None);
-    assert_eq!(shown(Ok(answer)), [(1, 5), (2, 1)]);
+    assert_eq!(shown_seqs(Ok(answer)), [(1, 5), (2, 1)]);
 }
 
 /// A load that has asked the source, and what happens before its answer.
-async fn overtaken_by(change: impl FnOnce(&House)) -> (House, Result<Answer, Error>) {
-    let house = house(&[]);
+async fn overtaken_by(change: impl FnOnce(&House)) -> (House, Result<ReadAnswer, ReadError>) {
+    let house = test_house(&[]);
     let gate = Arc::new(Semaphore::new(0));
     let waits = house
         .source
         .may_go_on
         .lock()
-        .insert(user(1), Arc::clone(&gate));
+        .insert(test_user(1), Arc::clone(&gate));
     assert!(waits.is_none());
-    let mut first = Box::pin(house.read());
+    let mut first = Box::pin(house.read_user());
     for _ in 0..100 {
         assert!(futures::poll!(&mut first).is_pending());
         tokio::task::yield_now().await;
@@ -409,31 +438,34 @@ async fn overtaken_by(change: impl FnOnce(&House)) -> (House, Result<Answer, Err
 #[tokio::test(start_paused = true)]
 async fn a_load_that_a_change_overtook_is_not_kept() {
     let (kept, answer) = overtaken_by(|_| {}).await;
-    assert_eq!(shown(answer), [(1, 1), (2, 1)]);
+    assert_eq!(shown_seqs(answer), [(1, 1), (2, 1)]);
     assert!(kept.in_memory().is_some(), "nothing came between");
-    let (house, answer) = overtaken_by(|house| house.marks.reread(user(1), None)).await;
-    assert_eq!(shown(answer), [(1, 1), (2, 1)], "it began before");
+    let (house, answer) =
+        overtaken_by(|house| house.marks.require_reread(test_user(1), None)).await;
+    assert_eq!(shown_seqs(answer), [(1, 1), (2, 1)], "it began before");
     assert_eq!(house.in_memory(), None);
     let (house, _) = overtaken_by(|house| house.marks.start_over()).await;
     assert_eq!(house.in_memory(), None);
     let (house, answer) = overtaken_by(|house| {
-        house.marks.changed(user(1), asset(1), seq(4), None);
-        *house.source.ledger.lock() = balances(&[(1, 4)]);
+        house
+            .marks
+            .change_asset(test_user(1), test_asset(1), test_seq(4), None);
+        *house.source.ledger.lock() = test_balances(&[(1, 4)]);
     })
     .await;
-    assert_eq!(shown(answer)[0], (1, 4), "it is read again");
+    assert_eq!(shown_seqs(answer)[0], (1, 4), "it is read again");
     assert!(house.in_memory().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_single_reader_of_a_user_whom_a_batch_waits_for_has_a_place_of_its_own() {
-    let house = house(&[("BALANCE_CACHE__LIMITS__SOURCE_LOADS", "8")]);
-    let users: Vec<_> = (2..=40).map(user).chain([user(1)]).collect();
+    let house = test_house(&[("BALANCE_CACHE__LIMITS__SOURCE_LOADS", "8")]);
+    let users: Vec<_> = (2..=40).map(test_user).chain([test_user(1)]).collect();
     house
         .source
         .stuck
         .lock()
-        .extend(users.iter().filter(|of| **of != user(1)));
+        .extend(users.iter().filter(|of| **of != test_user(1)));
     let deadline = Instant::now() + Duration::from_secs(10);
     let batch = house.reader.read_users(&users, deadline);
     let mut batch = std::pin::pin!(batch);
@@ -444,6 +476,6 @@ async fn a_single_reader_of_a_user_whom_a_batch_waits_for_has_a_place_of_its_own
     let stuck = house.source.views.load(Ordering::SeqCst);
     assert!((1..40).contains(&stuck), "{stuck}: the rest waits");
     let begun = Instant::now();
-    assert_eq!(shown(house.read().await), [(1, 1), (2, 1)]);
+    assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
     assert!(begun.elapsed() < Duration::from_millis(100));
 }

@@ -1,17 +1,17 @@
 //! The times that a read was made of, and the log line of slow reads.
 //!
-//! **Limits.** A few lines a second ([`Sparing`]); `telemetry.slow_read_ms` = 0 logs none. The lines carry no request id: times and
+//! **Limits.** A few lines a second ([`RateLimitedLog`]); `telemetry.slow_read_ms` = 0 logs none. The lines carry no request id: times and
 //! the user find the request in the log of the client.
 
 use std::time::Duration;
 
-use super::{Answer, Error};
+use super::{ReadAnswer, ReadError};
 use crate::{
-    cache_status::{Outcome, Tier},
+    cache_status::{ReadOutcome, Tier},
     config::{ReadFrom, Settings, SourceKind},
     domain::UserId,
     ledger::Cost,
-    telemetry::Sparing,
+    telemetry::RateLimitedLog,
 };
 
 /// The times of a read; a follower has those of the load.
@@ -60,12 +60,12 @@ impl SourceStatements {
 impl Timings {
     /// Adds statements.
     pub(super) fn add_cost(&mut self, cost: &Cost) {
-        self.statements = self.statements.saturating_add(cost.statements());
-        self.rows = self.rows.saturating_add(cost.rows());
+        self.statements = self.statements.saturating_add(cost.statement_count());
+        self.rows = self.rows.saturating_add(cost.row_count());
     }
 
     /// Takes the times of a load, beside what memory took this reader.
-    pub(super) fn adopt(&mut self, load: Self) {
+    pub(super) fn adopt_load(&mut self, load: Self) {
         *self = Self {
             memory: self.memory,
             ..load
@@ -77,7 +77,7 @@ impl Timings {
 #[derive(Debug)]
 pub(super) struct SlowReadLog {
     threshold: Option<Duration>,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 impl SlowReadLog {
@@ -85,26 +85,28 @@ impl SlowReadLog {
     pub(super) fn new(threshold: Duration) -> Self {
         Self {
             threshold: (!threshold.is_zero()).then_some(threshold),
-            log: Sparing::default(),
+            log: RateLimitedLog::default(),
         }
     }
 
     fn take_line(&self, took: Duration) -> Option<u64> {
         let threshold = self.threshold?;
-        (took >= threshold).then(|| self.log.line()).flatten()
+        (took >= threshold)
+            .then(|| self.log.permit_line())
+            .flatten()
     }
 
     /// Logs a read of one user, if it was slow.
     pub(super) fn log_read(
         &self,
         user: UserId,
-        result: Result<Answer<&[u8]>, &Error>,
-        outcome: Outcome,
+        result: Result<ReadAnswer<&[u8]>, &ReadError>,
+        outcome: ReadOutcome,
         took: Duration,
         timings: &Timings,
     ) {
         // A source that failed is in the request's own line: one line for each failed read.
-        if matches!(result, Err(Error::Source(_))) {
+        if matches!(result, Err(ReadError::Source(_))) {
             return;
         }
         let Some(left_out) = self.take_line(took) else {
@@ -115,13 +117,13 @@ impl SlowReadLog {
             user.id = user.get(),
             outcome = outcome.word(),
             error = result.err().map(tracing::field::display),
-            read.ms = millis(took),
+            read.ms = whole_millis(took),
             read.joined = answer.map(|answer| answer.trail.collapsed),
-            read.assets = answer.map(|answer| answer.held.assets()),
-            memory.ms = millis(timings.memory),
-            redis.ms = millis(timings.redis),
-            permit.ms = millis(timings.permit),
-            source.ms = millis(timings.source),
+            read.assets = answer.map(|answer| answer.held.asset_count()),
+            memory.ms = whole_millis(timings.memory),
+            redis.ms = whole_millis(timings.redis),
+            permit.ms = whole_millis(timings.permit),
+            source.ms = whole_millis(timings.source),
             source.asked = timings.asked,
             source.statements = timings.statements,
             source.rows = timings.rows,
@@ -131,7 +133,7 @@ impl SlowReadLog {
     }
 
     /// Logs a read of many users, if it was slow.
-    pub(super) fn log_batch(&self, answers: &[Answer], took: Duration) {
+    pub(super) fn log_batch(&self, answers: &[ReadAnswer], took: Duration) {
         let Some(left_out) = self.take_line(took) else {
             return;
         };
@@ -146,13 +148,13 @@ impl SlowReadLog {
             users.memory = by(Tier::Memory),
             users.redis = by(Tier::Redis),
             users.source = by(Tier::Source),
-            read.ms = millis(took),
+            read.ms = whole_millis(took),
             lines.left_out = left_out,
             "slow batch"
         );
     }
 }
 
-fn millis(time: Duration) -> u64 {
+fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,12 +10,12 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    Answer, Ask, Error, Reader,
+    ReadAnswer, ReadError, ReadOptions, Reader,
     multi_get::{read_again, read_each},
 };
 use crate::{
     domain::{AssetId, Seq, Snapshot, UserId},
-    ledger::isolation::lagging,
+    ledger::isolation::lagging_users,
 };
 
 /// Reads the balances of many users, in the order asked.
@@ -23,39 +23,39 @@ pub(super) async fn read_users(
     reader: &Arc<Reader>,
     users: &[UserId],
     deadline: Instant,
-) -> Result<Vec<Answer>, Error> {
+) -> Result<Vec<ReadAnswer>, ReadError> {
     let Some(isolation) = reader.source.source.isolation() else {
         return read_each(reader, users, deadline).await;
     };
-    let mut began = isolation.now();
+    let mut began = isolation.current_moment();
     let mut answers = read_each(reader, users, deadline).await?;
     loop {
-        let known = isolation.since(began);
+        let known = isolation.visible_since(began);
         if matches!(&known, Ok(transactions) if transactions.is_empty()) {
             return Ok(answers);
         }
         if Instant::now() >= deadline {
-            return Err(Error::Deadline);
+            return Err(ReadError::Deadline);
         }
         let Ok(transactions) = known else {
-            began = isolation.now();
+            began = isolation.current_moment();
             answers = read_each(reader, users, deadline).await?;
             continue;
         };
         let torn = {
-            let shown = snapshots(users, &answers);
+            let shown = snapshots_of(users, &answers);
             let seq = |user: UserId, asset: AssetId| -> Option<Option<Seq>> {
                 let snapshot = shown.get(&user)?;
                 Some(snapshot.get(asset).map(|balance| balance.seq))
             };
-            lagging(&transactions, seq)
+            lagging_users(&transactions, seq)
         };
         if torn.is_empty() {
             return Ok(answers);
         }
-        let ask = Ask {
+        let ask = ReadOptions {
             no_cache: true,
-            ..Ask::default()
+            ..ReadOptions::default()
         };
         for user in torn {
             let again = read_again(reader, user, &ask, deadline).await?;
@@ -69,10 +69,10 @@ pub(super) async fn read_users(
 }
 
 /// The answer for each user, where it is as good as promised.
-fn snapshots(users: &[UserId], answers: &[Answer]) -> HashMap<UserId, Snapshot> {
+fn snapshots_of(users: &[UserId], answers: &[ReadAnswer]) -> HashMap<UserId, Snapshot> {
     let promised = users.iter().zip(answers);
     promised
         .filter(|(_, answer)| answer.trail.detail.is_none())
-        .map(|(user, answer)| (*user, answer.held.snapshot()))
+        .map(|(user, answer)| (*user, answer.held.read_snapshot()))
         .collect()
 }

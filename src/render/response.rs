@@ -15,13 +15,13 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{HEAD, TAG_BYTES, TAIL, entity_tag, shared_bytes, text};
+use super::{HEAD, TAG_BYTES, TAIL, body_text, entity_tag, shared_bytes};
 use crate::domain::{Amount, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis};
 
-/// A snapshot and everything that is prepared for showing it. Clones share it, or only look at it (`Held<&[u8]>`); of two equal
+/// A snapshot and everything that is prepared for showing it. Clones share it, or only look at it (`RenderedSnapshot<&[u8]>`); of two equal
 /// ones all that is said is equal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Held<B = Bytes>(B);
+pub struct RenderedSnapshot<B = Bytes>(B);
 
 /// The facts that the body does not say.
 struct Notes<'a> {
@@ -38,30 +38,30 @@ const SAID_LATER: u8 = 0x80;
 /// The length of the notes does not fit into one byte: four stand before it.
 const LONG: u8 = 0xff;
 
-impl Held {
+impl RenderedSnapshot {
     /// The snapshot in the words of the catalogue. `heard_at` is when the source said so, where no balance says when it
     /// was said: of a user, or an asset, with nothing.
     #[must_use]
     pub fn new(catalogue: &Catalogue, snapshot: &Snapshot, heard_at: UnixMillis) -> Self {
         // One table for text and notes: the amounts are read back by what the notes say of the decimals.
-        let catalogue = catalogue.now();
-        let text = text(&catalogue, snapshot);
+        let catalogue = catalogue.current_table();
+        let text = body_text(&catalogue, snapshot);
         let (tag, len) = (entity_tag(text.as_bytes()), text.len());
         let said_at = snapshot.oldest_said_at().unwrap_or(heard_at);
         let mut piece = text.into_bytes();
         piece.extend_from_slice(&tag);
-        push(&mut piece, difference(said_at, EPOCH));
-        push(&mut piece, difference(heard_at, said_at));
+        push_varint(&mut piece, millis_difference(said_at, EPOCH));
+        push_varint(&mut piece, millis_difference(heard_at, said_at));
         for balance in snapshot.balances() {
             let decimals = catalogue
-                .get(balance.asset)
+                .get_asset(balance.asset)
                 .map_or(0, |(_, decimals)| decimals);
-            push(&mut piece, u64::from(balance.asset.get().unsigned_abs()));
+            push_varint(&mut piece, u64::from(balance.asset.get().unsigned_abs()));
             if balance.said_at == said_at {
                 piece.push(decimals);
             } else {
                 piece.push(decimals | SAID_LATER);
-                push(&mut piece, difference(balance.said_at, said_at));
+                push_varint(&mut piece, millis_difference(balance.said_at, said_at));
             }
         }
         let notes = piece.len().saturating_sub(len).saturating_sub(TAG_BYTES);
@@ -73,23 +73,23 @@ impl Held {
                 piece.push(LONG);
             }
         }
-        Self(shared_bytes::shared(&piece))
+        Self(shared_bytes::share_bytes(&piece))
     }
 
     /// The same, not shared.
     #[must_use]
-    pub fn into_cow<'a>(self) -> Held<Cow<'a, [u8]>> {
-        Held(Cow::Owned(self.0.into()))
+    pub fn into_cow<'a>(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
+        RenderedSnapshot(Cow::Owned(self.0.into()))
     }
 
     /// The allocator's bytes for it.
     #[must_use]
-    pub const fn taken(&self) -> usize {
-        shared_bytes::taken(self.0.len())
+    pub const fn bytes_taken(&self) -> usize {
+        shared_bytes::bytes_taken(self.0.len())
     }
 }
 
-impl<'a> Held<&'a [u8]> {
+impl<'a> RenderedSnapshot<&'a [u8]> {
     /// The piece of another one.
     #[must_use]
     pub const fn from_piece(piece: &'a [u8]) -> Self {
@@ -98,34 +98,34 @@ impl<'a> Held<&'a [u8]> {
 
     /// The same, perhaps of its own.
     #[must_use]
-    pub const fn into_cow(self) -> Held<Cow<'a, [u8]>> {
-        Held(Cow::Borrowed(self.0))
+    pub const fn into_cow(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
+        RenderedSnapshot(Cow::Borrowed(self.0))
     }
 
     /// One of its own.
     #[must_use]
-    pub fn to_shared(self) -> Held {
-        Held(shared_bytes::shared(self.0))
+    pub fn to_shared(self) -> RenderedSnapshot {
+        RenderedSnapshot(shared_bytes::share_bytes(self.0))
     }
 }
 
-impl<B: AsRef<[u8]>> Held<B> {
+impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
     /// All of it as it lies in memory.
     #[must_use]
-    pub fn piece(&self) -> &[u8] {
+    pub fn whole_piece(&self) -> &[u8] {
         self.0.as_ref()
     }
 
     /// The same, looked at.
     #[must_use]
-    pub fn view(&self) -> Held<&[u8]> {
-        Held(self.piece())
+    pub fn borrowed_view(&self) -> RenderedSnapshot<&[u8]> {
+        RenderedSnapshot(self.whole_piece())
     }
 
     /// The whole body of a single read: envelope and balances.
     #[must_use]
-    pub fn body(&self) -> &[u8] {
-        self.part(0, self.body_len())
+    pub fn body_bytes(&self) -> &[u8] {
+        self.byte_range(0, self.body_len())
     }
 
     /// Its length.
@@ -136,62 +136,66 @@ impl<B: AsRef<[u8]>> Held<B> {
 
     /// The strong entity tag of the body, quoted.
     #[must_use]
-    pub fn tag(&self) -> &[u8] {
+    pub fn entity_tag(&self) -> &[u8] {
         let begin = self.body_len();
-        self.part(begin, begin.saturating_add(TAG_BYTES))
+        self.byte_range(begin, begin.saturating_add(TAG_BYTES))
     }
 
     /// The array of balances alone, as it stands in the body.
     #[must_use]
-    pub fn balances(&self) -> &[u8] {
-        self.part(HEAD.len(), self.body_len().saturating_sub(TAIL.len()))
+    pub fn balances_array(&self) -> &[u8] {
+        self.byte_range(HEAD.len(), self.body_len().saturating_sub(TAIL.len()))
     }
 
     /// The oldest moment at which one of these balances was said, or that this user has nothing.
     #[must_use]
     pub fn said_at(&self) -> UnixMillis {
-        self.notes().said_at
+        self.read_notes().said_at
     }
 
     /// When the source said so, where no balance says when it was said.
     #[must_use]
     pub fn heard_at(&self) -> UnixMillis {
-        self.notes().heard_at
+        self.read_notes().heard_at
     }
 
     /// The user has nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.notes().rest.is_empty()
+        self.read_notes().rest.is_empty()
     }
 
     /// In how many assets the user has something.
     #[must_use]
-    pub fn assets(&self) -> usize {
-        let mut notes = self.notes();
-        std::iter::from_fn(|| notes.next()).count()
+    pub fn asset_count(&self) -> usize {
+        let mut notes = self.read_notes();
+        std::iter::from_fn(|| notes.next_note()).count()
     }
 
     /// The balances, read back.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn read_snapshot(&self) -> Snapshot {
         // Written above and read back by a property: what cannot be read is not there.
         Snapshot::new(self.read_back().unwrap_or_default())
     }
 
     /// The same with that asset only.
     #[must_use]
-    pub fn only(&self, catalogue: &Catalogue, asset: AssetId) -> Held {
-        Held::new(catalogue, &self.snapshot().only(asset), self.heard_at())
+    pub fn only_asset(&self, catalogue: &Catalogue, asset: AssetId) -> RenderedSnapshot {
+        RenderedSnapshot::new(
+            catalogue,
+            &self.read_snapshot().only_asset(asset),
+            self.heard_at(),
+        )
     }
 
-    fn part(&self, begin: usize, end: usize) -> &[u8] {
-        self.piece().get(begin..end).unwrap_or_default()
+    fn byte_range(&self, begin: usize, end: usize) -> &[u8] {
+        self.whole_piece().get(begin..end).unwrap_or_default()
     }
 
     /// Where the notes begin and end.
     fn notes_at(&self) -> (usize, usize) {
-        let piece = self.piece();
+        let piece = self.whole_piece();
         let all = piece.len();
         let end = all.saturating_sub(1);
         match piece.get(end) {
@@ -207,11 +211,11 @@ impl<B: AsRef<[u8]>> Held<B> {
         }
     }
 
-    fn notes(&self) -> Notes<'_> {
+    fn read_notes(&self) -> Notes<'_> {
         let (begin, end) = self.notes_at();
-        let mut rest = self.part(begin, end);
-        let said_at = later(EPOCH, pull(&mut rest).unwrap_or(0));
-        let heard_at = later(said_at, pull(&mut rest).unwrap_or(0));
+        let mut rest = self.byte_range(begin, end);
+        let said_at = later_millis(EPOCH, pull_varint(&mut rest).unwrap_or(0));
+        let heard_at = later_millis(said_at, pull_varint(&mut rest).unwrap_or(0));
         Notes {
             said_at,
             heard_at,
@@ -220,20 +224,20 @@ impl<B: AsRef<[u8]>> Held<B> {
     }
 
     fn read_back(&self) -> Option<Vec<Balance>> {
-        let mut notes = self.notes();
-        let mut text = std::str::from_utf8(self.body()).ok()?;
+        let mut notes = self.read_notes();
+        let mut text = std::str::from_utf8(self.body_bytes()).ok()?;
         text = text.strip_prefix(HEAD)?;
         let mut balances = Vec::new();
         while !notes.rest.is_empty() {
-            let (asset, decimals, said_at) = notes.next()?;
+            let (asset, decimals, said_at) = notes.next_note()?;
             let amount = |text| Amount::from_decimal(text, decimals);
             // Behind a bracket or a comma; the asset is known by its id.
             text = text.get(1..)?;
-            let _ = value(&mut text, r#"{"asset":""#, b'"')?;
-            let avail = amount(value(&mut text, r#"","avail":""#, b'"')?)?;
-            let frozen = amount(value(&mut text, r#"","frozen":""#, b'"')?)?;
-            let seq = value(&mut text, r#"","seq":"#, b',')?;
-            let updated_at = value(&mut text, r#","updated_at":"#, b'}')?;
+            let _ = value_between(&mut text, r#"{"asset":""#, b'"')?;
+            let avail = amount(value_between(&mut text, r#"","avail":""#, b'"')?)?;
+            let frozen = amount(value_between(&mut text, r#"","frozen":""#, b'"')?)?;
+            let seq = value_between(&mut text, r#"","seq":"#, b',')?;
+            let updated_at = value_between(&mut text, r#","updated_at":"#, b'}')?;
             // The asset's unit may follow the time.
             let updated_at = updated_at.split(',').next()?;
             balances.push(Balance {
@@ -255,46 +259,46 @@ impl<B: AsRef<[u8]>> Held<B> {
 
 impl Notes<'_> {
     /// The next balance's: asset, decimals, and when it was said.
-    fn next(&mut self) -> Option<(AssetId, u8, UnixMillis)> {
-        let asset = i32::try_from(pull(&mut self.rest)?).ok()?;
+    fn next_note(&mut self) -> Option<(AssetId, u8, UnixMillis)> {
+        let asset = i32::try_from(pull_varint(&mut self.rest)?).ok()?;
         let (decimals, rest) = self.rest.split_first()?;
         self.rest = rest;
         let said_at = if decimals & SAID_LATER == 0 {
             self.said_at
         } else {
-            later(self.said_at, pull(&mut self.rest)?)
+            later_millis(self.said_at, pull_varint(&mut self.rest)?)
         };
         Some((AssetId::new(asset).ok()?, decimals & !SAID_LATER, said_at))
     }
 }
 
-impl<B: AsRef<[u8]>> std::fmt::Debug for Held<B> {
+impl<B: AsRef<[u8]>> std::fmt::Debug for RenderedSnapshot<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // No amounts: this may end in a log.
-        let tag = String::from_utf8_lossy(self.tag());
-        f.debug_tuple("Held").field(&tag).finish()
+        let tag = String::from_utf8_lossy(self.entity_tag());
+        f.debug_tuple("RenderedSnapshot").field(&tag).finish()
     }
 }
 
 /// The text between `key`, with which the text begins, and `end`, which is where the text goes on.
-fn value<'a>(text: &mut &'a str, key: &str, end: u8) -> Option<&'a str> {
+fn value_between<'a>(text: &mut &'a str, key: &str, end: u8) -> Option<&'a str> {
     let rest = text.strip_prefix(key)?;
     let (value, rest) = rest.split_at_checked(rest.bytes().position(|byte| byte == end)?)?;
     *text = rest;
     Some(value)
 }
 
-/// By how much it is later; what is earlier wraps, and comes back by [`later`].
-const fn difference(moment: UnixMillis, base: UnixMillis) -> u64 {
+/// By how much it is later; what is earlier wraps, and comes back by [`later_millis`].
+const fn millis_difference(moment: UnixMillis, base: UnixMillis) -> u64 {
     moment.0.wrapping_sub(base.0).cast_unsigned()
 }
 
-const fn later(base: UnixMillis, difference: u64) -> UnixMillis {
+const fn later_millis(base: UnixMillis, difference: u64) -> UnixMillis {
     UnixMillis(base.0.wrapping_add(difference.cast_signed()))
 }
 
 /// Seven bits a byte, the lowest first; all but the last byte have their highest bit set.
-fn push(piece: &mut Vec<u8>, number: u64) {
+fn push_varint(piece: &mut Vec<u8>, number: u64) {
     let mut rest = number;
     while rest > 0x7f {
         piece.push(u8::try_from(rest & 0x7f).unwrap_or(0) | 0x80);
@@ -303,7 +307,7 @@ fn push(piece: &mut Vec<u8>, number: u64) {
     piece.push(u8::try_from(rest).unwrap_or(0));
 }
 
-fn pull(bytes: &mut &[u8]) -> Option<u64> {
+fn pull_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..u64::BITS).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
@@ -323,7 +327,7 @@ mod tests {
     use super::*;
     use crate::domain::Asset;
 
-    fn catalogue() -> Catalogue {
+    fn test_catalogue() -> Catalogue {
         let asset = |id, name: &str, decimals| Asset {
             id,
             name: name.to_owned(),
@@ -334,7 +338,7 @@ mod tests {
         Catalogue::new(&assets, &[]).unwrap()
     }
 
-    fn balance() -> impl Strategy<Value = Balance> {
+    fn any_balance() -> impl Strategy<Value = Balance> {
         let asset = prop_oneof![1..5_i32, Just(i32::MAX)];
         let (seq, said) = (1..=i64::MAX, any::<i64>());
         let numbers = (
@@ -357,25 +361,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_held_is_read_back_as_it_was(balances in vec(balance(), 0..8), heard_at: i64) {
+        fn what_is_held_is_read_back_as_it_was(balances in vec(any_balance(), 0..8), heard_at: i64) {
             let snapshot = Snapshot::new(balances);
-            let held = Held::new(&catalogue(), &snapshot, UnixMillis(heard_at));
-            prop_assert_eq!(held.assets(), snapshot.balances().len());
+            let held = RenderedSnapshot::new(&test_catalogue(), &snapshot, UnixMillis(heard_at));
+            prop_assert_eq!(held.asset_count(), snapshot.balances().len());
             prop_assert_eq!(held.is_empty(), snapshot.balances().is_empty());
             prop_assert_eq!(held.heard_at(), UnixMillis(heard_at));
             prop_assert_eq!(held.said_at(), snapshot.oldest_said_at().unwrap_or(UnixMillis(heard_at)));
-            prop_assert_eq!(held.body().len(), held.body_len());
-            prop_assert_eq!(held.snapshot(), snapshot);
+            prop_assert_eq!(held.body_bytes().len(), held.body_len());
+            prop_assert_eq!(held.read_snapshot(), snapshot);
         }
 
         #[test]
         fn numbers_come_back(numbers in vec(any::<u64>(), 0..9)) {
             let mut bytes = Vec::new();
             for number in &numbers {
-                push(&mut bytes, *number);
+                push_varint(&mut bytes, *number);
             }
             let mut rest = bytes.as_slice();
-            let back: Vec<_> = std::iter::from_fn(|| pull(&mut rest)).collect();
+            let back: Vec<_> = std::iter::from_fn(|| pull_varint(&mut rest)).collect();
             prop_assert_eq!(back, numbers);
         }
     }
@@ -391,8 +395,8 @@ mod tests {
             said_at: UnixMillis(0),
         });
         let snapshot = Snapshot::new(balances.collect());
-        let held = Held::new(&catalogue(), &snapshot, UnixMillis(5));
-        assert_eq!(held.snapshot(), snapshot);
-        assert!(held.taken() > held.body_len());
+        let held = RenderedSnapshot::new(&test_catalogue(), &snapshot, UnixMillis(5));
+        assert_eq!(held.read_snapshot(), snapshot);
+        assert!(held.bytes_taken() > held.body_len());
     }
 }

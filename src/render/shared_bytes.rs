@@ -23,11 +23,11 @@ impl<const N: usize> AsRef<[u8]> for Piece<N> {
 }
 
 /// The same bytes, in as little memory as they can be shared from.
-pub(super) fn shared(bytes: &[u8]) -> Bytes {
+pub(super) fn share_bytes(bytes: &[u8]) -> Bytes {
     macro_rules! of_size {
         ($($size:literal)*) => {
             match size_class(bytes.len().saturating_add(COUNTER_BYTES)) {
-                $($size => filled::<{ $size - COUNTER_BYTES }>(bytes),)*
+                $($size => fill_bytes::<{ $size - COUNTER_BYTES }>(bytes),)*
                 _ => in_two(bytes),
             }
         };
@@ -35,7 +35,7 @@ pub(super) fn shared(bytes: &[u8]) -> Bytes {
     of_size!(64 80 96 112 128 160 192 224 256 320 384 448 512 640 768 896 1024 1280 1536 1792 2048)
 }
 
-fn filled<const N: usize>(bytes: &[u8]) -> Bytes {
+fn fill_bytes<const N: usize>(bytes: &[u8]) -> Bytes {
     let mut room = [0; N];
     for (to, from) in room.iter_mut().zip(bytes) {
         *to = *from;
@@ -50,8 +50,8 @@ fn in_two(bytes: &[u8]) -> Bytes {
     bytes
 }
 
-/// The allocator's bytes for [`shared`] bytes of that length.
-pub(super) const fn taken(len: usize) -> usize {
+/// The allocator's bytes for [`share_bytes`] bytes of that length.
+pub(super) const fn bytes_taken(len: usize) -> usize {
     let in_one = size_class(len.saturating_add(COUNTER_BYTES));
     if in_one <= LARGEST {
         in_one
@@ -110,8 +110,8 @@ mod tests {
     fn bytes_of_any_length_are_the_same_bytes() {
         for len in 0..3_000_usize {
             let bytes: Vec<u8> = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
-            assert_eq!(shared(&bytes), bytes, "{len}");
-            assert!(taken(len) >= len + COUNTER_BYTES, "{len}");
+            assert_eq!(share_bytes(&bytes), bytes, "{len}");
+            assert!(bytes_taken(len) >= len + COUNTER_BYTES, "{len}");
         }
     }
 }

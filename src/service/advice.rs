@@ -3,20 +3,20 @@
 use super::descriptors::{Connections, DEFAULT_CONNECTIONS, open_files};
 use crate::{
     config::{self, Advice, Settings},
-    ledger::embedded::Origin,
+    ledger::embedded::LedgerOrigin,
 };
 
 /// Tells it.
-pub(super) fn tell(settings: &Settings) {
+pub(super) fn log_advice(settings: &Settings) {
     let mut advice = config::advice(settings);
-    advice.extend(connections(settings, open_files()));
+    advice.extend(advise_connections(settings, open_files()));
     if let Some(block) = config::advice_block(&advice) {
         tracing::warn!(advice = %format_args!("\n{block}"), "the settings work, and could hurt");
     }
 }
 
 /// Tells of a ledger that is new, or holds sample data. A warning where others than this machine can ask.
-pub(super) fn tell_origin(settings: &Settings, origin: Origin) {
+pub(super) fn tell_origin(settings: &Settings, origin: LedgerOrigin) {
     let path = settings.embedded.path.display();
     let alone = settings.http.listen.ip().is_loopback();
     let text = match (origin.new, origin.sample) {
@@ -39,7 +39,7 @@ pub(super) fn tell_origin(settings: &Settings, origin: Origin) {
 }
 
 /// Each connection is an open file. The default adapts itself; a number that was chosen cannot be kept in silence.
-fn connections(settings: &Settings, open_files: Option<u64>) -> Option<Advice> {
+fn advise_connections(settings: &Settings, open_files: Option<u64>) -> Option<Advice> {
     let wanted = settings.limits.connections;
     let fit = Connections::new(settings, open_files).api;
     let files = open_files?;
@@ -59,23 +59,23 @@ mod tests {
 
     #[test]
     fn more_connections_than_files_is_told_with_both_numbers() {
-        let mut settings = config::defaults().unwrap();
+        let mut settings = config::default_settings().unwrap();
         settings.limits.connections = 5_000;
-        let said = connections(&settings, Some(1_024)).unwrap();
+        let said = advise_connections(&settings, Some(1_024)).unwrap();
         assert_eq!(said.key, "limits.connections");
         assert!(
             said.text.contains("5000") && said.text.contains("1024") && said.text.contains("784"),
             "{said}"
         );
         settings.limits.connections = 784;
-        assert_eq!(connections(&settings, Some(1_024)), None);
+        assert_eq!(advise_connections(&settings, Some(1_024)), None);
         settings.limits.connections = 5_000;
-        assert_eq!(connections(&settings, None), None);
+        assert_eq!(advise_connections(&settings, None), None);
     }
 
     #[test]
     fn the_default_is_lowered_without_a_word() {
-        let settings = config::defaults().unwrap();
-        assert_eq!(connections(&settings, Some(1_024)), None);
+        let settings = config::default_settings().unwrap();
+        assert_eq!(advise_connections(&settings, Some(1_024)), None);
     }
 }

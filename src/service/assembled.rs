@@ -6,29 +6,29 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Error,
+    StartError,
     open_source::{SourceDatabase, open_source},
     open_totals::open_totals,
-    told,
+    startup_error,
     warm_state::WarmStart,
 };
 #[cfg(feature = "kafka")]
 use crate::feed::kafka;
 use crate::{
     apply::Applier,
-    audit::{self, Auditor, Inbox, Sampler},
+    audit::{self, Auditor, SampleQueue, Sampler},
     cache::{
         memory::Memory,
         redis::{Link, Redis},
     },
     clock,
-    config::{self, ReadFrom, Settings, SourceKind, ViewCheck, Writer},
+    config::{self, LedgerSide, ReadFrom, Settings, SourceKind, ViewCheck},
     domain::{Catalogue, FieldMap, UnixMillis},
-    feed::{invalidations::Follower, settlements::Consumer},
+    feed::{invalidations::Follower, settlements::StreamConsumer},
     ledger::{Source, embedded::Embedded},
-    protocol::{Freshness, Marks},
+    protocol::{ChangeLog, Freshness},
     rates::RateBook,
-    read::{HistoryReader, Parts, Reader},
+    read::{HistoryReader, Reader, ReaderParts},
     settle::Settler,
     telemetry::Meters,
     totals::TotalsKeeper,
@@ -44,11 +44,11 @@ pub(super) struct Assembled {
     pub(super) histories: HistoryReader,
     pub(super) applier: Arc<Applier>,
     pub(super) settler: Arc<Settler>,
-    pub(super) writer: Writer,
+    pub(super) writer: LedgerSide,
     pub(super) totals: Arc<TotalsKeeper>,
     pub(super) rates: Arc<RateBook>,
     pub(super) memory: Arc<Memory>,
-    pub(super) marks: Arc<Marks>,
+    pub(super) marks: Arc<ChangeLog>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) redis: Option<Arc<Redis>>,
     pub(super) source: Arc<dyn Source>,
@@ -56,14 +56,14 @@ pub(super) struct Assembled {
     pub(super) meters: Arc<Meters>,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) tasks: TaskTracker,
-    pub(super) consumer: Option<Arc<Consumer>>,
+    pub(super) consumer: Option<Arc<StreamConsumer>>,
     #[cfg(feature = "kafka")]
-    pub(super) kafka: Option<Arc<kafka::Consumer>>,
+    pub(super) kafka: Option<Arc<kafka::KafkaConsumer>>,
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
     pub(super) fixed: Fixed,
-    pub(super) lookup: Option<UserLookup>,
+    pub(super) lookup: Option<LookupSettings>,
     pub(super) warm: WarmStart,
 }
 
@@ -80,9 +80,9 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    fn now(settings: &Settings) -> Self {
+    fn from_settings(settings: &Settings) -> Self {
         Self {
-            started: clock::wall(),
+            started: clock::wall_now(),
             api_port: settings.http.listen.port(),
             bytes_max: settings.memory.max_bytes,
             kind: settings.source.kind,
@@ -95,12 +95,12 @@ impl Fixed {
 
 /// The settings of a look-up.
 #[derive(Debug)]
-pub(super) struct UserLookup {
-    pub(super) redis: config::Redis,
+pub(super) struct LookupSettings {
+    pub(super) redis: config::RedisSettings,
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
-impl UserLookup {
+impl LookupSettings {
     /// None where the settings do not allow it.
     fn new(settings: &Settings) -> Option<Self> {
         settings.ops.may_look_up().then(|| Self {
@@ -111,14 +111,14 @@ impl UserLookup {
 }
 
 /// The parts, and what has a loop of its own.
-type Made = (Assembled, SourceDatabase, Option<Auditor>);
+type AssembledParts = (Assembled, SourceDatabase, Option<Auditor>);
 
 /// Without Redis this is the only instance, and what it knows is always fresh.
-fn freshness(settings: &Settings, marks: &Marks) -> Arc<Freshness> {
+fn build_freshness(settings: &Settings, marks: &ChangeLog) -> Arc<Freshness> {
     Arc::new(if settings.redis.url.is_empty() {
         // A notification of an earlier process is in the ledger; the view may lack it still.
         marks.blind_for(settings.settlement.floor_ttl_ms.0);
-        Freshness::always()
+        Freshness::always_fresh()
     } else {
         Freshness::by_proof(settings.settlement.max_staleness_ms.0)
     })
@@ -129,7 +129,7 @@ fn open_redis(
     source: &Arc<dyn Source>,
     freshness: &Arc<Freshness>,
     meters: &Arc<Meters>,
-) -> Result<Option<Arc<Redis>>, Error> {
+) -> Result<Option<Arc<Redis>>, StartError> {
     if settings.redis.url.is_empty() {
         return Ok(None);
     }
@@ -143,7 +143,7 @@ fn open_redis(
         Arc::clone(freshness),
         Arc::clone(meters),
     )
-    .map_err(Error)?;
+    .map_err(StartError)?;
     let lease = settings
         .source
         .timeout_ms
@@ -162,22 +162,22 @@ fn open_redis(
 }
 
 /// Where the fields of notifications stand in the JSON of stream entries and Kafka records.
-fn field_map(settings: &Settings) -> Result<FieldMap, Error> {
-    let map = settings.settlement.fields.map();
+fn field_map(settings: &Settings) -> Result<FieldMap, StartError> {
+    let map = settings.settlement.fields.field_map();
     map.map_err(|errors| {
         let first = errors.first();
-        told(first.map(|it| format!("settlement.fields.{}: {}", it.field, it.reason)))
+        startup_error(first.map(|it| format!("settlement.fields.{}: {}", it.field, it.reason)))
     })
 }
 
-fn consumer(
+fn build_consumer(
     settings: &Settings,
     fields: &FieldMap,
     redis: &Arc<Redis>,
     applier: &Arc<Applier>,
     meters: &Arc<Meters>,
-) -> Arc<Consumer> {
-    Arc::new(Consumer::new(
+) -> Arc<StreamConsumer> {
+    Arc::new(StreamConsumer::new(
         Arc::clone(redis),
         Arc::clone(applier),
         Arc::clone(meters),
@@ -195,23 +195,23 @@ fn kafka_consumer(
     redis: Option<&Arc<Redis>>,
     applier: &Arc<Applier>,
     meters: &Arc<Meters>,
-) -> Result<Option<Arc<kafka::Consumer>>, Error> {
+) -> Result<Option<Arc<kafka::KafkaConsumer>>, StartError> {
     let settings = &settings.settlement.kafka;
     if !settings.is_on() {
         return Ok(None);
     }
-    let consumer = kafka::Consumer::new(
+    let consumer = kafka::KafkaConsumer::new(
         settings,
         fields,
         Arc::clone(applier),
         redis.cloned(),
         Arc::clone(meters),
     );
-    let consumer = consumer.map_err(|error| told(Some(error)))?;
+    let consumer = consumer.map_err(|error| startup_error(Some(error)))?;
     Ok(Some(Arc::new(consumer)))
 }
 
-fn follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
+fn build_follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
     let redis = parts.redis.as_ref()?;
     Some(Arc::new(Follower::new(
         Arc::clone(redis),
@@ -224,7 +224,11 @@ fn follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
     )))
 }
 
-fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>) -> Arc<Memory> {
+fn build_memory(
+    settings: &Settings,
+    catalogue: &Arc<Catalogue>,
+    meters: &Arc<Meters>,
+) -> Arc<Memory> {
     let stale_for = if settings.stale.enabled {
         settings.stale.max_age_ms.0
     } else {
@@ -238,14 +242,14 @@ fn memory(settings: &Settings, catalogue: &Arc<Catalogue>, meters: &Arc<Meters>)
     ))
 }
 
-fn auditor(
+fn build_auditor(
     settings: &Settings,
     parts: &Assembled,
     sampler: Arc<Sampler>,
-    inbox: Inbox,
+    inbox: SampleQueue,
 ) -> Option<Auditor> {
     let reader = Arc::clone(&parts.reader);
-    let parts = audit::Parts {
+    let parts = audit::AuditorParts {
         sampler,
         inbox,
         source: Arc::clone(&parts.source),
@@ -260,18 +264,21 @@ fn auditor(
     Auditor::new(parts, &settings.audit, staleness, floor_ttl)
 }
 
-fn catalogue(settings: &Settings) -> Result<Arc<Catalogue>, Error> {
+fn build_catalogue(settings: &Settings) -> Result<Arc<Catalogue>, StartError> {
     Catalogue::new(&settings.assets, &settings.symbols)
         .map(Arc::new)
-        .map_err(|errors| told(errors.first()))
+        .map_err(|errors| startup_error(errors.first()))
 }
 
-fn change_log(settings: &Settings) -> Arc<Marks> {
+fn change_log(settings: &Settings) -> Arc<ChangeLog> {
     let times = &settings.settlement;
-    Arc::new(Marks::new(times.floor_ttl_ms.0, times.change_log_max_bytes))
+    Arc::new(ChangeLog::new(
+        times.floor_ttl_ms.0,
+        times.change_log_max_bytes,
+    ))
 }
 
-fn settler(
+fn build_settler(
     settings: &Settings,
     source: &Arc<dyn Source>,
     applier: &Arc<Applier>,
@@ -292,19 +299,19 @@ impl Assembled {
         settings: &Settings,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<Made, Error> {
-        let catalogue = catalogue(settings)?;
-        let meters = Meters::of(&catalogue);
+    ) -> Result<AssembledParts, StartError> {
+        let catalogue = build_catalogue(settings)?;
+        let meters = Meters::with_catalogue(&catalogue);
         let fields = field_map(settings)?;
         let opened = open_source(settings, &catalogue)?;
         let source = opened.source;
         let marks = change_log(settings);
-        let freshness = freshness(settings, &marks);
+        let freshness = build_freshness(settings, &marks);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
-        let memory = memory(settings, &catalogue, &meters);
+        let memory = build_memory(settings, &catalogue, &meters);
         let (sampler, inbox) = Sampler::new();
         let reader = Reader::new(
-            Parts {
+            ReaderParts {
                 catalogue: Arc::clone(&catalogue),
                 memory: Arc::clone(&memory),
                 redis: redis.clone(),
@@ -325,10 +332,10 @@ impl Assembled {
             Arc::clone(&meters),
             Arc::clone(&sampler),
         ));
-        let settler = settler(settings, &source, &applier, &meters);
+        let settler = build_settler(settings, &source, &applier, &meters);
         let consumer = redis
             .as_ref()
-            .map(|redis| consumer(settings, &fields, redis, &applier, &meters));
+            .map(|redis| build_consumer(settings, &fields, redis, &applier, &meters));
         let (totals, rates) = open_totals(settings, &source, redis.as_ref(), &catalogue, &meters);
         #[cfg(feature = "kafka")]
         let kafka = kafka_consumer(settings, fields, redis.as_ref(), &applier, &meters)?;
@@ -339,7 +346,7 @@ impl Assembled {
             histories: HistoryReader::new(&source, &meters, settings),
             applier,
             settler: Arc::new(settler),
-            writer: settings.writer(),
+            writer: settings.seq_writer(),
             memory,
             marks,
             freshness,
@@ -355,12 +362,12 @@ impl Assembled {
             follower: None,
             shutdown,
             started: Instant::now(),
-            fixed: Fixed::now(settings),
-            lookup: UserLookup::new(settings),
+            fixed: Fixed::from_settings(settings),
+            lookup: LookupSettings::new(settings),
             warm: WarmStart::new(settings),
         };
-        assembled.follower = follower(settings, &assembled);
-        let auditor = auditor(settings, &assembled, sampler, inbox);
+        assembled.follower = build_follower(settings, &assembled);
+        let auditor = build_auditor(settings, &assembled, sampler, inbox);
         Ok((assembled, opened.database, auditor))
     }
 }

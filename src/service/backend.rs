@@ -8,46 +8,46 @@ use tracing::{Instrument, Span};
 
 use super::{assembled::Assembled, readiness};
 use crate::{
-    apply::{self, Applied, Warmed, WriteError},
-    cache_status::Forward,
+    apply::{self, ApplyResult, EntriesError, WarmResult},
+    cache_status::ForwardReason,
     clock,
-    config::Writer,
+    config::LedgerSide,
     domain::{
-        AssetId, DatedRate, Entry, Notification, Outcome, Page, Rates, RatesTaken, Reference,
-        StatementQuestion, StatementRow, StoredTransaction, TradesQuestion, Transaction, UserId,
-        UserTrade,
+        AssetId, DatedRate, Entry, HistoryPage, Notification, Rates, RatesTaken, Reference,
+        SettleOutcome, StatementQuestion, StatementRow, StoredTransaction, TradesQuestion,
+        Transaction, UserId, UserTrade,
     },
     http::{Backend, HeldTotals},
-    ledger::{self, Written},
+    ledger::{self, WrittenCounts},
     ops,
     protocol::Uses,
-    read::{self, Answer, Ask},
+    read::{self, ReadAnswer, ReadOptions},
     settle,
     telemetry::{self, HttpStatus, Meters, Remembered, Route, Via, traces},
 };
 
 impl Assembled {
     pub(super) fn keep_up(&self) {
-        let (entries, bytes) = self.memory.size();
-        self.meters.memory(entries, bytes);
+        let (entries, bytes) = self.memory.measure_size();
+        self.meters.set_memory_use(entries, bytes);
         self.reader.update_gauges();
-        self.meters.blind(self.marks.blind());
+        self.meters.set_blind(self.marks.distrusts_view());
         let Uses { changes, shown } = self.marks.use_of_memory();
         for (kind, of) in [(Remembered::Changes, changes), (Remembered::Reads, shown)] {
             self.meters
-                .remembered(kind, of.users, of.bytes, of.given_up);
+                .set_remembered(kind, of.users, of.bytes, of.given_up);
         }
         self.look_after_ledger();
         self.meters.ledger_append_retries(self.source.lost_races());
-        self.totals.show(clock::wall());
-        let found = readiness::of(self);
+        self.totals.show_gauges(clock::wall_now());
+        let found = readiness::collect_findings(self);
         let ready = found.words.not_ready.is_empty();
-        self.meters.health(ready, &found.degraded, &found.codes);
-        self.meters.upkeep();
+        self.meters.set_health(ready, &found.degraded, &found.codes);
+        self.meters.run_upkeep();
     }
 
     /// Runs it to its end even if the client hangs up: a change must not stop half-way.
-    pub(super) async fn finish<T: Send + 'static>(
+    pub(super) async fn run_to_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -57,17 +57,22 @@ impl Assembled {
 }
 
 impl Backend for Arc<Assembled> {
-    fn held<T>(
+    fn read_memory<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         now: Instant,
-        show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
+        show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason> {
         self.reader.serve_from_memory(user, ask, now, show)
     }
 
-    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
+    async fn read_balances(
+        &self,
+        user: UserId,
+        ask: ReadOptions,
+        deadline: Instant,
+    ) -> Result<ReadAnswer, read::ReadError> {
         self.reader
             .read_user(user, ask, deadline)
             .instrument(traces::read(user))
@@ -78,24 +83,28 @@ impl Backend for Arc<Assembled> {
         &self,
         users: Vec<UserId>,
         deadline: Instant,
-    ) -> Result<Vec<Answer>, read::Error> {
+    ) -> Result<Vec<ReadAnswer>, read::ReadError> {
         self.reader.read_users(&users, deadline).await
     }
 
-    async fn settle(
+    async fn apply_notifications(
         &self,
         notifications: Vec<Notification>,
         deadline: Instant,
-    ) -> Result<Applied, apply::Error> {
+    ) -> Result<ApplyResult, apply::ApplyError> {
         let applier = Arc::clone(&self.applier);
         let span = traces::apply(notifications.len());
-        let change = async move { applier.apply(&notifications, Via::Http, deadline).await };
-        self.finish(change.instrument(span))
+        let change = async move {
+            applier
+                .apply_notifications(&notifications, Via::Http, deadline)
+                .await
+        };
+        self.run_to_end(change.instrument(span))
             .await
-            .unwrap_or(Err(apply::Error::Deadline))
+            .unwrap_or(Err(apply::ApplyError::Deadline))
     }
 
-    fn totals(&self) -> HeldTotals {
+    fn current_totals(&self) -> HeldTotals {
         self.held_totals()
     }
 
@@ -104,20 +113,24 @@ impl Backend for Arc<Assembled> {
         quote: AssetId,
         all: Vec<(AssetId, DatedRate)>,
         deadline: Instant,
-    ) -> Result<RatesTaken, apply::Error> {
+    ) -> Result<RatesTaken, apply::ApplyError> {
         self.take_rates(quote, all, deadline).await
     }
 
-    async fn rates(&self, quote: AssetId, deadline: Instant) -> Result<Arc<Rates>, apply::Error> {
+    async fn load_rates(
+        &self,
+        quote: AssetId,
+        deadline: Instant,
+    ) -> Result<Arc<Rates>, apply::ApplyError> {
         self.known_rates(quote, deadline).await
     }
 
-    fn malformed(&self, via: Via) {
+    fn count_malformed(&self, via: Via) {
         self.meters
-            .notifications(via, telemetry::Applied::Invalid, 1);
+            .count_notifications(via, telemetry::AppliedLabel::Invalid, 1);
     }
 
-    fn answered(&self, route: Route, status: HttpStatus, took: Duration) {
+    fn record_response(&self, route: Route, status: HttpStatus, took: Duration) {
         self.meters.http_request(route, status, took);
     }
 
@@ -129,16 +142,16 @@ impl Backend for Arc<Assembled> {
         &self,
         entries: Vec<Entry>,
         deadline: Instant,
-    ) -> Result<Written, WriteError> {
+    ) -> Result<WrittenCounts, EntriesError> {
         let applier = Arc::clone(&self.applier);
         let span = traces::apply(entries.len());
-        let change = async move { applier.write(&entries, deadline).await };
-        self.finish(change.instrument(span))
+        let change = async move { applier.write_entries(&entries, deadline).await };
+        self.run_to_end(change.instrument(span))
             .await
-            .unwrap_or(Err(WriteError::Apply(apply::Error::Deadline)))
+            .unwrap_or(Err(EntriesError::Apply(apply::ApplyError::Deadline)))
     }
 
-    fn writer(&self) -> Writer {
+    fn seq_writer(&self) -> LedgerSide {
         self.writer
     }
 
@@ -146,28 +159,28 @@ impl Backend for Arc<Assembled> {
         &self,
         transactions: Vec<Transaction>,
         deadline: Instant,
-    ) -> Result<Vec<Outcome>, settle::Error> {
+    ) -> Result<Vec<SettleOutcome>, settle::SettleError> {
         let settler = Arc::clone(&self.settler);
         let span = traces::apply(transactions.len());
-        let change = async move { settler.settle(&transactions, deadline).await };
-        self.finish(change.instrument(span))
+        let change = async move { settler.settle_transactions(&transactions, deadline).await };
+        self.run_to_end(change.instrument(span))
             .await
-            .unwrap_or(Err(settle::Error::Apply(apply::Error::Deadline)))
+            .unwrap_or(Err(settle::SettleError::Apply(apply::ApplyError::Deadline)))
     }
 
     async fn find_transaction(
         &self,
         reference: Reference,
         deadline: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::Error> {
-        self.settler.find(reference, deadline).await
+    ) -> Result<Option<StoredTransaction>, ledger::LedgerError> {
+        self.settler.find_transaction(reference, deadline).await
     }
 
     async fn trades_page(
         &self,
         question: TradesQuestion,
         deadline: Instant,
-    ) -> Result<Page<UserTrade>, read::Error> {
+    ) -> Result<HistoryPage<UserTrade>, read::ReadError> {
         self.histories.trades_page(&question, deadline).await
     }
 
@@ -175,29 +188,29 @@ impl Backend for Arc<Assembled> {
         &self,
         question: StatementQuestion,
         deadline: Instant,
-    ) -> Result<Page<StatementRow>, read::Error> {
+    ) -> Result<HistoryPage<StatementRow>, read::ReadError> {
         self.histories.statement_page(&question, deadline).await
     }
 
-    async fn invalidate(
+    async fn invalidate_users(
         &self,
         users: Vec<UserId>,
         floors: bool,
         deadline: Instant,
-    ) -> Result<u64, apply::Error> {
+    ) -> Result<u64, apply::ApplyError> {
         let applier = Arc::clone(&self.applier);
         let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let change = async move { applier.invalidate(&users, floors, deadline).await };
-        self.finish(change)
+        let change = async move { applier.invalidate_users(&users, floors, deadline).await };
+        self.run_to_end(change)
             .await
-            .unwrap_or(Err(apply::Error::Deadline))
+            .unwrap_or(Err(apply::ApplyError::Deadline))
             .map(|()| count)
     }
 
-    async fn warm(&self, users: Vec<UserId>, deadline: Instant) -> Warmed {
+    async fn warm_users(&self, users: Vec<UserId>, deadline: Instant) -> WarmResult {
         let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
         let (loaded, failed) = self.reader.warm_users(&users, deadline).await;
-        Warmed {
+        WarmResult {
             users: count,
             loaded,
             failed,
@@ -205,25 +218,25 @@ impl Backend for Arc<Assembled> {
     }
 }
 
-impl ops::Facts for Assembled {
-    fn readiness(&self) -> ops::Readiness {
-        readiness::of(self).words
+impl ops::OperatorFacts for Assembled {
+    fn current_readiness(&self) -> ops::ReadinessReasons {
+        readiness::collect_findings(self).words
     }
 
-    fn metrics(&self) -> String {
+    fn prometheus_text(&self) -> String {
         self.keep_up();
-        self.meters.page()
+        self.meters.prometheus_page()
     }
 
-    fn meters(&self) -> &Meters {
+    fn shared_meters(&self) -> &Meters {
         &self.meters
     }
 
-    fn parts(&self) -> ops::dashboard::Parts {
-        Self::parts(self)
+    fn parts_state(&self) -> ops::dashboard::DashboardParts {
+        Self::describe_parts(self)
     }
 
-    fn user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
+    fn lookup_user(&self, user: UserId) -> BoxFuture<'_, Option<serde_json::Value>> {
         Box::pin(self.look_up_user(user))
     }
 }

@@ -54,11 +54,11 @@ impl Connections {
 /// How many files this process may have open. None where that is not limited, or the system does not say.
 #[must_use]
 pub fn open_files() -> Option<u64> {
-    parse(&std::fs::read_to_string(LIMITS).unwrap_or_default())
+    parse_open_files(&std::fs::read_to_string(LIMITS).unwrap_or_default())
 }
 
 /// The same from the text of the system.
-pub(super) fn parse(limits: &str) -> Option<u64> {
+pub(super) fn parse_open_files(limits: &str) -> Option<u64> {
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))?;
@@ -84,7 +84,7 @@ mod tests {
             (1, Some(1_024), 1, 1),
             (20_000, Some(1), 1, 1),
         ] {
-            let mut settings = config::defaults().unwrap();
+            let mut settings = config::default_settings().unwrap();
             settings.limits.connections = wanted;
             let made = Connections::new(&settings, files);
             assert_eq!(
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_default_is_the_one_of_the_settings() {
-        let settings = config::defaults().unwrap();
+        let settings = config::default_settings().unwrap();
         assert_eq!(settings.limits.connections, DEFAULT_CONNECTIONS);
     }
 
@@ -107,12 +107,12 @@ mod tests {
         let linux = format!(
             "Max processes             63432                63432                processes \n{line}\n"
         );
-        assert_eq!(parse(&linux), Some(1_024));
+        assert_eq!(parse_open_files(&linux), Some(1_024));
         for limits in [
             "",
             "Max open files            unlimited            unlimited            files",
         ] {
-            assert_eq!(parse(limits), None);
+            assert_eq!(parse_open_files(limits), None);
         }
     }
 }

@@ -17,9 +17,9 @@ impl Assembled {
             embedded.keep_up();
         }
         let writes = self.ledger_writes();
-        let cause = writes.failing.map(|failure| failure.word());
+        let cause = writes.failing.map(|failure| failure.label_word());
         let mut all = LedgerFault::ALL.iter().copied();
-        let fault = cause.and_then(|cause| all.find(|fault| fault.word() == cause));
+        let fault = cause.and_then(|cause| all.find(|fault| fault.label_value() == cause));
         self.meters
             .ledger_writes(fault, writes.failures, writes.reopened);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Error, advice, told};
+use super::{StartError, advice, startup_error};
 use crate::{
     config::{Settings, SourceKind},
     domain::Catalogue,
@@ -32,8 +32,8 @@ impl SourceDatabase {
     pub(super) fn spawn_loop(self, loops: &TaskTracker, stop: &CancellationToken) {
         match self {
             Self::None => {}
-            Self::Scylla(scylla) => drop(loops.spawn(scylla.run(stop.clone()))),
-            Self::Postgres(postgres) => drop(loops.spawn(postgres.run(stop.clone()))),
+            Self::Scylla(scylla) => drop(loops.spawn(scylla.run_watch(stop.clone()))),
+            Self::Postgres(postgres) => drop(loops.spawn(postgres.run_watch(stop.clone()))),
         }
     }
 }
@@ -41,15 +41,15 @@ impl SourceDatabase {
 pub(super) fn open_source(
     settings: &Settings,
     catalogue: &Arc<Catalogue>,
-) -> Result<OpenedSource, Error> {
+) -> Result<OpenedSource, StartError> {
     match settings.source.kind {
         SourceKind::Embedded => {
-            let opened = Embedded::open(
+            let opened = Embedded::open_ledger(
                 &settings.embedded,
                 settings.source.timeout_ms.0,
                 rand::random(),
             );
-            let embedded = Arc::new(opened.map_err(|error| told(Some(error)))?);
+            let embedded = Arc::new(opened.map_err(|error| startup_error(Some(error)))?);
             advice::tell_origin(settings, embedded.origin());
             Ok(OpenedSource {
                 source: embedded.clone(),
@@ -59,8 +59,8 @@ pub(super) fn open_source(
         }
         SourceKind::Scylla => {
             let opened = Scylla::new(&settings.scylla, &settings.source, Arc::clone(catalogue));
-            let scylla = opened.map_err(|error| told(Some(error)))?;
-            let scylla = Arc::new(scylla.with_writer(settings.writer()));
+            let scylla = opened.map_err(|error| startup_error(Some(error)))?;
+            let scylla = Arc::new(scylla.with_writer(settings.seq_writer()));
             Ok(OpenedSource {
                 source: scylla.clone(),
                 embedded: None,
@@ -69,8 +69,8 @@ pub(super) fn open_source(
         }
         SourceKind::Postgres => {
             let opened = Postgres::new(&settings.postgres, &settings.source);
-            let postgres = opened.map_err(|error| told(Some(error)))?;
-            let postgres = Arc::new(postgres.with_writer(settings.writer()));
+            let postgres = opened.map_err(|error| startup_error(Some(error)))?;
+            let postgres = Arc::new(postgres.with_writer(settings.seq_writer()));
             Ok(OpenedSource {
                 source: postgres.clone(),
                 embedded: None,

@@ -7,7 +7,7 @@ use crate::ledger;
 ///
 /// # Errors
 /// A ledger that cannot be read.
-pub(super) fn take_outbox(parts: &Assembled) -> Result<(), ledger::Error> {
+pub(super) fn take_outbox(parts: &Assembled) -> Result<(), ledger::LedgerError> {
     let (Some(embedded), Some(_)) = (&parts.embedded, &parts.redis) else {
         return Ok(());
     };

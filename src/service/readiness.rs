@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::assembled::Assembled;
 use crate::{
     cache::redis::Redis,
-    diagnosis::{Code, Finding, Part},
+    diagnosis::{Code, Finding, FindingPart},
     ledger, ops,
     telemetry::Degraded,
 };
@@ -17,97 +17,101 @@ const STARTING: Duration = Duration::from_secs(2);
 
 /// Findings while they are gathered.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct GatheredFindings {
     /// In words, for probes.
-    pub(super) words: ops::Readiness,
+    pub(super) words: ops::ReadinessReasons,
     /// The parts that are degraded.
     pub(super) degraded: Vec<Degraded>,
     /// The findings that have a code.
     pub(super) codes: Vec<Code>,
 }
 
-impl Found {
+impl GatheredFindings {
     fn not_ready(&mut self, finding: &Finding) {
         self.codes.push(finding.code);
         self.words.not_ready.push(finding.to_string());
     }
 
-    fn degraded(&mut self, reason: Degraded, finding: &Finding) {
+    fn add_degraded(&mut self, reason: Degraded, finding: &Finding) {
         self.codes.push(finding.code);
         self.words.degraded.push(finding.to_string());
         self.degraded.push(reason);
     }
 
     fn of_redis(&mut self, parts: &Assembled, redis: &Redis) {
-        let session = redis.link.session();
-        match redis.link.trouble() {
-            Some(finding) if redis.link.refused() => self.not_ready(&finding),
-            Some(finding) => self.degraded(Degraded::Redis, &finding),
+        let session = redis.link.open_session();
+        match redis.link.session_trouble() {
+            Some(finding) if redis.link.is_refused() => self.not_ready(&finding),
+            Some(finding) => self.add_degraded(Degraded::Redis, &finding),
             None => {}
         }
         if session.is_some() {
-            let advised = redis.link.advice();
+            let advised = redis.link.last_advice();
             if let Some(evicts) = advised.iter().find(|it| it.code == Code::RedisEvicts) {
-                self.degraded(Degraded::Evicting, evicts);
+                self.add_degraded(Degraded::Evicting, evicts);
             }
-            if let Some(finding) = redis.link.unsettled() {
-                self.degraded(Degraded::Settlements, &finding);
+            if let Some(finding) = redis.link.settlement_trouble() {
+                self.add_degraded(Degraded::Settlements, &finding);
             }
         }
         if !parts.applier.outbox.is_settled() && parts.started.elapsed() < STARTING {
             let word = "ledger: redis is told what was committed before this start";
             self.words.not_ready.push(word.to_owned());
         }
-        let of_feed = |code| Finding::new(Part::Feed, code, "");
+        let of_feed = |code| Finding::new(FindingPart::Feed, code, "");
         if !parts.freshness.ever_proven() && parts.started.elapsed() < STARTING {
             self.not_ready(&of_feed(Code::FeedStarting));
-        } else if !parts.freshness.proven(Instant::now()) {
+        } else if !parts.freshness.is_proven(Instant::now()) {
             let trouble = parts
                 .follower
                 .as_ref()
-                .and_then(|follower| follower.trouble());
+                .and_then(|follower| follower.feed_trouble());
             let unproven = trouble.unwrap_or_else(|| of_feed(Code::FeedUnproven));
-            self.degraded(Degraded::Feed, &unproven);
+            self.add_degraded(Degraded::Feed, &unproven);
         }
     }
 }
 
 /// Collects the findings that keep the parts from answering, and those that they answer in spite of.
-pub(super) fn of(parts: &Assembled) -> Found {
+pub(super) fn collect_findings(parts: &Assembled) -> GatheredFindings {
     let mut found = of_rest(parts);
     found.words.not_ready.extend(parts.warm.keeps_from_ready());
     found
 }
 
 /// The same but for users that are to be loaded first.
-pub(super) fn of_rest(parts: &Assembled) -> Found {
-    let mut found = Found::default();
+pub(super) fn of_rest(parts: &Assembled) -> GatheredFindings {
+    let mut found = GatheredFindings::default();
     if parts.shutdown.is_cancelled() {
         found.words.not_ready.push("stopping".to_owned());
     }
     let of_stream = parts
         .consumer
         .iter()
-        .flat_map(|consumer| consumer.trouble());
+        .flat_map(|consumer| consumer.consumer_findings());
     for finding in of_stream {
-        found.degraded(Degraded::Stream, &finding);
+        found.add_degraded(Degraded::Stream, &finding);
     }
     #[cfg(feature = "kafka")]
-    for finding in parts.kafka.iter().flat_map(|kafka| kafka.trouble()) {
-        found.degraded(Degraded::Kafka, &finding);
+    for finding in parts
+        .kafka
+        .iter()
+        .flat_map(|kafka| kafka.consumer_findings())
+    {
+        found.add_degraded(Degraded::Kafka, &finding);
     }
     match parts.source.readiness() {
-        ledger::Readiness::Ready => {}
-        ledger::Readiness::Failing(reason) => {
+        ledger::SourceReadiness::Ready => {}
+        ledger::SourceReadiness::Failing(reason) => {
             found.words.degraded.push(format!("source: {reason}"));
             found.degraded.push(Degraded::Source);
         }
-        ledger::Readiness::NotReady(reason) => {
+        ledger::SourceReadiness::NotReady(reason) => {
             found.words.not_ready.push(format!("source: {reason}"));
         }
     }
     if let Some(finding) = parts.ledger_finding() {
-        found.degraded(Degraded::LedgerWrites, &finding);
+        found.add_degraded(Degraded::LedgerWrites, &finding);
     }
     if let Some(redis) = &parts.redis {
         found.of_redis(parts, redis);

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{self, Errors, Settings},
     domain::CatalogueTable,
-    http::auth::{Auth, Tokens},
+    http::auth::{Authorization, Tokens},
     ledger::{postgres::NewPgCertificates, scylla::NewCertificates},
     ops::openapi::Documents,
     telemetry::{
@@ -42,7 +42,7 @@ const POSTGRES_FILES: [&str; 3] = [
 pub struct Reloader {
     pub(super) in_force: Mutex<Settings>,
     pub(super) parts: Arc<Assembled>,
-    pub(super) auth: Auth,
+    pub(super) auth: Authorization,
     pub(super) database: SourceDatabase,
     pub(super) documents: Documents,
     pub(super) log: Option<FilterHandle>,
@@ -66,13 +66,13 @@ struct Prepared {
 impl Reloader {
     /// Puts in force what differs and can be, and tells what was and what was not: one line, and
     /// `config_reloads_total`.
-    pub fn reload(&self, read: Result<Settings, Errors>) {
+    pub fn reload_settings(&self, read: Result<Settings, Errors>) {
         let mut in_force = self.in_force.lock();
         let prepared = read
             .map_err(|errors| errors.to_string().replace('\n', "; "))
-            .and_then(|new| Ok((self.prepare(&in_force, &new)?, new)));
+            .and_then(|new| Ok((self.prepare_changes(&in_force, &new)?, new)));
         let result = match prepared {
-            Ok((prepared, new)) => self.take(&mut in_force, &new, prepared),
+            Ok((prepared, new)) => self.apply_prepared(&mut in_force, &new, prepared),
             Err(reason) => {
                 tracing::error!(
                     reason,
@@ -81,14 +81,14 @@ impl Reloader {
                 Reloaded::Failed
             }
         };
-        self.parts.meters.reloaded(result, clock::wall());
+        self.parts.meters.record_reload(result, clock::wall_now());
     }
 
-    fn prepare(&self, old: &Settings, new: &Settings) -> Result<Prepared, String> {
+    fn prepare_changes(&self, old: &Settings, new: &Settings) -> Result<Prepared, String> {
         let mut prepared = Prepared::default();
         let changed = config::changes(old, new);
         let table = table_of(new)?;
-        let dangers = self.parts.catalogue.now().unsafe_changes(&table);
+        let dangers = self.parts.catalogue.current_table().unsafe_changes(&table);
         for key in changed {
             match key.as_str() {
                 "auth.tokens" if new.auth.mode == old.auth.mode => {
@@ -176,7 +176,12 @@ impl Reloader {
         Ok(())
     }
 
-    fn take(&self, in_force: &mut Settings, new: &Settings, prepared: Prepared) -> Reloaded {
+    fn apply_prepared(
+        &self,
+        in_force: &mut Settings,
+        new: &Settings,
+        prepared: Prepared,
+    ) -> Reloaded {
         let Prepared {
             tokens,
             table,
@@ -190,21 +195,21 @@ impl Reloader {
         // A filter that is about to hide the line must not hide it.
         let shown_before = tracing::enabled!(tracing::Level::INFO);
         if shown_before {
-            tell(&taken, &left);
+            log_reload(&taken, &left);
         }
         if let Some(tokens) = tokens {
-            self.auth.replace(tokens);
+            self.auth.replace_tokens(tokens);
             in_force.auth.tokens.clone_from(&new.auth.tokens);
         }
         if let Some(table) = table {
-            self.parts.catalogue.replace(table);
+            self.parts.catalogue.replace_table(table);
             // Bodies rendered by the table before count for nothing, and so do those being rendered.
             self.parts.marks.start_over();
-            self.parts.memory.clear();
+            self.parts.memory.clear_all();
             in_force.assets.clone_from(&new.assets);
             in_force.symbols.clone_from(&new.symbols);
-            let described = super::described(in_force, &self.parts.catalogue);
-            self.documents.replace(&described);
+            let described = super::describe_api(in_force, &self.parts.catalogue);
+            self.documents.replace_documents(&described);
         }
         if let (Some(redis), Some(new)) = (&self.parts.redis, authorities) {
             redis.link.use_authorities(new);
@@ -219,11 +224,11 @@ impl Reloader {
         if let Some(filter) = filter {
             in_force.telemetry.log.clone_from(&new.telemetry.log);
             if let Some(log) = &self.log {
-                log.replace(filter);
+                log.replace_filter(filter);
             }
         }
         if !shown_before {
-            tell(&taken, &left);
+            log_reload(&taken, &left);
         }
         if left.is_empty() {
             Reloaded::Done
@@ -299,7 +304,7 @@ fn take_names_of_files(in_force: &mut Settings, new: &Settings, taken: &[String]
 }
 
 /// The one line of a reload.
-fn tell(taken: &[String], left: &[String]) {
+fn log_reload(taken: &[String], left: &[String]) {
     let listed = |keys: &[String]| {
         if keys.is_empty() {
             "nothing".to_owned()

@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::{assembled::Assembled, warm_state::Progress};
+use super::{assembled::Assembled, warm_state::WarmProgress};
 use crate::{
     clock,
     config::{ReadFrom, SourceKind, ViewCheck},
-    ledger::Readiness,
-    ops::dashboard::{MemoryUse, Part, PartState, Parts},
+    ledger::SourceReadiness,
+    ops::dashboard::{DashboardParts, MemoryUse, PartState, ServicePart},
 };
 
 /// From here on, in thousandths of its limit, Redis refuses what it has to hold, or soon will.
@@ -15,11 +15,11 @@ const REDIS_FULL_PERMILLE: u64 = 990;
 const REDIS_NEARLY_FULL_PERMILLE: u64 = 900;
 
 impl Assembled {
-    pub(super) fn parts(&self) -> Parts {
-        let (entries, bytes) = self.memory.size();
-        Parts {
+    pub(super) fn describe_parts(&self) -> DashboardParts {
+        let (entries, bytes) = self.memory.measure_size();
+        DashboardParts {
             started: self.fixed.started,
-            now: clock::wall(),
+            now: clock::wall_now(),
             api_port: self.fixed.api_port,
             user_lookup: self.lookup.is_some(),
             memory: MemoryUse {
@@ -45,11 +45,16 @@ impl Assembled {
 
     /// Kafka, where notifications come by it.
     #[cfg(feature = "kafka")]
-    fn kafka_part(&self) -> Option<Part> {
+    fn kafka_part(&self) -> Option<ServicePart> {
         let kafka = self.kafka.as_ref()?;
-        Some(match kafka.trouble().first() {
-            Some(finding) => part("Kafka", PartState::Warn, "in trouble", &finding.cause()),
-            None => part("Kafka", PartState::Good, "consuming", ""),
+        Some(match kafka.consumer_findings().first() {
+            Some(finding) => describe_part(
+                "Kafka",
+                PartState::Warn,
+                "in trouble",
+                &finding.cause_text(),
+            ),
+            None => describe_part("Kafka", PartState::Good, "consuming", ""),
         })
     }
 
@@ -60,50 +65,59 @@ impl Assembled {
     }
 
     /// How far the users are loaded that were read most.
-    fn warm_part(&self) -> Part {
+    fn warm_part(&self) -> ServicePart {
         let name = "Warm start";
-        let (users, loaded, failed) = self.warm.counts();
+        let (users, loaded, failed) = self.warm.user_counts();
         let of_all = format!("{loaded} of {users} users loaded, {failed} not");
-        match self.warm.progress() {
-            Progress::Off => part(name, PartState::Off, "off", "memory.warm_on_start"),
-            Progress::Waiting => part(name, PartState::Warn, "waits", "for Redis and the source"),
-            Progress::Loading => part(name, PartState::Warn, "loading", &of_all),
-            Progress::Done if users == 0 => {
-                part(name, PartState::Good, "done", "nobody was read lately")
+        match self.warm.load_progress() {
+            WarmProgress::Off => describe_part(name, PartState::Off, "off", "memory.warm_on_start"),
+            WarmProgress::Waiting => {
+                describe_part(name, PartState::Warn, "waits", "for Redis and the source")
             }
-            Progress::Done => part(name, PartState::Good, "done", &of_all),
+            WarmProgress::Loading => describe_part(name, PartState::Warn, "loading", &of_all),
+            WarmProgress::Done if users == 0 => {
+                describe_part(name, PartState::Good, "done", "nobody was read lately")
+            }
+            WarmProgress::Done => describe_part(name, PartState::Good, "done", &of_all),
         }
     }
 
-    fn redis_part(&self) -> Part {
+    fn redis_part(&self) -> ServicePart {
         let Some(redis) = &self.redis else {
-            return part(
+            return describe_part(
                 "Redis",
                 PartState::Off,
                 "not configured",
                 "this is the only instance",
             );
         };
-        match (redis.link.trouble(), redis.link.session()) {
-            (Some(finding), _) if redis.link.refused() => {
-                part("Redis", PartState::Bad, "refused", &finding.cause())
+        match (redis.link.session_trouble(), redis.link.open_session()) {
+            (Some(finding), _) if redis.link.is_refused() => {
+                describe_part("Redis", PartState::Bad, "refused", &finding.cause_text())
             }
-            (Some(finding), _) => part("Redis", PartState::Bad, "down", &finding.cause()),
-            (None, Some(session)) if session.evicts => part(
+            (Some(finding), _) => {
+                describe_part("Redis", PartState::Bad, "down", &finding.cause_text())
+            }
+            (None, Some(session)) if session.evicts => describe_part(
                 "Redis",
                 PartState::Warn,
                 "may evict",
                 "maxmemory-policy is not noeviction",
             ),
-            (None, Some(_) | None) => match redis.link.unsettled() {
-                Some(finding) => part("Redis", PartState::Bad, "takes no writes", &finding.cause()),
+            (None, Some(_) | None) => match redis.link.settlement_trouble() {
+                Some(finding) => describe_part(
+                    "Redis",
+                    PartState::Bad,
+                    "takes no writes",
+                    &finding.cause_text(),
+                ),
                 None => self.redis_memory_part(),
             },
         }
     }
 
     /// A Redis that can be used, by how full it is.
-    fn redis_memory_part(&self) -> Part {
+    fn redis_memory_part(&self) -> ServicePart {
         let (used, max) = self.meters.last_redis_memory();
         let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
         let permille = used.saturating_mul(1_000).checked_div(max).unwrap_or(0);
@@ -113,27 +127,29 @@ impl Assembled {
             (used, max) => format!("{} MB of {} MB used", megabytes(used), megabytes(max)),
         };
         match permille {
-            REDIS_FULL_PERMILLE.. => part("Redis", PartState::Bad, "full", &detail),
-            REDIS_NEARLY_FULL_PERMILLE.. => part("Redis", PartState::Warn, "nearly full", &detail),
-            _ => part("Redis", PartState::Good, "connected", &detail),
+            REDIS_FULL_PERMILLE.. => describe_part("Redis", PartState::Bad, "full", &detail),
+            REDIS_NEARLY_FULL_PERMILLE.. => {
+                describe_part("Redis", PartState::Warn, "nearly full", &detail)
+            }
+            _ => describe_part("Redis", PartState::Good, "connected", &detail),
         }
     }
 
-    fn breaker_part(&self) -> Part {
+    fn breaker_part(&self) -> ServicePart {
         let name = "Redis' breaker";
         match &self.redis {
-            None => part(name, PartState::Off, "not used", "no Redis"),
-            Some(redis) if redis.link.session().is_some() => {
-                part(name, PartState::Good, "closed", "")
+            None => describe_part(name, PartState::Off, "not used", "no Redis"),
+            Some(redis) if redis.link.open_session().is_some() => {
+                describe_part(name, PartState::Good, "closed", "")
             }
-            Some(_) => part(name, PartState::Bad, "open", "reads do not wait for Redis"),
+            Some(_) => describe_part(name, PartState::Bad, "open", "reads do not wait for Redis"),
         }
     }
 
-    fn feed_part(&self) -> Part {
+    fn feed_part(&self) -> ServicePart {
         let name = "Invalidation feed";
         if self.redis.is_none() {
-            return part(
+            return describe_part(
                 name,
                 PartState::Off,
                 "not needed",
@@ -142,16 +158,16 @@ impl Assembled {
         }
         let now = Instant::now();
         let limit = self.fixed.max_staleness.as_millis();
-        match self.freshness.age(now) {
-            Some(age) if self.freshness.proven(now) => {
+        match self.freshness.proof_age(now) {
+            Some(age) if self.freshness.is_proven(now) => {
                 let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
-                part(name, PartState::Good, "fresh", &detail)
+                describe_part(name, PartState::Good, "fresh", &detail)
             }
             Some(age) => {
                 let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
-                part(name, PartState::Warn, "late", &detail)
+                describe_part(name, PartState::Warn, "late", &detail)
             }
-            None => part(
+            None => describe_part(
                 name,
                 PartState::Warn,
                 "not proven",
@@ -160,25 +176,27 @@ impl Assembled {
         }
     }
 
-    fn stream_part(&self) -> Part {
+    fn stream_part(&self) -> ServicePart {
         let name = "Settlement stream";
         match &self.consumer {
-            None => part(name, PartState::Off, "not used", "no Redis"),
-            Some(consumer) => match consumer.trouble().first() {
-                Some(finding) => part(name, PartState::Warn, "in trouble", &finding.cause()),
+            None => describe_part(name, PartState::Off, "not used", "no Redis"),
+            Some(consumer) => match consumer.consumer_findings().first() {
+                Some(finding) => {
+                    describe_part(name, PartState::Warn, "in trouble", &finding.cause_text())
+                }
                 None if self
                     .redis
                     .as_ref()
-                    .is_some_and(|redis| redis.link.session().is_none()) =>
+                    .is_some_and(|redis| redis.link.open_session().is_none()) =>
                 {
-                    part(name, PartState::Warn, "waiting", "for Redis")
+                    describe_part(name, PartState::Warn, "waiting", "for Redis")
                 }
-                None => part(name, PartState::Good, "consuming", ""),
+                None => describe_part(name, PartState::Good, "consuming", ""),
             },
         }
     }
 
-    fn source_part(&self) -> Part {
+    fn source_part(&self) -> ServicePart {
         let what = match self.fixed.kind {
             SourceKind::Embedded => "embedded ledger",
             SourceKind::Scylla => match self.fixed.read_from {
@@ -193,64 +211,70 @@ impl Assembled {
         };
         let writes = self.ledger_finding();
         match self.source.readiness() {
-            Readiness::Ready if writes.is_some() => {
-                let why =
-                    writes.map(|finding| format!("{}; {}", finding.cause(), finding.remedy()));
-                part(
+            SourceReadiness::Ready if writes.is_some() => {
+                let why = writes
+                    .map(|finding| format!("{}; {}", finding.cause_text(), finding.remedy_text()));
+                describe_part(
                     "Source",
                     PartState::Bad,
                     "read only",
                     &why.unwrap_or_default(),
                 )
             }
-            Readiness::Ready => part("Source", PartState::Good, "ready", what),
-            Readiness::Failing(reason) => part("Source", PartState::Bad, "failing", &reason),
-            Readiness::NotReady(reason) => part("Source", PartState::Bad, "not ready", &reason),
+            SourceReadiness::Ready => describe_part("Source", PartState::Good, "ready", what),
+            SourceReadiness::Failing(reason) => {
+                describe_part("Source", PartState::Bad, "failing", &reason)
+            }
+            SourceReadiness::NotReady(reason) => {
+                describe_part("Source", PartState::Bad, "not ready", &reason)
+            }
         }
     }
 
-    fn view_part(&self) -> Part {
+    fn view_part(&self) -> ServicePart {
         let name = "View build";
         match (self.fixed.kind, self.fixed.read_from, self.fixed.view_check) {
             (SourceKind::Embedded | SourceKind::Postgres, _, _)
             | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
-                part(name, PartState::Off, "not used", "")
+                describe_part(name, PartState::Off, "not used", "")
             }
-            (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => part(
+            (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => describe_part(
                 name,
                 PartState::Off,
                 "not checked",
                 "scylla.view_check is off",
             ),
             (SourceKind::Scylla, ReadFrom::View, check) => match self.source.readiness() {
-                Readiness::Ready if check == ViewCheck::Required => {
-                    part(name, PartState::Good, "built", "on every node")
+                SourceReadiness::Ready if check == ViewCheck::Required => {
+                    describe_part(name, PartState::Good, "built", "on every node")
                 }
-                Readiness::Ready => part(
+                SourceReadiness::Ready => describe_part(
                     name,
                     PartState::Good,
                     "there",
                     "the log says if it is not built",
                 ),
-                Readiness::Failing(_) => part(
+                SourceReadiness::Failing(_) => describe_part(
                     name,
                     PartState::Warn,
                     "unknown",
                     "the source does not answer",
                 ),
-                Readiness::NotReady(reason) => part(name, PartState::Warn, "unknown", &reason),
+                SourceReadiness::NotReady(reason) => {
+                    describe_part(name, PartState::Warn, "unknown", &reason)
+                }
             },
         }
     }
 }
 
-pub(super) fn part(
+pub(super) fn describe_part(
     name: &'static str,
     state: PartState,
     word: &str,
     detail: &(impl AsRef<str> + ?Sized),
-) -> Part {
-    Part {
+) -> ServicePart {
+    ServicePart {
         name,
         state,
         word: word.to_owned(),

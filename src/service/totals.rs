@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{assembled::Assembled, shown::part};
+use super::{assembled::Assembled, shown::describe_part};
 use crate::{
     apply, clock,
     domain::{AssetId, DatedRate, Rates, RatesTaken},
     http::HeldTotals,
-    ops::dashboard::{Part, PartState},
+    ops::dashboard::{PartState, ServicePart},
     rates,
 };
 
 impl Assembled {
     pub(super) fn held_totals(&self) -> HeldTotals {
-        match self.totals.totals() {
+        match self.totals.newest_totals() {
             _ if !self.totals.is_on() => HeldTotals::Off,
             None => HeldTotals::Pending,
             Some(totals) => HeldTotals::Held(totals),
@@ -27,12 +27,12 @@ impl Assembled {
         quote: AssetId,
         all: Vec<(AssetId, DatedRate)>,
         deadline: Instant,
-    ) -> Result<RatesTaken, apply::Error> {
+    ) -> Result<RatesTaken, apply::ApplyError> {
         let rates = Arc::clone(&self.rates);
-        let change = async move { rates.set(quote, &all, deadline).await };
-        let taken = self.finish(change).await;
+        let change = async move { rates.set_rates(quote, &all, deadline).await };
+        let taken = self.run_to_end(change).await;
         taken
-            .unwrap_or(Err(rates::Error::Deadline))
+            .unwrap_or(Err(rates::RatesError::Deadline))
             .map_err(told_rates)
     }
 
@@ -40,38 +40,41 @@ impl Assembled {
         &self,
         quote: AssetId,
         deadline: Instant,
-    ) -> Result<Arc<Rates>, apply::Error> {
-        self.rates.get(quote, deadline).await.map_err(told_rates)
+    ) -> Result<Arc<Rates>, apply::ApplyError> {
+        self.rates
+            .get_rates(quote, deadline)
+            .await
+            .map_err(told_rates)
     }
 
-    pub(super) fn totals_part(&self) -> Part {
+    pub(super) fn totals_part(&self) -> ServicePart {
         let name = "Totals";
         let scan = self.totals.scan_progress().map_or_else(
             || "no scan here now".to_owned(),
             |(permille, rows)| format!("scan {} % done, {rows} rows", permille / 10),
         );
-        match self.totals.totals() {
+        match self.totals.newest_totals() {
             _ if !self.totals.is_on() => {
-                part(name, PartState::Off, "off", "totals.interval_ms is 0")
+                describe_part(name, PartState::Off, "off", "totals.interval_ms is 0")
             }
-            None => part(name, PartState::Warn, "not made yet", &scan),
+            None => describe_part(name, PartState::Warn, "not made yet", &scan),
             Some(totals) => {
-                let seconds = totals.began.seconds_until(clock::wall());
+                let seconds = totals.began.seconds_until(clock::wall_now());
                 let late = seconds > self.totals.late_after().as_secs();
                 let state = if late {
                     PartState::Warn
                 } else {
                     PartState::Good
                 };
-                part(name, state, &format!("{seconds} s old"), &scan)
+                describe_part(name, state, &format!("{seconds} s old"), &scan)
             }
         }
     }
 }
 
-fn told_rates(error: rates::Error) -> apply::Error {
+fn told_rates(error: rates::RatesError) -> apply::ApplyError {
     match error {
-        rates::Error::Redis(_) => apply::Error::Unavailable(error.to_string().into()),
-        rates::Error::Deadline => apply::Error::Deadline,
+        rates::RatesError::Redis(_) => apply::ApplyError::Unavailable(error.to_string().into()),
+        rates::RatesError::Deadline => apply::ApplyError::Deadline,
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::assembled::Assembled;
 use crate::{
-    cache::redis::inspect::{Held, Look},
+    cache::redis::inspect::{KeyState, RedisInspector},
     clock, config,
     domain::{AssetId, Balance, Catalogue, Seq, Snapshot, UserId},
 };
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The holdings of one tier.
 #[derive(Debug, Default)]
-struct Holding {
+struct TierHolding {
     tier: &'static str,
     /// In words.
     state: String,
@@ -36,7 +36,7 @@ struct Holding {
 
 /// One balance, with its amounts as people write them.
 #[derive(Serialize)]
-struct Line {
+struct HeldLine {
     asset: String,
     seq: i64,
     avail: String,
@@ -46,38 +46,38 @@ struct Line {
 
 /// A sentence about what was seen.
 #[derive(Debug, Serialize, PartialEq, Eq)]
-struct Finding {
+struct LookupFinding {
     /// It can be why a reader sees a wrong balance.
     bad: bool,
     text: String,
 }
 
-type Floors = BTreeMap<AssetId, Seq>;
+type KnownFloors = BTreeMap<AssetId, Seq>;
 
 impl Assembled {
     /// The view of the user for the page; none where it is not allowed.
     pub(super) async fn look_up_user(&self, user: UserId) -> Option<Value> {
         let lookup = self.lookup.as_ref()?;
         let _turn = lookup.turn.lock().await;
-        let mut floors: Floors = self.marks.floors(user).iter().collect();
+        let mut floors: KnownFloors = self.marks.floors_of(user).iter().collect();
         let memory = self.in_memory(user);
         let redis = in_redis(&lookup.redis, user, &mut floors).await;
-        let view = timeout(PATIENCE, self.source.load(user)).await;
-        let view = holding("source", "as reads load it (source.read_from)", view);
+        let view = timeout(PATIENCE, self.source.load_snapshot(user)).await;
+        let view = holding_of("source", "as reads load it (source.read_from)", view);
         let held = [&memory, &redis, &view].into_iter();
         let assets = held.filter_map(|holding| holding.snapshot.as_ref());
-        let mut assets: Vec<_> = assets.flat_map(Snapshot::assets).collect();
-        assets.extend(self.catalogue.ids().chain(floors.keys().copied()));
+        let mut assets: Vec<_> = assets.flat_map(Snapshot::asset_ids).collect();
+        assets.extend(self.catalogue.asset_ids().chain(floors.keys().copied()));
         assets.sort();
         assets.dedup();
-        let ledger = timeout(PATIENCE, self.source.latest(user, &assets)).await;
-        let ledger = holding("ledger", "its newest rows", ledger);
-        let findings = findings(&ledger, &[&memory, &redis, &view], &floors, &self.catalogue);
+        let ledger = timeout(PATIENCE, self.source.load_latest(user, &assets)).await;
+        let ledger = holding_of("ledger", "its newest rows", ledger);
+        let findings = compare_tiers(&ledger, &[&memory, &redis, &view], &floors, &self.catalogue);
         let tiers = [&ledger, &view, &redis, &memory];
         Some(json!({
             // Beyond 2^53 a number would be another user's in a browser.
             "user": user.get().to_string(),
-            "at": clock::wall().0,
+            "at": clock::wall_now().0,
             "tiers": tiers.map(|holding| holding.to_json(&self.catalogue)),
             "floors": floors.iter().map(|(asset, seq)| {
                 json!({"asset": name_of(&self.catalogue, *asset), "seq": seq.get()})
@@ -86,17 +86,17 @@ impl Assembled {
         }))
     }
 
-    fn in_memory(&self, user: UserId) -> Holding {
+    fn in_memory(&self, user: UserId) -> TierHolding {
         let now = Instant::now();
-        let Some(kept) = self.memory.get(user, self.marks.generation()) else {
-            return Holding {
+        let Some(kept) = self.memory.get_entry(user, self.marks.generation()) else {
+            return TierHolding {
                 tier: "memory",
                 state: "nothing".to_owned(),
-                ..Holding::default()
+                ..TierHolding::default()
             };
         };
         let left = kept.until.saturating_duration_since(now);
-        let proven = self.freshness.proven(now);
+        let proven = self.freshness.is_proven(now);
         let (withheld, state) = if kept.doubted {
             (true, "not served: a newer seq was notified".to_owned())
         } else if left.is_zero() {
@@ -106,35 +106,44 @@ impl Assembled {
         } else {
             (false, format!("served for {} s more", left.as_secs()))
         };
-        Holding {
+        TierHolding {
             tier: "memory",
             state,
-            snapshot: Some(kept.held.snapshot()),
+            snapshot: Some(kept.held.read_snapshot()),
             withheld,
         }
     }
 }
 
-async fn in_redis(settings: &config::Redis, user: UserId, floors: &mut Floors) -> Holding {
+async fn in_redis(
+    settings: &config::RedisSettings,
+    user: UserId,
+    floors: &mut KnownFloors,
+) -> TierHolding {
     let tier = "redis";
-    let state = |state: String| Holding {
+    let state = |state: String| TierHolding {
         tier,
         state,
-        ..Holding::default()
+        ..TierHolding::default()
     };
     if settings.url.is_empty() {
         return state("there is no Redis".to_owned());
     }
-    let asked = async { Look::open(settings).await?.user(user).await };
+    let asked = async {
+        RedisInspector::open_connection(settings)
+            .await?
+            .read_user(user)
+            .await
+    };
     let key = match timeout(PATIENCE, asked).await {
         Ok(Ok(key)) => key,
         Ok(Err(trouble)) => return state(format!("could not be asked: {trouble}")),
         Err(_) => return state(format!("no answer in {} ms", PATIENCE.as_millis())),
     };
     let shown = match key.held {
-        Held::Nothing => return state("nothing".to_owned()),
-        Held::Foreign(why) => return state(format!("not ours, and replaced: {why}")),
-        Held::Entry(shown) => shown,
+        KeyState::Nothing => return state("nothing".to_owned()),
+        KeyState::Foreign(why) => return state(format!("not ours, and replaced: {why}")),
+        KeyState::Entry(shown) => shown,
     };
     for floor in &shown.floors {
         let known = floors.entry(floor.asset).or_insert(floor.seq);
@@ -147,7 +156,7 @@ async fn in_redis(settings: &config::Redis, user: UserId, floors: &mut Floors) -
         (true, ..=0) => "not served: the snapshot's time is over".to_owned(),
         (true, left) => format!("served for {} s more", left.div_euclid(1_000)),
     };
-    Holding {
+    TierHolding {
         tier,
         state: said,
         snapshot: Some(Snapshot::new(shown.balances)),
@@ -155,17 +164,17 @@ async fn in_redis(settings: &config::Redis, user: UserId, floors: &mut Floors) -
     }
 }
 
-fn holding<E: std::fmt::Display, T>(
+fn holding_of<E: std::fmt::Display, T>(
     tier: &'static str,
     what: &str,
     answer: Result<Result<Snapshot, E>, T>,
-) -> Holding {
+) -> TierHolding {
     let (state, snapshot) = match answer {
         Ok(Ok(snapshot)) => (what.to_owned(), Some(snapshot)),
         Ok(Err(error)) => (format!("could not be asked: {error}"), None),
         Err(_) => (format!("no answer in {} ms", PATIENCE.as_millis()), None),
     };
-    Holding {
+    TierHolding {
         tier,
         state,
         snapshot,
@@ -173,48 +182,48 @@ fn holding<E: std::fmt::Display, T>(
     }
 }
 
-impl Holding {
+impl TierHolding {
     fn to_json(&self, catalogue: &Catalogue) -> Value {
         let balances = self.snapshot.iter().flat_map(Snapshot::balances);
         let lines: Vec<_> = balances
-            .map(|balance| Line::of(balance, catalogue))
+            .map(|balance| HeldLine::from_balance(balance, catalogue))
             .collect();
         json!({"tier": self.tier, "state": self.state, "balances": lines})
     }
 }
 
-impl Line {
-    fn of(balance: &Balance, catalogue: &Catalogue) -> Self {
-        let known = catalogue.get(balance.asset);
+impl HeldLine {
+    fn from_balance(balance: &Balance, catalogue: &Catalogue) -> Self {
+        let known = catalogue.get_asset(balance.asset);
         let decimals = known.map_or(0, |(_, decimals)| decimals);
         Self {
             asset: name_of(catalogue, balance.asset),
             seq: balance.seq.get(),
-            avail: balance.avail.decimal(decimals).to_string(),
-            frozen: balance.frozen.decimal(decimals).to_string(),
+            avail: balance.avail.to_decimal(decimals).to_string(),
+            frozen: balance.frozen.to_decimal(decimals).to_string(),
             updated_at: balance.updated_at.map(|at| at.0),
         }
     }
 }
 
 fn name_of(catalogue: &Catalogue, asset: AssetId) -> String {
-    let known = catalogue.get(asset);
+    let known = catalogue.get_asset(asset);
     known.map_or_else(|| asset.to_string(), |(name, _)| name)
 }
 
 /// Differences between the ledger and the tiers, in sentences.
-fn findings(
-    ledger: &Holding,
-    tiers: &[&Holding],
-    floors: &Floors,
+fn compare_tiers(
+    ledger: &TierHolding,
+    tiers: &[&TierHolding],
+    floors: &KnownFloors,
     catalogue: &Catalogue,
-) -> Vec<Finding> {
+) -> Vec<LookupFinding> {
     let Some(rows) = &ledger.snapshot else {
         let text = format!("The ledger {}; nothing can be compared.", ledger.state);
-        return vec![Finding { bad: true, text }];
+        return vec![LookupFinding { bad: true, text }];
     };
     let held = tiers.iter().filter_map(|tier| tier.snapshot.as_ref());
-    let mut assets: Vec<_> = held.chain([rows]).flat_map(Snapshot::assets).collect();
+    let mut assets: Vec<_> = held.chain([rows]).flat_map(Snapshot::asset_ids).collect();
     assets.extend(floors.keys());
     assets.sort();
     assets.dedup();
@@ -224,12 +233,12 @@ fn findings(
         let newest = row.map_or(0, |row| row.seq.get());
         let floor = floors.get(asset).map_or(0, |seq| seq.get());
         if floor > newest {
-            found.push(Finding { bad: true, text: format!(
+            found.push(LookupFinding { bad: true, text: format!(
                 "{name}: a notification announced seq {floor}, and the ledger is at seq {newest}. Wait for the row; if the seq was a mistake, POST /api/v1/cache/invalidate with \"floors\":true."
             )});
         }
         for tier in tiers {
-            found.extend(compare(tier, &name, *asset, row, floor));
+            found.extend(compare_balance(tier, &name, *asset, row, floor));
         }
     }
     if found.is_empty() {
@@ -238,7 +247,7 @@ fn findings(
         } else {
             "Every tier that holds this user agrees with the ledger."
         };
-        found.push(Finding {
+        found.push(LookupFinding {
             bad: false,
             text: text.to_owned(),
         });
@@ -247,20 +256,20 @@ fn findings(
 }
 
 /// One tier's balance of one asset beside the ledger's row.
-fn compare(
-    tier: &Holding,
+fn compare_balance(
+    tier: &TierHolding,
     name: &str,
     asset: AssetId,
     row: Option<&Balance>,
     floor: i64,
-) -> Option<Finding> {
+) -> Option<LookupFinding> {
     let snapshot = tier.snapshot.as_ref()?;
     let held = snapshot.get(asset);
     let (seq, newest) = (
         held.map_or(0, |held| held.seq.get()),
         row.map_or(0, |row| row.seq.get()),
     );
-    let (of, finding) = (tier.tier, |bad, text| Some(Finding { bad, text }));
+    let (of, finding) = (tier.tier, |bad, text| Some(LookupFinding { bad, text }));
     if seq > newest {
         return finding(
             floor < seq,

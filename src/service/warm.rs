@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::{
     assembled::Assembled,
     readiness,
-    warm_state::{Progress, WarmStart},
+    warm_state::{WarmProgress, WarmStart},
 };
 use crate::{cache::redis::Redis, clock};
 
@@ -26,12 +26,12 @@ const PORTIONS: u32 = 20;
 const LIST_FACTOR: usize = 4;
 
 /// Loads the users once, then adds to their list until it is dropped.
-pub(super) async fn run(parts: &Assembled) {
+pub(super) async fn warm_hot_users(parts: &Assembled) {
     let warm = &parts.warm;
     let redis = parts
         .redis
         .as_ref()
-        .filter(|_| warm.progress() != Progress::Off);
+        .filter(|_| warm.load_progress() != WarmProgress::Off);
     let Some(redis) = redis else {
         return;
     };
@@ -43,7 +43,7 @@ pub(super) async fn run(parts: &Assembled) {
         () = load_users(parts, redis) => {}
         () = end_patience(warm) => {}
     }
-    warm.end();
+    warm.end_loading();
     parts.meters.warm_ends();
     keep_list(parts, redis).await;
 }
@@ -64,12 +64,12 @@ async fn end_patience(warm: &WarmStart) {
 
 async fn load_users(parts: &Assembled, redis: &Redis) {
     let (warm, begun) = (&parts.warm, Instant::now());
-    let Ok(users) = redis.most_read(warm.users_max, clock::wall()).await else {
+    let Ok(users) = redis.most_read(warm.users_max, clock::wall_now()).await else {
         tracing::warn!("the users that were read most are not known: nobody is loaded");
         return;
     };
     let count = u64::try_from(users.len()).unwrap_or(u64::MAX);
-    warm.begin(count);
+    warm.begin_loading(count);
     parts.meters.warm_begins(count);
     let portion = warm.per_second.div_ceil(PORTIONS).max(1);
     let each = Duration::from_secs(1)
@@ -84,10 +84,10 @@ async fn load_users(parts: &Assembled, redis: &Redis) {
         let now = Instant::now();
         let deadline = now.checked_add(warm.deadline).unwrap_or(now);
         let (loaded, failed) = parts.reader.warm_users(some, deadline).await;
-        warm.add(loaded, failed);
-        parts.meters.warmed(loaded, failed);
+        warm.add_loaded(loaded, failed);
+        parts.meters.count_warmed(loaded, failed);
     }
-    let (users, loaded, failed) = warm.counts();
+    let (users, loaded, failed) = warm.user_counts();
     let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         warm.users = users,
@@ -106,9 +106,9 @@ async fn keep_list(parts: &Assembled, redis: &Redis) {
     loop {
         ticks.tick().await;
         let reads = parts.reader.take_most_read(FLUSHED_MAX);
-        if !reads.is_empty() && redis.link.session().is_some() {
+        if !reads.is_empty() && redis.link.open_session().is_some() {
             // A fault is counted and logged where it is found; the next second has other reads.
-            let _ = redis.add_reads(&reads, list_max, clock::wall()).await;
+            let _ = redis.add_reads(&reads, list_max, clock::wall_now()).await;
         }
     }
 }

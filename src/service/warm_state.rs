@@ -31,7 +31,7 @@ pub(super) struct WarmStart {
 
 /// How far it is, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum WarmProgress {
     Off,
     Waiting,
     Loading,
@@ -56,35 +56,35 @@ impl WarmStart {
         }
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn load_progress(&self) -> WarmProgress {
         match self.phase.load(Ordering::Acquire) {
-            OFF => Progress::Off,
-            WAITING => Progress::Waiting,
-            LOADING => Progress::Loading,
-            _ => Progress::Done,
+            OFF => WarmProgress::Off,
+            WAITING => WarmProgress::Waiting,
+            LOADING => WarmProgress::Loading,
+            _ => WarmProgress::Done,
         }
     }
 
     /// Users to load, loaded, and those that could not be.
-    pub(super) fn counts(&self) -> (u64, u64, u64) {
+    pub(super) fn user_counts(&self) -> (u64, u64, u64) {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (of(&self.users), of(&self.loaded), of(&self.failed))
     }
 
     /// So many users are to be loaded.
-    pub(super) fn begin(&self, users: u64) {
+    pub(super) fn begin_loading(&self, users: u64) {
         self.users.store(users, Ordering::Relaxed);
         self.phase.store(LOADING, Ordering::Release);
     }
 
     /// Adds users that were loaded, and those that could not be.
-    pub(super) fn add(&self, loaded: u64, failed: u64) {
+    pub(super) fn add_loaded(&self, loaded: u64, failed: u64) {
         self.loaded.fetch_add(loaded, Ordering::Relaxed);
         self.failed.fetch_add(failed, Ordering::Relaxed);
     }
 
     /// It is over.
-    pub(super) fn end(&self) {
+    pub(super) fn end_loading(&self) {
         self.phase.store(DONE, Ordering::Release);
     }
 
@@ -96,14 +96,17 @@ impl WarmStart {
     /// Why the instance is not ready yet, if it waits for this.
     pub(super) fn keeps_from_ready(&self) -> Option<String> {
         let waits = self.before_ready && !self.patience_is_over.load(Ordering::Relaxed);
-        match self.progress() {
-            Progress::Waiting if waits => Some("warming: begins".to_owned()),
-            Progress::Loading if waits => {
-                let (users, loaded, failed) = self.counts();
+        match self.load_progress() {
+            WarmProgress::Waiting if waits => Some("warming: begins".to_owned()),
+            WarmProgress::Loading if waits => {
+                let (users, loaded, failed) = self.user_counts();
                 let done = loaded.saturating_add(failed);
                 Some(format!("warming: {done} of {users} users"))
             }
-            Progress::Off | Progress::Waiting | Progress::Loading | Progress::Done => None,
+            WarmProgress::Off
+            | WarmProgress::Waiting
+            | WarmProgress::Loading
+            | WarmProgress::Done => None,
         }
     }
 }

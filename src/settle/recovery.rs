@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Settler};
+use super::{SettleError, Settler};
 use crate::domain::Transaction;
 
 /// Transactions that are remembered.
@@ -26,7 +26,7 @@ pub(super) struct Unfinished {
 }
 
 impl Settler {
-    pub(super) fn remember(&self, transactions: &[Transaction]) {
+    pub(super) fn remember_failed(&self, transactions: &[Transaction]) {
         let since = Instant::now();
         let mut unfinished = self.unfinished.lock();
         let room = UNFINISHED_MAX.saturating_sub(unfinished.len());
@@ -48,7 +48,7 @@ impl Settler {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                self.recover(pause).await;
+                self.recover_failed(pause).await;
                 if let Err(error) = self.recover_source(pause).await {
                     tracing::debug!(%error, "what was left unfinished is looked at again later");
                 }
@@ -58,7 +58,7 @@ impl Settler {
     }
 
     /// Finishes what failed at least this long ago: the caller who sends it again at once comes first.
-    async fn recover(&self, age: std::time::Duration) {
+    async fn recover_failed(&self, age: std::time::Duration) {
         let due: Vec<Unfinished> = {
             let mut unfinished = self.unfinished.lock();
             unfinished
@@ -68,7 +68,7 @@ impl Settler {
         for one in due {
             let deadline = Instant::now();
             let deadline = deadline.checked_add(self.recovery).unwrap_or(deadline);
-            match self.finish(&one.transaction, deadline).await {
+            match self.finish_transaction(&one.transaction, deadline).await {
                 Ok(true) => self.meters.ledger_recovered(),
                 Ok(false) => {}
                 Err(_) => self.unfinished.lock().push(one),
@@ -77,16 +77,18 @@ impl Settler {
     }
 
     /// Finishes what the source knows to stand and to be unfinished, by whichever instance it was begun.
-    async fn recover_source(&self, age: std::time::Duration) -> Result<(), Error> {
+    async fn recover_source(&self, age: std::time::Duration) -> Result<(), SettleError> {
         loop {
-            let found = self.source.recover(age).await?;
+            let found = self.source.recover_unfinished(age).await?;
             if found.balances.is_empty() {
                 return Ok(());
             }
             let now = Instant::now();
             let deadline = now.checked_add(self.recovery).unwrap_or(now);
-            self.applier.announce(&found.balances, deadline).await?;
-            self.source.announced(&found.balances);
+            self.applier
+                .announce_balances(&found.balances, deadline)
+                .await?;
+            self.source.note_announced(&found.balances);
             for _ in 0..found.transactions {
                 self.meters.ledger_recovered();
             }
@@ -94,8 +96,14 @@ impl Settler {
     }
 
     /// Whether there was something to finish.
-    async fn finish(&self, transaction: &Transaction, deadline: Instant) -> Result<bool, Error> {
-        let stands = self.find(transaction.reference, deadline).await?;
+    async fn finish_transaction(
+        &self,
+        transaction: &Transaction,
+        deadline: Instant,
+    ) -> Result<bool, SettleError> {
+        let stands = self
+            .find_transaction(transaction.reference, deadline)
+            .await?;
         if stands.is_none_or(|stands| stands.content != transaction.content) {
             return Ok(false);
         }

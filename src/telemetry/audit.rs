@@ -3,17 +3,17 @@
 use metrics::Label;
 
 use super::{
-    Meters, TIERS, Window,
-    counters::{Count, Each, count, each},
-    named,
+    CompareDelay, Meters, TIERS,
+    counters::{Count, Each, make_each, register_count},
+    metric_name,
 };
 use crate::cache_status::Tier;
 
 /// Answers that were checked, and those of them that were too old.
-pub(super) struct Audits(pub(super) Each<(Tier, Window), (Count, Count)>);
+pub(super) struct Audits(pub(super) Each<(Tier, CompareDelay), (Count, Count)>);
 
 impl Audits {
-    pub(super) fn register() -> Self {
+    pub(super) fn register_audits() -> Self {
         for (name, what) in [
             (
                 "audit_checked_total",
@@ -24,21 +24,21 @@ impl Audits {
                 "Answers that were too old when they were given",
             ),
         ] {
-            metrics::describe_counter!(named(name), what);
+            metrics::describe_counter!(metric_name(name), what);
         }
         let pairs = TIERS
             .iter()
-            .flat_map(|tier| Window::ALL.iter().map(move |window| (*tier, *window)));
-        Self(each(pairs, |(tier, window)| {
+            .flat_map(|tier| CompareDelay::ALL.iter().map(move |window| (*tier, *window)));
+        Self(make_each(pairs, |(tier, window)| {
             let labels = || {
                 vec![
                     Label::new("tier", tier.word()),
-                    Label::new("window", window.word()),
+                    Label::new("window", window.label_value()),
                 ]
             };
             (
-                count("audit_checked_total", labels()),
-                count("audit_stale_total", labels()),
+                register_count("audit_checked_total", labels()),
+                register_count("audit_stale_total", labels()),
             )
         }))
     }
@@ -46,11 +46,11 @@ impl Audits {
 
 impl Meters {
     /// An answer of this tier was compared with the ledger.
-    pub fn audited(&self, tier: Tier, window: Window, stale: bool) {
+    pub fn record_audit(&self, tier: Tier, window: CompareDelay, stale: bool) {
         if let Some((checked, found)) = self.audits.0.get((tier, window)) {
-            checked.increment(1);
+            checked.increment_by(1);
             if stale {
-                found.increment(1);
+                found.increment_by(1);
             }
         }
     }

@@ -2,22 +2,22 @@
 
 use metrics::{Counter, Gauge, Label};
 
-use super::{Meters, gauge_value, labels::Remembered, named};
+use super::{Meters, gauge_value, labels::Remembered, metric_name};
 
 /// The gauges, and a counter for each kind of knowledge.
-pub(super) struct ChangeLog {
+pub(super) struct ChangeLogMeters {
     blind: Gauge,
-    kinds: Vec<(Remembered, Kind)>,
+    kinds: Vec<(Remembered, KindMeters)>,
 }
 
-struct Kind {
+struct KindMeters {
     users: Gauge,
     bytes: Gauge,
     given_up: Counter,
 }
 
-impl ChangeLog {
-    pub(super) fn register() -> Self {
+impl ChangeLogMeters {
+    pub(super) fn register_change_log() -> Self {
         for (name, what) in [
             (
                 "blind",
@@ -32,23 +32,23 @@ impl ChangeLog {
                 "Bytes of that, at most settlement.change_log_max_bytes together",
             ),
         ] {
-            metrics::describe_gauge!(named(name), what);
+            metrics::describe_gauge!(metric_name(name), what);
         }
         metrics::describe_counter!(
-            named("change_log_given_up_total"),
+            metric_name("change_log_given_up_total"),
             "Users forgotten for want of room, earlier than by settlement.floor_ttl_ms"
         );
-        let blind = metrics::gauge!(named("blind"));
+        let blind = metrics::gauge!(metric_name("blind"));
         blind.set(0.0);
         let kind = |of: &Remembered| {
-            let labels = || vec![Label::new("of", of.word())];
-            let users = metrics::gauge!(named("change_log_users"), labels());
-            let bytes = metrics::gauge!(named("change_log_bytes"), labels());
-            let given_up = metrics::counter!(named("change_log_given_up_total"), labels());
+            let labels = || vec![Label::new("of", of.label_value())];
+            let users = metrics::gauge!(metric_name("change_log_users"), labels());
+            let bytes = metrics::gauge!(metric_name("change_log_bytes"), labels());
+            let given_up = metrics::counter!(metric_name("change_log_given_up_total"), labels());
             users.set(0.0);
             bytes.set(0.0);
             given_up.absolute(0);
-            let kind = Kind {
+            let kind = KindMeters {
                 users,
                 bytes,
                 given_up,
@@ -64,12 +64,12 @@ impl ChangeLog {
 
 impl Meters {
     /// Whether changes may be unknown here.
-    pub fn blind(&self, blind: bool) {
+    pub fn set_blind(&self, blind: bool) {
         self.change_log.blind.set(f64::from(u8::from(blind)));
     }
 
     /// Users that are remembered, the bytes that they take, and how many were ever given up.
-    pub fn remembered(&self, of: Remembered, users: u64, bytes: u64, given_up: u64) {
+    pub fn set_remembered(&self, of: Remembered, users: u64, bytes: u64, given_up: u64) {
         for (kind, meters) in &self.change_log.kinds {
             if *kind == of {
                 meters.users.set(gauge_value(users));
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_shown_by_its_kind() {
         let meters = Meters::new();
-        let zero = meters.page();
+        let zero = meters.prometheus_page();
         for line in [
             "balance_cache_blind 0",
             "balance_cache_change_log_users{of=\"reads\"} 0",
@@ -98,9 +98,9 @@ mod tests {
                 "{line} is not in\n{zero}"
             );
         }
-        meters.blind(true);
-        meters.remembered(Remembered::Changes, 3, 900, 7);
-        let page = meters.page();
+        meters.set_blind(true);
+        meters.set_remembered(Remembered::Changes, 3, 900, 7);
+        let page = meters.prometheus_page();
         for line in [
             "balance_cache_blind 1",
             "balance_cache_change_log_users{of=\"changes\"} 3",

@@ -7,7 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge, Label};
 
-use super::named;
+use super::metric_name;
 
 /// One handle per label value, in the order of `ALL`.
 pub(super) struct Each<L, H>(pub(super) Vec<(L, H)>);
@@ -28,7 +28,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    pub(super) fn increment(&self, more: u64) {
+    pub(super) fn increment_by(&self, more: u64) {
         self.shown.increment(more);
         self.held.fetch_add(more, Ordering::Relaxed);
     }
@@ -44,7 +44,7 @@ impl Count {
     }
 }
 
-pub(super) fn each<L: Copy, H>(
+pub(super) fn make_each<L: Copy, H>(
     labels: impl IntoIterator<Item = L>,
     mut make: impl FnMut(L) -> H,
 ) -> Each<L, H> {
@@ -52,21 +52,21 @@ pub(super) fn each<L: Copy, H>(
     Each(labels.map(|label| (label, make(label))).collect())
 }
 
-pub(super) fn counter(name: &str, labels: Vec<Label>) -> Counter {
-    let counter = metrics::counter!(named(name), labels);
+pub(super) fn register_counter(name: &str, labels: Vec<Label>) -> Counter {
+    let counter = metrics::counter!(metric_name(name), labels);
     counter.increment(0);
     counter
 }
 
-pub(super) fn count(name: &str, labels: Vec<Label>) -> Count {
+pub(super) fn register_count(name: &str, labels: Vec<Label>) -> Count {
     Count {
-        shown: counter(name, labels),
+        shown: register_counter(name, labels),
         held: AtomicU64::new(0),
     }
 }
 
-pub(super) fn gauge(name: &str) -> Gauge {
-    let gauge = metrics::gauge!(named(name));
+pub(super) fn register_gauge(name: &str) -> Gauge {
+    let gauge = metrics::gauge!(metric_name(name));
     gauge.set(0.0);
     gauge
 }

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Gauge, Label};
 
-use super::{Degraded, Meters, gauge_value, named};
+use super::{Degraded, Meters, gauge_value, metric_name};
 use crate::diagnosis::Code;
 
 /// The gauges.
-pub(super) struct Health {
+pub(super) struct HealthMeters {
     ready: Gauge,
     degraded: Vec<(Degraded, Gauge)>,
     findings: Vec<(Code, Gauge)>,
@@ -21,8 +21,8 @@ pub(super) struct Health {
 /// Bytes that the fullest master of Redis uses, and its limit; 0: none, or not known yet.
 const REDIS_MEMORY: [&str; 2] = ["redis_memory_bytes", "redis_memory_max_bytes"];
 
-impl Health {
-    pub(super) fn register() -> Self {
+impl HealthMeters {
+    pub(super) fn register_health() -> Self {
         for (name, what) in [
             ("ready", "1 where /readyz says 200"),
             ("degraded", "1 where /readyz names this"),
@@ -37,19 +37,19 @@ impl Health {
             ),
             (REDIS_MEMORY[1], "Its maxmemory; 0: no limit"),
         ] {
-            metrics::describe_gauge!(named(name), what);
+            metrics::describe_gauge!(metric_name(name), what);
         }
         let at_zero = |name, labels: Vec<Label>| {
-            let gauge = metrics::gauge!(named(name), labels);
+            let gauge = metrics::gauge!(metric_name(name), labels);
             gauge.set(0.0);
             gauge
         };
         let of = |reason: &Degraded| {
-            let labels = vec![Label::new("reason", reason.word())];
+            let labels = vec![Label::new("reason", reason.label_value())];
             (*reason, at_zero("degraded", labels))
         };
         let of_code = |code: &Code| {
-            let labels = vec![Label::new("code", code.word())];
+            let labels = vec![Label::new("code", code.label_value())];
             (*code, at_zero("finding", labels))
         };
         Self {
@@ -59,7 +59,7 @@ impl Health {
             stream_lag: at_zero("stream_lag_entries", vec![]),
             kafka_lag: cfg!(feature = "kafka").then(|| {
                 let what = "Records of the Kafka topic behind what the consumer group committed";
-                metrics::describe_gauge!(named("kafka_lag_entries"), what);
+                metrics::describe_gauge!(metric_name("kafka_lag_entries"), what);
                 at_zero("kafka_lag_entries", vec![])
             }),
             redis_memory: REDIS_MEMORY.map(|name| (at_zero(name, vec![]), AtomicU64::new(0))),
@@ -69,7 +69,7 @@ impl Health {
 
 impl Meters {
     /// Whether it can answer, and what it answers in spite of, as parts and as findings.
-    pub fn health(&self, ready: bool, degraded: &[Degraded], findings: &[Code]) {
+    pub fn set_health(&self, ready: bool, degraded: &[Degraded], findings: &[Code]) {
         for (code, gauge) in &self.health.findings {
             gauge.set(f64::from(u8::from(findings.contains(code))));
         }
@@ -112,27 +112,48 @@ impl Meters {
 mod tests {
     use super::*;
 
-    fn has(meters: &Meters, line: &str) -> bool {
-        meters.page().lines().any(|at| at == line)
+    fn has_line(meters: &Meters, line: &str) -> bool {
+        meters.prometheus_page().lines().any(|at| at == line)
     }
 
     #[test]
     fn what_is_wrong_is_one_and_what_is_right_again_is_zero() {
         let meters = Meters::new();
-        assert!(has(&meters, "balance_cache_ready 0"));
-        assert!(has(&meters, "balance_cache_degraded{reason=\"feed\"} 0"));
+        assert!(has_line(&meters, "balance_cache_ready 0"));
+        assert!(has_line(
+            &meters,
+            "balance_cache_degraded{reason=\"feed\"} 0"
+        ));
         let full = [Code::RedisFull];
-        meters.health(true, &[Degraded::Redis, Degraded::Feed], &full);
-        assert!(has(&meters, "balance_cache_finding{code=\"redis_full\"} 1"));
+        meters.set_health(true, &[Degraded::Redis, Degraded::Feed], &full);
+        assert!(has_line(
+            &meters,
+            "balance_cache_finding{code=\"redis_full\"} 1"
+        ));
         meters.stream_lag(12);
-        assert!(has(&meters, "balance_cache_ready 1"));
-        assert!(has(&meters, "balance_cache_degraded{reason=\"redis\"} 1"));
-        assert!(has(&meters, "balance_cache_degraded{reason=\"feed\"} 1"));
-        assert!(has(&meters, "balance_cache_degraded{reason=\"source\"} 0"));
-        assert!(has(&meters, "balance_cache_stream_lag_entries 12"));
-        meters.health(false, &[], &[]);
-        assert!(has(&meters, "balance_cache_finding{code=\"redis_full\"} 0"));
-        assert!(has(&meters, "balance_cache_ready 0"));
-        assert!(has(&meters, "balance_cache_degraded{reason=\"redis\"} 0"));
+        assert!(has_line(&meters, "balance_cache_ready 1"));
+        assert!(has_line(
+            &meters,
+            "balance_cache_degraded{reason=\"redis\"} 1"
+        ));
+        assert!(has_line(
+            &meters,
+            "balance_cache_degraded{reason=\"feed\"} 1"
+        ));
+        assert!(has_line(
+            &meters,
+            "balance_cache_degraded{reason=\"source\"} 0"
+        ));
+        assert!(has_line(&meters, "balance_cache_stream_lag_entries 12"));
+        meters.set_health(false, &[], &[]);
+        assert!(has_line(
+            &meters,
+            "balance_cache_finding{code=\"redis_full\"} 0"
+        ));
+        assert!(has_line(&meters, "balance_cache_ready 0"));
+        assert!(has_line(
+            &meters,
+            "balance_cache_degraded{reason=\"redis\"} 0"
+        ));
     }
 }

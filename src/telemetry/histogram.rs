@@ -31,14 +31,14 @@ const TICK_NANOS: u64 = 125;
 
 /// One thread's counts, on cache lines of their own.
 #[repr(align(128))]
-struct Shard {
+struct HistogramShard {
     buckets: [AtomicU64; BUCKETS],
     sum: AtomicU64,
 }
 
 /// Where values are counted.
 pub(super) struct Histogram {
-    shards: [Shard; SHARDS],
+    shards: [HistogramShard; SHARDS],
 }
 
 /// A histogram of durations; its bounds are 1 µs, 2 µs, 4 µs … 8.4 s.
@@ -47,11 +47,11 @@ pub struct Seconds(pub(super) Arc<Histogram>);
 
 /// A histogram of numbers; its bounds are 1, 2, 4 … 65,536.
 #[derive(Clone)]
-pub struct Counts(pub(super) Arc<Histogram>);
+pub struct CountHistogram(pub(super) Arc<Histogram>);
 
 /// The values of a histogram at one moment, or those added between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
+pub struct HistogramTally {
     /// Buckets with something in them, ascending.
     buckets: Vec<(usize, u64)>,
     /// Of all values: nanoseconds, or what was counted.
@@ -62,7 +62,7 @@ pub struct Tally {
 
 impl Default for Histogram {
     fn default() -> Self {
-        let shard = |_| Shard {
+        let shard = |_| HistogramShard {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             sum: AtomicU64::new(0),
         };
@@ -74,9 +74,10 @@ impl Default for Histogram {
 
 impl Histogram {
     /// `ticks` are eighths of the first bound, counted from 0.
-    fn record(&self, ticks: u64, value: u64) {
-        let shard = self.shards.get(shard());
-        let bucket = shard.and_then(|shard| Some((shard.buckets.get(place(ticks))?, &shard.sum)));
+    fn record_ticks(&self, ticks: u64, value: u64) {
+        let shard = self.shards.get(thread_shard());
+        let bucket =
+            shard.and_then(|shard| Some((shard.buckets.get(bucket_index(ticks))?, &shard.sum)));
         if let Some((bucket, sum)) = bucket {
             bucket.fetch_add(1, Ordering::Relaxed);
             sum.fetch_add(value, Ordering::Relaxed);
@@ -84,14 +85,14 @@ impl Histogram {
     }
 
     /// How many values there were.
-    pub(super) fn count(&self) -> u64 {
+    pub(super) fn count_values(&self) -> u64 {
         let buckets = self.shards.iter().flat_map(|shard| shard.buckets.iter());
         buckets.fold(0, |sum, bucket| {
             sum.wrapping_add(bucket.load(Ordering::Relaxed))
         })
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally_values(&self) -> HistogramTally {
         let mut all = [0_u64; BUCKETS];
         let mut sum = 0_u64;
         for shard in &self.shards {
@@ -101,7 +102,7 @@ impl Histogram {
             sum = sum.wrapping_add(shard.sum.load(Ordering::Relaxed));
         }
         let filled = all.into_iter().enumerate().filter(|(_, count)| *count > 0);
-        Tally {
+        HistogramTally {
             buckets: filled.collect(),
             sum,
         }
@@ -111,7 +112,7 @@ impl Histogram {
 impl std::fmt::Debug for Histogram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Histogram")
-            .field("count", &self.count())
+            .field("count", &self.count_values())
             .finish_non_exhaustive()
     }
 }
@@ -120,21 +121,22 @@ impl std::fmt::Debug for Histogram {
 
 impl Seconds {
     /// Something took that long.
-    pub fn record(&self, took: Duration) {
+    pub fn record_duration(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.0.record(nanos.saturating_sub(1) / TICK_NANOS, nanos);
+        self.0
+            .record_ticks(nanos.saturating_sub(1) / TICK_NANOS, nanos);
     }
 
     /// How often.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.count()
+    pub fn count_values(&self) -> u64 {
+        self.0.count_values()
     }
 
     /// All that was recorded.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.0.tally()
+    pub fn tally_values(&self) -> HistogramTally {
+        self.0.tally_values()
     }
 }
 
@@ -146,21 +148,21 @@ impl std::fmt::Debug for Seconds {
 
 // === impl Counts ===
 
-impl Counts {
+impl CountHistogram {
     /// There were that many. None at all is counted below the first bound.
-    pub fn record(&self, number: u64) {
+    pub fn record_number(&self, number: u64) {
         let ticks = number.saturating_mul(8).saturating_sub(1);
-        self.0.record(ticks, number);
+        self.0.record_ticks(ticks, number);
     }
 
     /// How often.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        self.0.count()
+    pub fn count_values(&self) -> u64 {
+        self.0.count_values()
     }
 }
 
-impl std::fmt::Debug for Counts {
+impl std::fmt::Debug for CountHistogram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
@@ -168,7 +170,7 @@ impl std::fmt::Debug for Counts {
 
 // === impl Tally ===
 
-impl Tally {
+impl HistogramTally {
     /// Nothing.
     pub const NONE: Self = Self {
         buckets: Vec::new(),
@@ -177,12 +179,12 @@ impl Tally {
 
     /// How many values.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub fn count_values(&self) -> u64 {
         self.up_to(BUCKETS)
     }
 
     /// How many values are at most 2^`octave` times the first bound.
-    pub(super) fn below(&self, octave: usize) -> u64 {
+    pub(super) fn count_below(&self, octave: usize) -> u64 {
         self.up_to(octave.saturating_add(1).saturating_mul(PARTS))
     }
 
@@ -193,7 +195,7 @@ impl Tally {
 
     /// The values added since an earlier one of the same histogram.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub fn tally_since(&self, earlier: &Self) -> Self {
         let mut before = earlier.buckets.iter().peekable();
         let mut buckets = Vec::new();
         for (at, count) in &self.buckets {
@@ -213,7 +215,7 @@ impl Tally {
     }
 
     /// Both together.
-    pub fn add(&mut self, other: &Self) {
+    pub fn add_tally(&mut self, other: &Self) {
         for (at, count) in &other.buckets {
             match self.buckets.binary_search_by_key(at, |(at, _)| *at) {
                 Ok(index) => {
@@ -230,20 +232,20 @@ impl Tally {
     /// The duration that so many of a thousand values do not exceed, at most 12.5% too long; none without values. For
     /// [`Seconds`] only.
     #[must_use]
-    pub fn quantile(&self, permille: u64) -> Option<Duration> {
-        let count = self.count();
+    pub fn quantile_duration(&self, permille: u64) -> Option<Duration> {
+        let count = self.count_values();
         let rank = count.saturating_mul(permille).div_ceil(1_000).max(1);
         let mut seen = 0_u64;
         let reached = self.buckets.iter().find(|(_, count)| {
             seen = seen.saturating_add(*count);
             seen >= rank
         });
-        reached.map(|(at, _)| Duration::from_nanos(top(*at).saturating_mul(TICK_NANOS)))
+        reached.map(|(at, _)| Duration::from_nanos(bucket_bound(*at).saturating_mul(TICK_NANOS)))
     }
 }
 
 /// The bucket of a value: the first sixteen are one tick wide, every further eight twice as wide as the eight before.
-fn place(ticks: u64) -> usize {
+fn bucket_index(ticks: u64) -> usize {
     let shift = ticks.checked_ilog2().unwrap_or(0).saturating_sub(3);
     let within = usize::try_from(ticks.checked_shr(shift).unwrap_or(0)).unwrap_or(BUCKETS);
     let before = usize::try_from(shift)
@@ -253,7 +255,7 @@ fn place(ticks: u64) -> usize {
 }
 
 /// The upper bound of a bucket, in ticks.
-fn top(place: usize) -> u64 {
+fn bucket_bound(place: usize) -> u64 {
     let shift = (place / PARTS).saturating_sub(1);
     let within = place.saturating_sub(shift.saturating_mul(PARTS));
     let end = u64::try_from(within).unwrap_or(0).saturating_add(1);
@@ -262,7 +264,7 @@ fn top(place: usize) -> u64 {
 }
 
 /// Which shard this thread writes to.
-fn shard() -> usize {
+fn thread_shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -282,86 +284,86 @@ mod tests {
 
     use super::*;
 
-    fn seconds() -> Seconds {
+    fn new_seconds() -> Seconds {
         Seconds(Arc::default())
     }
 
-    fn micros(micros: u64) -> Duration {
+    fn duration_of_micros(micros: u64) -> Duration {
         Duration::from_micros(micros)
     }
 
     #[test]
     fn a_value_on_a_bound_is_within_it_and_the_next_is_not() {
         for octave in 0..OCTAVES {
-            let (on, beyond) = (seconds(), seconds());
-            on.record(micros(1 << octave));
-            beyond.record(micros(1 << octave) + Duration::from_nanos(1));
-            assert_eq!(on.tally().below(octave), 1, "{octave}");
-            assert_eq!(beyond.tally().below(octave), 0, "{octave}");
-            assert_eq!(beyond.tally().count(), 1);
-            let counts = Counts(Arc::default());
-            counts.record(1 << octave);
-            counts.record((1 << octave) + 1);
-            assert_eq!(counts.0.tally().below(octave), 1, "{octave}");
+            let (on, beyond) = (new_seconds(), new_seconds());
+            on.record_duration(duration_of_micros(1 << octave));
+            beyond.record_duration(duration_of_micros(1 << octave) + Duration::from_nanos(1));
+            assert_eq!(on.tally_values().count_below(octave), 1, "{octave}");
+            assert_eq!(beyond.tally_values().count_below(octave), 0, "{octave}");
+            assert_eq!(beyond.tally_values().count_values(), 1);
+            let counts = CountHistogram(Arc::default());
+            counts.record_number(1 << octave);
+            counts.record_number((1 << octave) + 1);
+            assert_eq!(counts.0.tally_values().count_below(octave), 1, "{octave}");
         }
     }
 
     #[test]
     fn sum_and_count_are_exact_over_threads() {
-        let histogram = seconds();
+        let histogram = new_seconds();
         std::thread::scope(|scope| {
             for thread in 0..20_u64 {
                 let histogram = &histogram;
                 scope.spawn(move || {
                     for nanos in 0..1_000 {
-                        histogram.record(Duration::from_nanos(thread * 1_000 + nanos));
+                        histogram.record_duration(Duration::from_nanos(thread * 1_000 + nanos));
                     }
                 });
             }
         });
-        assert_eq!(histogram.count(), 20_000);
-        assert_eq!(histogram.tally().sum, (0..20_000).sum::<u64>());
+        assert_eq!(histogram.count_values(), 20_000);
+        assert_eq!(histogram.tally_values().sum, (0..20_000).sum::<u64>());
     }
 
     #[test]
     fn what_is_beyond_the_last_bound_is_counted_all_the_same() {
-        let histogram = seconds();
-        histogram.record(Duration::MAX);
-        histogram.record(Duration::ZERO);
-        assert_eq!(histogram.count(), 2);
-        assert_eq!(histogram.tally().below(OCTAVES - 1), 1);
-        assert_eq!(Tally::NONE.quantile(500), None);
+        let histogram = new_seconds();
+        histogram.record_duration(Duration::MAX);
+        histogram.record_duration(Duration::ZERO);
+        assert_eq!(histogram.count_values(), 2);
+        assert_eq!(histogram.tally_values().count_below(OCTAVES - 1), 1);
+        assert_eq!(HistogramTally::NONE.quantile_duration(500), None);
     }
 
     proptest! {
         #[test]
         fn a_quantile_is_never_below_the_truth_and_at_most_an_eighth_above(mut nanos in prop::collection::vec(125_u64..8_000_000_000, 1..200), permille in 1_u64..=1_000) {
-            let histogram = seconds();
+            let histogram = new_seconds();
             for nanos in &nanos {
-                histogram.record(Duration::from_nanos(*nanos));
+                histogram.record_duration(Duration::from_nanos(*nanos));
             }
             nanos.sort_unstable();
             let rank = (nanos.len() * usize::try_from(permille).unwrap()).div_ceil(1_000).max(1);
             let truth = nanos[rank - 1];
-            let told = u64::try_from(histogram.tally().quantile(permille).unwrap().as_nanos()).unwrap();
+            let told = u64::try_from(histogram.tally_values().quantile_duration(permille).unwrap().as_nanos()).unwrap();
             prop_assert!(told >= truth && told <= truth + truth / 8 + TICK_NANOS, "{told} for {truth}");
         }
 
         #[test]
         fn what_is_between_two_tallies_is_what_was_added(first in prop::collection::vec(0_u64..10_000_000, 0..50), second in prop::collection::vec(0_u64..10_000_000, 0..50)) {
-            let (both, alone) = (seconds(), seconds());
+            let (both, alone) = (new_seconds(), new_seconds());
             for nanos in &first {
-                both.record(Duration::from_nanos(*nanos));
+                both.record_duration(Duration::from_nanos(*nanos));
             }
-            let before = both.tally();
+            let before = both.tally_values();
             for nanos in &second {
-                both.record(Duration::from_nanos(*nanos));
-                alone.record(Duration::from_nanos(*nanos));
+                both.record_duration(Duration::from_nanos(*nanos));
+                alone.record_duration(Duration::from_nanos(*nanos));
             }
-            prop_assert_eq!(both.tally().since(&before), alone.tally());
+            prop_assert_eq!(both.tally_values().tally_since(&before), alone.tally_values());
             let mut sum = before;
-            sum.add(&alone.tally());
-            prop_assert_eq!(sum, both.tally());
+            sum.add_tally(&alone.tally_values());
+            prop_assert_eq!(sum, both.tally_values());
         }
     }
 }

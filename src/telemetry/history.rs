@@ -6,26 +6,26 @@ use metrics::Label;
 
 use super::{
     Meters,
-    counters::{Each, each},
+    counters::{Each, make_each},
     histogram::Seconds,
     labels::{HistoryRoute, PageResult},
     prometheus_histograms::Families,
 };
 
 /// Time per page, by route and result.
-pub(super) struct Histories(Each<(HistoryRoute, PageResult), Seconds>);
+pub(super) struct HistoryMeters(Each<(HistoryRoute, PageResult), Seconds>);
 
-impl Histories {
-    pub(super) fn register(families: &mut Families) -> Self {
+impl HistoryMeters {
+    pub(super) fn register_histories(families: &mut Families) -> Self {
         let series = HistoryRoute::ALL
             .iter()
             .flat_map(|route| PageResult::ALL.iter().map(move |result| (*route, *result)));
-        Self(each(series, |(route, result)| {
+        Self(make_each(series, |(route, result)| {
             let labels = [
-                Label::new("route", route.word()),
-                Label::new("result", result.word()),
+                Label::new("route", route.label_value()),
+                Label::new("result", result.label_value()),
             ];
-            families.seconds(
+            families.add_seconds(
                 "history_seconds",
                 "Seconds per page of trades or of a statement",
                 &labels,
@@ -36,9 +36,9 @@ impl Histories {
 
 impl Meters {
     /// A page ended so, after so long.
-    pub fn history(&self, route: HistoryRoute, result: PageResult, took: Duration) {
+    pub fn record_page(&self, route: HistoryRoute, result: PageResult, took: Duration) {
         if let Some(seconds) = self.histories.0.get((route, result)) {
-            seconds.record(took);
+            seconds.record_duration(took);
         }
     }
 }

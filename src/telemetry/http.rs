@@ -13,10 +13,10 @@ use std::{
 use metrics::{Counter, Label};
 
 use super::{
-    HttpStatus, Meters, Op, Outcome, Route, Seconds, Tier,
-    counters::{Each, each},
-    histogram::Tally,
-    named,
+    HttpStatus, Meters, Op, ReadOutcome, Route, Seconds, Tier,
+    counters::{Each, make_each},
+    histogram::HistogramTally,
+    metric_name,
     prometheus_histograms::Families,
 };
 
@@ -39,18 +39,21 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn register(families: &mut Families) -> Self {
-        metrics::describe_counter!(named(REQUESTS), "HTTP requests by route and status");
+    pub(super) fn register_http(families: &mut Families) -> Self {
+        metrics::describe_counter!(metric_name(REQUESTS), "HTTP requests by route and status");
         let help = "Seconds from a request's head until its answer was made, by route";
         let hits = Seconds::default();
-        let routes = each(Route::ALL.iter().copied(), |route| {
-            let labels = [Label::new("route", route.word())];
-            let seconds = families.seconds(SECONDS, help, &labels);
+        let routes = make_each(Route::ALL.iter().copied(), |route| {
+            let labels = [Label::new("route", route.label_value())];
+            let seconds = families.add_seconds(SECONDS, help, &labels);
             if route == Route::Balance {
-                families.include(SECONDS, &labels, &hits);
+                families.include_part(SECONDS, &labels, &hits);
             }
             let statuses = HttpStatus::ALL.iter().copied();
-            (each(statuses, |status| requests(route, status)), seconds)
+            (
+                make_each(statuses, |status| request_counter(route, status)),
+                seconds,
+            )
         });
         Self {
             routes,
@@ -61,19 +64,19 @@ impl Http {
 
     /// Hits of the fast path are reads from memory too.
     pub(super) fn include_hits(&self, families: &mut Families) {
-        let outcome = Label::new("outcome", Outcome::Memory.word());
-        families.include("read_seconds", &[outcome], &self.hits);
+        let outcome = Label::new("outcome", ReadOutcome::Memory.word());
+        families.include_part("read_seconds", &[outcome], &self.hits);
         let tier = [
             Label::new("tier", Tier::Memory.word()),
-            Label::new("op", Op::Get.word()),
+            Label::new("op", Op::Get.label_value()),
         ];
-        families.include("tier_seconds", &tier, &self.hits);
+        families.include_part("tier_seconds", &tier, &self.hits);
     }
 
     /// Brings the counters up to date. They never fall: a hit is counted before it is known to be a 304.
-    pub(super) fn update(&self) {
+    pub(super) fn update_counters(&self) {
         let unchanged = self.unchanged.load(Ordering::Relaxed);
-        let hits = self.hits.count();
+        let hits = self.hits.count_values();
         for (route, (statuses, _)) in &self.routes.0 {
             for (status, requests) in &statuses.0 {
                 let hits = match (route, status) {
@@ -87,21 +90,21 @@ impl Http {
         }
     }
 
-    pub(super) fn hits(&self) -> u64 {
-        self.hits.count()
+    pub(super) fn count_hits(&self) -> u64 {
+        self.hits.count_values()
     }
 
-    pub(super) fn hits_tally(&self) -> Tally {
-        self.hits.tally()
+    pub(super) fn hits_tally(&self) -> HistogramTally {
+        self.hits.tally_values()
     }
 }
 
-fn requests(route: Route, status: HttpStatus) -> Requests {
+fn request_counter(route: Route, status: HttpStatus) -> Requests {
     let labels = vec![
-        Label::new("route", route.word()),
-        Label::new("status", status.word()),
+        Label::new("route", route.label_value()),
+        Label::new("status", status.label_value()),
     ];
-    let shown = metrics::counter!(named(REQUESTS), labels);
+    let shown = metrics::counter!(metric_name(REQUESTS), labels);
     shown.increment(0);
     Requests {
         counted: AtomicU64::new(0),
@@ -112,7 +115,7 @@ fn requests(route: Route, status: HttpStatus) -> Requests {
 impl Meters {
     /// The fast path answered a balance request from memory: a read, a look into the tier and an HTTP request in one.
     pub fn memory_hit(&self, took: Duration) {
-        self.http.hits.record(took);
+        self.http.hits.record_duration(took);
     }
 
     /// One of those hits was answered with 304.
@@ -123,7 +126,7 @@ impl Meters {
     /// A request was answered, other than by a hit of the fast path. `took` is the time from its head to its answer.
     pub fn http_request(&self, route: Route, status: HttpStatus, took: Duration) {
         if let Some((statuses, seconds)) = self.http.routes.get(route) {
-            seconds.record(took);
+            seconds.record_duration(took);
             if let Some(requests) = statuses.get(status) {
                 requests.counted.fetch_add(1, Ordering::Relaxed);
             }
@@ -136,8 +139,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn has(meters: &Meters, line: &str) {
-        let page = meters.page();
+    fn assert_line(meters: &Meters, line: &str) {
+        let page = meters.prometheus_page();
         let found = page.lines().any(|at| at == format!("balance_cache_{line}"));
         assert!(found, "{line} is not in\n{page}");
     }
@@ -146,14 +149,14 @@ mod tests {
     fn every_route_and_status_is_there_at_zero() {
         let meters = Meters::new();
         for route in Route::ALL {
-            let route = route.word();
+            let route = route.label_value();
             for status in HttpStatus::ALL {
-                let status = status.word();
+                let status = status.label_value();
                 let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
-                has(&meters, &format!("http_requests_total{labels} 0"));
+                assert_line(&meters, &format!("http_requests_total{labels} 0"));
             }
             let labels = format!("{{route=\"{route}\"}}");
-            has(&meters, &format!("http_request_seconds_count{labels} 0"));
+            assert_line(&meters, &format!("http_request_seconds_count{labels} 0"));
         }
     }
 
@@ -167,7 +170,7 @@ mod tests {
         let took = Duration::from_millis(5);
         meters.http_request(Route::Balance, HttpStatus::Ok, took);
         meters.http_request(Route::Balance, HttpStatus::Unavailable, took);
-        meters.read(Outcome::Memory, took);
+        meters.record_read(ReadOutcome::Memory, took);
         for line in [
             r#"http_requests_total{route="/api/v1/user/balance",status="200"} 3"#,
             r#"http_requests_total{route="/api/v1/user/balance",status="304"} 1"#,
@@ -178,8 +181,8 @@ mod tests {
             r#"read_seconds_count{outcome="memory"} 4"#,
             r#"tier_seconds_count{tier="memory",op="get"} 3"#,
         ] {
-            has(&meters, line);
+            assert_line(&meters, line);
         }
-        assert_eq!(meters.totals().reads[0].count(), 4);
+        assert_eq!(meters.snapshot_totals().reads[0].count_values(), 4);
     }
 }

@@ -12,7 +12,7 @@ macro_rules! label {
 
             /// The label's value.
             #[must_use]
-            pub const fn word(self) -> &'static str {
+            pub const fn label_value(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
         }
@@ -73,7 +73,7 @@ label! {
 
 impl Via {
     /// The ways in that this build has.
-    pub fn built() -> impl Iterator<Item = Self> {
+    pub fn built_inlets() -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();
         all.filter(|via| *via != Self::Kafka || cfg!(feature = "kafka"))
     }
@@ -81,7 +81,7 @@ impl Via {
 
 label! {
     /// The effect of a notification.
-    Applied {
+    AppliedLabel {
         /// It was news.
         News = "applied",
         /// It was known.
@@ -95,7 +95,7 @@ label! {
 
 label! {
     /// The result of a transaction or trade.
-    Settled {
+    SettledLabel {
         /// It stands since now.
         Written = "written",
         /// It stood already.
@@ -211,7 +211,7 @@ label! {
 
 label! {
     /// How long after an answer it is compared with the ledger.
-    Window {
+    CompareDelay {
         /// 0.1 s.
         Tenth = "0.1",
         /// 1 s.
@@ -329,7 +329,7 @@ impl Route {
     #[must_use]
     pub fn of_path(path: &str) -> Self {
         let below = |route: &&Self| {
-            let rest = path.strip_prefix(route.word());
+            let rest = path.strip_prefix(route.label_value());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match Self::ALL.iter().find(below) {
@@ -344,7 +344,7 @@ impl HttpStatus {
     /// The label of a code.
     #[must_use]
     pub fn of_code(code: u16) -> Self {
-        let named = |status: &&Self| status.word().parse() == Ok(code);
+        let named = |status: &&Self| status.label_value().parse() == Ok(code);
         Self::ALL.iter().find(named).copied().unwrap_or(Self::Other)
     }
 }

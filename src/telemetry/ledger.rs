@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 
 use super::{
     Meters,
-    counters::{Count, Each, count, each},
+    counters::{Count, Each, make_each, register_count},
     histogram::Seconds,
-    labels::Settled,
-    named,
+    labels::SettledLabel,
+    metric_name,
     prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};
@@ -27,8 +27,8 @@ const MOVED_HELP: &str =
     "Raw units that transactions credited or debited, whichever is more, by asset";
 
 /// Meters of settling: results, time, and amounts moved.
-pub(super) struct Ledger {
-    transactions: Each<Settled, Count>,
+pub(super) struct LedgerMeters {
+    transactions: Each<SettledLabel, Count>,
     seconds: Seconds,
     /// With the name of each asset; the last one has no asset and takes the others.
     moved: Vec<(Option<AssetId>, String, Mutex<u128>)>,
@@ -36,32 +36,32 @@ pub(super) struct Ledger {
     append_retries: Count,
 }
 
-impl Ledger {
-    pub(super) fn register(families: &mut Families, catalogue: &Catalogue) -> Self {
-        let of_catalogue = catalogue.ids().filter_map(|id| {
-            let (name, _) = catalogue.get(id)?;
+impl LedgerMeters {
+    pub(super) fn register_ledger(families: &mut Families, catalogue: &Catalogue) -> Self {
+        let of_catalogue = catalogue.asset_ids().filter_map(|id| {
+            let (name, _) = catalogue.get_asset(id)?;
             Some((Some(id), name, Mutex::default()))
         });
         let others = (None, OTHER.to_owned(), Mutex::default());
         Self {
-            transactions: each(Settled::ALL.iter().copied(), |result| {
-                let labels = vec![Label::new("result", result.word())];
-                count("ledger_transactions_total", labels)
+            transactions: make_each(SettledLabel::ALL.iter().copied(), |result| {
+                let labels = vec![Label::new("result", result.label_value())];
+                register_count("ledger_transactions_total", labels)
             }),
-            seconds: families.seconds(
+            seconds: families.add_seconds(
                 "ledger_seconds",
                 "Seconds from a request of transactions until all of them took effect",
                 &[],
             ),
             moved: of_catalogue.chain([others]).collect(),
-            recovered: count("ledger_recovered_total", vec![]),
-            append_retries: count("ledger_append_retries_total", vec![]),
+            recovered: register_count("ledger_recovered_total", vec![]),
+            append_retries: register_count("ledger_append_retries_total", vec![]),
         }
     }
 
     /// Appends the sums of moved units in Prometheus' text format.
     pub(super) fn render_moved(&self, page: &mut String) -> fmt::Result {
-        let name = named(MOVED);
+        let name = metric_name(MOVED);
         writeln!(page, "# HELP {name} {MOVED_HELP}\n# TYPE {name} counter")?;
         for (_, asset, units) in &self.moved {
             writeln!(page, "{name}{{asset=\"{asset}\"}} {}", units.lock())?;
@@ -72,15 +72,15 @@ impl Ledger {
 
 impl Meters {
     /// Transactions or trades ended so.
-    pub fn settled(&self, result: Settled, transactions: u64) {
+    pub fn count_settled(&self, result: SettledLabel, transactions: u64) {
         if let Some(count) = self.ledger.transactions.get(result) {
-            count.increment(transactions);
+            count.increment_by(transactions);
         }
     }
 
     /// From a request of transactions until all of them took effect.
     pub fn ledger_took(&self, took: Duration) {
-        self.ledger.seconds.record(took);
+        self.ledger.seconds.record_duration(took);
     }
 
     /// Lightweight transactions of the journal that were made again, since the start: another instance was faster, or no answer came.
@@ -90,7 +90,7 @@ impl Meters {
 
     /// A transaction that a request or a killed instance left unfinished was finished later.
     pub fn ledger_recovered(&self) {
-        self.ledger.recovered.increment(1);
+        self.ledger.recovered.increment_by(1);
     }
 
     /// A transaction credited or debited so many raw units of the asset, whichever is more.
@@ -116,9 +116,9 @@ mod tests {
             name: "BTC".to_owned(),
             decimals: 8,
         };
-        let meters = Meters::of(&Catalogue::new(&[btc], &[]).unwrap());
+        let meters = Meters::with_catalogue(&Catalogue::new(&[btc], &[]).unwrap());
         let (known, unknown) = (AssetId::new(1).unwrap(), AssetId::new(9).unwrap());
-        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
         assert!(has("balance_cache_ledger_moved_total{asset=\"BTC\"} 0"));
         for _ in 0..3 {
             meters.ledger_moved(known, u128::from(u64::MAX));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Label};
 
-use super::{LedgerFault, Meters, named};
+use super::{LedgerFault, Meters, metric_name};
 
 /// The gauges and counters.
 pub(super) struct LedgerDisk {
@@ -20,8 +20,8 @@ struct Total {
 }
 
 impl Total {
-    fn register(name: &'static str) -> Self {
-        let shown = metrics::counter!(named(name));
+    fn register_total(name: &'static str) -> Self {
+        let shown = metrics::counter!(metric_name(name));
         shown.increment(0);
         Self {
             shown,
@@ -29,16 +29,16 @@ impl Total {
         }
     }
 
-    fn set(&self, total: u64) {
+    fn raise_total(&self, total: u64) {
         let before = self.highest.fetch_max(total, Ordering::Relaxed);
         self.shown.increment(total.saturating_sub(before));
     }
 }
 
 impl LedgerDisk {
-    pub(super) fn register() -> Self {
+    pub(super) fn register_ledger_disk() -> Self {
         metrics::describe_gauge!(
-            named("ledger_writes_failing"),
+            metric_name("ledger_writes_failing"),
             "1 while the embedded ledger cannot be written for this cause"
         );
         for (name, what) in [
@@ -51,18 +51,18 @@ impl LedgerDisk {
                 "Times that the embedded ledger was opened again after a failure of its disk",
             ),
         ] {
-            metrics::describe_counter!(named(name), what);
+            metrics::describe_counter!(metric_name(name), what);
         }
         let of = |cause: &LedgerFault| {
-            let labels = vec![Label::new("cause", cause.word())];
-            let gauge = metrics::gauge!(named("ledger_writes_failing"), labels);
+            let labels = vec![Label::new("cause", cause.label_value())];
+            let gauge = metrics::gauge!(metric_name("ledger_writes_failing"), labels);
             gauge.set(0.0);
             (*cause, gauge)
         };
         Self {
             failing: LedgerFault::ALL.iter().map(of).collect(),
-            failures: Total::register("ledger_write_failures_total"),
-            reopened: Total::register("ledger_reopened_total"),
+            failures: Total::register_total("ledger_write_failures_total"),
+            reopened: Total::register_total("ledger_reopened_total"),
         }
     }
 }
@@ -73,8 +73,8 @@ impl Meters {
         for (cause, gauge) in &self.ledger_disk.failing {
             gauge.set(f64::from(u8::from(failing == Some(*cause))));
         }
-        self.ledger_disk.failures.set(failures);
-        self.ledger_disk.reopened.set(reopened);
+        self.ledger_disk.failures.raise_total(failures);
+        self.ledger_disk.reopened.raise_total(reopened);
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn the_cause_is_one_and_totals_never_fall() {
         let meters = Meters::new();
-        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
         assert!(has("balance_cache_ledger_writes_failing{cause=\"full\"} 0"));
         assert!(has("balance_cache_ledger_write_failures_total 0"));
         meters.ledger_writes(Some(LedgerFault::Full), 3, 1);

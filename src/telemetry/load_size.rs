@@ -3,32 +3,33 @@
 use metrics::Label;
 
 use super::{
-    Counts, Meters,
-    counters::{Count, count},
-    named,
+    CountHistogram, Meters,
+    counters::{Count, register_count},
+    metric_name,
     prometheus_histograms::Families,
 };
 
 /// Rows and assets of each load.
 pub(super) struct Sizes {
-    rows: Counts,
-    assets: Counts,
+    rows: CountHistogram,
+    assets: CountHistogram,
     untrusted: Count,
     unreadable: Count,
 }
 
 impl Sizes {
-    pub(super) fn register(families: &mut Families) -> Self {
+    pub(super) fn register_sizes(families: &mut Families) -> Self {
         let rows = "Rows that a load from the source read";
         let assets = "Assets that a load from the source brought";
         let detours = "Rows or statements of a load that could not be used, so that the ledger was read instead";
-        metrics::describe_counter!(named("source_detours_total"), detours);
-        let detours = |cause| count("source_detours_total", vec![Label::new("cause", cause)]);
+        metrics::describe_counter!(metric_name("source_detours_total"), detours);
+        let detours =
+            |cause| register_count("source_detours_total", vec![Label::new("cause", cause)]);
         Self {
             untrusted: detours("untrusted_row"),
             unreadable: detours("unreadable_page"),
-            rows: families.counts("source_rows", rows, &[]),
-            assets: families.counts("source_assets", assets, &[]),
+            rows: families.add_counts("source_rows", rows, &[]),
+            assets: families.add_counts("source_assets", assets, &[]),
         }
     }
 }
@@ -36,9 +37,9 @@ impl Sizes {
 impl Meters {
     /// A load read that many rows for that many assets.
     pub fn source_read(&self, rows: u64, assets: usize) {
-        self.sizes.rows.record(rows);
+        self.sizes.rows.record_number(rows);
         let assets = u64::try_from(assets).unwrap_or(u64::MAX);
-        self.sizes.assets.record(assets);
+        self.sizes.assets.record_number(assets);
     }
 
     /// A load could not use so many rows, and the first page of so many.
@@ -48,7 +49,7 @@ impl Meters {
             (&self.sizes.unreadable, unreadable_pages),
         ] {
             if number > 0 {
-                counter.increment(number);
+                counter.increment_by(number);
             }
         }
     }
@@ -62,7 +63,7 @@ mod tests {
     fn rows_are_counted_in_rows_and_not_in_seconds() {
         let meters = Meters::new();
         meters.source_read(300, 3);
-        let page = meters.page();
+        let page = meters.prometheus_page();
         for line in [
             "balance_cache_source_rows_bucket{le=\"256\"} 0",
             "balance_cache_source_rows_bucket{le=\"512\"} 1",

@@ -9,7 +9,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, Telemetry, log_filter};
+use crate::config::{LogFormat, TelemetrySettings, log_filter};
 
 /// The filter of the running logger, which a reload replaces.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl Filter {
     /// # Errors
     /// A filter that cannot be read, with the accepted forms.
     pub fn new(text: &str) -> Result<Self, String> {
-        let directives = log_filter::directives(text);
+        let directives = log_filter::filter_directives(text);
         let filter = directives.and_then(|directives| {
             EnvFilter::try_new(directives).map_err(|error| error.to_string())
         });
@@ -37,7 +37,7 @@ impl Filter {
 
 impl FilterHandle {
     /// Puts the filter in force.
-    pub fn replace(&self, filter: Filter) {
+    pub fn replace_filter(&self, filter: Filter) {
         // It fails only where there is no logger any more, at the end of the process.
         let _ = self.0.reload(filter.0);
     }
@@ -48,7 +48,7 @@ impl FilterHandle {
 ///
 /// # Errors
 /// A filter that cannot be read, a collector's address that cannot be used, or a process that has a logger already.
-pub fn start(settings: &Telemetry) -> Result<FilterHandle, String> {
+pub fn start_logging(settings: &TelemetrySettings) -> Result<FilterHandle, String> {
     let (filter, handle) = reload::Layer::new(Filter::new(&settings.log)?.0);
     let lines = fmt::layer()
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))

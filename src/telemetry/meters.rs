@@ -5,27 +5,27 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
 use super::{
-    Applied, Evicted, Fault, Meters, Op, Refused, TIERS, Via,
+    AppliedLabel, Evicted, Fault, Meters, Op, Refused, TIERS, Via,
     audit::Audits,
-    change_log::ChangeLog,
-    counters::{Count, count, counter, each, gauge},
-    health::Health,
+    change_log::ChangeLogMeters,
+    counters::{Count, make_each, register_count, register_counter, register_gauge},
+    health::HealthMeters,
     histogram::Seconds,
-    history::Histories,
+    history::HistoryMeters,
     http::Http,
-    ledger::Ledger,
+    ledger::LedgerMeters,
     ledger_disk::LedgerDisk,
     load_size::Sizes,
-    named,
+    metric_name,
     prometheus_histograms::Families,
-    recent::Recent,
+    recent::RecentSeconds,
     reloads::Reloads,
     slowest::Slowest,
     totals::TotalsMeters,
-    warm::Warm,
+    warm::WarmMeters,
 };
 use crate::{
-    cache_status::{Outcome, Tier},
+    cache_status::{ReadOutcome, Tier},
     domain::Catalogue,
 };
 
@@ -46,8 +46,8 @@ const DELAYS: [(&str, &str); 3] = [
 ];
 
 impl Meters {
-    pub(super) fn register(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
-        describe();
+    pub(super) fn register_meters(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
+        describe_metrics();
         build_info();
         let mut families = Families::default();
         let ops = || {
@@ -57,9 +57,12 @@ impl Meters {
         };
         let faults =
             || ops().flat_map(|(tier, op)| Fault::ALL.iter().map(move |fault| (tier, op, *fault)));
-        let mut seconds = |name, help, labels: Vec<Label>| families.seconds(name, help, &labels);
-        let reads = each(Outcome::ALL, |outcome| read(outcome, &mut seconds));
-        let tiers = each(ops(), |(tier, op)| {
+        let mut seconds =
+            |name, help, labels: Vec<Label>| families.add_seconds(name, help, &labels);
+        let reads = make_each(ReadOutcome::ALL, |outcome| {
+            read_series(outcome, &mut seconds)
+        });
+        let tiers = make_each(ops(), |(tier, op)| {
             seconds(
                 "tier_seconds",
                 "Seconds that a tier took",
@@ -68,11 +71,11 @@ impl Meters {
         });
         let [notification_delay, bus_delay, view_lag] =
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
-        let sizes = Sizes::register(&mut families);
-        let ledger = Ledger::register(&mut families, catalogue);
-        let histories = Histories::register(&mut families);
-        let totals = TotalsMeters::register(&mut families, catalogue);
-        let http = Http::register(&mut families);
+        let sizes = Sizes::register_sizes(&mut families);
+        let ledger = LedgerMeters::register_ledger(&mut families, catalogue);
+        let histories = HistoryMeters::register_histories(&mut families);
+        let totals = TotalsMeters::register_totals(&mut families, catalogue);
+        let http = Http::register_http(&mut families);
         http.include_hits(&mut families);
         Self {
             prometheus,
@@ -83,38 +86,42 @@ impl Meters {
             bus_delay,
             view_lag,
             families,
-            absent_reads: count("absent_reads_total", vec![]),
-            negative_amounts: count("negative_amounts_total", vec![]),
-            seq_regressions: count("seq_regressions_total", vec![]),
-            failures: each(faults(), failure),
-            memory_entries: gauge("memory_entries"),
-            memory_bytes: gauge("memory_bytes"),
-            loads_in_flight: gauge("loads_in_flight"),
-            loads_limit: gauge("loads_limit"),
-            turns_waiting: gauge("turns_waiting"),
-            evictions: each(Evicted::ALL.iter().copied(), |cause| {
-                count("evictions_total", vec![Label::new("cause", cause.word())])
+            absent_reads: register_count("absent_reads_total", vec![]),
+            negative_amounts: register_count("negative_amounts_total", vec![]),
+            seq_regressions: register_count("seq_regressions_total", vec![]),
+            failures: make_each(faults(), failure_count),
+            memory_entries: register_gauge("memory_entries"),
+            memory_bytes: register_gauge("memory_bytes"),
+            loads_in_flight: register_gauge("loads_in_flight"),
+            loads_limit: register_gauge("loads_limit"),
+            turns_waiting: register_gauge("turns_waiting"),
+            evictions: make_each(Evicted::ALL.iter().copied(), |cause| {
+                register_count(
+                    "evictions_total",
+                    vec![Label::new("cause", cause.label_value())],
+                )
             }),
-            notifications: each(
-                Via::built().flat_map(|via| Applied::ALL.iter().map(move |result| (via, *result))),
-                notification,
+            notifications: make_each(
+                Via::built_inlets()
+                    .flat_map(|via| AppliedLabel::ALL.iter().map(move |result| (via, *result))),
+                notification_count,
             ),
-            bus_resyncs: count("bus_resyncs_total", vec![]),
-            refused_fills: each(Refused::ALL.iter().copied(), |reason| {
-                let labels = vec![Label::new("reason", reason.word())];
-                count("refused_fills_total", labels)
+            bus_resyncs: register_count("bus_resyncs_total", vec![]),
+            refused_fills: make_each(Refused::ALL.iter().copied(), |reason| {
+                let labels = vec![Label::new("reason", reason.label_value())];
+                register_count("refused_fills_total", labels)
             }),
-            audits: Audits::register(),
+            audits: Audits::register_audits(),
             ledger,
             histories,
             sizes,
             slowest: Slowest::default(),
-            recent: Mutex::new(Recent::new()),
-            health: Health::register(),
-            reloads: Reloads::register(),
-            change_log: ChangeLog::register(),
-            ledger_disk: LedgerDisk::register(),
-            warm: Warm::register(),
+            recent: Mutex::new(RecentSeconds::new()),
+            health: HealthMeters::register_health(),
+            reloads: Reloads::register_reloads(),
+            change_log: ChangeLogMeters::register_change_log(),
+            ledger_disk: LedgerDisk::register_ledger_disk(),
+            warm: WarmMeters::register_warm(),
             totals,
         }
     }
@@ -123,42 +130,45 @@ impl Meters {
 type Makes<'a> = dyn FnMut(&'static str, &'static str, Vec<Label>) -> Seconds + 'a;
 
 /// The counter is shown from the histogram's count: one addition less for each read.
-fn read(outcome: Outcome, seconds: &mut Makes<'_>) -> (Counter, Seconds) {
+fn read_series(outcome: ReadOutcome, seconds: &mut Makes<'_>) -> (Counter, Seconds) {
     let labels = || vec![Label::new("outcome", outcome.word())];
     let help = "Seconds per read by who answered";
     (
-        counter("reads_total", labels()),
+        register_counter("reads_total", labels()),
         seconds("read_seconds", help, labels()),
     )
 }
 
-fn failure((tier, op, fault): (Tier, Op, Fault)) -> Count {
+fn failure_count((tier, op, fault): (Tier, Op, Fault)) -> Count {
     let mut labels = tier_labels(tier, op);
-    labels.push(Label::new("kind", fault.word()));
-    count("tier_failures_total", labels)
+    labels.push(Label::new("kind", fault.label_value()));
+    register_count("tier_failures_total", labels)
 }
 
-fn notification((via, result): (Via, Applied)) -> Count {
+fn notification_count((via, result): (Via, AppliedLabel)) -> Count {
     let labels = vec![
-        Label::new("via", via.word()),
-        Label::new("result", result.word()),
+        Label::new("via", via.label_value()),
+        Label::new("result", result.label_value()),
     ];
-    count("notifications_total", labels)
+    register_count("notifications_total", labels)
 }
 
 fn tier_labels(tier: Tier, op: Op) -> Vec<Label> {
-    vec![Label::new("tier", tier.word()), Label::new("op", op.word())]
+    vec![
+        Label::new("tier", tier.word()),
+        Label::new("op", op.label_value()),
+    ]
 }
 
 fn build_info() {
     metrics::gauge!(
-        named("build_info"),
+        metric_name("build_info"),
         vec![Label::new("version", env!("CARGO_PKG_VERSION"))]
     )
     .set(1.0);
 }
 
-fn describe() {
+fn describe_metrics() {
     for (name, what) in [
         ("reads_total", "Users' reads by who answered"),
         (
@@ -200,7 +210,7 @@ fn describe() {
             "Lightweight transactions of the ledger's journal that were made again: another instance was faster, or no answer came",
         ),
     ] {
-        metrics::describe_counter!(named(name), what);
+        metrics::describe_counter!(metric_name(name), what);
     }
     for (name, what) in [
         ("memory_entries", "Snapshots held in memory"),
@@ -216,6 +226,6 @@ fn describe() {
         ),
         ("build_info", "The version that runs"),
     ] {
-        metrics::describe_gauge!(named(name), what);
+        metrics::describe_gauge!(metric_name(name), what);
     }
 }

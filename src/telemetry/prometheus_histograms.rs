@@ -7,8 +7,8 @@ use std::{fmt::Write, sync::Arc};
 use metrics::Label;
 
 use super::{
-    histogram::{Counts, Histogram, Seconds, Tally},
-    named,
+    histogram::{CountHistogram, Histogram, HistogramTally, Seconds},
+    metric_name,
 };
 
 /// Bounds shown of durations: 1 µs to 8.4 s.
@@ -21,7 +21,7 @@ const BOUNDS_COUNTS: u32 = 17;
 pub struct Families(Vec<Family>);
 
 #[derive(Debug, Clone, Copy)]
-enum Unit {
+enum HistogramUnit {
     Seconds,
     Counts,
 }
@@ -30,28 +30,38 @@ enum Unit {
 struct Family {
     name: &'static str,
     help: &'static str,
-    unit: Unit,
+    unit: HistogramUnit,
     series: Vec<(String, Vec<Arc<Histogram>>)>,
 }
 
 impl Families {
     /// A series of durations. The series of one name share their help.
     #[must_use]
-    pub fn seconds(&mut self, name: &'static str, help: &'static str, labels: &[Label]) -> Seconds {
-        Seconds(self.series(name, help, Unit::Seconds, labels))
+    pub fn add_seconds(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[Label],
+    ) -> Seconds {
+        Seconds(self.add_series(name, help, HistogramUnit::Seconds, labels))
     }
 
     /// A series of numbers, such as rows or assets.
     #[must_use]
-    pub fn counts(&mut self, name: &'static str, help: &'static str, labels: &[Label]) -> Counts {
-        Counts(self.series(name, help, Unit::Counts, labels))
-    }
-
-    fn series(
+    pub fn add_counts(
         &mut self,
         name: &'static str,
         help: &'static str,
-        unit: Unit,
+        labels: &[Label],
+    ) -> CountHistogram {
+        CountHistogram(self.add_series(name, help, HistogramUnit::Counts, labels))
+    }
+
+    fn add_series(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        unit: HistogramUnit,
         labels: &[Label],
     ) -> Arc<Histogram> {
         let histogram = Arc::<Histogram>::default();
@@ -69,7 +79,7 @@ impl Families {
     }
 
     /// Adds what is recorded elsewhere to a series of durations that there is.
-    pub fn include(&mut self, name: &str, labels: &[Label], part: &Seconds) {
+    pub fn include_part(&mut self, name: &str, labels: &[Label], part: &Seconds) {
         let text = label_text(labels);
         let family = self.0.iter_mut().find(|family| family.name == name);
         let series = family.and_then(|family| family.series.iter_mut().find(|(at, _)| *at == text));
@@ -79,10 +89,10 @@ impl Families {
     }
 
     /// Appends them in Prometheus' text format.
-    pub(super) fn render(&self, page: &mut String) {
+    pub(super) fn render_families(&self, page: &mut String) {
         for family in &self.0 {
             // Writing to a string cannot fail.
-            let _ = family.render(page);
+            let _ = family.render_family(page);
         }
     }
 }
@@ -97,62 +107,66 @@ fn label_text(labels: &[Label]) -> String {
 }
 
 impl Family {
-    fn render(&self, page: &mut String) -> std::fmt::Result {
-        let name = named(self.name);
+    fn render_family(&self, page: &mut String) -> std::fmt::Result {
+        let name = metric_name(self.name);
         writeln!(page, "# HELP {name} {}\n# TYPE {name} histogram", self.help)?;
         for (labels, parts) in &self.series {
-            let mut tally = Tally::NONE;
+            let mut tally = HistogramTally::NONE;
             for histogram in parts {
-                tally.add(&histogram.tally());
+                tally.add_tally(&histogram.tally_values());
             }
-            self.buckets(page, &name, labels, &tally)?;
+            self.render_buckets(page, &name, labels, &tally)?;
             let braced = if labels.is_empty() {
                 String::new()
             } else {
                 format!("{{{labels}}}")
             };
-            writeln!(page, "{name}_sum{braced} {}", self.unit.text(tally.sum))?;
-            writeln!(page, "{name}_count{braced} {}", tally.count())?;
+            writeln!(
+                page,
+                "{name}_sum{braced} {}",
+                self.unit.value_text(tally.sum)
+            )?;
+            writeln!(page, "{name}_count{braced} {}", tally.count_values())?;
         }
         writeln!(page)
     }
 
-    fn buckets(
+    fn render_buckets(
         &self,
         page: &mut String,
         name: &str,
         labels: &str,
-        tally: &Tally,
+        tally: &HistogramTally,
     ) -> std::fmt::Result {
         let comma = if labels.is_empty() { "" } else { "," };
-        for octave in 0..self.unit.bounds() {
-            let le = self.unit.bound(octave);
-            let below = tally.below(usize::try_from(octave).unwrap_or(usize::MAX));
+        for octave in 0..self.unit.bound_count() {
+            let le = self.unit.bound_text(octave);
+            let below = tally.count_below(usize::try_from(octave).unwrap_or(usize::MAX));
             writeln!(page, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {below}")?;
         }
-        let count = tally.count();
+        let count = tally.count_values();
         writeln!(page, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}")
     }
 }
 
-impl Unit {
-    const fn bounds(self) -> u32 {
+impl HistogramUnit {
+    const fn bound_count(self) -> u32 {
         match self {
             Self::Seconds => BOUNDS_SECONDS,
             Self::Counts => BOUNDS_COUNTS,
         }
     }
 
-    fn bound(self, octave: u32) -> String {
+    fn bound_text(self, octave: u32) -> String {
         let bound = 1_u64.checked_shl(octave).unwrap_or(u64::MAX);
-        self.text(match self {
+        self.value_text(match self {
             Self::Seconds => bound.saturating_mul(1_000),
             Self::Counts => bound,
         })
     }
 
     /// Nanoseconds as seconds, or the number.
-    fn text(self, value: u64) -> String {
+    fn value_text(self, value: u64) -> String {
         match self {
             Self::Seconds => {
                 let (seconds, nanos) = (value / 1_000_000_000, value % 1_000_000_000);
@@ -173,14 +187,15 @@ mod tests {
     #[test]
     fn a_family_reads_as_prometheus_wants_it() {
         let mut families = Families::default();
-        let rows = families.counts("rows", "Rows per load", &[]);
-        let seconds = families.seconds("read_seconds", "Seconds", &[Label::new("outcome", "a")]);
-        let _other = families.seconds("read_seconds", "Seconds", &[Label::new("outcome", "b")]);
-        rows.record(3);
-        seconds.record(Duration::from_nanos(1_001));
-        seconds.record(Duration::from_secs(20));
+        let rows = families.add_counts("rows", "Rows per load", &[]);
+        let seconds =
+            families.add_seconds("read_seconds", "Seconds", &[Label::new("outcome", "a")]);
+        let _other = families.add_seconds("read_seconds", "Seconds", &[Label::new("outcome", "b")]);
+        rows.record_number(3);
+        seconds.record_duration(Duration::from_nanos(1_001));
+        seconds.record_duration(Duration::from_secs(20));
         let mut page = String::new();
-        families.render(&mut page);
+        families.render_families(&mut page);
         for line in [
             "# HELP balance_cache_rows Rows per load",
             "balance_cache_rows_bucket{le=\"2\"} 0",

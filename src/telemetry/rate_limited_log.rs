@@ -11,18 +11,18 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// A gate in front of one kind of line.
 #[derive(Debug, Default)]
-pub struct Sparing(Mutex<Window>);
+pub struct RateLimitedLog(Mutex<LogWindow>);
 
 #[derive(Debug, Default)]
-struct Window {
+struct LogWindow {
     began: Option<Instant>,
     lines: u32,
     left_out: u64,
 }
 
-impl Sparing {
+impl RateLimitedLog {
     /// Some if a line may be written now, with how many were left out since the last.
-    pub fn line(&self) -> Option<u64> {
+    pub fn permit_line(&self) -> Option<u64> {
         let now = Instant::now();
         let mut window = self.0.lock();
         if window
@@ -47,11 +47,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_cut_and_what_was_left_out_is_said() {
-        let sparing = Sparing::default();
-        let written = (0..25).filter(|_| sparing.line() == Some(0)).count();
+        let sparing = RateLimitedLog::default();
+        let written = (0..25).filter(|_| sparing.permit_line() == Some(0)).count();
         assert_eq!(written, 10);
         tokio::time::advance(WINDOW).await;
-        assert_eq!(sparing.line(), Some(15));
-        assert_eq!(sparing.line(), Some(0));
+        assert_eq!(sparing.permit_line(), Some(15));
+        assert_eq!(sparing.permit_line(), Some(0));
     }
 }

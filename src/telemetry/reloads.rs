@@ -4,8 +4,8 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, Reloaded,
-    counters::{Count, Each, count, each},
-    gauge_value, named,
+    counters::{Count, Each, make_each, register_count},
+    gauge_value, metric_name,
 };
 use crate::domain::UnixMillis;
 
@@ -16,12 +16,12 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    pub(super) fn register() -> Self {
+    pub(super) fn register_reloads() -> Self {
         metrics::describe_counter!(
-            named("config_reloads_total"),
+            metric_name("config_reloads_total"),
             "Reloads of the settings (SIGHUP) by result"
         );
-        let last = named("config_last_reload_timestamp_seconds");
+        let last = metric_name("config_last_reload_timestamp_seconds");
         metrics::describe_gauge!(
             last.clone(),
             "When settings were taken last after the start, in seconds since 1970; 0: never"
@@ -29,9 +29,9 @@ impl Reloads {
         let last = metrics::gauge!(last);
         last.set(0.0);
         Self {
-            results: each(Reloaded::ALL.iter().copied(), |result| {
-                let labels = vec![Label::new("result", result.word())];
-                count("config_reloads_total", labels)
+            results: make_each(Reloaded::ALL.iter().copied(), |result| {
+                let labels = vec![Label::new("result", result.label_value())];
+                register_count("config_reloads_total", labels)
             }),
             last,
         }
@@ -40,9 +40,9 @@ impl Reloads {
 
 impl Meters {
     /// Settings were read again at `at`.
-    pub fn reloaded(&self, result: Reloaded, at: UnixMillis) {
+    pub fn record_reload(&self, result: Reloaded, at: UnixMillis) {
         if let Some(count) = self.reloads.results.get(result) {
-            count.increment(1);
+            count.increment_by(1);
         }
         if result != Reloaded::Failed {
             let seconds = u64::try_from(at.0).unwrap_or(0) / 1000;

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    cache_status::Outcome,
+    cache_status::ReadOutcome,
     domain::{UnixMillis, UserId},
 };
 
@@ -23,13 +23,13 @@ const LASTS_MS: i64 = 15 * 60 * 1_000;
 
 /// One read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slow {
+pub struct SlowRead {
     /// When it was answered.
     pub at: UnixMillis,
     /// Whose balances.
     pub user: UserId,
     /// The tier that answered.
-    pub outcome: Outcome,
+    pub outcome: ReadOutcome,
     /// In all.
     pub took: Duration,
     /// Of that, Redis, where it is known.
@@ -47,13 +47,13 @@ pub struct Slow {
 pub struct Slowest {
     /// Microseconds that a read must take longer than; 0 while there is room.
     least: AtomicU64,
-    kept: Mutex<Vec<Slow>>,
+    kept: Mutex<Vec<SlowRead>>,
 }
 
 impl Slowest {
     /// A read took that long; `what` is asked only if it is among the slowest.
-    pub fn offer(&self, took: Duration, what: impl FnOnce() -> Slow) {
-        if micros(took) < self.least.load(Ordering::Relaxed) {
+    pub fn offer_read(&self, took: Duration, what: impl FnOnce() -> SlowRead) {
+        if whole_micros(took) < self.least.load(Ordering::Relaxed) {
             return;
         }
         let slow = what();
@@ -65,7 +65,7 @@ impl Slowest {
     }
 
     /// Forgets what is too old.
-    pub fn forget(&self, now: UnixMillis) {
+    pub fn forget_old(&self, now: UnixMillis) {
         let mut kept = self.kept.lock();
         kept.retain(|slow| now.0.saturating_sub(slow.at.0) < LASTS_MS);
         self.set_least(&kept);
@@ -73,18 +73,18 @@ impl Slowest {
 
     /// The slowest first.
     #[must_use]
-    pub fn all(&self) -> Vec<Slow> {
+    pub fn all_reads(&self) -> Vec<SlowRead> {
         self.kept.lock().clone()
     }
 
-    fn set_least(&self, kept: &[Slow]) {
+    fn set_least(&self, kept: &[SlowRead]) {
         let least = kept.get(KEPT.saturating_sub(1));
-        let least = least.map_or(0, |slow| micros(slow.took).saturating_add(1));
+        let least = least.map_or(0, |slow| whole_micros(slow.took).saturating_add(1));
         self.least.store(least, Ordering::Relaxed);
     }
 }
 
-fn micros(took: Duration) -> u64 {
+fn whole_micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -92,11 +92,11 @@ fn micros(took: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn slow(at: i64, took: u64) -> Slow {
-        Slow {
+    fn sample_slow(at: i64, took: u64) -> SlowRead {
+        SlowRead {
             at: UnixMillis(at),
             user: UserId::MAX,
-            outcome: Outcome::Source,
+            outcome: ReadOutcome::Source,
             took: Duration::from_micros(took),
             redis: None,
             source: None,
@@ -109,22 +109,26 @@ mod tests {
     fn the_slowest_are_kept_in_order_and_the_rest_is_not_even_asked() {
         let slowest = Slowest::default();
         for took in 1..=100 {
-            slowest.offer(Duration::from_micros(took), || slow(0, took));
+            slowest.offer_read(Duration::from_micros(took), || sample_slow(0, took));
         }
-        let took: Vec<_> = slowest.all().iter().map(|slow| micros(slow.took)).collect();
+        let took: Vec<_> = slowest
+            .all_reads()
+            .iter()
+            .map(|slow| whole_micros(slow.took))
+            .collect();
         assert_eq!(took, (81..=100).rev().collect::<Vec<_>>());
-        slowest.offer(Duration::from_micros(81), || panic!("it is not slow"));
+        slowest.offer_read(Duration::from_micros(81), || panic!("it is not slow"));
     }
 
     #[test]
     fn what_is_old_makes_room() {
         let slowest = Slowest::default();
         for took in 1..=20 {
-            slowest.offer(Duration::from_micros(took), || slow(0, took));
+            slowest.offer_read(Duration::from_micros(took), || sample_slow(0, took));
         }
-        slowest.forget(UnixMillis(LASTS_MS));
-        assert_eq!(slowest.all(), []);
-        slowest.offer(Duration::ZERO, || slow(LASTS_MS, 0));
-        assert_eq!(slowest.all().len(), 1);
+        slowest.forget_old(UnixMillis(LASTS_MS));
+        assert_eq!(slowest.all_reads(), []);
+        slowest.offer_read(Duration::ZERO, || sample_slow(LASTS_MS, 0));
+        assert_eq!(slowest.all_reads().len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Counters since the start, as plain numbers.
 
-use super::{Applied, Fault, Meters, Op, TIERS, Via, Window, histogram::Tally};
-use crate::cache_status::{Outcome, Tier};
+use super::{AppliedLabel, CompareDelay, Fault, Meters, Op, TIERS, Via, histogram::HistogramTally};
+use crate::cache_status::{ReadOutcome, Tier};
 
 /// One answer's tier and window, how many were compared with the ledger, and how many were too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Audited {
     /// The tier that answered.
     pub tier: Tier,
     /// How long after the answer the ledger was read.
-    pub window: Window,
+    pub window: CompareDelay,
     /// Answers compared.
     pub checked: u64,
     /// Answers that were too old when they were given.
@@ -18,9 +18,9 @@ pub struct Audited {
 
 /// Since the start.
 #[derive(Debug, Clone)]
-pub struct Totals {
-    /// Reads by outcome, in the order of `Outcome::ALL`.
-    pub reads: [Tally; Outcome::ALL.len()],
+pub struct CounterTotals {
+    /// Reads by outcome, in the order of `ReadOutcome::ALL`.
+    pub reads: [HistogramTally; ReadOutcome::ALL.len()],
     /// Loads from the source that succeeded.
     pub loads: u64,
     /// Loads from the source that failed.
@@ -28,13 +28,13 @@ pub struct Totals {
     /// Faults of Redis, of all kinds but an open breaker.
     pub redis_failures: u64,
     /// Notifications by result, over all ways.
-    pub notifications: [(Applied, u64); 4],
+    pub notifications: [(AppliedLabel, u64); 4],
     /// From `created_at` to the effect.
-    pub notification_delay: Tally,
+    pub notification_delay: HistogramTally,
     /// From the feed's entry to the effect here.
-    pub bus_delay: Tally,
+    pub bus_delay: HistogramTally,
     /// How far the view was behind.
-    pub view_lag: Tally,
+    pub view_lag: HistogramTally,
     /// Times that the feed could not be followed.
     pub resyncs: u64,
     /// Answers held back; must stay 0.
@@ -43,20 +43,20 @@ pub struct Totals {
     pub audits: Vec<Audited>,
 }
 
-impl Totals {
+impl CounterTotals {
     /// Notifications that took effect, as news or as known.
     #[must_use]
-    pub fn heard(&self) -> u64 {
-        self.notified(|result| matches!(result, Applied::News | Applied::Old))
+    pub fn effective_notifications(&self) -> u64 {
+        self.sum_notifications(|result| matches!(result, AppliedLabel::News | AppliedLabel::Old))
     }
 
     /// Notifications that could not be given their promise.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.notified(|result| result == Applied::Failed)
+    pub fn refused_notifications(&self) -> u64 {
+        self.sum_notifications(|result| result == AppliedLabel::Failed)
     }
 
-    fn notified(&self, which: impl Fn(Applied) -> bool) -> u64 {
+    fn sum_notifications(&self, which: impl Fn(AppliedLabel) -> bool) -> u64 {
         let these = self
             .notifications
             .iter()
@@ -68,11 +68,11 @@ impl Totals {
 impl Meters {
     /// Everything that the operators' page shows.
     #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub fn snapshot_totals(&self) -> CounterTotals {
         let read = |outcome| {
-            let mut tally = self.reads.get(outcome)?.1.tally();
-            if outcome == Outcome::Memory {
-                tally.add(&self.http.hits_tally());
+            let mut tally = self.reads.get(outcome)?.1.tally_values();
+            if outcome == ReadOutcome::Memory {
+                tally.add_tally(&self.http.hits_tally());
             }
             Some(tally)
         };
@@ -86,7 +86,7 @@ impl Meters {
         };
         let audits = TIERS
             .into_iter()
-            .flat_map(|tier| Window::ALL.iter().map(move |window| (tier, *window)));
+            .flat_map(|tier| CompareDelay::ALL.iter().map(move |window| (tier, *window)));
         let audits = audits.filter_map(|(tier, window)| {
             let (checked, stale) = self.audits.0.get((tier, window))?;
             Some(Audited {
@@ -97,29 +97,29 @@ impl Meters {
             })
         });
         let loads = self.tiers.get((Tier::Source, Op::Load));
-        Totals {
-            reads: Outcome::ALL.map(|outcome| read(outcome).unwrap_or(Tally::NONE)),
-            loads: loads.map_or(0, super::Seconds::count),
-            load_failures: self.faults(|tier, op, _| tier == Tier::Source && op == Op::Load),
+        CounterTotals {
+            reads: ReadOutcome::ALL.map(|outcome| read(outcome).unwrap_or(HistogramTally::NONE)),
+            loads: loads.map_or(0, super::Seconds::count_values),
+            load_failures: self.sum_faults(|tier, op, _| tier == Tier::Source && op == Op::Load),
             redis_failures: self
-                .faults(|tier, _, fault| tier == Tier::Redis && fault != Fault::Open),
+                .sum_faults(|tier, _, fault| tier == Tier::Redis && fault != Fault::Open),
             notifications: [
-                Applied::News,
-                Applied::Old,
-                Applied::Invalid,
-                Applied::Failed,
+                AppliedLabel::News,
+                AppliedLabel::Old,
+                AppliedLabel::Invalid,
+                AppliedLabel::Failed,
             ]
             .map(by_result),
-            notification_delay: self.notification_delay.tally(),
-            bus_delay: self.bus_delay.tally(),
-            view_lag: self.view_lag.tally(),
+            notification_delay: self.notification_delay.tally_values(),
+            bus_delay: self.bus_delay.tally_values(),
+            view_lag: self.view_lag.tally_values(),
             resyncs: self.bus_resyncs.get(),
             regressions: self.seq_regressions.get(),
             audits: audits.collect(),
         }
     }
 
-    fn faults(&self, which: impl Fn(Tier, Op, Fault) -> bool) -> u64 {
+    fn sum_faults(&self, which: impl Fn(Tier, Op, Fault) -> bool) -> u64 {
         let all = self.failures.0.iter();
         let these = all.filter(|((tier, op, fault), _)| which(*tier, *op, *fault));
         these.fold(0, |sum, (_, count)| sum.saturating_add(count.get()))

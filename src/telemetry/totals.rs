@@ -6,10 +6,10 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, ScanResult,
-    counters::{Count, Each, count, each},
+    counters::{Count, Each, make_each, register_count},
     gauge_value,
     histogram::Seconds,
-    named,
+    metric_name,
     prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};
@@ -31,7 +31,7 @@ pub(super) struct TotalsMeters {
 }
 
 impl TotalsMeters {
-    pub(super) fn register(families: &mut Families, catalogue: &Catalogue) -> Self {
+    pub(super) fn register_totals(families: &mut Families, catalogue: &Catalogue) -> Self {
         for (name, what) in [
             (
                 "totals_age_seconds",
@@ -51,16 +51,16 @@ impl TotalsMeters {
                 "Rows that the last scan found and that were not written as the service writes them",
             ),
         ] {
-            metrics::describe_gauge!(named(name), what);
+            metrics::describe_gauge!(metric_name(name), what);
         }
         for (name, what) in [
             ("totals_rows_total", "Rows that scans for totals read"),
             ("totals_scans_total", "Scans for totals by result"),
         ] {
-            metrics::describe_counter!(named(name), what);
+            metrics::describe_counter!(metric_name(name), what);
         }
         let gauge = |name: &str, labels: Vec<Label>| {
-            let gauge = metrics::gauge!(named(name), labels);
+            let gauge = metrics::gauge!(metric_name(name), labels);
             gauge.set(0.0);
             gauge
         };
@@ -68,19 +68,21 @@ impl TotalsMeters {
             let labels = vec![Label::new("asset", name.to_owned())];
             gauge("totals_difference_units", labels)
         };
-        let by_name = catalogue
-            .ids()
-            .filter_map(|id| catalogue.get(id).map(|(name, _)| (id, difference(&name))));
+        let by_name = catalogue.asset_ids().filter_map(|id| {
+            catalogue
+                .get_asset(id)
+                .map(|(name, _)| (id, difference(&name)))
+        });
         Self {
             age: gauge("totals_age_seconds", vec![]),
             interval: gauge("totals_interval_seconds", vec![]),
             progress: gauge("totals_scan_progress_ratio", vec![]),
-            rows: count("totals_rows_total", vec![]),
-            scans: each(ScanResult::ALL.iter().copied(), |result| {
-                let labels = vec![Label::new("result", result.word())];
-                count("totals_scans_total", labels)
+            rows: register_count("totals_rows_total", vec![]),
+            scans: make_each(ScanResult::ALL.iter().copied(), |result| {
+                let labels = vec![Label::new("result", result.label_value())];
+                register_count("totals_scans_total", labels)
             }),
-            seconds: families.seconds(
+            seconds: families.add_seconds(
                 "totals_scan_seconds",
                 "Seconds from the begin of a scan for totals to its end",
                 &[],
@@ -108,10 +110,10 @@ impl Meters {
     /// A scan ended after `took`, and read so many rows.
     pub fn totals_scanned(&self, result: ScanResult, rows: u64, took: Duration) {
         if let Some(count) = self.totals.scans.get(result) {
-            count.increment(1);
+            count.increment_by(1);
         }
-        self.totals.rows.increment(rows);
-        self.totals.seconds.record(took);
+        self.totals.rows.increment_by(rows);
+        self.totals.seconds.record_duration(took);
     }
 
     /// The differences of the last scan in raw units, by asset; those that are not named are 0.
@@ -145,8 +147,8 @@ mod tests {
             name: "BTC".to_owned(),
             decimals: 8,
         };
-        let meters = Meters::of(&Catalogue::new(&[asset], &[]).unwrap());
-        let has = |line: &str| meters.page().lines().any(|at| at == line);
+        let meters = Meters::with_catalogue(&Catalogue::new(&[asset], &[]).unwrap());
+        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
         let id = |id| AssetId::new(id).unwrap();
         assert!(has(
             "balance_cache_totals_difference_units{asset=\"BTC\"} 0"

@@ -4,36 +4,37 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters,
-    counters::{Count, count},
-    gauge_value, named,
+    counters::{Count, register_count},
+    gauge_value, metric_name,
 };
 
 /// The counters and gauges.
-pub(super) struct Warm {
+pub(super) struct WarmMeters {
     loaded: Count,
     failed: Count,
     users: Gauge,
     under_way: Gauge,
 }
 
-impl Warm {
-    pub(super) fn register() -> Self {
+impl WarmMeters {
+    pub(super) fn register_warm() -> Self {
         metrics::describe_counter!(
-            named("warmed_users_total"),
+            metric_name("warmed_users_total"),
             "Users loaded after the start because they were read most, by result"
         );
         metrics::describe_gauge!(
-            named("warm_users"),
+            metric_name("warm_users"),
             "Users that are to be loaded after the start"
         );
         metrics::describe_gauge!(
-            named("warm_under_way"),
+            metric_name("warm_under_way"),
             "1 while users are loaded after the start"
         );
-        let counted =
-            |result: &'static str| count("warmed_users_total", vec![Label::new("result", result)]);
-        let users = metrics::gauge!(named("warm_users"));
-        let under_way = metrics::gauge!(named("warm_under_way"));
+        let counted = |result: &'static str| {
+            register_count("warmed_users_total", vec![Label::new("result", result)])
+        };
+        let users = metrics::gauge!(metric_name("warm_users"));
+        let under_way = metrics::gauge!(metric_name("warm_under_way"));
         users.set(0.0);
         under_way.set(0.0);
         Self {
@@ -53,9 +54,9 @@ impl Meters {
     }
 
     /// Some of them were, or could not be.
-    pub fn warmed(&self, loaded: u64, failed: u64) {
-        self.warm.loaded.increment(loaded);
-        self.warm.failed.increment(failed);
+    pub fn count_warmed(&self, loaded: u64, failed: u64) {
+        self.warm.loaded.increment_by(loaded);
+        self.warm.failed.increment_by(failed);
     }
 
     /// It is over.

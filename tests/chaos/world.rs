@@ -121,7 +121,7 @@ impl World {
         let mut made = self.made.lock();
         *made
             .entry((key, seq))
-            .or_insert_with(|| balance_cache::clock::wall().0)
+            .or_insert_with(|| balance_cache::clock::wall_now().0)
     }
 
     /// Tries to write the row to the ledger.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use balance_cache::http::listener::{Limits, Listening};
+use balance_cache::http::listener::{ListenerLimits, Listening};
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -301,16 +301,16 @@ impl Running {
         let settled = Arc::new(AtomicUsize::new(0));
         let service = Arc::new(service(Nobody(Arc::clone(&settled))));
         let guard = runtime.enter();
-        let listening = Listening::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listening = Listening::bind_address("127.0.0.1:0".parse().unwrap()).unwrap();
         drop(guard);
-        let address = listening.address();
-        let limits = Limits {
+        let address = listening.bound_address();
+        let limits = ListenerLimits {
             connections: 100,
             header_timeout: PATIENCE,
             drain: PATIENCE,
         };
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let serving = listening.serve(service, limits, tracker.clone(), shutdown);
+        let serving = listening.serve_connections(service, limits, tracker.clone(), shutdown);
         tracker.spawn_on(serving, runtime.handle());
         Self {
             address,

@@ -9,17 +9,17 @@ use std::{
 };
 
 use balance_cache::{
-    apply::{self, Applied, Warmed},
-    cache_status::{Forward, Trail},
-    config::{Auth as AuthSettings, AuthMode, Writer},
+    apply::{self, ApplyResult, WarmResult},
+    cache_status::{CacheStatus, ForwardReason},
+    config::{AuthMode, AuthSettings, LedgerSide},
     domain::{
-        Asset, AssetId, Catalogue, DatedRate, Entry, Notification, Outcome, Page, Rates,
-        RatesTaken, Reference, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
+        Asset, AssetId, Catalogue, DatedRate, Entry, HistoryPage, Notification, Rates, RatesTaken,
+        Reference, SettleOutcome, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
         Totals, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
-    http::{Backend, HeldTotals, Hosts, Options, Service, auth::Auth, openapi::Document},
-    ledger::{self, Written},
-    read::{self, Answer, Ask, Held},
+    http::{Backend, HeldTotals, Hosts, Options, Service, auth::Authorization, openapi::Document},
+    ledger::{self, WrittenCounts},
+    read::{self, ReadAnswer, ReadOptions, RenderedSnapshot},
     settle,
     telemetry::Via,
 };
@@ -37,53 +37,70 @@ use crate::runner::fuzz;
 /// Nobody has anything, and every change is done. It counts the requests of notifications.
 pub struct Nobody(pub Arc<AtomicUsize>);
 
-fn nothing() -> Answer {
-    let held = Held::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(0));
-    Answer {
+fn nothing() -> ReadAnswer {
+    let held = RenderedSnapshot::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(0));
+    ReadAnswer {
         held,
-        trail: Trail::memory(1),
+        trail: CacheStatus::memory_hit(1),
     }
 }
 
 impl Backend for Nobody {
-    fn held<T>(
+    fn read_memory<T>(
         &self,
         _: UserId,
-        _: &Ask,
+        _: &ReadOptions,
         _: Instant,
-        mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
-        Ok(show(nothing().view()))
+        mut show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason> {
+        Ok(show(nothing().borrowed_view()))
     }
 
-    async fn read(&self, _: UserId, _: Ask, _: Instant) -> Result<Answer, read::Error> {
+    async fn read_balances(
+        &self,
+        _: UserId,
+        _: ReadOptions,
+        _: Instant,
+    ) -> Result<ReadAnswer, read::ReadError> {
         Ok(nothing())
     }
 
-    async fn read_many(&self, users: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
+    async fn read_many(
+        &self,
+        users: Vec<UserId>,
+        _: Instant,
+    ) -> Result<Vec<ReadAnswer>, read::ReadError> {
         Ok(users.iter().map(|_| nothing()).collect())
     }
 
-    async fn settle(&self, _: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
+    async fn apply_notifications(
+        &self,
+        _: Vec<Notification>,
+        _: Instant,
+    ) -> Result<ApplyResult, apply::ApplyError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(Applied::default())
+        Ok(ApplyResult::default())
     }
 
-    fn malformed(&self, _: Via) {}
+    fn count_malformed(&self, _: Via) {}
 
-    async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, apply::WriteError> {
-        Ok(Written::default())
+    async fn write_entries(
+        &self,
+        _: Vec<Entry>,
+        _: Instant,
+    ) -> Result<WrittenCounts, apply::EntriesError> {
+        Ok(WrittenCounts::default())
     }
 
-    fn writer(&self) -> Writer {
-        Writer::External
+    fn seq_writer(&self) -> LedgerSide {
+        LedgerSide::External
     }
 
     async fn settle_transactions(
         &self,
         _: Vec<Transaction>,
         _: Instant,
-    ) -> Result<Vec<Outcome>, settle::Error> {
+    ) -> Result<Vec<SettleOutcome>, settle::SettleError> {
         Ok(Vec::new())
     }
 
@@ -91,7 +108,7 @@ impl Backend for Nobody {
         &self,
         _: Reference,
         _: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::LedgerError> {
         Ok(None)
     }
 
@@ -99,19 +116,19 @@ impl Backend for Nobody {
         &self,
         _: TradesQuestion,
         _: Instant,
-    ) -> Result<Page<UserTrade>, read::Error> {
-        Ok(Page::default())
+    ) -> Result<HistoryPage<UserTrade>, read::ReadError> {
+        Ok(HistoryPage::default())
     }
 
     async fn statement_page(
         &self,
         _: StatementQuestion,
         _: Instant,
-    ) -> Result<Page<StatementRow>, read::Error> {
-        Ok(Page::default())
+    ) -> Result<HistoryPage<StatementRow>, read::ReadError> {
+        Ok(HistoryPage::default())
     }
 
-    fn totals(&self) -> HeldTotals {
+    fn current_totals(&self) -> HeldTotals {
         HeldTotals::Held(Arc::new(Totals::default()))
     }
 
@@ -120,25 +137,34 @@ impl Backend for Nobody {
         _: AssetId,
         _: Vec<(AssetId, DatedRate)>,
         _: Instant,
-    ) -> Result<RatesTaken, apply::Error> {
+    ) -> Result<RatesTaken, apply::ApplyError> {
         Ok(RatesTaken::default())
     }
 
-    async fn rates(&self, quote: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
+    async fn load_rates(
+        &self,
+        quote: AssetId,
+        _: Instant,
+    ) -> Result<Arc<Rates>, apply::ApplyError> {
         let mut rates = Rates::default();
         if let Ok(rate) = "1.5".parse() {
             let at = UnixMillis(0);
-            rates.offer(quote, DatedRate { rate, at });
+            rates.offer_rate(quote, DatedRate { rate, at });
         }
         Ok(Arc::new(rates))
     }
 
-    async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {
+    async fn invalidate_users(
+        &self,
+        _: Vec<UserId>,
+        _: bool,
+        _: Instant,
+    ) -> Result<u64, apply::ApplyError> {
         Ok(0)
     }
 
-    async fn warm(&self, _: Vec<UserId>, _: Instant) -> Warmed {
-        Warmed::default()
+    async fn warm_users(&self, _: Vec<UserId>, _: Instant) -> WarmResult {
+        WarmResult::default()
     }
 }
 
@@ -156,7 +182,7 @@ pub fn service(backend: Nobody) -> Service<Nobody> {
     };
     let options = Options {
         hosts: Hosts::Any,
-        auth: Auth::new(&open).unwrap(),
+        auth: Authorization::new(&open).unwrap(),
         catalogue: Arc::new(catalogue),
         deadline: Duration::from_secs(2),
         body_bytes: 1 << 20,
@@ -186,7 +212,7 @@ impl Asked {
     /// The status, after a look at the envelope.
     fn ask(&self, request: Request<Full<bytes::Bytes>>) -> Result<u16, TestCaseError> {
         let (status, body) = self.runtime.block_on(async {
-            let response = self.service.answer(request).await;
+            let response = self.service.answer_request(request).await;
             let status = response.status().as_u16();
             (
                 status,

@@ -1,7 +1,7 @@
 //! The hash in Redis, as others may have written it: no bytes panic, and what is served is whole, current and above its
 //! floors.
 
-use balance_cache::cache::redis::entry::{Entry, Life, VERSION};
+use balance_cache::cache::redis::entry::{Life, StoredEntry, VERSION};
 use proptest::prelude::*;
 
 use crate::runner::fuzz;
@@ -38,7 +38,7 @@ fn fuzz_stored_hash() {
             pairs.retain(|(field, _)| field != "v");
             pairs.push(("v".to_owned(), header.into_bytes()));
         }
-        let read = Entry::decode(
+        let read = StoredEntry::decode_fields(
             pairs
                 .iter()
                 .map(|(field, value)| Ok((field.as_bytes(), value.as_slice()))),
@@ -49,7 +49,7 @@ fn fuzz_stored_hash() {
             longest: i64::MAX,
         };
         if let Ok(Some(entry)) = read
-            && entry.servable("e", life)
+            && entry.may_serve("e", life)
         {
             prop_assert!(entry.whole && entry.until > now && entry.epoch == b"e");
             for (asset, floor) in entry.floors.iter() {

@@ -85,10 +85,10 @@ fn said(text: &str, field: &str) -> Result<Value, TestCaseError> {
 #[test]
 fn fuzz_notification_json() {
     fuzz("fuzz_notification_json", &text(), |text| {
-        if let Ok(notification) = Notification::parse(&text) {
+        if let Ok(notification) = Notification::parse_notification(&text) {
             prop_assert_eq!(said(&text, "user_id")?, json!(notification.user.get()));
             prop_assert!(notification.user.get() >= 1);
-            if let Some((asset, seq)) = notification.floor() {
+            if let Some((asset, seq)) = notification.raised_floor() {
                 prop_assert_eq!(said(&text, "asset_id")?, json!(asset.get()));
                 prop_assert_eq!(said(&text, "seq")?, json!(seq.get()));
                 prop_assert!(asset.get() >= 1 && seq.get() >= 1);
@@ -101,7 +101,7 @@ fn fuzz_notification_json() {
 #[test]
 fn fuzz_entry_json() {
     fuzz("fuzz_entry_json", &text(), |text| {
-        if let Ok(entry) = Entry::parse(&text) {
+        if let Ok(entry) = Entry::parse_entry(&text) {
             prop_assert_eq!(said(&text, "user_id")?, json!(entry.user.get()));
             prop_assert_eq!(said(&text, "asset_id")?, json!(entry.asset.get()));
             prop_assert_eq!(said(&text, "seq")?, json!(entry.seq.get()));

@@ -3,26 +3,26 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use balance_cache::{
-    apply::{self, Applied, Warmed, WriteError},
+    apply::{self, ApplyResult, EntriesError, WarmResult},
     audit::Sampler,
     cache::memory::Memory,
-    cache_status::{Forward, Tier},
-    config::{self, AuthMode, Millis, Scope, Settings, Token, Writer},
+    cache_status::{ForwardReason, Tier},
+    config::{self, AuthMode, LedgerSide, Millis, Scope, Settings, TokenSettings},
     domain::{
-        Amount, AssetId, Balance, Catalogue, DatedRate, Entry, Notification, Outcome, Page, Rates,
-        RatesTaken, Reference, Seq, Snapshot, StatementQuestion, StatementRow, StoredTransaction,
-        TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
+        Amount, AssetId, Balance, Catalogue, DatedRate, Entry, HistoryPage, Notification, Rates,
+        RatesTaken, Reference, Seq, SettleOutcome, Snapshot, StatementQuestion, StatementRow,
+        StoredTransaction, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
     http::{
         Backend, HeldTotals, Hosts, Options, Service,
-        auth::Auth,
-        fast_path::{Said, Says},
+        auth::Authorization,
+        fast_path::{FastPath, FastPathOutcome},
         openapi::Document,
         request_head::{self, Framing, Parsed},
     },
-    ledger::{self, Cost, Readiness, Source, Stood, Written},
-    protocol::{Freshness, Marks},
-    read::{self, Answer, Ask, Parts, Reader},
+    ledger::{self, Cost, Source, SourceReadiness, Stood, WrittenCounts},
+    protocol::{ChangeLog, Freshness},
+    read::{self, ReadAnswer, ReadOptions, Reader, ReaderParts},
     settle,
     telemetry::{Meters, Via},
 };
@@ -105,15 +105,15 @@ impl Source for Three {
         Some("three".into())
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
+    fn readiness(&self) -> SourceReadiness {
+        SourceReadiness::Ready
     }
 
     fn load_counting<'a>(
         &'a self,
         _: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
         async { Ok(Self::balances()) }.boxed()
     }
 
@@ -122,7 +122,7 @@ impl Source for Three {
         _: UserId,
         _: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
         async { Ok(Self::balances()) }.boxed()
     }
 
@@ -131,12 +131,15 @@ impl Source for Three {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::LedgerError>> {
         async { Ok(None) }.boxed()
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, ledger::WriteError>> {
-        async { Ok(Written::default()) }.boxed()
+    fn write_entries<'a>(
+        &'a self,
+        _: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, ledger::WriteError>> {
+        async { Ok(WrittenCounts::default()) }.boxed()
     }
 }
 
@@ -144,43 +147,60 @@ impl Source for Three {
 struct Reads(Arc<Reader>);
 
 impl Backend for Reads {
-    fn held<T>(
+    fn read_memory<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         now: Instant,
-        show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
+        show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason> {
         self.0.serve_from_memory(user, ask, now, show)
     }
 
-    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
+    async fn read_balances(
+        &self,
+        user: UserId,
+        ask: ReadOptions,
+        deadline: Instant,
+    ) -> Result<ReadAnswer, read::ReadError> {
         self.0.read_user(user, ask, deadline).await
     }
 
-    async fn read_many(&self, _: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
-        Err(read::Error::Shed)
+    async fn read_many(
+        &self,
+        _: Vec<UserId>,
+        _: Instant,
+    ) -> Result<Vec<ReadAnswer>, read::ReadError> {
+        Err(read::ReadError::Shed)
     }
 
-    async fn settle(&self, _: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
-        Err(apply::Error::Deadline)
+    async fn apply_notifications(
+        &self,
+        _: Vec<Notification>,
+        _: Instant,
+    ) -> Result<ApplyResult, apply::ApplyError> {
+        Err(apply::ApplyError::Deadline)
     }
 
-    fn malformed(&self, _: Via) {}
+    fn count_malformed(&self, _: Via) {}
 
-    async fn write_entries(&self, _: Vec<Entry>, _: Instant) -> Result<Written, WriteError> {
-        Err(WriteError::Apply(apply::Error::Deadline))
+    async fn write_entries(
+        &self,
+        _: Vec<Entry>,
+        _: Instant,
+    ) -> Result<WrittenCounts, EntriesError> {
+        Err(EntriesError::Apply(apply::ApplyError::Deadline))
     }
 
-    fn writer(&self) -> Writer {
-        Writer::External
+    fn seq_writer(&self) -> LedgerSide {
+        LedgerSide::External
     }
 
     async fn settle_transactions(
         &self,
         _: Vec<Transaction>,
         _: Instant,
-    ) -> Result<Vec<Outcome>, settle::Error> {
+    ) -> Result<Vec<SettleOutcome>, settle::SettleError> {
         Ok(Vec::new())
     }
 
@@ -188,7 +208,7 @@ impl Backend for Reads {
         &self,
         _: Reference,
         _: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::Error> {
+    ) -> Result<Option<StoredTransaction>, ledger::LedgerError> {
         Ok(None)
     }
 
@@ -196,19 +216,19 @@ impl Backend for Reads {
         &self,
         _: TradesQuestion,
         _: Instant,
-    ) -> Result<Page<UserTrade>, read::Error> {
-        Err(read::Error::Shed)
+    ) -> Result<HistoryPage<UserTrade>, read::ReadError> {
+        Err(read::ReadError::Shed)
     }
 
     async fn statement_page(
         &self,
         _: StatementQuestion,
         _: Instant,
-    ) -> Result<Page<StatementRow>, read::Error> {
-        Err(read::Error::Shed)
+    ) -> Result<HistoryPage<StatementRow>, read::ReadError> {
+        Err(read::ReadError::Shed)
     }
 
-    fn totals(&self) -> HeldTotals {
+    fn current_totals(&self) -> HeldTotals {
         HeldTotals::Off
     }
 
@@ -217,20 +237,25 @@ impl Backend for Reads {
         _: AssetId,
         _: Vec<(AssetId, DatedRate)>,
         _: Instant,
-    ) -> Result<RatesTaken, apply::Error> {
-        Err(apply::Error::Deadline)
+    ) -> Result<RatesTaken, apply::ApplyError> {
+        Err(apply::ApplyError::Deadline)
     }
 
-    async fn rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
-        Err(apply::Error::Deadline)
+    async fn load_rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::ApplyError> {
+        Err(apply::ApplyError::Deadline)
     }
 
-    async fn invalidate(&self, _: Vec<UserId>, _: bool, _: Instant) -> Result<u64, apply::Error> {
-        Err(apply::Error::Deadline)
+    async fn invalidate_users(
+        &self,
+        _: Vec<UserId>,
+        _: bool,
+        _: Instant,
+    ) -> Result<u64, apply::ApplyError> {
+        Err(apply::ApplyError::Deadline)
     }
 
-    async fn warm(&self, _: Vec<UserId>, _: Instant) -> Warmed {
-        Warmed {
+    async fn warm_users(&self, _: Vec<UserId>, _: Instant) -> WarmResult {
+        WarmResult {
             users: 0,
             loaded: 0,
             failed: 0,
@@ -239,12 +264,12 @@ impl Backend for Reads {
 }
 
 fn settings(kind: Kind) -> Settings {
-    let mut settings = config::load(None, std::iter::empty::<(String, String)>()).unwrap();
+    let mut settings = config::load_settings(None, std::iter::empty::<(String, String)>()).unwrap();
     settings.memory.ttl_ms = Millis(LONG);
     if kind == Kind::Token {
-        settings.auth = config::Auth {
+        settings.auth = config::AuthSettings {
             mode: AuthMode::Token,
-            tokens: vec![Token {
+            tokens: vec![TokenSettings {
                 name: "reader".to_owned(),
                 sha256: TOKEN_SHA256.to_owned(),
                 scopes: vec![Scope::Read],
@@ -262,13 +287,13 @@ fn reader(settings: &Settings, catalogue: &Arc<Catalogue>) -> Arc<Reader> {
         Arc::clone(catalogue),
         Arc::clone(&meters),
     );
-    let parts = Parts {
+    let parts = ReaderParts {
         catalogue: Arc::clone(catalogue),
         memory: Arc::new(memory),
         redis: None,
         source: Arc::new(Three),
-        marks: Arc::new(Marks::new(settings.settlement.floor_ttl_ms.0, 1 << 20)),
-        freshness: Arc::new(Freshness::always()),
+        marks: Arc::new(ChangeLog::new(settings.settlement.floor_ttl_ms.0, 1 << 20)),
+        freshness: Arc::new(Freshness::always_fresh()),
         meters,
         tasks: TaskTracker::new(),
         sampler: Sampler::new().0,
@@ -281,7 +306,7 @@ type Api = Arc<Service<Reads>>;
 fn api(settings: &Settings, catalogue: Arc<Catalogue>, reader: Arc<Reader>) -> Api {
     let options = Options {
         hosts: Hosts::Any,
-        auth: Auth::new(&settings.auth).unwrap(),
+        auth: Authorization::new(&settings.auth).unwrap(),
         catalogue,
         deadline: settings.limits.deadline_ms.0,
         body_bytes: settings.limits.body_bytes,
@@ -313,15 +338,15 @@ fn request(kind: Kind, etag: &str) -> String {
 
 /// One request, from its bytes to the bytes of its answer.
 fn hit(api: &Api, request: &[u8], out: &mut Vec<u8>) {
-    let mut room = request_head::room();
-    let Parsed::Head(head) = request_head::parse(request, &mut room) else {
+    let mut room = request_head::empty_fields();
+    let Parsed::Head(head) = request_head::parse_head(request, &mut room) else {
         panic!("it is no head");
     };
     assert!(head.framing == Framing::None && head.len == request.len());
     out.clear();
     assert!(matches!(
-        api.say(&head, Instant::now(), false, out),
-        Said::All
+        api.try_answer(&head, Instant::now(), false, out),
+        FastPathOutcome::All
     ));
 }
 
@@ -371,11 +396,11 @@ pub fn answer(kind: Kind, hits: u64) {
     let reader = reader(&settings, &catalogue);
     let cold = runtime.block_on(async {
         let user = UserId::new(1001).unwrap();
-        let read = reader.read_user(user, Ask::default(), Instant::now() + LONG);
+        let read = reader.read_user(user, ReadOptions::default(), Instant::now() + LONG);
         read.await.unwrap()
     });
     assert_eq!(cold.trail.answered, Tier::Source);
-    let etag = std::str::from_utf8(cold.held.tag());
+    let etag = std::str::from_utf8(cold.held.entity_tag());
     let etag = etag.unwrap();
     let request = request(kind, etag);
     let api = api(&settings, catalogue, reader);

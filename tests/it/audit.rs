@@ -48,7 +48,7 @@ async fn stale(service: &Service) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_row_that_was_missed_first_comes_with_the_databases_own_time() {
     let stage = Stage::new(shared()).await;
-    let before = clock::wall();
+    let before = clock::wall_now();
     stage.has(1, &[(1, 300_000_000)]).await;
     let source = stage.place().open(ReadFrom::View, &catalogue([1])).await;
     let above = async |seq: Option<i64>| {
@@ -61,7 +61,7 @@ async fn the_row_that_was_missed_first_comes_with_the_databases_own_time() {
         assert_eq!(row.seq.get(), seq + 1);
         assert_eq!(row.created_at, Some(UnixMillis(1_765_352_441_000)));
         let written = row.written_at.unwrap();
-        assert!((before..=UnixMillis(clock::wall().0 + 1)).contains(&written));
+        assert!((before..=UnixMillis(clock::wall_now().0 + 1)).contains(&written));
     }
     assert_eq!(above(Some(3)).await, None);
 }

@@ -157,8 +157,8 @@ async fn a_cql_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
         );
         place.cql(&session, &text).await;
     }
-    let parsed = Trade::parse(&trade(7, Some(2)).to_string(), &catalogue()).unwrap();
-    source.scylla.settle(&[parsed]).await.unwrap();
+    let parsed = Trade::parse_trade(&trade(7, Some(2)).to_string(), &catalogue()).unwrap();
+    source.scylla.settle_transactions(&[parsed]).await.unwrap();
     let apart = Apart::new(
         Setup::default()
             .with("source.kind", "scylla")

@@ -136,7 +136,7 @@ fn fault_a_redis_that_forgets_over_a_restart() {
 #[test]
 fn fault_a_clock_that_is_wrong() {
     let redis = Redis::start();
-    let now = balance_cache::clock::wall().0 / 1000;
+    let now = balance_cache::clock::wall_now().0 / 1000;
     // The reply to TIME: its seconds, ten digits, of which the first four do not change in a month.
     let (right, wrong) = (
         format!("$10\r\n{}", now / 1_000_000),

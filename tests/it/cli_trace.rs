@@ -54,7 +54,7 @@ impl Rows {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_view_and_ledger_differ_each_asset_gets_its_sentence() {
     let (rows, stage) = Rows::new().await;
-    let now = clock::wall().0;
+    let now = clock::wall_now().0;
     for seq in 15..=18 {
         rows.ledger(1, seq, 100_000_000 * seq, now - 3_000).await;
     }
@@ -333,7 +333,7 @@ async fn each_way_in_which_an_entry_can_be_odd_has_its_sentence() {
     let stage = Stage::new(shared()).await;
     stage.has(7, &[(1, 300_000_000), (2, 600_000_000)]).await;
     let apart = Apart::new(stage.setup().and(&redis));
-    let now = clock::wall().0;
+    let now = clock::wall_now().0;
     redis.ask::<i64>(&["HSET", "balance:epoch", "id", "e", "birth", "1"]);
     let entry = |odd: Option<(&str, &str)>| {
         redis.ask::<i64>(&["DEL", "balance:user:7"]);

@@ -166,7 +166,11 @@ async fn a_ledger_that_is_written_meanwhile_is_the_same() {
         let mut seq = 3;
         while !done.load(Ordering::SeqCst) {
             seq += 1;
-            writer.scylla.write(&[entry(7, 1, seq, seq)]).await.unwrap();
+            writer
+                .scylla
+                .write_entries(&[entry(7, 1, seq, seq)])
+                .await
+                .unwrap();
         }
         seq
     };

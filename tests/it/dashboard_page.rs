@@ -53,7 +53,7 @@ async fn load(service: &Service) {
             service.balances(user).await;
             if n.is_multiple_of(50) {
                 let seq = 1_000 + n;
-                let now = balance_cache::clock::wall().0 - i64::try_from(n % 7).unwrap();
+                let now = balance_cache::clock::wall_now().0 - i64::try_from(n % 7).unwrap();
                 let event = json!({"user_id": 1_001 + n % 10, "asset_id": 1, "seq": seq, "avail": 910_000_000_000_u64, "frozen": 0, "created_at": now});
                 service.post("/api/v1/ledger/entries", &event).await;
             }

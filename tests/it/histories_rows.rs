@@ -3,7 +3,7 @@
 use balance_cache::{
     config::{Consistency, ReadFrom},
     domain::{LedgerSlice, Order, TradeSlice, UnixMillis},
-    ledger::{Cost, Error, Source, history::find_seq_at},
+    ledger::{Cost, LedgerError, Source, history::find_seq_at},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ async fn rows_of_other_writers_are_shown_as_they_stand_and_at_finds_its_row_in_f
         );
         let sent = source.scylla.statements_sent() - before;
         assert!(
-            sent <= 64 && sent == cost.statements(),
+            sent <= 64 && sent == cost.statement_count(),
             "{sent} point reads"
         );
     }
@@ -182,9 +182,19 @@ async fn pages_are_read_by_a_quorum_even_where_balances_are_read_from_one_node()
         .applied()
         .await;
     let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
-    source.scylla.write(&[entry(1, 1, 1, 5)]).await.unwrap();
+    source
+        .scylla
+        .write_entries(&[entry(1, 1, 1, 5)])
+        .await
+        .unwrap();
     assert_eq!(
-        source.scylla.load(user(1)).await.unwrap().balances().len(),
+        source
+            .scylla
+            .load_snapshot(user(1))
+            .await
+            .unwrap()
+            .balances()
+            .len(),
         1
     );
     let statement = LedgerSlice {
@@ -204,8 +214,14 @@ async fn pages_are_read_by_a_quorum_even_where_balances_are_read_from_one_node()
         rows_max: 10,
     };
     let cost = Cost::default();
-    let refused = source.scylla.statement(statement, &cost).await;
-    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let refused = source.scylla.read_statement(statement, &cost).await;
+    assert!(
+        matches!(refused, Err(LedgerError::Unavailable(_))),
+        "{refused:?}"
+    );
     let refused = source.scylla.user_trades(trades, &cost).await;
-    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(LedgerError::Unavailable(_))),
+        "{refused:?}"
+    );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use balance_cache::{
     config::ReadFrom,
     domain::{
-        Asset, Catalogue, Conflict, Outcome, Reference, SettleState, Symbol, Trade, TradeId,
+        Asset, Catalogue, Conflict, Reference, SettleOutcome, SettleState, Symbol, Trade, TradeId,
         Transaction,
     },
     ledger::{Source, scylla::schema},
@@ -51,11 +51,11 @@ fn trade(id: i64, seq: i64, avail: i64) -> Value {
 }
 
 fn parsed(trade: &Value) -> Transaction {
-    Trade::parse(&trade.to_string(), &catalogue()).unwrap()
+    Trade::parse_trade(&trade.to_string(), &catalogue()).unwrap()
 }
 
-async fn settle(source: &Running, trades: &[Transaction]) -> Vec<Outcome> {
-    source.scylla.settle(trades).await.unwrap()
+async fn settle(source: &Running, trades: &[Transaction]) -> Vec<SettleOutcome> {
+    source.scylla.settle_transactions(trades).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,16 +67,21 @@ async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessl
         let outcome = settle(&source, std::slice::from_ref(&one)).await.remove(0);
         let same = matches!(
             (&outcome, word),
-            (Outcome::Written(_), "written") | (Outcome::Repeated(_), "repeated")
+            (SettleOutcome::Written(_), "written") | (SettleOutcome::Repeated(_), "repeated")
         );
         assert!(same, "{outcome:?}");
         assert_eq!(
-            told(&source.scylla.load(user(1)).await.unwrap()),
+            told(&source.scylla.load_snapshot(user(1)).await.unwrap()),
             [(1, 5, 100), (2, 5, 100)]
         );
     }
     let reference = Reference::Trade(TradeId::new(7).unwrap());
-    let stands = source.scylla.transaction(reference).await.unwrap().unwrap();
+    let stands = source
+        .scylla
+        .find_transaction(reference)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         (stands.state, &stands.content),
         (SettleState::Done, &one.content)
@@ -102,7 +107,11 @@ async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessl
 async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() {
     let place = Place::new(shared()).applied().await;
     let source = place.open(ReadFrom::Ledger, &catalogue()).await;
-    source.scylla.write(&[entry(2, 2, 9, 1)]).await.unwrap();
+    source
+        .scylla
+        .write_entries(&[entry(2, 2, 9, 1)])
+        .await
+        .unwrap();
     let mut other = trade(7, 6, 100);
     other["quantity"] = json!(11);
     let all = [
@@ -114,22 +123,25 @@ async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() 
         parsed(&trade(9, 5, 101)),
     ];
     let outcomes = settle(&source, &all).await;
-    assert!(matches!(outcomes[0], Outcome::Written(_)));
+    assert!(matches!(outcomes[0], SettleOutcome::Written(_)));
     for at in [1, 2] {
         assert_eq!(
             outcomes[at],
-            Outcome::Conflict(Conflict::OtherContent),
+            SettleOutcome::Conflict(Conflict::OtherContent),
             "{at}"
         );
     }
     for at in [3, 5] {
-        let taken = matches!(outcomes[at], Outcome::Conflict(Conflict::SeqTaken { .. }));
+        let taken = matches!(
+            outcomes[at],
+            SettleOutcome::Conflict(Conflict::SeqTaken { .. })
+        );
         assert!(taken, "{at}: {:?}", outcomes[at]);
     }
-    assert!(matches!(outcomes[4], Outcome::Repeated(_)));
+    assert!(matches!(outcomes[4], SettleOutcome::Repeated(_)));
     let free = source
         .scylla
-        .transaction(Reference::Trade(TradeId::new(8).unwrap()));
+        .find_transaction(Reference::Trade(TradeId::new(8).unwrap()));
     assert_eq!(free.await.unwrap(), None, "a conflict leaves no claim");
 }
 
@@ -139,7 +151,10 @@ async fn a_cold_read_in_the_middle_of_a_trade_shows_both_of_its_balances() {
     let session = shared().session().await;
     let writer = place.open(ReadFrom::Table, &catalogue()).await;
     let outcome = settle(&writer, &[parsed(&trade(7, 5, 100))]).await;
-    assert!(matches!(outcome[..], [Outcome::Written(_)]), "{outcome:?}");
+    assert!(
+        matches!(outcome[..], [SettleOutcome::Written(_)]),
+        "{outcome:?}"
+    );
     // The next trade has written the current state and one of its rows; and another program has written a row of its own.
     for text in [
         "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen, version, updated_at) VALUES (1, 1, 101, 0, 6, 78) USING TIMESTAMP 6",
@@ -153,9 +168,17 @@ async fn a_cold_read_in_the_middle_of_a_trade_shows_both_of_its_balances() {
         let reader = place.open(way, &catalogue()).await;
         reader.shows(1, &[(1, 5, 100), (2, 6, 101)]).await;
         // Every instance looks at the journal again and again.
-        reader.scylla.recover(Duration::MAX).await.unwrap();
+        reader
+            .scylla
+            .recover_unfinished(Duration::MAX)
+            .await
+            .unwrap();
         reader.shows(1, &[(1, 6, 101), (2, 6, 101)]).await;
-        let one = reader.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+        let one = reader
+            .scylla
+            .load_latest(user(1), &[asset(1)])
+            .await
+            .unwrap();
         assert_eq!(told(&one), [(1, 6, 101)]);
     }
 }
@@ -173,27 +196,31 @@ async fn an_older_keyspace_is_read_and_schema_apply_brings_it_up_to_date() {
     assert!(
         source
             .scylla
-            .settle(&[parsed(&trade(1, 1, 1))])
+            .settle_transactions(&[parsed(&trade(1, 1, 1))])
             .await
             .is_err()
     );
-    assert!(source.scylla.load(user(1)).await.is_ok());
+    assert!(source.scylla.load_snapshot(user(1)).await.is_ok());
     let settings = place.source(ReadFrom::Table);
-    let status = schema::status(&place.settings, &settings).await.unwrap();
+    let status = schema::read_status(&place.settings, &settings)
+        .await
+        .unwrap();
     assert!(!status.is_ready());
     assert!(
         status.to_string().contains("settled_trades is missing"),
         "{status}"
     );
-    schema::apply(&place.settings, &settings).await.unwrap();
+    schema::apply_schema(&place.settings, &settings)
+        .await
+        .unwrap();
     assert!(
-        schema::status(&place.settings, &settings)
+        schema::read_status(&place.settings, &settings)
             .await
             .unwrap()
             .is_ready()
     );
     let outcome = settle(&source, &[parsed(&trade(1, 1, 1))]).await.remove(0);
-    assert!(matches!(outcome, Outcome::Written(_)));
+    assert!(matches!(outcome, SettleOutcome::Written(_)));
 }
 
 /// A service over this keyspace, with what more it is given.

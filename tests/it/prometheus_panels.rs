@@ -45,7 +45,7 @@ async fn traffic(pair: &Pair) {
     assert_eq!(one.send(fresh).await.status, 200);
     for user in 1..=5_u32 {
         let mut said = values(user.into(), 1, 5, 500);
-        said["created_at"] = json!(balance_cache::clock::wall().0);
+        said["created_at"] = json!(balance_cache::clock::wall_now().0);
         settled(&one.post(SETTLEMENTS, &said).await);
         pair.ledger(user.into(), 1, 5).await;
     }

@@ -80,7 +80,7 @@ impl Relay {
 async fn a_hundred_instances_come_back_one_connection_at_a_time_and_not_in_step() {
     let redis = Redis::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut settings = config::defaults().unwrap().redis;
+    let mut settings = config::default_settings().unwrap().redis;
     settings.url = format!("redis://{}", listener.local_addr().unwrap());
     settings.breaker_probe_ms = Millis(PROBE);
     settings.connect_timeout_ms = Millis(Duration::from_millis(500));
@@ -99,13 +99,13 @@ async fn a_hundred_instances_come_back_one_connection_at_a_time_and_not_in_step(
         .collect();
     for link in &links {
         let (link, shutdown) = (Arc::clone(link), shutdown.clone());
-        tasks.spawn(async move { link.run(shutdown).await });
+        tasks.spawn(async move { link.run_keeper(shutdown).await });
     }
     let all_in_session = async || {
         eventually_async(3 * SOON, "all instances have a session", async || {
             links
                 .iter()
-                .all(|link| link.session().is_some())
+                .all(|link| link.open_session().is_some())
                 .then_some(())
         })
         .await;
@@ -118,7 +118,7 @@ async fn a_hundred_instances_come_back_one_connection_at_a_time_and_not_in_step(
     eventually_async(SOON, "all sessions are over", async || {
         links
             .iter()
-            .all(|link| link.session().is_none())
+            .all(|link| link.open_session().is_none())
             .then_some(())
     })
     .await;

@@ -134,7 +134,7 @@ async fn what_a_new_instance_held_before_its_first_session_counts_for_nothing() 
 fn floors_that_end_before_what_is_held_are_refused() {
     let key = |name: &str| format!("BALANCE_CACHE__{name}");
     let with = |floor_ttl: &str| {
-        config::load(
+        config::load_settings(
             None,
             [
                 (key("SETTLEMENT__FLOOR_TTL_MS"), floor_ttl.to_owned()),

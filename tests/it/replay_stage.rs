@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use balance_cache::{config, service::Service};
+use balance_cache::{config, service::RunningService};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{
@@ -205,7 +205,7 @@ impl Instance {
             .with("ops.listen", ops.address());
         // As for a process: of two with one name the later.
         let environment: BTreeMap<_, _> = setup.environment.into_iter().collect();
-        let settings = config::load(None, environment).unwrap();
+        let settings = config::load_settings(None, environment).unwrap();
         let gates = Gates::new(name.clone());
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -216,11 +216,11 @@ impl Instance {
         let shutdown = CancellationToken::new();
         let service = {
             let _inside = runtime.enter();
-            Service::open(settings, shutdown.clone()).unwrap()
+            RunningService::open_service(settings, shutdown.clone()).unwrap()
         };
-        let (http, ops) = service.addresses();
+        let (http, ops) = service.bound_addresses();
         let tasks = TaskTracker::new();
-        tasks.spawn_on(service.run(), runtime.handle());
+        tasks.spawn_on(service.run_until_shutdown(), runtime.handle());
         let instance = Self {
             gates,
             http: format!("http://{http}"),

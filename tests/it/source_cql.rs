@@ -3,7 +3,7 @@
 use balance_cache::{
     config::ReadFrom,
     domain::{Amount, Seq},
-    ledger::{Cost, Error, Source, WriteError, Written},
+    ledger::{Cost, LedgerError, Source, WriteError, WrittenCounts},
 };
 
 use crate::support::{
@@ -21,7 +21,7 @@ async fn history(place: &Place, user_id: i64, assets: &[i32], rows: i64) {
         let entries: Vec<_> = (1..=rows)
             .map(|seq| entry(user_id, *asset_id, seq, amount(seq)))
             .collect();
-        let done = writer.scylla.write(&entries).await.unwrap();
+        let done = writer.scylla.write_entries(&entries).await.unwrap();
         assert_eq!(done.written, entries.len() as u64);
     }
 }
@@ -39,7 +39,7 @@ async fn seed_fault_01_all_assets_are_shown_by_all_three_ways() {
     for way in WAYS {
         let source = place.open(way, &known).await;
         source.shows(1001, &newest(&[1, 2, 3], 7)).await;
-        let nothing = source.scylla.load(user(999_999)).await.unwrap();
+        let nothing = source.scylla.load_snapshot(user(999_999)).await.unwrap();
         assert!(nothing.balances().is_empty(), "{way:?}");
     }
 }
@@ -104,7 +104,7 @@ async fn an_asset_that_a_user_gets_later_is_found() {
         (4, vec![1, 2, 4, 5, 9]),
     ] {
         let later = entry(1, asset_id, 80, 80 * i64::from(asset_id));
-        view.scylla.write(&[later]).await.unwrap();
+        view.scylla.write_entries(&[later]).await.unwrap();
         view.shows(1, &newest(&expected, 80)).await;
     }
 }
@@ -132,7 +132,7 @@ async fn seed_fault_06_amounts_keep_their_sign_and_a_missing_amount_is_zero() {
         source
             .shows(1, &[(1, 1, -1), (2, 1, 0), (3, 1, i64::MAX)])
             .await;
-        let snapshot = source.scylla.load(user(1)).await.unwrap();
+        let snapshot = source.scylla.load_snapshot(user(1)).await.unwrap();
         let frozen: Vec<_> = snapshot.balances().iter().map(|b| b.frozen.raw()).collect();
         assert_eq!(frozen, [i64::MIN, 5, 0], "{way:?}");
         assert!(snapshot.balances().iter().all(|b| b.updated_at.is_none()));
@@ -153,8 +153,8 @@ async fn a_row_that_cannot_be_a_balance_is_corrupt_and_never_left_out() {
         );
         place.cql(&session, &insert).await;
         crate::support::cql::until("it is corrupt", async || {
-            let answer = view.scylla.load(user(user_id)).await;
-            matches!(answer, Err(Error::Corrupt(_)))
+            let answer = view.scylla.load_snapshot(user(user_id)).await;
+            matches!(answer, Err(LedgerError::Corrupt(_)))
         })
         .await;
     }
@@ -162,8 +162,8 @@ async fn a_row_that_cannot_be_a_balance_is_corrupt_and_never_left_out() {
         "INSERT INTO {ks}.user_balances (user_id, asset_id, avail, frozen) VALUES (9, 1, 1, 1)";
     place.cql(&session, insert).await;
     let table = place.open(ReadFrom::Table, &catalogue([1])).await;
-    let answer = table.scylla.load(user(9)).await;
-    assert!(matches!(answer, Err(Error::Corrupt(_))), "{answer:?}");
+    let answer = table.scylla.load_snapshot(user(9)).await;
+    assert!(matches!(answer, Err(LedgerError::Corrupt(_))), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,12 +173,20 @@ async fn latest_takes_more_assets_than_one_statement_does_and_leaves_out_what_ne
     let source = place.open(ReadFrom::View, &catalogue([1])).await;
     let asked: Vec<_> = (1..=250).map(asset).collect();
     let before = source.scylla.statements_sent();
-    let latest = source.scylla.latest(user(1), &asked).await.unwrap();
+    let latest = source.scylla.load_latest(user(1), &asked).await.unwrap();
     assert_eq!(told(&latest), newest(&[3, 250], 5));
     assert_eq!(source.scylla.statements_sent() - before, 3);
-    let one = source.scylla.latest(user(1), &[asset(3)]).await.unwrap();
+    let one = source
+        .scylla
+        .load_latest(user(1), &[asset(3)])
+        .await
+        .unwrap();
     assert_eq!(told(&one), newest(&[3], 5));
-    let none = source.scylla.latest(user(1), &[asset(4)]).await.unwrap();
+    let none = source
+        .scylla
+        .load_latest(user(1), &[asset(4)])
+        .await
+        .unwrap();
     assert!(none.balances().is_empty());
 }
 
@@ -191,25 +199,25 @@ async fn the_same_amounts_again_are_repeated_and_other_amounts_write_nothing() {
         entry(1, 2, 5, 200),
         entry(1, 1, 5, 100),
     ];
-    let done = table.scylla.write(&first).await.unwrap();
+    let done = table.scylla.write_entries(&first).await.unwrap();
     assert_eq!((done.written, done.repeated), (2, 1));
-    let again = table.scylla.write(&first).await.unwrap();
+    let again = table.scylla.write_entries(&first).await.unwrap();
     assert_eq!(
         again,
-        Written {
+        WrittenCounts {
             written: 0,
             repeated: 3
         }
     );
 
     let mixed = [entry(1, 1, 6, 1), entry(1, 2, 5, 201), entry(1, 3, 1, 1)];
-    let refused = table.scylla.write(&mixed).await;
+    let refused = table.scylla.write_entries(&mixed).await;
     assert!(matches!(refused, Err(WriteError::Conflict { index: 1 })));
     let contradiction = [entry(1, 4, 1, 1), entry(1, 4, 1, 2)];
-    let refused = table.scylla.write(&contradiction).await;
+    let refused = table.scylla.write_entries(&contradiction).await;
     assert!(matches!(refused, Err(WriteError::Conflict { index: 1 })));
     let assets: Vec<_> = (1..=4).map(asset).collect();
-    let latest = table.scylla.latest(user(1), &assets).await.unwrap();
+    let latest = table.scylla.load_latest(user(1), &assets).await.unwrap();
     assert_eq!(told(&latest), [(1, 5, 100), (2, 5, 200)]);
 }
 
@@ -218,9 +226,13 @@ async fn seed_fault_04_the_current_state_is_the_highest_seq_in_whatever_order_it
     let place = Place::new(shared()).applied().await;
     let writer = place.open(ReadFrom::View, &catalogue([1])).await;
     let reordered = [entry(1, 1, 9, 90), entry(1, 1, 3, 30), entry(1, 1, 7, 70)];
-    writer.scylla.write(&reordered).await.unwrap();
-    writer.scylla.write(&[entry(1, 1, 4, 40)]).await.unwrap();
-    writer.scylla.write(&reordered[1..]).await.unwrap();
+    writer.scylla.write_entries(&reordered).await.unwrap();
+    writer
+        .scylla
+        .write_entries(&[entry(1, 1, 4, 40)])
+        .await
+        .unwrap();
+    writer.scylla.write_entries(&reordered[1..]).await.unwrap();
     for way in WAYS {
         let source = place.open(way, &catalogue([1])).await;
         source.shows(1, &[(1, 9, 90)]).await;
@@ -240,8 +252,8 @@ async fn seed_fault_05_a_self_trade_leaves_both_sides_right() {
         entry(1, 1, 3, 1_000),
         entry(1, 2, 3, 50),
     ];
-    writer.scylla.write(&trade).await.unwrap();
-    writer.scylla.write(&trade).await.unwrap();
+    writer.scylla.write_entries(&trade).await.unwrap();
+    writer.scylla.write_entries(&trade).await.unwrap();
     for way in WAYS {
         let source = place.open(way, &catalogue([1, 2])).await;
         source.shows(1, &[(1, 3, 1_000), (2, 3, 50)]).await;
@@ -256,18 +268,18 @@ async fn a_repetition_completes_the_current_state_and_takes_nothing_from_it() {
     let whole = entry(1, 1, 5, 100);
     writer
         .scylla
-        .write(std::slice::from_ref(&whole))
+        .write_entries(std::slice::from_ref(&whole))
         .await
         .unwrap();
     let table = place.open(ReadFrom::Table, &catalogue([1])).await;
-    let before = table.scylla.load(user(1)).await.unwrap();
+    let before = table.scylla.load_snapshot(user(1)).await.unwrap();
 
     // As after a write that broke off between the two tables.
     place.cql(&session, "TRUNCATE {ks}.user_balances").await;
     assert!(
         table
             .scylla
-            .load(user(1))
+            .load_snapshot(user(1))
             .await
             .unwrap()
             .balances()
@@ -278,9 +290,11 @@ async fn a_repetition_completes_the_current_state_and_takes_nothing_from_it() {
         ..whole
     };
     for _ in 0..2 {
-        let done = writer.scylla.write(std::slice::from_ref(&without_time));
+        let done = writer
+            .scylla
+            .write_entries(std::slice::from_ref(&without_time));
         assert_eq!(done.await.unwrap().repeated, 1);
-        let after = table.scylla.load(user(1)).await.unwrap();
+        let after = table.scylla.load_snapshot(user(1)).await.unwrap();
         assert_eq!(told(&after), told(&before));
         assert_eq!(
             after.balances()[0].updated_at,
@@ -301,9 +315,13 @@ async fn a_thousand_entries_with_all_their_columns_are_written_in_one_request() 
             ..entry(seq % 10 + 1, 1, seq, -seq)
         })
         .collect();
-    let done = writer.scylla.write(&entries).await.unwrap();
+    let done = writer.scylla.write_entries(&entries).await.unwrap();
     assert_eq!(done.written, 1_000);
-    let newest = writer.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+    let newest = writer
+        .scylla
+        .load_latest(user(1), &[asset(1)])
+        .await
+        .unwrap();
     assert_eq!(newest.balances()[0].seq, Seq::new(1_000).unwrap());
     let session = shared().session().await;
     let text = format!(
@@ -352,7 +370,7 @@ async fn a_user_whose_history_was_purged_is_read_asset_by_asset() {
         let cost = Cost::default();
         let loaded = anew.scylla.load_counting(user(1), &cost).await.unwrap();
         assert_eq!(told(&loaded), newest);
-        assert_eq!(cost.detours(), (0, unreadable), "then it is known");
+        assert_eq!(cost.detour_counts(), (0, unreadable), "then it is known");
     }
     // Neither way of the others needs the page.
     for way in [ReadFrom::Table, ReadFrom::Ledger] {
@@ -370,7 +388,7 @@ async fn a_row_of_the_current_state_that_was_mended_by_hand_is_read_from_the_led
     let load = async || {
         let cost = Cost::default();
         let loaded = table.scylla.load_counting(user(1), &cost).await.unwrap();
-        (told(&loaded), cost.detours().0)
+        (told(&loaded), cost.detour_counts().0)
     };
     assert_eq!(load().await, (vec![(1, 3, 3), (2, 3, 6)], 0));
     for text in [
@@ -388,7 +406,7 @@ async fn a_row_of_the_current_state_that_was_mended_by_hand_is_read_from_the_led
     );
     // Later writes lose against the hand, and are shown all the same.
     let later = [entry(1, 1, 4, 44), entry(1, 2, 4, 45)];
-    table.scylla.write(&later).await.unwrap();
+    table.scylla.write_entries(&later).await.unwrap();
     assert_eq!(load().await, (vec![(1, 4, 44), (2, 4, 45), of_nobody], 3));
     let cost = Cost::default();
     let latest = [asset(1), asset(2)];

@@ -2,7 +2,7 @@
 
 use balance_cache::{
     config::{Consistency, ReadFrom},
-    ledger::{Error, Source},
+    ledger::{LedgerError, Source},
 };
 
 use crate::support::{
@@ -23,7 +23,11 @@ async fn a_first_node_that_is_dead_is_passed_over() {
             .insert(0, "no-such-host.invalid:9042".to_owned());
     });
     let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
-    source.scylla.write(&[entry(1, 1, 1, 10)]).await.unwrap();
+    source
+        .scylla
+        .write_entries(&[entry(1, 1, 1, 10)])
+        .await
+        .unwrap();
     source.shows(1, &[(1, 1, 10)]).await;
 }
 
@@ -67,7 +71,7 @@ async fn rows_that_end_and_rows_that_were_deleted_leave_the_newest_that_stands()
     let view = place.open(ReadFrom::View, &catalogue([1])).await;
     let ledger = place.open(ReadFrom::Ledger, &catalogue([1])).await;
     let entries: Vec<_> = (1..=300).map(|seq| entry(1, 1, seq, seq * 10)).collect();
-    view.scylla.write(&entries).await.unwrap();
+    view.scylla.write_entries(&entries).await.unwrap();
     view.shows(1, &[(1, 300, 3000)]).await;
     // More deleted rows before the newest than a page of the view has.
     place
@@ -84,10 +88,14 @@ async fn rows_that_end_and_rows_that_were_deleted_leave_the_newest_that_stands()
         .await;
     for source in [&view, &ledger] {
         until("the row ended", async || {
-            told(&source.scylla.load(user(1)).await.unwrap()) == [(1, 100, 1000)]
+            told(&source.scylla.load_snapshot(user(1)).await.unwrap()) == [(1, 100, 1000)]
         })
         .await;
-        let newest = source.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+        let newest = source
+            .scylla
+            .load_latest(user(1), &[asset(1)])
+            .await
+            .unwrap();
         assert_eq!(told(&newest), [(1, 100, 1000)]);
     }
 }
@@ -105,14 +113,18 @@ async fn every_consistency_level_works_and_one_that_cannot_be_had_is_named() {
     for (seq, level) in (1..).zip(levels) {
         let place = place.clone().with(|settings| settings.consistency = level);
         let source = place.open(ReadFrom::Ledger, &catalogue([1])).await;
-        source.scylla.write(&[entry(1, 1, seq, seq)]).await.unwrap();
+        source
+            .scylla
+            .write_entries(&[entry(1, 1, seq, seq)])
+            .await
+            .unwrap();
         source.shows(1, &[(1, seq, seq)]).await;
     }
     let place = place.with(|settings| settings.consistency = Consistency::Two);
     let source = place.begin(ReadFrom::Ledger, &catalogue([1]));
     until("two replicas of one are asked for", async || {
-        match source.scylla.load(user(1)).await {
-            Err(Error::Unavailable(reason)) => {
+        match source.scylla.load_snapshot(user(1)).await {
+            Err(LedgerError::Unavailable(reason)) => {
                 println!("{reason}");
                 reason.contains("too few nodes") && reason.contains("1 of 2 replicas")
             }

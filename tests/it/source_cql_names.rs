@@ -2,7 +2,7 @@
 
 use balance_cache::{
     config::ReadFrom,
-    domain::{Asset, Catalogue, Outcome, Reference, SettleState, Symbol, Trade, TradeId},
+    domain::{Asset, Catalogue, Reference, SettleOutcome, SettleState, Symbol, Trade, TradeId},
     ledger::{Source, scylla::schema},
 };
 use serde_json::json;
@@ -77,20 +77,26 @@ async fn a_ledger_of_other_names_is_completed_read_in_all_ways_and_written() {
     let row = "INSERT INTO {ks}.\"Wallet_Events\" (account, currency, version, \"Free\", held, note) VALUES (1, 1, 3, 30, 0, 'x')";
     place.cql(&session, row).await;
     let source = place.source(ReadFrom::View);
-    let applied = schema::apply(&place.settings, &source).await.unwrap();
-    let present = schema::Outcome::Present;
+    let applied = schema::apply_schema(&place.settings, &source)
+        .await
+        .unwrap();
+    let present = schema::SchemaStep::Present;
     assert_eq!(applied.steps[1].1, present, "{applied}");
     let view = place.open(ReadFrom::View, &catalogue()).await;
     view.shows(1, &[(1, 3, 30)]).await;
     view.scylla
-        .write(&[entry(1, 1, 4, 40), entry(1, 2, 1, 10)])
+        .write_entries(&[entry(1, 1, 4, 40), entry(1, 2, 1, 10)])
         .await
         .unwrap();
     view.shows(1, &[(1, 4, 40), (2, 1, 10)]).await;
     for from in [ReadFrom::Table, ReadFrom::Ledger] {
         let source = place.open(from, &catalogue()).await;
         source.shows(1, &[(1, 4, 40), (2, 1, 10)]).await;
-        let newest = source.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+        let newest = source
+            .scylla
+            .load_latest(user(1), &[asset(1)])
+            .await
+            .unwrap();
         assert_eq!(told(&newest), [(1, 4, 40)]);
     }
     let above = view.scylla.row_above(user(1), asset(1), None).await;
@@ -101,11 +107,16 @@ async fn a_ledger_of_other_names_is_completed_read_in_all_ways_and_written() {
         .to_vec();
     let trade = json!({"trade_id": 7, "symbol": "BTC_USDT", "buyer_user_id": 1, "seller_user_id": 2, "price": 200_000_000,
         "quantity": 10, "settled_at": 77, "balances": balances});
-    let trade = Trade::parse(&trade.to_string(), &catalogue()).unwrap();
-    let outcomes = view.scylla.settle(&[trade]).await.unwrap();
-    assert!(matches!(outcomes[..], [Outcome::Written(_)]));
+    let trade = Trade::parse_trade(&trade.to_string(), &catalogue()).unwrap();
+    let outcomes = view.scylla.settle_transactions(&[trade]).await.unwrap();
+    assert!(matches!(outcomes[..], [SettleOutcome::Written(_)]));
     let reference = Reference::Trade(TradeId::new(7).unwrap());
-    let stands = view.scylla.transaction(reference).await.unwrap().unwrap();
+    let stands = view
+        .scylla
+        .find_transaction(reference)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(stands.state, SettleState::Done);
     view.shows(2, &[(1, 7, 70), (2, 7, 70)]).await;
 }

@@ -5,7 +5,7 @@ use std::{fs, net::Ipv4Addr};
 use balance_cache::{
     config::{Millis, ReadFrom},
     ledger::{
-        Error, Readiness, Source, WriteError,
+        LedgerError, Source, SourceReadiness, WriteError,
         scylla::{Scylla, schema},
     },
 };
@@ -27,7 +27,11 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
     let place = Place::new(&node).applied().await;
     let known = catalogue([1]);
     let before = place.open(ReadFrom::View, &known).await;
-    before.scylla.write(&[entry(1, 1, 1, 10)]).await.unwrap();
+    before
+        .scylla
+        .write_entries(&[entry(1, 1, 1, 10)])
+        .await
+        .unwrap();
     before.shows(1, &[(1, 1, 10)]).await;
     let identity = before.scylla.identity().unwrap();
     drop(before);
@@ -42,15 +46,15 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
         .await;
     let asked = Instant::now();
     assert!(matches!(
-        source.scylla.load(user(1)).await,
-        Err(Error::Unavailable(_))
+        source.scylla.load_snapshot(user(1)).await,
+        Err(LedgerError::Unavailable(_))
     ));
-    let latest = source.scylla.latest(user(1), &[asset(1)]).await;
-    assert!(matches!(latest, Err(Error::Unavailable(_))));
-    let written = source.scylla.write(&[entry(1, 1, 2, 2)]).await;
+    let latest = source.scylla.load_latest(user(1), &[asset(1)]).await;
+    assert!(matches!(latest, Err(LedgerError::Unavailable(_))));
+    let written = source.scylla.write_entries(&[entry(1, 1, 2, 2)]).await;
     assert!(matches!(
         written,
-        Err(WriteError::Source(Error::Unavailable(_)))
+        Err(WriteError::Source(LedgerError::Unavailable(_)))
     ));
     assert!(asked.elapsed() < Duration::from_millis(100), "at once");
     assert_eq!(source.scylla.identity(), None);
@@ -63,8 +67,8 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
     node.pause();
     let asked = Instant::now();
     assert!(matches!(
-        source.scylla.load(user(1)).await,
-        Err(Error::Timeout)
+        source.scylla.load_snapshot(user(1)).await,
+        Err(LedgerError::Timeout)
     ));
     assert!(
         asked.elapsed() < Duration::from_secs(1),
@@ -79,12 +83,12 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
     // Killed: fails fast, and comes back by itself.
     node.stop();
     until("a load fails", async || {
-        source.scylla.load(user(1)).await.is_err()
+        source.scylla.load_snapshot(user(1)).await.is_err()
     })
     .await;
     failing(&source.scylla).await;
     let asked = Instant::now();
-    assert!(source.scylla.load(user(1)).await.is_err());
+    assert!(source.scylla.load_snapshot(user(1)).await.is_err());
     assert!(
         asked.elapsed() < Duration::from_millis(600),
         "{:?}",
@@ -98,7 +102,7 @@ async fn seed_fault_08_a_database_that_is_down_or_silent_is_an_error_and_never_a
 
 async fn failing(scylla: &Scylla) {
     until("failing", async || {
-        matches!(scylla.readiness(), Readiness::Failing(_))
+        matches!(scylla.readiness(), SourceReadiness::Failing(_))
     })
     .await;
 }
@@ -123,7 +127,7 @@ async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password(
         s.connect_timeout_ms = Millis(Duration::from_secs(5));
     });
 
-    let refused = schema::apply(&place.settings, &place.source(ReadFrom::View))
+    let refused = schema::apply_schema(&place.settings, &place.source(ReadFrom::View))
         .await
         .unwrap_err();
     let source = place.begin(ReadFrom::View, &catalogue([1]));
@@ -134,16 +138,20 @@ async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password(
     }
 
     // The way out that the text names.
-    let applied = schema::apply(&place.settings, &place.source(ReadFrom::Table))
+    let applied = schema::apply_schema(&place.settings, &place.source(ReadFrom::Table))
         .await
         .unwrap();
     assert!(applied.to_string().contains("left out"), "{applied}");
-    let status = schema::status(&place.settings, &place.source(ReadFrom::Table))
+    let status = schema::read_status(&place.settings, &place.source(ReadFrom::Table))
         .await
         .unwrap();
     assert!(status.is_ready(), "{status}");
     let table = place.open(ReadFrom::Table, &catalogue([1])).await;
-    table.scylla.write(&[entry(1, 1, 4, 40)]).await.unwrap();
+    table
+        .scylla
+        .write_entries(&[entry(1, 1, 4, 40)])
+        .await
+        .unwrap();
     table.shows(1, &[(1, 4, 40)]).await;
 
     // Neither without the password nor without the authority.
@@ -155,7 +163,7 @@ async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password(
     let without = place.with(|s| s.tls_ca_file = "".into());
     let plain = without.begin(ReadFrom::Table, &catalogue([1]));
     plain.not_ready("the database cannot be reached").await;
-    assert!(plain.scylla.load(user(1)).await.is_err());
+    assert!(plain.scylla.load_snapshot(user(1)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +202,7 @@ async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
 
     // A user that only reads is in order, until a client wants to write.
     let reads_only = app.open(ReadFrom::Ledger, &known).await;
-    let refused = reads_only.scylla.write(&[entry(1, 1, 1, 10)]).await;
+    let refused = reads_only.scylla.write_entries(&[entry(1, 1, 1, 10)]).await;
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("the right MODIFY on table"), "{said}");
     failing_with(&reads_only.scylla, "the right MODIFY on table").await;
@@ -205,7 +213,7 @@ async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
     reads_only.ready().await;
     reads_only
         .scylla
-        .write(&[entry(1, 1, 1, 10)])
+        .write_entries(&[entry(1, 1, 1, 10)])
         .await
         .unwrap();
 
@@ -221,7 +229,7 @@ async fn a_right_that_is_revoked_is_named_until_it_is_granted_again() {
     assert_eq!(
         reads_only
             .scylla
-            .latest(user(1), &[asset(1)])
+            .load_latest(user(1), &[asset(1)])
             .await
             .unwrap()
             .balances()
@@ -252,15 +260,18 @@ async fn documented_grants_suffice(admin: &Session, place: &Place) {
     };
     let service = role("balance_cache", "service-password");
     let view = service.open(ReadFrom::View, &catalogue([1])).await;
-    view.scylla.write(&[entry(9, 1, 1, 10)]).await.unwrap();
+    view.scylla
+        .write_entries(&[entry(9, 1, 1, 10)])
+        .await
+        .unwrap();
     view.shows(9, &[(1, 1, 10)]).await;
     let tools = role("balance_cache_tools", "tools-password");
-    let status = schema::status(&tools.settings, &tools.source(ReadFrom::View))
+    let status = schema::read_status(&tools.settings, &tools.source(ReadFrom::View))
         .await
         .unwrap();
     assert!(status.is_ready(), "{status}");
     let refused = tools.open(ReadFrom::Ledger, &catalogue([1])).await;
-    let refused = refused.scylla.write(&[entry(9, 1, 2, 10)]).await;
+    let refused = refused.scylla.write_entries(&[entry(9, 1, 2, 10)]).await;
     assert!(
         refused
             .unwrap_err()
@@ -273,7 +284,7 @@ async fn documented_grants_suffice(admin: &Session, place: &Place) {
 async fn failing_with(scylla: &Scylla, part: &str) -> String {
     let mut said = String::new();
     until(&format!("failing: {part}"), async || {
-        if let Readiness::Failing(reason) = scylla.readiness() {
+        if let SourceReadiness::Failing(reason) = scylla.readiness() {
             said = reason.to_string();
         }
         said.contains(part)

@@ -3,8 +3,8 @@
 use balance_cache::{
     config::{ReadFrom, ViewCheck},
     ledger::{
-        Error, Readiness, Source,
-        scylla::schema::{self, Dropped, Outcome, Problem, Standing},
+        LedgerError, Source, SourceReadiness,
+        scylla::schema::{self, Dropped, Problem, RelationState, SchemaStep},
     },
 };
 
@@ -36,9 +36,9 @@ async fn state_of_the_view(place: &Place, state: &str) {
 /// `schema status` once the view is built.
 async fn built(place: &Place) -> schema::Status {
     let source = place.source(ReadFrom::View);
-    let mut last = schema::status(&place.settings, &source).await.unwrap();
+    let mut last = schema::read_status(&place.settings, &source).await.unwrap();
     until("the view is built", async || {
-        last = schema::status(&place.settings, &source).await.unwrap();
+        last = schema::read_status(&place.settings, &source).await.unwrap();
         last.is_ready()
     })
     .await;
@@ -49,15 +49,19 @@ async fn built(place: &Place) -> schema::Status {
 async fn schema_apply_makes_everything_once_and_may_be_repeated() {
     let place = Place::new(shared());
     let source = place.source(ReadFrom::View);
-    let first = schema::apply(&place.settings, &source).await.unwrap();
+    let first = schema::apply_schema(&place.settings, &source)
+        .await
+        .unwrap();
     assert_eq!(first.steps.len(), 8);
     assert!(
-        first.steps.iter().all(|(_, o)| *o == Outcome::Created),
+        first.steps.iter().all(|(_, o)| *o == SchemaStep::Created),
         "{first}"
     );
-    let again = schema::apply(&place.settings, &source).await.unwrap();
+    let again = schema::apply_schema(&place.settings, &source)
+        .await
+        .unwrap();
     assert!(
-        again.steps.iter().all(|(_, o)| *o == Outcome::Present),
+        again.steps.iter().all(|(_, o)| *o == SchemaStep::Present),
         "{again}"
     );
     let text = built(&place).await.to_string();
@@ -75,18 +79,23 @@ async fn schema_apply_makes_everything_once_and_may_be_repeated() {
 async fn without_a_schema_the_reason_says_what_to_do_and_the_source_comes_by_itself() {
     let place = Place::new(shared());
     let settings = place.source(ReadFrom::View);
-    let status = schema::status(&place.settings, &settings).await.unwrap();
+    let status = schema::read_status(&place.settings, &settings)
+        .await
+        .unwrap();
     assert!(!status.is_ready());
     let source = place.begin(ReadFrom::View, &catalogue([1]));
     source.not_ready("schema apply").await;
-    let answer = source.scylla.load(user(1)).await;
-    assert!(matches!(answer, Err(Error::Unavailable(_))), "{answer:?}");
+    let answer = source.scylla.load_snapshot(user(1)).await;
+    assert!(
+        matches!(answer, Err(LedgerError::Unavailable(_))),
+        "{answer:?}"
+    );
     let place = place.applied().await;
     source.ready().await;
     assert!(
         source
             .scylla
-            .load(user(1))
+            .load_snapshot(user(1))
             .await
             .unwrap()
             .balances()
@@ -99,21 +108,26 @@ async fn without_a_schema_the_reason_says_what_to_do_and_the_source_comes_by_its
 async fn a_dropped_view_refuses_loads_and_comes_back_by_schema_apply() {
     let place = Place::new(shared()).applied().await;
     let view = place.open(ReadFrom::View, &catalogue([1])).await;
-    view.scylla.write(&[entry(1, 1, 5, 50)]).await.unwrap();
+    view.scylla
+        .write_entries(&[entry(1, 1, 5, 50)])
+        .await
+        .unwrap();
     view.shows(1, &[(1, 5, 50)]).await;
     let source = place.source(ReadFrom::View);
     let drop_view = async || schema::drop_view(&place.settings, &source).await.unwrap();
     assert_eq!(drop_view().await, Dropped::Dropped);
     assert_eq!(drop_view().await, Dropped::Absent);
-    let _ = view.scylla.load(user(1)).await;
+    let _ = view.scylla.load_snapshot(user(1)).await;
     view.not_ready("user_balances_by_user is missing").await;
-    let latest = view.scylla.latest(user(1), &[asset(1)]).await.unwrap();
+    let latest = view.scylla.load_latest(user(1), &[asset(1)]).await.unwrap();
     assert_eq!(
         told(&latest),
         [(1, 5, 50)],
         "the ledger can be read all the while"
     );
-    schema::apply(&place.settings, &source).await.unwrap();
+    schema::apply_schema(&place.settings, &source)
+        .await
+        .unwrap();
     view.ready().await;
     view.shows(1, &[(1, 5, 50)]).await;
 }
@@ -123,21 +137,24 @@ async fn seed_fault_11_a_view_that_exists_and_is_not_built_is_not_ready() {
     let place = Place::new(shared()).applied().await;
     let writer = place.open(ReadFrom::View, &catalogue([1])).await;
     let entries: Vec<_> = (1..=20).map(|user_id| entry(user_id, 1, 3, 1)).collect();
-    writer.scylla.write(&entries).await.unwrap();
+    writer.scylla.write_entries(&entries).await.unwrap();
     writer.shows(20, &[(1, 3, 1)]).await;
     let status = built(&place).await;
-    assert_eq!(status.sample.unwrap().percent(), Some(100));
+    assert_eq!(status.sample.unwrap().present_percent(), Some(100));
 
     state_of_the_view(&place, "STARTED").await;
-    let status = schema::status(&place.settings, &place.source(ReadFrom::View))
+    let status = schema::read_status(&place.settings, &place.source(ReadFrom::View))
         .await
         .unwrap();
-    assert_eq!(status.found.view, Standing::View);
+    assert_eq!(status.found.view, RelationState::View);
     assert!(!status.is_ready());
-    assert!(matches!(status.problem(), Some(Problem::ViewNotBuilt(_))));
+    assert!(matches!(
+        status.first_problem(),
+        Some(Problem::ViewNotBuilt(_))
+    ));
     let source = place.begin(ReadFrom::View, &catalogue([1]));
     source.not_ready("still being built on 1 of 1 nodes").await;
-    assert!(source.scylla.load(user(20)).await.is_err());
+    assert!(source.scylla.load_snapshot(user(20)).await.is_err());
     let careless = place.clone().with(|s| s.view_check = ViewCheck::Warn);
     careless
         .open(ReadFrom::View, &catalogue([1]))
@@ -159,7 +176,7 @@ async fn a_plain_table_of_the_views_shape_is_taken_only_with_the_check_off() {
     let strict = place.open(ReadFrom::View, &catalogue([1])).await;
     strict
         .scylla
-        .write(&[entry(1, 1, 1, 10), entry(2, 1, 1, 10)])
+        .write_entries(&[entry(1, 1, 1, 10), entry(2, 1, 1, 10)])
         .await
         .unwrap();
     schema::drop_view(&place.settings, &source).await.unwrap();
@@ -168,20 +185,30 @@ async fn a_plain_table_of_the_views_shape_is_taken_only_with_the_check_off() {
         .cql(&session, "INSERT INTO {ks}.user_balances_by_user (user_id, asset_id, seq, avail) VALUES (1, 1, 1, 10)")
         .await;
 
-    let _ = strict.scylla.load(user(1)).await;
+    let _ = strict.scylla.load_snapshot(user(1)).await;
     strict.not_ready("is a plain table").await;
-    assert!(schema::apply(&place.settings, &source).await.is_err());
+    assert!(
+        schema::apply_schema(&place.settings, &source)
+            .await
+            .is_err()
+    );
     assert!(schema::drop_view(&place.settings, &source).await.is_err());
 
     let lenient = place.clone().with(|s| s.view_check = ViewCheck::Off);
-    let steps = schema::apply(&lenient.settings, &source)
+    let steps = schema::apply_schema(&lenient.settings, &source)
         .await
         .unwrap()
         .steps;
-    assert!(matches!(steps[7].1, Outcome::Skipped(_)), "{steps:?}");
-    let status = schema::status(&lenient.settings, &source).await.unwrap();
+    assert!(matches!(steps[7].1, SchemaStep::Skipped(_)), "{steps:?}");
+    let status = schema::read_status(&lenient.settings, &source)
+        .await
+        .unwrap();
     assert!(status.is_ready());
-    assert_eq!(status.sample.unwrap().percent(), Some(50), "{status}");
+    assert_eq!(
+        status.sample.unwrap().present_percent(),
+        Some(50),
+        "{status}"
+    );
     let source = lenient.open(ReadFrom::View, &catalogue([1])).await;
     source.shows(1, &[(1, 1, 10)]).await;
 }
@@ -200,7 +227,7 @@ async fn a_table_with_another_shape_is_named_with_the_difference() {
             frozen bigint, version bigint, updated_at bigint, PRIMARY KEY ((user_id), asset_id))",
         )
         .await;
-    let refused = schema::apply(&place.settings, &place.source(ReadFrom::View)).await;
+    let refused = schema::apply_schema(&place.settings, &place.source(ReadFrom::View)).await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("avail decimal"), "{text}");
     let source = place.begin(ReadFrom::Table, &catalogue([1]));
@@ -215,7 +242,7 @@ async fn an_empty_current_state_beside_a_ledger_that_is_not_is_not_ready() {
     assert!(
         table
             .scylla
-            .load(user(1))
+            .load_snapshot(user(1))
             .await
             .unwrap()
             .balances()
@@ -225,8 +252,12 @@ async fn an_empty_current_state_beside_a_ledger_that_is_not_is_not_ready() {
         .cql(&session, "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, avail, frozen) VALUES (1, 1, 1, 1, 1)")
         .await;
     table.not_ready("user_balances is empty").await;
-    assert!(table.scylla.load(user(1)).await.is_err());
-    table.scylla.write(&[entry(1, 1, 1, 1)]).await.unwrap();
+    assert!(table.scylla.load_snapshot(user(1)).await.is_err());
+    table
+        .scylla
+        .write_entries(&[entry(1, 1, 1, 1)])
+        .await
+        .unwrap();
     table.ready().await;
 }
 
@@ -255,7 +286,22 @@ async fn each_keyspace_and_each_ledger_is_another_source_and_a_restart_is_none()
     let one = one.applied().await;
     assert_ne!(first, identity(&one).await);
     running.not_ready("another database").await;
-    assert!(running.scylla.write(&[entry(1, 1, 1, 1)]).await.is_err());
-    assert!(running.scylla.latest(user(1), &[asset(1)]).await.is_err());
-    assert!(!matches!(running.scylla.readiness(), Readiness::Ready));
+    assert!(
+        running
+            .scylla
+            .write_entries(&[entry(1, 1, 1, 1)])
+            .await
+            .is_err()
+    );
+    assert!(
+        running
+            .scylla
+            .load_latest(user(1), &[asset(1)])
+            .await
+            .is_err()
+    );
+    assert!(!matches!(
+        running.scylla.readiness(),
+        SourceReadiness::Ready
+    ));
 }

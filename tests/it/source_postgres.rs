@@ -2,7 +2,7 @@
 
 use balance_cache::{
     config::ReadFrom,
-    ledger::{Cost, Error, Readiness, Source, postgres::schema, totals::TotalsScan},
+    ledger::{Cost, LedgerError, Source, SourceReadiness, postgres::schema, totals::TotalsScan},
 };
 
 use crate::support::{
@@ -36,21 +36,24 @@ async fn all_three_ways_show_the_newest_row_of_every_asset() {
     fill(&place, 7, &assets, 5).await;
     for from in WAYS {
         let running = place.open(from).await;
-        let snapshot = running.source.load(user(7)).await.unwrap();
+        let snapshot = running.source.load_snapshot(user(7)).await.unwrap();
         assert_eq!(told(&snapshot), newest(&assets, 5), "{from:?}");
         let first = snapshot.balances()[0];
         assert_eq!(
             (first.frozen.raw(), first.updated_at.unwrap().0),
             (0, 1_765_352_441_005)
         );
-        let nothing = running.source.load(user(8)).await.unwrap();
+        let nothing = running.source.load_snapshot(user(8)).await.unwrap();
         assert!(nothing.balances().is_empty());
-        let latest = running.source.latest(user(7), &[asset(2), asset(9)]).await;
+        let latest = running
+            .source
+            .load_latest(user(7), &[asset(2), asset(9)])
+            .await;
         assert_eq!(told(&latest.unwrap()), [(2, 5, 10)]);
         assert!(
             running
                 .source
-                .latest(user(7), &[])
+                .load_latest(user(7), &[])
                 .await
                 .unwrap()
                 .balances()
@@ -70,13 +73,17 @@ async fn a_load_costs_by_the_number_of_assets_and_no_statement_scans_a_table() {
         let cost = Cost::default();
         let snapshot = running.source.load_counting(user(user_id), &cost).await;
         assert_eq!(snapshot.unwrap().balances().len(), 10);
-        assert_eq!((cost.statements(), cost.rows()), (1, 10), "{user_id}");
+        assert_eq!(
+            (cost.statement_count(), cost.row_count()),
+            (1, 10),
+            "{user_id}"
+        );
     }
     let above = running.source.row_above(user(2), asset(3), None).await;
     assert_eq!(above.unwrap().unwrap().seq.get(), 1);
     let totals = running
         .source
-        .scan_totals(&TotalsScan::begin(100_000))
+        .scan_totals(&TotalsScan::begin_scan(100_000))
         .await;
     assert_eq!(totals.unwrap().totals.assets.len(), 10);
     let client = shared().client(&place.database).await;
@@ -97,8 +104,14 @@ async fn a_row_says_when_it_was_committed() {
     let place = PgPlace::create(shared()).await.applied().await;
     fill(&place, 1, &[1], 3).await;
     let running = place.open(ReadFrom::Ledger).await;
-    let seq = running.source.load(user(1)).await.unwrap().balances()[0].seq;
-    let before = balance_cache::clock::wall();
+    let seq = running
+        .source
+        .load_snapshot(user(1))
+        .await
+        .unwrap()
+        .balances()[0]
+        .seq;
+    let before = balance_cache::clock::wall_now();
     shared()
         .execute(
             &place.database,
@@ -110,7 +123,7 @@ async fn a_row_says_when_it_was_committed() {
     assert_eq!((row.seq.get(), row.created_at), (9, None));
     let written = row.written_at.unwrap();
     assert!(
-        written >= before && written.0 <= balance_cache::clock::wall().0 + 1,
+        written >= before && written.0 <= balance_cache::clock::wall_now().0 + 1,
         "{written:?}"
     );
     let none = running
@@ -133,8 +146,8 @@ async fn a_row_that_cannot_be_a_balance_is_an_error_and_no_part_is_shown() {
         .await;
     let running = place.open(ReadFrom::View).await;
     for user_id in [1, 2] {
-        let loaded = running.source.load(user(user_id)).await;
-        assert!(matches!(loaded, Err(Error::Corrupt(_))), "{loaded:?}");
+        let loaded = running.source.load_snapshot(user(user_id)).await;
+        assert!(matches!(loaded, Err(LedgerError::Corrupt(_))), "{loaded:?}");
     }
 }
 
@@ -144,7 +157,7 @@ async fn what_is_missing_or_unlike_is_said_with_what_to_do_and_nothing_is_shown(
     let running = place.begin(ReadFrom::Table);
     let reason = running.not_ready("there is no schema trading").await;
     assert!(reason.contains("schema apply"), "{reason}");
-    assert!(running.source.load(user(7)).await.is_err());
+    assert!(running.source.load_snapshot(user(7)).await.is_err());
     let place = place.applied().await;
     running.ready().await;
     let execute = async |text: &str| shared().execute(&place.database, text).await;
@@ -177,9 +190,9 @@ async fn what_is_missing_or_unlike_is_said_with_what_to_do_and_nothing_is_shown(
     ] {
         execute(damage).await;
         running.not_ready(said).await;
-        let refused = running.source.load(user(1)).await;
+        let refused = running.source.load_snapshot(user(1)).await;
         assert!(
-            matches!(refused, Err(Error::Unavailable(_))),
+            matches!(refused, Err(LedgerError::Unavailable(_))),
             "{said}: {refused:?}"
         );
         execute(repair).await;
@@ -197,7 +210,13 @@ async fn another_ledger_at_the_same_address_is_refused() {
         "DELETE FROM trading.ledger_identity; INSERT INTO trading.ledger_identity DEFAULT VALUES";
     shared().execute(&place.database, other).await;
     running.not_ready("another ledger than at the start").await;
-    assert!(running.source.latest(user(1), &[asset(1)]).await.is_err());
+    assert!(
+        running
+            .source
+            .load_latest(user(1), &[asset(1)])
+            .await
+            .is_err()
+    );
     assert_eq!(running.source.identity().unwrap(), identity);
 }
 
@@ -256,7 +275,7 @@ async fn migrations_go_up_one_by_one_and_down_again() {
     let running = place.open(ReadFrom::View).await;
     assert_eq!(
         running.source.readiness(),
-        Readiness::Ready,
+        SourceReadiness::Ready,
         "balances can be read"
     );
     assert!(apply().await.contains("004 user_trades: created"));

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use balance_cache::{
     config::{ReadFrom, SslMode},
-    ledger::{Error, Readiness, Source},
+    ledger::{LedgerError, Source, SourceReadiness},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ async fn with_a_row(server: &PgServer) -> PgPlace {
 /// Loads until the row of this seq is shown; everything before it is an error or an older row, never nothing.
 async fn shows(running: &PgRunning, seq: i64) {
     until(&format!("a load shows seq {seq}"), async || {
-        match running.source.load(user(1)).await {
+        match running.source.load_snapshot(user(1)).await {
             Ok(snapshot) => {
                 assert_eq!(snapshot.balances().len(), 1, "an empty snapshot");
                 snapshot.balances()[0].seq.get() == seq
@@ -42,7 +42,7 @@ async fn shows(running: &PgRunning, seq: i64) {
 
 async fn failing(running: &PgRunning) {
     until("the source is failing", async || {
-        matches!(running.source.readiness(), Readiness::Failing(_))
+        matches!(running.source.readiness(), SourceReadiness::Failing(_))
     })
     .await;
 }
@@ -55,8 +55,11 @@ async fn a_server_that_is_killed_and_started_again_is_used_again_by_itself() {
     shows(&running, 1).await;
     for end in [PgServer::kill9, PgServer::stop] {
         end(&mut server);
-        let refused = running.source.load(user(1)).await;
-        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        let refused = running.source.load_snapshot(user(1)).await;
+        assert!(
+            matches!(refused, Err(LedgerError::Unavailable(_))),
+            "{refused:?}"
+        );
         failing(&running).await;
         server.launch();
         shows(&running, 1).await;
@@ -67,7 +70,7 @@ async fn a_server_that_is_killed_and_started_again_is_used_again_by_itself() {
     let later = place.begin(ReadFrom::View);
     let reason = later.not_ready("the connection is refused").await;
     assert!(reason.contains("correct postgres.url"), "{reason}");
-    assert!(later.source.load(user(1)).await.is_err());
+    assert!(later.source.load_snapshot(user(1)).await.is_err());
     server.launch();
     later.ready().await;
     shows(&later, 1).await;
@@ -84,9 +87,12 @@ async fn a_silent_server_is_a_timeout_and_its_connections_are_not_used_again() {
     shows(&running, 1).await;
     server.pause();
     for _ in 0..3 {
-        let silent = running.source.load(user(1)).await;
+        let silent = running.source.load_snapshot(user(1)).await;
         assert!(
-            matches!(silent, Err(Error::Timeout | Error::Unavailable(_))),
+            matches!(
+                silent,
+                Err(LedgerError::Timeout | LedgerError::Unavailable(_))
+            ),
             "{silent:?}"
         );
     }
@@ -107,8 +113,8 @@ async fn a_statement_that_waits_for_a_lock_ends_by_itself() {
         .batch_execute("LOCK TABLE trading.balance_ledger IN ACCESS EXCLUSIVE MODE")
         .await
         .unwrap();
-    let waiting = running.source.load(user(1)).await;
-    assert!(matches!(waiting, Err(Error::Timeout)), "{waiting:?}");
+    let waiting = running.source.load_snapshot(user(1)).await;
+    assert!(matches!(waiting, Err(LedgerError::Timeout)), "{waiting:?}");
     holder.rollback().await.unwrap();
     shows(&running, 1).await;
 }
@@ -237,7 +243,7 @@ async fn a_failover_to_a_standby_is_survived_and_a_standby_alone_is_refused() {
     })
     .await;
     primary.kill9();
-    assert!(running.source.load(user(1)).await.is_err());
+    assert!(running.source.load_snapshot(user(1)).await.is_err());
     standby.promote();
     running.ready().await;
     alone.ready().await;
@@ -287,18 +293,27 @@ async fn loads_are_read_from_a_replica_that_may_lag_and_everything_else_from_the
         .await;
     primary.execute(&place.database, NEXT_ROW).await;
     let seq = async || {
-        running.source.load(user(1)).await.unwrap().balances()[0]
+        running
+            .source
+            .load_snapshot(user(1))
+            .await
+            .unwrap()
+            .balances()[0]
             .seq
             .get()
     };
     for _ in 0..5 {
         assert_eq!(seq().await, 1, "the replica's");
     }
-    let latest = running.source.latest(user(1), &[asset(1)]).await.unwrap();
+    let latest = running
+        .source
+        .load_latest(user(1), &[asset(1)])
+        .await
+        .unwrap();
     assert_eq!(told(&latest), [(1, 2, 6)]);
     let ledger = place.open(ReadFrom::Ledger).await;
     assert_eq!(
-        told(&ledger.source.load(user(1)).await.unwrap()),
+        told(&ledger.source.load_snapshot(user(1)).await.unwrap()),
         [(1, 2, 6)],
         "never lags"
     );
@@ -309,7 +324,7 @@ async fn loads_are_read_from_a_replica_that_may_lag_and_everything_else_from_the
     // Without the replica the primary answers at once, and the replica is used again when it is back.
     standby.kill9();
     assert_eq!(seq().await, 2);
-    assert_eq!(running.source.readiness(), Readiness::Ready);
+    assert_eq!(running.source.readiness(), SourceReadiness::Ready);
     standby.launch();
     standby
         .execute(&place.database, "SELECT pg_wal_replay_pause()")

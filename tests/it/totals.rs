@@ -207,7 +207,12 @@ async fn a_scan_of_user_balances_counts_the_ledger_in_place_of_rows_mended_by_ha
     let place = Place::new(shared()).applied().await;
     let known = catalogue([1, 2]);
     let source = place.open(ReadFrom::Table, &known).await;
-    let scan = async || source.scylla.scan_totals(&TotalsScan::begin(100_000)).await;
+    let scan = async || {
+        source
+            .scylla
+            .scan_totals(&TotalsScan::begin_scan(100_000))
+            .await
+    };
     let none = scan().await.unwrap();
     assert_eq!((none.totals.assets.len(), none.untrusted_rows), (0, 0));
     // More than a page of one user, and many users.
@@ -216,7 +221,7 @@ async fn a_scan_of_user_balances_counts_the_ledger_in_place_of_rows_mended_by_ha
         .collect();
     rows.extend((2..=300).map(|user| entry(user, 1, 2, i64::MAX)));
     for some in rows.chunks(500) {
-        source.scylla.write(some).await.unwrap();
+        source.scylla.write_entries(some).await.unwrap();
     }
     let scanned = scan().await.unwrap();
     let total = |avail, frozen, users| AssetSum {
@@ -253,13 +258,13 @@ async fn a_scan_of_user_balances_counts_the_ledger_in_place_of_rows_mended_by_ha
 
 #[tokio::test(flavor = "multi_thread")]
 async fn totals_of_a_database_are_shown_by_every_instance_and_survive_a_source_that_is_down() {
-    let named = |settings: &mut config::Scylla| settings.keyspace = "totals".to_owned();
+    let named = |settings: &mut config::ScyllaSettings| settings.keyspace = "totals".to_owned();
     let place = Place::new(shared()).with(named).applied().await;
     let source = place.open(ReadFrom::Table, &catalogue([1])).await;
     let rows: Vec<_> = (1..=20)
         .map(|user| entry(user, 1, 1, 300_000_000))
         .collect();
-    source.scylla.write(&rows).await.unwrap();
+    source.scylla.write_entries(&rows).await.unwrap();
     let redis = Redis::start();
     let setup = || {
         short(&redis.url())

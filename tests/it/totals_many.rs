@@ -16,7 +16,8 @@ use balance_cache::{
     config::{self, Millis},
     domain::{AssetId, AssetSum, Entry, Seq, Snapshot, Totals, UnixMillis, UserId},
     ledger::{
-        Cost, Error, Readiness, ScannedTotals, Source, Stood, TotalsScan, WriteError, Written,
+        Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan, WriteError,
+        WrittenCounts,
     },
     protocol::Freshness,
     telemetry::Meters,
@@ -47,15 +48,15 @@ impl Source for Counted {
         Some("counted".into())
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
+    fn readiness(&self) -> SourceReadiness {
+        SourceReadiness::Ready
     }
 
     fn load_counting<'a>(
         &'a self,
         _: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async { Ok(Snapshot::default()) })
     }
 
@@ -64,7 +65,7 @@ impl Source for Counted {
         _: UserId,
         _: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async { Ok(Snapshot::default()) })
     }
 
@@ -73,15 +74,21 @@ impl Source for Counted {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
         Box::pin(async { Ok(None) })
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
-        Box::pin(async { Ok(Written::default()) })
+    fn write_entries<'a>(
+        &'a self,
+        _: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
+        Box::pin(async { Ok(WrittenCounts::default()) })
     }
 
-    fn scan_totals<'a>(&'a self, _: &'a TotalsScan) -> BoxFuture<'a, Result<ScannedTotals, Error>> {
+    fn scan_totals<'a>(
+        &'a self,
+        _: &'a TotalsScan,
+    ) -> BoxFuture<'a, Result<ScannedTotals, LedgerError>> {
         Box::pin(async {
             let scan = self.scans.fetch_add(1, Ordering::SeqCst) + 1;
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
@@ -114,14 +121,14 @@ fn found(avail: i128) -> Totals {
 
 /// A Redis tier of its own, as each instance has one.
 async fn tier(redis: &Redis, tasks: &TaskTracker, stop: &CancellationToken) -> Arc<Tier> {
-    let mut settings = config::defaults().unwrap();
+    let mut settings = config::default_settings().unwrap();
     settings.redis.url = redis.url();
     let identity = Arc::new(|| Some(Arc::from("counted")));
     let meters = Meters::new();
     let link = Link::new(
         &settings.redis,
         identity,
-        Arc::new(Freshness::always()),
+        Arc::new(Freshness::always_fresh()),
         Arc::clone(&meters),
     );
     let second = Duration::from_secs(1);
@@ -133,9 +140,9 @@ async fn tier(redis: &Redis, tasks: &TaskTracker, stop: &CancellationToken) -> A
         meters,
     ));
     let (keeper, stop) = (Arc::clone(&tier), stop.clone());
-    tasks.spawn(async move { keeper.link.run(stop).await });
+    tasks.spawn(async move { keeper.link.run_keeper(stop).await });
     eventually_async(SOON, "a session with redis", async || {
-        tier.link.session().map(drop)
+        tier.link.open_session().map(drop)
     })
     .await;
     tier
@@ -146,7 +153,7 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
     let redis = Redis::start();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let source = Arc::new(Counted::default());
-    let settings = config::Totals {
+    let settings = config::TotalsSettings {
         interval_ms: Millis(Duration::from_hours(1)),
         rows_per_second: 1,
     };
@@ -163,11 +170,14 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
         keepers.push(Arc::new(keeper));
     }
     for keeper in &keepers {
-        tasks.spawn(Arc::clone(keeper).run(stop.clone()));
+        tasks.spawn(Arc::clone(keeper).run_scans(stop.clone()));
     }
     eventually_async(SOON, "all ten show it", async || {
-        let shown =
-            |keeper: &Arc<TotalsKeeper>| keeper.totals().is_some_and(|totals| *totals == found(1));
+        let shown = |keeper: &Arc<TotalsKeeper>| {
+            keeper
+                .newest_totals()
+                .is_some_and(|totals| *totals == found(1))
+        };
         keepers.iter().all(shown).then_some(())
     })
     .await;
@@ -176,8 +186,11 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
     let _: i64 = redis.ask(&["DEL", "balance:total:A1"]);
     let _: i64 = redis.ask(&["HSET", "balance:totals", "published", "9000000000000000"]);
     eventually_async(SOON, "all ten show the second scan", async || {
-        let shown =
-            |keeper: &Arc<TotalsKeeper>| keeper.totals().is_some_and(|totals| *totals == found(2));
+        let shown = |keeper: &Arc<TotalsKeeper>| {
+            keeper
+                .newest_totals()
+                .is_some_and(|totals| *totals == found(2))
+        };
         keepers.iter().all(shown).then_some(())
     })
     .await;
@@ -207,7 +220,7 @@ async fn a_lease_holder_that_was_paused_overwrites_no_newer_total() {
     let redis = Redis::start();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let tier = tier(&redis, &tasks, &stop).await;
-    let table = catalogue([1]).now();
+    let table = catalogue([1]).current_table();
     let soon = Duration::ZERO;
     let lease = async |token: &str| -> Option<ScanLease> {
         tier.lease_scan(token, false).await.unwrap().lease

@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Inst {
-    /// `Follower::begin`, on a tap that was just opened.
+    /// `Follower::begin_position`, on a tap that was just opened.
     /// `ahead` is how far Redis' clock is before this one.
     pub fn begin(&mut self, rules: Rules, now: Tick, run: u8, ahead: Tick) {
         let Some(session) = self.session else { return };
@@ -40,7 +40,7 @@ impl Inst {
         });
     }
 
-    /// `Tap::feed`
+    /// `BlockingConnection::read_feed`
     pub fn read_feed(&mut self, now: Tick, feed: Option<&Feed>) {
         let Some(position) = self.position else {
             return;
@@ -102,7 +102,7 @@ impl Inst {
         }
     }
 
-    /// `Follower::take`
+    /// `Follower::take_page`
     fn take_page(&mut self, rules: Rules, now: Tick, page: &Page) -> bool {
         let Some(mut position) = self.position else {
             return true;

@@ -2,7 +2,7 @@
 //!
 //! | here | in the code |
 //! |---|---|
-//! | [`Mark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `protocol::Marks` |
+//! | [`UserMark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `protocol::ChangeLog` |
 //! | [`Inst::proven`] | `protocol::Freshness` |
 //! | [`Inst::get`], [`Inst::keep`], [`Inst::tell`] | `cache::memory::Memory`, `Reader::keep` |
 //! | [`Inst::ask_memory`] | `Reader::ask_memory` |
@@ -80,7 +80,7 @@ pub struct Inst {
     pub rereads: u8,
     pub generation: u8,
     pub blind_until: Tick,
-    /// `Marks::doubtful`
+    /// `ChangeLog::doubts_redis`
     pub doubtful_until: Tick,
     pub proof: Option<Tick>,
     pub memory: Option<Kept>,
@@ -114,7 +114,7 @@ impl Inst {
         &mut self.mark
     }
 
-    /// `Marks::changed` and `Marks::reread`
+    /// `ChangeLog::change_asset` and `ChangeLog::require_reread`
     pub fn changed(&mut self, rules: Rules, now: Tick, news: News) {
         for part in news.parts() {
             self.changed_part(rules, now, part);
@@ -137,7 +137,7 @@ impl Inst {
         }
     }
 
-    /// `Marks::shown`
+    /// `ChangeLog::note_shown`
     pub fn shown(&mut self, rules: Rules, now: Tick, snapshot: Seqs) {
         if rules.holds(Rule::ShownRaises) && snapshot != [0, 0] {
             let mark = self.touch(rules, now);
@@ -160,13 +160,13 @@ impl Inst {
         }
     }
 
-    /// `Marks::missed`
+    /// `ChangeLog::note_missed`
     pub fn missed(&mut self, rules: Rules, now: Tick) {
         self.doubtful_until = self.doubtful_until.max(now + floor_ttl(rules));
         self.lost(rules, now);
     }
 
-    /// `Marks::lost`
+    /// `ChangeLog::note_lost`
     pub fn lost(&mut self, rules: Rules, now: Tick) {
         self.blind_until = self.blind_until.max(now + floor_ttl(rules));
         self.turn(rules);
@@ -271,7 +271,7 @@ impl Inst {
         }
     }
 
-    /// `Memory::forward`, `Memory::drop_below`, `Memory::forget`
+    /// `Memory::forward`, `Memory::drop_below`, `Memory::forget_user`
     pub fn tell(&mut self, rules: Rules, now: Tick, news: News) {
         for part in news.parts() {
             self.tell_part(rules, now, part);

@@ -6,7 +6,7 @@
 //! | [`Stage::Get`] … [`Stage::Leasing`] | `Reader::ask_redis`, `Reader::accept` |
 //! | [`Stage::Asking`] | `Reader::ask_source` |
 //! | [`Stage::Loaded`], [`reach`] | `Reader::load_from_source`, `Reader::reach` |
-//! | [`Stage::Filling`], [`Stage::Filled`] | `Redis::fill`, and what is done with its answer |
+//! | [`Stage::Filling`], [`Stage::Filled`] | `Redis::fill_entry`, and what is done with its answer |
 //! | [`land`] | `Flights::land`, `Reader::fly` |
 
 use crate::{
@@ -271,7 +271,7 @@ pub fn step(
     state.insts[at].loads[index] = load;
 }
 
-/// `Redis::lease`, on this load's behalf.
+/// `Redis::ask_lease`, on this load's behalf.
 fn lease(world: &World, state: &mut State, at: usize, load: &mut Load, force: bool) {
     let (rules, now) = (world.rules, state.now);
     let Some(session) = state.reach_redis(at) else {

@@ -2,7 +2,7 @@
 //!
 //! | here | in `src/cache/redis` |
 //! |---|---|
-//! | [`Entry`], [`Entry::servable`] | `entry.rs` |
+//! | [`Entry`], [`Entry::may_serve`] | `entry.rs` |
 //! | [`Data::lease`], [`Data::fill`], [`Data::apply`] | `scripts/lease.lua`, `fill.lua`, `apply.lua` |
 //! | [`Redis::open`] | `scripts/epoch.lua` and the first entry of the feed, `Link::check_in` |
 
@@ -141,7 +141,7 @@ impl Entry {
             .map(|(seq, until)| if until > now { seq } else { 0 })
     }
 
-    /// `Entry::servable`
+    /// `Entry::may_serve`
     pub fn servable(&self, rules: Rules, epoch: u8, now: Tick) -> bool {
         let floors = self.live_floors(now);
         (self.whole || (!rules.holds(Rule::Whole) && self.balances != [0, 0]))
@@ -196,7 +196,7 @@ impl Data {
         self.entry.filter(|entry| entry.expires > now)
     }
 
-    /// `lease.lua` and `Redis::lease`.
+    /// `lease.lua` and `Redis::ask_lease`.
     pub fn lease(&mut self, rules: Rules, asked: &Ask, token: u8, force: bool) -> Leased {
         let Ask {
             now,

@@ -9,19 +9,19 @@ pub enum Rule {
     RedisFloors,
     /// 15: `floor_ttl` is longer than everything held or under way (`config::check::times`).
     FloorsOutlive,
-    /// 5, 8: what this instance was told (`Marks`).
+    /// 5, 8: what this instance was told (`ChangeLog`).
     LocalMarks,
     /// 4: what Redis refused is not kept (`Reader::load_from_source`).
     RefusedIsNotKept,
-    /// 4: what was shown raises the marks (`Marks::shown`).
+    /// 4: what was shown raises the marks (`ChangeLog::note_shown`).
     ShownRaises,
     /// 5: a follower compares what landed with what it was told (`Reader::fly`).
     FollowersCompare,
     /// 5: a load from before a notification without a seq is not followed (`Start::may_be_followed`), accepted or kept.
     RereadCompared,
-    /// 6: loads in flight count for nothing after a gap (`Marks::generation` in `Reader::keep`).
+    /// 6: loads in flight count for nothing after a gap (`ChangeLog::generation` in `Reader::keep`).
     Generation,
-    /// 6: a break in the chain of the feed is noticed (`Follower::take`).
+    /// 6: a break in the chain of the feed is noticed (`Follower::take_page`).
     Chain,
     /// 7: memory serves only with a proof (`Reader::ask_memory`).
     ProofForMemory,
@@ -29,11 +29,11 @@ pub enum Rule {
     ProofDatedWhenSent,
     /// 12: the view is asked only with a proof (`Start::proven`).
     ProofForView,
-    /// 12: nor while changes may have been missed (`Marks::blind`).
+    /// 12: nor while changes may have been missed (`ChangeLog::distrusts_view`).
     NotBlind,
-    /// 13: nor for a user that changed lately (`Mark::changed`).
+    /// 13: nor for a user that changed lately (`UserMark::changed`).
     NotChangedLately,
-    /// 13: an absent key in a Redis that evicts is no word (`Redis::lease`).
+    /// 13: an absent key in a Redis that evicts is no word (`Redis::ask_lease`).
     AbsentIsUnknown,
     /// Values make no snapshot where nothing is held (`apply.lua`, `Memory::forward`).
     ValuesAreNoSnapshot,
@@ -45,9 +45,9 @@ pub enum Rule {
     AnnouncedBySeq,
     /// The mark is made before memory is told (`Applier::take_news`).
     MarkBeforeMemory,
-    /// Memory asks for the mark under its own lock (`Memory::keep`).
+    /// Memory asks for the mark under its own lock (`Memory::keep_merged`).
     GuardedKeep,
-    /// Redis first, then this instance (`Applier::apply`).
+    /// Redis first, then this instance (`Applier::apply_notifications`).
     RedisFirst,
     /// What Redis holds is compared with what this instance was told (`Reader::accept`).
     AcceptCompares,
@@ -71,13 +71,13 @@ pub enum Rule {
     YoungSession,
     /// Redis' hits are for those who can prove freshness.
     ProofForRedis,
-    /// Nor for those who missed changes (`Marks::doubtful`).
+    /// Nor for those who missed changes (`ChangeLog::doubts_redis`).
     SightForRedis,
-    /// Freshness is proven only by a server that is a master after the feed was read (`Tap::vouches_for`).
+    /// Freshness is proven only by a server that is a master after the feed was read (`BlockingConnection::vouches_for`).
     MasterVouches,
-    /// A step of Redis' clock ends the epoch (`Link::look`, `epoch.lua`).
+    /// A step of Redis' clock ends the epoch (`Link::look_at_server`, `epoch.lua`).
     ClockStepEndsEpoch,
-    /// Redis' hits are not for those who were told of a change without its seq and did not read the ledger since (`Mark::ledger_required`).
+    /// Redis' hits are not for those who were told of a change without its seq and did not read the ledger since (`UserMark::ledger_required`).
     RereadForRedis,
     /// A stale answer consults what is to be read again (`Reader::stale_or`).
     RereadForStale,

@@ -140,14 +140,14 @@ impl State {
         self.redis.up && !inst.cut && inst.tap.is_some_and(runs)
     }
 
-    /// `Tap::feed`: of the server that the tap leads to.
+    /// `BlockingConnection::read_feed`: of the server that the tap leads to.
     pub fn tap_feed(&self, at: usize) -> Option<&Feed> {
         let tap = self.insts[at].tap?;
         let (data, _) = self.redis.server(tap.run)?;
         data.feed.as_ref()
     }
 
-    /// `Tap::vouches_for`: the epoch that the tap's server vouches for; the outer none is a broken connection.
+    /// `BlockingConnection::vouches_for`: the epoch that the tap's server vouches for; the outer none is a broken connection.
     pub fn tap_vouches(&self, rules: Rules, at: usize) -> Option<Option<u8>> {
         let tap = self.insts[at].tap.filter(|_| self.tap_is_whole(at))?;
         let (data, master) = self.redis.server(tap.run)?;

@@ -44,7 +44,7 @@ impl World {
     }
 
     /// One tick: the first `places` are worked at; whoever is over makes room.
-    fn tick(&mut self) {
+    fn tick_once(&mut self) {
         self.now += TICK;
         for (_, left) in self.under_way.iter_mut().take(self.places) {
             *left = left.saturating_sub(TICK);
@@ -60,32 +60,32 @@ impl World {
             self.under_way.remove(at);
             self.answered += u64::from(!timed_out);
             let busy = self.under_way.len();
-            let sample = Sample {
+            let sample = LoadSample {
                 begun,
                 took,
                 timed_out,
                 lag: Duration::ZERO,
             };
-            self.limit.record(sample, busy, self.now);
+            self.limit.record_sample(sample, busy, self.now);
             self.limit.note_end(busy, self.now);
         }
-        while self.under_way.len() < self.limit.current().min(self.wanted) {
+        while self.under_way.len() < self.limit.current_limit().min(self.wanted) {
             self.under_way.push_back((self.now, self.takes));
             self.limit.note_begin(self.under_way.len());
         }
     }
 
     /// For so long; what was answered in it.
-    fn run(&mut self, time: Duration) -> u64 {
+    fn run_for(&mut self, time: Duration) -> u64 {
         let (before, end) = (self.answered, self.now + time);
         while self.now < end {
-            self.tick();
+            self.tick_once();
         }
         self.answered - before
     }
 
     /// The loads that the source can do in a second.
-    fn best(&self) -> u64 {
+    fn best_rate(&self) -> u64 {
         let each = self.takes.as_micros();
         u64::try_from(1_000_000 * self.places as u128 / each).unwrap()
     }
@@ -98,9 +98,9 @@ fn it_finds_the_knee_of_a_source_and_keeps_its_throughput() {
     for places in [1, 2, 8, 32] {
         for takes in [5, 20, 60].map(Duration::from_millis) {
             let mut world = World::new(places, takes);
-            world.run(3 * SECOND);
-            let answered = world.run(10 * SECOND);
-            let best = 10 * world.best();
+            world.run_for(3 * SECOND);
+            let answered = world.run_for(10 * SECOND);
+            let best = 10 * world.best_rate();
             assert!(
                 answered * 100 >= best * 93,
                 "{places} × {takes:?}: {answered} of {best}"
@@ -117,9 +117,9 @@ fn it_finds_the_knee_of_a_source_and_keeps_its_throughput() {
 #[test]
 fn an_overload_that_lasts_does_not_become_the_measure_of_itself() {
     let mut world = World::new(8, Duration::from_millis(10));
-    world.run(5 * SECOND);
+    world.run_for(5 * SECOND);
     let first = world.limit.limit;
-    world.run(180 * SECOND);
+    world.run_for(180 * SECOND);
     let last = world.limit.limit;
     assert!(last <= first + first / 2, "from {first} to {last}");
     assert!(world.limit.baseline.unwrap() <= Duration::from_millis(15));
@@ -128,39 +128,39 @@ fn an_overload_that_lasts_does_not_become_the_measure_of_itself() {
 #[test]
 fn a_silent_source_is_asked_by_few_and_a_quick_one_by_many_within_two_seconds() {
     let mut world = World::new(64, Duration::from_millis(10));
-    world.run(3 * SECOND);
+    world.run_for(3 * SECOND);
     assert!(world.limit.limit >= 64, "{}", world.limit.limit);
     world.places = 0;
-    world.run(20 * SECOND);
+    world.run_for(20 * SECOND);
     assert!(world.limit.limit <= 2 * FLOOR, "{}", world.limit.limit);
     world.places = 64;
-    world.run(2 * SECOND);
-    let answered = world.run(SECOND);
-    assert!(answered * 10 >= world.best() * 9, "{answered}");
+    world.run_for(2 * SECOND);
+    let answered = world.run_for(SECOND);
+    assert!(answered * 10 >= world.best_rate() * 9, "{answered}");
 }
 
 #[test]
 fn a_source_that_becomes_slow_in_itself_is_soon_asked_as_much_as_before() {
     let mut world = World::new(64, Duration::from_millis(4));
-    world.run(3 * SECOND);
+    world.run_for(3 * SECOND);
     world.takes = Duration::from_millis(40);
-    world.run(2 * SECOND);
-    let answered = world.run(5 * SECOND);
-    assert!(answered * 10 >= 5 * world.best() * 8, "{answered}");
+    world.run_for(2 * SECOND);
+    let answered = world.run_for(5 * SECOND);
+    assert!(answered * 10 >= 5 * world.best_rate() * 8, "{answered}");
     world.takes = Duration::from_millis(4);
-    world.run(SECOND);
-    let answered = world.run(SECOND);
-    assert!(answered * 10 >= world.best() * 8, "{answered}");
+    world.run_for(SECOND);
+    let answered = world.run_for(SECOND);
+    assert!(answered * 10 >= world.best_rate() * 8, "{answered}");
 }
 
 #[test]
 fn a_limit_that_is_not_used_does_not_change() {
     let mut world = World::new(64, Duration::from_millis(10));
     world.wanted = 3;
-    world.run(5 * SECOND);
+    world.run_for(5 * SECOND);
     assert_eq!(world.limit.limit, FIRST);
     world.takes = Duration::from_millis(300);
-    world.run(5 * SECOND);
+    world.run_for(5 * SECOND);
     assert_eq!(world.limit.limit, FIRST);
 }
 
@@ -171,18 +171,18 @@ fn some_users_who_always_time_out_do_not_lower_it() {
     let mut at = now;
     for number in 0..4_000_u32 {
         at += Duration::from_millis(1);
-        limit.note_begin(limit.current());
+        limit.note_begin(limit.current_limit());
         let timed_out = number % 4 == 0;
         let took = if timed_out { SECOND } else { TICK };
-        let sample = Sample {
+        let sample = LoadSample {
             begun: at,
             took,
             timed_out,
             lag: Duration::ZERO,
         };
-        limit.record(sample, 1, at);
+        limit.record_sample(sample, 1, at);
     }
-    assert_eq!(limit.current(), CEILING);
+    assert_eq!(limit.current_limit(), CEILING);
 }
 
 #[test]
@@ -192,14 +192,14 @@ fn it_does_not_fall_because_this_machine_is_busy_unless_questions_come_near_thei
     let mut run = |limit: &mut AdaptiveLimit, lag: Duration| {
         for _ in 0..4_000 {
             at += Duration::from_millis(1);
-            limit.note_begin(limit.current());
-            let sample = Sample {
+            limit.note_begin(limit.current_limit());
+            let sample = LoadSample {
                 begun: at,
                 took: Duration::from_millis(2) + 4 * lag,
                 timed_out: false,
                 lag,
             };
-            limit.record(sample, 1, at);
+            limit.record_sample(sample, 1, at);
         }
     };
     run(&mut limit, Duration::ZERO);
@@ -220,7 +220,10 @@ fn floor_and_ceiling_hold_for_any_settings() {
         };
         let limit = AdaptiveLimit::new(bounds, Instant::now());
         let allowed = 1..=ceiling.max(1);
-        assert!(allowed.contains(&limit.current()), "{floor} {ceiling}");
+        assert!(
+            allowed.contains(&limit.current_limit()),
+            "{floor} {ceiling}"
+        );
         assert!(allowed.contains(&limit.probe_limit()));
     }
 }

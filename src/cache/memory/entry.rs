@@ -1,25 +1,25 @@
 //! The snapshot that is held of a user, and the form in which the map holds it.
 //!
-//! **Invariants.** Unpacking gives exactly what was packed, to the nanosecond: [`Slot`] saves bytes, not precision.
+//! **Invariants.** Unpacking gives exactly what was packed, to the nanosecond: [`PackedEntry`] saves bytes, not precision.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::render::Held;
+use crate::render::RenderedSnapshot;
 
 /// The snapshot that is held of a user.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct CacheEntry {
     /// The snapshot and its body.
-    pub held: Held,
+    pub held: RenderedSnapshot,
     /// How long it may be shown.
     pub until: Instant,
     /// When it was loaded, before the tier behind was asked.
     pub loaded: Instant,
     /// It came from the ledger itself: as of `loaded` nothing was newer.
     pub from_ledger: bool,
-    /// See [`crate::protocol::Marks::generation`].
+    /// See [`crate::protocol::ChangeLog::generation`].
     pub generation: u64,
     /// Below what was notified: it may not be shown as good, only be merged with.
     pub doubted: bool,
@@ -27,8 +27,8 @@ pub struct Kept {
 
 /// The same, smaller: times count from the map's beginning, flags stand below the generation.
 #[derive(Clone)]
-pub(super) struct Slot {
-    held: Held,
+pub(super) struct PackedEntry {
+    held: RenderedSnapshot,
     until: i64,
     loaded: i64,
     generation_and_flags: u64,
@@ -38,14 +38,14 @@ const FROM_LEDGER: u64 = 1;
 const DOUBTED: u64 = 2;
 const FLAG_BITS: u32 = 2;
 
-impl Slot {
+impl PackedEntry {
     /// Packs; `base` is the map's beginning.
-    pub(super) fn pack(kept: Kept, base: Instant) -> Self {
+    pub(super) fn pack_entry(kept: CacheEntry, base: Instant) -> Self {
         let flag = |set, flag| if set { flag } else { 0 };
         Self {
             held: kept.held,
-            until: since(base, kept.until),
-            loaded: since(base, kept.loaded),
+            until: nanos_since(base, kept.until),
+            loaded: nanos_since(base, kept.loaded),
             generation_and_flags: kept.generation.wrapping_shl(FLAG_BITS)
                 | flag(kept.from_ledger, FROM_LEDGER)
                 | flag(kept.doubted, DOUBTED),
@@ -53,10 +53,10 @@ impl Slot {
     }
 
     /// Unpacks, with the base that it was packed with.
-    pub(super) fn unpack(self, base: Instant) -> Kept {
-        Kept {
-            until: at(base, self.until),
-            loaded: at(base, self.loaded),
+    pub(super) fn unpack_entry(self, base: Instant) -> CacheEntry {
+        CacheEntry {
+            until: instant_at(base, self.until),
+            loaded: instant_at(base, self.loaded),
             from_ledger: self.generation_and_flags & FROM_LEDGER != 0,
             generation: self.generation_and_flags.wrapping_shr(FLAG_BITS),
             doubted: self.generation_and_flags & DOUBTED != 0,
@@ -65,13 +65,13 @@ impl Slot {
     }
 
     /// The allocator's bytes for the snapshot and its body.
-    pub(super) const fn taken(&self) -> usize {
-        self.held.taken()
+    pub(super) const fn bytes_taken(&self) -> usize {
+        self.held.bytes_taken()
     }
 }
 
 /// Nanoseconds from the base, negative before it: 292 years either way.
-pub(super) fn since(base: Instant, moment: Instant) -> i64 {
+pub(super) fn nanos_since(base: Instant, moment: Instant) -> i64 {
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     match moment.checked_duration_since(base) {
         Some(after) => nanos(after),
@@ -79,7 +79,7 @@ pub(super) fn since(base: Instant, moment: Instant) -> i64 {
     }
 }
 
-fn at(base: Instant, nanos: i64) -> Instant {
+fn instant_at(base: Instant, nanos: i64) -> Instant {
     let away = Duration::from_nanos(nanos.unsigned_abs());
     let moment = if nanos < 0 {
         base.checked_sub(away)
@@ -105,15 +105,19 @@ mod tests {
                 .unwrap(),
         ];
         for (flags, moment) in (0..8).zip(moments.into_iter().cycle()) {
-            let kept = Kept {
-                held: Held::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(5)),
+            let kept = CacheEntry {
+                held: RenderedSnapshot::new(
+                    &Catalogue::default(),
+                    &Snapshot::default(),
+                    UnixMillis(5),
+                ),
                 until: moment,
                 loaded: base.checked_sub(second).unwrap(),
                 from_ledger: flags & 1 != 0,
                 generation: 7,
                 doubted: flags & 2 != 0,
             };
-            let back = Slot::pack(kept.clone(), base).unpack(base);
+            let back = PackedEntry::pack_entry(kept.clone(), base).unpack_entry(base);
             assert_eq!((back.until, back.loaded), (kept.until, kept.loaded));
             assert_eq!(
                 (back.from_ledger, back.doubted, back.generation),
@@ -125,6 +129,6 @@ mod tests {
 
     #[test]
     fn a_slot_is_no_larger_than_it_was_measured_with() {
-        assert_eq!(size_of::<Slot>(), 56);
+        assert_eq!(size_of::<PackedEntry>(), 56);
     }
 }

@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{domain::UserId, render::Held};
+use crate::{domain::UserId, render::RenderedSnapshot};
 
 /// A place: lines that lie together.
 const PLACE: usize = 512;
@@ -35,7 +35,7 @@ const SHARE: u64 = 16;
 
 /// When an entry is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct EntryVersion {
     /// Of the user's stripe.
     pub(super) version: u64,
     /// Of the marks.
@@ -43,7 +43,7 @@ pub(super) struct State {
 }
 
 /// An entry owner's knowledge of the places of all threads.
-pub(super) struct Near {
+pub(super) struct HotCopies {
     /// Tells the entries of one map from those of another.
     owner: u64,
     /// Places of a thread: a power of two, or none.
@@ -58,7 +58,7 @@ thread_local! {
 
 static OWNERS: AtomicU64 = AtomicU64::new(1);
 
-impl Near {
+impl HotCopies {
     /// For a map of so many bytes, asked by so many threads.
     pub(super) fn new(max_bytes: u64, threads: usize) -> Self {
         let threads = u64::try_from(threads).unwrap_or(u64::MAX).max(1);
@@ -74,7 +74,7 @@ impl Near {
     }
 
     /// The bytes that all threads take.
-    pub(super) fn taken(&self) -> u64 {
+    pub(super) fn bytes_taken(&self) -> u64 {
         let place = u64::try_from(PLACE).unwrap_or(u64::MAX);
         self.places
             .saturating_mul(place)
@@ -82,11 +82,11 @@ impl Near {
     }
 
     /// Shows what this thread has of the user in that state: what it is, and when it ends.
-    pub(super) fn show<T>(
+    pub(super) fn show_copy<T>(
         &self,
         user: UserId,
-        state: State,
-        show: impl FnOnce(Held<&[u8]>, i64) -> Option<T>,
+        state: EntryVersion,
+        show: impl FnOnce(RenderedSnapshot<&[u8]>, i64) -> Option<T>,
     ) -> Option<T> {
         let turn = TURN.get().wrapping_add(1);
         TURN.set(turn);
@@ -96,32 +96,41 @@ impl Near {
         }
         PLACES.with(|places| {
             let places = places.try_borrow().ok()?;
-            let place = places.get(self.at(user)..)?.first_chunk::<PLACE>()?;
+            let place = places.get(self.place_of(user)..)?.first_chunk::<PLACE>()?;
             // All lines are asked for at once, before it is known which of them are needed.
             let lines = place.iter().step_by(LINE).take(LINES);
             std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
-            let [label @ .., until] = words(place);
-            (label == self.label(user, state)).then_some(())?;
-            show(Held::from_piece(piece(place)?), until.cast_signed())
+            let [label @ .., until] = place_words(place);
+            (label == self.place_label(user, state)).then_some(())?;
+            show(
+                RenderedSnapshot::from_piece(place_piece(place)?),
+                until.cast_signed(),
+            )
         })
     }
 
-    /// The reads that this one stands for, which [`Near::show`] did not answer: [`TURNS`] where this thread has the user and it was
+    /// The reads that this one stands for, which [`HotCopies::show_copy`] did not answer: [`TURNS`] where this thread has the user and it was
     /// the map's turn, else 1.
-    pub(super) fn reads_behind(&self, user: UserId, state: State) -> u32 {
+    pub(super) fn reads_behind(&self, user: UserId, state: EntryVersion) -> u32 {
         let passed_over = TURN.get() == 0
             && PLACES.with(|places| {
                 let places = places.try_borrow().ok()?;
-                let place = places.get(self.at(user)..)?.first_chunk::<PLACE>()?;
-                let [label @ .., _] = words(place);
-                (label == self.label(user, state)).then_some(())
+                let place = places.get(self.place_of(user)..)?.first_chunk::<PLACE>()?;
+                let [label @ .., _] = place_words(place);
+                (label == self.place_label(user, state)).then_some(())
             }) == Some(());
         if passed_over { TURNS } else { 1 }
     }
 
     /// Copies an entry that the map showed in that state.
-    pub(super) fn put(&self, user: UserId, state: State, held: &Held, until: i64) {
-        let piece = held.piece();
+    pub(super) fn put_copy(
+        &self,
+        user: UserId,
+        state: EntryVersion,
+        held: &RenderedSnapshot,
+        until: i64,
+    ) {
+        let piece = held.whole_piece();
         let Ok(len) = u16::try_from(piece.len()) else {
             return;
         };
@@ -137,13 +146,13 @@ impl Near {
                 // Zeros come from the system as they are touched.
                 *places = vec![0; each.saturating_mul(PLACE)];
             }
-            let place = places.get_mut(self.at(user)..);
+            let place = places.get_mut(self.place_of(user)..);
             let Some(place) = place.and_then(<[u8]>::first_chunk_mut::<PLACE>) else {
                 return;
             };
-            let [owner, id, version, generation] = self.label(user, state);
+            let [owner, id, version, generation] = self.place_label(user, state);
             let all = [owner, id, version, generation, until.cast_unsigned()];
-            if words(place) == all {
+            if place_words(place) == all {
                 return;
             }
             let bytes = all.into_iter().flat_map(u64::to_le_bytes);
@@ -160,8 +169,8 @@ impl Near {
     }
 
     /// The bytes of a place: never zeros, which stand for an empty place.
-    const fn label(&self, user: UserId, state: State) -> [u64; 4] {
-        let State {
+    const fn place_label(&self, user: UserId, state: EntryVersion) -> [u64; 4] {
+        let EntryVersion {
             version,
             generation,
         } = state;
@@ -170,7 +179,7 @@ impl Near {
     }
 
     /// Where the user's place begins: neighbouring ids stand far apart, and hardly ever in one place.
-    fn at(&self, user: UserId) -> usize {
+    fn place_of(&self, user: UserId) -> usize {
         let hash = user
             .get()
             .cast_unsigned()
@@ -180,13 +189,13 @@ impl Near {
     }
 }
 
-fn words(place: &[u8; PLACE]) -> [u64; 5] {
+fn place_words(place: &[u8; PLACE]) -> [u64; 5] {
     let (words, _) = place.as_chunks::<WORD>();
     let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
     std::array::from_fn(|_| words.next().unwrap_or(0))
 }
 
-fn piece(place: &[u8; PLACE]) -> Option<&[u8]> {
+fn place_piece(place: &[u8; PLACE]) -> Option<&[u8]> {
     let (len, rest) = place.get(HEAD.saturating_sub(2)..)?.split_first_chunk()?;
     rest.get(..usize::from(u16::from_le_bytes(*len)))
 }
@@ -198,8 +207,11 @@ mod tests {
     #[test]
     fn all_threads_together_have_a_sixteenth() {
         let near = |max_bytes, threads| {
-            let near = Near::new(max_bytes, threads);
-            assert!(near.taken() <= max_bytes / SHARE, "{max_bytes} {threads}");
+            let near = HotCopies::new(max_bytes, threads);
+            assert!(
+                near.bytes_taken() <= max_bytes / SHARE,
+                "{max_bytes} {threads}"
+            );
             near.places
         };
         assert_eq!(near(256 << 20, 2), 16_384);
@@ -212,18 +224,18 @@ mod tests {
 
     #[test]
     fn every_user_has_a_place() {
-        let near = Near::new(256 << 20, 2);
+        let near = HotCopies::new(256 << 20, 2);
         let mut at: Vec<_> = (1..=16_384)
-            .map(|id| near.at(UserId::new(id).unwrap()))
+            .map(|id| near.place_of(UserId::new(id).unwrap()))
             .collect();
         assert!(at.iter().all(|at| at % PLACE == 0 && at / PLACE < 16_384));
         at.sort_unstable();
         at.dedup();
         assert!(at.len() > 12_000, "{} for ids in a row", at.len());
-        let one = Near::new(1 << 14, 1);
+        let one = HotCopies::new(1 << 14, 1);
         assert_eq!(
-            (one.places, one.at(UserId::MAX)),
-            (2, one.at(UserId::MAX) & PLACE)
+            (one.places, one.place_of(UserId::MAX)),
+            (2, one.place_of(UserId::MAX) & PLACE)
         );
     }
 }

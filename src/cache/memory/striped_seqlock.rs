@@ -39,8 +39,8 @@ impl Default for Stripes {
 
 impl Stripes {
     /// Waits until nobody else changes anything under the user's stripe. There always is one.
-    pub(super) fn change(&self, user: UserId) -> Option<Changing<'_>> {
-        let Stripe { lock, version } = self.of(user)?;
+    pub(super) fn lock_stripe(&self, user: UserId) -> Option<Changing<'_>> {
+        let Stripe { lock, version } = self.stripe_of(user)?;
         let locked = lock.lock();
         version.fetch_add(1, Ordering::SeqCst);
         Some(Changing {
@@ -50,12 +50,12 @@ impl Stripes {
     }
 
     /// The version, where nothing is being changed.
-    pub(super) fn version(&self, user: UserId) -> Option<u64> {
-        let version = self.of(user)?.version.load(Ordering::SeqCst);
+    pub(super) fn stable_version(&self, user: UserId) -> Option<u64> {
+        let version = self.stripe_of(user)?.version.load(Ordering::SeqCst);
         (version & 1 == 0).then_some(version)
     }
 
-    fn of(&self, user: UserId) -> Option<&Stripe> {
+    fn stripe_of(&self, user: UserId) -> Option<&Stripe> {
         self.0.get(user.part_of(STRIPES))
     }
 }
@@ -76,17 +76,17 @@ mod tests {
     fn a_version_is_hidden_during_a_change_and_another_one_after_it() {
         let stripes = Stripes::default();
         let user = |id| UserId::new(id).unwrap();
-        let before = stripes.version(user(1)).unwrap();
-        let changing = stripes.change(user(1));
-        assert_eq!(stripes.version(user(1)), None);
-        assert!(stripes.version(user(2)).is_some(), "another stripe");
+        let before = stripes.stable_version(user(1)).unwrap();
+        let changing = stripes.lock_stripe(user(1));
+        assert_eq!(stripes.stable_version(user(1)), None);
+        assert!(stripes.stable_version(user(2)).is_some(), "another stripe");
         drop(changing);
-        let after = stripes.version(user(1)).unwrap();
+        let after = stripes.stable_version(user(1)).unwrap();
         assert!(after > before);
         let of = |id: i64| user(id).part_of(STRIPES);
         let beside = (2..1_000_000).find(|id| of(*id) == of(1)).unwrap();
         assert_eq!(
-            stripes.version(user(beside)),
+            stripes.stable_version(user(beside)),
             Some(after),
             "the same stripe"
         );

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use super::*;
 use crate::domain::{Amount, Balance, UnixMillis};
 
-fn balance(asset: i32, seq: i64) -> Balance {
+fn test_balance(asset: i32, seq: i64) -> Balance {
     Balance {
         asset: AssetId::new(asset).unwrap(),
         seq: Seq::new(seq).unwrap(),
@@ -15,8 +15,8 @@ fn balance(asset: i32, seq: i64) -> Balance {
 }
 
 /// A change to this balance, with its values.
-fn moved(asset: i32, seq: i64) -> BalanceChange {
-    let balance = balance(asset, seq);
+fn moved_to(asset: i32, seq: i64) -> BalanceChange {
+    let balance = test_balance(asset, seq);
     BalanceChange::Moved {
         asset: balance.asset,
         seq: balance.seq,
@@ -25,7 +25,7 @@ fn moved(asset: i32, seq: i64) -> BalanceChange {
 }
 
 /// A change to this seq, without values.
-fn at(asset: i32, seq: i64) -> BalanceChange {
+fn changed_to(asset: i32, seq: i64) -> BalanceChange {
     BalanceChange::Moved {
         asset: AssetId::new(asset).unwrap(),
         seq: Seq::new(seq).unwrap(),
@@ -33,16 +33,16 @@ fn at(asset: i32, seq: i64) -> BalanceChange {
     }
 }
 
-fn memory() -> Memory {
+fn test_memory() -> Memory {
     let kept_for = Duration::from_secs(10);
     Memory::new(1 << 20, kept_for, Arc::default(), Meters::new())
 }
 
-fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
+fn kept_entry(generation: u64, balances: Vec<Balance>) -> CacheEntry {
     let snapshot = Snapshot::new(balances);
-    let held = Held::new(&Catalogue::default(), &snapshot, UnixMillis(0));
+    let held = RenderedSnapshot::new(&Catalogue::default(), &snapshot, UnixMillis(0));
     let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
-    Kept {
+    CacheEntry {
         held,
         until,
         loaded: Instant::now(),
@@ -52,11 +52,11 @@ fn kept(generation: u64, balances: Vec<Balance>) -> Kept {
     }
 }
 
-fn seqs(memory: &Memory, generation: u64) -> Option<Vec<i64>> {
-    let kept = memory.get(user(), generation)?;
+fn kept_seqs(memory: &Memory, generation: u64) -> Option<Vec<i64>> {
+    let kept = memory.get_entry(test_user(), generation)?;
     Some(
         kept.held
-            .snapshot()
+            .read_snapshot()
             .balances()
             .iter()
             .map(|balance| balance.seq.get())
@@ -64,34 +64,38 @@ fn seqs(memory: &Memory, generation: u64) -> Option<Vec<i64>> {
     )
 }
 
-fn user() -> UserId {
+fn test_user() -> UserId {
     UserId::new(7).unwrap()
 }
 
-fn keep(memory: &Memory, kept: &Kept, guard: impl FnOnce(&Snapshot) -> bool) -> Option<Held> {
-    memory.keep(user(), kept, &kept.held.snapshot(), guard)
+fn keep_entry(
+    memory: &Memory,
+    kept: &CacheEntry,
+    guard: impl FnOnce(&Snapshot) -> bool,
+) -> Option<RenderedSnapshot> {
+    memory.keep_merged(test_user(), kept, &kept.held.read_snapshot(), guard)
 }
 
 #[test]
 fn what_is_held_only_moves_forward() {
-    let memory = memory();
-    keep(
+    let memory = test_memory();
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
         |_| true,
     );
-    keep(
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 3), balance(2, 8)]),
+        &kept_entry(1, vec![test_balance(1, 3), test_balance(2, 8)]),
         |_| true,
     );
-    assert_eq!(seqs(&memory, 1), Some(vec![5, 8]));
-    memory.advance(user(), &[moved(1, 4)]);
-    memory.advance(user(), &[moved(1, 9)]);
-    memory.advance(user(), &[moved(3, 1)]);
-    assert_eq!(seqs(&memory, 1), Some(vec![9, 8, 1]));
-    let kept = memory.get(user(), 1).unwrap();
-    let body = kept.held.body();
+    assert_eq!(kept_seqs(&memory, 1), Some(vec![5, 8]));
+    memory.advance_user(test_user(), &[moved_to(1, 4)]);
+    memory.advance_user(test_user(), &[moved_to(1, 9)]);
+    memory.advance_user(test_user(), &[moved_to(3, 1)]);
+    assert_eq!(kept_seqs(&memory, 1), Some(vec![9, 8, 1]));
+    let kept = memory.get_entry(test_user(), 1).unwrap();
+    let body = kept.held.body_bytes();
     assert!(
         std::str::from_utf8(body).unwrap().contains(r#""seq":9"#),
         "the body moves with it"
@@ -100,131 +104,149 @@ fn what_is_held_only_moves_forward() {
 
 #[test]
 fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
-    let memory = memory();
-    memory.raise(user(), &Snapshot::new(vec![balance(1, 9)]));
-    assert_eq!(seqs(&memory, 1), None);
-    keep(
+    let memory = test_memory();
+    memory.raise_shown(test_user(), &Snapshot::new(vec![test_balance(1, 9)]));
+    assert_eq!(kept_seqs(&memory, 1), None);
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
         |_| true,
     );
-    memory.raise(user(), &Snapshot::new(vec![balance(1, 9), balance(2, 3)]));
-    assert_eq!(seqs(&memory, 1), Some(vec![9, 5]));
+    memory.raise_shown(
+        test_user(),
+        &Snapshot::new(vec![test_balance(1, 9), test_balance(2, 3)]),
+    );
+    assert_eq!(kept_seqs(&memory, 1), Some(vec![9, 5]));
 }
 
 #[test]
 fn a_notification_does_not_make_a_snapshot_of_one_asset() {
-    let memory = memory();
-    memory.advance(user(), &[moved(1, 4)]);
-    assert_eq!(seqs(&memory, 1), None);
+    let memory = test_memory();
+    memory.advance_user(test_user(), &[moved_to(1, 4)]);
+    assert_eq!(kept_seqs(&memory, 1), None);
 }
 
 #[test]
 fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
-    let doubted = |memory: &Memory| memory.get(user(), 1).map(|kept| kept.doubted);
-    let memory = memory();
-    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-    memory.advance(user(), &[at(1, 5)]);
+    let doubted = |memory: &Memory| memory.get_entry(test_user(), 1).map(|kept| kept.doubted);
+    let memory = test_memory();
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    memory.advance_user(test_user(), &[changed_to(1, 5)]);
     assert_eq!(doubted(&memory), Some(false));
-    memory.advance(user(), &[at(2, 1)]);
+    memory.advance_user(test_user(), &[changed_to(2, 1)]);
     assert_eq!(
         doubted(&memory),
         Some(true),
         "an asset with a floor is missing"
     );
-    keep(&memory, &kept(1, vec![balance(2, 1)]), |_| true);
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(2, 1)]), |_| true);
     assert_eq!(
-        (doubted(&memory), seqs(&memory, 1)),
+        (doubted(&memory), kept_seqs(&memory, 1)),
         (Some(false), Some(vec![5, 1]))
     );
-    memory.advance(user(), &[BalanceChange::Unknown { asset: None }]);
+    memory.advance_user(test_user(), &[BalanceChange::Unknown { asset: None }]);
     assert_eq!(doubted(&memory), Some(true));
 }
 
 #[test]
 fn changes_of_one_request_are_one_step_and_the_values_among_them_meet_the_seqs() {
-    let memory = memory();
-    keep(
+    let memory = test_memory();
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
         |_| true,
     );
-    let version = memory.stripes.version(user()).unwrap();
-    memory.advance(user(), &[at(1, 6), moved(2, 6), moved(1, 6)]);
+    let version = memory.stripes.stable_version(test_user()).unwrap();
+    memory.advance_user(
+        test_user(),
+        &[changed_to(1, 6), moved_to(2, 6), moved_to(1, 6)],
+    );
     assert_eq!(
-        memory.stripes.version(user()),
+        memory.stripes.stable_version(test_user()),
         Some(version + 2),
         "one step"
     );
-    assert_eq!(seqs(&memory, 1), Some(vec![6, 6]));
-    assert!(!memory.get(user(), 1).unwrap().doubted);
-    memory.advance(user(), &[moved(1, 7), at(2, 7)]);
-    assert_eq!(seqs(&memory, 1), Some(vec![7, 6]));
+    assert_eq!(kept_seqs(&memory, 1), Some(vec![6, 6]));
+    assert!(!memory.get_entry(test_user(), 1).unwrap().doubted);
+    memory.advance_user(test_user(), &[moved_to(1, 7), changed_to(2, 7)]);
+    assert_eq!(kept_seqs(&memory, 1), Some(vec![7, 6]));
     assert!(
-        memory.get(user(), 1).unwrap().doubted,
+        memory.get_entry(test_user(), 1).unwrap().doubted,
         "the second is read again before either is shown"
     );
 }
 
 #[test]
 fn at_equal_seq_the_word_of_the_later_load_counts() {
-    let memory = memory();
+    let memory = test_memory();
     let of = |avail: i64, loaded: Instant| {
         let balance = Balance {
             avail: Amount::from_raw(avail),
-            ..balance(1, 5)
+            ..test_balance(1, 5)
         };
-        Kept {
+        CacheEntry {
             loaded,
-            ..kept(1, vec![balance])
+            ..kept_entry(1, vec![balance])
         }
     };
     let avail = || {
-        let held = memory.get(user(), 1).unwrap().held.snapshot();
+        let held = memory
+            .get_entry(test_user(), 1)
+            .unwrap()
+            .held
+            .read_snapshot();
         held.balances()[0].avail.raw()
     };
     let early = Instant::now();
     let late = early.checked_add(Duration::from_secs(1)).unwrap();
-    keep(&memory, &of(10, early), |_| true);
-    memory.advance(user(), &[moved(1, 5)]);
+    keep_entry(&memory, &of(10, early), |_| true);
+    memory.advance_user(test_user(), &[moved_to(1, 5)]);
     assert_eq!(avail(), 10, "a notification of that seq changes nothing");
-    keep(&memory, &of(20, late), |_| true);
+    keep_entry(&memory, &of(20, late), |_| true);
     assert_eq!(avail(), 20, "the ledger was asked again");
-    keep(&memory, &of(10, early), |_| true);
+    keep_entry(&memory, &of(10, early), |_| true);
     assert_eq!(avail(), 20, "an answer that is older");
 }
 
 #[test]
 fn an_older_generation_is_not_there_and_the_guard_is_asked() {
-    let memory = memory();
-    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-    assert_eq!(seqs(&memory, 2), None);
-    keep(&memory, &kept(2, vec![balance(1, 3)]), |_| true);
+    let memory = test_memory();
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    assert_eq!(kept_seqs(&memory, 2), None);
+    keep_entry(&memory, &kept_entry(2, vec![test_balance(1, 3)]), |_| true);
     assert_eq!(
-        seqs(&memory, 2),
+        kept_seqs(&memory, 2),
         Some(vec![3]),
         "nothing of the older generation is merged in"
     );
-    assert!(keep(&memory, &kept(2, vec![balance(1, 9)]), |_| false).is_none());
-    assert_eq!(seqs(&memory, 2), Some(vec![3]));
-    memory.forget(user());
-    assert_eq!(seqs(&memory, 2), None);
+    assert!(keep_entry(&memory, &kept_entry(2, vec![test_balance(1, 9)]), |_| false).is_none());
+    assert_eq!(kept_seqs(&memory, 2), Some(vec![3]));
+    memory.forget_user(test_user());
+    assert_eq!(kept_seqs(&memory, 2), None);
 }
 
 /// The copies that this thread shows without the map, which it asks now and then all the same.
-fn near(memory: &Memory, generation: u64, now: Instant) -> Option<Vec<u8>> {
-    let show = || memory.show_near(user(), generation, now, |held, _| held.piece().to_vec());
+fn shown_copy(memory: &Memory, generation: u64, now: Instant) -> Option<Vec<u8>> {
+    let show = || {
+        memory.show_near(test_user(), generation, now, |held, _| {
+            held.whole_piece().to_vec()
+        })
+    };
     show().or_else(show)
 }
 
 #[test]
 fn what_is_near_is_what_the_map_holds() {
-    let (memory, now) = (memory(), Instant::now());
-    let near_now = |generation| near(&memory, generation, now);
-    let of_map = || memory.get(user(), 1).map(|kept| kept.held.piece().to_vec());
-    keep(
+    let (memory, now) = (test_memory(), Instant::now());
+    let near_now = |generation| shown_copy(&memory, generation, now);
+    let of_map = || {
+        memory
+            .get_entry(test_user(), 1)
+            .map(|kept| kept.held.whole_piece().to_vec())
+    };
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 5), balance(2, 5)]),
+        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
         |_| true,
     );
     assert_eq!(near_now(1), None, "only what was asked for");
@@ -232,33 +254,33 @@ fn what_is_near_is_what_the_map_holds() {
     assert_eq!(near_now(1), of_map());
     assert_eq!(near_now(2), None, "another generation");
 
-    memory.advance(user(), &[moved(1, 9)]);
+    memory.advance_user(test_user(), &[moved_to(1, 9)]);
     assert_eq!(near_now(1), None, "it was changed");
     let newer = of_map();
     assert_eq!(near_now(1), newer);
 
-    let until = memory.get(user(), 1).unwrap().until;
+    let until = memory.get_entry(test_user(), 1).unwrap().until;
     let before = until.checked_sub(Duration::from_nanos(1)).unwrap();
-    assert_eq!(near(&memory, 1, before), newer);
-    assert_eq!(near(&memory, 1, until), None, "its time is over");
+    assert_eq!(shown_copy(&memory, 1, before), newer);
+    assert_eq!(shown_copy(&memory, 1, until), None, "its time is over");
 
-    memory.advance(user(), &[BalanceChange::Unknown { asset: None }]);
+    memory.advance_user(test_user(), &[BalanceChange::Unknown { asset: None }]);
     assert!(of_map().is_some());
     assert_eq!(near_now(1), None, "what is doubted is not shown");
-    keep(&memory, &kept(1, vec![balance(1, 9)]), |_| true);
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 9)]), |_| true);
     assert!(of_map().is_some() && near_now(1).is_some());
-    memory.forget(user());
+    memory.forget_user(test_user());
     assert_eq!(near_now(1), None, "it was dropped");
 }
 
 #[test]
 fn one_use_in_256_is_told_to_the_map() {
-    let memory = memory();
-    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-    memory.get(user(), 1).unwrap();
+    let memory = test_memory();
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    memory.get_entry(test_user(), 1).unwrap();
     let shown = (0..2_560).filter(|_| {
         memory
-            .show_near(user(), 1, Instant::now(), |_, _| ())
+            .show_near(test_user(), 1, Instant::now(), |_, _| ())
             .is_some()
     });
     assert_eq!(shown.count(), 2_550);
@@ -266,61 +288,69 @@ fn one_use_in_256_is_told_to_the_map() {
 
 #[test]
 fn what_does_not_fit_into_a_place_is_shown_by_the_map() {
-    let memory = memory();
-    keep(
+    let memory = test_memory();
+    keep_entry(
         &memory,
-        &kept(1, (1..=20).map(|asset| balance(asset, 5)).collect()),
+        &kept_entry(1, (1..=20).map(|asset| test_balance(asset, 5)).collect()),
         |_| true,
     );
-    assert!(memory.get(user(), 1).is_some());
-    assert_eq!(near(&memory, 1, Instant::now()), None);
+    assert!(memory.get_entry(test_user(), 1).is_some());
+    assert_eq!(shown_copy(&memory, 1, Instant::now()), None);
 }
 
 #[test]
 fn two_memories_of_a_process_do_not_show_what_the_other_holds() {
-    let (one, other) = (memory(), memory());
-    keep(&one, &kept(1, vec![balance(1, 5)]), |_| true);
-    one.get(user(), 1).unwrap();
-    assert!(near(&one, 1, Instant::now()).is_some());
-    assert_eq!(near(&other, 1, Instant::now()), None);
+    let (one, other) = (test_memory(), test_memory());
+    keep_entry(&one, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    one.get_entry(test_user(), 1).unwrap();
+    assert!(shown_copy(&one, 1, Instant::now()).is_some());
+    assert_eq!(shown_copy(&other, 1, Instant::now()), None);
 }
 
 #[test]
 fn a_map_that_is_nearly_full_hears_of_each_use() {
-    let memory = memory();
+    let memory = test_memory();
     for id in 1_000..5_000 {
-        let kept = kept(1, vec![balance(1, 5)]);
-        memory.keep(
+        let kept = kept_entry(1, vec![test_balance(1, 5)]);
+        memory.keep_merged(
             UserId::new(id).unwrap(),
             &kept,
-            &kept.held.snapshot(),
+            &kept.held.read_snapshot(),
             |_| true,
         );
     }
-    let (entries, _) = memory.size();
+    let (entries, _) = memory.measure_size();
     assert!(entries < 4_000, "{entries}");
-    keep(&memory, &kept(1, vec![balance(1, 5)]), |_| true);
-    assert!(memory.get(user(), 1).is_some());
-    assert_eq!(near(&memory, 1, Instant::now()), None);
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    assert!(memory.get_entry(test_user(), 1).is_some());
+    assert_eq!(shown_copy(&memory, 1, Instant::now()), None);
 }
 
 /// Promises P2 and P3 among threads that each have copies of their own.
 #[test]
 fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
-    let memory = memory();
-    keep(&memory, &kept(1, vec![balance(1, 1)]), |_| true);
+    let memory = test_memory();
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 1)]), |_| true);
     let (least, over) = (AtomicI64::new(1), AtomicBool::new(false));
-    let seq_of = |held: Held<&[u8]>| {
-        let snapshot = held.snapshot();
+    let seq_of = |held: RenderedSnapshot<&[u8]>| {
+        let snapshot = held.read_snapshot();
         snapshot.get(AssetId::new(1).unwrap()).unwrap().seq.get()
     };
     let read = || {
         let mut from_near = 0_u64;
         while !over.load(Ordering::SeqCst) {
             let (before, now) = (least.load(Ordering::SeqCst), Instant::now());
-            let near = memory.show_near(user(), 1, now, |held, _| seq_of(held));
+            let near = memory.show_near(test_user(), 1, now, |held, _| seq_of(held));
             from_near += u64::from(near.is_some());
-            let shown = near.unwrap_or_else(|| seq_of(memory.get(user(), 1).unwrap().held.view()));
+            let shown = near.unwrap_or_else(|| {
+                seq_of(
+                    memory
+                        .get_entry(test_user(), 1)
+                        .unwrap()
+                        .held
+                        .borrowed_view(),
+                )
+            });
             assert!(shown >= before, "{shown} after {before}");
             least.fetch_max(shown, Ordering::SeqCst);
         }
@@ -329,7 +359,7 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
     std::thread::scope(|threads| {
         let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
         for seq in 2..=5_000 {
-            memory.advance(user(), &[moved(1, seq)]);
+            memory.advance_user(test_user(), &[moved_to(1, seq)]);
             least.fetch_max(seq, Ordering::SeqCst);
             // Now and then long enough for the readers to have it at hand.
             if seq % 64 == 0 {
@@ -348,15 +378,15 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
 /// Promise P10 among threads that each have copies of their own.
 #[test]
 fn no_thread_is_shown_half_of_a_settlement() {
-    let memory = memory();
-    keep(
+    let memory = test_memory();
+    keep_entry(
         &memory,
-        &kept(1, vec![balance(1, 1), balance(2, 1)]),
+        &kept_entry(1, vec![test_balance(1, 1), test_balance(2, 1)]),
         |_| true,
     );
     let over = AtomicBool::new(false);
-    let torn_in = |held: Held<&[u8]>| {
-        let snapshot = held.snapshot();
+    let torn_in = |held: RenderedSnapshot<&[u8]>| {
+        let snapshot = held.read_snapshot();
         let [one, other] = snapshot.balances() else {
             return true;
         };
@@ -365,8 +395,16 @@ fn no_thread_is_shown_half_of_a_settlement() {
     let read = || {
         let (mut reads, mut torn) = (0_u64, 0_u64);
         while !over.load(Ordering::SeqCst) {
-            let near = memory.show_near(user(), 1, Instant::now(), |held, _| torn_in(held));
-            let half = near.unwrap_or_else(|| torn_in(memory.get(user(), 1).unwrap().held.view()));
+            let near = memory.show_near(test_user(), 1, Instant::now(), |held, _| torn_in(held));
+            let half = near.unwrap_or_else(|| {
+                torn_in(
+                    memory
+                        .get_entry(test_user(), 1)
+                        .unwrap()
+                        .held
+                        .borrowed_view(),
+                )
+            });
             reads += 1;
             torn += u64::from(half);
         }
@@ -375,7 +413,7 @@ fn no_thread_is_shown_half_of_a_settlement() {
     std::thread::scope(|threads| {
         let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
         for seq in 2..5_000 {
-            memory.advance(user(), &[moved(1, seq), moved(2, seq)]);
+            memory.advance_user(test_user(), &[moved_to(1, seq), moved_to(2, seq)]);
             if seq % 64 == 0 {
                 std::thread::yield_now();
             }

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use crate::domain::UserId;
-pub(super) use resp::Answer;
-use resp::{Progress, Reply, no_resp};
+pub(super) use resp::RespReplies;
+use resp::{Reply, RespParser, no_resp};
 
 /// Questions that wait to be sent.
 const ASKS_MAX: usize = 128;
@@ -35,41 +35,41 @@ const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 16 << 10;
 /// A connection that many may use at once.
 #[derive(Debug)]
-pub(super) struct Lane(mpsc::Sender<Ask>);
+pub(super) struct BatchReader(mpsc::Sender<PendingCommands>);
 
 /// A question under way.
 #[derive(Debug)]
-struct Ask {
+struct PendingCommands {
     packed: Vec<u8>,
     replies: usize,
-    back: oneshot::Sender<Answer>,
+    back: oneshot::Sender<RespReplies>,
 }
 
-impl Lane {
+impl BatchReader {
     /// Opens one where there is a way for it; none for TLS.
     #[expect(
         clippy::disallowed_methods,
         reason = "nothing of it is to be drained: it ends with the session that asks, as the driver's own connections do"
     )]
-    pub(super) async fn open(info: &ConnectionInfo) -> RedisResult<Option<Self>> {
+    pub(super) async fn open_lane(info: &ConnectionInfo) -> RedisResult<Option<Self>> {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         match info.addr() {
             ConnectionAddr::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                tokio::spawn(drive(stream, asked));
+                tokio::spawn(drive_connection(stream, asked));
             }
             ConnectionAddr::Unix(path) => {
-                tokio::spawn(drive(UnixStream::connect(path).await?, asked));
+                tokio::spawn(drive_connection(UnixStream::connect(path).await?, asked));
             }
             _ => return Ok(None),
         }
         let lane = Self(asks);
-        lane.greet(info).await?;
+        lane.greet_server(info).await?;
         Ok(Some(lane))
     }
 
-    async fn greet(&self, info: &ConnectionInfo) -> RedisResult<()> {
+    async fn greet_server(&self, info: &ConnectionInfo) -> RedisResult<()> {
         let settings = info.redis_settings();
         let mut greetings = Vec::new();
         if let Some(password) = settings.password() {
@@ -99,20 +99,24 @@ impl Lane {
     }
 
     /// Whether the server answers.
-    pub(super) async fn ping(&self) -> RedisResult<()> {
+    pub(super) async fn ping_server(&self) -> RedisResult<()> {
         self.ask_one(&redis::cmd("PING")).await.map(drop)
     }
 
     /// `INFO`, as text.
-    pub(super) async fn info(&self) -> RedisResult<String> {
+    pub(super) async fn read_info(&self) -> RedisResult<String> {
         let answer = self.ask_one(&redis::cmd("INFO")).await?;
-        let text = answer.replies().next().and_then(Reply::text);
+        let text = answer.replies().next().and_then(Reply::string_bytes);
         let text = text.ok_or_else(|| not_resp("INFO"))?;
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
     /// `HGETALL` of each key, made of this prefix and an id, in one write.
-    pub(super) async fn hashes(&self, prefix: &str, users: &[UserId]) -> RedisResult<Answer> {
+    pub(super) async fn read_hashes(
+        &self,
+        prefix: &str,
+        users: &[UserId],
+    ) -> RedisResult<RespReplies> {
         let (mut packed, mut replies) = (Vec::new(), 0_usize);
         let (mut id, mut length) = (itoa::Buffer::new(), itoa::Buffer::new());
         for user in users {
@@ -131,28 +135,31 @@ impl Lane {
             }
             replies = replies.saturating_add(1);
         }
-        self.ask(packed, replies).await
+        self.send_commands(packed, replies).await
     }
 
-    async fn ask_one(&self, command: &Cmd) -> RedisResult<Answer> {
-        self.ask(command.get_packed_command(), 1).await
+    async fn ask_one(&self, command: &Cmd) -> RedisResult<RespReplies> {
+        self.send_commands(command.get_packed_command(), 1).await
     }
 
-    async fn ask(&self, packed: Vec<u8>, replies: usize) -> RedisResult<Answer> {
+    async fn send_commands(&self, packed: Vec<u8>, replies: usize) -> RedisResult<RespReplies> {
         let (back, answer) = oneshot::channel();
-        let ask = Ask {
+        let ask = PendingCommands {
             packed,
             replies,
             back,
         };
-        self.0.send(ask).await.map_err(|_| broken())?;
-        Ok(answer.await.map_err(|_| broken())?)
+        self.0.send(ask).await.map_err(|_| broken_pipe())?;
+        Ok(answer.await.map_err(|_| broken_pipe())?)
     }
 }
 
 /// Sends what is asked and hands out what comes, until nobody can ask any more or the connection fails: then all who wait are
 /// let go.
-async fn drive(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut asked: mpsc::Receiver<Ask>) {
+async fn drive_connection(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut asked: mpsc::Receiver<PendingCommands>,
+) {
     let (mut reader, mut writer) = tokio::io::split(&mut stream);
     let (mut out, mut read) = (BytesMut::new(), BytesMut::with_capacity(READ_BYTES));
     let mut waiting = VecDeque::new();
@@ -162,7 +169,7 @@ async fn drive(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut asked: mpsc:
             ask = asked.recv() => match ask {
                 Some(ask) => {
                     out.extend_from_slice(&ask.packed);
-                    waiting.push_back((Progress::new(ask.replies), ask.back));
+                    waiting.push_back((RespParser::new(ask.replies), ask.back));
                 }
                 None => return,
             },
@@ -185,16 +192,16 @@ async fn drive(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut asked: mpsc:
 /// Whole answers go to those who wait for them.
 fn hand_out(
     read: &mut BytesMut,
-    waiting: &mut VecDeque<(Progress, oneshot::Sender<Answer>)>,
+    waiting: &mut VecDeque<(RespParser, oneshot::Sender<RespReplies>)>,
 ) -> io::Result<()> {
     while let Some((progress, _)) = waiting.front_mut() {
-        if !progress.look(read)? {
+        if !progress.look_on(read)? {
             return Ok(());
         }
         let Some((progress, back)) = waiting.pop_front() else {
             return Ok(());
         };
-        let _ = back.send(progress.take(read));
+        let _ = back.send(progress.take_answer(read));
     }
     // Nobody asked for what is left.
     if read.is_empty() {
@@ -213,6 +220,6 @@ fn not_resp(to: &'static str) -> redis::RedisError {
         .into()
 }
 
-fn broken() -> io::Error {
+fn broken_pipe() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }

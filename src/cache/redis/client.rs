@@ -1,6 +1,6 @@
 //! The way to Redis: commands in their time, what their failures mean, and the session that is open now.
 //!
-//! **Invariants.** A [`Session`] leads to a Redis whose role, epoch, source and eviction policy were read on its own connections.
+//! **Invariants.** A [`RedisSession`] leads to a Redis whose role, epoch, source and eviction policy were read on its own connections.
 //! Without a session everything fails at once: no reader waits for a connection (that is the breaker; the keeper is its probe).
 //!
 //! **Limits.** Each reply has `redis.timeout_ms` (readers) or [`WRITER_TIMEOUT`].
@@ -20,21 +20,21 @@ use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    batch_reader::{Answer, Lane},
+    batch_reader::{BatchReader, RespReplies},
     clock::Anchor,
     connection::Conn,
-    connection_slot::{Health, Slot},
+    connection_slot::{ConnectionHealth, ConnectionSlot},
     dialer::{Dialer, Tempers},
     faults,
     keys::Keys,
     script::Call,
     server::Server,
-    session::Session,
+    session::RedisSession,
 };
 use crate::{
     cache_status::Tier,
     config::{self, RedisMode},
-    diagnosis::{Code, Finding, Part},
+    diagnosis::{Code, Finding, FindingPart},
     domain::UserId,
     protocol::Freshness,
     telemetry::{Fault, Meters, Op},
@@ -56,7 +56,7 @@ pub struct NewAuthorities(Dialer);
 /// The way to Redis.
 pub struct Link {
     pub(super) dialer: ArcSwap<Dialer>,
-    pub(super) options: config::Redis,
+    pub(super) options: config::RedisSettings,
     pub(super) identity: Identity,
     pub(super) freshness: Arc<Freshness>,
     pub(super) meters: Arc<Meters>,
@@ -64,7 +64,7 @@ pub struct Link {
     pub keys: Keys,
     /// The nodes of `redis.url`, without user and password.
     pub(super) address: Arc<str>,
-    pub(super) session: ArcSwapOption<Session>,
+    pub(super) session: ArcSwapOption<RedisSession>,
     /// Wakes the keeper: the session ended, or one of its connections broke.
     pub(super) alarm: Notify,
     /// Wakes what waits for the writer's connection: it was replaced, or the session ended.
@@ -80,7 +80,7 @@ pub struct Link {
 }
 
 /// How a question ended that was not answered.
-struct Failure {
+struct FailedCommand {
     fault: Fault,
     /// Its connection ended.
     gone: bool,
@@ -92,14 +92,18 @@ impl Link {
     /// # Errors
     /// A URL or certificate file that cannot be read, in words for the operator.
     pub fn new(
-        options: &config::Redis,
+        options: &config::RedisSettings,
         identity: Identity,
         freshness: Arc<Freshness>,
         meters: Arc<Meters>,
     ) -> Result<Self, String> {
         let dialer = Dialer::new(options)?;
-        let address: Arc<str> = dialer.address().into();
-        let starting = Finding::new(Part::Redis, Code::RedisStarting, Arc::clone(&address));
+        let address: Arc<str> = dialer.node_addresses().into();
+        let starting = Finding::new(
+            FindingPart::Redis,
+            Code::RedisStarting,
+            Arc::clone(&address),
+        );
         Ok(Self {
             dialer: ArcSwap::from_pointee(dialer),
             keys: Keys::new(&options.namespace),
@@ -126,7 +130,7 @@ impl Link {
     /// A file that cannot be used.
     pub fn read_authorities(
         &self,
-        options: &config::Redis,
+        options: &config::RedisSettings,
     ) -> Result<Option<NewAuthorities>, String> {
         let dialer = Dialer::new(options)?;
         let same = dialer.trusts_as(&self.dialer.load());
@@ -140,20 +144,20 @@ impl Link {
 
     /// Checked connections, if there are any now.
     #[must_use]
-    pub fn session(&self) -> Option<Arc<Session>> {
+    pub fn open_session(&self) -> Option<Arc<RedisSession>> {
         self.session.load_full()
     }
 
     /// Why there is no session, if there is none.
     #[must_use]
-    pub fn trouble(&self) -> Option<Finding> {
+    pub fn session_trouble(&self) -> Option<Finding> {
         self.trouble.lock().clone()
     }
 
     /// The finding that keeps settlements from succeeding though there is a session: as the keeper tried it, or as a command was answered in
     /// the last seconds.
     #[must_use]
-    pub fn unsettled(&self) -> Option<Finding> {
+    pub fn settlement_trouble(&self) -> Option<Finding> {
         if let Some(finding) = self.unsettled.lock().clone() {
             return Some(finding);
         }
@@ -163,26 +167,26 @@ impl Link {
 
     /// Findings of a Redis that works and could hurt, as it was seen last.
     #[must_use]
-    pub fn advice(&self) -> Vec<Finding> {
+    pub fn last_advice(&self) -> Vec<Finding> {
         self.advised.lock().clone()
     }
 
     /// This Redis and namespace hold another source's balances.
     #[must_use]
-    pub fn refused(&self) -> bool {
+    pub fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// The finding of this code here.
     #[must_use]
-    pub(super) fn finding(&self, code: Code) -> Finding {
-        Finding::new(Part::Redis, code, Arc::clone(&self.address))
+    pub(super) fn finding_here(&self, code: Code) -> Finding {
+        Finding::new(FindingPart::Redis, code, Arc::clone(&self.address))
     }
 
     /// The finding of an error that Redis or the way to it gave.
     #[must_use]
     pub fn finding_of(&self, error: &RedisError) -> Finding {
-        faults::finding(error, &self.address)
+        faults::finding_of(error, &self.address)
     }
 
     /// The finding of an error reply, without the sign that it begins with.
@@ -197,7 +201,7 @@ impl Link {
     }
 
     /// A connection of its own, for commands that block.
-    pub(super) async fn dedicated(&self) -> RedisResult<Conn> {
+    pub(super) async fn open_dedicated(&self) -> RedisResult<Conn> {
         let tempers = Tempers {
             connect: self.options.connect_timeout_ms.0,
             reply: None,
@@ -209,31 +213,31 @@ impl Link {
     ///
     /// # Errors
     /// The fault, counted; the session may have ended with it.
-    pub(super) async fn ask(
+    pub(super) async fn send_commands(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         op: Op,
         commands: Vec<redis::Cmd>,
     ) -> Result<Vec<RedisResult<Value>>, Fault> {
-        let slot = session.slot(op);
+        let slot = session.slot_for(op);
         let asked = self.ask_on(session, slot, op, commands).await;
         asked.map_err(|failure| failure.fault)
     }
 
     async fn ask_on(
         &self,
-        session: &Arc<Session>,
-        slot: &Slot<Conn>,
+        session: &Arc<RedisSession>,
+        slot: &ConnectionSlot<Conn>,
         op: Op,
         commands: Vec<redis::Cmd>,
-    ) -> Result<Vec<RedisResult<Value>>, Failure> {
+    ) -> Result<Vec<RedisResult<Value>>, FailedCommand> {
         let conn = slot.get();
-        let asking = conn.ask(commands);
-        let replies = self.timed(session, slot.health(), op, asking).await?;
+        let asking = conn.send_commands(commands);
+        let replies = self.limit_time(session, slot.health(), op, asking).await?;
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
             let finding = self.finding_of(error);
             if faults::ends_session(finding.code) {
-                self.end(session, finding);
+                self.end_session(session, finding);
             }
         }
         Ok(replies)
@@ -242,27 +246,29 @@ impl Link {
     /// The entries of these users, on a connection that is made for that.
     ///
     /// # Errors
-    /// As [`Link::ask`].
-    pub(super) async fn hashes(
+    /// As [`Link::send_commands`].
+    pub(super) async fn read_hashes(
         &self,
-        session: &Arc<Session>,
-        slot: &Slot<Lane>,
+        session: &Arc<RedisSession>,
+        slot: &ConnectionSlot<BatchReader>,
         users: &[UserId],
-    ) -> Result<Answer, Fault> {
+    ) -> Result<RespReplies, Fault> {
         let lane = slot.get();
-        let asking = lane.hashes(self.keys.user_prefix(), users);
-        let asked = self.timed(session, slot.health(), Op::Get, asking).await;
+        let asking = lane.read_hashes(self.keys.user_prefix(), users);
+        let asked = self
+            .limit_time(session, slot.health(), Op::Get, asking)
+            .await;
         asked.map_err(|failure| failure.fault)
     }
 
     /// A question in its time; what goes wrong is counted for its connection and for the session.
-    async fn timed<T>(
+    async fn limit_time<T>(
         &self,
-        session: &Arc<Session>,
-        health: &Health,
+        session: &Arc<RedisSession>,
+        health: &ConnectionHealth,
         op: Op,
         asking: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, FailedCommand> {
         let wait = match op {
             Op::Get | Op::Fill | Op::Load => self.options.timeout_ms.0,
             Op::Apply => WRITER_TIMEOUT,
@@ -271,9 +277,9 @@ impl Link {
         let asked = tokio::time::timeout(wait, asking).await;
         let (fault, gone) = match asked {
             Ok(Ok(answer)) => {
-                session.answered();
-                health.answered();
-                self.meters.tier(Tier::Redis, op, begun.elapsed());
+                session.note_answered();
+                health.note_answered();
+                self.meters.record_tier(Tier::Redis, op, begun.elapsed());
                 return Ok(answer);
             }
             Ok(Err(error)) if error.is_timeout() => (Fault::Timeout, false),
@@ -285,17 +291,20 @@ impl Link {
         };
         self.meters.tier_failure(Tier::Redis, op, fault);
         let (most, time) = (self.options.breaker_failures, self.options.timeout_ms.0);
-        health.failed(session.elapsed_ms(), most, time);
+        health.note_failed(session.elapsed_ms(), most, time);
         if gone {
             health.break_off();
         }
-        if session.failed(most, time) {
-            let silent = self.finding(Code::RedisSilent);
-            self.end(session, silent.with(format!("{} ms", time.as_millis())));
+        if session.count_failure(most, time) {
+            let silent = self.finding_here(Code::RedisSilent);
+            self.end_session(
+                session,
+                silent.with_detail(format!("{} ms", time.as_millis())),
+            );
         } else if health.is_broken() {
             self.alarm.notify_one();
         }
-        Err(Failure { fault, gone })
+        Err(FailedCommand { fault, gone })
     }
 
     /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
@@ -303,10 +312,10 @@ impl Link {
     /// An application counts only if the server was still a master afterwards: a replica that takes writes loses them.
     ///
     /// # Errors
-    /// As [`Link::ask`].
+    /// As [`Link::send_commands`].
     pub(super) async fn run_scripts(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         op: Op,
         calls: &[Call],
     ) -> Result<Vec<RedisResult<Value>>, Fault> {
@@ -319,7 +328,7 @@ impl Link {
                 .filter(|(_, reply)| unknown(reply))
                 .map(|(call, _)| call.by_code())
                 .collect();
-            let mut answers = self.ask(session, op, again).await?.into_iter();
+            let mut answers = self.send_commands(session, op, again).await?.into_iter();
             for reply in replies.iter_mut().filter(|reply| unknown(reply)) {
                 if let Some(answer) = answers.next() {
                     *reply = answer;
@@ -332,7 +341,7 @@ impl Link {
     /// Scripts by digest; what is applied is tried once more if its connection ended and was replaced.
     async fn run_once(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         op: Op,
         calls: &[Call],
     ) -> Result<Vec<RedisResult<Value>>, Fault> {
@@ -346,7 +355,7 @@ impl Link {
             }
             commands
         };
-        let slot = session.slot(op);
+        let slot = session.slot_for(op);
         let mut mended = pin!(self.mended.notified());
         mended.as_mut().enable();
         let mut asked = self.ask_on(session, slot, op, commands()).await;
@@ -359,10 +368,14 @@ impl Link {
         let mut replies = asked.map_err(|failure| failure.fault)?;
         if vouched && let Some(role) = replies.pop() {
             let text = role.and_then(|text| Ok(redis::from_redis_value::<String>(text)?));
-            if let Ok(server) = text.map(|text| Server::read(&text))
+            if let Ok(server) = text.map(|text| Server::parse_info(&text))
                 && !server.master
             {
-                self.end(session, self.finding(Code::RedisReplica).with(server.link));
+                self.end_session(
+                    session,
+                    self.finding_here(Code::RedisReplica)
+                        .with_detail(server.link),
+                );
                 return Err(Fault::Error);
             }
         }
@@ -370,8 +383,8 @@ impl Link {
     }
 
     /// The session is over: its connections may not lead to what it was opened to.
-    pub(super) fn end(&self, session: &Arc<Session>, why: Finding) {
-        if !session.end() {
+    pub(super) fn end_session(&self, session: &Arc<RedisSession>, why: Finding) {
+        if !session.end_session() {
             return;
         }
         tracing::warn!(reason = %why, "redis session ended");
@@ -379,14 +392,14 @@ impl Link {
         *self.unsettled.lock() = None;
         self.session.store(None);
         // Before there can be another session: what was proven belongs to this one.
-        self.freshness.revoke();
+        self.freshness.revoke_proof();
         self.alarm.notify_one();
         self.mended.notify_waiters();
     }
 
     /// The feed was found to be another's, or gone back: the session is over.
-    pub fn end_changed(&self, session: &Arc<Session>) {
-        self.end(session, self.finding(Code::RedisChanged));
+    pub fn end_changed(&self, session: &Arc<RedisSession>) {
+        self.end_session(session, self.finding_here(Code::RedisChanged));
     }
 }
 

@@ -60,9 +60,10 @@ impl Reading {
     }
 
     /// When the answer was here.
-    pub fn now(&self) -> Now {
+    pub fn time_then(&self) -> Now {
         // Fractions lost from times in whole ms: of the reading, of this one, and of the two in `Clock`.
-        let took = millis(self.answered.saturating_duration_since(self.asked)).saturating_add(3);
+        let took =
+            whole_millis(self.answered.saturating_duration_since(self.asked)).saturating_add(3);
         Now {
             earliest: self.earliest_ms,
             latest: self.latest_ms.saturating_add(took),
@@ -72,8 +73,9 @@ impl Reading {
     /// How far a clock was set between the reading `before` and this one, in ms, beyond what late answers and slewing explain;
     /// 0 where none was.
     pub fn step_since(&self, before: &Self) -> i64 {
-        let least = millis(self.asked.saturating_duration_since(before.answered));
-        let most = millis(self.answered.saturating_duration_since(before.asked)).saturating_add(1);
+        let least = whole_millis(self.asked.saturating_duration_since(before.answered));
+        let most =
+            whole_millis(self.answered.saturating_duration_since(before.asked)).saturating_add(1);
         let slack = STEP_MIN_MS.saturating_add(most.checked_div(SLEW_PARTS).unwrap_or(0));
         let beyond = |ran: i64| {
             if ran < least.saturating_sub(slack) {
@@ -100,7 +102,7 @@ impl Reading {
     }
 }
 
-fn millis(time: Duration) -> i64 {
+fn whole_millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -119,19 +121,19 @@ impl Clock {
             earliest: AtomicI64::new(0),
             latest: AtomicI64::new(0),
         };
-        clock.set(first);
+        clock.set_reading(first);
         clock
     }
 
     /// Time since the first reading, in ms.
-    pub fn elapsed(&self) -> i64 {
-        millis(self.base.elapsed())
+    pub fn elapsed_ms(&self) -> i64 {
+        whole_millis(self.base.elapsed())
     }
 
     /// It was read again.
-    pub fn set(&self, reading: Reading) {
-        let elapsed = millis(reading.answered.saturating_duration_since(self.base));
-        let Now { earliest, latest } = reading.now();
+    pub fn set_reading(&self, reading: Reading) {
+        let elapsed = whole_millis(reading.answered.saturating_duration_since(self.base));
+        let Now { earliest, latest } = reading.time_then();
         self.earliest
             .store(earliest.saturating_sub(elapsed), Ordering::Relaxed);
         self.latest
@@ -140,7 +142,7 @@ impl Clock {
 
     /// Now.
     pub fn now(&self) -> Now {
-        let elapsed = self.elapsed();
+        let elapsed = self.elapsed_ms();
         let by = |offset: &AtomicI64| offset.load(Ordering::Relaxed).saturating_add(elapsed);
         Now {
             earliest: by(&self.earliest),
@@ -177,18 +179,18 @@ mod tests {
         within(clock.now(), 1_000, 40);
         tokio::time::advance(Duration::from_millis(100)).await;
         within(clock.now(), 1_100, 40);
-        assert_eq!(clock.elapsed(), 140);
+        assert_eq!(clock.elapsed_ms(), 140);
 
         // Nearer, and another time: Redis' clock was set.
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
-        clock.set(Reading::just_now(asked, 500));
+        clock.set_reading(Reading::just_now(asked, 500));
         within(clock.now(), 500, 1);
         tokio::time::advance(Duration::from_millis(7)).await;
         within(clock.now(), 507, 1);
     }
 
-    fn reading(base: Instant, asked_ms: u64, took_ms: u64, redis_ms: i64) -> Reading {
+    fn test_reading(base: Instant, asked_ms: u64, took_ms: u64, redis_ms: i64) -> Reading {
         let at = |ms| base + Duration::from_millis(ms);
         Reading {
             asked: at(asked_ms),
@@ -201,9 +203,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_step_of_redis_clock_is_told_from_late_answers_and_slewing() {
         let base = Instant::now();
-        let before = reading(base, 0, 1, 1_000_000);
+        let before = test_reading(base, 0, 1, 1_000_000);
         let after =
-            |asked, took, redis_ms| reading(base, asked, took, redis_ms).step_since(&before);
+            |asked, took, redis_ms| test_reading(base, asked, took, redis_ms).step_since(&before);
         assert_eq!(after(250, 1, 1_000_250), 0);
         assert_eq!(after(250, 900, 1_001_100), 0, "the answer was late");
         assert_eq!(after(250, 900, 1_000_260), 0, "the answer was late");
@@ -216,11 +218,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_small_steps_are_a_step() {
         let base = Instant::now();
-        let mut anchor = reading(base, 0, 1, 0);
+        let mut anchor = test_reading(base, 0, 1, 0);
         let mut found = 0;
         for look in 1..400_u64 {
             // Each look finds the clock 20 ms further than it should be.
-            let now = reading(base, look * 250, 1, i64::try_from(look * 270).unwrap());
+            let now = test_reading(base, look * 250, 1, i64::try_from(look * 270).unwrap());
             found = now.step_since(&anchor);
             if found != 0 {
                 break;

@@ -24,12 +24,16 @@ pub(super) enum Conn {
 impl Conn {
     /// Each command with its own reply, in one round trip. An error that one command got is in its place; the outer
     /// error is the connection's.
-    pub(super) async fn ask(&self, commands: Vec<Cmd>) -> RedisResult<Vec<RedisResult<Value>>> {
+    pub(super) async fn send_commands(
+        &self,
+        commands: Vec<Cmd>,
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
         match self {
             Self::Single(conn) => {
                 let mut conn = conn.clone();
                 if let [command] = commands.as_slice() {
-                    return split(conn.send_packed_command(command).await).map(|reply| vec![reply]);
+                    return split_error(conn.send_packed_command(command).await)
+                        .map(|reply| vec![reply]);
                 }
                 let count = commands.len();
                 let mut pipeline = Pipeline::with_capacity(count);
@@ -43,7 +47,7 @@ impl Conn {
                 // A pipeline would have to stay in one slot; concurrent commands share each node's connection.
                 let replies = join_all(commands.into_iter().map(|command| {
                     let mut conn = conn.clone();
-                    async move { split(conn.req_packed_command(&command).await) }
+                    async move { split_error(conn.req_packed_command(&command).await) }
                 }));
                 replies.await.into_iter().collect()
             }
@@ -51,17 +55,17 @@ impl Conn {
     }
 
     /// One command and its reply as what it should be.
-    pub(super) async fn one<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
-        let mut replies = self.ask(vec![command]).await?;
+    pub(super) async fn send_one<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
+        let mut replies = self.send_commands(vec![command]).await?;
         let value = replies.pop().unwrap_or_else(|| Err(no_pool()))?;
         T::from_redis_value(value).map_err(RedisError::from)
     }
 
     /// Whether the server, or each master, answers.
-    pub(super) async fn ping(&self) -> RedisResult<()> {
+    pub(super) async fn ping_server(&self) -> RedisResult<()> {
         let ping = redis::cmd("PING");
         match self {
-            Self::Single(_) => self.one::<Value>(ping).await.map(drop),
+            Self::Single(_) => self.send_one::<Value>(ping).await.map(drop),
             Self::Cluster(conn) => {
                 let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 conn.clone().route_command(ping, routing).await.map(drop)
@@ -70,16 +74,16 @@ impl Conn {
     }
 
     /// The server, or each master, as it describes itself.
-    pub(super) async fn servers(&self) -> RedisResult<Vec<Server>> {
-        let infos = self.info().await?;
-        Ok(infos.iter().map(|info| Server::read(info)).collect())
+    pub(super) async fn read_servers(&self) -> RedisResult<Vec<Server>> {
+        let infos = self.read_info().await?;
+        Ok(infos.iter().map(|info| Server::parse_info(info)).collect())
     }
 
     /// `INFO` of the server, or of each master.
-    async fn info(&self) -> RedisResult<Vec<String>> {
+    async fn read_info(&self) -> RedisResult<Vec<String>> {
         match self {
             Self::Single(_) => self
-                .one::<String>(redis::cmd("INFO"))
+                .send_one::<String>(redis::cmd("INFO"))
                 .await
                 .map(|text| vec![text]),
             Self::Cluster(conn) => {
@@ -101,7 +105,7 @@ impl Conn {
 }
 
 /// An error that the server gave for this command stays with the command. The driver may hand it out as a value.
-fn split(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
+fn split_error(reply: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
     match reply {
         Ok(value) => Ok(value.extract_error()),
         Err(error)

@@ -20,14 +20,14 @@ pub(super) struct Streak {
 
 /// One connection of a session, and how it does.
 #[derive(Debug)]
-pub(super) struct Slot<T> {
+pub(super) struct ConnectionSlot<T> {
     connection: ArcSwap<T>,
-    health: Health,
+    health: ConnectionHealth,
 }
 
 /// How a connection does.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct ConnectionHealth {
     streak: Streak,
     broken: AtomicBool,
 }
@@ -36,13 +36,13 @@ pub(super) struct Health {
 
 impl Streak {
     /// Ends the row.
-    pub(super) fn answered(&self) {
+    pub(super) fn end_streak(&self) {
         self.failures.store(0, Ordering::Relaxed);
     }
 
     /// Counts a failure at `now_ms`. True if that makes `most` in a row over at least `time`: many commands that fail in one
     /// moment may be this process' own stutter.
-    pub(super) fn failed(&self, now_ms: i64, most: u32, time: Duration) -> bool {
+    pub(super) fn count_failure(&self, now_ms: i64, most: u32, time: Duration) -> bool {
         let before = self.failures.fetch_add(1, Ordering::Relaxed);
         if before == 0 {
             self.since_ms.store(now_ms, Ordering::Relaxed);
@@ -55,15 +55,15 @@ impl Streak {
 
 // === impl Health ===
 
-impl Health {
+impl ConnectionHealth {
     /// A command was answered on it.
-    pub(super) fn answered(&self) {
-        self.streak.answered();
+    pub(super) fn note_answered(&self) {
+        self.streak.end_streak();
     }
 
     /// A command was not answered on it; after `most` in a row over `time` it counts as broken.
-    pub(super) fn failed(&self, now_ms: i64, most: u32, time: Duration) {
-        if self.streak.failed(now_ms, most, time) {
+    pub(super) fn note_failed(&self, now_ms: i64, most: u32, time: Duration) {
+        if self.streak.count_failure(now_ms, most, time) {
             self.break_off();
         }
     }
@@ -81,12 +81,12 @@ impl Health {
 
 // === impl Slot ===
 
-impl<T> Slot<T> {
+impl<T> ConnectionSlot<T> {
     /// Holds this connection.
     pub(super) fn new(connection: T) -> Self {
         Self {
             connection: ArcSwap::from_pointee(connection),
-            health: Health::default(),
+            health: ConnectionHealth::default(),
         }
     }
 
@@ -96,14 +96,14 @@ impl<T> Slot<T> {
     }
 
     /// How it does.
-    pub(super) const fn health(&self) -> &Health {
+    pub(super) const fn health(&self) -> &ConnectionHealth {
         &self.health
     }
 
     /// Replaces the connection, which then counts as sound.
-    pub(super) fn replace(&self, connection: T) {
+    pub(super) fn replace_connection(&self, connection: T) {
         self.connection.store(Arc::new(connection));
-        self.health.streak.answered();
+        self.health.streak.end_streak();
         self.health.broken.store(false, Ordering::Relaxed);
     }
 }
@@ -116,19 +116,19 @@ mod tests {
 
     #[test]
     fn a_connection_breaks_after_failures_in_a_row_over_some_time() {
-        let slot = Slot::new("first");
+        let slot = ConnectionSlot::new("first");
         let health = slot.health();
         for _ in 0..9 {
-            health.failed(1_000, 3, TIME);
+            health.note_failed(1_000, 3, TIME);
         }
         assert!(!health.is_broken(), "all in one moment");
-        health.answered();
-        health.failed(1_050, 3, TIME);
-        health.failed(1_200, 3, TIME);
+        health.note_answered();
+        health.note_failed(1_050, 3, TIME);
+        health.note_failed(1_200, 3, TIME);
         assert!(!health.is_broken());
-        health.failed(1_201, 3, TIME);
+        health.note_failed(1_201, 3, TIME);
         assert!(health.is_broken());
-        slot.replace("second");
+        slot.replace_connection("second");
         assert!(!health.is_broken());
         assert_eq!(*slot.get(), "second");
     }

@@ -5,33 +5,35 @@ use redis::RedisResult;
 use tokio::time::timeout;
 
 use super::{
-    backoff::jittered,
-    batch_reader::Lane,
+    backoff::jittered_wait,
+    batch_reader::BatchReader,
     client::{Link, WRITER_TIMEOUT},
     connection::Conn,
-    connection_slot::{Health, Slot},
+    connection_slot::{ConnectionHealth, ConnectionSlot},
     server::{Server, same_servers},
-    session::Session,
+    session::RedisSession,
     session_keeper::REPLACE_AFTER,
 };
 
 impl Link {
     /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced, one after the other.
-    pub(super) async fn keep_alive(&self, session: &Session) {
+    pub(super) async fn keep_alive(&self, session: &RedisSession) {
         let lanes = session.lanes.iter().map(|slot| async move {
             let lane = slot.get();
-            self.ping(session, slot.health(), lane.ping()).await;
+            self.ping_connection(session, slot.health(), lane.ping_server())
+                .await;
         });
         let readers = session.readers.iter().map(|slot| async move {
             let conn = slot.get();
-            self.ping(session, slot.health(), conn.ping()).await;
+            self.ping_connection(session, slot.health(), conn.ping_server())
+                .await;
         });
         join(join_all(lanes), join_all(readers)).await;
         self.replace_broken(session).await;
     }
 
     /// Stops at the first that cannot be replaced now: the next round tries again.
-    async fn replace_broken(&self, session: &Session) {
+    async fn replace_broken(&self, session: &RedisSession) {
         let lanes_are_sound = session.lanes.iter().all(|slot| !slot.health().is_broken());
         let readers_are_sound = session
             .readers
@@ -40,7 +42,7 @@ impl Link {
         if lanes_are_sound && readers_are_sound {
             return;
         }
-        tokio::time::sleep(jittered(REPLACE_AFTER)).await;
+        tokio::time::sleep(jittered_wait(REPLACE_AFTER)).await;
         for slot in &session.lanes {
             if !slot.health().is_broken() {
                 continue;
@@ -61,46 +63,46 @@ impl Link {
         }
     }
 
-    async fn ping(
+    async fn ping_connection(
         &self,
-        session: &Session,
-        health: &Health,
+        session: &RedisSession,
+        health: &ConnectionHealth,
         asking: impl Future<Output = RedisResult<()>>,
     ) {
         let (most, time) = (self.options.breaker_failures, self.options.timeout_ms.0);
         match timeout(time, asking).await {
-            Ok(Ok(())) => health.answered(),
+            Ok(Ok(())) => health.note_answered(),
             Ok(Err(error)) if error.is_io_error() && !error.is_timeout() => health.break_off(),
-            Ok(Err(_)) | Err(_) => health.failed(session.elapsed_ms(), most, time),
+            Ok(Err(_)) | Err(_) => health.note_failed(session.elapsed_ms(), most, time),
         }
     }
 
-    async fn replace_lane(&self, session: &Session, slot: &Slot<Lane>) {
+    async fn replace_lane(&self, session: &RedisSession, slot: &ConnectionSlot<BatchReader>) {
         let opened = self
             .dialer
             .load_full()
-            .lanes(1, self.options.connect_timeout_ms.0)
+            .open_lanes(1, self.options.connect_timeout_ms.0)
             .await;
         let Some(lane) = opened.ok().and_then(|mut lanes| lanes.pop()) else {
             return;
         };
-        let info = timeout(WRITER_TIMEOUT, lane.info()).await;
+        let info = timeout(WRITER_TIMEOUT, lane.read_info()).await;
         let Ok(Ok(info)) = info else { return };
-        if same_servers(&session.fingerprint, &[Server::read(&info)]) {
+        if same_servers(&session.fingerprint, &[Server::parse_info(&info)]) {
             tracing::info!("redis connection for hashes replaced");
-            slot.replace(lane);
+            slot.replace_connection(lane);
         }
     }
 
-    async fn replace_reader(&self, session: &Session, slot: &Slot<Conn>) {
+    async fn replace_reader(&self, session: &RedisSession, slot: &ConnectionSlot<Conn>) {
         let Ok(conn) = self.dialer.load_full().open_one(self.of_readers()).await else {
             return;
         };
-        let servers = timeout(WRITER_TIMEOUT, conn.servers()).await;
+        let servers = timeout(WRITER_TIMEOUT, conn.read_servers()).await;
         let Ok(Ok(servers)) = servers else { return };
         if same_servers(&session.fingerprint, &servers) {
             tracing::info!("redis connection for reads replaced");
-            slot.replace(conn);
+            slot.replace_connection(conn);
         }
     }
 }

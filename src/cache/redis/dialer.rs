@@ -17,7 +17,7 @@ use redis::{
 use url::Url;
 
 use super::{
-    batch_reader::Lane,
+    batch_reader::BatchReader,
     connection::{Conn, no_pool, timed_out},
 };
 use crate::config::{self, RedisMode};
@@ -43,7 +43,7 @@ pub(super) struct Tempers {
 
 /// The certificate files, read.
 #[derive(Clone, PartialEq, Eq)]
-struct Certificates {
+struct RedisCertificates {
     authorities: Option<Vec<u8>>,
     /// Certificate and key of this client.
     client: Option<(Vec<u8>, Vec<u8>)>,
@@ -55,7 +55,7 @@ pub(super) struct Dialer {
     /// Servers, or sentinels with the credentials of the master.
     nodes: Vec<ConnectionInfo>,
     mode: RedisMode,
-    certificates: Certificates,
+    certificates: RedisCertificates,
     sentinel: Sentinel,
 }
 
@@ -70,7 +70,7 @@ struct Sentinel {
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer")
-            .field("address", &self.address())
+            .field("address", &self.node_addresses())
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
@@ -78,8 +78,8 @@ impl fmt::Debug for Dialer {
 
 // === impl Certificates ===
 
-impl Certificates {
-    fn read(settings: &config::Redis) -> Result<Self, String> {
+impl RedisCertificates {
+    fn read_files(settings: &config::RedisSettings) -> Result<Self, String> {
         let authorities = read_pem(&settings.ca_file, "redis.ca_file", "CERTIFICATE")?;
         let cert = read_pem(&settings.cert_file, "redis.cert_file", "CERTIFICATE")?;
         let key = read_pem(&settings.key_file, "redis.key_file", "PRIVATE KEY")?;
@@ -107,14 +107,14 @@ impl Certificates {
 
 impl Dialer {
     /// For the nodes of `redis.url`.
-    pub(super) fn new(settings: &config::Redis) -> Result<Self, String> {
-        let certificates = Certificates::read(settings)?;
+    pub(super) fn new(settings: &config::RedisSettings) -> Result<Self, String> {
+        let certificates = RedisCertificates::read_files(settings)?;
         let nodes = settings
             .url
             .split(',')
-            .map(|url| node(url.trim(), settings, &certificates))
+            .map(|url| node_info(url.trim(), settings, &certificates))
             .collect::<RedisResult<Vec<_>>>()
-            .map_err(|error| format!("redis.url: {}", fault(&error)))?;
+            .map_err(|error| format!("redis.url: {}", url_fault(&error)))?;
         let sentinel = Sentinel {
             master: settings.sentinel_master.clone(),
             credentials: with_user(
@@ -132,7 +132,7 @@ impl Dialer {
     }
 
     /// The nodes, without user and password.
-    pub(super) fn address(&self) -> String {
+    pub(super) fn node_addresses(&self) -> String {
         let nodes: Vec<_> = self
             .nodes
             .iter()
@@ -147,7 +147,10 @@ impl Dialer {
 
     /// Opens one connection.
     pub(super) async fn open_one(&self, tempers: Tempers) -> RedisResult<Conn> {
-        self.open(1, tempers).await?.pop().ok_or_else(no_pool)
+        self.open_connections(1, tempers)
+            .await?
+            .pop()
+            .ok_or_else(no_pool)
     }
 
     /// Whether the certificate files are those of the other one.
@@ -156,21 +159,29 @@ impl Dialer {
     }
 
     /// Opens `count` connections.
-    pub(super) async fn open(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
+    pub(super) async fn open_connections(
+        &self,
+        count: usize,
+        tempers: Tempers,
+    ) -> RedisResult<Vec<Conn>> {
         let opened = tokio::time::timeout(tempers.connect, self.open_all(count, tempers)).await;
         opened.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Opens `count` lanes; none where there is no way for them.
-    pub(super) async fn lanes(&self, count: usize, connect: Duration) -> RedisResult<Vec<Lane>> {
+    pub(super) async fn open_lanes(
+        &self,
+        count: usize,
+        connect: Duration,
+    ) -> RedisResult<Vec<BatchReader>> {
         if self.mode == RedisMode::Cluster {
             return Ok(Vec::new());
         }
         let opening = async {
-            let server = self.server(connect).await?;
+            let server = self.find_server(connect).await?;
             let mut lanes = Vec::with_capacity(count);
             for _ in 0..count {
-                lanes.extend(Lane::open(&server).await?);
+                lanes.extend(BatchReader::open_lane(&server).await?);
             }
             Ok(lanes)
         };
@@ -198,7 +209,7 @@ impl Dialer {
             }
             return Ok(conns);
         }
-        let server = self.server(tempers.connect).await?;
+        let server = self.find_server(tempers.connect).await?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(tempers.connect))
             .set_response_timeout(tempers.reply);
@@ -218,7 +229,7 @@ impl Dialer {
     }
 
     /// The server to connect to: that of `redis.url`, or the master that the sentinels name now.
-    async fn server(&self, connect: Duration) -> RedisResult<ConnectionInfo> {
+    async fn find_server(&self, connect: Duration) -> RedisResult<ConnectionInfo> {
         if self.mode != RedisMode::Sentinel {
             return self.nodes.first().cloned().ok_or_else(no_pool);
         }
@@ -254,12 +265,12 @@ impl Dialer {
                 self.sentinel.master.clone(),
             ))
         })?;
-        Ok(node.clone().set_addr(at(node.addr(), host, port)))
+        Ok(node.clone().set_addr(address_at(node.addr(), host, port)))
     }
 }
 
 /// The address of another server that is reached the same way.
-fn at(like: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+fn address_at(like: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
     match like {
         ConnectionAddr::TcpTls {
             insecure,
@@ -275,10 +286,10 @@ fn at(like: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
     }
 }
 
-fn node(
+fn node_info(
     url: &str,
-    settings: &config::Redis,
-    certificates: &Certificates,
+    settings: &config::RedisSettings,
+    certificates: &RedisCertificates,
 ) -> RedisResult<ConnectionInfo> {
     let mut info = url.into_connection_info()?;
     let parsed = Url::parse(url).ok();
@@ -288,7 +299,7 @@ fn node(
     {
         let host = url.host_str().unwrap_or_default();
         let host = host.trim_matches(['[', ']']).to_owned();
-        let addr = at(info.addr(), host, SENTINEL_PORT);
+        let addr = address_at(info.addr(), host, SENTINEL_PORT);
         info = info.set_addr(addr);
     }
     let credentials = info.redis_settings().clone();
@@ -317,7 +328,7 @@ fn with_user(info: RedisConnectionInfo, name: &str, password: &str) -> RedisConn
 }
 
 /// The reason of a URL or a certificate that the driver does not take, without a part of either.
-fn fault(error: &RedisError) -> String {
+fn url_fault(error: &RedisError) -> String {
     match error.kind() {
         ErrorKind::InvalidClientConfig => format!(
             "{} (redis.ca_file, redis.cert_file, redis.key_file)",

@@ -22,7 +22,7 @@ const BALANCES_USUAL: usize = 4;
 
 /// The content of one entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct StoredEntry<'a> {
     /// Its epoch.
     pub epoch: &'a [u8],
     /// The balances are all there are.
@@ -51,7 +51,7 @@ pub struct Life {
 }
 
 impl Life {
-    const fn holds(self, until: i64) -> bool {
+    const fn holds_until(self, until: i64) -> bool {
         until > self.now && until.saturating_sub(self.now) <= self.longest
     }
 }
@@ -60,12 +60,12 @@ impl Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Corrupt;
 
-impl<'a> Entry<'a> {
+impl<'a> StoredEntry<'a> {
     /// Reads pairs of field and value; `None` where there are none.
     ///
     /// # Errors
     /// [`Corrupt`] for another layout or anything that cannot be read.
-    pub fn decode(
+    pub fn decode_fields(
         pairs: impl Iterator<Item = Result<(&'a [u8], &'a [u8]), Corrupt>>,
         now: i64,
     ) -> Result<Option<Self>, Corrupt> {
@@ -76,15 +76,15 @@ impl<'a> Entry<'a> {
             let (field, value) = pair?;
             any = true;
             match field {
-                [b'b', b':', asset @ ..] => balances.push(balance(asset, value)?),
+                [b'b', b':', asset @ ..] => balances.push(parse_balance(asset, value)?),
                 [b'f', b':', asset @ ..] => {
-                    let (seq, until) = floor(value)?;
+                    let (seq, until) = parse_floor(value)?;
                     if until > now {
-                        entry.floors.raise(asset_id(asset)?, seq_of(seq)?);
+                        entry.floors.raise_floor(asset_id(asset)?, seq_of(seq)?);
                     }
                 }
                 [b'd', b':', asset @ ..] => {
-                    if number(value)? > now {
+                    if parse_number(value)? > now {
                         entry.reread = true;
                         if asset != b"*" {
                             entry.reread_assets.push(asset_id(asset)?);
@@ -92,7 +92,7 @@ impl<'a> Entry<'a> {
                     }
                 }
                 b"v" => {
-                    (entry.epoch, entry.until, entry.whole) = header(value)?;
+                    (entry.epoch, entry.until, entry.whole) = parse_header(value)?;
                     headed = true;
                 }
                 b"lease" => {}
@@ -110,25 +110,25 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn is_outdated(&self, epoch: &str, life: Life) -> bool {
         let current = self.is_current(epoch, life) && !self.snapshot.balances().is_empty();
-        current && !self.servable(epoch, life)
+        current && !self.may_serve(epoch, life)
     }
 
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
     #[must_use]
-    pub fn servable(&self, epoch: &str, life: Life) -> bool {
+    pub fn may_serve(&self, epoch: &str, life: Life) -> bool {
         self.whole && self.is_current(epoch, life) && self.floors.met_by(&self.snapshot)
     }
 
     fn is_current(&self, epoch: &str, life: Life) -> bool {
-        self.epoch == epoch.as_bytes() && life.holds(self.until)
+        self.epoch == epoch.as_bytes() && life.holds_until(self.until)
     }
 }
 
 /// Reads epoch, end and whether the balances are all, of a header of this layout.
-fn header(value: &[u8]) -> Result<(&[u8], i64, bool), Corrupt> {
-    let (version, rest) = split(value).ok_or(Corrupt)?;
-    let (epoch, rest) = split(rest).ok_or(Corrupt)?;
-    let (until, whole) = split(rest).ok_or(Corrupt)?;
+fn parse_header(value: &[u8]) -> Result<(&[u8], i64, bool), Corrupt> {
+    let (version, rest) = split_blank(value).ok_or(Corrupt)?;
+    let (epoch, rest) = split_blank(rest).ok_or(Corrupt)?;
+    let (until, whole) = split_blank(rest).ok_or(Corrupt)?;
     if version != VERSION.as_bytes() {
         return Err(Corrupt);
     }
@@ -137,7 +137,7 @@ fn header(value: &[u8]) -> Result<(&[u8], i64, bool), Corrupt> {
         b"1" => true,
         _ => return Err(Corrupt),
     };
-    Ok((epoch, number(until)?, whole))
+    Ok((epoch, parse_number(until)?, whole))
 }
 
 /// A balance behind its seq.
@@ -160,19 +160,19 @@ pub fn rest_text(balance: &Balance) -> String {
 ///
 /// # Errors
 /// [`Corrupt`] for anything else.
-pub fn balance(asset: &[u8], value: &[u8]) -> Result<Balance, Corrupt> {
+pub fn parse_balance(asset: &[u8], value: &[u8]) -> Result<Balance, Corrupt> {
     let mut words = value.split(|byte| *byte == b' ');
     let mut word = || words.next().ok_or(Corrupt);
     let balance = Balance {
         asset: asset_id(asset)?,
         seq: seq_of(word()?)?,
-        avail: Amount::from_raw(number(word()?)?),
-        frozen: Amount::from_raw(number(word()?)?),
+        avail: Amount::from_raw(parse_number(word()?)?),
+        frozen: Amount::from_raw(parse_number(word()?)?),
         updated_at: match word()? {
             b"-" => None,
-            at => Some(UnixMillis(number(at)?)),
+            at => Some(UnixMillis(parse_number(at)?)),
         },
-        said_at: UnixMillis(number(word()?)?),
+        said_at: UnixMillis(parse_number(word()?)?),
     };
     if words.next().is_some() {
         Err(Corrupt)
@@ -191,11 +191,11 @@ pub fn asset_id(text: &[u8]) -> Result<AssetId, Corrupt> {
 }
 
 /// Reads seq and end of a floor.
-fn floor(value: &[u8]) -> Result<(&[u8], i64), Corrupt> {
-    let (seq, rest) = split(value).ok_or(Corrupt)?;
-    let (told, until) = split(rest).ok_or(Corrupt)?;
-    number(told)?;
-    Ok((seq, number(until)?))
+fn parse_floor(value: &[u8]) -> Result<(&[u8], i64), Corrupt> {
+    let (seq, rest) = split_blank(value).ok_or(Corrupt)?;
+    let (told, until) = split_blank(rest).ok_or(Corrupt)?;
+    parse_number(told)?;
+    Ok((seq, parse_number(until)?))
 }
 
 /// A seq as the scripts compare it.
@@ -204,13 +204,13 @@ fn floor(value: &[u8]) -> Result<(&[u8], i64), Corrupt> {
 /// [`Corrupt`] for a leading zero or a sign, and for what is no number.
 pub fn seq_of(text: &[u8]) -> Result<Seq, Corrupt> {
     match text {
-        [b'1'..=b'9', ..] => Seq::new(number(text)?).map_err(|_| Corrupt),
+        [b'1'..=b'9', ..] => Seq::new(parse_number(text)?).map_err(|_| Corrupt),
         _ => Err(Corrupt),
     }
 }
 
 /// A whole number in digits, with a minus or without.
-fn number(text: &[u8]) -> Result<i64, Corrupt> {
+fn parse_number(text: &[u8]) -> Result<i64, Corrupt> {
     let (sign, digits) = match text {
         [b'-', digits @ ..] => (-1, digits),
         digits => (1, digits),
@@ -240,7 +240,7 @@ fn number(text: &[u8]) -> Result<i64, Corrupt> {
 }
 
 /// The text before the first blank and behind it.
-fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_blank(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = text.splitn(2, |byte| *byte == b' ');
     parts.next().zip(parts.next())
 }
@@ -251,8 +251,11 @@ mod tests {
 
     use super::*;
 
-    fn decode<'a>(pairs: &[(&'a str, &'a str)], now: i64) -> Result<Option<Entry<'a>>, Corrupt> {
-        Entry::decode(
+    fn decode_pairs<'a>(
+        pairs: &[(&'a str, &'a str)],
+        now: i64,
+    ) -> Result<Option<StoredEntry<'a>>, Corrupt> {
+        StoredEntry::decode_fields(
             pairs
                 .iter()
                 .map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))),
@@ -264,34 +267,34 @@ mod tests {
 
     #[test]
     fn an_entry_is_served_only_while_it_is_whole_current_and_above_its_floors() {
-        fn with(more: &[(&'static str, &'static str)]) -> Entry<'static> {
+        fn entry_with(more: &[(&'static str, &'static str)]) -> StoredEntry<'static> {
             let mut pairs = GOOD.to_vec();
             pairs.extend_from_slice(more);
-            decode(&pairs, 50).unwrap().unwrap()
+            decode_pairs(&pairs, 50).unwrap().unwrap()
         }
         let at = |now| Life { now, longest: 60 };
-        assert!(with(&[]).servable("e", at(50)));
-        assert!(!with(&[]).servable("other", at(50)));
-        assert!(!with(&[]).servable("e", at(100)));
-        assert!(with(&[]).servable("e", at(40)));
+        assert!(entry_with(&[]).may_serve("e", at(50)));
+        assert!(!entry_with(&[]).may_serve("other", at(50)));
+        assert!(!entry_with(&[]).may_serve("e", at(100)));
+        assert!(entry_with(&[]).may_serve("e", at(40)));
         assert!(
-            !with(&[]).servable("e", at(39)),
+            !entry_with(&[]).may_serve("e", at(39)),
             "no snapshot lives as long: the clock was set back"
         );
-        assert!(!with(&[("f:1", "18 0 60")]).servable("e", at(50)));
+        assert!(!entry_with(&[("f:1", "18 0 60")]).may_serve("e", at(50)));
         assert!(
-            with(&[("f:1", "18 18 50")]).servable("e", at(50)),
+            entry_with(&[("f:1", "18 18 50")]).may_serve("e", at(50)),
             "the floor has ended"
         );
         assert!(
-            !with(&[("f:2", "1 1 60")]).servable("e", at(50)),
+            !entry_with(&[("f:2", "1 1 60")]).may_serve("e", at(50)),
             "an asset with a floor is missing"
         );
     }
 
     #[test]
     fn whatever_cannot_be_read_is_corrupt() {
-        assert_eq!(decode(&[], 0), Ok(None));
+        assert_eq!(decode_pairs(&[], 0), Ok(None));
         for bad in [
             ("v", "1"),
             ("v", "2"),
@@ -322,20 +325,20 @@ mod tests {
             let mut pairs = vec![("v", "2 e 100 1")];
             pairs.retain(|pair| pair.0 != bad.0);
             pairs.push(bad);
-            assert_eq!(decode(&pairs, 0), Err(Corrupt), "{bad:?}");
+            assert_eq!(decode_pairs(&pairs, 0), Err(Corrupt), "{bad:?}");
         }
     }
 
     proptest! {
         #[test]
         fn a_number_reads_back(any: i64) {
-            prop_assert_eq!(number(any.to_string().as_bytes()), Ok(any));
+            prop_assert_eq!(parse_number(any.to_string().as_bytes()), Ok(any));
         }
 
         #[test]
         fn a_header_reads_back(epoch in "[0-9a-f]{1,32}", until: i64, whole: bool) {
             let value = format!("{VERSION} {epoch} {until} {}", i32::from(whole));
-            prop_assert_eq!(header(value.as_bytes()), Ok((epoch.as_bytes(), until, whole)));
+            prop_assert_eq!(parse_header(value.as_bytes()), Ok((epoch.as_bytes(), until, whole)));
         }
 
         #[test]
@@ -349,12 +352,12 @@ mod tests {
                 said_at: UnixMillis(said),
             };
             let value = format!("{} {}", written.seq, rest_text(&written));
-            prop_assert_eq!(balance(asset.to_string().as_bytes(), value.as_bytes()), Ok(written));
+            prop_assert_eq!(parse_balance(asset.to_string().as_bytes(), value.as_bytes()), Ok(written));
         }
 
         #[test]
         fn no_stored_bytes_make_it_panic(pairs in proptest::collection::vec(("[vbfd]?:?[0-9*]{0,3}", ".{0,24}"), 0..6)) {
-            let _ = Entry::decode(pairs.iter().map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))), 0);
+            let _ = StoredEntry::decode_fields(pairs.iter().map(|(field, value)| Ok((field.as_bytes(), value.as_bytes()))), 0);
         }
     }
 }

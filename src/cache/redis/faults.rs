@@ -4,22 +4,22 @@ use std::{error::Error as _, io};
 
 use redis::{ErrorKind, RedisError};
 
-use crate::diagnosis::{Code, Finding, Part};
+use crate::diagnosis::{Code, Finding, FindingPart};
 
 /// The finding of a failed command or connection to the Redis at this address.
-pub(super) fn finding(error: &RedisError, at: &str) -> Finding {
-    let of = |code| Finding::new(Part::Redis, code, at);
+pub(super) fn finding_of(error: &RedisError, at: &str) -> Finding {
+    let of = |code| Finding::new(FindingPart::Redis, code, at);
     if let Some(code) = error.code() {
         return of_reply(code, error.detail().unwrap_or_default(), "", at);
     }
     if error.is_timeout() {
-        return of(Code::RedisSilent).with("time");
+        return of(Code::RedisSilent).with_detail("time");
     }
     if error.is_connection_refusal() {
         return of(Code::RedisRefused);
     }
     if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
-        return of(Code::RedisNoMaster).with(error.detail().unwrap_or_default());
+        return of(Code::RedisNoMaster).with_detail(error.detail().unwrap_or_default());
     }
     if error.kind() == ErrorKind::AuthenticationFailed {
         return match error.detail() {
@@ -37,21 +37,21 @@ pub(super) fn finding(error: &RedisError, at: &str) -> Finding {
             io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown,
-        ) => of(Code::RedisUnreachable).with("no route leads there"),
+        ) => of(Code::RedisUnreachable).with_detail("no route leads there"),
         _ if error.is_connection_dropped() || error.is_unrecoverable_error() => {
             of(Code::RedisClosed)
         }
         _ if error.is_io_error() => {
-            of(Code::RedisUnreachable).with("its name is not known, the network fails, or TLS asks for a client's certificate (redis.cert_file)")
+            of(Code::RedisUnreachable).with_detail("its name is not known, the network fails, or TLS asks for a client's certificate (redis.cert_file)")
         }
-        _ => of(Code::RedisUnexpected).with("not a reply of the Redis protocol"),
+        _ => of(Code::RedisUnexpected).with_detail("not a reply of the Redis protocol"),
     }
 }
 
 /// The finding of an error reply: its code, the words behind it, and the command, where it is known.
 pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Finding {
-    let of = |code| Finding::new(Part::Redis, code, at);
-    let command = match (command, quoted(words)) {
+    let of = |code| Finding::new(FindingPart::Redis, code, at);
+    let command = match (command, quoted_command(words)) {
         ("", Some(named)) => named,
         ("", None) => "that it got".to_owned(),
         (command, _) => command.to_owned(),
@@ -61,29 +61,29 @@ pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Find
         "NOAUTH" => of(Code::RedisAuthMissing),
         "WRONGPASS" => of(Code::RedisAuthWrong),
         "NOPERM" if words.contains(" key") || words.contains(" channel") => {
-            of(Code::RedisKeyForbidden).with(command)
+            of(Code::RedisKeyForbidden).with_detail(command)
         }
-        "NOPERM" => of(Code::RedisForbidden).with(command),
-        "ERR" if in_script("run this command") => of(Code::RedisForbidden).with(command),
-        "ERR" if in_script("keys") => of(Code::RedisKeyForbidden).with(command),
+        "NOPERM" => of(Code::RedisForbidden).with_detail(command),
+        "ERR" if in_script("run this command") => of(Code::RedisForbidden).with_detail(command),
+        "ERR" if in_script("keys") => of(Code::RedisKeyForbidden).with_detail(command),
         // Valkey's words for both.
         "ERR" if words.starts_with("ACL failure in script") && words.contains(" key") => {
-            of(Code::RedisKeyForbidden).with(command)
+            of(Code::RedisKeyForbidden).with_detail(command)
         }
         "ERR" if words.starts_with("ACL failure in script") => {
-            of(Code::RedisForbidden).with(command)
+            of(Code::RedisForbidden).with_detail(command)
         }
         "ERR"
             if words.starts_with("unknown command") || words.contains("Unknown Redis command") =>
         {
-            of(Code::RedisUnknownCommand).with(command)
+            of(Code::RedisUnknownCommand).with_detail(command)
         }
         "ERR" if words.contains("unknown subcommand") || words.contains("Unknown subcommand") => {
-            of(Code::RedisUnknownCommand).with(command)
+            of(Code::RedisUnknownCommand).with_detail(command)
         }
         // A command that waited for a stream: its data or its role changed meanwhile, and the keeper finds out how.
         "UNBLOCKED" => of(Code::RedisChanged),
-        "WRONGTYPE" => of(Code::RedisWrongType).with("that was asked for"),
+        "WRONGTYPE" => of(Code::RedisWrongType).with_detail("that was asked for"),
         "READONLY" => of(Code::RedisReadOnly),
         "MASTERDOWN" => of(Code::RedisMasterDown),
         "NOREPLICAS" => of(Code::RedisNoReplicas),
@@ -93,14 +93,14 @@ pub(super) fn of_reply(code: &str, words: &str, command: &str, at: &str) -> Find
         "BUSY" => of(Code::RedisBusy),
         "CROSSSLOT" => of(Code::RedisIsCluster),
         "MOVED" => of(Code::RedisMoved),
-        "ASK" | "TRYAGAIN" => of(Code::RedisMigrating).with(code),
+        "ASK" | "TRYAGAIN" => of(Code::RedisMigrating).with_detail(code),
         "CLUSTERDOWN" => of(Code::RedisClusterDown),
-        other => of(Code::RedisUnexpected).with(other),
+        other => of(Code::RedisUnexpected).with_detail(other),
     }
 }
 
 /// The command that an error names between quotes, in capitals.
-fn quoted(words: &str) -> Option<String> {
+fn quoted_command(words: &str) -> Option<String> {
     let mut parts = words.split(['\'', '`']);
     let named = parts.nth(1)?;
     let short = !named.is_empty() && named.len() <= 64;
@@ -251,12 +251,12 @@ mod tests {
     #[test]
     fn what_the_connection_says_has_a_finding_too() {
         let of =
-            |kind: io::ErrorKind| finding(&RedisError::from(io::Error::from(kind)), "h:1").code;
+            |kind: io::ErrorKind| finding_of(&RedisError::from(io::Error::from(kind)), "h:1").code;
         assert_eq!(of(io::ErrorKind::ConnectionRefused), Code::RedisRefused);
         assert_eq!(of(io::ErrorKind::TimedOut), Code::RedisSilent);
         assert_eq!(of(io::ErrorKind::BrokenPipe), Code::RedisClosed);
         assert_eq!(of(io::ErrorKind::HostUnreachable), Code::RedisUnreachable);
         let refused = RedisError::from((ErrorKind::AuthenticationFailed, "no"));
-        assert_eq!(finding(&refused, "h:1").code, Code::RedisAuthWrong);
+        assert_eq!(finding_of(&refused, "h:1").code, Code::RedisAuthWrong);
     }
 }

@@ -20,7 +20,7 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value, streams::StreamInfoG
 use tokio::time::{Instant, timeout};
 
 pub use self::{
-    entry::{Floor, Held, Shown},
+    entry::{Floor, KeyState, ShownEntry},
     recent::SCANNED_MAX,
 };
 pub use super::server::Server;
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     config::{self, RedisMode},
-    diagnosis::{Code, Finding, Part},
+    diagnosis::{Code, Finding, FindingPart},
     domain::UserId,
 };
 
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why Redis did not say what was asked. The texts are for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum RedisTrouble {
     /// A setting that cannot be used.
     #[error("{0}")]
     Setting(String),
@@ -56,18 +56,18 @@ pub enum Trouble {
     Found(Finding),
 }
 
-impl Trouble {
+impl RedisTrouble {
     /// The cure.
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
             Self::Setting(_) => "correct that setting".to_owned(),
             Self::Unsupported(_) => "ask another way".to_owned(),
-            Self::Found(finding) => finding.remedy(),
+            Self::Found(finding) => finding.remedy_text(),
         }
     }
 
-    fn code(&self) -> Option<Code> {
+    fn finding_code(&self) -> Option<Code> {
         match self {
             Self::Found(finding) => Some(finding.code),
             Self::Setting(_) | Self::Unsupported(_) => None,
@@ -81,7 +81,7 @@ pub struct UserKey {
     /// The key's name.
     pub key: String,
     /// The value that stands there.
-    pub held: Held,
+    pub held: KeyState,
     /// How long the key lives on; none for one that lives for ever, or is not there.
     pub ttl: Option<Duration>,
     /// Redis' clock, in ms.
@@ -99,7 +99,7 @@ pub struct Owner {
 
 /// The settlement stream and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Inbox {
+pub struct StreamState {
     /// Entries that nobody was given yet; none where Redis cannot say.
     pub waiting: Option<u64>,
     /// Entries that were given out and are not acknowledged.
@@ -113,59 +113,59 @@ pub struct Inbox {
 }
 
 /// A connection to look through.
-pub struct Look {
+pub struct RedisInspector {
     conn: Conn,
     keys: Keys,
     mode: RedisMode,
     address: String,
 }
 
-impl std::fmt::Debug for Look {
+impl std::fmt::Debug for RedisInspector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Look").finish_non_exhaustive()
+        f.debug_struct("RedisInspector").finish_non_exhaustive()
     }
 }
 
-impl Look {
+impl RedisInspector {
     /// Connects to the Redis of the settings.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn open(settings: &config::Redis) -> Result<Self, Trouble> {
+    /// [`RedisTrouble`].
+    pub async fn open_connection(settings: &config::RedisSettings) -> Result<Self, RedisTrouble> {
         let tempers = Tempers {
             connect: settings.connect_timeout_ms.0.max(PATIENCE),
             reply: Some(PATIENCE),
         };
-        let dialer = Dialer::new(settings).map_err(Trouble::Setting)?;
-        let address = dialer.address();
+        let dialer = Dialer::new(settings).map_err(RedisTrouble::Setting)?;
+        let address = dialer.node_addresses();
         let opened = dialer.open_one(tempers).await;
         let look = Self {
-            conn: opened.map_err(|error| trouble(&error, &address))?,
+            conn: opened.map_err(|error| trouble_of(&error, &address))?,
             keys: Keys::new(&settings.namespace),
             mode: settings.mode,
             address,
         };
-        look.ping().await?;
+        look.ping_server().await?;
         Ok(look)
     }
 
     /// How long a PING takes there and back.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn ping(&self) -> Result<Duration, Trouble> {
+    /// [`RedisTrouble`].
+    pub async fn ping_server(&self) -> Result<Duration, RedisTrouble> {
         let begun = Instant::now();
-        self.one::<Value>(&["PING"]).await?;
+        self.send_one::<Value>(&["PING"]).await?;
         Ok(begun.elapsed())
     }
 
     /// Redis' clock in ms since 1970, and how long the answer took.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn clock(&self) -> Result<(i64, Duration), Trouble> {
+    /// [`RedisTrouble`].
+    pub async fn read_clock(&self) -> Result<(i64, Duration), RedisTrouble> {
         let begun = Instant::now();
-        let (seconds, micros): (i64, i64) = self.one(&["TIME"]).await?;
+        let (seconds, micros): (i64, i64) = self.send_one(&["TIME"]).await?;
         let millis = micros.checked_div(1000).unwrap_or(0);
         let now = seconds.saturating_mul(1000).saturating_add(millis);
         Ok((now, begun.elapsed()))
@@ -174,19 +174,19 @@ impl Look {
     /// The state of a user's key.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn user(&self, user: UserId) -> Result<UserKey, Trouble> {
-        let key = self.keys.user(user);
-        let (now, _) = self.clock().await?;
-        let kind: String = self.one(&["TYPE", &key]).await?;
-        let ttl: i64 = self.one(&["PTTL", &key]).await?;
+    /// [`RedisTrouble`].
+    pub async fn read_user(&self, user: UserId) -> Result<UserKey, RedisTrouble> {
+        let key = self.keys.user_key(user);
+        let (now, _) = self.read_clock().await?;
+        let kind: String = self.send_one(&["TYPE", &key]).await?;
+        let ttl: i64 = self.send_one(&["PTTL", &key]).await?;
         let held = match kind.as_str() {
-            "none" => Held::Nothing,
+            "none" => KeyState::Nothing,
             "hash" => {
-                let fields: Vec<(Vec<u8>, Vec<u8>)> = self.one(&["HGETALL", &key]).await?;
-                Held::read(&fields, now)
+                let fields: Vec<(Vec<u8>, Vec<u8>)> = self.send_one(&["HGETALL", &key]).await?;
+                KeyState::read_fields(&fields, now)
             }
-            other => Held::Foreign(format!("it is a {other}, not a hash")),
+            other => KeyState::Foreign(format!("it is a {other}, not a hash")),
         };
         Ok(UserKey {
             key,
@@ -199,11 +199,11 @@ impl Look {
     /// Whose balances these are.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn owner(&self) -> Result<Owner, Trouble> {
-        let source: Option<String> = self.one(&["GET", &self.keys.source()]).await?;
-        let of_epoch = ["HMGET", &self.keys.epoch(), "id", "birth"];
-        let (id, birth): (Option<String>, Option<i64>) = self.one(&of_epoch).await?;
+    /// [`RedisTrouble`].
+    pub async fn read_owner(&self) -> Result<Owner, RedisTrouble> {
+        let source: Option<String> = self.send_one(&["GET", &self.keys.source_key()]).await?;
+        let of_epoch = ["HMGET", &self.keys.epoch_key(), "id", "birth"];
+        let (id, birth): (Option<String>, Option<i64>) = self.send_one(&of_epoch).await?;
         Ok(Owner {
             source,
             epoch: id.zip(birth).map(|(id, birth)| Epoch { id, birth }),
@@ -213,15 +213,15 @@ impl Look {
     /// Every master, as it describes itself.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn servers(&self) -> Result<Vec<Server>, Trouble> {
-        self.within(self.conn.servers()).await
+    /// [`RedisTrouble`].
+    pub async fn read_servers(&self) -> Result<Vec<Server>, RedisTrouble> {
+        self.limit_time(self.conn.read_servers()).await
     }
 
     /// Advice about a master: settings that work and could hurt.
-    pub async fn advice(&self, server: &Server) -> Vec<Finding> {
-        let fsync = self.setting("appendfsync").await;
-        advice::of(
+    pub async fn advice_for(&self, server: &Server) -> Vec<Finding> {
+        let fsync = self.read_setting("appendfsync").await;
+        advice::findings_of(
             std::slice::from_ref(server),
             fsync.as_deref(),
             &self.address,
@@ -236,44 +236,46 @@ impl Look {
         let tried = write_probe::try_settling(&self.conn, &self.keys, self.mode, &self.address);
         match timeout(PATIENCE, tried).await {
             Ok(tried) => tried,
-            Err(_) => Err(
-                Finding::new(Part::Redis, Code::RedisSilent, self.address.as_str())
-                    .with(format!("{} ms", PATIENCE.as_millis())),
-            ),
+            Err(_) => {
+                Err(
+                    Finding::new(FindingPart::Redis, Code::RedisSilent, self.address.as_str())
+                        .with_detail(format!("{} ms", PATIENCE.as_millis())),
+                )
+            }
         }
     }
 
     /// A setting of the server; none where it may not be asked.
-    pub async fn setting(&self, name: &str) -> Option<String> {
-        let found: Vec<String> = self.one(&["CONFIG", "GET", name]).await.ok()?;
+    pub async fn read_setting(&self, name: &str) -> Option<String> {
+        let found: Vec<String> = self.send_one(&["CONFIG", "GET", name]).await.ok()?;
         found.into_iter().nth(1)
     }
 
     /// The settlement stream of this name, and our dead one.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn inbox(&self, stream: &str) -> Result<Inbox, Trouble> {
-        let dead = self.length(&self.keys.dead(stream)).await?;
-        let asked = self.one(&["XINFO", "GROUPS", stream]).await;
+    /// [`RedisTrouble`].
+    pub async fn read_inbox(&self, stream: &str) -> Result<StreamState, RedisTrouble> {
+        let dead = self.stream_length(&self.keys.dead_key(stream)).await?;
+        let asked = self.send_one(&["XINFO", "GROUPS", stream]).await;
         let groups: StreamInfoGroupsReply = match asked {
             // There is none yet: nobody follows it.
-            Err(trouble) if trouble.code() == Some(Code::RedisUnexpected) => {
+            Err(trouble) if trouble.finding_code() == Some(Code::RedisUnexpected) => {
                 StreamInfoGroupsReply::default()
             }
-            Err(Trouble::Found(finding)) if finding.code == Code::RedisWrongType => {
-                return Err(Trouble::Found(finding.with(stream)));
+            Err(RedisTrouble::Found(finding)) if finding.code == Code::RedisWrongType => {
+                return Err(RedisTrouble::Found(finding.with_detail(stream)));
             }
             told => told?,
         };
-        let name = self.keys.group();
+        let name = self.keys.group_name();
         let (ours, others): (Vec<_>, Vec<_>) = groups
             .groups
             .into_iter()
             .partition(|group| group.name == name);
         let ours = ours.first();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        Ok(Inbox {
+        Ok(StreamState {
             waiting: ours.and_then(|group| group.lag).map(count),
             pending: ours.map_or(0, |group| count(group.pending)),
             followed: ours.is_some(),
@@ -285,9 +287,9 @@ impl Look {
     /// The addresses of those who wait for entries of a stream as consumers of a group: instances of this service, as a rule.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn followers(&self) -> Result<Vec<String>, Trouble> {
-        let clients: String = self.one(&["CLIENT", "LIST"]).await?;
+    /// [`RedisTrouble`].
+    pub async fn list_followers(&self) -> Result<Vec<String>, RedisTrouble> {
+        let clients: String = self.send_one(&["CLIENT", "LIST"]).await?;
         let followers = clients.lines().filter_map(|client| {
             let mut fields = client.split(' ');
             let address = fields.find_map(|field| field.strip_prefix("addr="))?;
@@ -298,36 +300,39 @@ impl Look {
         Ok(followers.collect())
     }
 
-    async fn length(&self, stream: &str) -> Result<u64, Trouble> {
-        match self.one::<u64>(&["XLEN", stream]).await {
-            Err(Trouble::Found(finding)) if finding.code == Code::RedisWrongType => {
-                Err(Trouble::Found(finding.with(stream)))
+    async fn stream_length(&self, stream: &str) -> Result<u64, RedisTrouble> {
+        match self.send_one::<u64>(&["XLEN", stream]).await {
+            Err(RedisTrouble::Found(finding)) if finding.code == Code::RedisWrongType => {
+                Err(RedisTrouble::Found(finding.with_detail(stream)))
             }
             told => told,
         }
     }
 
-    async fn one<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, Trouble> {
+    async fn send_one<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisTrouble> {
         let mut words = words.iter();
         let mut command = redis::cmd(words.next().copied().unwrap_or_default());
         for word in words {
             command.arg(*word);
         }
-        self.within(self.conn.one(command)).await
+        self.limit_time(self.conn.send_one(command)).await
     }
 
-    async fn within<T>(&self, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Trouble> {
+    async fn limit_time<T>(
+        &self,
+        asked: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, RedisTrouble> {
         let silent = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         let answer = timeout(PATIENCE, asked).await;
         let answer = answer.unwrap_or_else(|_| Err(silent()));
-        answer.map_err(|error| trouble(&error, &self.address))
+        answer.map_err(|error| trouble_of(&error, &self.address))
     }
 }
 
-fn trouble(error: &RedisError, address: &str) -> Trouble {
-    let finding = faults::finding(error, address);
-    Trouble::Found(match finding.code {
-        Code::RedisSilent => finding.with(format!("{} ms", PATIENCE.as_millis())),
+fn trouble_of(error: &RedisError, address: &str) -> RedisTrouble {
+    let finding = faults::finding_of(error, address);
+    RedisTrouble::Found(match finding.code {
+        Code::RedisSilent => finding.with_detail(format!("{} ms", PATIENCE.as_millis())),
         _ => finding,
     })
 }

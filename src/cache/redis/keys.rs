@@ -26,14 +26,14 @@ impl Keys {
 
     /// A user's entry.
     #[must_use]
-    pub fn user(&self, user: UserId) -> String {
+    pub fn user_key(&self, user: UserId) -> String {
         let mut digits = itoa::Buffer::new();
         [&self.of_users, digits.format(user.get())].concat()
     }
 
     /// An entry that no user has: ids begin at 1.
     #[must_use]
-    pub fn nobody(&self) -> String {
+    pub fn nobody_key(&self) -> String {
         format!("{}0", self.of_users)
     }
 
@@ -45,7 +45,7 @@ impl Keys {
 
     /// The feed of what changed.
     #[must_use]
-    pub fn feed(&self) -> String {
+    pub fn feed_key(&self) -> String {
         format!("{}balance:invalidations", self.prefix)
     }
 
@@ -57,43 +57,43 @@ impl Keys {
 
     /// The epoch.
     #[must_use]
-    pub fn epoch(&self) -> String {
+    pub fn epoch_key(&self) -> String {
         format!("{}balance:epoch", self.prefix)
     }
 
     /// The total of an asset: its name in the catalogue, or its number.
     #[must_use]
-    pub fn total(&self, asset: &str) -> String {
+    pub fn total_key(&self, asset: &str) -> String {
         format!("{}balance:total:{asset}", self.prefix)
     }
 
     /// The scan under way, and the totals that are published.
     #[must_use]
-    pub fn totals(&self) -> String {
+    pub fn totals_key(&self) -> String {
         format!("{}balance:totals", self.prefix)
     }
 
     /// The rates in a quote.
     #[must_use]
-    pub fn rates(&self, quote: &str) -> String {
+    pub fn rates_key(&self, quote: &str) -> String {
         format!("{}balance:rates:{quote}", self.prefix)
     }
 
     /// Whose balances these are.
     #[must_use]
-    pub fn source(&self) -> String {
+    pub fn source_key(&self) -> String {
         format!("{}balance:source", self.prefix)
     }
 
     /// Entries of this settlement stream that could not be read.
     #[must_use]
-    pub fn dead(&self, stream: &str) -> String {
+    pub fn dead_key(&self, stream: &str) -> String {
         format!("{}{stream}:dead", self.prefix)
     }
 
     /// The consumer group of all instances of this deployment: deployments that share a stream each get all of it.
     #[must_use]
-    pub fn group(&self) -> String {
+    pub fn group_name(&self) -> String {
         format!("{}balance-cache", self.prefix)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::session::Session;
+use super::session::RedisSession;
 use crate::{
     domain::{AssetId, Floors, Snapshot},
     telemetry::Fault,
@@ -19,16 +19,16 @@ pub enum Lookup {
         ttl: Duration,
     },
     /// Nothing that lasts still.
-    Miss(Known),
+    Miss(KnownBalances),
     /// Something that may not be shown any more: below a floor, or to be read from the ledger.
-    Stale(Known),
+    Stale(KnownBalances),
     /// It could not be asked.
     Fault(Fault),
 }
 
 /// The knowledge of a user, though it may not be all.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownBalances {
     /// Balances.
     pub snapshot: Snapshot,
     /// The lowest seqs that may be shown.
@@ -41,7 +41,7 @@ pub struct Known {
 #[derive(Debug, Clone)]
 pub enum Lease {
     /// The right to fill, with what is known of the user.
-    Granted(Grant, Known),
+    Granted(Grant, KnownBalances),
     /// Another load filled meanwhile.
     Hit {
         /// All balances.
@@ -64,7 +64,7 @@ pub struct Grant {
 
 /// The session that a lease was given in.
 #[derive(Clone)]
-pub(super) struct SessionRef(pub(super) Arc<Session>);
+pub(super) struct SessionRef(pub(super) Arc<RedisSession>);
 
 impl std::fmt::Debug for SessionRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -106,10 +106,13 @@ impl Redis {
 
     /// Commands in one round trip, all of which must succeed.
     async fn ask_in_order(&self, commands: Vec<redis::Cmd>) -> Result<Vec<Value>, Fault> {
-        let session = self.session(Op::Fill)?;
-        let replies = self.link.ask(&session, Op::Fill, commands).await?;
+        let session = self.session_for(Op::Fill)?;
+        let replies = self
+            .link
+            .send_commands(&session, Op::Fill, commands)
+            .await?;
         let replies: RedisResult<Vec<Value>> = replies.into_iter().collect();
-        replies.map_err(|error| self.refused(self.link.finding_of(&error), Op::Fill))
+        replies.map_err(|error| self.note_refused(self.link.finding_of(&error), Op::Fill))
     }
 }
 

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 
 use super::{
-    Redis, Session, entry,
+    Redis, RedisSession, entry,
     script::{self, Call},
 };
 use crate::{
-    domain::{Balance, Notification, Said, UnixMillis, UserId},
+    domain::{Balance, Notification, NotifiedChange, UnixMillis, UserId},
     telemetry::{Fault, Op},
 };
 
@@ -35,7 +35,7 @@ pub struct Effect {
 }
 
 /// Asset, seq and the rest of a change, as the scripts and the feed have them.
-type Told = (String, String, String);
+type ScriptChange = (String, String, String);
 
 /// How a script treats the feed: the fourth argument of `apply.lua`.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ enum Mode {
 }
 
 impl Mode {
-    const fn word(self) -> &'static str {
+    const fn mode_word(self) -> &'static str {
         match self {
             Self::Feed => "feed",
             Self::Apart => "apart",
@@ -61,14 +61,14 @@ impl Redis {
     ///
     /// # Errors
     /// The fault: some users' may have taken effect, and all of them may be repeated.
-    pub async fn apply(
+    pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
         heard_at: UnixMillis,
     ) -> Result<Vec<Effect>, Fault> {
-        let session = self.session(Op::Apply)?;
+        let session = self.session_for(Op::Apply)?;
         let mut effects = Vec::with_capacity(notifications.len());
-        let mut calls = packed(notifications, self.cluster).peekable();
+        let mut calls = pack_slices(notifications, self.cluster).peekable();
         while calls.peek().is_some() {
             let mut size = 0_usize;
             let batch: Vec<_> = std::iter::from_fn(|| {
@@ -87,7 +87,7 @@ impl Redis {
     /// One pipeline: a script for each slice.
     async fn apply_batch(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         batch: &[&[Notification]],
         heard_at: UnixMillis,
         effects: &mut Vec<Effect>,
@@ -99,7 +99,7 @@ impl Redis {
         let replies = self.link.run_scripts(session, Op::Apply, &calls).await?;
         let mut untold = Vec::new();
         for (reply, some) in replies.into_iter().zip(batch) {
-            let done: Vec<u8> = self.read(reply, Op::Apply)?;
+            let done: Vec<u8> = self.read_reply(reply, Op::Apply)?;
             effects.extend(done.iter().map(|done| Effect { old: done & 1 == 1 }));
             let to_announce: Vec<_> = done
                 .iter()
@@ -108,7 +108,7 @@ impl Redis {
                 .map(|(_, notification)| *notification)
                 .collect();
             if !to_announce.is_empty() {
-                untold.push(self.announce(session, to_announce, heard_at));
+                untold.push(self.announce_notifications(session, to_announce, heard_at));
             }
         }
         try_join_all(untold).await.map(drop)
@@ -116,7 +116,7 @@ impl Redis {
 
     fn apply_call(
         &self,
-        session: &Session,
+        session: &RedisSession,
         notifications: &[Notification],
         heard_at: UnixMillis,
     ) -> Call {
@@ -125,11 +125,11 @@ impl Redis {
         } else {
             Mode::Feed
         };
-        let users: Vec<(UserId, Vec<Told>)> = notifications
+        let users: Vec<(UserId, Vec<ScriptChange>)> = notifications
             .chunk_by(|one, other| one.user == other.user)
             .filter_map(|some| {
                 let user = some.first()?.user;
-                let told = some.iter().map(|one| told(one, heard_at));
+                let told = some.iter().map(|one| script_change(one, heard_at));
                 Some((user, told.collect()))
             })
             .collect();
@@ -139,36 +139,38 @@ impl Redis {
     /// A call of `apply.lua`.
     fn change_call(
         &self,
-        session: &Session,
+        session: &RedisSession,
         mode: Mode,
         floor_ttl_ms: u128,
-        users: Vec<(UserId, Vec<Told>)>,
+        users: Vec<(UserId, Vec<ScriptChange>)>,
     ) -> Call {
         let mut call = Call::new(&script::APPLY);
         if matches!(mode, Mode::Feed) {
-            call = call.key(self.link.keys.feed());
+            call = call.with_key(self.link.keys.feed_key());
         }
         for (user, _) in &users {
-            call = call.key(self.link.keys.user(*user));
+            call = call.with_key(self.link.keys.user_key(*user));
         }
         call = call
-            .arg(entry::VERSION)
-            .arg(session.epoch.id.as_str())
-            .arg(floor_ttl_ms.to_string())
-            .arg(mode.word());
+            .with_arg(entry::VERSION)
+            .with_arg(session.epoch.id.as_str())
+            .with_arg(floor_ttl_ms.to_string())
+            .with_arg(mode.mode_word());
         for (user, changes) in users {
-            call = call.arg(user.to_string()).arg(changes.len().to_string());
+            call = call
+                .with_arg(user.to_string())
+                .with_arg(changes.len().to_string());
             for (asset, seq, rest) in changes {
-                call = call.arg(asset).arg(seq).arg(rest);
+                call = call.with_arg(asset).with_arg(seq).with_arg(rest);
             }
         }
         call
     }
 
     /// The feed and the user's entry are apart: entry first, feed second, and last that it was told. These are of one user.
-    async fn announce(
+    async fn announce_notifications(
         &self,
-        session: &Arc<Session>,
+        session: &Arc<RedisSession>,
         notifications: Vec<Notification>,
         heard_at: UnixMillis,
     ) -> Result<(), Fault> {
@@ -177,30 +179,32 @@ impl Redis {
         };
         let changes: Vec<_> = notifications
             .iter()
-            .map(|one| told(one, heard_at))
+            .map(|one| script_change(one, heard_at))
             .collect();
-        let mut tell = Call::new(&script::ANNOUNCE).key(self.link.keys.feed());
+        let mut tell = Call::new(&script::ANNOUNCE).with_key(self.link.keys.feed_key());
         for value in feed_values(user, &changes) {
-            tell = tell.arg("c").arg(value);
+            tell = tell.with_arg("c").with_arg(value);
         }
-        let _: String = self.read(self.one(session, Op::Apply, tell).await?, Op::Apply)?;
-        let mut done = Call::new(&script::ANNOUNCED).key(self.link.keys.user(user));
+        let _: String =
+            self.read_reply(self.call_one(session, Op::Apply, tell).await?, Op::Apply)?;
+        let mut done = Call::new(&script::ANNOUNCED).with_key(self.link.keys.user_key(user));
         let with_seq = changes.iter().filter(|(_, seq, _)| !seq.is_empty());
         let mut any = false;
         for (asset, seq, _) in with_seq {
-            done = done.arg(asset.as_str()).arg(seq.as_str());
+            done = done.with_arg(asset.as_str()).with_arg(seq.as_str());
             any = true;
         }
         if any {
-            let _: i64 = self.read(self.one(session, Op::Apply, done).await?, Op::Apply)?;
+            let _: i64 =
+                self.read_reply(self.call_one(session, Op::Apply, done).await?, Op::Apply)?;
         }
         Ok(())
     }
 
     /// Balances that a reader found in the ledger: what is held moves forward, all of them together. Nothing else happens, and a
     /// fault is only counted.
-    pub async fn observed(&self, user: UserId, balances: &[Balance]) {
-        let Ok(session) = self.session(Op::Fill) else {
+    pub async fn note_observed(&self, user: UserId, balances: &[Balance]) {
+        let Ok(session) = self.session_for(Op::Fill) else {
             return;
         };
         let changes = balances.iter().map(|balance| {
@@ -209,8 +213,8 @@ impl Redis {
         });
         let users = vec![(user, changes.collect())];
         let call = self.change_call(&session, Mode::Observed, 0, users);
-        if let Ok(reply) = self.one(&session, Op::Fill, call).await {
-            let _: Result<Vec<u8>, Fault> = self.read(reply, Op::Fill);
+        if let Ok(reply) = self.call_one(&session, Op::Fill, call).await {
+            let _: Result<Vec<u8>, Fault> = self.read_reply(reply, Op::Fill);
         }
     }
 
@@ -219,35 +223,35 @@ impl Redis {
     /// # Errors
     /// The fault: some may be dropped.
     pub async fn drop_users(&self, users: &[UserId], floors: bool) -> Result<(), Fault> {
-        let session = self.session(Op::Apply)?;
+        let session = self.session_for(Op::Apply)?;
         for batch in users.chunks(BATCH) {
             let calls: Vec<_> = batch
                 .iter()
                 .map(|user| {
-                    let call = Call::new(&script::DROP).key(self.link.keys.user(*user));
+                    let call = Call::new(&script::DROP).with_key(self.link.keys.user_key(*user));
                     let call = if self.cluster {
                         call
                     } else {
-                        call.key(self.link.keys.feed())
+                        call.with_key(self.link.keys.feed_key())
                     };
-                    call.arg(entry::VERSION)
-                        .arg(user.to_string())
-                        .arg(if floors { "1" } else { "0" })
+                    call.with_arg(entry::VERSION)
+                        .with_arg(user.to_string())
+                        .with_arg(if floors { "1" } else { "0" })
                 })
                 .collect();
             for reply in self.link.run_scripts(&session, Op::Apply, &calls).await? {
-                let _: i64 = self.read(reply, Op::Apply)?;
+                let _: i64 = self.read_reply(reply, Op::Apply)?;
             }
             if self.cluster {
                 let tell = batch.iter().map(|user| {
                     let call = Call::new(&script::ANNOUNCE)
-                        .key(self.link.keys.feed())
-                        .arg(if floors { "x" } else { "d" })
-                        .arg(user.to_string());
-                    self.one(&session, Op::Apply, call)
+                        .with_key(self.link.keys.feed_key())
+                        .with_arg(if floors { "x" } else { "d" })
+                        .with_arg(user.to_string());
+                    self.call_one(&session, Op::Apply, call)
                 });
                 for reply in try_join_all(tell).await? {
-                    let _: String = self.read(reply, Op::Apply)?;
+                    let _: String = self.read_reply(reply, Op::Apply)?;
                 }
             }
         }
@@ -257,7 +261,10 @@ impl Redis {
 
 /// Notifications in slices, each for one script: up to [`TOGETHER`] of them, and never a part of one user's. In a cluster, where
 /// entries live apart, one user's each.
-fn packed(notifications: &[Notification], cluster: bool) -> impl Iterator<Item = &[Notification]> {
+fn pack_slices(
+    notifications: &[Notification],
+    cluster: bool,
+) -> impl Iterator<Item = &[Notification]> {
     let mut rest = notifications;
     std::iter::from_fn(move || {
         let mut len = 0_usize;
@@ -275,7 +282,7 @@ fn packed(notifications: &[Notification], cluster: bool) -> impl Iterator<Item =
 }
 
 /// One user's changes as the values of an entry of the feed: one for each, or several in one where there would be too many.
-fn feed_values(user: UserId, changes: &[Told]) -> impl Iterator<Item = String> {
+fn feed_values(user: UserId, changes: &[ScriptChange]) -> impl Iterator<Item = String> {
     let run = changes.len().div_ceil(VALUES_MAX).max(1);
     changes.chunks(run).map(move |some| {
         let texts: Vec<_> = some
@@ -286,18 +293,18 @@ fn feed_values(user: UserId, changes: &[Told]) -> impl Iterator<Item = String> {
     })
 }
 
-fn told(notification: &Notification, heard_at: UnixMillis) -> Told {
+fn script_change(notification: &Notification, heard_at: UnixMillis) -> ScriptChange {
     match notification.said {
-        Said::Values { asset, seq, .. } => {
+        NotifiedChange::Values { asset, seq, .. } => {
             let rest = notification
-                .balance(heard_at)
+                .carried_balance(heard_at)
                 .map(|balance| entry::rest_text(&balance))
                 .unwrap_or_default();
             (asset.to_string(), seq.to_string(), rest)
         }
-        Said::Seq { asset, seq } => (asset.to_string(), seq.to_string(), String::new()),
-        Said::Asset { asset } => (asset.to_string(), String::new(), String::new()),
-        Said::User => ("*".to_owned(), String::new(), String::new()),
+        NotifiedChange::Seq { asset, seq } => (asset.to_string(), seq.to_string(), String::new()),
+        NotifiedChange::Asset { asset } => (asset.to_string(), String::new(), String::new()),
+        NotifiedChange::User => ("*".to_owned(), String::new(), String::new()),
     }
 }
 
@@ -305,33 +312,33 @@ fn told(notification: &Notification, heard_at: UnixMillis) -> Told {
 mod tests {
     use super::*;
 
-    fn notification(user: i64) -> Notification {
+    fn test_notification(user: i64) -> Notification {
         Notification {
             user: UserId::new(user).unwrap(),
-            said: Said::User,
+            said: NotifiedChange::User,
             created_at: None,
         }
     }
 
-    fn sizes(users: &[(i64, usize)], cluster: bool) -> Vec<usize> {
+    fn slice_sizes(users: &[(i64, usize)], cluster: bool) -> Vec<usize> {
         let all: Vec<_> = users
             .iter()
-            .flat_map(|(user, count)| std::iter::repeat_n(notification(*user), *count))
+            .flat_map(|(user, count)| std::iter::repeat_n(test_notification(*user), *count))
             .collect();
-        let packed: Vec<_> = packed(&all, cluster).collect();
+        let packed: Vec<_> = pack_slices(&all, cluster).collect();
         assert_eq!(packed.concat(), all, "all of them, in their order");
         packed.iter().map(|some| some.len()).collect()
     }
 
     #[test]
     fn a_script_takes_users_whole() {
-        assert_eq!(sizes(&[], false), [0; 0]);
-        assert_eq!(sizes(&[(1, 1)], false), [1]);
-        assert_eq!(sizes(&[(1, 20), (2, 12), (3, 1)], false), [32, 1]);
-        assert_eq!(sizes(&[(1, 20), (2, 13), (3, 1)], false), [20, 14]);
-        assert_eq!(sizes(&[(1, 1), (2, 64), (3, 1)], false), [1, 64, 1]);
-        assert_eq!(sizes(&[(1, 10_000)], false), [10_000]);
-        assert_eq!(sizes(&[(1, 2), (2, 1), (3, 1)], true), [2, 1, 1]);
+        assert_eq!(slice_sizes(&[], false), [0; 0]);
+        assert_eq!(slice_sizes(&[(1, 1)], false), [1]);
+        assert_eq!(slice_sizes(&[(1, 20), (2, 12), (3, 1)], false), [32, 1]);
+        assert_eq!(slice_sizes(&[(1, 20), (2, 13), (3, 1)], false), [20, 14]);
+        assert_eq!(slice_sizes(&[(1, 1), (2, 64), (3, 1)], false), [1, 64, 1]);
+        assert_eq!(slice_sizes(&[(1, 10_000)], false), [10_000]);
+        assert_eq!(slice_sizes(&[(1, 2), (2, 1), (3, 1)], true), [2, 1, 1]);
     }
 
     #[test]

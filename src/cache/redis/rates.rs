@@ -25,15 +25,15 @@ impl Redis {
         rates: &[(AssetId, DatedRate)],
         catalogue: &CatalogueTable,
     ) -> Result<RatesTaken, Fault> {
-        let session = self.session(Op::Apply)?;
-        let call = Call::new(&script::RATES).key(self.link.keys.rates(quote));
+        let session = self.session_for(Op::Apply)?;
+        let call = Call::new(&script::RATES).with_key(self.link.keys.rates_key(quote));
         let call = rates.iter().fold(call, |call, (asset, dated)| {
-            call.arg(asset_field(*asset, catalogue))
-                .arg(dated.rate.to_string())
-                .arg(dated.at.0.to_string())
+            call.with_arg(asset_field(*asset, catalogue))
+                .with_arg(dated.rate.to_string())
+                .with_arg(dated.at.0.to_string())
         });
-        let reply = self.one(&session, Op::Apply, call).await?;
-        let (applied, old): (u64, u64) = self.read(reply, Op::Apply)?;
+        let reply = self.call_one(&session, Op::Apply, call).await?;
+        let (applied, old): (u64, u64) = self.read_reply(reply, Op::Apply)?;
         Ok(RatesTaken { applied, old })
     }
 
@@ -41,20 +41,27 @@ impl Redis {
     ///
     /// # Errors
     /// The fault, counted.
-    pub async fn rates(&self, quote: &str, catalogue: &CatalogueTable) -> Result<Rates, Fault> {
-        let session = self.session(Op::Get)?;
+    pub async fn read_rates(
+        &self,
+        quote: &str,
+        catalogue: &CatalogueTable,
+    ) -> Result<Rates, Fault> {
+        let session = self.session_for(Op::Get)?;
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.link.keys.rates(quote));
-        let mut replies = self.link.ask(&session, Op::Get, vec![command]).await?;
+        command.arg(self.link.keys.rates_key(quote));
+        let mut replies = self
+            .link
+            .send_commands(&session, Op::Get, vec![command])
+            .await?;
         let reply: RedisResult<Value> = replies.pop().ok_or(Fault::Error)?;
         let fields: Vec<(String, String)> = match reply {
             Ok(value) => Vec::from_redis_value(value).unwrap_or_default(),
-            Err(error) => return Err(self.refused(self.link.finding_of(&error), Op::Get)),
+            Err(error) => return Err(self.note_refused(self.link.finding_of(&error), Op::Get)),
         };
         let mut rates = Rates::default();
         for (field, text) in fields {
             if let Some((asset, dated)) = dated_rate(&field, &text, catalogue) {
-                rates.offer(asset, dated);
+                rates.offer_rate(asset, dated);
             } else {
                 let meters = &self.meters;
                 meters.tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
@@ -66,13 +73,15 @@ impl Redis {
 
 /// As the catalogue names it, or its number.
 fn asset_field(asset: AssetId, catalogue: &CatalogueTable) -> String {
-    let known = catalogue.get(asset);
+    let known = catalogue.get_asset(asset);
     known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
 }
 
 /// The number of an asset that got a name since is its number still.
 fn dated_rate(field: &str, text: &str, catalogue: &CatalogueTable) -> Option<(AssetId, DatedRate)> {
-    let asset = catalogue.resolve(field).or_else(|| field.parse().ok())?;
+    let asset = catalogue
+        .resolve_asset(field)
+        .or_else(|| field.parse().ok())?;
     let (rate, at) = text.split_once(' ')?;
     let dated = DatedRate {
         rate: rate.parse().ok()?,

@@ -68,14 +68,14 @@ impl Call {
 
     /// One more key.
     #[must_use]
-    pub fn key(mut self, key: impl Into<String>) -> Self {
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
     /// One more argument.
     #[must_use]
-    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+    pub fn with_arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self
     }
@@ -83,16 +83,16 @@ impl Call {
     /// By digest.
     #[must_use]
     pub fn by_digest(&self) -> Cmd {
-        self.command("EVALSHA", &self.script.digest)
+        self.eval_command("EVALSHA", &self.script.digest)
     }
 
     /// With the code.
     #[must_use]
     pub fn by_code(&self) -> Cmd {
-        self.command("EVAL", self.script.code)
+        self.eval_command("EVAL", self.script.code)
     }
 
-    fn command(&self, name: &str, script: &str) -> Cmd {
+    fn eval_command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command
             .arg(script)

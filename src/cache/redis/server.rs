@@ -48,7 +48,7 @@ pub struct Server {
 
 impl Server {
     /// Reads the text of `INFO`, or of a section of it.
-    pub(super) fn read(info: &str) -> Self {
+    pub(super) fn parse_info(info: &str) -> Self {
         let field = |name: &str| {
             let mut lines = info.lines();
             let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -82,7 +82,7 @@ impl Server {
 
     /// Major and minor number of the version; 0 where they cannot be read.
     #[must_use]
-    pub fn release(&self) -> (u32, u32) {
+    pub fn release_numbers(&self) -> (u32, u32) {
         let mut numbers = self
             .version
             .split('.')
@@ -113,7 +113,7 @@ impl Server {
 
     /// It may drop keys that have not ended.
     #[must_use]
-    pub fn evicts(&self) -> bool {
+    pub fn may_evict(&self) -> bool {
         self.policy != "noeviction"
     }
 
@@ -121,13 +121,13 @@ impl Server {
     ///
     /// A master takes a new id too when its first replica comes, or its last one has been gone for long. Only a server that was
     /// a replica in between has taken over another's data, and then says so (`master_replid2`).
-    pub(super) fn continues(&self, history: &str) -> bool {
+    pub(super) fn continues_history(&self, history: &str) -> bool {
         self.master && (self.history == history || !self.was_replica)
     }
 }
 
 /// Run and replication ids of these servers, as `balance:epoch` holds them.
-pub(super) fn fingerprint(servers: &[Server]) -> String {
+pub(super) fn fingerprint_of(servers: &[Server]) -> String {
     let ids = servers
         .iter()
         .map(|server| format!("{}/{}", server.run_id, server.history));
@@ -144,7 +144,7 @@ pub(super) fn same_servers(fingerprint: &str, servers: &[Server]) -> bool {
         .collect();
     let is_known = |server: &Server| {
         let mut known = known.iter();
-        known.any(|(run, history)| *run == server.run_id && server.continues(history))
+        known.any(|(run, history)| *run == server.run_id && server.continues_history(history))
     };
     known.len() == servers.len() && servers.iter().all(is_known)
 }
@@ -158,9 +158,9 @@ mod tests {
         let info = "# Server\r\nredis_version:7.0.15\r\nuptime_in_seconds:5\r\nused_memory:1000\r\nused_memory_rss:9\r\n\
                     maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\nrole:master\r\nserver_time_usec:1795907189085599\r\n\
                     connected_slaves:2\r\nmin_slaves_good_slaves:2\r\n";
-        let server = Server::read(info);
-        assert_eq!(server.release(), (7, 0));
-        assert!(server.evicts() && server.appendonly && server.master && server.fenced);
+        let server = Server::parse_info(info);
+        assert_eq!(server.release_numbers(), (7, 0));
+        assert!(server.may_evict() && server.appendonly && server.master && server.fenced);
         assert_eq!(
             (server.used, server.uptime, server.product.as_str()),
             (1000, 5, "redis")
@@ -174,26 +174,26 @@ mod tests {
     #[test]
     fn a_server_that_does_not_say_who_it_is_is_told_by_the_missing_line() {
         let lines = ["run_id:a\r\n", "role:master\r\n", "master_replid:b\r\n"];
-        assert_eq!(Server::read(&lines.concat()).missing_line(), None);
+        assert_eq!(Server::parse_info(&lines.concat()).missing_line(), None);
         for (left_out, name) in ["run_id", "role", "master_replid"].into_iter().enumerate() {
             let mut some = lines.to_vec();
             some.remove(left_out);
-            let server = Server::read(&some.concat());
+            let server = Server::parse_info(&some.concat());
             assert_eq!(server.missing_line(), Some(name));
         }
     }
 
-    fn server(run: &str, role: &str, id: &str, id2: &str) -> Server {
-        Server::read(&format!(
+    fn test_server(run: &str, role: &str, id: &str, id2: &str) -> Server {
+        Server::parse_info(&format!(
             "run_id:{run}\r\nrole:{role}\r\nmaster_replid:{id}\r\nmaster_replid2:{id2}\r\n"
         ))
     }
 
     #[test]
     fn a_first_replica_changes_nothing_and_a_change_of_history_does() {
-        let known = fingerprint(&[server("r", "master", "a", NEVER)]);
+        let known = fingerprint_of(&[test_server("r", "master", "a", NEVER)]);
         let goes_on = |run: &str, role: &str, id: &str, id2: &str| {
-            same_servers(&known, &[server(run, role, id, id2)])
+            same_servers(&known, &[test_server(run, role, id, id2)])
         };
         assert!(goes_on("r", "master", "a", NEVER));
         assert!(
@@ -210,14 +210,14 @@ mod tests {
     #[test]
     fn each_master_of_a_cluster_has_to_go_on() {
         let (one, two) = (
-            server("1", "master", "a", NEVER),
-            server("2", "master", "b", NEVER),
+            test_server("1", "master", "a", NEVER),
+            test_server("2", "master", "b", NEVER),
         );
-        let known = fingerprint(&[two.clone(), one.clone()]);
+        let known = fingerprint_of(&[two.clone(), one.clone()]);
         assert_eq!(known, "1/a 2/b");
         assert!(same_servers(&known, &[one.clone(), two.clone()]));
         assert!(!same_servers(&known, std::slice::from_ref(&one)));
-        let demoted = server("2", "slave", "a", NEVER);
+        let demoted = test_server("2", "slave", "a", NEVER);
         assert!(!same_servers(&known, &[one, demoted]));
     }
 }

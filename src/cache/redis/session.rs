@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    batch_reader::Lane,
+    batch_reader::BatchReader,
     clock::{Clock, Now, Reading},
     connection::Conn,
-    connection_slot::{Slot, Streak},
+    connection_slot::{ConnectionSlot, Streak},
 };
 use crate::telemetry::Op;
 
@@ -24,7 +24,7 @@ pub struct Epoch {
 
 /// The facts about the Redis behind some connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Findings {
+pub(super) struct RedisState {
     /// The life of its data.
     pub(super) epoch: Epoch,
     /// Its clock.
@@ -38,7 +38,7 @@ pub(super) struct Findings {
 /// The connections of a session.
 pub(super) struct Conns {
     /// For hashes, where there can be such.
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Vec<BatchReader>,
     /// For whatever else readers ask.
     pub(super) readers: Vec<Conn>,
     /// For what is applied.
@@ -46,11 +46,11 @@ pub(super) struct Conns {
 }
 
 /// Checked connections.
-pub struct Session {
-    pub(super) lanes: Vec<Slot<Lane>>,
-    pub(super) readers: Vec<Slot<Conn>>,
+pub struct RedisSession {
+    pub(super) lanes: Vec<ConnectionSlot<BatchReader>>,
+    pub(super) readers: Vec<ConnectionSlot<Conn>>,
     next: AtomicUsize,
-    pub(super) writer: Slot<Conn>,
+    pub(super) writer: ConnectionSlot<Conn>,
     /// The life of Redis that they belong to.
     pub epoch: Epoch,
     /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
@@ -62,13 +62,13 @@ pub struct Session {
     over: AtomicBool,
 }
 
-impl Session {
-    pub(super) fn new(conns: Conns, found: Findings) -> Self {
+impl RedisSession {
+    pub(super) fn new(conns: Conns, found: RedisState) -> Self {
         Self {
-            lanes: conns.lanes.into_iter().map(Slot::new).collect(),
-            readers: conns.readers.into_iter().map(Slot::new).collect(),
+            lanes: conns.lanes.into_iter().map(ConnectionSlot::new).collect(),
+            readers: conns.readers.into_iter().map(ConnectionSlot::new).collect(),
             next: AtomicUsize::new(0),
-            writer: Slot::new(conns.writer),
+            writer: ConnectionSlot::new(conns.writer),
             epoch: found.epoch,
             evicts: found.evicts,
             fingerprint: found.fingerprint,
@@ -80,26 +80,26 @@ impl Session {
 
     /// Redis' clock was read.
     pub(super) fn set_clock(&self, reading: Reading) {
-        self.clock.set(reading);
+        self.clock.set_reading(reading);
     }
 
     /// Time since the session was opened, in ms.
     pub(super) fn elapsed_ms(&self) -> i64 {
-        self.clock.elapsed()
+        self.clock.elapsed_ms()
     }
 
     /// A command was answered, on whatever connection.
-    pub(super) fn answered(&self) {
-        self.streak.answered();
+    pub(super) fn note_answered(&self) {
+        self.streak.end_streak();
     }
 
     /// A command was not answered. True if nothing was for so many commands in a row, over at least `time`.
-    pub(super) fn failed(&self, most: u32, time: Duration) -> bool {
-        self.streak.failed(self.elapsed_ms(), most, time)
+    pub(super) fn count_failure(&self, most: u32, time: Duration) -> bool {
+        self.streak.count_failure(self.elapsed_ms(), most, time)
     }
 
     /// It is over; false if it was already.
-    pub(super) fn end(&self) -> bool {
+    pub(super) fn end_session(&self) -> bool {
         !self.over.swap(true, Ordering::Relaxed)
     }
 
@@ -122,7 +122,7 @@ impl Session {
     }
 
     /// Readers fail fast; what applies does not give up early.
-    pub(super) fn slot(&self, op: Op) -> &Slot<Conn> {
+    pub(super) fn slot_for(&self, op: Op) -> &ConnectionSlot<Conn> {
         match op {
             Op::Apply => &self.writer,
             Op::Get | Op::Fill | Op::Load => self.sound_one(&self.readers).unwrap_or(&self.writer),
@@ -130,12 +130,12 @@ impl Session {
     }
 
     /// The way that is made for hashes, if one is sound.
-    pub(super) fn lane(&self) -> Option<&Slot<Lane>> {
+    pub(super) fn sound_lane(&self) -> Option<&ConnectionSlot<BatchReader>> {
         self.sound_one(&self.lanes)
     }
 
     /// The next connection in turn that is not broken.
-    fn sound_one<'a, T>(&self, slots: &'a [Slot<T>]) -> Option<&'a Slot<T>> {
+    fn sound_one<'a, T>(&self, slots: &'a [ConnectionSlot<T>]) -> Option<&'a ConnectionSlot<T>> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let first = turn.checked_rem(slots.len())?;
         let mut in_turn = slots.iter().cycle().skip(first).take(slots.len());

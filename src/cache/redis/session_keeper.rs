@@ -18,20 +18,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     advice,
-    backoff::{Backoff, jittered},
+    backoff::{Backoff, jittered_wait},
     client::{Link, WRITER_TIMEOUT},
     clock::{Anchor, Reading},
     connection::Conn,
     dialer::Tempers,
     script::{self, Call},
-    server::{Server, fingerprint, same_servers},
-    session::{Conns, Epoch, Findings, Session},
+    server::{Server, fingerprint_of, same_servers},
+    session::{Conns, Epoch, RedisSession, RedisState},
 };
 use crate::diagnosis::{Code, Finding};
 
 /// How often an open session is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// How long a connection that broke waits for its replacement, by [`jittered`]: whatever broke it broke those of other instances
+/// How long a connection that broke waits for its replacement, by [`jittered_wait`]: whatever broke it broke those of other instances
 /// too.
 pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(20);
 /// How often what a settlement needs is tried.
@@ -49,14 +49,14 @@ enum Unfit {
 
 impl Link {
     /// Opens, checks, watches and opens again, until shutdown.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub async fn run_keeper(&self, shutdown: CancellationToken) {
         let keep = async {
             let mut backoff = Backoff::new(self.options.breaker_probe_ms.0);
             loop {
                 let identity = self.wait_for_identity().await;
-                match self.open(&identity).await {
+                match self.open_checked(&identity).await {
                     Ok(session) => {
-                        backoff.reset();
+                        backoff.reset_row();
                         self.refused.store(false, Ordering::Relaxed);
                         *self.trouble.lock() = None;
                         let session = Arc::new(session);
@@ -66,11 +66,11 @@ impl Link {
                             redis.evicts = session.evicts,
                             "redis session opened"
                         );
-                        self.watch(&session).await;
+                        self.watch_session(&session).await;
                     }
                     Err(finding) => self.show_trouble(finding),
                 }
-                tokio::time::sleep(backoff.wait()).await;
+                tokio::time::sleep(backoff.next_wait()).await;
             }
         };
         tokio::select! {
@@ -92,45 +92,48 @@ impl Link {
             if let Some(identity) = (self.identity)() {
                 return identity;
             }
-            *self.trouble.lock() = Some(self.finding(Code::RedisAwaitsSource));
+            *self.trouble.lock() = Some(self.finding_here(Code::RedisAwaitsSource));
             tokio::time::sleep(IDENTITY_EVERY).await;
         }
     }
 
     /// Opens the connections of a session, one after the other, and checks what they lead to: a Redis that cannot be used costs one
     /// connection a try.
-    async fn open(&self, identity: &str) -> Result<Session, Finding> {
+    async fn open_checked(&self, identity: &str) -> Result<RedisSession, Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let connect = self.options.connect_timeout_ms.0;
         let count = self.options.connections.max(1);
         let dialer = self.dialer.load_full();
         let writer = dialer.open_one(self.of_writer()).await.map_err(told)?;
         let found = timeout(connect, self.check_in(&writer, identity)).await;
-        let found = found.map_err(|_| self.silent(connect))??;
-        let readers = dialer.open(count, self.of_readers()).await.map_err(told)?;
-        let lanes = dialer.lanes(count, connect).await.map_err(told)?;
+        let found = found.map_err(|_| self.silent_finding(connect))??;
+        let readers = dialer
+            .open_connections(count, self.of_readers())
+            .await
+            .map_err(told)?;
+        let lanes = dialer.open_lanes(count, connect).await.map_err(told)?;
         let checks = async {
             let of_lanes = try_join_all(lanes.iter().map(|lane| async {
-                let info = lane.info().await?;
-                Ok(vec![Server::read(&info)])
+                let info = lane.read_info().await?;
+                Ok(vec![Server::parse_info(&info)])
             }));
-            let of_readers = try_join_all(readers.iter().map(Conn::servers));
+            let of_readers = try_join_all(readers.iter().map(Conn::read_servers));
             let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
             // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
             let mut all = of_readers.iter().chain(&of_lanes);
             if all.any(|servers| !same_servers(&found.fingerprint, servers)) {
-                return Err(self.finding(Code::RedisDisagree));
+                return Err(self.finding_here(Code::RedisDisagree));
             }
             Ok(())
         };
         let checked = timeout(connect, checks).await;
-        checked.map_err(|_| self.silent(connect))??;
+        checked.map_err(|_| self.silent_finding(connect))??;
         let conns = Conns {
             lanes,
             readers,
             writer,
         };
-        Ok(Session::new(conns, found))
+        Ok(RedisSession::new(conns, found))
     }
 
     pub(super) fn of_readers(&self) -> Tempers {
@@ -147,80 +150,82 @@ impl Link {
         }
     }
 
-    fn silent(&self, waited: Duration) -> Finding {
-        let finding = self.finding(Code::RedisSilent);
-        finding.with(format!("{} ms", waited.as_millis()))
+    fn silent_finding(&self, waited: Duration) -> Finding {
+        let finding = self.finding_here(Code::RedisSilent);
+        finding.with_detail(format!("{} ms", waited.as_millis()))
     }
 
     /// Identifies the server: run id, epoch with its birth, and the source of its balances.
-    async fn check_in(&self, conn: &Conn, identity: &str) -> Result<Findings, Finding> {
+    async fn check_in(&self, conn: &Conn, identity: &str) -> Result<RedisState, Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let asked = Instant::now();
-        let servers = conn.servers().await.map_err(told)?;
+        let servers = conn.read_servers().await.map_err(told)?;
         let now = read_clock(conn, asked, &servers).await.map_err(told)?;
         if let Some(line) = servers.iter().find_map(Server::missing_line) {
-            return Err(self.finding(Code::RedisUntold).with(line));
+            return Err(self.finding_here(Code::RedisUntold).with_detail(line));
         }
         if let Some(replica) = servers.iter().find(|server| !server.master) {
-            return Err(self.finding(Code::RedisReplica).with(replica.link.as_str()));
+            return Err(self
+                .finding_here(Code::RedisReplica)
+                .with_detail(replica.link.as_str()));
         }
-        self.claim(conn, identity).await?;
-        let fingerprint = fingerprint(&servers);
+        self.claim_namespace(conn, identity).await?;
+        let fingerprint = fingerprint_of(&servers);
         let mut ask = redis::cmd("HGET");
-        ask.arg(self.keys.epoch()).arg("servers");
-        let before: Option<String> = conn.one(ask).await.map_err(told)?;
+        ask.arg(self.keys.epoch_key()).arg("servers");
+        let before: Option<String> = conn.send_one(ask).await.map_err(told)?;
         let before = before.filter(|before| same_servers(before, &servers));
         let ended = self.ended_epoch(&servers, &now);
         let call = Call::new(&script::EPOCH)
-            .key(self.keys.epoch())
-            .arg(fingerprint.as_str())
-            .arg(format!("{:032x}", rand::random::<u128>()))
-            .arg(before.unwrap_or_default())
-            .arg(ended.unwrap_or_default());
+            .with_key(self.keys.epoch_key())
+            .with_arg(fingerprint.as_str())
+            .with_arg(format!("{:032x}", rand::random::<u128>()))
+            .with_arg(before.unwrap_or_default())
+            .with_arg(ended.unwrap_or_default());
         let (id, birth, _, fresh): (String, i64, i64, i64) =
-            conn.one(call.by_code()).await.map_err(told)?;
+            conn.send_one(call.by_code()).await.map_err(told)?;
         if fresh == 1 {
             let mark = Call::new(&script::ANNOUNCE)
-                .key(self.keys.feed())
-                .arg("e")
-                .arg(id.as_str());
-            conn.one::<Value>(mark.by_code()).await.map_err(told)?;
+                .with_key(self.keys.feed_key())
+                .with_arg("e")
+                .with_arg(id.as_str());
+            conn.send_one::<Value>(mark.by_code()).await.map_err(told)?;
         }
-        self.advise(&servers, Some(conn)).await;
+        self.log_advice(&servers, Some(conn)).await;
         *self.anchor.lock() = Some(Anchor {
             reading: now,
             fingerprint: fingerprint.clone(),
             epoch: id.clone(),
         });
-        Ok(Findings {
+        Ok(RedisState {
             epoch: Epoch { id, birth },
             now,
             fingerprint,
-            evicts: servers.iter().any(Server::evicts),
+            evicts: servers.iter().any(Server::may_evict),
         })
     }
 
     /// This Redis and namespace become this source's, or are already.
-    async fn claim(&self, conn: &Conn, identity: &str) -> Result<(), Finding> {
+    async fn claim_namespace(&self, conn: &Conn, identity: &str) -> Result<(), Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let owner = async || {
             let mut who = redis::cmd("GET");
-            who.arg(self.keys.source());
-            conn.one::<Option<String>>(who).await.map_err(told)
+            who.arg(self.keys.source_key());
+            conn.send_one::<Option<String>>(who).await.map_err(told)
         };
         let mut held = owner().await?;
         if held.is_none() {
             let mut claim = redis::cmd("SET");
-            claim.arg(self.keys.source()).arg(identity).arg("NX");
-            conn.one::<Value>(claim).await.map_err(told)?;
+            claim.arg(self.keys.source_key()).arg(identity).arg("NX");
+            conn.send_one::<Value>(claim).await.map_err(told)?;
             held = owner().await?;
         }
         match held.as_deref() {
-            None => Err(self.finding(Code::RedisForgets)),
+            None => Err(self.finding_here(Code::RedisForgets)),
             Some(owner) if owner == identity => Ok(()),
             Some(_) => {
                 self.refused.store(true, Ordering::Relaxed);
-                Err(self.finding(Code::RedisOtherSource))
+                Err(self.finding_here(Code::RedisOtherSource))
             }
         }
     }
@@ -235,15 +240,15 @@ impl Link {
 
     /// Logs what this Redis does that could hurt, when that is another than the last time. Settings that INFO does not show are
     /// asked for on `conn`.
-    async fn advise(&self, servers: &[Server], conn: Option<&Conn>) {
+    async fn log_advice(&self, servers: &[Server], conn: Option<&Conn>) {
         let mut fsync = None;
         if let Some(conn) = conn {
             let mut ask = redis::cmd("CONFIG");
             ask.arg("GET").arg("appendfsync");
-            let found = conn.one::<HashMap<String, String>>(ask).await;
+            let found = conn.send_one::<HashMap<String, String>>(ask).await;
             fsync = found.unwrap_or_default().remove("appendfsync");
         }
-        let mut found = advice::of(servers, fsync.as_deref(), &self.address);
+        let mut found = advice::findings_of(servers, fsync.as_deref(), &self.address);
         let mut before = self.advised.lock();
         if conn.is_none() {
             let unsynced = before.iter().filter(|it| it.code == Code::RedisUnsynced);
@@ -265,7 +270,7 @@ impl Link {
     // === watching ===
 
     /// Returns when the session is over.
-    async fn watch(&self, session: &Arc<Session>) {
+    async fn watch_session(&self, session: &Arc<RedisSession>) {
         let mut tried: Option<Instant> = None;
         loop {
             let _ = timeout(CHECK_EVERY, self.alarm.notified()).await;
@@ -273,8 +278,8 @@ impl Link {
                 return;
             }
             fail::fail_point!("keeper-looks");
-            if let Err(finding) = self.check(session).await {
-                self.end(session, finding);
+            if let Err(finding) = self.check_session(session).await {
+                self.end_session(session, finding);
                 return;
             }
             self.keep_alive(session).await;
@@ -286,24 +291,24 @@ impl Link {
     }
 
     /// Whether the session may go on; the writer's connection is replaced if it gave no answer.
-    async fn check(&self, session: &Arc<Session>) -> Result<(), Finding> {
+    async fn check_session(&self, session: &Arc<RedisSession>) -> Result<(), Finding> {
         let writer = session.writer.get();
-        let looked = timeout(WRITER_TIMEOUT, self.look(session, &writer)).await;
+        let looked = timeout(WRITER_TIMEOUT, self.look_at_server(session, &writer)).await;
         let finding = match looked {
             Ok(Ok(())) if !session.writer.health().is_broken() => return Ok(()),
-            Ok(Ok(())) => self.finding(Code::RedisClosed),
+            Ok(Ok(())) => self.finding_here(Code::RedisClosed),
             Ok(Err(Unfit::Over(finding))) => return Err(finding),
             Ok(Err(Unfit::Unanswered(finding))) => finding,
-            Err(_) => self.silent(WRITER_TIMEOUT),
+            Err(_) => self.silent_finding(WRITER_TIMEOUT),
         };
-        tokio::time::sleep(jittered(REPLACE_AFTER)).await;
+        tokio::time::sleep(jittered_wait(REPLACE_AFTER)).await;
         let Ok(conn) = self.dialer.load_full().open_one(self.of_writer()).await else {
             return Err(finding);
         };
-        match timeout(WRITER_TIMEOUT, self.look(session, &conn)).await {
+        match timeout(WRITER_TIMEOUT, self.look_at_server(session, &conn)).await {
             Ok(Ok(())) => {
                 tracing::info!(reason = %finding, "redis connection replaced");
-                session.writer.replace(conn);
+                session.writer.replace_connection(conn);
                 self.mended.notify_waiters();
                 Ok(())
             }
@@ -313,19 +318,21 @@ impl Link {
     }
 
     /// Whether it is still the same master with the same data, clock and policy of dropping them.
-    async fn look(&self, session: &Session, conn: &Conn) -> Result<(), Unfit> {
+    async fn look_at_server(&self, session: &RedisSession, conn: &Conn) -> Result<(), Unfit> {
         let told = |error: RedisError| Unfit::Unanswered(self.finding_of(&error));
-        let over = |code| Unfit::Over(self.finding(code));
+        let over = |code| Unfit::Over(self.finding_here(code));
         let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
-        epoch.arg(self.keys.epoch()).arg("id");
-        source.arg(self.keys.source());
-        let id: Option<String> = conn.one(epoch).await.map_err(told)?;
-        let owner: Option<String> = conn.one(source).await.map_err(told)?;
+        epoch.arg(self.keys.epoch_key()).arg("id");
+        source.arg(self.keys.source_key());
+        let id: Option<String> = conn.send_one(epoch).await.map_err(told)?;
+        let owner: Option<String> = conn.send_one(source).await.map_err(told)?;
         let asked = Instant::now();
-        let servers = conn.servers().await.map_err(told)?;
+        let servers = conn.read_servers().await.map_err(told)?;
         let now = read_clock(conn, asked, &servers).await.map_err(told)?;
         if let Some(replica) = servers.iter().find(|server| !server.master) {
-            let replica = self.finding(Code::RedisReplica).with(replica.link.as_str());
+            let replica = self
+                .finding_here(Code::RedisReplica)
+                .with_detail(replica.link.as_str());
             return Err(Unfit::Over(replica));
         }
         let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
@@ -333,13 +340,15 @@ impl Link {
         if !ours || !same_data || !same_servers(&session.fingerprint, &servers) {
             return Err(over(Code::RedisChanged));
         }
-        if servers.iter().any(Server::evicts) != session.evicts {
+        if servers.iter().any(Server::may_evict) != session.evicts {
             return Err(over(Code::RedisPolicyChanged));
         }
         if let Some(anchor) = self.anchor.lock().as_mut() {
             let step_ms = now.step_since(&anchor.reading);
             if step_ms != 0 {
-                let stepped = self.finding(Code::RedisClock).with(format!("{step_ms} ms"));
+                let stepped = self
+                    .finding_here(Code::RedisClock)
+                    .with_detail(format!("{step_ms} ms"));
                 return Err(Unfit::Over(stepped));
             }
             anchor.reading = now.anchor_after(anchor.reading);
@@ -348,7 +357,7 @@ impl Link {
         if let Some(server) = servers.iter().max_by_key(|server| server.memory_permille()) {
             self.meters.redis_memory(server.used, server.maxmemory);
         }
-        self.advise(&servers, None).await;
+        self.log_advice(&servers, None).await;
         Ok(())
     }
 }
@@ -362,7 +371,7 @@ async fn read_clock(conn: &Conn, asked: Instant, servers: &[Server]) -> RedisRes
         return Ok(reading);
     }
     let asked = Instant::now();
-    let (seconds, micros): (i64, i64) = conn.one(redis::cmd("TIME")).await?;
+    let (seconds, micros): (i64, i64) = conn.send_one(redis::cmd("TIME")).await?;
     let micros = micros.checked_div(1000).unwrap_or(0);
     let redis_ms = seconds.saturating_mul(1000).saturating_add(micros);
     Ok(Reading::just_now(asked, redis_ms))

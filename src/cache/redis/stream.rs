@@ -14,10 +14,10 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
-pub use self::events::{END, Event, Failure, Inlet, Standing};
-use self::wire::{entries, last_id, post};
+pub use self::events::{END, Event, GroupStanding, Inlet, StreamFailure};
+use self::wire::{last_id, parse_post, reply_entries};
 use super::{
-    Redis, Session,
+    Redis, RedisSession,
     connection::Conn,
     script::{self, Call},
     server::{Server, same_servers},
@@ -48,12 +48,12 @@ pub struct Post {
     /// The entry before it; none where it does not say, or says something that cannot be read.
     pub before: Option<StreamId>,
     /// The changes in order; empty where the entry means nothing to us.
-    pub news: Vec<News>,
+    pub news: Vec<FeedNews>,
 }
 
 /// The content of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum FeedNews {
     /// A user's balances changed: all of this becomes visible together.
     Changed {
         /// The user.
@@ -72,7 +72,7 @@ pub enum News {
 
 /// The result of one read of the feed.
 #[derive(Debug)]
-pub struct Page {
+pub struct FeedPage {
     /// When it was asked for.
     pub sent: Instant,
     /// The entries, in order.
@@ -84,7 +84,7 @@ pub struct Page {
 }
 
 /// A connection of its own.
-pub struct Tap {
+pub struct BlockingConnection {
     conn: Conn,
 }
 
@@ -95,7 +95,7 @@ impl std::fmt::Display for StreamId {
 }
 
 impl StreamId {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse_id(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
         Some(Self {
             ms: ms.parse().ok()?,
@@ -118,20 +118,20 @@ impl Redis {
     ///
     /// # Errors
     /// Whatever the connection says.
-    pub async fn tap(&self) -> RedisResult<Tap> {
-        Ok(Tap {
-            conn: self.link.dedicated().await?,
+    pub async fn open_blocking(&self) -> RedisResult<BlockingConnection> {
+        Ok(BlockingConnection {
+            conn: self.link.open_dedicated().await?,
         })
     }
 }
 
-impl Tap {
-    async fn one<T: FromRedisValue>(
+impl BlockingConnection {
+    async fn send_one<T: FromRedisValue>(
         &self,
         command: redis::Cmd,
         patience: Duration,
     ) -> RedisResult<T> {
-        match timeout(patience, self.conn.one(command)).await {
+        match timeout(patience, self.conn.send_one(command)).await {
             Ok(reply) => reply,
             Err(_) => Err(RedisError::from(std::io::Error::from(
                 std::io::ErrorKind::TimedOut,
@@ -143,12 +143,17 @@ impl Tap {
     ///
     /// # Errors
     /// A connection that is of no use any more, or a stream that is not one.
-    pub async fn feed(&self, feed: &str, after: StreamId, block: Duration) -> RedisResult<Page> {
+    pub async fn read_feed(
+        &self,
+        feed: &str,
+        after: StreamId,
+        block: Duration,
+    ) -> RedisResult<FeedPage> {
         // Before the first question: what is deleted between the two is seen by neither.
         let sent = Instant::now();
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(feed);
-        let last = match self.one::<Value>(info, GRACE).await {
+        let last = match self.send_one::<Value>(info, GRACE).await {
             Ok(info) => Some(last_id(&info)),
             // Only these say that there is no stream: a command that is forbidden or renamed says nothing of the feed.
             Err(error) if is_no_stream(&error) => None,
@@ -158,13 +163,18 @@ impl Tap {
         read.arg("COUNT")
             .arg(PAGE)
             .arg("BLOCK")
-            .arg(millis(block))
+            .arg(whole_millis(block))
             .arg("STREAMS")
             .arg(feed)
             .arg(after.to_string());
-        let reply = self.one::<Value>(read, block.saturating_add(GRACE)).await?;
-        let posts: Vec<_> = entries(reply)?.into_iter().filter_map(post).collect();
-        Ok(Page {
+        let reply = self
+            .send_one::<Value>(read, block.saturating_add(GRACE))
+            .await?;
+        let posts: Vec<_> = reply_entries(reply)?
+            .into_iter()
+            .filter_map(parse_post)
+            .collect();
+        Ok(FeedPage {
             sent,
             full: posts.len() >= PAGE,
             posts,
@@ -177,8 +187,13 @@ impl Tap {
     /// # Errors
     /// A connection that is of no use any more.
     pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
-        let begin = Call::new(&script::ANNOUNCE).key(feed).arg("e").arg(epoch);
-        self.one::<Value>(begin.by_code(), GRACE).await.map(drop)
+        let begin = Call::new(&script::ANNOUNCE)
+            .with_key(feed)
+            .with_arg("e")
+            .with_arg(epoch);
+        self.send_one::<Value>(begin.by_code(), GRACE)
+            .await
+            .map(drop)
     }
 
     /// Leads to the servers that the session was opened to, and not to what came after them: an older copy of the data has
@@ -186,9 +201,9 @@ impl Tap {
     ///
     /// # Errors
     /// A connection that is of no use any more.
-    pub async fn is_of(&self, session: &Session) -> RedisResult<bool> {
+    pub async fn is_of(&self, session: &RedisSession) -> RedisResult<bool> {
         let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        let servers = timeout(GRACE, self.conn.servers())
+        let servers = timeout(GRACE, self.conn.read_servers())
             .await
             .map_err(|_| gone())??;
         Ok(same_servers(&session.fingerprint, &servers))
@@ -200,7 +215,7 @@ impl Tap {
     ///
     /// # Errors
     /// A connection that is of no use any more.
-    pub async fn vouches_for(&self, session: &Session, epoch_key: &str) -> RedisResult<bool> {
+    pub async fn vouches_for(&self, session: &RedisSession, epoch_key: &str) -> RedisResult<bool> {
         let mut epoch = redis::cmd("HGET");
         epoch.arg(epoch_key).arg("id");
         let mut commands = vec![epoch];
@@ -210,7 +225,7 @@ impl Tap {
             commands.push(role);
         }
         let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
-        let asked = timeout(GRACE, self.conn.ask(commands)).await;
+        let asked = timeout(GRACE, self.conn.send_commands(commands)).await;
         let mut replies = asked.map_err(|_| gone())??.into_iter();
         let Some(epoch) = replies.next() else {
             return Err(gone());
@@ -219,9 +234,9 @@ impl Tap {
         let master = match replies.next() {
             None => true,
             Some(role) => {
-                let server = Server::read(&String::from_redis_value(role?)?);
+                let server = Server::parse_info(&String::from_redis_value(role?)?);
                 let histories = session.fingerprint.split_once('/');
-                histories.is_some_and(|(_, history)| server.continues(history))
+                histories.is_some_and(|(_, history)| server.continues_history(history))
             }
         };
         Ok(master && epoch.as_deref() == Some(session.epoch.id.as_str()))
@@ -231,13 +246,13 @@ impl Tap {
     ///
     /// # Errors
     /// A connection that is of no use any more.
-    pub async fn trim(&self, feed: &str, before: StreamId) -> RedisResult<()> {
+    pub async fn trim_feed(&self, feed: &str, before: StreamId) -> RedisResult<()> {
         let mut trim = redis::cmd("XTRIM");
         trim.arg(feed).arg("MINID").arg("~").arg(before.to_string());
-        self.one::<i64>(trim, GRACE).await?;
+        self.send_one::<i64>(trim, GRACE).await?;
         let mut cap = redis::cmd("XTRIM");
         cap.arg(feed).arg("MAXLEN").arg("~").arg(FEED_MAX);
-        self.one::<i64>(cap, GRACE).await.map(drop)
+        self.send_one::<i64>(cap, GRACE).await.map(drop)
     }
 }
 
@@ -247,6 +262,6 @@ fn is_no_stream(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.code() == Some("ERR") && says("no such key")
 }
 
-fn millis(time: Duration) -> u64 {
+fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }

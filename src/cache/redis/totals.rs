@@ -74,8 +74,8 @@ impl Redis {
     pub async fn lease_scan(&self, token: &str, now: bool) -> Result<ScanTurn, Fault> {
         let call = self
             .totals_call("lease", token)
-            .arg(LEASE.as_millis().to_string())
-            .arg(if now { "1" } else { "0" });
+            .with_arg(LEASE.as_millis().to_string())
+            .with_arg(if now { "1" } else { "0" });
         let (what, wait_ms, fence, published) = self.ask_totals(call).await?;
         Ok(ScanTurn {
             lease: (what == "taken").then(|| ScanLease {
@@ -94,8 +94,8 @@ impl Redis {
     pub async fn renew_scan(&self, lease: &ScanLease) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("renew", lease)
-            .arg(LEASE.as_millis().to_string());
-        self.end(call).await
+            .with_arg(LEASE.as_millis().to_string());
+        self.end_scan(call).await
     }
 
     /// Gives the right back without totals; the next scan is due `after` that.
@@ -105,8 +105,8 @@ impl Redis {
     pub async fn release_scan(&self, lease: &ScanLease, after: Duration) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("release", lease)
-            .arg(after.as_millis().to_string());
-        self.end(call).await
+            .with_arg(after.as_millis().to_string());
+        self.end_scan(call).await
     }
 
     /// Publishes totals, and gives the right back. The next scan is due `after` that.
@@ -132,7 +132,7 @@ impl Redis {
             names.push(name);
         }
         let conn = self.totals_connection()?;
-        for reply in run(&conn, &calls).await? {
+        for reply in run_scripts(&conn, &calls).await? {
             let written: i64 = reply
                 .and_then(|value| Ok(from_redis_value(value)?))
                 .map_err(|error| self.totals_refused(&error))?;
@@ -142,11 +142,11 @@ impl Redis {
         }
         let call = self
             .lease_call("publish", lease)
-            .arg(after.as_millis().to_string())
-            .arg(totals.began.0.to_string())
-            .arg(totals.ended.0.to_string())
-            .arg(names.join(","));
-        self.end(call).await
+            .with_arg(after.as_millis().to_string())
+            .with_arg(totals.began.0.to_string())
+            .with_arg(totals.ended.0.to_string())
+            .with_arg(names.join(","));
+        self.end_scan(call).await
     }
 
     /// The totals that are published, and the fence of their scan. None before the first, and where they are not whole.
@@ -157,9 +157,9 @@ impl Redis {
         let conn = self.totals_connection()?;
         let mut state = redis::cmd("HMGET");
         state
-            .arg(self.link.keys.totals())
+            .arg(self.link.keys.totals_key())
             .arg(&["published", "began", "ended", "assets"]);
-        let state = one(&conn, state).await?;
+        let state = send_one(&conn, state).await?;
         let state: (Option<i64>, Option<i64>, Option<i64>, Option<String>) =
             from_redis_value(state).map_err(|_| Fault::Corrupt)?;
         let (Some(fence), Some(began), Some(ended), Some(names)) = state else {
@@ -168,10 +168,10 @@ impl Redis {
         let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
         let commands = names.iter().map(|name| {
             let mut command = redis::cmd("HGETALL");
-            command.arg(self.link.keys.total(name));
+            command.arg(self.link.keys.total_key(name));
             command
         });
-        let replies = ask(&conn, commands.collect()).await?;
+        let replies = send_commands(&conn, commands.collect()).await?;
         let read = replies.into_iter().map(|reply| {
             let fields: BTreeMap<String, String> = from_redis_value(reply.ok()?).ok()?;
             total_of(&fields, fence)
@@ -205,26 +205,26 @@ impl Redis {
             ("ended", totals.ended.0.to_string()),
         ];
         let call = Call::new(&script::TOTAL)
-            .key(self.link.keys.total(name))
-            .arg(lease.fence.to_string());
-        fields
-            .into_iter()
-            .fold(call, |call, (field, value)| call.arg(field).arg(value))
+            .with_key(self.link.keys.total_key(name))
+            .with_arg(lease.fence.to_string());
+        fields.into_iter().fold(call, |call, (field, value)| {
+            call.with_arg(field).with_arg(value)
+        })
     }
 
     fn totals_call(&self, what: &str, token: &str) -> Call {
         Call::new(&script::TOTALS)
-            .key(self.link.keys.totals())
-            .arg(what)
-            .arg(token)
+            .with_key(self.link.keys.totals_key())
+            .with_arg(what)
+            .with_arg(token)
     }
 
     fn lease_call(&self, what: &str, lease: &ScanLease) -> Call {
         self.totals_call(what, &lease.token)
-            .arg(lease.fence.to_string())
+            .with_arg(lease.fence.to_string())
     }
 
-    async fn end(&self, call: Call) -> Result<ScanEnd, Fault> {
+    async fn end_scan(&self, call: Call) -> Result<ScanEnd, Fault> {
         let (what, ..) = self.ask_totals(call).await?;
         Ok(if what == "lost" {
             ScanEnd::Lost
@@ -235,7 +235,10 @@ impl Redis {
 
     async fn ask_totals(&self, call: Call) -> Result<ScanReply, Fault> {
         let conn = self.totals_connection()?;
-        let reply = run(&conn, &[call]).await?.pop().ok_or(Fault::Error)?;
+        let reply = run_scripts(&conn, &[call])
+            .await?
+            .pop()
+            .ok_or(Fault::Error)?;
         let reply = reply.map_err(|error| self.totals_refused(&error))?;
         let (what, wait_ms, fence, published): (String, String, String, String) =
             from_redis_value(reply).map_err(|_| Fault::Error)?;
@@ -244,7 +247,7 @@ impl Redis {
     }
 
     fn totals_refused(&self, error: &RedisError) -> Fault {
-        if let Some(left_out) = self.log.line() {
+        if let Some(left_out) = self.log.permit_line() {
             let reason = self.link.finding_of(error);
             tracing::warn!(%reason, lines.left_out = left_out, "redis refused to keep totals");
         }
@@ -253,14 +256,14 @@ impl Redis {
 
     /// The writer's connection, without counting as a read or a settlement.
     fn totals_connection(&self) -> Result<Arc<Conn>, Fault> {
-        let session = self.link.session().ok_or(Fault::Open)?;
+        let session = self.link.open_session().ok_or(Fault::Open)?;
         Ok(session.writer.get())
     }
 }
 
 /// As the catalogue names it, or its number.
 fn asset_name(asset: AssetId, catalogue: &CatalogueTable) -> String {
-    let known = catalogue.get(asset);
+    let known = catalogue.get_asset(asset);
     known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())
 }
 
@@ -278,25 +281,29 @@ fn total_of(fields: &BTreeMap<String, String>, fence: i64) -> Option<(AssetId, A
 }
 
 /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
-async fn run(conn: &Conn, calls: &[Call]) -> Result<Vec<RedisResult<Value>>, Fault> {
+async fn run_scripts(conn: &Conn, calls: &[Call]) -> Result<Vec<RedisResult<Value>>, Fault> {
     let unknown = |reply: &RedisResult<Value>| matches!(reply, Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript));
-    let replies = ask(conn, calls.iter().map(Call::by_digest).collect()).await?;
+    let replies = send_commands(conn, calls.iter().map(Call::by_digest).collect()).await?;
     if !replies.iter().any(unknown) {
         return Ok(replies);
     }
-    ask(conn, calls.iter().map(Call::by_code).collect()).await
+    send_commands(conn, calls.iter().map(Call::by_code).collect()).await
 }
 
-async fn one(conn: &Conn, command: redis::Cmd) -> Result<Value, Fault> {
-    let reply = ask(conn, vec![command]).await?.pop();
+async fn send_one(conn: &Conn, command: redis::Cmd) -> Result<Value, Fault> {
+    let reply = send_commands(conn, vec![command]).await?.pop();
     reply.ok_or(Fault::Error)?.map_err(|_| Fault::Error)
 }
 
-async fn ask(conn: &Conn, commands: Vec<redis::Cmd>) -> Result<Vec<RedisResult<Value>>, Fault> {
+async fn send_commands(
+    conn: &Conn,
+    commands: Vec<redis::Cmd>,
+) -> Result<Vec<RedisResult<Value>>, Fault> {
     if commands.is_empty() {
         return Ok(Vec::new());
     }
-    let asked: Result<RedisResult<_>, _> = timeout(WRITER_TIMEOUT, conn.ask(commands)).await;
+    let asked: Result<RedisResult<_>, _> =
+        timeout(WRITER_TIMEOUT, conn.send_commands(commands)).await;
     asked
         .map_err(|_| Fault::Timeout)?
         .map_err(|error: RedisError| {

@@ -9,21 +9,21 @@ use super::{
     faults,
     keys::Keys,
     script::{self, Call},
-    session::Session,
+    session::RedisSession,
 };
 use crate::{
     config::RedisMode,
-    diagnosis::{Finding, Part},
+    diagnosis::{Finding, FindingPart},
 };
 
 impl Link {
     /// Tries every command of a settlement without changing anything, and shows what does not work.
-    pub(super) async fn try_settling(&self, session: &Session) {
+    pub(super) async fn try_settling(&self, session: &RedisSession) {
         let conn = session.writer.get();
         let tried = try_settling(&conn, &self.keys, self.options.mode, &self.address);
         let finding = match timeout(WRITER_TIMEOUT, tried).await {
             Ok(Ok(())) => None,
-            Ok(Err(finding)) => Some(finding.of(Part::Settlements)),
+            Ok(Err(finding)) => Some(finding.with_part(FindingPart::Settlements)),
             // The next check says what is the matter with the connection.
             Err(_) => return,
         };
@@ -51,18 +51,18 @@ pub(super) async fn try_settling(
     mode: RedisMode,
     at: &str,
 ) -> Result<(), Finding> {
-    let mut call = Call::new(&script::TRIAL).key(keys.feed());
+    let mut call = Call::new(&script::TRIAL).with_key(keys.feed_key());
     if mode != RedisMode::Cluster {
-        call = call.key(keys.nobody());
+        call = call.with_key(keys.nobody_key());
     }
-    let mut asked = conn.one::<Vec<String>>(call.by_digest()).await;
+    let mut asked = conn.send_one::<Vec<String>>(call.by_digest()).await;
     let unknown = |error: &RedisError| {
         error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
     };
     if asked.as_ref().is_err_and(unknown) {
-        asked = conn.one(call.by_code()).await;
+        asked = conn.send_one(call.by_code()).await;
     }
-    let reply = asked.map_err(|error| faults::finding(&error, at))?;
+    let reply = asked.map_err(|error| faults::finding_of(&error, at))?;
     match reply.as_slice() {
         [command, error] => {
             let (code, words) = error.split_once(' ').unwrap_or((error.as_str(), ""));

@@ -3,7 +3,7 @@
 use balance_cache::domain::UserId;
 use clap::{Args, Subcommand};
 
-use super::Reach;
+use super::ServiceReach;
 
 pub(crate) const HISTORY_EXAMPLES: &str = "\
 Examples:
@@ -22,7 +22,7 @@ pub(crate) enum HistoryCommand {
     /// Shows the trades of a user in a symbol.
     Trades(Trades),
     /// Shows the rows of the ledger of a user in an asset.
-    Statement(Statement),
+    Statement(StatementArguments),
 }
 
 #[derive(Debug, Args)]
@@ -39,11 +39,11 @@ pub(crate) struct Trades {
     #[arg(long, value_name = "MS")]
     pub(crate) to: Option<i64>,
     #[command(flatten)]
-    pub(crate) pages: Pages,
+    pub(crate) pages: PageArguments,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Statement {
+pub(crate) struct StatementArguments {
     /// The user.
     pub(crate) user: UserId,
     /// The asset: its name in the catalogue, or the number of one that is not in it.
@@ -53,12 +53,12 @@ pub(crate) struct Statement {
     #[arg(long, value_name = "MS")]
     pub(crate) at: Option<i64>,
     #[command(flatten)]
-    pub(crate) pages: Pages,
+    pub(crate) pages: PageArguments,
 }
 
 /// How much is shown, and in which order.
 #[derive(Debug, Args)]
-pub(crate) struct Pages {
+pub(crate) struct PageArguments {
     /// Rows that are shown at most.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) limit: u32,
@@ -72,5 +72,5 @@ pub(crate) struct Pages {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }

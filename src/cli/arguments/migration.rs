@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Reach;
+use super::ServiceReach;
 
 pub(super) const SHADOW_EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,7 @@ pub(crate) enum BackfillSource {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Backfill {
+pub(crate) struct BackfillArguments {
     /// The table to fill.
     pub(crate) table: BackfillTable,
     /// The table to fill it from.
@@ -107,5 +107,5 @@ pub(crate) struct Shadow {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Reach, SEEDS, USERS_MAX};
+use super::{SEEDS, ServiceReach, USERS_MAX};
 
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
@@ -40,10 +40,10 @@ pub(crate) struct Simulate {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ServiceReach,
 }
 
-fn exponent(text: &str) -> Result<f64, String> {
+fn parse_exponent(text: &str) -> Result<f64, String> {
     let exponent: f64 = text.parse().map_err(|_| "it is no number".to_owned())?;
     if (0.0..=10.0).contains(&exponent) {
         Ok(exponent)

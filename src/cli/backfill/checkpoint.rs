@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{super::output::Unable, Counts};
+use super::{super::output::Unable, OutcomeCounts};
 
 const FORMAT: u32 = 1;
 
@@ -43,10 +43,10 @@ impl Header {
 /// One part that is done.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct CheckpointLine {
     part: u32,
     #[serde(flatten)]
-    counts: Counts,
+    counts: OutcomeCounts,
 }
 
 /// The file.
@@ -54,12 +54,12 @@ struct Line {
 pub(super) struct Checkpoint {
     path: PathBuf,
     file: File,
-    done: BTreeMap<u32, Counts>,
+    done: BTreeMap<u32, OutcomeCounts>,
 }
 
 impl Checkpoint {
     /// Opens the file, or makes it.
-    pub(super) fn open(path: &Path, header: &Header) -> Result<Self, Unable> {
+    pub(super) fn open_file(path: &Path, header: &Header) -> Result<Self, Unable> {
         let failed = |error: io::Error| Unable(format!("{}: {error}", path.display()));
         let options = OpenOptions::new()
             .read(true)
@@ -94,7 +94,7 @@ impl Checkpoint {
             done,
         };
         if lines.is_empty() {
-            checkpoint.append(header).map_err(failed)?;
+            checkpoint.append_line(header).map_err(failed)?;
         }
         Ok(checkpoint)
     }
@@ -105,21 +105,25 @@ impl Checkpoint {
     }
 
     /// The parts that are done, and what was counted in them.
-    pub(super) fn done(&self) -> (u64, Counts) {
-        let mut all = Counts::default();
-        self.done.values().for_each(|counts| all.add(counts));
+    pub(super) fn done_parts(&self) -> (u64, OutcomeCounts) {
+        let mut all = OutcomeCounts::default();
+        self.done.values().for_each(|counts| all.add_counts(counts));
         (u64::try_from(self.done.len()).unwrap_or(u64::MAX), all)
     }
 
     /// Notes that all rows of a part stand.
-    pub(super) fn note(&mut self, part: u32, counts: Counts) -> Result<(), Unable> {
-        self.append(&Line { part, counts })
+    pub(super) fn note_done_part(
+        &mut self,
+        part: u32,
+        counts: OutcomeCounts,
+    ) -> Result<(), Unable> {
+        self.append_line(&CheckpointLine { part, counts })
             .map_err(|error| Unable(format!("{}: {error}", self.path.display())))?;
         self.done.insert(part, counts);
         Ok(())
     }
 
-    fn append(&mut self, line: &impl Serialize) -> io::Result<()> {
+    fn append_line(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
         self.file.write_all(text.as_bytes())?;
@@ -127,12 +131,12 @@ impl Checkpoint {
     }
 
     /// Removes the file: a later run begins anew.
-    pub(super) fn remove(self) -> io::Result<()> {
+    pub(super) fn remove_file(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }
 }
 
-fn read_lines(lines: &[&str], header: &Header) -> Result<BTreeMap<u32, Counts>, String> {
+fn read_lines(lines: &[&str], header: &Header) -> Result<BTreeMap<u32, OutcomeCounts>, String> {
     let Some((first, rest)) = lines.split_first() else {
         return Ok(BTreeMap::new());
     };
@@ -154,7 +158,7 @@ fn read_lines(lines: &[&str], header: &Header) -> Result<BTreeMap<u32, Counts>, 
     }
     let mut done = BTreeMap::new();
     for (line, number) in rest.iter().zip(2_u32..) {
-        let line: Line = serde_json::from_str(line)
+        let line: CheckpointLine = serde_json::from_str(line)
             .map_err(|error| format!("line {number} cannot be read: {error}"))?;
         if line.part >= header.parts {
             return Err(format!("line {number} names a part that there is not"));
@@ -168,10 +172,10 @@ fn read_lines(lines: &[&str], header: &Header) -> Result<BTreeMap<u32, Counts>, 
 mod tests {
     use super::*;
 
-    fn counts(rows: u64) -> Counts {
-        Counts {
+    fn counts_of(rows: u64) -> OutcomeCounts {
+        OutcomeCounts {
             source_rows: rows,
-            ..Counts::default()
+            ..OutcomeCounts::default()
         }
     }
 
@@ -180,23 +184,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.checkpoint");
         let header = Header::new("user_trades", "ks/1/2", 8);
-        let mut first = Checkpoint::open(&path, &header).unwrap();
-        first.note(3, counts(5)).unwrap();
-        first.note(7, counts(2)).unwrap();
-        let twice = Checkpoint::open(&path, &header).unwrap_err().to_string();
+        let mut first = Checkpoint::open_file(&path, &header).unwrap();
+        first.note_done_part(3, counts_of(5)).unwrap();
+        first.note_done_part(7, counts_of(2)).unwrap();
+        let twice = Checkpoint::open_file(&path, &header)
+            .unwrap_err()
+            .to_string();
         assert!(twice.contains("another backfill"), "{twice}");
         drop(first);
         let mut text = std::fs::read_to_string(&path).unwrap();
         text.push_str("{\"part\":4,\"sour");
         std::fs::write(&path, text).unwrap();
-        let mut second = Checkpoint::open(&path, &header).unwrap();
-        assert_eq!(second.done(), (2, counts(7)));
+        let mut second = Checkpoint::open_file(&path, &header).unwrap();
+        assert_eq!(second.done_parts(), (2, counts_of(7)));
         assert!(second.is_done(3) && !second.is_done(4));
-        second.note(4, counts(1)).unwrap();
+        second.note_done_part(4, counts_of(1)).unwrap();
         drop(second);
-        let third = Checkpoint::open(&path, &header).unwrap();
-        assert_eq!(third.done(), (3, counts(8)));
-        third.remove().unwrap();
+        let third = Checkpoint::open_file(&path, &header).unwrap();
+        assert_eq!(third.done_parts(), (3, counts_of(8)));
+        third.remove_file().unwrap();
         assert!(!path.exists());
     }
 
@@ -205,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.checkpoint");
         let header = Header::new("user_trades", "ks/1/2", 8);
-        drop(Checkpoint::open(&path, &header).unwrap());
+        drop(Checkpoint::open_file(&path, &header).unwrap());
         for (other, part) in [
             (Header::new("user_trades", "ks/1/2", 9), "--parts 8"),
             (
@@ -213,11 +219,15 @@ mod tests {
                 "it is of user_trades",
             ),
         ] {
-            let told = Checkpoint::open(&path, &other).unwrap_err().to_string();
+            let told = Checkpoint::open_file(&path, &other)
+                .unwrap_err()
+                .to_string();
             assert!(told.contains(part), "{told}");
         }
         std::fs::write(&path, "a list of my own\n").unwrap();
-        let told = Checkpoint::open(&path, &header).unwrap_err().to_string();
+        let told = Checkpoint::open_file(&path, &header)
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("not a checkpoint"), "{told}");
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
@@ -225,7 +235,9 @@ mod tests {
         );
         let head = serde_json::to_string(&header).unwrap();
         std::fs::write(&path, format!("{head}\nnonsense\n")).unwrap();
-        let told = Checkpoint::open(&path, &header).unwrap_err().to_string();
+        let told = Checkpoint::open_file(&path, &header)
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("line 2"), "{told}");
     }
 }

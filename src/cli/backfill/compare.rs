@@ -13,10 +13,10 @@ use std::{
 
 use anyhow::Result;
 use balance_cache::ledger::{
-    Error,
+    LedgerError,
     scylla::{
-        backfill::{Backfill, Content, Key, Next, Row, Sums},
-        inspect::Stretch,
+        backfill::{Backfill, BackfillKey, BackfillRow, BucketSums, NextPage, RowContent},
+        inspect::TokenRange,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::copy::again;
+use super::copy::retry_unavailable;
 use crate::cli::{arguments, progress::Progress};
 
 /// Rows of one table that are looked at one by one.
@@ -36,7 +36,7 @@ const LOOKS: u32 = 3;
 
 /// The result.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Comparison {
+pub(super) struct TableComparison {
     /// Rows that the source says should stand.
     pub(super) expected: u64,
     /// Rows that stand.
@@ -55,13 +55,13 @@ pub(super) struct Comparison {
     pub(super) shown: Vec<String>,
 }
 
-impl Comparison {
+impl TableComparison {
     /// Whether both tables hold the same.
     pub(super) const fn is_same(&self) -> bool {
         self.missing == 0 && self.different == 0 && self.unexpected == 0 && !self.incomplete
     }
 
-    fn show(&mut self, text: String) {
+    fn show_line(&mut self, text: String) {
         if self.shown.len() < SHOWN_MAX {
             self.shown.push(text);
         }
@@ -70,7 +70,7 @@ impl Comparison {
 
 /// One of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum TableSide {
     Source,
     Target,
 }
@@ -83,7 +83,10 @@ struct Compare<'a> {
     looks: u32,
 }
 
-pub(super) async fn run(what: &arguments::Backfill, backfill: &Backfill) -> Result<Comparison> {
+pub(super) async fn compare_tables(
+    what: &arguments::BackfillArguments,
+    backfill: &Backfill,
+) -> Result<TableComparison> {
     let compare = Compare {
         backfill,
         parts: what.parts,
@@ -91,65 +94,69 @@ pub(super) async fn run(what: &arguments::Backfill, backfill: &Backfill) -> Resu
         // A row that is still to be written does not come by itself.
         looks: if what.dry_run { 1 } else { LOOKS },
     };
-    let failed = |error: Error| anyhow::anyhow!("the tables could not be compared: {error}");
+    let failed = |error: LedgerError| anyhow::anyhow!("the tables could not be compared: {error}");
     let progress = Progress::new("comparing", u64::from(what.parts).saturating_mul(2));
-    let found = compare.whole(what, &progress).await.map_err(failed);
-    progress.done();
+    let found = compare.compare_all(what, &progress).await.map_err(failed);
+    progress.clear_bar();
     found
 }
 
 impl Compare<'_> {
-    async fn whole(
+    async fn compare_all(
         &self,
-        what: &arguments::Backfill,
+        what: &arguments::BackfillArguments,
         progress: &Progress,
-    ) -> Result<Comparison, Error> {
-        let source = self.sum(Side::Source, progress).await?;
-        let target = self.sum(Side::Target, progress).await?;
-        let mut found = Comparison {
-            expected: source.rows(),
-            standing: target.rows(),
-            ..Comparison::default()
+    ) -> Result<TableComparison, LedgerError> {
+        let source = self.sum_table(TableSide::Source, progress).await?;
+        let target = self.sum_table(TableSide::Target, progress).await?;
+        let mut found = TableComparison {
+            expected: source.row_count(),
+            standing: target.row_count(),
+            ..TableComparison::default()
         };
-        let buckets = source.differing(&target);
+        let buckets = source.differing_buckets(&target);
         if buckets.is_empty() {
             return Ok(found);
         }
-        progress.beside(format!("{} buckets differ", buckets.len()));
-        let expected = self.collect(Side::Source, &buckets).await?;
-        let standing = self.collect(Side::Target, &buckets).await?;
+        progress.set_message(format!("{} buckets differ", buckets.len()));
+        let expected = self.collect_suspects(TableSide::Source, &buckets).await?;
+        let standing = self.collect_suspects(TableSide::Target, &buckets).await?;
         found.incomplete = expected.len() >= SUSPECTS_MAX || standing.len() >= SUSPECTS_MAX;
-        let keys: BTreeSet<Key> = expected.keys().chain(standing.keys()).copied().collect();
-        let suspects: Vec<Key> = keys
+        let keys: BTreeSet<BackfillKey> = expected.keys().chain(standing.keys()).copied().collect();
+        let suspects: Vec<BackfillKey> = keys
             .into_iter()
             .filter(|key| expected.get(key) != standing.get(key))
             .collect();
         if !suspects.is_empty() {
             sleep(Duration::from_millis(what.grace_ms)).await;
         }
-        let looks: Vec<_> = suspects.into_iter().map(|key| self.look(key)).collect();
+        let looks: Vec<_> = suspects
+            .into_iter()
+            .map(|key| self.look_at_row(key))
+            .collect();
         let mut looks = stream::iter(looks).buffer_unordered(self.at_once.saturating_mul(8));
         while let Some(look) = looks.try_next().await? {
-            found.count(&look);
+            found.count_look(&look);
         }
         Ok(found)
     }
 
     /// Reads all of a table, some parts at a time.
-    async fn read(
+    async fn read_table(
         &self,
-        side: Side,
-        each: impl Fn(&Row) + Copy,
+        side: TableSide,
+        each: impl Fn(&BackfillRow) + Copy,
         part_done: impl Fn() + Copy,
-    ) -> Result<(), Error> {
-        let parts = Stretch::ring(self.parts)
+    ) -> Result<(), LedgerError> {
+        let parts = TokenRange::split_ring(self.parts)
             .into_iter()
             .map(|stretch| async move {
                 let mut state = None;
                 loop {
                     let at = state.clone();
                     let (rows, next) =
-                        again(async || self.page(side, stretch, at.clone()).await).await?;
+                        retry_unavailable(async || self.read_page(side, stretch, at.clone()).await)
+                            .await?;
                     rows.iter().for_each(each);
                     state = next;
                     if state.is_none() {
@@ -164,57 +171,66 @@ impl Compare<'_> {
             .await
     }
 
-    async fn page(
+    async fn read_page(
         &self,
-        side: Side,
-        stretch: Stretch,
-        state: Next,
-    ) -> Result<(Vec<Row>, Next), Error> {
+        side: TableSide,
+        stretch: TokenRange,
+        state: NextPage,
+    ) -> Result<(Vec<BackfillRow>, NextPage), LedgerError> {
         match side {
-            Side::Source => {
+            TableSide::Source => {
                 let page = self.backfill.read_source_page(stretch, state).await?;
                 let rows = page.planned.into_iter().flat_map(|planned| planned.rows);
                 Ok((rows.collect(), page.next))
             }
-            Side::Target => self.backfill.read_target_page(stretch, state).await,
+            TableSide::Target => self.backfill.read_target_page(stretch, state).await,
         }
     }
 
-    async fn sum(&self, side: Side, progress: &Progress) -> Result<Sums, Error> {
-        let sums = Mutex::new(Sums::default());
-        self.read(side, |row| sums.lock().add(row), || progress.add(1))
-            .await?;
+    async fn sum_table(
+        &self,
+        side: TableSide,
+        progress: &Progress,
+    ) -> Result<BucketSums, LedgerError> {
+        let sums = Mutex::new(BucketSums::default());
+        self.read_table(
+            side,
+            |row| sums.lock().add_row(row),
+            || progress.add_done(1),
+        )
+        .await?;
         Ok(sums.into_inner())
     }
 
-    async fn collect(
+    async fn collect_suspects(
         &self,
-        side: Side,
+        side: TableSide,
         buckets: &BTreeSet<usize>,
-    ) -> Result<BTreeMap<Key, Content>, Error> {
+    ) -> Result<BTreeMap<BackfillKey, RowContent>, LedgerError> {
         let found = Mutex::new(BTreeMap::new());
-        let keep = |row: &Row| {
+        let keep = |row: &BackfillRow| {
             let mut found = found.lock();
-            if found.len() < SUSPECTS_MAX && buckets.contains(&row.bucket()) {
+            if found.len() < SUSPECTS_MAX && buckets.contains(&row.bucket_index()) {
                 found.insert(row.key, row.content);
             }
         };
-        self.read(side, keep, || {}).await?;
+        self.read_table(side, keep, || {}).await?;
         Ok(found.into_inner())
     }
 
     /// Looks at one row in both tables.
-    async fn look(&self, key: Key) -> Result<Look, Error> {
-        let mut looked = again(async || self.backfill.compare(key).await).await?;
+    async fn look_at_row(&self, key: BackfillKey) -> Result<RowInBoth, LedgerError> {
+        let mut looked = retry_unavailable(async || self.backfill.compare_row(key).await).await?;
         for _ in 1..self.looks {
             if looked.expected == looked.standing {
                 break;
             }
-            looked = again(async || self.backfill.compare(key).await).await?;
+            looked = retry_unavailable(async || self.backfill.compare_row(key).await).await?;
         }
         let absent = looked.claimed && looked.expected.is_some() && looked.standing.is_none();
-        let pending = absent && again(async || self.backfill.is_pending(key).await).await?;
-        Ok(Look {
+        let pending =
+            absent && retry_unavailable(async || self.backfill.is_pending(key).await).await?;
+        Ok(RowInBoth {
             key,
             expected: looked.expected.map(|row| row.content),
             standing: looked.standing.map(|row| row.content),
@@ -224,16 +240,16 @@ impl Compare<'_> {
 }
 
 /// A row in both tables.
-struct Look {
-    key: Key,
-    expected: Option<Content>,
-    standing: Option<Content>,
+struct RowInBoth {
+    key: BackfillKey,
+    expected: Option<RowContent>,
+    standing: Option<RowContent>,
     pending: bool,
 }
 
-impl Comparison {
-    fn count(&mut self, look: &Look) {
-        let Look {
+impl TableComparison {
+    fn count_look(&mut self, look: &RowInBoth) {
+        let RowInBoth {
             key,
             expected,
             standing,
@@ -246,8 +262,8 @@ impl Comparison {
             (Some(should), Some(is)) if should != is => {
                 let words = format!(
                     "different: {key}: {} instead of {}",
-                    words(is),
-                    words(should)
+                    content_text(is),
+                    content_text(should)
                 );
                 (&mut self.different, Some(words))
             }
@@ -255,12 +271,12 @@ impl Comparison {
         };
         *counter = counter.saturating_add(1);
         if let Some(text) = text {
-            self.show(text);
+            self.show_line(text);
         }
     }
 }
 
-fn words(content: Content) -> String {
+fn content_text(content: RowContent) -> String {
     let words = content.map(|column| column.map_or_else(|| "null".to_owned(), |it| it.to_string()));
     format!("({})", words.join(", "))
 }

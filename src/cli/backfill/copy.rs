@@ -9,18 +9,18 @@ use std::{
 
 use anyhow::Result;
 use balance_cache::ledger::{
-    Error,
+    LedgerError,
     scylla::{
         backfill::{Backfill, Planned, Wrote},
-        inspect::Stretch,
+        inspect::TokenRange,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::{Counts, Report, checkpoint::Checkpoint};
-use crate::cli::{arguments, output::complain, pace::Pace, progress::Progress};
+use super::{BackfillReport, OutcomeCounts, checkpoint::Checkpoint};
+use crate::cli::{arguments, output::print_error, pace::Pace, progress::Progress};
 
 /// Rows of one part that are written at the same time.
 const WRITES: usize = 16;
@@ -49,18 +49,18 @@ struct Copy<'a> {
 }
 
 /// Copies what is not done yet, and adds to the report.
-pub(super) async fn run(
-    what: &arguments::Backfill,
+pub(super) async fn copy_parts(
+    what: &arguments::BackfillArguments,
     backfill: &Backfill,
     checkpoint: &mut Checkpoint,
-    report: &mut Report,
+    report: &mut BackfillReport,
 ) -> Result<()> {
-    let (resumed, _) = checkpoint.done();
+    let (resumed, _) = checkpoint.done_parts();
     let parts = u64::from(what.parts);
     let copy = &Copy {
         backfill,
         pace: Pace::new(what.rate),
-        progress: Progress::resumed(backfill.target().name(), parts, resumed),
+        progress: Progress::resume_from(backfill.target().table_name(), parts, resumed),
         rows: AtomicU64::new(0),
         begun: Instant::now(),
         told: Mutex::new(Instant::now()),
@@ -70,47 +70,53 @@ pub(super) async fn run(
         resumed,
         parts,
     };
-    let rest = Stretch::ring(what.parts).into_iter().zip(0_u32..);
+    let rest = TokenRange::split_ring(what.parts).into_iter().zip(0_u32..);
     let rest: Vec<_> = rest
         .filter(|(_, part)| !checkpoint.is_done(*part))
-        .map(|(stretch, part)| async move { Ok((part, copy.part(stretch).await?)) })
+        .map(|(stretch, part)| async move { Ok((part, copy.copy_part(stretch).await?)) })
         .collect();
     let at_once = usize::try_from(what.at_once).unwrap_or(1).max(1);
     let mut done = stream::iter(rest).buffer_unordered(at_once);
     let outcome = async {
         while let Some(part) = done.next().await {
-            let (part, counts) = part.map_err(|error: Error| {
+            let (part, counts) = part.map_err(|error: LedgerError| {
                 anyhow::anyhow!("{error}; the same command goes on where it was")
             })?;
-            checkpoint.note(part, counts)?;
-            copy.tell();
+            checkpoint.note_done_part(part, counts)?;
+            copy.report_done_part();
         }
         Ok(())
     };
     let outcome = outcome.await;
-    copy.progress.done();
+    copy.progress.clear_bar();
     report.millis = super::whole_millis(copy.begun.elapsed());
     report.read_now = copy.rows.load(Ordering::Relaxed);
-    let (_, counts) = checkpoint.done();
+    let (_, counts) = checkpoint.done_parts();
     report.counts = counts;
     report.named = std::mem::take(&mut *copy.named.lock());
     outcome
 }
 
 impl Copy<'_> {
-    async fn part(&self, stretch: Stretch) -> Result<Counts, Error> {
-        let mut counts = Counts::default();
+    async fn copy_part(&self, stretch: TokenRange) -> Result<OutcomeCounts, LedgerError> {
+        let mut counts = OutcomeCounts::default();
         let mut state = None;
         loop {
             let at = state.clone();
-            let page = again(async || self.backfill.read_source_page(stretch, at.clone()).await);
+            let page = retry_unavailable(async || {
+                self.backfill.read_source_page(stretch, at.clone()).await
+            });
             let page = page.await?;
             let unusable = u64::try_from(page.unusable.len()).unwrap_or(u64::MAX);
             let planned = u64::try_from(page.planned.len()).unwrap_or(u64::MAX);
             for row in page.unusable {
-                self.name(row.to_string());
+                self.name_left_out(row.to_string());
             }
-            let writes: Vec<_> = page.planned.iter().map(|row| self.write(row)).collect();
+            let writes: Vec<_> = page
+                .planned
+                .iter()
+                .map(|row| self.write_planned(row))
+                .collect();
             let wrote: Vec<(Wrote, u64)> = stream::iter(writes)
                 .buffer_unordered(WRITES)
                 .try_collect()
@@ -133,31 +139,31 @@ impl Copy<'_> {
         }
     }
 
-    async fn write(&self, planned: &Planned) -> Result<(Wrote, u64), Error> {
-        self.pace.take().await;
-        let wrote = again(async || self.backfill.write(planned).await).await?;
+    async fn write_planned(&self, planned: &Planned) -> Result<(Wrote, u64), LedgerError> {
+        self.pace.wait_turn().await;
+        let wrote = retry_unavailable(async || self.backfill.write_planned(planned).await).await?;
         Ok((wrote, u64::try_from(planned.rows.len()).unwrap_or(u64::MAX)))
     }
 
-    fn name(&self, row: String) {
+    fn name_left_out(&self, row: String) {
         let mut named = self.named.lock();
         if named.len() < NAMED_MAX {
             if !self.quiet {
                 self.progress
-                    .aside(|| complain(&format!("left out: {row}")));
+                    .suspend_for(|| print_error(&format!("left out: {row}")));
             }
             named.push(row);
         }
     }
 
     /// One more part is done.
-    fn tell(&self) {
+    fn report_done_part(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let rows = self.rows.load(Ordering::Relaxed);
         let elapsed = self.begun.elapsed();
         let rate = super::per_second(rows, super::whole_millis(elapsed));
-        self.progress.add(1);
-        self.progress.beside(format!("{rows} rows, {rate}/s"));
+        self.progress.add_done(1);
+        self.progress.set_message(format!("{rows} rows, {rate}/s"));
         let mut told = self.told.lock();
         if !self.quiet && Progress::is_hidden() && told.elapsed() >= TELL_EVERY {
             *told = Instant::now();
@@ -165,9 +171,9 @@ impl Copy<'_> {
             let this_run = u32::try_from(done.saturating_sub(self.resumed)).unwrap_or(u32::MAX);
             let left = u32::try_from(self.parts.saturating_sub(done)).unwrap_or(u32::MAX);
             let each = elapsed.checked_div(this_run).unwrap_or_default();
-            complain(&format!(
+            print_error(&format!(
                 "{}: {done} of {} parts, {rows} rows, {rate}/s, {} s left",
-                self.backfill.target().name(),
+                self.backfill.target().table_name(),
                 self.parts,
                 each.saturating_mul(left).as_secs()
             ));
@@ -176,11 +182,13 @@ impl Copy<'_> {
 }
 
 /// Asks until it is answered, or [`TRIES`] times.
-pub(super) async fn again<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) async fn retry_unavailable<T>(
+    ask: impl AsyncFn() -> Result<T, LedgerError>,
+) -> Result<T, LedgerError> {
     let mut pause = PAUSE;
     for _ in 1..TRIES {
         match ask().await {
-            Err(Error::Unavailable(_) | Error::Timeout) => {}
+            Err(LedgerError::Unavailable(_) | LedgerError::Timeout) => {}
             answered => return answered,
         }
         sleep(pause).await;

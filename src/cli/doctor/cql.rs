@@ -1,65 +1,65 @@
 //! `ScyllaDB` or Cassandra: reached, which one, what stands there, and its pace.
 
 use balance_cache::{
-    config::{Millis, ReadFrom, Settings, Source, ViewCheck},
+    config::{Millis, ReadFrom, Settings, SourceSettings, ViewCheck},
     domain::AssetId,
     ledger::{
         self,
         scylla::{
-            inspect::{Look, PATIENCE, Relation, Stretch, Trouble},
-            schema::{self, Problem, Standing, Status},
+            inspect::{CqlInspector, InspectError, PATIENCE, Relation, TokenRange},
+            schema::{self, Problem, RelationState, Status},
         },
     },
 };
 use tokio::time::Instant;
 
-use super::{Report, latency::Times};
+use super::{DoctorReport, latency::SortedTimes};
 
 /// The oldest Cassandra whose views and statements are what is needed.
 const OLDEST: (u32, u32) = (4, 1);
 
 /// The source's identity, where it can be read.
-pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<String> {
-    let opened = Look::open(&settings.scylla, &settings.source).await;
+pub(super) async fn check_cql(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
+    let opened = CqlInspector::open_session(&settings.scylla, &settings.source).await;
     let look = match opened {
         Ok(look) => look,
         Err(trouble) => {
             let nodes = settings.scylla.nodes.join(", ");
             let otherwise = "start it, or correct scylla.nodes, username, password, datacenter or the TLS files";
             let (cause, remedy) = match &trouble {
-                Trouble::Setting(setting) => (setting.clone(), "correct that setting"),
-                Trouble::Source(ledger::Error::Unavailable(reason)) => {
+                InspectError::Setting(setting) => (setting.clone(), "correct that setting"),
+                InspectError::Source(ledger::LedgerError::Unavailable(reason)) => {
                     let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
                     (cause.to_owned(), remedy)
                 }
-                Trouble::Source(error) => (error.to_string(), otherwise),
+                InspectError::Source(error) => (error.to_string(), otherwise),
             };
-            report.fail("source", format!("{nodes}: {cause}"), remedy);
+            report.report_failure("source", format!("{nodes}: {cause}"), remedy);
             return None;
         }
     };
-    version(report, &look).await;
-    let patient = Source {
+    check_version(report, &look).await;
+    let patient = SourceSettings {
         timeout_ms: Millis(settings.source.timeout_ms.0.max(PATIENCE)),
         ..settings.source.clone()
     };
-    match schema::status(&settings.scylla, &patient).await {
-        Err(error) => report.fail(
+    match schema::read_status(&settings.scylla, &patient).await {
+        Err(error) => report.report_failure(
             "source.schema",
             error.to_string(),
             "balance-cache schema status",
         ),
-        Ok(status) => stands(report, settings, &status),
+        Ok(status) => check_schema(report, settings, &status),
     }
     if look.found.table_is_empty && settings.source.read_from != ReadFrom::Table {
-        report.warn(
+        report.report_warning(
             "source.table",
             "user_balances is empty and balance_ledger is not: source.read_from = \"table\" would not be ready",
             "fill it (ledger entries through this service, a CDC consumer), or leave it: it is not what is read",
         );
     }
-    if let Err(error) = pace(report, settings, &look).await {
-        report.fail(
+    if let Err(error) = measure_reads(report, settings, &look).await {
+        report.report_failure(
             "source.latency",
             error.to_string(),
             "look at the database's own monitoring",
@@ -68,35 +68,37 @@ pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<St
     look.found.identity.clone()
 }
 
-async fn version(report: &mut Report, look: &Look) {
-    match look.product().await {
-        None => report.warn(
+async fn check_version(report: &mut DoctorReport, look: &CqlInspector) {
+    match look.read_product().await {
+        None => report.report_warning(
             "source.version",
             "it does not say which version it is",
             "see system.local",
         ),
-        Some(product) if product.name == "Cassandra" && product.release() < OLDEST => report.fail(
-            "source.version",
-            format!("Cassandra {}: older than 4.1", product.version),
-            "upgrade it to 5.0 (4.1 at least)",
-        ),
-        Some(product) => report.ok(
+        Some(product) if product.name == "Cassandra" && product.release_numbers() < OLDEST => {
+            report.report_failure(
+                "source.version",
+                format!("Cassandra {}: older than 4.1", product.version),
+                "upgrade it to 5.0 (4.1 at least)",
+            )
+        }
+        Some(product) => report.report_ok(
             "source.version",
             format!("{} {}", product.name, product.version),
         ),
     }
 }
 
-fn stands(report: &mut Report, settings: &Settings, status: &Status) {
+fn check_schema(report: &mut DoctorReport, settings: &Settings, status: &Status) {
     let found = &status.found;
-    match status.problem() {
-        None => report.ok("source.schema", format!("keyspace {}: all that is needed is there", found.keyspace)),
-        Some(Problem::ViewNotBuilt(reason)) if settings.scylla.view_check == ViewCheck::Warn => report.warn(
+    match status.first_problem() {
+        None => report.report_ok("source.schema", format!("keyspace {}: all that is needed is there", found.keyspace)),
+        Some(Problem::ViewNotBuilt(reason)) if settings.scylla.view_check == ViewCheck::Warn => report.report_warning(
             "source.view",
             reason,
             "wait for it: with scylla.view_check = \"warn\" it is read all the same, and may lack balances",
         ),
-        Some(Problem::ViewNotBuilt(reason)) => report.fail(
+        Some(Problem::ViewNotBuilt(reason)) => report.report_failure(
             "source.view",
             reason,
             "wait until it is built; if it stands still, schema drop-view and schema apply",
@@ -104,7 +106,7 @@ fn stands(report: &mut Report, settings: &Settings, status: &Status) {
         Some(Problem::Blocking(reason)) => {
             let name = if !found.exists {
                 "source.keyspace"
-            } else if found.view == Standing::Missing && reason.contains("user_balances_by_user") {
+            } else if found.view == RelationState::Missing && reason.contains("user_balances_by_user") {
                 "source.view"
             } else {
                 "source.schema"
@@ -114,15 +116,15 @@ fn stands(report: &mut Report, settings: &Settings, status: &Status) {
             } else {
                 "correct scylla.keyspace, or balance-cache schema apply"
             };
-            report.fail(name, reason, remedy);
+            report.report_failure(name, reason, remedy);
         }
     }
     if let (true, Some(reason)) = (found.exists, found.trades_problem()) {
-        report.warn("source.trades", reason, "balance-cache schema apply");
+        report.report_warning("source.trades", reason, "balance-cache schema apply");
     }
     let apart = found.builds.iter().filter(|build| !build.connected).count();
     if apart > 0 {
-        report.warn(
+        report.report_warning(
             "source.nodes",
             format!(
                 "{apart} of {} nodes cannot be reached from here",
@@ -132,33 +134,37 @@ fn stands(report: &mut Report, settings: &Settings, status: &Status) {
         );
     }
     if let Some(sample) = &status.sample {
-        match sample.percent() {
-            Some(percent) if percent < 100 => report.warn(
+        match sample.present_percent() {
+            Some(percent) if percent < 100 => report.report_warning(
                 "source.sample",
                 format!("the view shows {sample}"),
                 "it may lag: balance-cache verify --sample 10000 tells lag from loss",
             ),
-            Some(_) | None => report.ok("source.sample", format!("the view shows {sample}")),
+            Some(_) | None => report.report_ok("source.sample", format!("the view shows {sample}")),
         }
     }
 }
 
 /// How long reads of some user take.
-async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), ledger::Error> {
-    if look.found.ledger != Standing::Table {
+async fn measure_reads(
+    report: &mut DoctorReport,
+    settings: &Settings,
+    look: &CqlInspector,
+) -> Result<(), ledger::LedgerError> {
+    if look.found.ledger != RelationState::Table {
         return Ok(());
     }
-    let place = Stretch {
+    let place = TokenRange {
         from: i64::MIN,
         to: i64::MAX,
     };
     let (some, _) = look
-        .stretches(Relation::Ledger, 1)
+        .walk_stretches(Relation::Ledger, 1)
         .await?
-        .page(place, None)
+        .read_page(place, None)
         .await?;
     let Some(user) = some.first().map(|partition| partition.user) else {
-        report.ok("source.latency", "the ledger is empty: nothing to measure");
+        report.report_ok("source.latency", "the ledger is empty: nothing to measure");
         return Ok(());
     };
     let timeout = ("source.timeout_ms", settings.source.timeout_ms.0);
@@ -168,30 +174,30 @@ async fn pace(report: &mut Report, settings: &Settings, look: &Look) -> Result<(
         .iter()
         .filter_map(|asset| AssetId::new(asset.id).ok())
         .collect();
-    let ledger = Times::of(async || {
+    let ledger = SortedTimes::measure_times(async || {
         let begun = Instant::now();
-        look.ledger(user, &assets).await?;
-        Ok::<_, ledger::Error>(begun.elapsed())
+        look.read_ledger(user, &assets).await?;
+        Ok::<_, ledger::LedgerError>(begun.elapsed())
     });
-    ledger.await?.tell(
+    ledger.await?.report_times(
         report,
         "source.latency",
         "a read of the ledger",
         timeout,
         remedy,
     );
-    if settings.source.read_from == ReadFrom::View && look.found.view != Standing::Missing {
-        let view = Times::of(async || {
+    if settings.source.read_from == ReadFrom::View && look.found.view != RelationState::Missing {
+        let view = SortedTimes::measure_times(async || {
             let begun = Instant::now();
-            look.newest(
+            look.read_newest(
                 Relation::View,
                 user,
                 assets.first().copied().unwrap_or(AssetId::MAX),
             )
             .await?;
-            Ok::<_, ledger::Error>(begun.elapsed())
+            Ok::<_, ledger::LedgerError>(begun.elapsed())
         });
-        view.await?.tell(
+        view.await?.report_times(
             report,
             "source.latency",
             "a read of the view",

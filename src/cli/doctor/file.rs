@@ -4,11 +4,11 @@ use balance_cache::{
     config::Settings,
     ledger::embedded::{
         OpenError, OpenErrorKind,
-        inspect::{self, Look},
+        inspect::{self, EmbeddedInspector},
     },
 };
 
-use super::Report;
+use super::DoctorReport;
 use crate::cli::ledger_file;
 
 /// Free bytes beside the ledger below which there is a fault, and below which there is a warning.
@@ -16,8 +16,8 @@ const FREE_MIN: u64 = 16 * 1024 * 1024;
 const FREE_LOW: u64 = 256 * 1024 * 1024;
 
 /// Its identity, where it can be read.
-pub(super) fn check(
-    report: &mut Report,
+pub(super) fn check_file(
+    report: &mut DoctorReport,
     settings: &Settings,
     service_runs: bool,
 ) -> Option<String> {
@@ -28,17 +28,17 @@ pub(super) fn check(
         Err(error) => matches!(error.kind, OpenErrorKind::Missing | OpenErrorKind::InUse),
     };
     if usable && let Err(error) = inspect::check_place(path) {
-        fail(report, &error);
+        report_open_error(report, &error);
         return None;
     }
     if usable {
-        space(report, settings);
+        check_free_space(report, settings);
     }
     match checked {
         Ok(checked) => {
             let said = format!("{}: {} balances, whole", path.display(), checked.balances);
-            report.ok("source.file", said);
-            identity(report, settings)
+            report.report_ok("source.file", said);
+            read_identity(report, settings)
         }
         Err(error) if error.kind == OpenErrorKind::Missing => {
             let said = format!("{}: the first start makes it, new", path.display());
@@ -47,22 +47,22 @@ pub(super) fn check(
             } else {
                 "and empty: if balances are expected, embedded.path or a mount is wrong"
             };
-            report.ok("source.file", format!("{said}, {what}"));
+            report.report_ok("source.file", format!("{said}, {what}"));
             None
         }
         Err(error) if error.kind == OpenErrorKind::InUse && service_runs => {
-            let id = identity(report, settings);
+            let id = read_identity(report, settings);
             if id.is_some() {
                 let said = format!(
                     "{}: in use by the running service, which was asked",
                     path.display()
                 );
-                report.ok("source.file", said);
+                report.report_ok("source.file", said);
             }
             id
         }
         Err(error) if error.kind == OpenErrorKind::InUse => {
-            report.fail(
+            report.report_failure(
                 "source.file",
                 format!(
                     "{}: {}, and none answers at http.listen: a start here would be refused",
@@ -74,30 +74,30 @@ pub(super) fn check(
             None
         }
         Err(error) => {
-            fail(report, &error);
+            report_open_error(report, &error);
             None
         }
     }
 }
 
-fn fail(report: &mut Report, error: &OpenError) {
+fn report_open_error(report: &mut DoctorReport, error: &OpenError) {
     let said = format!("{}: {}", error.path.display(), error.said);
-    report.fail("source.file", said, error.remedy.clone());
+    report.report_failure("source.file", said, error.remedy.clone());
 }
 
-fn identity(report: &mut Report, settings: &Settings) -> Option<String> {
+fn read_identity(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
     let path = settings.embedded.path.display();
-    let look = match Look::open(&settings.embedded.path) {
+    let look = match EmbeddedInspector::open_ledger(&settings.embedded.path) {
         Ok(look) => look,
         Err(error) => {
-            fail(report, &error);
+            report_open_error(report, &error);
             return None;
         }
     };
-    match (look.identity(), look.is_sample()) {
+    match (look.read_identity(), look.is_sample()) {
         (Ok(identity), Ok(sample)) => {
             if sample && !settings.http.listen.ip().is_loopback() {
-                report.warn(
+                report.report_warning(
                     "source.sample",
                     format!("{path}: it was made with sample balances of users 1001 to 1010"),
                     "move the file away and start with embedded.sample_data = false, before money is written",
@@ -107,14 +107,14 @@ fn identity(report: &mut Report, settings: &Settings) -> Option<String> {
         }
         (Err(error), _) | (_, Err(error)) => {
             let remedy = "see the log of the service; balance-cache ledger check says more once it is stopped";
-            report.fail("source.file", format!("{path}: {error}"), remedy);
+            report.report_failure("source.file", format!("{path}: {error}"), remedy);
             None
         }
     }
 }
 
 /// The space that is left for it.
-fn space(report: &mut Report, settings: &Settings) {
+fn check_free_space(report: &mut DoctorReport, settings: &Settings) {
     let path = &settings.embedded.path;
     let Some(free) = inspect::free_bytes(path) else {
         return;
@@ -126,10 +126,10 @@ fn space(report: &mut Report, settings: &Settings) {
     );
     let remedy = "free space there (df -h): a full disk fails every write, and reads go on";
     if free < FREE_MIN {
-        report.fail("source.space", said, remedy);
+        report.report_failure("source.space", said, remedy);
     } else if free < FREE_LOW {
-        report.warn("source.space", said, remedy);
+        report.report_warning("source.space", said, remedy);
     } else {
-        report.ok("source.space", said);
+        report.report_ok("source.space", said);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Report;
-use crate::cli::output::millis;
+use super::DoctorReport;
+use crate::cli::output::millis_text;
 
 /// Questions for one figure.
 pub(super) const ROUNDS: usize = 100;
@@ -19,11 +19,11 @@ const PART: u32 = 4;
 
 /// Sorted times.
 #[derive(Debug)]
-pub(super) struct Times(Vec<Duration>);
+pub(super) struct SortedTimes(Vec<Duration>);
 
-impl Times {
+impl SortedTimes {
     /// Asks [`ROUNDS`] times, or for [`ENOUGH`]; the first failure ends it.
-    pub(super) async fn of<E>(
+    pub(super) async fn measure_times<E>(
         mut ask: impl AsyncFnMut() -> Result<Duration, E>,
     ) -> Result<Self, E> {
         // The first question pays for what is cached from then on.
@@ -38,7 +38,7 @@ impl Times {
     }
 
     /// The time that so many of a hundred do not exceed.
-    fn percentile(&self, percent: usize) -> Duration {
+    fn percentile_time(&self, percent: usize) -> Duration {
         let rank = self.0.len().saturating_mul(percent).div_ceil(100);
         self.0
             .get(rank.saturating_sub(1))
@@ -47,35 +47,35 @@ impl Times {
     }
 
     /// Says it: a fault where most take longer than `timeout`, a warning where the slow end takes a quarter of it.
-    pub(super) fn tell(
+    pub(super) fn report_times(
         &self,
-        report: &mut Report,
+        report: &mut DoctorReport,
         name: &'static str,
         what: &str,
         timeout: (&str, Duration),
         remedy: &str,
     ) {
         let (key, timeout) = timeout;
-        let slow = self.percentile(99);
+        let slow = self.percentile_time(99);
         let said = format!(
             "{what}: p50 {}, p99 {}",
-            millis(self.percentile(50)),
-            millis(slow)
+            millis_text(self.percentile_time(50)),
+            millis_text(slow)
         );
-        if self.percentile(50) > timeout {
-            report.fail(
+        if self.percentile_time(50) > timeout {
+            report.report_failure(
                 name,
-                format!("{said}, longer than {key} ({})", millis(timeout)),
+                format!("{said}, longer than {key} ({})", millis_text(timeout)),
                 remedy,
             );
         } else if slow > timeout.checked_div(PART).unwrap_or_default() {
-            report.warn(
+            report.report_warning(
                 name,
-                format!("{said}, of {} that {key} allows", millis(timeout)),
+                format!("{said}, of {} that {key} allows", millis_text(timeout)),
                 remedy,
             );
         } else {
-            report.ok(name, said);
+            report.report_ok(name, said);
         }
     }
 }
@@ -83,25 +83,25 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
+    use crate::cli::doctor::CheckState;
 
     #[test]
     fn percentiles_are_times_that_were_measured() {
-        let times = Times((1..=50).map(Duration::from_millis).collect());
-        assert_eq!(times.percentile(50), Duration::from_millis(25));
-        assert_eq!(times.percentile(99), Duration::from_millis(50));
-        assert_eq!(Times(Vec::new()).percentile(99), Duration::ZERO);
+        let times = SortedTimes((1..=50).map(Duration::from_millis).collect());
+        assert_eq!(times.percentile_time(50), Duration::from_millis(25));
+        assert_eq!(times.percentile_time(99), Duration::from_millis(50));
+        assert_eq!(SortedTimes(Vec::new()).percentile_time(99), Duration::ZERO);
     }
 
     #[test]
     fn slow_is_a_warning_and_slower_than_the_timeout_a_fault() {
-        let mut report = Report {
+        let mut report = DoctorReport {
             json: true,
-            ..Report::default()
+            ..DoctorReport::default()
         };
         for slow in [1, 30, 200] {
-            let times = Times(vec![Duration::from_millis(slow)]);
-            times.tell(
+            let times = SortedTimes(vec![Duration::from_millis(slow)]);
+            times.report_times(
                 &mut report,
                 "x",
                 "PING",
@@ -110,6 +110,6 @@ mod tests {
             );
         }
         let states: Vec<_> = report.checks.iter().map(|check| check.state).collect();
-        assert_eq!(states, [State::Ok, State::Warn, State::Fail]);
+        assert_eq!(states, [CheckState::Ok, CheckState::Warn, CheckState::Fail]);
     }
 }

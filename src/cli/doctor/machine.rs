@@ -7,7 +7,7 @@ use balance_cache::{
     service::descriptors::{Connections, DEFAULT_CONNECTIONS},
 };
 
-use super::Report;
+use super::DoctorReport;
 
 /// Others may read.
 const READABLE_BY_ALL: u32 = 0o004;
@@ -15,31 +15,31 @@ const READABLE_BY_ALL: u32 = 0o004;
 /// The descriptors that the process needs beside the connections of clients: Redis, the database, files.
 const OTHER_FILES: u64 = 64;
 
-pub(super) fn check(report: &mut Report, settings: &Settings, file: Option<&Path>) {
-    report.ok("settings", "right, alone and together");
+pub(super) fn check_machine(report: &mut DoctorReport, settings: &Settings, file: Option<&Path>) {
+    report.report_ok("settings", "right, alone and together");
     for advice in config::advice(settings) {
-        report.warn(
+        report.report_warning(
             "settings.advice",
             advice.to_string(),
             "see that key in config/default.toml",
         );
     }
     if let Some(file) = file {
-        secrets(report, settings, file);
+        check_file_secrets(report, settings, file);
     }
-    tokens(report, settings);
-    floors(report, settings);
-    descriptors(report, settings);
+    check_token_scopes(report, settings);
+    check_floor_ttl(report, settings);
+    check_descriptors(report, settings);
 }
 
 /// A file with passwords in it is nobody else's business.
-fn secrets(report: &mut Report, settings: &Settings, file: &Path) {
+fn check_file_secrets(report: &mut DoctorReport, settings: &Settings, file: &Path) {
     let mode = fs::metadata(file).map_or(0, |metadata| metadata.mode());
     let secret = !settings.scylla.password.is_empty()
         || settings.redis.url.contains('@')
         || !settings.auth.tokens.is_empty();
     if secret && mode & READABLE_BY_ALL != 0 {
-        report.warn(
+        report.report_warning(
             "settings.file",
             format!(
                 "{} holds secrets, or digests of tokens, and everybody may read it",
@@ -48,11 +48,11 @@ fn secrets(report: &mut Report, settings: &Settings, file: &Path) {
             format!("chmod 640 {}", file.display()),
         );
     } else {
-        report.ok("settings.file", file.display().to_string());
+        report.report_ok("settings.file", file.display().to_string());
     }
 }
 
-fn tokens(report: &mut Report, settings: &Settings) {
+fn check_token_scopes(report: &mut DoctorReport, settings: &Settings) {
     if settings.auth.mode != AuthMode::Token {
         return;
     }
@@ -64,9 +64,9 @@ fn tokens(report: &mut Report, settings: &Settings) {
             .any(|token| token.scopes.contains(&scope))
     };
     if has(Scope::Settle) {
-        report.ok("auth", format!("{} tokens", settings.auth.tokens.len()));
+        report.report_ok("auth", format!("{} tokens", settings.auth.tokens.len()));
     } else {
-        report.warn(
+        report.report_warning(
             "auth",
             "no token has the scope settle: nobody can notify settlements over HTTP",
             "balance-cache auth token --name engine --scopes settle (not needed if all come by the stream)",
@@ -75,7 +75,7 @@ fn tokens(report: &mut Report, settings: &Settings) {
 }
 
 /// How long the view may lag before a floor that guards against it is forgotten.
-fn floors(report: &mut Report, settings: &Settings) {
+fn check_floor_ttl(report: &mut DoctorReport, settings: &Settings) {
     let held = [
         settings.redis.snapshot_ttl_ms,
         settings.memory.ttl_ms,
@@ -95,23 +95,23 @@ fn floors(report: &mut Report, settings: &Settings) {
         margin / 1000
     );
     if margin < 30_000 {
-        report.warn(
+        report.report_warning(
             "settings.floors",
             said,
             "raise settlement.floor_ttl_ms, or lower redis.snapshot_ttl_ms",
         );
     } else {
-        report.ok("settings.floors", said);
+        report.report_ok("settings.floors", said);
     }
 }
 
 /// Open files that this shell allows; the service's own limit may be another (systemd's `LimitNOFILE`).
-fn descriptors(report: &mut Report, settings: &Settings) {
+fn check_descriptors(report: &mut DoctorReport, settings: &Settings) {
     let connections = u64::try_from(settings.limits.connections).unwrap_or(u64::MAX);
     let needed = connections.saturating_add(OTHER_FILES);
     let Some(limit) = soft_limit(&fs::read_to_string("/proc/self/limits").unwrap_or_default())
     else {
-        report.ok(
+        report.report_ok(
             "machine.files",
             "this system does not tell its limit of open files: not checked",
         );
@@ -120,22 +120,22 @@ fn descriptors(report: &mut Report, settings: &Settings) {
     if settings.limits.connections == DEFAULT_CONNECTIONS {
         let fit = Connections::new(settings, Some(limit)).api;
         let said = format!("{limit} open files allowed here: {fit} connections of clients");
-        return report.ok("machine.files", said);
+        return report.report_ok("machine.files", said);
     }
     let said = format!("{limit} open files allowed here, limits.connections is {connections}");
     let remedy = format!(
         "ulimit -n {needed} before the start (LimitNOFILE= in a systemd unit), or lower limits.connections"
     );
     if limit < connections {
-        report.fail("machine.files", said, remedy);
+        report.report_failure("machine.files", said, remedy);
     } else if limit < needed {
-        report.warn(
+        report.report_warning(
             "machine.files",
             format!("{said}, and Redis, database and files need some too"),
             remedy,
         );
     } else {
-        report.ok("machine.files", said);
+        report.report_ok("machine.files", said);
     }
 }
 

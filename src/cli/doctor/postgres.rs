@@ -12,14 +12,14 @@ use balance_cache::{
 };
 use tokio::time::Instant;
 
-use super::{Report, latency::Times};
+use super::{DoctorReport, latency::SortedTimes};
 
 /// The oldest server whose functions are what is needed (`gen_random_uuid`).
 const OLDEST: u32 = 13;
 
 /// The source's identity, where it can be read.
-pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<String> {
-    let opened = PgLook::open(&settings.postgres, &settings.source).await;
+pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
+    let opened = PgLook::open_schema(&settings.postgres, &settings.source).await;
     let look = match opened {
         Ok(look) => look,
         Err(trouble) => {
@@ -29,20 +29,20 @@ pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<St
                 "start it, or correct postgres.url, username, password or the TLS files";
             let (cause, remedy) = match &trouble {
                 PgTrouble::Setting(bad) => (bad.to_string(), "correct that setting"),
-                PgTrouble::Source(ledger::Error::Unavailable(reason)) => {
+                PgTrouble::Source(ledger::LedgerError::Unavailable(reason)) => {
                     let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
                     (cause.to_owned(), remedy)
                 }
                 PgTrouble::Source(error) => (error.to_string(), otherwise),
             };
-            report.fail("source", format!("{place}: {cause}"), remedy);
+            report.report_failure("source", format!("{place}: {cause}"), remedy);
             return None;
         }
     };
     tell_version(report, &look.found);
     tell_schema(report, settings, &look.found);
     if let Err(error) = measure_pace(report, settings, &look).await {
-        report.fail(
+        report.report_failure(
             "source.latency",
             error.to_string(),
             "look at the database's own monitoring",
@@ -51,7 +51,7 @@ pub(super) async fn check(report: &mut Report, settings: &Settings) -> Option<St
     look.found.identity.clone()
 }
 
-fn tell_version(report: &mut Report, found: &PgSchemaState) {
+fn tell_version(report: &mut DoctorReport, found: &PgSchemaState) {
     let version = &found.server_version;
     let major = version.split(['.', ' ']).next();
     if major
@@ -59,36 +59,36 @@ fn tell_version(report: &mut Report, found: &PgSchemaState) {
         .is_some_and(|major| major < OLDEST)
     {
         let said = format!("PostgreSQL {version}: older than {OLDEST}");
-        report.fail("source.version", said, "upgrade it");
+        report.report_failure("source.version", said, "upgrade it");
     } else {
-        report.ok("source.version", format!("PostgreSQL {version}"));
+        report.report_ok("source.version", format!("PostgreSQL {version}"));
     }
 }
 
-fn tell_schema(report: &mut Report, settings: &Settings, found: &PgSchemaState) {
+fn tell_schema(report: &mut DoctorReport, settings: &Settings, found: &PgSchemaState) {
     match found.reading_problem(settings.source.read_from) {
-        None => report.ok(
+        None => report.report_ok(
             "source.schema",
             format!("schema {}: all that is needed is there", found.schema),
         ),
-        Some(reason) => report.fail(
+        Some(reason) => report.report_failure(
             "source.schema",
             reason,
             "balance-cache schema apply makes what is missing, and says what stands in its way",
         ),
     }
     if let (true, Some(reason)) = (found.exists, found.trades_problem()) {
-        report.warn("source.trades", reason, "balance-cache schema apply");
+        report.report_warning("source.trades", reason, "balance-cache schema apply");
     }
     if let Some(right) = &found.missing_right {
-        report.warn(
+        report.report_warning(
             "source.rights",
             format!("this user lacks {right}: it can read, and ledger entries cannot be written"),
             "GRANT it, or leave it where another program writes",
         );
     }
     if !found.commit_times {
-        report.warn(
+        report.report_warning(
             "source.commit_times",
             "track_commit_timestamp is off: the auditor knows when a row stood by created_at only",
             "ALTER SYSTEM SET track_commit_timestamp = on, and restart the server",
@@ -98,10 +98,10 @@ fn tell_schema(report: &mut Report, settings: &Settings, found: &PgSchemaState) 
 
 /// How long reads of some user take.
 async fn measure_pace(
-    report: &mut Report,
+    report: &mut DoctorReport,
     settings: &Settings,
     look: &PgLook,
-) -> Result<(), ledger::Error> {
+) -> Result<(), ledger::LedgerError> {
     if look
         .found
         .reading_problem(settings.source.read_from)
@@ -110,16 +110,16 @@ async fn measure_pace(
         return Ok(());
     }
     let Some(user) = look.find_some_user().await? else {
-        report.ok("source.latency", "the ledger is empty: nothing to measure");
+        report.report_ok("source.latency", "the ledger is empty: nothing to measure");
         return Ok(());
     };
-    let times = Times::of(async || {
+    let times = SortedTimes::measure_times(async || {
         let begun = Instant::now();
         look.read_ledger(user).await?;
-        Ok::<_, ledger::Error>(begun.elapsed())
+        Ok::<_, ledger::LedgerError>(begun.elapsed())
     });
     let timeout = ("source.timeout_ms", settings.source.timeout_ms.0);
-    times.await?.tell(
+    times.await?.report_times(
         report,
         "source.latency",
         "a read of the ledger",

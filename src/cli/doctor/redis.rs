@@ -3,15 +3,15 @@
 use balance_cache::{
     cache::redis::{
         Keys,
-        inspect::{Look, Server, Trouble},
+        inspect::{RedisInspector, RedisTrouble, Server},
     },
     clock,
     config::Settings,
     diagnosis::Code,
 };
 
-use super::{Report, latency::Times};
-use crate::cli::output::span;
+use super::{DoctorReport, latency::SortedTimes};
+use crate::cli::output::span_text;
 
 /// `XAUTOCLAIM` came with it.
 const OLDEST: (u32, u32) = (6, 2);
@@ -25,71 +25,75 @@ const SKEW_FAIL_MS: u64 = 5_000;
 /// Of a hundred of its memory.
 const FULL: u64 = 90;
 
-pub(super) async fn check(report: &mut Report, settings: &Settings, identity: Option<&str>) {
-    let look = match Look::open(&settings.redis).await {
+pub(super) async fn check_redis(
+    report: &mut DoctorReport,
+    settings: &Settings,
+    identity: Option<&str>,
+) {
+    let look = match RedisInspector::open_connection(&settings.redis).await {
         Ok(look) => look,
         Err(trouble) => {
-            report.fail("redis", trouble.to_string(), trouble.remedy());
+            report.report_failure("redis", trouble.to_string(), trouble.remedy());
             return;
         }
     };
     let checks = async {
-        for server in look.servers().await? {
-            version(report, &server);
+        for server in look.read_servers().await? {
+            check_version(report, &server);
             if let Some(line) = server.missing_line() {
                 let said = format!(
                     "INFO says no {line}: whether it is still the same Redis cannot be proven, so it is not used"
                 );
                 let remedy = "let this user call INFO whole; a managed service that hides run_id, role or master_replid cannot be used";
-                report.fail("redis.identity", said, remedy);
+                report.report_failure("redis.identity", said, remedy);
                 continue;
             }
-            memory(report, &server);
-            kept(report, &look, &server).await;
-            fenced(report, &look, &server).await;
+            check_eviction(report, &server);
+            check_persistence(report, &look, &server).await;
+            check_replica_fence(report, &look, &server).await;
         }
-        settles(report, &look).await;
-        skew(report, &look).await?;
-        owner(report, settings, &look, identity).await?;
-        inbox(report, settings, &look).await?;
-        let times = Times::of(async || look.ping().await).await?;
+        check_settling(report, &look).await;
+        check_clock_skew(report, &look).await?;
+        check_owner(report, settings, &look, identity).await?;
+        check_inbox(report, settings, &look).await?;
+        let times = SortedTimes::measure_times(async || look.ping_server().await).await?;
         let timeout = ("redis.timeout_ms", settings.redis.timeout_ms.0);
         let remedy =
             "bring Redis nearer, find who blocks it (SLOWLOG GET), or raise redis.timeout_ms";
-        times.tell(report, "redis.latency", "PING", timeout, remedy);
-        Ok::<_, Trouble>(())
+        times.report_times(report, "redis.latency", "PING", timeout, remedy);
+        Ok::<_, RedisTrouble>(())
     };
     if let Err(trouble) = checks.await {
-        report.fail("redis", trouble.to_string(), trouble.remedy());
+        report.report_failure("redis", trouble.to_string(), trouble.remedy());
     }
 }
 
-fn version(report: &mut Report, server: &Server) {
+fn check_version(report: &mut DoctorReport, server: &Server) {
     let Server {
         product,
         own_version,
         uptime,
         ..
     } = server;
-    let up = span(i64::try_from(uptime.saturating_mul(1000)).unwrap_or(i64::MAX));
+    let up = span_text(i64::try_from(uptime.saturating_mul(1000)).unwrap_or(i64::MAX));
     let said = format!("{product} {own_version}, up for {up}");
-    if server.release() < OLDEST {
-        report.fail(
+    if server.release_numbers() < OLDEST {
+        report.report_failure(
             "redis.version",
             format!("{said}: older than 6.2"),
             "upgrade it to 7 or later",
         );
-    } else if server.release() < TESTED {
-        report.warn(
+    } else if server.release_numbers() < TESTED {
+        report.report_warning(
             "redis.version",
             format!("{said}: not among the tested ones"),
             "upgrade it to 7 or later",
         );
     } else {
-        report.ok("redis.version", said);
+        report.report_ok("redis.version", said);
     }
     if !server.master {
-        report.fail(
+        report.report_failure(
             "redis.role",
             format!(
                 "this is a replica (its link to the master is {}): it takes no writes, and nothing that it holds is proven fresh",
@@ -101,7 +105,7 @@ fn version(report: &mut Report, server: &Server) {
 }
 
 /// Whether it forgets before its time.
-fn memory(report: &mut Report, server: &Server) {
+fn check_eviction(report: &mut DoctorReport, server: &Server) {
     let Server {
         policy,
         maxmemory,
@@ -110,28 +114,28 @@ fn memory(report: &mut Report, server: &Server) {
     } = server;
     let remedy =
         "CONFIG SET maxmemory-policy noeviction (and in redis.conf), with enough maxmemory";
-    if server.evicts() && *maxmemory > 0 {
-        report.fail(
+    if server.may_evict() && *maxmemory > 0 {
+        report.report_failure(
             "redis.eviction",
             format!("maxmemory-policy is {policy} with maxmemory {maxmemory}: floors may be evicted, so every absent key is loaded \
                      from the ledger"),
             remedy,
         );
-    } else if server.evicts() {
-        report.warn(
+    } else if server.may_evict() {
+        report.report_warning(
             "redis.eviction",
             format!("maxmemory-policy is {policy}: nothing is evicted without maxmemory, and still every absent key is loaded from the \
                      ledger"),
             remedy,
         );
     } else if *maxmemory > 0 && used.saturating_mul(100) > maxmemory.saturating_mul(FULL) {
-        report.warn(
+        report.report_warning(
             "redis.eviction",
             format!("{used} of {maxmemory} bytes are used: soon writes are refused, and settlements with them"),
             "raise maxmemory",
         );
     } else {
-        report.ok(
+        report.report_ok(
             "redis.eviction",
             format!("{policy}, {} MiB used", used >> 20),
         );
@@ -139,36 +143,40 @@ fn memory(report: &mut Report, server: &Server) {
 }
 
 /// Whether it remembers over a restart.
-async fn kept(report: &mut Report, look: &Look, server: &Server) {
+async fn check_persistence(report: &mut DoctorReport, look: &RedisInspector, server: &Server) {
     let remedy = "CONFIG SET appendonly yes and appendfsync always (and in redis.conf), if notifications may come before \
                   their ledger rows";
     if !server.appendonly {
         let said =
             "appendonly is no: a restart forgets notifications that ran ahead of their ledger rows";
-        report.warn("redis.persistence", said, remedy);
+        report.report_warning("redis.persistence", said, remedy);
         return;
     }
-    let fsync = look.setting("appendfsync").await;
+    let fsync = look.read_setting("appendfsync").await;
     match fsync.as_deref() {
         Some("no") => {
             let said = "appendfsync is no: a crash forgets notifications that ran ahead of their ledger rows";
-            report.warn("redis.persistence", said, remedy);
+            report.report_warning("redis.persistence", said, remedy);
         }
-        Some("everysec") => report.ok(
+        Some("everysec") => report.report_ok(
             "redis.persistence",
             "appendonly, appendfsync everysec (a crash may forget one second of notifications that ran ahead)",
         ),
-        Some(other) => report.ok("redis.persistence", format!("appendonly, appendfsync {other}")),
-        None => report.ok("redis.persistence", "appendonly; appendfsync may not be asked (CONFIG GET)"),
+        Some(other) => report.report_ok("redis.persistence", format!("appendonly, appendfsync {other}")),
+        None => report.report_ok("redis.persistence", "appendonly; appendfsync may not be asked (CONFIG GET)"),
     }
 }
 
 /// Whether a master that is cut off from its replicas stops taking writes.
-async fn fenced(report: &mut Report, look: &Look, server: &Server) {
-    let advice = look.advice(server).await;
+async fn check_replica_fence(report: &mut DoctorReport, look: &RedisInspector, server: &Server) {
+    let advice = look.advice_for(server).await;
     match advice.iter().find(|it| it.code == Code::RedisUnfenced) {
-        Some(finding) => report.warn("redis.replicas", finding.cause(), finding.remedy()),
-        None if server.replicas > 0 => report.ok(
+        Some(finding) => report.report_warning(
+            "redis.replicas",
+            finding.cause_text(),
+            finding.remedy_text(),
+        ),
+        None if server.replicas > 0 => report.report_ok(
             "redis.replicas",
             format!("{}, and min-replicas-to-write is set", server.replicas),
         ),
@@ -177,85 +185,94 @@ async fn fenced(report: &mut Report, look: &Look, server: &Server) {
 }
 
 /// Whether a settlement can succeed.
-async fn settles(report: &mut Report, look: &Look) {
+async fn check_settling(report: &mut DoctorReport, look: &RedisInspector) {
     match look.try_settling().await {
-        Ok(()) => report.ok("redis.settle", "every command of a settlement is taken"),
-        Err(finding) => report.fail("redis.settle", finding.cause(), finding.remedy()),
+        Ok(()) => report.report_ok("redis.settle", "every command of a settlement is taken"),
+        Err(finding) => {
+            report.report_failure("redis.settle", finding.cause_text(), finding.remedy_text())
+        }
     }
 }
 
-async fn skew(report: &mut Report, look: &Look) -> Result<(), Trouble> {
-    let before = clock::wall().0;
-    let (theirs, took) = look.clock().await?;
+async fn check_clock_skew(
+    report: &mut DoctorReport,
+    look: &RedisInspector,
+) -> Result<(), RedisTrouble> {
+    let before = clock::wall_now().0;
+    let (theirs, took) = look.read_clock().await?;
     let half = i64::try_from(took.as_millis()).unwrap_or(0) / 2;
     let skew = theirs
         .saturating_sub(before.saturating_add(half))
         .unsigned_abs();
     let said = format!(
         "Redis' clock and this machine's differ by {}",
-        span(i64::try_from(skew).unwrap_or(i64::MAX))
+        span_text(i64::try_from(skew).unwrap_or(i64::MAX))
     );
     let remedy = "let both keep time (chrony, systemd-timesyncd); ages, delays and created_at are only as good as the clocks";
     if skew > SKEW_FAIL_MS {
-        report.fail("redis.clock", said, remedy);
+        report.report_failure("redis.clock", said, remedy);
     } else if skew > SKEW_WARN_MS {
-        report.warn("redis.clock", said, remedy);
+        report.report_warning("redis.clock", said, remedy);
     } else {
-        report.ok("redis.clock", said);
+        report.report_ok("redis.clock", said);
     }
     Ok(())
 }
 
-async fn owner(
-    report: &mut Report,
+async fn check_owner(
+    report: &mut DoctorReport,
     settings: &Settings,
-    look: &Look,
+    look: &RedisInspector,
     identity: Option<&str>,
-) -> Result<(), Trouble> {
+) -> Result<(), RedisTrouble> {
     let keys = Keys::new(&settings.redis.namespace);
-    let owner = look.owner().await?;
+    let owner = look.read_owner().await?;
     let namespace = match settings.redis.namespace.as_str() {
         "" => "no redis.namespace".to_owned(),
         name => format!("redis.namespace {name}"),
     };
     match (owner.source.as_deref(), identity) {
-        (Some(theirs), Some(ours)) if theirs != ours => report.fail(
+        (Some(theirs), Some(ours)) if theirs != ours => report.report_failure(
             "redis.owner",
             format!("this Redis with {namespace} holds the balances of another source: {theirs}, not {ours}"),
-            format!("give this deployment a redis.namespace of its own. (If the other is gone for good: DEL {})", keys.source()),
+            format!("give this deployment a redis.namespace of its own. (If the other is gone for good: DEL {})", keys.source_key()),
         ),
-        (Some(theirs), Some(_)) => report.ok("redis.owner", format!("{theirs}, {namespace}")),
-        (Some(theirs), None) => report.ok(
+        (Some(theirs), Some(_)) => report.report_ok("redis.owner", format!("{theirs}, {namespace}")),
+        (Some(theirs), None) => report.report_ok(
             "redis.owner",
             format!("{theirs}, {namespace}; the source here does not say who it is: not compared"),
         ),
-        (None, _) => report.ok("redis.owner", format!("nobody's yet, {namespace}")),
+        (None, _) => report.report_ok("redis.owner", format!("nobody's yet, {namespace}")),
     }
     if let Some(epoch) = owner.epoch {
-        let (now, _) = look.clock().await?;
+        let (now, _) = look.read_clock().await?;
         let age = now.saturating_sub(epoch.birth);
         let ttl = i64::try_from(settings.settlement.floor_ttl_ms.as_millis()).unwrap_or(i64::MAX);
-        let said = format!("data unbroken for {}", span(age));
+        let said = format!("data unbroken for {}", span_text(age));
         if age < ttl {
-            report.warn(
+            report.report_warning(
                 "redis.epoch",
                 format!("{said}: until settlement.floor_ttl_ms is over, loads ask the ledger beside the view"),
                 "wait; if it goes on, find out why Redis restarts or fails over",
             );
         } else {
-            report.ok("redis.epoch", said);
+            report.report_ok("redis.epoch", said);
         }
     }
     Ok(())
 }
 
-async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<(), Trouble> {
+async fn check_inbox(
+    report: &mut DoctorReport,
+    settings: &Settings,
+    look: &RedisInspector,
+) -> Result<(), RedisTrouble> {
     let keys = Keys::new(&settings.redis.namespace);
     let stream = &settings.settlement.stream;
     for finding in look.try_following(stream).await? {
-        report.fail("redis.follow", finding.cause(), finding.remedy());
+        report.report_failure("redis.follow", finding.cause_text(), finding.remedy_text());
     }
-    let inbox = look.inbox(stream).await?;
+    let inbox = look.read_inbox(stream).await?;
     let waiting = inbox
         .waiting
         .map_or_else(|| "?".to_owned(), |count| count.to_string());
@@ -268,18 +285,18 @@ async fn inbox(report: &mut Report, settings: &Settings, look: &Look) -> Result<
             [] => String::new(),
             others => format!("; shared with the consumer groups {}", others.join(", ")),
         };
-        report.ok("redis.stream", said + &shared);
+        report.report_ok("redis.stream", said + &shared);
     } else {
         let said = format!("{stream}: no instance has followed it yet");
-        report.ok("redis.stream", said);
+        report.report_ok("redis.stream", said);
     }
     if inbox.dead > 0 {
-        report.warn(
+        report.report_warning(
             "redis.dead",
             format!("{} notifications could not be read", inbox.dead),
             format!(
                 "XRANGE {} - + shows them with the reason; XDEL or trim it when that is dealt with",
-                keys.dead(stream)
+                keys.dead_key(stream)
             ),
         );
     }

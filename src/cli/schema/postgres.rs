@@ -13,7 +13,7 @@ use balance_cache::{
 use super::live_instances;
 use crate::cli::{
     arguments::SchemaCommand,
-    output::{Unable, complain, say},
+    output::{Unable, print_error, print_line},
 };
 
 pub(super) async fn run(what: &SchemaCommand, settings: &Settings) -> Result<ExitCode> {
@@ -21,11 +21,11 @@ pub(super) async fn run(what: &SchemaCommand, settings: &Settings) -> Result<Exi
     match what {
         SchemaCommand::Apply => {
             let applied = apply_migrations(postgres, source).await;
-            say(applied.map_err(told)?.to_string().trim_end())?;
+            print_line(applied.map_err(told)?.to_string().trim_end())?;
         }
         SchemaCommand::Status => {
             let status = read_status(postgres, source).await.map_err(told)?;
-            say(status.to_string().trim_end())?;
+            print_line(status.to_string().trim_end())?;
             if status.find_problem().is_some() {
                 return Ok(ExitCode::FAILURE);
             }
@@ -44,7 +44,7 @@ async fn roll_back_to(settings: &Settings, to: Option<i32>, yes: bool) -> Result
     let migrations = find_migrations_above(postgres, source, to).await;
     let migrations = migrations.map_err(told)?;
     if migrations.is_empty() {
-        say("nothing to roll back")?;
+        print_line("nothing to roll back")?;
         return Ok(ExitCode::SUCCESS);
     }
     let (all, live) = (migrations.join(", "), live_instances(settings).await);
@@ -55,9 +55,9 @@ async fn roll_back_to(settings: &Settings, to: Option<i32>, yes: bool) -> Result
             postgres.schema
         )));
     }
-    complain(&format!("live instances: {live}"));
+    print_error(&format!("live instances: {live}"));
     let done = roll_back(postgres, source, to).await.map_err(told)?;
-    say(done.to_string().trim_end())?;
+    print_line(done.to_string().trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

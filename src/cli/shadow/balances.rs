@@ -4,24 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::cli::{arguments::Shadow, service_view::Balance};
+use crate::cli::{arguments::Shadow, service_view::ShownBalance};
 
 /// Places of an exponent that are followed: beyond them it is no amount.
 const EXPONENT_MAX: i32 = 40;
 
 /// Available and frozen.
-type Amounts = (String, String);
+type ShadowAmounts = (String, String);
 
 /// The balances of one user by the name of the asset, each amount in its shortest form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Balances(BTreeMap<String, Amounts>);
+pub(super) struct ShadowBalances(BTreeMap<String, ShadowAmounts>);
 
-impl Balances {
+impl ShadowBalances {
     /// Those of this service.
-    pub(super) fn of_service(balances: &[Balance]) -> Result<Self, String> {
+    pub(super) fn of_service(balances: &[ShownBalance]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         for balance in balances {
-            let amounts = (shorten(&balance.avail)?, shorten(&balance.frozen)?);
+            let amounts = (
+                shortest_decimal(&balance.avail)?,
+                shortest_decimal(&balance.frozen)?,
+            );
             all.insert(balance.asset.clone(), amounts);
         }
         Ok(Self(all))
@@ -45,8 +48,8 @@ impl Balances {
                 field.ok_or_else(|| format!("an element has no {name}"))
             };
             let amounts = (
-                shorten(&of(&what.old_avail)?)?,
-                shorten(&of(&what.old_frozen)?)?,
+                shortest_decimal(&of(&what.old_avail)?)?,
+                shortest_decimal(&of(&what.old_frozen)?)?,
             );
             let asset = of(&what.old_asset)?;
             if all.insert(asset.clone(), amounts).is_some() {
@@ -57,14 +60,14 @@ impl Balances {
     }
 
     /// How the other gateway's balances differ from these, asset by asset.
-    pub(super) fn differences(&self, old: &Self) -> Vec<String> {
+    pub(super) fn list_differences(&self, old: &Self) -> Vec<String> {
         let nothing = || ("0".to_owned(), "0".to_owned());
         let names: BTreeSet<&String> = self.0.keys().chain(old.0.keys()).collect();
         let mut found = Vec::new();
         for name in names {
             let (new, old) = (self.0.get(name), old.0.get(name));
             if new.cloned().unwrap_or_else(nothing) != old.cloned().unwrap_or_else(nothing) {
-                let words = |amounts: Option<&Amounts>| {
+                let words = |amounts: Option<&ShadowAmounts>| {
                     amounts.map_or_else(
                         || "nothing".to_owned(),
                         |(avail, frozen)| format!("avail {avail}, frozen {frozen}"),
@@ -86,7 +89,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// A decimal number in its shortest form: no exponent, no zeros that say nothing.
-fn shorten(text: &str) -> Result<String, String> {
+fn shortest_decimal(text: &str) -> Result<String, String> {
     digits_of(text.trim()).ok_or_else(|| format!("{text:?} is no amount"))
 }
 
@@ -139,10 +142,10 @@ mod tests {
             ("9100", "9100"),
             ("12345e-8", "0.00012345"),
         ] {
-            assert_eq!(shorten(text).as_deref(), Ok(short), "{text}");
+            assert_eq!(shortest_decimal(text).as_deref(), Ok(short), "{text}");
         }
         for bad in ["", "-", "1,5", "abc", "1e99", "1.2.3", "NaN"] {
-            assert!(shorten(bad).is_err(), "{bad}");
+            assert!(shortest_decimal(bad).is_err(), "{bad}");
         }
     }
 
@@ -153,14 +156,14 @@ mod tests {
             let all = list
                 .iter()
                 .map(|(name, avail)| ((*name).to_owned(), amounts(avail)));
-            Balances(all.collect())
+            ShadowBalances(all.collect())
         };
         let new = of(&[("BTC", "1"), ("ETH", "0")]);
         assert!(
-            new.differences(&of(&[("BTC", "1"), ("USDT", "0")]))
+            new.list_differences(&of(&[("BTC", "1"), ("USDT", "0")]))
                 .is_empty()
         );
-        let told = new.differences(&of(&[("ETH", "2")]));
+        let told = new.list_differences(&of(&[("ETH", "2")]));
         assert_eq!(
             told,
             [

@@ -11,10 +11,10 @@ use balance_cache::{
     config::{Settings, SourceKind},
     domain::{Amount, AssetId, Snapshot, UserId},
     ledger::{
-        Error,
+        LedgerError,
         embedded::inspect,
         postgres::inspect::PgLook,
-        scylla::{inspect::Look, schema::Standing},
+        scylla::{inspect::CqlInspector, schema::RelationState},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -25,10 +25,10 @@ use super::{
     super::{
         ledger_file,
         progress::Progress,
-        service_view::{Balance, Envelope},
+        service_view::{ServiceEnvelope, ShownBalance},
     },
-    books::{Books, Held},
-    plan::{Plan, Side},
+    books::{BookBalance, Books},
+    plan::{MarketSide, Plan},
     send::Sender,
 };
 
@@ -40,11 +40,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SHOWN_MAX: usize = 20;
 
 /// Both balances of a user; a seq of 0 where there is no row.
-type Both = [Held; 2];
+type Both = [BookBalance; 2];
 
 /// The result of all comparisons.
 #[derive(Debug, Default)]
-pub(super) struct Compared {
+pub(super) struct SimulationComparison {
     /// Places that were compared.
     pub(super) places: Vec<&'static str>,
     pub(super) balances: u64,
@@ -52,50 +52,50 @@ pub(super) struct Compared {
     pub(super) shown: Vec<String>,
 }
 
-struct Comparison<'a> {
+struct ComparedPart<'a> {
     plan: &'a Plan,
     books: &'a Books,
     grace: Duration,
-    compared: Compared,
+    compared: SimulationComparison,
 }
 
 /// Asks all places.
-pub(super) async fn compare(
+pub(super) async fn compare_places(
     plan: &Plan,
     books: &Books,
     sender: &Sender,
     settings: &Settings,
     grace: Duration,
-) -> Result<Compared> {
-    let mut comparison = Comparison {
+) -> Result<SimulationComparison> {
+    let mut comparison = ComparedPart {
         plan,
         books,
         grace,
-        compared: Compared::default(),
+        compared: SimulationComparison::default(),
     };
-    let seats: Vec<u32> = (0..=plan.house()).collect();
-    let progress = Progress::new("comparing", u64::from(plan.house()).saturating_add(1));
+    let seats: Vec<u32> = (0..=plan.house_seat()).collect();
+    let progress = Progress::new("comparing", u64::from(plan.house_seat()).saturating_add(1));
     for some in seats.chunks(TOGETHER) {
         let ask = async |some: &[u32]| comparison_of_api(plan, sender, some).await;
-        comparison.place("the API", some, ask).await?;
-        progress.add(u64::try_from(some.len()).unwrap_or(0));
+        comparison.compare_place("the API", some, ask).await?;
+        progress.add_done(u64::try_from(some.len()).unwrap_or(0));
     }
-    progress.done();
+    progress.clear_bar();
     match settings.source.kind {
-        SourceKind::Embedded => comparison.embedded(settings, &seats).await?,
-        SourceKind::Scylla => comparison.cql(settings, &seats).await?,
+        SourceKind::Embedded => comparison.compare_embedded(settings, &seats).await?,
+        SourceKind::Scylla => comparison.compare_cql(settings, &seats).await?,
         SourceKind::Postgres => comparison.postgres(settings, &seats).await?,
     }
     Ok(comparison.compared)
 }
 
-impl Comparison<'_> {
-    fn expected(&self, seat: u32) -> Both {
-        [Side::Base, Side::Quote].map(|side| self.books.held(seat, side))
+impl ComparedPart<'_> {
+    fn expected_balances(&self, seat: u32) -> Both {
+        [MarketSide::Base, MarketSide::Quote].map(|side| self.books.seat_balance(seat, side))
     }
 
     /// Compares what a place has of these seats, again and again while it lags.
-    async fn place(
+    async fn compare_place(
         &mut self,
         place: &'static str,
         seats: &[u32],
@@ -110,14 +110,14 @@ impl Comparison<'_> {
             let found = ask(&open).await?;
             let both = open.iter().copied().zip(found);
             let wrong: Vec<(u32, Both)> = both
-                .filter(|(seat, found)| self.expected(*seat) != *found)
+                .filter(|(seat, found)| self.expected_balances(*seat) != *found)
                 .collect();
             if wrong.is_empty() {
                 break;
             }
             if begun.elapsed() >= self.grace {
                 for (seat, found) in wrong {
-                    self.add(place, seat, &found);
+                    self.add_differences(place, seat, &found);
                 }
                 break;
             }
@@ -129,9 +129,9 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn add(&mut self, place: &str, seat: u32, found: &Both) {
-        let expected = self.expected(seat);
-        for ((side, expected), found) in [Side::Base, Side::Quote]
+    fn add_differences(&mut self, place: &str, seat: u32, found: &Both) {
+        let expected = self.expected_balances(seat);
+        for ((side, expected), found) in [MarketSide::Base, MarketSide::Quote]
             .into_iter()
             .zip(expected)
             .zip(found)
@@ -141,16 +141,16 @@ impl Comparison<'_> {
             }
             self.compared.differences = self.compared.differences.saturating_add(1);
             if self.compared.shown.len() < SHOWN_MAX {
-                let text = |held: &Held| {
+                let text = |held: &BookBalance| {
                     format!(
                         "seq {} (avail {}, frozen {})",
                         held.seq, held.avail, held.frozen
                     )
                 };
-                let asset = self.plan.market.asset(side);
+                let asset = self.plan.market.side_asset(side);
                 self.compared.shown.push(format!(
                     "user {} asset {asset}: {place} has {}, and should have {}; raw units",
-                    self.plan.user(seat),
+                    self.plan.seat_user_id(seat),
                     text(found),
                     text(&expected)
                 ));
@@ -158,76 +158,86 @@ impl Comparison<'_> {
         }
     }
 
-    async fn embedded(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
+    async fn compare_embedded(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
         let plan = self.plan;
         let path = &settings.embedded.path;
-        let ask =
-            async |some: &[u32], read: fn(&inspect::Look, UserId) -> Result<Snapshot, Error>| {
-                // A look is of one moment.
-                let look = ledger_file::look(path)?;
-                let each = some.iter().map(|seat| {
-                    let snapshot = read(&look, user(plan, *seat)?)?;
-                    Ok::<_, anyhow::Error>(both_of(plan, &snapshot))
-                });
-                each.collect()
-            };
-        let ledger = async |some: &[u32]| ask(some, inspect::Look::ledger).await;
-        self.place("the ledger", seats, ledger).await?;
-        let table = async |some: &[u32]| ask(some, inspect::Look::table).await;
-        self.place("user_balances", seats, table).await
+        let ask = async |some: &[u32],
+                         read: fn(
+            &inspect::EmbeddedInspector,
+            UserId,
+        ) -> Result<Snapshot, LedgerError>| {
+            // A look is of one moment.
+            let look = ledger_file::open_checked(path)?;
+            let each = some.iter().map(|seat| {
+                let snapshot = read(&look, seat_user(plan, *seat)?)?;
+                Ok::<_, anyhow::Error>(both_of(plan, &snapshot))
+            });
+            each.collect()
+        };
+        let ledger = async |some: &[u32]| ask(some, inspect::EmbeddedInspector::read_ledger).await;
+        self.compare_place("the ledger", seats, ledger).await?;
+        let table = async |some: &[u32]| ask(some, inspect::EmbeddedInspector::read_table).await;
+        self.compare_place("user_balances", seats, table).await
     }
 
-    async fn cql(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
+    async fn compare_cql(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
         let plan = self.plan;
-        let look = &Look::open(&settings.scylla, &settings.source).await?;
+        let look = &CqlInspector::open_session(&settings.scylla, &settings.source).await?;
         let assets = &{
             let mut assets = vec![plan.market.base, plan.market.quote];
             assets.sort_unstable();
             assets
         };
-        let stands = |standing: &Standing| matches!(standing, Standing::Table | Standing::View);
-        let ledger = async |some: &[u32]| each(plan, some, |user| look.ledger(user, assets)).await;
-        self.place("the ledger", seats, ledger).await?;
+        let stands = |standing: &RelationState| {
+            matches!(standing, RelationState::Table | RelationState::View)
+        };
+        let ledger = async |some: &[u32]| {
+            read_seats(plan, some, |user| look.read_ledger(user, assets)).await
+        };
+        self.compare_place("the ledger", seats, ledger).await?;
         if stands(&look.found.table) {
-            let table = async |some: &[u32]| each(plan, some, |user| look.table(user)).await;
-            self.place("user_balances", seats, table).await?;
+            let table =
+                async |some: &[u32]| read_seats(plan, some, |user| look.read_table(user)).await;
+            self.compare_place("user_balances", seats, table).await?;
         }
         if stands(&look.found.view) {
-            let view = async |some: &[u32]| each(plan, some, |user| look.view(user)).await;
-            self.place("the view", seats, view).await?;
+            let view =
+                async |some: &[u32]| read_seats(plan, some, |user| look.read_view(user)).await;
+            self.compare_place("the view", seats, view).await?;
         }
         Ok(())
     }
 
     async fn postgres(&mut self, settings: &Settings, seats: &[u32]) -> Result<()> {
         let plan = self.plan;
-        let look = &PgLook::open(&settings.postgres, &settings.source).await?;
-        let ledger = async |some: &[u32]| each(plan, some, |user| look.read_ledger(user)).await;
-        self.place("the ledger", seats, ledger).await?;
-        let table = async |some: &[u32]| each(plan, some, |user| look.read_table(user)).await;
-        self.place("user_balances", seats, table).await
+        let look = &PgLook::open_schema(&settings.postgres, &settings.source).await?;
+        let ledger =
+            async |some: &[u32]| read_seats(plan, some, |user| look.read_ledger(user)).await;
+        self.compare_place("the ledger", seats, ledger).await?;
+        let table = async |some: &[u32]| read_seats(plan, some, |user| look.read_table(user)).await;
+        self.compare_place("user_balances", seats, table).await
     }
 }
 
 /// Snapshots of these seats, in their order.
-async fn each<F>(plan: &Plan, seats: &[u32], read: impl Fn(UserId) -> F) -> Result<Vec<Both>>
+async fn read_seats<F>(plan: &Plan, seats: &[u32], read: impl Fn(UserId) -> F) -> Result<Vec<Both>>
 where
-    F: Future<Output = Result<Snapshot, Error>>,
+    F: Future<Output = Result<Snapshot, LedgerError>>,
 {
-    let reads = seats.iter().map(|seat| Ok(read(user(plan, *seat)?)));
+    let reads = seats.iter().map(|seat| Ok(read(seat_user(plan, *seat)?)));
     let reads: Vec<F> = reads.collect::<Result<_>>()?;
     let snapshots: Vec<Snapshot> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
     Ok(snapshots.iter().map(|one| both_of(plan, one)).collect())
 }
 
-fn user(plan: &Plan, seat: u32) -> Result<UserId> {
-    Ok(UserId::new(plan.user(seat))?)
+fn seat_user(plan: &Plan, seat: u32) -> Result<UserId> {
+    Ok(UserId::new(plan.seat_user_id(seat))?)
 }
 
 fn both_of(plan: &Plan, snapshot: &Snapshot) -> Both {
-    [Side::Base, Side::Quote].map(|side| {
-        let balance = snapshot.get(plan.market.asset(side));
-        balance.map_or_else(Held::default, |balance| Held {
+    [MarketSide::Base, MarketSide::Quote].map(|side| {
+        let balance = snapshot.get(plan.market.side_asset(side));
+        balance.map_or_else(BookBalance::default, |balance| BookBalance {
             seq: balance.seq.get(),
             avail: balance.avail.raw(),
             frozen: balance.frozen.raw(),
@@ -238,37 +248,38 @@ fn both_of(plan: &Plan, snapshot: &Snapshot) -> Both {
 #[derive(Debug, Deserialize)]
 struct UserBalances {
     user_id: i64,
-    balances: Vec<Balance>,
+    balances: Vec<ShownBalance>,
 }
 
 async fn comparison_of_api(plan: &Plan, sender: &Sender, seats: &[u32]) -> Result<Vec<Both>> {
-    let users: Vec<i64> = seats.iter().map(|seat| plan.user(*seat)).collect();
+    let users: Vec<i64> = seats.iter().map(|seat| plan.seat_user_id(*seat)).collect();
     let body = serde_json::json!({"user_ids": users}).to_string();
-    let answer = sender.post(BATCH, &body).await?;
-    let envelope: Envelope<Vec<UserBalances>> = Envelope::of(&answer);
+    let answer = sender.post_until_answered(BATCH, &body).await?;
+    let envelope: ServiceEnvelope<Vec<UserBalances>> = ServiceEnvelope::from_answer(&answer);
     let all = envelope
         .data
         .ok_or_else(|| anyhow::anyhow!("HTTP {}: {}", answer.status, envelope.msg))?;
-    let by_user: BTreeMap<i64, Vec<Balance>> = all
+    let by_user: BTreeMap<i64, Vec<ShownBalance>> = all
         .into_iter()
         .map(|one| (one.user_id, one.balances))
         .collect();
     let both = users.iter().map(|user| {
         let balances = by_user.get(user).map(Vec::as_slice).unwrap_or_default();
-        [Side::Base, Side::Quote].map(|side| held_of(plan, plan.market.asset(side), balances))
+        [MarketSide::Base, MarketSide::Quote]
+            .map(|side| held_of(plan, plan.market.side_asset(side), balances))
     });
     Ok(both.collect())
 }
 
-fn held_of(plan: &Plan, asset: AssetId, balances: &[Balance]) -> Held {
-    let Some((name, decimals)) = plan.market.catalogue.get(asset) else {
-        return Held::default();
+fn held_of(plan: &Plan, asset: AssetId, balances: &[ShownBalance]) -> BookBalance {
+    let Some((name, decimals)) = plan.market.catalogue.get_asset(asset) else {
+        return BookBalance::default();
     };
     let balance = balances.iter().find(|balance| balance.asset == name);
-    balance.map_or_else(Held::default, |balance| {
+    balance.map_or_else(BookBalance::default, |balance| {
         // A text that is no amount is a difference from any.
         let raw = |text: &str| Amount::from_decimal(text, decimals).map_or(i64::MIN, Amount::raw);
-        Held {
+        BookBalance {
             seq: balance.seq,
             avail: raw(&balance.avail),
             frozen: raw(&balance.frozen),

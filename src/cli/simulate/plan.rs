@@ -22,7 +22,7 @@ const BEGIN_MILLIS: i64 = 1_765_000_000_000;
 
 /// The two assets of the market.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(super) enum MarketSide {
     Base,
     Quote,
 }
@@ -31,7 +31,7 @@ pub(super) enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) seat: u32,
-    pub(super) side: Side,
+    pub(super) side: MarketSide,
     pub(super) avail: i64,
     pub(super) frozen: i64,
 }
@@ -61,7 +61,7 @@ pub(super) struct Posting {
 
 /// The market that is traded.
 #[derive(Debug, Clone)]
-pub(super) struct Market {
+pub(super) struct SimulatedMarket {
     pub(super) catalogue: Catalogue,
     pub(super) symbol: String,
     pub(super) base: AssetId,
@@ -70,11 +70,11 @@ pub(super) struct Market {
     base_scale: i128,
 }
 
-impl Market {
+impl SimulatedMarket {
     /// None for a symbol that is not in the catalogue.
     pub(super) fn new(catalogue: Catalogue, symbol: &str) -> Option<Self> {
-        let (_, base, quote) = catalogue.symbol(symbol)?;
-        let (_, decimals) = catalogue.get(base)?;
+        let (_, base, quote) = catalogue.find_symbol(symbol)?;
+        let (_, decimals) = catalogue.get_asset(base)?;
         let base_scale = 10_i128.checked_pow(u32::from(decimals))?;
         Some(Self {
             symbol: symbol.to_owned(),
@@ -85,22 +85,22 @@ impl Market {
         })
     }
 
-    pub(super) const fn asset(&self, side: Side) -> AssetId {
+    pub(super) const fn side_asset(&self, side: MarketSide) -> AssetId {
         match side {
-            Side::Base => self.base,
-            Side::Quote => self.quote,
+            MarketSide::Base => self.base,
+            MarketSide::Quote => self.quote,
         }
     }
 
     /// A price at which the quantity costs about so much, and what it costs.
-    fn price(&self, quantity: i64, about: i64) -> Option<(i64, i64)> {
+    fn price_for(&self, quantity: i64, about: i64) -> Option<(i64, i64)> {
         let whole = i128::from(about).checked_mul(self.base_scale)?;
         let price = whole.checked_div(i128::from(quantity))?.max(1);
         let price = i64::try_from(price).unwrap_or(i64::MAX);
         let amount = Amount::from_raw;
         let cost = self
             .catalogue
-            .cost(&self.symbol, amount(price), amount(quantity))?;
+            .trade_cost(&self.symbol, amount(price), amount(quantity))?;
         (cost.raw() >= 1).then_some((price, cost.raw()))
     }
 }
@@ -108,7 +108,7 @@ impl Market {
 /// The plan.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) market: Market,
+    pub(super) market: SimulatedMarket,
     pub(super) users: u32,
     pub(super) trades: u64,
     seed: u32,
@@ -117,7 +117,13 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `users` from 2 to a million, `seed` below a million.
-    pub(super) fn new(market: Market, users: u32, trades: u64, exponent: f64, seed: u32) -> Self {
+    pub(super) fn new(
+        market: SimulatedMarket,
+        users: u32,
+        trades: u64,
+        exponent: f64,
+        seed: u32,
+    ) -> Self {
         Self {
             market,
             users,
@@ -128,34 +134,34 @@ impl Plan {
     }
 
     /// The seat of the house, which takes the fees.
-    pub(super) const fn house(&self) -> u32 {
+    pub(super) const fn house_seat(&self) -> u32 {
         self.users
     }
 
     /// Each seed has users of its own.
-    pub(super) fn user(&self, seat: u32) -> i64 {
+    pub(super) fn seat_user_id(&self, seat: u32) -> i64 {
         let first = i64::from(self.seed).saturating_add(1).saturating_mul(USERS);
         first.saturating_add(i64::from(seat)).saturating_add(1)
     }
 
-    fn id(&self, number: i64) -> i64 {
+    fn posting_id(&self, number: i64) -> i64 {
         let first = i64::from(self.seed).saturating_add(1).saturating_mul(IDS);
         first.saturating_add(number)
     }
 
     /// The postings of one trade in their order: a hold, the trade, and now and then a withdrawal or a deposit.
-    pub(super) fn flow(&self, number: u64) -> Vec<Posting> {
+    pub(super) fn trade_flow(&self, number: u64) -> Vec<Posting> {
         let mixed = u64::from(self.seed).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut random = Random(mixed ^ number);
-        random.next();
-        let buyer = self.zipf.seat(&mut random);
-        let mut seller = self.zipf.seat(&mut random);
-        if seller == buyer && random.below(50) > 0 {
+        random.next_u64();
+        let buyer = self.zipf.draw_seat(&mut random);
+        let mut seller = self.zipf.draw_seat(&mut random);
+        if seller == buyer && random.next_below(50) > 0 {
             seller = buyer.saturating_add(1).checked_rem(self.users).unwrap_or(0);
         }
-        let mut quantity = random.between(1_000, 100_000);
-        let about = random.between(1_000, 50_000);
-        let (price, cost) = self.market.price(quantity, about).unwrap_or_else(|| {
+        let mut quantity = random.next_between(1_000, 100_000);
+        let about = random.next_between(1_000, 50_000);
+        let (price, cost) = self.market.price_for(quantity, about).unwrap_or_else(|| {
             // With so many decimals only whole raw units can be priced.
             quantity = 1_000_000_000_000_000_000;
             (1, 1)
@@ -163,20 +169,20 @@ impl Plan {
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         let first_id = number.saturating_mul(IDS_OF_FLOW).saturating_add(FLOWS);
         let posting = |at: i64, event_type, moves, trade| Posting {
-            id: self.id(first_id.saturating_add(at)),
+            id: self.posting_id(first_id.saturating_add(at)),
             at_millis: BEGIN_MILLIS.saturating_add(number),
             event_type,
             moves,
             trade,
         };
-        let (holds_quote, holds_base) = (random.below(3) > 0, random.below(2) > 0);
+        let (holds_quote, holds_base) = (random.next_below(3) > 0, random.next_below(2) > 0);
         let mut flow = Vec::with_capacity(3);
         let mut held = Vec::new();
         if holds_quote {
-            held.push(hold(buyer, Side::Quote, cost));
+            held.push(hold_amount(buyer, MarketSide::Quote, cost));
         }
         if holds_base {
-            held.push(hold(seller, Side::Base, quantity));
+            held.push(hold_amount(seller, MarketSide::Base, quantity));
         }
         if !held.is_empty() {
             flow.push(posting(0, "hold", held, None));
@@ -192,21 +198,27 @@ impl Plan {
             buyer_fee: cost.checked_div(1_000).unwrap_or(0).saturating_add(1),
             seller_fee: quantity.checked_div(1_000).unwrap_or(0).saturating_add(1),
         };
-        let moves = self.moves(&terms, cost, holds_quote, holds_base);
+        let moves = self.trade_moves(&terms, cost, holds_quote, holds_base);
         flow.push(posting(1, "trade", moves, Some(terms)));
-        let amount = random.between(1, 1_000);
-        if random.below(10) == 0 {
-            let taken = change(seller, Side::Quote, amount.saturating_neg());
+        let amount = random.next_between(1, 1_000);
+        if random.next_below(10) == 0 {
+            let taken = change_avail(seller, MarketSide::Quote, amount.saturating_neg());
             flow.push(posting(2, "withdrawal", vec![taken], None));
         }
-        if random.below(7) == 0 {
-            let given = change(buyer, Side::Base, amount);
+        if random.next_below(7) == 0 {
+            let given = change_avail(buyer, MarketSide::Base, amount);
             flow.push(posting(3, "deposit", vec![given], None));
         }
         flow
     }
 
-    fn moves(&self, terms: &Terms, cost: i64, from_quote: bool, from_base: bool) -> Vec<Move> {
+    fn trade_moves(
+        &self,
+        terms: &Terms,
+        cost: i64,
+        from_quote: bool,
+        from_base: bool,
+    ) -> Vec<Move> {
         let pay = |seat, side, amount: i64, frozen: bool| {
             let taken = amount.saturating_neg();
             if frozen {
@@ -217,33 +229,41 @@ impl Plan {
                     frozen: taken,
                 }
             } else {
-                change(seat, side, taken)
+                change_avail(seat, side, taken)
             }
         };
         vec![
-            change(terms.buyer, Side::Base, terms.quantity),
-            pay(terms.buyer, Side::Quote, cost, from_quote),
-            pay(terms.seller, Side::Base, terms.quantity, from_base),
-            change(terms.seller, Side::Quote, cost),
-            change(terms.buyer, Side::Quote, terms.buyer_fee.saturating_neg()),
-            change(self.house(), Side::Quote, terms.buyer_fee),
-            change(terms.seller, Side::Base, terms.seller_fee.saturating_neg()),
-            change(self.house(), Side::Base, terms.seller_fee),
+            change_avail(terms.buyer, MarketSide::Base, terms.quantity),
+            pay(terms.buyer, MarketSide::Quote, cost, from_quote),
+            pay(terms.seller, MarketSide::Base, terms.quantity, from_base),
+            change_avail(terms.seller, MarketSide::Quote, cost),
+            change_avail(
+                terms.buyer,
+                MarketSide::Quote,
+                terms.buyer_fee.saturating_neg(),
+            ),
+            change_avail(self.house_seat(), MarketSide::Quote, terms.buyer_fee),
+            change_avail(
+                terms.seller,
+                MarketSide::Base,
+                terms.seller_fee.saturating_neg(),
+            ),
+            change_avail(self.house_seat(), MarketSide::Base, terms.seller_fee),
         ]
     }
 
     /// The deposits that come first: what each user spends in the whole plan.
-    pub(super) fn deposits(&self) -> Vec<Posting> {
+    pub(super) fn opening_deposits(&self) -> Vec<Posting> {
         let seats = usize::try_from(self.users).unwrap_or(usize::MAX);
         let mut spent: Vec<[i64; 2]> = vec![[0, 0]; seats];
         for number in 0..self.trades {
-            for posting in self.flow(number) {
+            for posting in self.trade_flow(number) {
                 for moved in posting.moves {
                     let at = usize::try_from(moved.seat).unwrap_or(usize::MAX);
                     if let Some([base, quote]) = spent.get_mut(at) {
                         let sum = match moved.side {
-                            Side::Base => base,
-                            Side::Quote => quote,
+                            MarketSide::Base => base,
+                            MarketSide::Quote => quote,
                         };
                         // A hold is spent once: what it freezes is paid later.
                         let out = moved.avail.min(0).saturating_neg();
@@ -253,14 +273,14 @@ impl Plan {
             }
         }
         let deposit = |(seat, [base, quote]): (u32, [i64; 2])| {
-            let both = [(Side::Base, base), (Side::Quote, quote)];
+            let both = [(MarketSide::Base, base), (MarketSide::Quote, quote)];
             let moves = both.into_iter().filter(|(_, amount)| *amount > 0);
             Posting {
-                id: self.id(i64::from(seat)).saturating_add(1),
+                id: self.posting_id(i64::from(seat)).saturating_add(1),
                 at_millis: BEGIN_MILLIS,
                 event_type: "deposit",
                 moves: moves
-                    .map(|(side, amount)| change(seat, side, amount))
+                    .map(|(side, amount)| change_avail(seat, side, amount))
                     .collect(),
                 trade: None,
             }
@@ -270,7 +290,7 @@ impl Plan {
     }
 }
 
-const fn change(seat: u32, side: Side, avail: i64) -> Move {
+const fn change_avail(seat: u32, side: MarketSide, avail: i64) -> Move {
     Move {
         seat,
         side,
@@ -279,7 +299,7 @@ const fn change(seat: u32, side: Side, avail: i64) -> Move {
     }
 }
 
-const fn hold(seat: u32, side: Side, amount: i64) -> Move {
+const fn hold_amount(seat: u32, side: MarketSide, amount: i64) -> Move {
     Move {
         seat,
         side,
@@ -294,7 +314,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in super::super) fn plan(users: u32, trades: u64, seed: u32) -> Plan {
+    pub(in super::super) fn sample_plan(users: u32, trades: u64, seed: u32) -> Plan {
         of_decimals(8, users, trades, seed)
     }
 
@@ -311,25 +331,29 @@ pub(super) mod tests {
             quote: "USDT".to_owned(),
         };
         let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap();
-        let market = Market::new(catalogue, "BTC_USDT").unwrap();
+        let market = SimulatedMarket::new(catalogue, "BTC_USDT").unwrap();
         Plan::new(market, users, trades, 0.99, seed)
     }
 
     #[test]
     fn a_seed_gives_one_plan_and_another_seed_other_users_and_ids() {
-        let (one, same, other) = (plan(10, 50, 7), plan(10, 50, 7), plan(10, 50, 8));
+        let (one, same, other) = (
+            sample_plan(10, 50, 7),
+            sample_plan(10, 50, 7),
+            sample_plan(10, 50, 8),
+        );
         for number in 0..50 {
-            assert_eq!(one.flow(number), same.flow(number));
+            assert_eq!(one.trade_flow(number), same.trade_flow(number));
             let ids = |plan: &Plan| {
-                plan.flow(number)
+                plan.trade_flow(number)
                     .iter()
                     .map(|one| one.id)
                     .collect::<Vec<_>>()
             };
             assert!(ids(&one).iter().all(|id| !ids(&other).contains(id)));
         }
-        assert_eq!(one.deposits(), same.deposits());
-        assert_ne!(one.user(0), other.user(0));
+        assert_eq!(one.opening_deposits(), same.opening_deposits());
+        assert_ne!(one.seat_user_id(0), other.seat_user_id(0));
     }
 
     #[test]
@@ -337,9 +361,9 @@ pub(super) mod tests {
         for decimals in [0, 2, 8, 18] {
             let plan = of_decimals(decimals, 5, 200, 1);
             for number in 0..200 {
-                let flow = plan.flow(number);
+                let flow = plan.trade_flow(number);
                 let trade = flow.iter().find(|posting| posting.trade.is_some()).unwrap();
-                for side in [Side::Base, Side::Quote] {
+                for side in [MarketSide::Base, MarketSide::Quote] {
                     let of = |posting: &Posting| -> (i64, i64) {
                         let moves = posting.moves.iter().filter(|one| one.side == side);
                         moves.fold((0, 0), |sum, one| (sum.0 + one.avail, sum.1 + one.frozen))
@@ -354,10 +378,10 @@ pub(super) mod tests {
 
     #[test]
     fn the_first_seats_trade_most() {
-        let plan = plan(1_000, 2_000, 3);
+        let plan = sample_plan(1_000, 2_000, 3);
         let mut first = 0;
         for number in 0..2_000 {
-            let flow = plan.flow(number);
+            let flow = plan.trade_flow(number);
             let terms = flow
                 .iter()
                 .find_map(|posting| posting.trade.clone())

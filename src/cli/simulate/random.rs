@@ -5,7 +5,7 @@
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,15 +14,15 @@ impl Random {
     }
 
     /// From 0 to below `end`.
-    pub(super) fn below(&mut self, end: u32) -> u32 {
-        let wide = (self.next() >> 32).saturating_mul(u64::from(end)) >> 32;
+    pub(super) fn next_below(&mut self, end: u32) -> u32 {
+        let wide = (self.next_u64() >> 32).saturating_mul(u64::from(end)) >> 32;
         u32::try_from(wide).unwrap_or_default()
     }
 
     /// From `first` to `last`.
-    pub(super) fn between(&mut self, first: u32, last: u32) -> i64 {
+    pub(super) fn next_between(&mut self, first: u32, last: u32) -> i64 {
         let width = last.saturating_sub(first).saturating_add(1);
-        i64::from(self.below(width).saturating_add(first))
+        i64::from(self.next_below(width).saturating_add(first))
     }
 }
 
@@ -52,9 +52,9 @@ impl Zipf {
         clippy::float_arithmetic,
         reason = "a draw of users; no amount is a float"
     )]
-    pub(super) fn seat(&self, random: &mut Random) -> u32 {
+    pub(super) fn draw_seat(&self, random: &mut Random) -> u32 {
         let all = self.cumulative.last().copied().unwrap_or_default();
-        let share = f64::from(random.below(u32::MAX)) / f64::from(u32::MAX);
+        let share = f64::from(random.next_below(u32::MAX)) / f64::from(u32::MAX);
         let seat = self.cumulative.partition_point(|sum| *sum <= share * all);
         u32::try_from(seat).unwrap_or_default()
     }

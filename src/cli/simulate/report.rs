@@ -6,26 +6,26 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{
-    Tally, Writer,
+    SimulatedWriter, SimulationTally,
     books::Books,
-    compare::Compared,
-    plan::{Plan, Side},
+    compare::SimulationComparison,
+    plan::{MarketSide, Plan},
     send::Sender,
 };
 use crate::cli::{
     arguments::Simulate,
-    output::{BAD, GOOD, complain, millis, painted, say, say_json},
+    output::{BAD, GOOD, millis_text, paint_text, print_error, print_line, say_json},
 };
 
 /// Everything that is told at the end.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct SimulationReport {
     pub(super) same: bool,
-    pub(super) writer: Writer,
+    pub(super) writer: SimulatedWriter,
     pub(super) users: u32,
     pub(super) trades: u64,
     #[serde(flatten)]
-    pub(super) tally: Tally,
+    pub(super) tally: SimulationTally,
     pub(super) requests: u64,
     pub(super) sent_again: u64,
     pub(super) seconds: f64,
@@ -48,20 +48,20 @@ pub(super) struct AssetReport {
     pub(super) conserved: bool,
 }
 
-pub(super) fn report(
+pub(super) fn build_report(
     plan: &Plan,
     books: &Books,
-    writer: Writer,
-    tally: Tally,
-    compared: Compared,
-    complete: impl FnOnce(&mut Report),
-) -> Report {
-    let assets: Vec<AssetReport> = [Side::Base, Side::Quote]
+    writer: SimulatedWriter,
+    tally: SimulationTally,
+    compared: SimulationComparison,
+    complete: impl FnOnce(&mut SimulationReport),
+) -> SimulationReport {
+    let assets: Vec<AssetReport> = [MarketSide::Base, MarketSide::Quote]
         .into_iter()
         .map(|side| asset_report(plan, books, side))
         .collect();
     let conserved = assets.iter().all(|asset| asset.conserved);
-    let mut report = Report {
+    let mut report = SimulationReport {
         same: conserved && tally.failed == 0 && compared.differences == 0,
         writer,
         users: plan.users,
@@ -82,13 +82,13 @@ pub(super) fn report(
     report
 }
 
-pub(super) fn asset_report(plan: &Plan, books: &Books, side: Side) -> AssetReport {
-    let asset = plan.market.asset(side);
-    let name = plan.market.catalogue.get(asset);
+pub(super) fn asset_report(plan: &Plan, books: &Books, side: MarketSide) -> AssetReport {
+    let asset = plan.market.side_asset(side);
+    let name = plan.market.catalogue.get_asset(asset);
     let (deposited, withdrawn) = books.in_and_out(side);
     let mut sum = 0_i128;
-    for seat in 0..=plan.house() {
-        let held = books.held(seat, side);
+    for seat in 0..=plan.house_seat() {
+        let held = books.seat_balance(seat, side);
         sum = sum
             .saturating_add(i128::from(held.avail))
             .saturating_add(i128::from(held.frozen));
@@ -102,21 +102,26 @@ pub(super) fn asset_report(plan: &Plan, books: &Books, side: Side) -> AssetRepor
     }
 }
 
-pub(super) fn tell(what: &Simulate, plan: &Plan, sender: &Sender, report: &Report) -> Result<()> {
+pub(super) fn print_report(
+    what: &Simulate,
+    plan: &Plan,
+    sender: &Sender,
+    report: &SimulationReport,
+) -> Result<()> {
     for line in report.tally.shown.iter().chain(&report.shown) {
-        complain(&painted(BAD, line));
+        print_error(&paint_text(BAD, line));
     }
     if what.json {
         return say_json(report);
     }
     let writer = match report.writer {
-        Writer::Service => "the service assigns seqs",
-        Writer::External => "the simulation assigns seqs",
+        SimulatedWriter::Service => "the service assigns seqs",
+        SimulatedWriter::External => "the simulation assigns seqs",
     };
     let tally = &report.tally;
-    say(&format!(
+    print_line(&format!(
         "{}: {} trades of {} users (seed {}, {writer}): {} written, {} repeated, {} failed",
-        sender.base(),
+        sender.base_url(),
         plan.trades,
         plan.users,
         what.seed,
@@ -124,8 +129,8 @@ pub(super) fn tell(what: &Simulate, plan: &Plan, sender: &Sender, report: &Repor
         tally.repeated,
         tally.failed,
     ))?;
-    let time = |micros| millis(Duration::from_micros(micros));
-    say(&format!(
+    let time = |micros| millis_text(Duration::from_micros(micros));
+    print_line(&format!(
         "{} requests, {} sent again, {:.1} s; half of them took at most {}, 99 % at most {}",
         report.requests,
         report.sent_again,
@@ -142,16 +147,16 @@ pub(super) fn tell(what: &Simulate, plan: &Plan, sender: &Sender, report: &Repor
             conserved,
         } = asset;
         let word = if *conserved { "=" } else { "is NOT" };
-        say(&format!(
+        print_line(&format!(
             "{asset}: {deposited} deposited - {withdrawn} withdrawn {word} {held} held; raw units"
         ))?;
     }
     let word = if report.differences == 0 {
-        painted(GOOD, "the same")
+        paint_text(GOOD, "the same")
     } else {
-        painted(BAD, "DIFFERENT")
+        paint_text(BAD, "DIFFERENT")
     };
-    say(&format!(
+    print_line(&format!(
         "{word}: {} balances compared in {}, {} differences",
         report.balances,
         report.compared.join(", "),

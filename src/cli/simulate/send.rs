@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::super::{client::Client, service_view::Envelope};
+use super::super::{client::ServiceClient, service_view::ServiceEnvelope};
 
 /// Codes from here on may be another one later, but for 4xx.
 const AGAIN: u16 = 500;
@@ -27,7 +27,7 @@ const SEQS_ELSEWHERE: i64 = 4093;
 
 /// The service's answer for one transaction or trade.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct PostingAnswer {
     #[serde(default)]
     transaction_id: Option<i64>,
     #[serde(default)]
@@ -39,7 +39,7 @@ struct Told {
 
 /// The service's answer for entries.
 #[derive(Debug, Deserialize)]
-struct Written {
+struct EntriesAnswer {
     written: u64,
     repeated: u64,
 }
@@ -58,7 +58,7 @@ pub(super) struct Answered {
 /// The service did not answer for too long.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("no answer for {} s: {reason}", patience.as_secs())]
-pub(super) struct Lost {
+pub(super) struct ServiceLost {
     patience: Duration,
     reason: String,
 }
@@ -66,7 +66,7 @@ pub(super) struct Lost {
 /// A client that does not give up soon.
 #[derive(Debug)]
 pub(super) struct Sender {
-    client: Client,
+    client: ServiceClient,
     patience: Duration,
     requests: AtomicU64,
     resent: AtomicU64,
@@ -74,9 +74,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(client: Client, patience: Duration) -> Self {
+    pub(super) fn new(client: ServiceClient, patience: Duration) -> Self {
         Self {
-            client: client.within(patience.min(Duration::from_secs(10))),
+            client: client.with_patience(patience.min(Duration::from_secs(10))),
             patience,
             requests: AtomicU64::new(0),
             resent: AtomicU64::new(0),
@@ -84,12 +84,12 @@ impl Sender {
         }
     }
 
-    pub(super) fn base(&self) -> &str {
-        self.client.base()
+    pub(super) fn base_url(&self) -> &str {
+        self.client.base_url()
     }
 
     /// Requests, and how many of them were sent again.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    pub(super) fn request_counts(&self) -> (u64, u64) {
         (
             self.requests.load(Ordering::Relaxed),
             self.resent.load(Ordering::Relaxed),
@@ -97,7 +97,7 @@ impl Sender {
     }
 
     /// The time that requests took, from the last time that each was sent: the one that so many percent do not exceed.
-    pub(super) fn percentile(&self, percent: usize) -> Duration {
+    pub(super) fn percentile_time(&self, percent: usize) -> Duration {
         let mut times = self.times_micros.lock();
         times.sort_unstable();
         let rank = times.len().saturating_mul(percent).div_ceil(100);
@@ -108,17 +108,17 @@ impl Sender {
     /// Sends it until it is answered.
     ///
     /// # Errors
-    /// [`Lost`].
-    pub(super) async fn post(
+    /// [`ServiceLost`].
+    pub(super) async fn post_until_answered(
         &self,
         path: &str,
         body: &str,
-    ) -> Result<super::super::client::Answer, Lost> {
+    ) -> Result<super::super::client::ClientResponse, ServiceLost> {
         let begun = Instant::now();
         let mut pause = PAUSE_MIN;
         self.requests.fetch_add(1, Ordering::Relaxed);
         loop {
-            let reason = match self.client.post(path, body.to_owned()).await {
+            let reason = match self.client.post_json(path, body.to_owned()).await {
                 Ok(answer) if answer.status < AGAIN && answer.status != SHED => {
                     let micros = u64::try_from(answer.took.as_micros()).unwrap_or(u64::MAX);
                     self.times_micros.lock().push(micros);
@@ -128,7 +128,7 @@ impl Sender {
                 Err(unanswered) => unanswered.to_string(),
             };
             if begun.elapsed() >= self.patience {
-                return Err(Lost {
+                return Err(ServiceLost {
                     patience: self.patience,
                     reason,
                 });
@@ -142,14 +142,20 @@ impl Sender {
     /// Sends transactions or trades.
     ///
     /// # Errors
-    /// [`Lost`].
-    pub(super) async fn settle(&self, path: &str, body: &str) -> Result<Answered, Lost> {
-        let answer = self.post(path, body).await?;
-        let envelope: Envelope<Vec<Told>> = Envelope::of(&answer);
+    /// [`ServiceLost`].
+    pub(super) async fn send_settlements(
+        &self,
+        path: &str,
+        body: &str,
+    ) -> Result<Answered, ServiceLost> {
+        let answer = self.post_until_answered(path, body).await?;
+        let envelope: ServiceEnvelope<Vec<PostingAnswer>> = ServiceEnvelope::from_answer(&answer);
         let mut answered = Answered::default();
         let Some(all) = envelope.data.filter(|_| answer.status == 200) else {
             answered.is_elsewhere = envelope.status == SEQS_ELSEWHERE;
-            answered.failed.push(refused(answer.status, &envelope.msg));
+            answered
+                .failed
+                .push(refusal_text(answer.status, &envelope.msg));
             return Ok(answered);
         };
         for told in all {
@@ -171,22 +177,28 @@ impl Sender {
     /// Sends entries with their seqs.
     ///
     /// # Errors
-    /// [`Lost`].
-    pub(super) async fn write(&self, path: &str, body: &str) -> Result<Answered, Lost> {
-        let answer = self.post(path, body).await?;
-        let envelope: Envelope<Written> = Envelope::of(&answer);
+    /// [`ServiceLost`].
+    pub(super) async fn send_entries(
+        &self,
+        path: &str,
+        body: &str,
+    ) -> Result<Answered, ServiceLost> {
+        let answer = self.post_until_answered(path, body).await?;
+        let envelope: ServiceEnvelope<EntriesAnswer> = ServiceEnvelope::from_answer(&answer);
         let mut answered = Answered::default();
         match envelope.data.filter(|_| answer.status == 200) {
             Some(done) => {
                 answered.written = done.written;
                 answered.repeated = done.repeated;
             }
-            None => answered.failed.push(refused(answer.status, &envelope.msg)),
+            None => answered
+                .failed
+                .push(refusal_text(answer.status, &envelope.msg)),
         }
         Ok(answered)
     }
 }
 
-fn refused(status: u16, msg: &str) -> String {
+fn refusal_text(status: u16, msg: &str) -> String {
     format!("HTTP {status}: {msg}")
 }

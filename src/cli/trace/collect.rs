@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use balance_cache::{
-    cache::redis::inspect::{Held, Look as Redis},
+    cache::redis::inspect::{KeyState, RedisInspector as Redis},
     clock,
     config::{ReadFrom, Settings, SourceKind},
     domain::{AssetId, Catalogue, Snapshot, UserId},
@@ -12,25 +12,25 @@ use balance_cache::{
         embedded::{OpenError, OpenErrorKind},
         postgres::inspect::PgLook,
         scylla::{
-            inspect::{HISTORY_MAX, Look as Database},
-            schema::Standing,
+            inspect::{CqlInspector as Database, HISTORY_MAX},
+            schema::RelationState,
         },
     },
 };
 
-use super::{Holding, Line, Seen};
-use crate::cli::{client::Client, ledger_file, service_view};
+use super::{PartHolding, TraceFacts, TraceLine};
+use crate::cli::{client::ServiceClient, ledger_file, service_view};
 
 /// Asks Redis, then the source, then the service.
-pub(super) async fn gather(
+pub(super) async fn collect_holdings(
     settings: &Settings,
     user: UserId,
     only: Option<AssetId>,
     catalogue: Catalogue,
-    client: Option<&Client>,
-) -> Seen {
-    let unasked = |why: &str| Holding::Unasked(why.to_owned());
-    let mut seen = Seen {
+    client: Option<&ServiceClient>,
+) -> TraceFacts {
+    let unasked = |why: &str| PartHolding::Unasked(why.to_owned());
+    let mut seen = TraceFacts {
         user,
         now: 0,
         read_from: settings.source.read_from,
@@ -49,80 +49,84 @@ pub(super) async fn gather(
         only,
     };
     if !settings.redis.url.is_empty() {
-        redis(&mut seen, settings).await;
+        collect_redis(&mut seen, settings).await;
     }
     match settings.source.kind {
-        SourceKind::Scylla => database(&mut seen, settings).await,
+        SourceKind::Scylla => collect_database(&mut seen, settings).await,
         SourceKind::Postgres => look_into_postgres(&mut seen, settings).await,
-        SourceKind::Embedded => file(&mut seen, settings).await,
+        SourceKind::Embedded => collect_file(&mut seen, settings).await,
     }
     if let Some(client) = client {
-        service(&mut seen, client).await;
+        collect_service(&mut seen, client).await;
     }
-    seen.now = clock::wall().0;
+    seen.now = clock::wall_now().0;
     seen
 }
 
-fn lines(snapshot: &Snapshot, catalogue: &Catalogue) -> Holding {
+fn snapshot_lines(snapshot: &Snapshot, catalogue: &Catalogue) -> PartHolding {
     let balances = snapshot.balances().iter();
-    Holding::Lines(
+    PartHolding::Lines(
         balances
-            .map(|balance| (balance.asset, Line::of(balance, catalogue)))
+            .map(|balance| (balance.asset, TraceLine::from_balance(balance, catalogue)))
             .collect(),
     )
 }
 
-async fn redis(seen: &mut Seen, settings: &Settings) {
+async fn collect_redis(seen: &mut TraceFacts, settings: &Settings) {
     let asked = async {
-        let look = Redis::open(&settings.redis).await?;
-        futures::try_join!(look.user(seen.user), look.owner())
+        let look = Redis::open_connection(&settings.redis).await?;
+        futures::try_join!(look.read_user(seen.user), look.read_owner())
     };
     match asked.await {
-        Err(trouble) => seen.redis = Holding::Failed(trouble.to_string()),
+        Err(trouble) => seen.redis = PartHolding::Failed(trouble.to_string()),
         Ok((key, owner)) => {
             let snapshot = match &key.held {
-                Held::Entry(shown) => Snapshot::new(shown.balances.clone()),
-                Held::Nothing | Held::Foreign(_) => Snapshot::default(),
+                KeyState::Entry(shown) => Snapshot::new(shown.balances.clone()),
+                KeyState::Nothing | KeyState::Foreign(_) => Snapshot::default(),
             };
-            seen.redis = lines(&snapshot, &seen.catalogue);
+            seen.redis = snapshot_lines(&snapshot, &seen.catalogue);
             seen.entry = Some((key, owner));
         }
     }
 }
 
-async fn database(seen: &mut Seen, settings: &Settings) {
-    let look = match Database::open(&settings.scylla, &settings.source).await {
+async fn collect_database(seen: &mut TraceFacts, settings: &Settings) {
+    let look = match Database::open_session(&settings.scylla, &settings.source).await {
         Ok(look) => look,
         Err(trouble) => {
-            let failed = Holding::Failed(trouble.to_string());
+            let failed = PartHolding::Failed(trouble.to_string());
             (seen.ledger, seen.view, seen.table) = (failed.clone(), failed.clone(), failed);
             return;
         }
     };
     seen.identity.clone_from(&look.found.identity);
-    let holding = |answer: Result<Snapshot, ledger::Error>| match answer {
-        Ok(snapshot) => lines(&snapshot, &seen.catalogue),
-        Err(error) => Holding::Failed(error.to_string()),
+    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
+        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
+        Err(error) => PartHolding::Failed(error.to_string()),
     };
-    let (view, table) = tokio::join!(look.view(seen.user), look.table(seen.user));
-    let view = if look.found.view == Standing::Missing {
-        Holding::Unasked("there is no view".to_owned())
+    let (view, table) = tokio::join!(look.read_view(seen.user), look.read_table(seen.user));
+    let view = if look.found.view == RelationState::Missing {
+        PartHolding::Unasked("there is no view".to_owned())
     } else {
         holding(view)
     };
     let table = holding(table);
     (seen.view, seen.table) = (view, table);
     // A ledger cannot be listed by user: whatever is known is asked for.
-    let mut assets: Vec<AssetId> = seen.catalogue.ids().chain(seen.assets()).collect();
+    let mut assets: Vec<AssetId> = seen
+        .catalogue
+        .asset_ids()
+        .chain(seen.seen_assets())
+        .collect();
     assets.extend(seen.only);
     assets.sort();
     assets.dedup();
-    seen.ledger = match look.ledger(seen.user, &assets).await {
-        Ok(snapshot) => lines(&snapshot, &seen.catalogue),
-        Err(error) => Holding::Failed(error.to_string()),
+    seen.ledger = match look.read_ledger(seen.user, &assets).await {
+        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
+        Err(error) => PartHolding::Failed(error.to_string()),
     };
-    for asset in odd(seen) {
-        if let Ok(past) = look.history(seen.user, asset).await {
+    for asset in differing_assets(seen) {
+        if let Ok(past) = look.read_history(seen.user, asset).await {
             let rows = past
                 .iter()
                 .map(|row| (row.seq.get(), row.created_at.map(|at| at.0)));
@@ -131,29 +135,29 @@ async fn database(seen: &mut Seen, settings: &Settings) {
     }
 }
 
-async fn look_into_postgres(seen: &mut Seen, settings: &Settings) {
+async fn look_into_postgres(seen: &mut TraceFacts, settings: &Settings) {
     let none = "PostgreSQL needs none: loads read the newest rows of the ledger by its key";
-    seen.view = Holding::Unasked(none.to_owned());
+    seen.view = PartHolding::Unasked(none.to_owned());
     if seen.read_from == ReadFrom::View {
         seen.read_from = ReadFrom::Ledger;
     }
-    let look = match PgLook::open(&settings.postgres, &settings.source).await {
+    let look = match PgLook::open_schema(&settings.postgres, &settings.source).await {
         Ok(look) => look,
         Err(trouble) => {
-            let failed = Holding::Failed(trouble.to_string());
+            let failed = PartHolding::Failed(trouble.to_string());
             (seen.ledger, seen.table) = (failed.clone(), failed);
             return;
         }
     };
     seen.identity.clone_from(&look.found.identity);
-    let holding = |answer: Result<Snapshot, ledger::Error>| match answer {
-        Ok(snapshot) => lines(&snapshot, &seen.catalogue),
-        Err(error) => Holding::Failed(error.to_string()),
+    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
+        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
+        Err(error) => PartHolding::Failed(error.to_string()),
     };
     let (ledger, table) = tokio::join!(look.read_ledger(seen.user), look.read_table(seen.user));
     let (ledger, table) = (holding(ledger), holding(table));
     (seen.ledger, seen.table) = (ledger, table);
-    for asset in odd(seen) {
+    for asset in differing_assets(seen) {
         if let Ok(past) = look.read_history(seen.user, asset, HISTORY_MAX).await {
             seen.history.insert(asset, past);
         }
@@ -161,16 +165,18 @@ async fn look_into_postgres(seen: &mut Seen, settings: &Settings) {
 }
 
 /// The assets of which somebody holds another seq than the ledger, or where only the ledger has any.
-fn odd(seen: &Seen) -> Vec<AssetId> {
+fn differing_assets(seen: &TraceFacts) -> Vec<AssetId> {
     let seqs = |asset: AssetId| {
-        let holdings = seen.holdings();
-        let held = holdings.iter().filter_map(|(_, holding)| holding.lines());
+        let holdings = seen.named_holdings();
+        let held = holdings
+            .iter()
+            .filter_map(|(_, holding)| holding.asset_lines());
         let seqs: Vec<_> = held
             .map(|lines| lines.get(&asset).map(|line| line.seq))
             .collect();
         seqs
     };
-    let mut assets = seen.assets();
+    let mut assets = seen.seen_assets();
     assets.retain(|asset| {
         let seqs = seqs(*asset);
         seqs.iter().any(|seq| Some(seq) != seqs.first())
@@ -178,23 +184,23 @@ fn odd(seen: &Seen) -> Vec<AssetId> {
     assets
 }
 
-async fn file(seen: &mut Seen, settings: &Settings) {
+async fn collect_file(seen: &mut TraceFacts, settings: &Settings) {
     let none = "the embedded ledger has none: what is read is its current state, user_balances";
-    (seen.view, seen.read_from) = (Holding::Unasked(none.to_owned()), ReadFrom::Table);
+    (seen.view, seen.read_from) = (PartHolding::Unasked(none.to_owned()), ReadFrom::Table);
     let (path, user) = (settings.embedded.path.clone(), seen.user);
     let read = move || -> Result<_, OpenError> {
-        let look = ledger_file::look(&path)?;
+        let look = ledger_file::open_checked(&path)?;
         let mut history = BTreeMap::new();
-        let ledger = look.ledger(user);
+        let ledger = look.read_ledger(user);
         for balance in ledger.iter().flat_map(Snapshot::balances) {
-            let past = look.history(user, balance.asset, HISTORY_MAX);
+            let past = look.read_history(user, balance.asset, HISTORY_MAX);
             history.insert(balance.asset, past.unwrap_or_default());
         }
-        Ok((look.identity(), ledger, look.table(user), history))
+        Ok((look.read_identity(), ledger, look.read_table(user), history))
     };
-    let holding = |answer: Result<Snapshot, ledger::Error>| match answer {
-        Ok(snapshot) => lines(&snapshot, &seen.catalogue),
-        Err(error) => Holding::Failed(error.to_string()),
+    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
+        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
+        Err(error) => PartHolding::Failed(error.to_string()),
     };
     let (ledger, table) = match tokio::task::spawn_blocking(read).await {
         Ok(Ok((identity, ledger, table, history))) => {
@@ -203,33 +209,33 @@ async fn file(seen: &mut Seen, settings: &Settings) {
             (holding(ledger), holding(table))
         }
         Ok(Err(error)) if error.kind == OpenErrorKind::Missing => {
-            let why = Holding::Unasked(error.to_string());
+            let why = PartHolding::Unasked(error.to_string());
             (why.clone(), why)
         }
         Ok(Err(error)) => {
-            let why = Holding::Failed(error.to_string());
+            let why = PartHolding::Failed(error.to_string());
             (why.clone(), why)
         }
         Err(error) => (
-            Holding::Failed(error.to_string()),
-            Holding::Failed(error.to_string()),
+            PartHolding::Failed(error.to_string()),
+            PartHolding::Failed(error.to_string()),
         ),
     };
     (seen.ledger, seen.table) = (ledger, table);
 }
 
-async fn service(seen: &mut Seen, client: &Client) {
-    let told = match service_view::balances(client, seen.user, None).await {
+async fn collect_service(seen: &mut TraceFacts, client: &ServiceClient) {
+    let told = match service_view::ask_balances(client, seen.user, None).await {
         Ok(told) => told,
         Err(unanswered) => {
-            seen.service = Holding::Failed(unanswered.to_string());
+            seen.service = PartHolding::Failed(unanswered.to_string());
             return;
         }
     };
     seen.service = match &told.balances {
-        Err(reason) => Holding::Failed(reason.clone()),
+        Err(reason) => PartHolding::Failed(reason.clone()),
         Ok(balances) => {
-            let line = |balance: &service_view::Balance| Line {
+            let line = |balance: &service_view::ShownBalance| TraceLine {
                 seq: balance.seq,
                 avail: balance.avail.clone(),
                 frozen: balance.frozen.clone(),
@@ -237,12 +243,12 @@ async fn service(seen: &mut Seen, client: &Client) {
             };
             let mut known = BTreeMap::new();
             for balance in balances {
-                match seen.catalogue.resolve(&balance.asset) {
+                match seen.catalogue.resolve_asset(&balance.asset) {
                     Some(asset) => drop(known.insert(asset, line(balance))),
                     None => seen.unnamed.push(balance.asset.clone()),
                 }
             }
-            Holding::Lines(known)
+            PartHolding::Lines(known)
         }
     };
     seen.told = Some(told);

@@ -5,38 +5,38 @@
 use std::collections::BTreeMap;
 
 use balance_cache::{
-    cache::redis::inspect::{Held, Owner, Shown, UserKey},
+    cache::redis::inspect::{KeyState, Owner, ShownEntry, UserKey},
     config::ReadFrom,
     domain::AssetId,
     ledger::scylla::inspect::HISTORY_MAX,
 };
 use serde::Serialize;
 
-use super::{Holding, Line, Seen};
-use crate::cli::output::span;
+use super::{PartHolding, TraceFacts, TraceLine};
+use crate::cli::output::span_text;
 
 /// One sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct TraceFinding {
     /// It can be why somebody sees a wrong balance; else it is only good to know.
     pub(super) grave: bool,
     pub(super) said: String,
 }
 
 #[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
+struct TraceFindings(Vec<TraceFinding>);
 
-impl Findings {
-    fn grave(&mut self, said: impl Into<String>) {
-        self.add(true, said);
+impl TraceFindings {
+    fn add_grave(&mut self, said: impl Into<String>) {
+        self.add_finding(true, said);
     }
 
-    fn note(&mut self, said: impl Into<String>) {
-        self.add(false, said);
+    fn add_note(&mut self, said: impl Into<String>) {
+        self.add_finding(false, said);
     }
 
-    fn add(&mut self, grave: bool, said: impl Into<String>) {
-        self.0.push(Finding {
+    fn add_finding(&mut self, grave: bool, said: impl Into<String>) {
+        self.0.push(TraceFinding {
             grave,
             said: said.into(),
         });
@@ -44,15 +44,15 @@ impl Findings {
 }
 
 /// Everything that is odd, what is grave first.
-pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
-    let mut found = Findings::default();
-    for (name, holding) in seen.holdings() {
-        if let Holding::Failed(reason) = holding {
-            found.grave(format!("{} could not be asked: {reason}", called(name)));
+pub(super) fn find_oddities(seen: &TraceFacts) -> Vec<TraceFinding> {
+    let mut found = TraceFindings::default();
+    for (name, holding) in seen.named_holdings() {
+        if let PartHolding::Failed(reason) = holding {
+            found.add_grave(format!("{} could not be asked: {reason}", part_name(name)));
         }
     }
-    derived(seen, &seen.view, "the view", ReadFrom::View, &mut found);
-    derived(
+    check_derived(seen, &seen.view, "the view", ReadFrom::View, &mut found);
+    check_derived(
         seen,
         &seen.table,
         "user_balances",
@@ -60,19 +60,19 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
         &mut found,
     );
     if let Some((key, owner)) = &seen.entry {
-        whose(seen, owner, key, &mut found);
-        redis(seen, key, owner, &mut found);
+        check_owner(seen, owner, key, &mut found);
+        check_redis_entry(seen, key, owner, &mut found);
     }
-    service(seen, &mut found);
-    if seen.ledger.lines().is_some_and(BTreeMap::is_empty) {
-        found.note("the ledger has nothing of this user in the assets of the catalogue and in what is held");
+    check_service(seen, &mut found);
+    if seen.ledger.asset_lines().is_some_and(BTreeMap::is_empty) {
+        found.add_note("the ledger has nothing of this user in the assets of the catalogue and in what is held");
     }
-    let Findings(mut all) = found;
+    let TraceFindings(mut all) = found;
     all.sort_by_key(|finding| !finding.grave);
     all
 }
 
-fn called(part: &str) -> &'static str {
+fn part_name(part: &str) -> &'static str {
     match part {
         "ledger" => "the ledger",
         "view" => "the view",
@@ -83,7 +83,7 @@ fn called(part: &str) -> &'static str {
 }
 
 /// "by 1 row of BTC: seq 17 vs 18, created 3 s ago"
-fn gap(seen: &Seen, asset: AssetId, low: i64, high: &Line) -> String {
+fn describe_gap(seen: &TraceFacts, asset: AssetId, low: i64, high: &TraceLine) -> String {
     let past = seen.history.get(&asset);
     let missing = past.map_or(0, |rows| rows.iter().filter(|(seq, _)| *seq > low).count());
     let rows = match missing {
@@ -93,7 +93,7 @@ fn gap(seen: &Seen, asset: AssetId, low: i64, high: &Line) -> String {
         many => format!("{many} rows"),
     };
     let created = match high.updated_at {
-        Some(at) => format!(", created {} ago", span(seen.now.saturating_sub(at))),
+        Some(at) => format!(", created {} ago", span_text(seen.now.saturating_sub(at))),
         None => String::new(),
     };
     let low = if low == 0 {
@@ -103,63 +103,72 @@ fn gap(seen: &Seen, asset: AssetId, low: i64, high: &Line) -> String {
     };
     format!(
         "by {rows} of {}: seq {low} vs {}{created}",
-        seen.name(asset),
+        seen.asset_name(asset),
         high.seq
     )
 }
 
 /// Compares what is derived from the ledger with it.
-fn derived(seen: &Seen, place: &Holding, name: &str, read_as: ReadFrom, found: &mut Findings) {
-    let (Some(held), Some(ledger)) = (place.lines(), seen.ledger.lines()) else {
+fn check_derived(
+    seen: &TraceFacts,
+    place: &PartHolding,
+    name: &str,
+    read_as: ReadFrom,
+    found: &mut TraceFindings,
+) {
+    let (Some(held), Some(ledger)) = (place.asset_lines(), seen.ledger.asset_lines()) else {
         return;
     };
     let is_read = seen.read_from == read_as;
     if held.is_empty() && !ledger.is_empty() && !is_read {
-        found.note(format!(
+        found.add_note(format!(
             "{name} has nothing of this user; it is not what is read (source.read_from)"
         ));
         return;
     }
-    for asset in seen.assets() {
+    for asset in seen.seen_assets() {
         let said = match (held.get(&asset), ledger.get(&asset)) {
             (None, Some(line)) => {
-                format!("{name} is behind the ledger {}", gap(seen, asset, 0, line))
+                format!(
+                    "{name} is behind the ledger {}",
+                    describe_gap(seen, asset, 0, line)
+                )
             }
             (Some(line), None) => format!(
                 "{name} has {} at seq {}, and the ledger has no row of it: it was deleted there, or never written",
-                seen.name(asset),
+                seen.asset_name(asset),
                 line.seq
             ),
             (Some(line), Some(truth)) if line.seq < truth.seq => {
                 format!(
                     "{name} is behind the ledger {}",
-                    gap(seen, asset, line.seq, truth)
+                    describe_gap(seen, asset, line.seq, truth)
                 )
             }
             (Some(line), Some(truth)) if line.seq > truth.seq => format!(
                 "{name} is ahead of the ledger in {}: seq {} vs {}: it was written past the ledger, or the ledger lost rows",
-                seen.name(asset),
+                seen.asset_name(asset),
                 line.seq,
                 truth.seq
             ),
-            (Some(line), Some(truth)) if line.amounts() != truth.amounts() => format!(
+            (Some(line), Some(truth)) if line.both_amounts() != truth.both_amounts() => format!(
                 "{name} and the ledger differ in the amounts of {} at seq {}: one of them was changed by hand, and the ledger \
                  is right by definition",
-                seen.name(asset),
+                seen.asset_name(asset),
                 line.seq
             ),
             (Some(_), Some(_)) | (None, None) => continue,
         };
-        found.add(is_read, said);
+        found.add_finding(is_read, said);
     }
 }
 
 /// Whether Redis is this deployment's, and how much it can remember.
-fn whose(seen: &Seen, owner: &Owner, key: &UserKey, found: &mut Findings) {
+fn check_owner(seen: &TraceFacts, owner: &Owner, key: &UserKey, found: &mut TraceFindings) {
     if let (Some(theirs), Some(ours)) = (&owner.source, &seen.identity)
         && theirs != ours
     {
-        found.grave(format!(
+        found.add_grave(format!(
             "this Redis and namespace hold the balances of another source ({theirs}, here it is {ours}): no instance of \
              this deployment uses them; give it a redis.namespace of its own"
         ));
@@ -167,63 +176,68 @@ fn whose(seen: &Seen, owner: &Owner, key: &UserKey, found: &mut Findings) {
     if let Some(epoch) = &owner.epoch {
         let age = key.now.saturating_sub(epoch.birth);
         if age < seen.floor_ttl {
-            found.note(format!(
+            found.add_note(format!(
                 "Redis began anew {} ago: until it is {} old it may have forgotten floors, and loads ask the ledger too",
-                span(age),
-                span(seen.floor_ttl)
+                span_text(age),
+                span_text(seen.floor_ttl)
             ));
         }
     }
 }
 
-fn redis(seen: &Seen, key: &UserKey, owner: &Owner, found: &mut Findings) {
-    if key.ttl.is_none() && key.held != Held::Nothing {
-        found.note(format!(
+fn check_redis_entry(seen: &TraceFacts, key: &UserKey, owner: &Owner, found: &mut TraceFindings) {
+    if key.ttl.is_none() && key.held != KeyState::Nothing {
+        found.add_note(format!(
             "{} has no end: somebody took its TTL away",
             key.key
         ));
     }
     let shown = match &key.held {
-        Held::Nothing => {
-            found.note("Redis holds nothing of this user: a read that memory does not answer goes to the source");
+        KeyState::Nothing => {
+            found.add_note("Redis holds nothing of this user: a read that memory does not answer goes to the source");
             return;
         }
-        Held::Foreign(why) => {
-            found.grave(format!("what Redis holds under {} cannot be read ({why}): it is a miss, and the next fill replaces it", key.key));
+        KeyState::Foreign(why) => {
+            found.add_grave(format!("what Redis holds under {} cannot be read ({why}): it is a miss, and the next fill replaces it", key.key));
             return;
         }
-        Held::Entry(shown) => shown,
+        KeyState::Entry(shown) => shown,
     };
-    let served = servable(key, shown, owner, found);
+    let served = is_servable(key, shown, owner, found);
     below_floors(seen, shown, found);
     for (asset, until) in &shown.rereads {
         let what = asset.map_or_else(
             || "every asset of this user".to_owned(),
-            |asset| seen.name(asset),
+            |asset| seen.asset_name(asset),
         );
-        found.note(format!(
+        found.add_note(format!(
             "a notification without a seq came: {what} is read from the ledger by the next load (remembered for {} more)",
-            span(until.saturating_sub(key.now))
+            span_text(until.saturating_sub(key.now))
         ));
     }
     against_ledger(seen, key, shown, served, found);
 }
 
 /// Whether the entry as such may be shown; floors apart.
-fn servable(key: &UserKey, shown: &Shown, owner: &Owner, found: &mut Findings) -> bool {
+fn is_servable(
+    key: &UserKey,
+    shown: &ShownEntry,
+    owner: &Owner,
+    found: &mut TraceFindings,
+) -> bool {
     let epoch = owner.epoch.as_ref().map(|epoch| epoch.id.as_str());
     if epoch.is_some_and(|epoch| epoch != shown.epoch) {
-        found.note("what Redis holds was written in another life of it: it won't be served");
+        found.add_note("what Redis holds was written in another life of it: it won't be served");
         return false;
     }
     if !shown.whole {
-        found.note("what Redis holds is not a whole snapshot (floors, or balances that notifications brought): it won't be served");
+        found.add_note("what Redis holds is not a whole snapshot (floors, or balances that notifications brought): it won't be served");
         return false;
     }
     let left = shown.until.unwrap_or(0).saturating_sub(key.now);
     if left <= 0 {
-        let ago = span(left.saturating_neg());
-        found.note(format!(
+        let ago = span_text(left.saturating_neg());
+        found.add_note(format!(
             "the snapshot in Redis ended {ago} ago: it won't be served"
         ));
         return false;
@@ -231,9 +245,9 @@ fn servable(key: &UserKey, shown: &Shown, owner: &Owner, found: &mut Findings) -
     true
 }
 
-fn below_floors(seen: &Seen, shown: &Shown, found: &mut Findings) {
-    for (asset, floor, left) in seen.floors() {
-        let name = seen.name(asset);
+fn below_floors(seen: &TraceFacts, shown: &ShownEntry, found: &mut TraceFindings) {
+    for (asset, floor, left) in seen.redis_floors() {
+        let name = seen.asset_name(asset);
         if seen.only.is_some_and(|only| only != asset) {
             continue;
         }
@@ -246,13 +260,13 @@ fn below_floors(seen: &Seen, shown: &Shown, found: &mut Findings) {
             } else {
                 format!("seq {held} of")
             };
-            found.grave(format!(
+            found.add_grave(format!(
                 "Redis holds {what} {name}, below its floor {floor}: it won't be served (the floor lasts {} more)",
-                span(left)
+                span_text(left)
             ));
         }
-        if seen.ledger.lines().is_some() && ledger < floor && held < floor {
-            found.grave(format!(
+        if seen.ledger.asset_lines().is_some() && ledger < floor && held < floor {
+            found.add_grave(format!(
                 "the floor of {name} is {floor} and the ledger is at {ledger}: reads say detail=behind until the row comes. A floor \
                  that was a mistake is healed by POST /api/v1/cache/invalidate with \"floors\":true"
             ));
@@ -260,41 +274,47 @@ fn below_floors(seen: &Seen, shown: &Shown, found: &mut Findings) {
     }
 }
 
-fn against_ledger(seen: &Seen, key: &UserKey, shown: &Shown, served: bool, found: &mut Findings) {
-    let Some(ledger) = seen.ledger.lines() else {
+fn against_ledger(
+    seen: &TraceFacts,
+    key: &UserKey,
+    shown: &ShownEntry,
+    served: bool,
+    found: &mut TraceFindings,
+) {
+    let Some(ledger) = seen.ledger.asset_lines() else {
         return;
     };
-    let left = span(shown.until.unwrap_or(0).saturating_sub(key.now));
-    for asset in seen.assets() {
-        let name = seen.name(asset);
+    let left = span_text(shown.until.unwrap_or(0).saturating_sub(key.now));
+    for asset in seen.seen_assets() {
+        let name = seen.asset_name(asset);
         let floor = seen
-            .floors()
+            .redis_floors()
             .find(|floor| floor.0 == asset)
             .map_or(0, |floor| floor.1);
         match (seen.redis.get(asset), ledger.get(&asset)) {
-            (Some(held), Some(truth)) if held.seq < truth.seq && held.seq >= floor => found.add(
+            (Some(held), Some(truth)) if held.seq < truth.seq && held.seq >= floor => found.add_finding(
                 served,
                 format!(
                     "Redis is behind the ledger {}, and no floor says so: nobody notified seq {}{}",
-                    gap(seen, asset, held.seq, truth),
+                    describe_gap(seen, asset, held.seq, truth),
                     truth.seq,
                     if served { format!(". It is served until the snapshot ends in {left}") } else { String::new() }
                 ),
             ),
-            (Some(held), truth) if held.seq > truth.map_or(0, |truth| truth.seq) => found.grave(format!(
+            (Some(held), truth) if held.seq > truth.map_or(0, |truth| truth.seq) => found.add_grave(format!(
                 "Redis is ahead of the ledger in {name}: seq {} vs {}: a notification came before its row, or one came that no \
                  row will follow",
                 held.seq,
                 truth.map_or(0, |truth| truth.seq)
             )),
-            (Some(held), Some(truth)) if held.seq == truth.seq && held.amounts() != truth.amounts() => {
-                found.grave(format!(
+            (Some(held), Some(truth)) if held.seq == truth.seq && held.both_amounts() != truth.both_amounts() => {
+                found.add_grave(format!(
                     "Redis and the ledger differ in the amounts of {name} at seq {}: a notification brought other amounts than the \
                      ledger has, or somebody wrote into Redis; heal it with POST /api/v1/cache/invalidate",
                     held.seq
                 ));
             }
-            (None, Some(truth)) if served => found.grave(format!(
+            (None, Some(truth)) if served => found.add_grave(format!(
                 "the snapshot in Redis lacks {name}, of which the ledger has seq {}: it is served without it for {left}",
                 truth.seq
             )),
@@ -303,42 +323,43 @@ fn against_ledger(seen: &Seen, key: &UserKey, shown: &Shown, served: bool, found
     }
 }
 
-fn service(seen: &Seen, found: &mut Findings) {
+fn check_service(seen: &TraceFacts, found: &mut TraceFindings) {
     let Some(told) = &seen.told else { return };
     let way = &told.way;
     if way.contains("detail=behind") {
-        found.grave("the service says detail=behind: it knows of a newer seq that neither it nor the ledger has");
+        found.add_grave("the service says detail=behind: it knows of a newer seq that neither it nor the ledger has");
     }
     if way.contains("detail=stale") {
-        found.grave("the service says detail=stale: its source is down, and it shows what it knew last (stale.enabled)");
+        found.add_grave("the service says detail=stale: its source is down, and it shows what it knew last (stale.enabled)");
     }
     for name in &seen.unnamed {
-        found.grave(format!(
+        found.add_grave(format!(
             "the service shows {name}, which [[assets]] here does not name: ask with the settings that it runs with"
         ));
     }
-    let (Some(shown), Some(ledger)) = (seen.service.lines(), seen.ledger.lines()) else {
+    let (Some(shown), Some(ledger)) = (seen.service.asset_lines(), seen.ledger.asset_lines())
+    else {
         return;
     };
     let who = way.split([';', ',']).next().unwrap_or_default();
-    for asset in seen.assets() {
-        let name = seen.name(asset);
+    for asset in seen.seen_assets() {
+        let name = seen.asset_name(asset);
         match (shown.get(&asset), ledger.get(&asset)) {
-            (None, Some(truth)) => found.grave(format!(
+            (None, Some(truth)) => found.add_grave(format!(
                 "the service ({who}) does not show {name} at all; the ledger has seq {}",
                 truth.seq
             )),
-            (Some(line), Some(truth)) if line.seq < truth.seq => found.grave(format!(
+            (Some(line), Some(truth)) if line.seq < truth.seq => found.add_grave(format!(
                 "the service ({who}) is behind the ledger {}: was that settlement notified? (POST /api/v1/settlements, or the \
                  settlement stream)",
-                gap(seen, asset, line.seq, truth)
+                describe_gap(seen, asset, line.seq, truth)
             )),
-            (Some(line), truth) if line.seq > truth.map_or(0, |truth| truth.seq) => found.grave(format!(
+            (Some(line), truth) if line.seq > truth.map_or(0, |truth| truth.seq) => found.add_grave(format!(
                 "the service ({who}) is ahead of the ledger in {name}: seq {} vs {}",
                 line.seq,
                 truth.map_or(0, |truth| truth.seq)
             )),
-            (Some(line), Some(truth)) if line.amounts() != truth.amounts() => found.grave(format!(
+            (Some(line), Some(truth)) if line.both_amounts() != truth.both_amounts() => found.add_grave(format!(
                 "the service ({who}) and the ledger differ in the amounts of {name} at seq {}; compare [[assets]] here and there \
                  too: other decimals look like this",
                 line.seq

@@ -1,68 +1,74 @@
 //! The collected facts, as a page for people and as JSON.
 
-use balance_cache::{cache::redis::inspect::Held, config::ReadFrom, domain::AssetId};
+use balance_cache::{cache::redis::inspect::KeyState, config::ReadFrom, domain::AssetId};
 use serde_json::{Map, Value, json};
 
-use super::{Holding, Line, Seen, findings::Finding};
+use super::{PartHolding, TraceFacts, TraceLine, findings::TraceFinding};
 use crate::cli::{
-    client::Client,
-    output::{BAD, Cell, FAINT, GOOD, ODD, Table, moment, painted, span},
+    client::ServiceClient,
+    output::{BAD, Cell, FAINT, GOOD, ODD, Table, moment_text, paint_text, span_text},
     service_view,
 };
 
 /// For people.
-pub(super) fn text(seen: &Seen, findings: &[Finding], client: Option<&Client>) -> String {
-    let mut lines = vec![format!("user {} at {}", seen.user, moment(seen.now))];
+pub(super) fn text_page(
+    seen: &TraceFacts,
+    findings: &[TraceFinding],
+    client: Option<&ServiceClient>,
+) -> String {
+    let mut lines = vec![format!("user {} at {}", seen.user, moment_text(seen.now))];
     lines.extend(
         seen.identity
             .as_ref()
             .map(|identity| format!("source   {identity}")),
     );
     if let Some(client) = client {
-        lines.push(format!("service  {}", client.base()));
+        lines.push(format!("service  {}", client.base_url()));
     }
-    lines.push(table(seen).to_string());
-    lines.extend(asides(seen));
+    lines.push(balance_table(seen).to_string());
+    lines.extend(part_sentences(seen));
     for finding in findings {
         let mark = if finding.grave {
-            painted(BAD, "!")
+            paint_text(BAD, "!")
         } else {
-            painted(FAINT, "·")
+            paint_text(FAINT, "·")
         };
         lines.push(format!("{mark} {}", finding.said));
     }
     if !findings.iter().any(|finding| finding.grave) {
-        lines.push(painted(GOOD, "all that were asked agree"));
+        lines.push(paint_text(GOOD, "all that were asked agree"));
     }
     lines.join("\n")
 }
 
-fn table(seen: &Seen) -> Table {
+fn balance_table(seen: &TraceFacts) -> Table {
     let mut table = Table::new(&[
         "ASSET", "TIER", ">SEQ", ">AVAIL", ">FROZEN", "UPDATED", ">AGE", "NOTE",
     ]);
-    for asset in seen.assets() {
-        let mut name = seen.name(asset);
-        for (tier, holding) in seen.holdings() {
-            if holding.lines().is_none() {
+    for asset in seen.seen_assets() {
+        let mut name = seen.asset_name(asset);
+        for (tier, holding) in seen.named_holdings() {
+            if holding.asset_lines().is_none() {
                 continue;
             }
             let line = holding.get(asset);
-            let (note, style) = note(seen, tier, asset, line);
-            let text =
-                |text: Option<String>| Cell::styled(text.unwrap_or_else(|| "-".to_owned()), style);
+            let (note, style) = balance_note(seen, tier, asset, line);
+            let text = |text: Option<String>| {
+                Cell::with_style(text.unwrap_or_else(|| "-".to_owned()), style)
+            };
             let at = line.and_then(|line| line.updated_at);
-            table.row(vec![
+            table.add_row(vec![
                 Cell::new(std::mem::take(&mut name)),
                 Cell::new(tier),
                 text(line.map(|line| line.seq.to_string())),
                 text(line.map(|line| line.avail.clone())),
                 text(line.map(|line| line.frozen.clone())),
-                Cell::new(at.map_or_else(|| "-".to_owned(), moment)),
-                Cell::new(
-                    at.map_or_else(|| "-".to_owned(), |at| span(seen.now.saturating_sub(at))),
-                ),
-                Cell::styled(note, style),
+                Cell::new(at.map_or_else(|| "-".to_owned(), moment_text)),
+                Cell::new(at.map_or_else(
+                    || "-".to_owned(),
+                    |at| span_text(seen.now.saturating_sub(at)),
+                )),
+                Cell::with_style(note, style),
             ]);
         }
     }
@@ -70,11 +76,16 @@ fn table(seen: &Seen) -> Table {
 }
 
 /// The mark of one balance: how it differs, and its floor.
-fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String, anstyle::Style) {
+fn balance_note(
+    seen: &TraceFacts,
+    tier: &str,
+    asset: AssetId,
+    line: Option<&TraceLine>,
+) -> (String, anstyle::Style) {
     let mut said = Vec::new();
     let truth = seen.ledger.get(asset);
     let mut style = anstyle::Style::new();
-    if tier != "ledger" && seen.ledger.lines().is_some() {
+    if tier != "ledger" && seen.ledger.asset_lines().is_some() {
         let (held, newest) = (
             line.map_or(0, |line| line.seq),
             truth.map_or(0, |line| line.seq),
@@ -83,7 +94,9 @@ fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String
             (0, 1..) => "absent",
             (held, newest) if held < newest => "behind",
             (held, newest) if held > newest => "ahead",
-            _ if line.map(Line::amounts) != truth.map(Line::amounts) => "other amounts",
+            _ if line.map(TraceLine::both_amounts) != truth.map(TraceLine::both_amounts) => {
+                "other amounts"
+            }
             _ => "",
         };
         if !word.is_empty() {
@@ -92,11 +105,11 @@ fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String
         }
     }
     if tier == "redis"
-        && let Some((_, floor, left)) = seen.floors().find(|floor| floor.0 == asset)
+        && let Some((_, floor, left)) = seen.redis_floors().find(|floor| floor.0 == asset)
     {
         let below = line.map_or(0, |line| line.seq) < floor;
         let not = if below { " > seq" } else { "" };
-        said.push(format!("floor {floor}{not} ({} left)", span(left)));
+        said.push(format!("floor {floor}{not} ({} left)", span_text(left)));
         if below {
             style = BAD;
         }
@@ -105,13 +118,13 @@ fn note(seen: &Seen, tier: &str, asset: AssetId, line: Option<&Line>) -> (String
 }
 
 /// The sentences on the parts beside their balances.
-fn asides(seen: &Seen) -> Vec<String> {
+fn part_sentences(seen: &TraceFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some((key, owner)) = &seen.entry {
         let held = match &key.held {
-            Held::Nothing => "nothing".to_owned(),
-            Held::Foreign(why) => format!("not readable: {why}"),
-            Held::Entry(shown) => {
+            KeyState::Nothing => "nothing".to_owned(),
+            KeyState::Foreign(why) => format!("not readable: {why}"),
+            KeyState::Entry(shown) => {
                 let what = if shown.whole {
                     "a whole snapshot"
                 } else {
@@ -119,14 +132,14 @@ fn asides(seen: &Seen) -> Vec<String> {
                 };
                 let ends = shown.until.map(|until| until.saturating_sub(key.now));
                 let ends = match ends {
-                    Some(left) if left > 0 => format!(", good for {}", span(left)),
-                    Some(left) => format!(", ended {} ago", span(left.saturating_neg())),
+                    Some(left) if left > 0 => format!(", good for {}", span_text(left)),
+                    Some(left) => format!(", ended {} ago", span_text(left.saturating_neg())),
                     None => String::new(),
                 };
                 let lease = shown.lease_until.map_or_else(String::new, |until| {
                     format!(
                         "; somebody loads (lease for {} more)",
-                        span(until.saturating_sub(key.now))
+                        span_text(until.saturating_sub(key.now))
                     )
                 });
                 format!("{what}{ends}{lease}")
@@ -134,16 +147,21 @@ fn asides(seen: &Seen) -> Vec<String> {
         };
         let ttl = key.ttl.and_then(|ttl| i64::try_from(ttl.as_millis()).ok());
         let rest = ttl.map_or_else(String::new, |ttl| {
-            format!("; the key lives {} more", span(ttl))
+            format!("; the key lives {} more", span_text(ttl))
         });
         let epoch = owner.epoch.as_ref().map_or_else(
             || "no instance has used it yet".to_owned(),
-            |epoch| format!("unbroken for {}", span(key.now.saturating_sub(epoch.birth))),
+            |epoch| {
+                format!(
+                    "unbroken for {}",
+                    span_text(key.now.saturating_sub(epoch.birth))
+                )
+            },
         );
         lines.push(format!("redis    {}: {held}{rest}; {epoch}", key.key));
     }
     if let Some(told) = &seen.told {
-        let way = painted(FAINT, &format!("({})", told.way));
+        let way = paint_text(FAINT, &format!("({})", told.way));
         let age = told
             .age
             .map_or_else(String::new, |age| format!(", as of {age} s ago"));
@@ -152,8 +170,8 @@ fn asides(seen: &Seen) -> Vec<String> {
             service_view::in_words(&told.way)
         ));
     }
-    for (name, holding) in seen.holdings() {
-        if let Holding::Unasked(why) = holding {
+    for (name, holding) in seen.named_holdings() {
+        if let PartHolding::Unasked(why) = holding {
             lines.push(format!("{name:8} {why}"));
         }
     }
@@ -167,40 +185,40 @@ fn asides(seen: &Seen) -> Vec<String> {
 }
 
 /// For programs.
-pub(super) fn json(seen: &Seen, findings: &[Finding]) -> Value {
-    let holding = |holding: &Holding| match holding {
-        Holding::Unasked(why) => json!({ "unasked": why }),
-        Holding::Failed(why) => json!({ "failed": why }),
-        Holding::Lines(lines) => lines
+pub(super) fn json_page(seen: &TraceFacts, findings: &[TraceFinding]) -> Value {
+    let holding = |holding: &PartHolding| match holding {
+        PartHolding::Unasked(why) => json!({ "unasked": why }),
+        PartHolding::Failed(why) => json!({ "failed": why }),
+        PartHolding::Lines(lines) => lines
             .iter()
-            .map(|(asset, line)| (seen.name(*asset), json!(line)))
+            .map(|(asset, line)| (seen.asset_name(*asset), json!(line)))
             .collect::<Map<_, _>>()
             .into(),
     };
     let tiers = seen
-        .holdings()
+        .named_holdings()
         .map(|(name, held)| (name.to_owned(), holding(held)));
     json!({
         "user": seen.user.get(),
         "at": seen.now,
         "identity": seen.identity,
         "tiers": tiers.into_iter().collect::<Map<_, _>>(),
-        "redis": redis(seen),
+        "redis": redis_json(seen),
         "cache_status": seen.told.as_ref().map(|told| told.way.as_str()),
         "findings": findings,
     })
 }
 
-fn redis(seen: &Seen) -> Option<Value> {
+fn redis_json(seen: &TraceFacts) -> Option<Value> {
     let (key, owner) = seen.entry.as_ref()?;
     let epoch = owner.epoch.as_ref().map(|epoch| epoch.id.as_str());
     let shown = match &key.held {
-        Held::Entry(shown) => Some(shown),
-        Held::Nothing | Held::Foreign(_) => None,
+        KeyState::Entry(shown) => Some(shown),
+        KeyState::Nothing | KeyState::Foreign(_) => None,
     };
-    let floors = seen.floors().map(|(asset, seq, left)| {
+    let floors = seen.redis_floors().map(|(asset, seq, left)| {
         let floor = json!({ "seq": seq, "left_ms": left });
-        (seen.name(asset), floor)
+        (seen.asset_name(asset), floor)
     });
     Some(json!({
         "key": key.key,

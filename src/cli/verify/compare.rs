@@ -11,7 +11,7 @@ pub(super) const STRETCHES: u32 = 256;
 /// How two places differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum DifferenceKind {
     ViewBehind,
     ViewAhead,
     ViewAmounts,
@@ -24,8 +24,8 @@ pub(super) enum Kind {
     RecordDiffers,
 }
 
-impl Kind {
-    pub(super) const fn word(self) -> &'static str {
+impl DifferenceKind {
+    pub(super) const fn kind_text(self) -> &'static str {
         match self {
             Self::ViewBehind => "view behind",
             Self::ViewAhead => "view ahead",
@@ -42,7 +42,7 @@ impl Kind {
 }
 
 /// The newest row of one (user, asset) in a place that is compared; none at the outside: it is not compared.
-type Place = Option<Option<Balance>>;
+type ComparedPlace = Option<Option<Balance>>;
 
 /// One (user, asset) in all places.
 #[derive(Debug, Clone, Copy)]
@@ -50,20 +50,20 @@ pub(super) struct Trio {
     pub(super) user: UserId,
     pub(super) asset: AssetId,
     pub(super) ledger: Option<Balance>,
-    pub(super) view: Place,
-    pub(super) table: Place,
+    pub(super) view: ComparedPlace,
+    pub(super) table: ComparedPlace,
 }
 
 /// A difference, for a line and for programs.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Difference {
-    pub(super) kind: Kind,
+    pub(super) kind: DifferenceKind,
     pub(super) user: i64,
     pub(super) asset: String,
     pub(super) said: String,
 }
 
-const fn seq(row: Option<&Balance>) -> i64 {
+const fn row_seq(row: Option<&Balance>) -> i64 {
     match row {
         Some(row) => row.seq.get(),
         None => 0,
@@ -71,7 +71,7 @@ const fn seq(row: Option<&Balance>) -> i64 {
 }
 
 impl Trio {
-    fn places(&self) -> [(&'static str, Place, [Kind; 3]); 2] {
+    fn compared_places(&self) -> [(&'static str, ComparedPlace, [DifferenceKind; 3]); 2] {
         use Kind::{TableAhead, TableAmounts, TableBehind, ViewAhead, ViewAmounts, ViewBehind};
         [
             ("the view", self.view, [ViewBehind, ViewAhead, ViewAmounts]),
@@ -84,13 +84,17 @@ impl Trio {
     }
 
     /// How the places differ from the ledger.
-    pub(super) fn kinds(&self) -> Vec<Kind> {
+    pub(super) fn difference_kinds(&self) -> Vec<DifferenceKind> {
         let mut found = Vec::new();
-        for (_, place, [behind, ahead, amounts]) in self.places() {
+        for (_, place, [behind, ahead, amounts]) in self.compared_places() {
             let Some(row) = place else { continue };
             match (row, self.ledger) {
-                (row, ledger) if seq(row.as_ref()) < seq(ledger.as_ref()) => found.push(behind),
-                (row, ledger) if seq(row.as_ref()) > seq(ledger.as_ref()) => found.push(ahead),
+                (row, ledger) if row_seq(row.as_ref()) < row_seq(ledger.as_ref()) => {
+                    found.push(behind)
+                }
+                (row, ledger) if row_seq(row.as_ref()) > row_seq(ledger.as_ref()) => {
+                    found.push(ahead)
+                }
                 (Some(row), Some(ledger))
                     if (row.avail, row.frozen) != (ledger.avail, ledger.frozen) =>
                 {
@@ -103,45 +107,61 @@ impl Trio {
     }
 
     /// Whether a difference that was seen at first is gone in what was read later.
-    pub(super) fn settled(&self, kind: Kind, later: &Self) -> bool {
-        let reached = |row: Place, least: i64| row.is_none_or(|row| seq(row.as_ref()) >= least);
-        let had = |row: Place| row.map_or(0, |row| seq(row.as_ref()));
+    pub(super) fn is_settled(&self, kind: DifferenceKind, later: &Self) -> bool {
+        let reached =
+            |row: ComparedPlace, least: i64| row.is_none_or(|row| row_seq(row.as_ref()) >= least);
+        let had = |row: ComparedPlace| row.map_or(0, |row| row_seq(row.as_ref()));
         match kind {
-            Kind::ViewBehind => {
-                reached(later.view, seq(self.ledger.as_ref()))
-                    && !later.kinds().contains(&Kind::ViewAmounts)
+            DifferenceKind::ViewBehind => {
+                reached(later.view, row_seq(self.ledger.as_ref()))
+                    && !later
+                        .difference_kinds()
+                        .contains(&DifferenceKind::ViewAmounts)
             }
-            Kind::TableBehind => {
-                reached(later.table, seq(self.ledger.as_ref()))
-                    && !later.kinds().contains(&Kind::TableAmounts)
+            DifferenceKind::TableBehind => {
+                reached(later.table, row_seq(self.ledger.as_ref()))
+                    && !later
+                        .difference_kinds()
+                        .contains(&DifferenceKind::TableAmounts)
             }
-            Kind::ViewAhead => seq(later.ledger.as_ref()) >= had(self.view),
-            Kind::TableAhead => seq(later.ledger.as_ref()) >= had(self.table),
-            Kind::ViewAmounts | Kind::TableAmounts => !later.kinds().contains(&kind),
+            DifferenceKind::ViewAhead => row_seq(later.ledger.as_ref()) >= had(self.view),
+            DifferenceKind::TableAhead => row_seq(later.ledger.as_ref()) >= had(self.table),
+            DifferenceKind::ViewAmounts | DifferenceKind::TableAmounts => {
+                !later.difference_kinds().contains(&kind)
+            }
             // Those are judged by `conservation`.
-            Kind::RowBroken | Kind::RowStray | Kind::RecordIncomplete | Kind::RecordDiffers => {
-                false
-            }
+            DifferenceKind::RowBroken
+            | DifferenceKind::RowStray
+            | DifferenceKind::RecordIncomplete
+            | DifferenceKind::RecordDiffers => false,
         }
     }
 
     /// In words, with amounts as people write them.
-    pub(super) fn difference(&self, kind: Kind, catalogue: &Catalogue) -> Difference {
-        let known = catalogue.get(self.asset);
+    pub(super) fn describe_difference(
+        &self,
+        kind: DifferenceKind,
+        catalogue: &Catalogue,
+    ) -> Difference {
+        let known = catalogue.get_asset(self.asset);
         let (asset, decimals) = known.unwrap_or_else(|| (self.asset.to_string(), 0));
         let row = |row: Option<Balance>| {
             row.map_or_else(
                 || "nothing".to_owned(),
                 |row| {
-                    let (avail, frozen) =
-                        (row.avail.decimal(decimals), row.frozen.decimal(decimals));
+                    let (avail, frozen) = (
+                        row.avail.to_decimal(decimals),
+                        row.frozen.to_decimal(decimals),
+                    );
                     format!("seq {} (avail {avail}, frozen {frozen})", row.seq)
                 },
             )
         };
-        let [view, table] = self.places();
+        let [view, table] = self.compared_places();
         let (name, place, _) = match kind {
-            Kind::ViewBehind | Kind::ViewAhead | Kind::ViewAmounts => view,
+            DifferenceKind::ViewBehind
+            | DifferenceKind::ViewAhead
+            | DifferenceKind::ViewAmounts => view,
             _ => table,
         };
         let said = format!(
@@ -160,7 +180,7 @@ impl Trio {
 
 /// The count of everything.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Tally {
+pub(super) struct VerifyTally {
     pub(super) users: u64,
     pub(super) assets: u64,
     pub(super) rows: u64,
@@ -178,54 +198,54 @@ pub(super) struct Tally {
     pub(super) lag: u64,
 }
 
-impl Tally {
+impl VerifyTally {
     /// A comparison was made: of one asset of some user.
-    pub(super) fn compared(&mut self, trio: &Trio) {
+    pub(super) fn count_compared(&mut self, trio: &Trio) {
         self.assets = self.assets.saturating_add(1);
         let rows = [Some(trio.ledger), trio.view, trio.table];
         let rows = rows.into_iter().flatten().flatten().count();
         self.rows = self.rows.saturating_add(u64::try_from(rows).unwrap_or(0));
     }
 
-    pub(super) fn count(&mut self, kind: Kind) {
+    pub(super) fn count_difference(&mut self, kind: DifferenceKind) {
         let counter = match kind {
-            Kind::ViewBehind => &mut self.view_behind,
-            Kind::ViewAhead => &mut self.view_ahead,
-            Kind::ViewAmounts => &mut self.view_amounts,
-            Kind::TableBehind => &mut self.table_behind,
-            Kind::TableAhead => &mut self.table_ahead,
-            Kind::TableAmounts => &mut self.table_amounts,
-            Kind::RowBroken => &mut self.rows_broken,
-            Kind::RowStray => &mut self.rows_stray,
-            Kind::RecordIncomplete => &mut self.rows_missing,
-            Kind::RecordDiffers => &mut self.rows_unlike_record,
+            DifferenceKind::ViewBehind => &mut self.view_behind,
+            DifferenceKind::ViewAhead => &mut self.view_ahead,
+            DifferenceKind::ViewAmounts => &mut self.view_amounts,
+            DifferenceKind::TableBehind => &mut self.table_behind,
+            DifferenceKind::TableAhead => &mut self.table_ahead,
+            DifferenceKind::TableAmounts => &mut self.table_amounts,
+            DifferenceKind::RowBroken => &mut self.rows_broken,
+            DifferenceKind::RowStray => &mut self.rows_stray,
+            DifferenceKind::RecordIncomplete => &mut self.rows_missing,
+            DifferenceKind::RecordDiffers => &mut self.rows_unlike_record,
         };
         *counter = counter.saturating_add(1);
     }
 
-    fn kinds(&self) -> [(Kind, u64); 10] {
+    fn counts_by_kind(&self) -> [(DifferenceKind, u64); 10] {
         [
-            (Kind::ViewBehind, self.view_behind),
-            (Kind::ViewAhead, self.view_ahead),
-            (Kind::ViewAmounts, self.view_amounts),
-            (Kind::TableBehind, self.table_behind),
-            (Kind::TableAhead, self.table_ahead),
-            (Kind::TableAmounts, self.table_amounts),
-            (Kind::RowBroken, self.rows_broken),
-            (Kind::RowStray, self.rows_stray),
-            (Kind::RecordIncomplete, self.rows_missing),
-            (Kind::RecordDiffers, self.rows_unlike_record),
+            (DifferenceKind::ViewBehind, self.view_behind),
+            (DifferenceKind::ViewAhead, self.view_ahead),
+            (DifferenceKind::ViewAmounts, self.view_amounts),
+            (DifferenceKind::TableBehind, self.table_behind),
+            (DifferenceKind::TableAhead, self.table_ahead),
+            (DifferenceKind::TableAmounts, self.table_amounts),
+            (DifferenceKind::RowBroken, self.rows_broken),
+            (DifferenceKind::RowStray, self.rows_stray),
+            (DifferenceKind::RecordIncomplete, self.rows_missing),
+            (DifferenceKind::RecordDiffers, self.rows_unlike_record),
         ]
     }
 
-    pub(super) fn differences(&self) -> u64 {
-        self.kinds()
+    pub(super) fn sum_differences(&self) -> u64 {
+        self.counts_by_kind()
             .iter()
             .fold(0, |all, (_, count)| all.saturating_add(*count))
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for VerifyTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             users,
@@ -237,11 +257,11 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{users} users, {assets} assets, {rows} rows compared, {} differences",
-            self.differences()
+            self.sum_differences()
         )?;
-        for (kind, count) in self.kinds() {
+        for (kind, count) in self.counts_by_kind() {
             if count > 0 {
-                write!(f, ", {}: {count}", kind.word())?;
+                write!(f, ", {}: {count}", kind.kind_text())?;
             }
         }
         write!(f, ", {lag} settled (lag)")
@@ -254,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    fn row(seq: i64, avail: i64) -> Option<Balance> {
+    fn sample_row(seq: i64, avail: i64) -> Option<Balance> {
         let balance = Balance {
             asset: AssetId::new(1).unwrap(),
             seq: Seq::new(seq).unwrap(),
@@ -266,7 +286,7 @@ mod tests {
         (seq > 0).then_some(balance)
     }
 
-    fn trio(ledger: Option<Balance>, view: Place, table: Place) -> Trio {
+    fn sample_trio(ledger: Option<Balance>, view: ComparedPlace, table: ComparedPlace) -> Trio {
         Trio {
             user: UserId::new(7).unwrap(),
             asset: AssetId::new(1).unwrap(),
@@ -278,17 +298,20 @@ mod tests {
 
     #[test]
     fn each_kind_is_told_from_the_others() {
-        let ledger = row(18, 5);
-        let view = |view| trio(ledger, Some(view), None).kinds();
-        assert_eq!(view(row(18, 5)), []);
-        assert_eq!(view(row(17, 5)), [Kind::ViewBehind]);
-        assert_eq!(view(None), [Kind::ViewBehind]);
-        assert_eq!(view(row(19, 5)), [Kind::ViewAhead]);
-        assert_eq!(view(row(18, 6)), [Kind::ViewAmounts]);
-        let both = trio(None, Some(row(1, 1)), Some(row(1, 1)));
-        assert_eq!(both.kinds(), [Kind::ViewAhead, Kind::TableAhead]);
+        let ledger = sample_row(18, 5);
+        let view = |view| sample_trio(ledger, Some(view), None).difference_kinds();
+        assert_eq!(view(sample_row(18, 5)), []);
+        assert_eq!(view(sample_row(17, 5)), [DifferenceKind::ViewBehind]);
+        assert_eq!(view(None), [DifferenceKind::ViewBehind]);
+        assert_eq!(view(sample_row(19, 5)), [DifferenceKind::ViewAhead]);
+        assert_eq!(view(sample_row(18, 6)), [DifferenceKind::ViewAmounts]);
+        let both = sample_trio(None, Some(sample_row(1, 1)), Some(sample_row(1, 1)));
         assert_eq!(
-            trio(ledger, None, None).kinds(),
+            both.difference_kinds(),
+            [DifferenceKind::ViewAhead, DifferenceKind::TableAhead]
+        );
+        assert_eq!(
+            sample_trio(ledger, None, None).difference_kinds(),
             [],
             "what is not compared does not differ"
         );
@@ -296,15 +319,18 @@ mod tests {
 
     #[test]
     fn lag_settles_though_the_ledger_goes_on_and_a_wrong_amount_does_not() {
-        let first = trio(row(18, 5), Some(row(17, 4)), None);
-        let later = trio(row(30, 9), Some(row(18, 5)), None);
-        assert!(first.settled(Kind::ViewBehind, &later));
-        assert!(!first.settled(Kind::ViewBehind, &first));
-        let wrong = trio(row(18, 5), Some(row(18, 4)), None);
-        assert!(!first.settled(Kind::ViewBehind, &wrong));
-        assert!(!wrong.settled(Kind::ViewAmounts, &wrong));
-        let ahead = trio(row(18, 5), Some(row(19, 6)), None);
-        assert!(ahead.settled(Kind::ViewAhead, &trio(row(19, 6), Some(row(19, 6)), None)));
-        assert!(!ahead.settled(Kind::ViewAhead, &ahead));
+        let first = sample_trio(sample_row(18, 5), Some(sample_row(17, 4)), None);
+        let later = sample_trio(sample_row(30, 9), Some(sample_row(18, 5)), None);
+        assert!(first.is_settled(DifferenceKind::ViewBehind, &later));
+        assert!(!first.is_settled(DifferenceKind::ViewBehind, &first));
+        let wrong = sample_trio(sample_row(18, 5), Some(sample_row(18, 4)), None);
+        assert!(!first.is_settled(DifferenceKind::ViewBehind, &wrong));
+        assert!(!wrong.is_settled(DifferenceKind::ViewAmounts, &wrong));
+        let ahead = sample_trio(sample_row(18, 5), Some(sample_row(19, 6)), None);
+        assert!(ahead.is_settled(
+            DifferenceKind::ViewAhead,
+            &sample_trio(sample_row(19, 6), Some(sample_row(19, 6)), None)
+        ));
+        assert!(!ahead.is_settled(DifferenceKind::ViewAhead, &ahead));
     }
 }

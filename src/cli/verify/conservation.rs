@@ -11,11 +11,11 @@ use std::{collections::BTreeMap, fmt};
 
 use balance_cache::{
     domain::{AssetId, Catalogue},
-    ledger::records::{HistoryRow, Record, RecordedRow, RowKey},
+    ledger::records::{HistoryRow, RecordedRow, RowKey, SettledRecord},
 };
 use serde::{Serialize, Serializer};
 
-use super::compare::{Difference, Kind};
+use super::compare::{Difference, DifferenceKind};
 
 /// Raw units, both amounts together. Sums of 64-bit amounts do not reach the ends of 128 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Units(i128);
 
 /// Sums of one asset over all users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sums {
+pub(super) struct ConservationSums {
     /// By `user_balances`.
     pub(super) held: Units,
     /// By the newest rows of the ledger.
@@ -43,7 +43,7 @@ pub(super) struct Sums {
 /// Everything that adds up, while it is gathered.
 #[derive(Debug, Default)]
 pub(super) struct Conservation {
-    sums: BTreeMap<i32, Sums>,
+    sums: BTreeMap<i32, ConservationSums>,
     /// The row that was seen last, and whether it is of a trade that stands.
     newer: Option<(HistoryRow, bool)>,
     pub(super) records: u64,
@@ -51,7 +51,7 @@ pub(super) struct Conservation {
     pub(super) unreadable_records: u64,
 }
 
-impl Sums {
+impl ConservationSums {
     /// The deltas of neither trades nor transactions.
     const fn by_rest(&self) -> Units {
         Units(self.by_others.0.saturating_sub(self.by_transactions.0))
@@ -59,12 +59,12 @@ impl Sums {
 }
 
 impl Units {
-    fn add(&mut self, more: i128) {
+    fn add_units(&mut self, more: i128) {
         self.0 = self.0.saturating_add(more);
     }
 
     /// As people write it.
-    fn decimal(self, decimals: u8) -> String {
+    fn decimal_text(self, decimals: u8) -> String {
         let digits = self.0.unsigned_abs().to_string();
         let places = usize::from(decimals);
         let padded = format!("{digits:0>width$}", width = places.saturating_add(1));
@@ -86,33 +86,33 @@ impl Serialize for Units {
 }
 
 /// Both amounts of a row.
-fn amounts(row: &HistoryRow) -> (i128, i128) {
+fn row_amounts(row: &HistoryRow) -> (i128, i128) {
     (i128::from(row.avail), i128::from(row.frozen))
 }
 
 /// Both deltas, where the writer says any.
-fn deltas(row: &HistoryRow) -> Option<(i128, i128)> {
+fn row_deltas(row: &HistoryRow) -> Option<(i128, i128)> {
     let said = row.delta_avail.is_some() || row.delta_frozen.is_some();
     let delta = |of: Option<i64>| i128::from(of.unwrap_or_default());
     said.then(|| (delta(row.delta_avail), delta(row.delta_frozen)))
 }
 
-const fn both((avail, frozen): (i128, i128)) -> i128 {
+const fn sum_amounts((avail, frozen): (i128, i128)) -> i128 {
     avail.saturating_add(frozen)
 }
 
-fn plus(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
+fn add_amounts(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
     (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
 }
 
-fn minus(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
+fn subtract_amounts(one: (i128, i128), other: (i128, i128)) -> (i128, i128) {
     (one.0.saturating_sub(other.0), one.1.saturating_sub(other.1))
 }
 
 /// A row and the row before it: the amounts that the newer one should have, where it does not add up.
-pub(super) fn step(newer: HistoryRow, older: HistoryRow) -> Option<Broken> {
-    let should = plus(amounts(&older), deltas(&newer)?);
-    (should != amounts(&newer)).then_some(Broken {
+pub(super) fn check_step(newer: HistoryRow, older: HistoryRow) -> Option<BrokenRow> {
+    let should = add_amounts(row_amounts(&older), row_deltas(&newer)?);
+    (should != row_amounts(&newer)).then_some(BrokenRow {
         newer,
         older,
         should,
@@ -123,15 +123,15 @@ impl Conservation {
     /// A row of `user_balances`.
     pub(super) fn add_held(&mut self, asset: i32, avail: i64, frozen: i64) {
         let held = &mut self.sums.entry(asset).or_default().held;
-        held.add(both((i128::from(avail), i128::from(frozen))));
+        held.add_units(sum_amounts((i128::from(avail), i128::from(frozen))));
     }
 
     /// The next row: histories one after the other, of each the newest row first. `of_trade`: it is one of the rows of a
     /// trade that stands. Returns the amounts that the newer row should have, where it does not add up.
-    pub(super) fn add_row(&mut self, row: HistoryRow, of_trade: bool) -> Option<Broken> {
+    pub(super) fn add_row(&mut self, row: HistoryRow, of_trade: bool) -> Option<BrokenRow> {
         let newer = self.newer.replace((row, of_trade));
         match newer {
-            Some((newer, newer_of_trade)) if pair(newer.key) == pair(row.key) => {
+            Some((newer, newer_of_trade)) if history_of(newer.key) == history_of(row.key) => {
                 self.add_step(newer, newer_of_trade, row)
             }
             newer => {
@@ -139,7 +139,7 @@ impl Conservation {
                     self.add_oldest(oldest, oldest_of_trade);
                 }
                 let sums = self.sums.entry(row.key.1).or_default();
-                sums.newest.add(both(amounts(&row)));
+                sums.newest.add_units(sum_amounts(row_amounts(&row)));
                 None
             }
         }
@@ -152,24 +152,29 @@ impl Conservation {
         }
     }
 
-    fn add_step(&mut self, newer: HistoryRow, of_trade: bool, older: HistoryRow) -> Option<Broken> {
-        let has = amounts(&newer);
-        let said = deltas(&newer);
-        let moved = said.unwrap_or_else(|| minus(has, amounts(&older)));
-        self.count(newer.key.1, said.is_none(), of_trade, moved);
-        step(newer, older)
+    fn add_step(
+        &mut self,
+        newer: HistoryRow,
+        of_trade: bool,
+        older: HistoryRow,
+    ) -> Option<BrokenRow> {
+        let has = row_amounts(&newer);
+        let said = row_deltas(&newer);
+        let moved = said.unwrap_or_else(|| subtract_amounts(has, row_amounts(&older)));
+        self.count_row(newer.key.1, said.is_none(), of_trade, moved);
+        check_step(newer, older)
     }
 
     fn add_oldest(&mut self, oldest: HistoryRow, of_trade: bool) {
-        let said = deltas(&oldest);
+        let said = row_deltas(&oldest);
         let moved = said.unwrap_or_default();
-        self.count(oldest.key.1, said.is_none(), of_trade, moved);
-        let before = minus(amounts(&oldest), moved);
+        self.count_row(oldest.key.1, said.is_none(), of_trade, moved);
+        let before = subtract_amounts(row_amounts(&oldest), moved);
         let sums = self.sums.entry(oldest.key.1).or_default();
-        sums.opening.add(both(before));
+        sums.opening.add_units(sum_amounts(before));
     }
 
-    fn count(&mut self, asset: i32, without: bool, of_trade: bool, moved: (i128, i128)) {
+    fn count_row(&mut self, asset: i32, without: bool, of_trade: bool, moved: (i128, i128)) {
         let sums = self.sums.entry(asset).or_default();
         sums.rows = sums.rows.saturating_add(1);
         sums.rows_without_deltas = sums.rows_without_deltas.saturating_add(u64::from(without));
@@ -178,29 +183,29 @@ impl Conservation {
         } else {
             &mut sums.by_others
         };
-        side.add(both(moved));
+        side.add_units(sum_amounts(moved));
     }
 
     /// A record whose rows are to stand: the deltas of a transaction count for its assets.
-    pub(super) fn add_record(&mut self, record: &Record, catalogue: &Catalogue) {
+    pub(super) fn add_record(&mut self, record: &SettledRecord, catalogue: &Catalogue) {
         if record.is_trade {
             return;
         }
-        for row in record.rows(catalogue).unwrap_or_default() {
+        for row in record.recorded_rows(catalogue).unwrap_or_default() {
             if let Some(moved) = row.deltas {
-                let sums = self.sums.entry(row.key().1).or_default();
-                sums.by_transactions.add(both(moved));
+                let sums = self.sums.entry(row.row_key().1).or_default();
+                sums.by_transactions.add_units(sum_amounts(moved));
             }
         }
     }
 
     /// A sentence for each asset.
-    pub(super) fn lines(&self, catalogue: &Catalogue, with_table: bool) -> Vec<String> {
+    pub(super) fn asset_sentences(&self, catalogue: &Catalogue, with_table: bool) -> Vec<String> {
         let assets = self.sums.iter();
         assets
             .map(|(asset, sums)| {
-                let (name, decimals) = named(*asset, catalogue);
-                let text = |units: Units| units.decimal(decimals);
+                let (name, decimals) = name_and_decimals(*asset, catalogue);
+                let text = |units: Units| units.decimal_text(decimals);
                 let mut line = format!(
                     "{name}: {} in the ledger = {} at the beginning + {} by trades + {} by transactions + {} by everything else",
                     text(sums.newest),
@@ -223,9 +228,9 @@ impl Conservation {
     }
 
     /// For programs.
-    pub(super) fn page(&self, catalogue: &Catalogue) -> Page {
+    pub(super) fn json_page(&self, catalogue: &Catalogue) -> ConservationPage {
         let assets = self.sums.iter().map(|(asset, sums)| AssetPage {
-            asset: named(*asset, catalogue).0,
+            asset: name_and_decimals(*asset, catalogue).0,
             in_user_balances: sums.held,
             in_ledger: sums.newest,
             at_beginning: sums.opening,
@@ -235,7 +240,7 @@ impl Conservation {
             rows: sums.rows,
             rows_without_deltas: sums.rows_without_deltas,
         });
-        Page {
+        ConservationPage {
             assets: assets.collect(),
             records: self.records,
             records_pending: self.pending,
@@ -244,24 +249,26 @@ impl Conservation {
     }
 
     #[cfg(test)]
-    fn of(&self, asset: i32) -> [i128; 4] {
+    fn sums_of(&self, asset: i32) -> [i128; 4] {
         let sums = self.sums.get(&asset).copied().unwrap_or_default();
         [sums.newest, sums.opening, sums.by_trades, sums.by_rest()].map(|units| units.0)
     }
 }
 
-const fn pair((user, asset, _): RowKey) -> (i64, i32) {
+const fn history_of((user, asset, _): RowKey) -> (i64, i32) {
     (user, asset)
 }
 
-fn named(asset: i32, catalogue: &Catalogue) -> (String, u8) {
-    let known = AssetId::new(asset).ok().and_then(|id| catalogue.get(id));
+fn name_and_decimals(asset: i32, catalogue: &Catalogue) -> (String, u8) {
+    let known = AssetId::new(asset)
+        .ok()
+        .and_then(|id| catalogue.get_asset(id));
     known.unwrap_or_else(|| (asset.to_string(), 0))
 }
 
 /// Sums of all assets, for programs. Raw units as text: they may have more than 64 bits.
 #[derive(Debug, Serialize)]
-pub(super) struct Page {
+pub(super) struct ConservationPage {
     assets: Vec<AssetPage>,
     /// Transactions and trades whose rows were looked at.
     records: u64,
@@ -284,55 +291,55 @@ struct AssetPage {
 
 /// A row that is not the row before it and its deltas.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Broken {
+pub(super) struct BrokenRow {
     pub(super) newer: HistoryRow,
     older: HistoryRow,
     should: (i128, i128),
 }
 
 /// Both amounts, as people write them.
-struct Amounts((i128, i128), u8);
+struct ShownAmounts((i128, i128), u8);
 
-impl fmt::Display for Amounts {
+impl fmt::Display for ShownAmounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self((avail, frozen), decimals) = self;
-        let text = |units: &i128| Units(*units).decimal(*decimals);
+        let text = |units: &i128| Units(*units).decimal_text(*decimals);
         write!(f, "avail {}, frozen {}", text(avail), text(frozen))
     }
 }
 
-impl Broken {
-    pub(super) fn difference(&self, catalogue: &Catalogue) -> Difference {
+impl BrokenRow {
+    pub(super) fn describe_difference(&self, catalogue: &Catalogue) -> Difference {
         let (user, asset, seq) = self.newer.key;
-        let (name, decimals) = named(asset, catalogue);
+        let (name, decimals) = name_and_decimals(asset, catalogue);
         let said = format!(
             "seq {seq} of {name} has {}; seq {} and its deltas make {}",
-            Amounts(amounts(&self.newer), decimals),
+            ShownAmounts(row_amounts(&self.newer), decimals),
             self.older.key.2,
-            Amounts(self.should, decimals),
+            ShownAmounts(self.should, decimals),
         );
-        difference(Kind::RowBroken, user, name, said)
+        new_difference(DifferenceKind::RowBroken, user, name, said)
     }
 }
 
 /// A row whose trade stands without it.
-pub(super) fn stray(row: &HistoryRow, catalogue: &Catalogue) -> Difference {
+pub(super) fn describe_stray(row: &HistoryRow, catalogue: &Catalogue) -> Difference {
     let (user, asset, seq) = row.key;
-    let (name, _) = named(asset, catalogue);
+    let (name, _) = name_and_decimals(asset, catalogue);
     let trade = row.ref_id.unwrap_or_default();
     let said = format!("seq {seq} of {name} is of trade {trade}, which does not have it");
-    difference(Kind::RowStray, user, name, said)
+    new_difference(DifferenceKind::RowStray, user, name, said)
 }
 
 /// How a row of a record differs from the one that stands under its key, if it does.
-pub(super) fn recorded(
-    record: &Record,
+pub(super) fn compare_recorded(
+    record: &SettledRecord,
     row: &RecordedRow,
     stands: Option<&HistoryRow>,
     catalogue: &Catalogue,
 ) -> Option<Difference> {
-    let (user, asset, seq) = row.key();
-    let (name, decimals) = named(asset, catalogue);
+    let (user, asset, seq) = row.row_key();
+    let (name, decimals) = name_and_decimals(asset, catalogue);
     let what = if record.is_trade {
         "trade"
     } else {
@@ -341,36 +348,51 @@ pub(super) fn recorded(
     let of = format!("{what} {}", record.id);
     let Some(stands) = stands else {
         let said = format!("{of}: there is no row seq {seq} of {name}");
-        return Some(difference(Kind::RecordIncomplete, user, name, said));
+        return Some(new_difference(
+            DifferenceKind::RecordIncomplete,
+            user,
+            name,
+            said,
+        ));
     };
     let balance = (
         i128::from(row.balance.avail.raw()),
         i128::from(row.balance.frozen.raw()),
     );
-    let has = amounts(stands);
+    let has = row_amounts(stands);
     let said = if has != balance {
         format!(
             "{of}: seq {seq} of {name} has {}, and had {}",
-            Amounts(has, decimals),
-            Amounts(balance, decimals)
+            ShownAmounts(has, decimals),
+            ShownAmounts(balance, decimals)
         )
     } else if stands.ref_id != Some(record.id) {
         format!("{of}: seq {seq} of {name} refers to something else")
-    } else if let (Some(should), Some(moved)) = (row.deltas, deltas(stands))
+    } else if let (Some(should), Some(moved)) = (row.deltas, row_deltas(stands))
         && should != moved
     {
         format!(
             "{of}: seq {seq} of {name} moves {}, and should {}",
-            Amounts(moved, decimals),
-            Amounts(should, decimals)
+            ShownAmounts(moved, decimals),
+            ShownAmounts(should, decimals)
         )
     } else {
         return None;
     };
-    Some(difference(Kind::RecordDiffers, user, name, said))
+    Some(new_difference(
+        DifferenceKind::RecordDiffers,
+        user,
+        name,
+        said,
+    ))
 }
 
-const fn difference(kind: Kind, user: i64, asset: String, said: String) -> Difference {
+const fn new_difference(
+    kind: DifferenceKind,
+    user: i64,
+    asset: String,
+    said: String,
+) -> Difference {
     Difference {
         kind,
         user,

@@ -15,20 +15,20 @@ use balance_cache::{
     config::{ReadFrom, Settings},
     domain::{AssetId, Balance, Catalogue, UserId},
     ledger::{
-        Error,
-        scylla::inspect::{Look, Relation, Stretch, Trouble},
-        scylla::schema::Standing,
+        LedgerError,
+        scylla::inspect::{CqlInspector, InspectError, Relation, TokenRange},
+        scylla::schema::RelationState,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::{
-    Findings, Progress,
-    compare::{Kind, STRETCHES, Trio},
+    Progress, VerifyFindings,
+    compare::{DifferenceKind, STRETCHES, Trio},
+    comparison_failed,
     cql_conservation::Scan,
-    failed,
-    file::catalogue,
+    file::settings_catalogue,
 };
 use crate::cli::{arguments::Verify, output::Unable, users};
 
@@ -44,8 +44,8 @@ const USERS_COUNTED: usize = 20_000_000;
 const SAMPLE: u32 = 1000;
 
 /// Everything that a comparison needs.
-struct Job<'a> {
-    look: &'a Look,
+struct CqlVerification<'a> {
+    look: &'a CqlInspector,
     catalogue: Catalogue,
     view: bool,
     table: bool,
@@ -53,43 +53,47 @@ struct Job<'a> {
     grace: Duration,
 }
 
-pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
-    let asked = what.users.as_deref().map(users::listed).transpose()?;
-    let opened = Look::open(&settings.scylla, &settings.source).await;
+pub(super) async fn compare_cql(what: &Verify, settings: &Settings) -> Result<VerifyFindings> {
+    let asked = what
+        .users
+        .as_deref()
+        .map(users::read_users_file)
+        .transpose()?;
+    let opened = CqlInspector::open_session(&settings.scylla, &settings.source).await;
     let look = opened.map_err(|trouble| match trouble {
-        Trouble::Setting(reason) => Unable(reason).into(),
-        Trouble::Source(error) => failed(error),
+        InspectError::Setting(reason) => Unable(reason).into(),
+        InspectError::Source(error) => comparison_failed(error),
     })?;
     let total = match &asked {
         Some(users) => u64::try_from(users.len()).unwrap_or(u64::MAX),
         None if what.all || what.conservation => u64::from(STRETCHES),
         None => u64::from(what.sample.unwrap_or(SAMPLE)),
     };
-    let mut findings = Findings::new(Progress::new("comparing", total), what.json);
-    let (view, table) = places(&look, settings, &mut findings)?;
-    let job = Job {
+    let mut findings = VerifyFindings::new(Progress::new("comparing", total), what.json);
+    let (view, table) = choose_relations(&look, settings, &mut findings)?;
+    let job = CqlVerification {
         look: &look,
-        catalogue: catalogue(settings)?,
+        catalogue: settings_catalogue(settings)?,
         view,
         table,
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
         grace: Duration::from_millis(what.grace_ms),
     };
-    let unable = failed::<Error>;
+    let unable = comparison_failed::<LedgerError>;
     match asked {
-        Some(users) => job.users(&users, &mut findings).await?,
-        None if what.all || what.conservation => job.everything(&mut findings).await?,
+        Some(users) => job.compare_users(&users, &mut findings).await?,
+        None if what.all || what.conservation => job.compare_everything(&mut findings).await?,
         None => {
             let sample = job
-                .sample(what.sample.unwrap_or(SAMPLE))
+                .sample_users(what.sample.unwrap_or(SAMPLE))
                 .await
                 .map_err(unable)?;
-            job.users(&sample, &mut findings).await?;
+            job.compare_users(&sample, &mut findings).await?;
         }
     }
     if what.conservation {
         let (histories, catalogue) = (
-            job.look.histories(PAGE).await.map_err(unable)?,
+            job.look.open_histories(PAGE).await.map_err(unable)?,
             &job.catalogue,
         );
         let scan = Scan {
@@ -99,16 +103,21 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
             grace: job.grace,
             table,
         };
-        scan.conserve(&mut findings).await?;
+        scan.check_conservation(&mut findings).await?;
     }
     Ok(findings)
 }
 
 /// The relations that can be compared, and a note for those that cannot.
-fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(bool, bool)> {
+fn choose_relations(
+    look: &CqlInspector,
+    settings: &Settings,
+    findings: &mut VerifyFindings,
+) -> Result<(bool, bool)> {
     let found = &look.found;
     let keyspace = &found.keyspace;
-    let stands = |standing: &Standing| matches!(standing, Standing::Table | Standing::View);
+    let stands =
+        |standing: &RelationState| matches!(standing, RelationState::Table | RelationState::View);
     if !found.exists {
         anyhow::bail!("there is no keyspace {keyspace}: see scylla.keyspace");
     }
@@ -117,13 +126,14 @@ fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(
     }
     let view = stands(&found.view);
     if !view {
-        findings.note("user_balances_by_user is not there, or not as it should be: not compared");
+        findings
+            .add_note("user_balances_by_user is not there, or not as it should be: not compared");
     }
     // A service that reads from the view need not fill the table.
     let table = stands(&found.table)
         && (!found.table_is_empty || settings.source.read_from == ReadFrom::Table);
     if !table {
-        findings.note(
+        findings.add_note(
             "user_balances is empty, or not as it should be, and is not what is read: not compared",
         );
     }
@@ -133,46 +143,48 @@ fn places(look: &Look, settings: &Settings, findings: &mut Findings) -> Result<(
     Ok((view, table))
 }
 
-impl Job<'_> {
-    async fn users(&self, users: &[UserId], findings: &mut Findings) -> Result<()> {
+impl CqlVerification<'_> {
+    async fn compare_users(&self, users: &[UserId], findings: &mut VerifyFindings) -> Result<()> {
         for some in users.chunks(self.at_once.saturating_mul(8)) {
-            let work: Vec<_> = some.iter().map(|user| self.user(*user)).collect();
+            let work: Vec<_> = some.iter().map(|user| self.read_user(*user)).collect();
             let trios: Vec<Vec<Trio>> = stream::iter(work)
                 .buffer_unordered(self.at_once)
                 .try_collect()
                 .await
-                .map_err(failed)?;
+                .map_err(comparison_failed)?;
             let count = u64::try_from(some.len()).unwrap_or(0);
             findings.tally.users = findings.tally.users.saturating_add(count);
-            findings.progress.add(count);
+            findings.progress.add_done(count);
             let trios: Vec<Trio> = trios.into_iter().flatten().collect();
-            self.judge(&trios, findings).await?;
+            self.judge_trios(&trios, findings).await?;
         }
         Ok(())
     }
 
     /// Everything that can be found of a user.
-    async fn user(&self, user: UserId) -> Result<Vec<Trio>, Error> {
-        self.whole(user).await.map_err(|error| of(user, error))
+    async fn read_user(&self, user: UserId) -> Result<Vec<Trio>, LedgerError> {
+        self.read_user_trios(user)
+            .await
+            .map_err(|error| name_user(user, error))
     }
 
-    async fn whole(&self, user: UserId) -> Result<Vec<Trio>, Error> {
+    async fn read_user_trios(&self, user: UserId) -> Result<Vec<Trio>, LedgerError> {
         let view = if self.view {
-            Some(self.look.view(user).await?)
+            Some(self.look.read_view(user).await?)
         } else {
             None
         };
         let table = if self.table {
-            Some(self.look.table(user).await?)
+            Some(self.look.read_table(user).await?)
         } else {
             None
         };
-        let mut assets: BTreeSet<AssetId> = self.catalogue.ids().collect();
+        let mut assets: BTreeSet<AssetId> = self.catalogue.asset_ids().collect();
         for found in [&view, &table].into_iter().flatten() {
-            assets.extend(found.assets());
+            assets.extend(found.asset_ids());
         }
         let assets: Vec<AssetId> = assets.into_iter().collect();
-        let ledger = self.look.ledger(user, &assets).await?;
+        let ledger = self.look.read_ledger(user, &assets).await?;
         let mut trios = Vec::new();
         for asset in assets {
             let trio = Trio {
@@ -191,21 +203,22 @@ impl Job<'_> {
     }
 
     /// One asset of a user.
-    async fn pair(&self, user: UserId, asset: AssetId) -> Result<Trio, Error> {
-        let trio = self.trio(user, asset).await;
-        trio.map_err(|error| of(user, error))
+    async fn read_pair(&self, user: UserId, asset: AssetId) -> Result<Trio, LedgerError> {
+        let trio = self.read_trio(user, asset).await;
+        trio.map_err(|error| name_user(user, error))
     }
 
-    async fn trio(&self, user: UserId, asset: AssetId) -> Result<Trio, Error> {
-        let newest = async |wanted: bool, relation| -> Result<Option<Option<Balance>>, Error> {
-            if wanted {
-                self.look.newest(relation, user, asset).await.map(Some)
-            } else {
-                Ok(None)
-            }
-        };
+    async fn read_trio(&self, user: UserId, asset: AssetId) -> Result<Trio, LedgerError> {
+        let newest =
+            async |wanted: bool, relation| -> Result<Option<Option<Balance>>, LedgerError> {
+                if wanted {
+                    self.look.read_newest(relation, user, asset).await.map(Some)
+                } else {
+                    Ok(None)
+                }
+            };
         // The ledger first: what is written meanwhile makes the others look ahead, never behind.
-        let ledger = self.look.newest(Relation::Ledger, user, asset).await?;
+        let ledger = self.look.read_newest(Relation::Ledger, user, asset).await?;
         let (view, table) = futures::try_join!(
             newest(self.view, Relation::View),
             newest(self.table, Relation::Table)
@@ -220,11 +233,11 @@ impl Job<'_> {
     }
 
     /// Counts what was compared, and looks again at what differs.
-    async fn judge(&self, trios: &[Trio], findings: &mut Findings) -> Result<()> {
-        let mut suspects: Vec<(&Trio, Kind)> = Vec::new();
+    async fn judge_trios(&self, trios: &[Trio], findings: &mut VerifyFindings) -> Result<()> {
+        let mut suspects: Vec<(&Trio, DifferenceKind)> = Vec::new();
         for trio in trios {
-            findings.tally.compared(trio);
-            suspects.extend(trio.kinds().into_iter().map(|kind| (trio, kind)));
+            findings.tally.count_compared(trio);
+            suspects.extend(trio.difference_kinds().into_iter().map(|kind| (trio, kind)));
         }
         if suspects.is_empty() {
             return Ok(());
@@ -232,42 +245,45 @@ impl Job<'_> {
         sleep(self.grace).await;
         let work: Vec<_> = suspects
             .iter()
-            .map(|(trio, _)| self.pair(trio.user, trio.asset))
+            .map(|(trio, _)| self.read_pair(trio.user, trio.asset))
             .collect();
         let again: Vec<Trio> = stream::iter(work)
             .buffered(self.at_once)
             .try_collect()
             .await
-            .map_err(failed)?;
+            .map_err(comparison_failed)?;
         for ((first, kind), later) in suspects.into_iter().zip(again) {
-            if first.settled(kind, &later) {
+            if first.is_settled(kind, &later) {
                 findings.tally.lag = findings.tally.lag.saturating_add(1);
             } else {
                 // The entry as it is by now: a view that was behind may have come, with other amounts.
-                let kinds = later.kinds();
+                let kinds = later.difference_kinds();
                 let now = if kinds.contains(&kind) {
                     kind
                 } else {
                     kinds.first().copied().unwrap_or(kind)
                 };
-                findings.add(later.difference(now, &self.catalogue))?;
+                findings.add_difference(later.describe_difference(now, &self.catalogue))?;
             }
         }
         Ok(())
     }
 
     /// Users from random places of the token ring; fewer where there are no more.
-    async fn sample(&self, most: u32) -> Result<Vec<UserId>, Error> {
+    async fn sample_users(&self, most: u32) -> Result<Vec<UserId>, LedgerError> {
         let most = usize::try_from(most).unwrap_or(1);
-        let walk = self.look.stretches(Relation::Ledger, OF_A_PLACE).await?;
+        let walk = self
+            .look
+            .walk_stretches(Relation::Ledger, OF_A_PLACE)
+            .await?;
         let (mut users, mut seen, mut without) = (Vec::new(), HashSet::new(), 0_u32);
         // A small ledger is found whole sooner or later; many places that bring nobody new mean that it was.
         while users.len() < most && without < 64 {
-            let place = Stretch {
+            let place = TokenRange {
                 from: rand::random(),
                 to: i64::MAX,
             };
-            let (found, _) = walk.page(place, None).await?;
+            let (found, _) = walk.read_page(place, None).await?;
             let before = users.len();
             for partition in found {
                 if users.len() < most && seen.insert(partition.user) {
@@ -283,35 +299,41 @@ impl Job<'_> {
         Ok(users)
     }
 
-    async fn everything(&self, findings: &mut Findings) -> Result<()> {
-        let unable = failed::<Error>;
+    async fn compare_everything(&self, findings: &mut VerifyFindings) -> Result<()> {
+        let unable = comparison_failed::<LedgerError>;
         let ledger = self
             .look
-            .stretches(Relation::Ledger, PAGE)
+            .walk_stretches(Relation::Ledger, PAGE)
             .await
             .map_err(unable)?;
         let mut others = Vec::new();
         for (wanted, relation) in [(self.view, Relation::View), (self.table, Relation::Table)] {
             if wanted {
-                let walk = self.look.stretches(relation, PAGE).await.map_err(unable)?;
+                let walk = self
+                    .look
+                    .walk_stretches(relation, PAGE)
+                    .await
+                    .map_err(unable)?;
                 others.push((relation, walk));
             }
         }
         let mut users = HashSet::new();
-        for stretch in Stretch::ring(STRETCHES) {
+        for stretch in TokenRange::split_ring(STRETCHES) {
             let mut at = None;
             loop {
-                let (found, next) = ledger.page(stretch, at).await.map_err(unable)?;
+                let (found, next) = ledger.read_page(stretch, at).await.map_err(unable)?;
                 let pairs = found
                     .iter()
                     .filter_map(|part| Some((part.user, part.asset?)));
-                let work: Vec<_> = pairs.map(|(user, asset)| self.pair(user, asset)).collect();
+                let work: Vec<_> = pairs
+                    .map(|(user, asset)| self.read_pair(user, asset))
+                    .collect();
                 let trios: Vec<Trio> = stream::iter(work)
                     .buffer_unordered(self.at_once)
                     .try_collect()
                     .await
                     .map_err(unable)?;
-                self.judge(&trios, findings).await?;
+                self.judge_trios(&trios, findings).await?;
                 note_users(&mut users, found.iter().map(|part| part.user));
                 at = next;
                 if at.is_none() {
@@ -321,10 +343,10 @@ impl Job<'_> {
             for (relation, other) in &others {
                 let mut at = None;
                 loop {
-                    let (found, next) = other.page(stretch, at).await.map_err(unable)?;
+                    let (found, next) = other.read_page(stretch, at).await.map_err(unable)?;
                     note_users(&mut users, found.iter().map(|part| part.user));
                     let some: Vec<UserId> = found.iter().map(|part| part.user).collect();
-                    self.strays(&some, *relation, findings).await?;
+                    self.compare_strays(&some, *relation, findings).await?;
                     at = next;
                     if at.is_none() {
                         break;
@@ -332,13 +354,13 @@ impl Job<'_> {
                 }
             }
             findings.tally.users = u64::try_from(users.len()).unwrap_or(u64::MAX);
-            findings.progress.add(1);
+            findings.progress.add_done(1);
             findings
                 .progress
-                .beside(format!("{} assets", findings.tally.assets));
+                .set_message(format!("{} assets", findings.tally.assets));
         }
         if users.len() >= USERS_COUNTED {
-            findings.note(format!(
+            findings.add_note(format!(
                 "more than {USERS_COUNTED} users: they were not counted further"
             ));
         }
@@ -346,18 +368,18 @@ impl Job<'_> {
     }
 
     /// The rows that view or table show of these users and the ledger does not have at all. The rest was compared by the ledger.
-    async fn strays(
+    async fn compare_strays(
         &self,
         users: &[UserId],
         relation: Relation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
-        let work: Vec<_> = users.iter().map(|user| self.user(*user)).collect();
+        let work: Vec<_> = users.iter().map(|user| self.read_user(*user)).collect();
         let trios: Vec<Vec<Trio>> = stream::iter(work)
             .buffer_unordered(self.at_once)
             .try_collect()
             .await
-            .map_err(failed)?;
+            .map_err(comparison_failed)?;
         // Each place has its turn: what both show is not counted twice.
         let of_it = |trio: Trio| match relation {
             Relation::View => Trio {
@@ -371,15 +393,15 @@ impl Job<'_> {
             .flatten()
             .filter(|trio| trio.ledger.is_none());
         let strays: Vec<Trio> = strays.map(of_it).collect();
-        self.judge(&strays, findings).await
+        self.judge_trios(&strays, findings).await
     }
 }
 
 /// A row that cannot be a balance, with its user.
-fn of(user: UserId, error: Error) -> Error {
+fn name_user(user: UserId, error: LedgerError) -> LedgerError {
     match error {
-        Error::Corrupt(what) => Error::Corrupt(format!("user {user}: {what}").into()),
-        other @ (Error::Unavailable(_) | Error::Timeout) => other,
+        LedgerError::Corrupt(what) => LedgerError::Corrupt(format!("user {user}: {what}").into()),
+        other @ (LedgerError::Unavailable(_) | LedgerError::Timeout) => other,
     }
 }
 

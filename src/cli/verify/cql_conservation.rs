@@ -15,24 +15,24 @@ use anyhow::Result;
 use balance_cache::{
     domain::Catalogue,
     ledger::{
-        Error,
-        records::{HistoryRow, Record},
-        scylla::inspect::{Histories, RecordTable, Stretch},
+        LedgerError,
+        records::{HistoryRow, SettledRecord},
+        scylla::inspect::{HistoryScan, RecordTable, TokenRange},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::{
-    Findings,
+    VerifyFindings,
     compare::{Difference, STRETCHES},
-    conservation::{Broken, Conservation, recorded, step, stray},
-    failed,
+    comparison_failed,
+    conservation::{BrokenRow, Conservation, check_step, compare_recorded, describe_stray},
 };
 
 /// Everything that the scan needs.
 pub(super) struct Scan<'a> {
-    pub(super) histories: &'a Histories<'a>,
+    pub(super) histories: &'a HistoryScan<'a>,
     pub(super) catalogue: &'a Catalogue,
     pub(super) at_once: usize,
     pub(super) grace: Duration,
@@ -41,25 +41,28 @@ pub(super) struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    pub(super) async fn conserve(&self, findings: &mut Findings) -> Result<()> {
+    pub(super) async fn check_conservation(&self, findings: &mut VerifyFindings) -> Result<()> {
         let mut sums = Conservation::default();
-        for stretch in Stretch::ring(STRETCHES) {
-            self.rows(stretch, &mut sums, findings).await?;
+        for stretch in TokenRange::split_ring(STRETCHES) {
+            self.scan_rows(stretch, &mut sums, findings).await?;
             for table in [RecordTable::Trades, RecordTable::Transactions] {
-                self.records(table, stretch, &mut sums, findings).await?;
+                self.scan_records(table, stretch, &mut sums, findings)
+                    .await?;
             }
             if self.table {
-                self.held(stretch, &mut sums).await.map_err(failed)?;
+                self.sum_held(stretch, &mut sums)
+                    .await
+                    .map_err(comparison_failed)?;
             }
         }
         if sums.pending > 0 {
-            findings.note(format!(
+            findings.add_note(format!(
                 "{} trades are pending: their rows were not looked for",
                 sums.pending
             ));
         }
         if sums.unreadable_records > 0 {
-            findings.note(format!(
+            findings.add_note(format!(
                 "{} records are of another program: their rows were not looked for",
                 sums.unreadable_records
             ));
@@ -68,10 +71,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    async fn held(&self, stretch: Stretch, sums: &mut Conservation) -> Result<(), Error> {
+    async fn sum_held(
+        &self,
+        stretch: TokenRange,
+        sums: &mut Conservation,
+    ) -> Result<(), LedgerError> {
         let mut at = None;
         loop {
-            let (found, next) = self.histories.held(stretch, at).await?;
+            let (found, next) = self.histories.read_held(stretch, at).await?;
             for (asset, avail, frozen) in found {
                 sums.add_held(asset, avail, frozen);
             }
@@ -82,27 +89,33 @@ impl Scan<'_> {
         }
     }
 
-    async fn rows(
+    async fn scan_rows(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         sums: &mut Conservation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
         let mut at = None;
         loop {
-            let (rows, next) = self.histories.rows(stretch, at).await.map_err(failed)?;
-            let trades = self.trades_of(&rows).await.map_err(failed)?;
+            let (rows, next) = self
+                .histories
+                .read_rows(stretch, at)
+                .await
+                .map_err(comparison_failed)?;
+            let trades = self.trades_of(&rows).await.map_err(comparison_failed)?;
             let mut suspects = Vec::new();
             for row in rows {
                 let record = row.ref_id.and_then(|id| trades.get(&id));
-                let keys = record.filter(|_| row.is_trade).and_then(Record::keys);
+                let keys = record
+                    .filter(|_| row.is_trade)
+                    .and_then(SettledRecord::row_keys);
                 let is_recorded = keys.map(|keys| keys.contains(&row.key));
                 if is_recorded == Some(false) {
-                    findings.add(stray(&row, self.catalogue))?;
+                    findings.add_difference(describe_stray(&row, self.catalogue))?;
                 }
                 suspects.extend(sums.add_row(row, is_recorded == Some(true)));
             }
-            self.judge(&suspects, findings).await?;
+            self.judge_suspects(&suspects, findings).await?;
             at = next;
             if at.is_none() {
                 break;
@@ -114,20 +127,34 @@ impl Scan<'_> {
     }
 
     /// Rows that did not add up are looked at again: seqs of one history may arrive in any order.
-    async fn judge(&self, suspects: &[Broken], findings: &mut Findings) -> Result<()> {
+    async fn judge_suspects(
+        &self,
+        suspects: &[BrokenRow],
+        findings: &mut VerifyFindings,
+    ) -> Result<()> {
         if suspects.is_empty() {
             return Ok(());
         }
         sleep(self.grace).await;
         for suspect in suspects {
             let key = suspect.newer.key;
-            let newer = self.histories.row(key).await.map_err(failed)?;
-            let older = self.histories.row_below(key).await.map_err(failed)?;
+            let newer = self
+                .histories
+                .read_row(key)
+                .await
+                .map_err(comparison_failed)?;
+            let older = self
+                .histories
+                .row_below(key)
+                .await
+                .map_err(comparison_failed)?;
             match newer
                 .zip(older)
-                .and_then(|(newer, older)| step(newer, older))
+                .and_then(|(newer, older)| check_step(newer, older))
             {
-                Some(broken) => findings.add(broken.difference(self.catalogue))?,
+                Some(broken) => {
+                    findings.add_difference(broken.describe_difference(self.catalogue))?
+                }
                 None => findings.tally.lag = findings.tally.lag.saturating_add(1),
             }
         }
@@ -135,14 +162,19 @@ impl Scan<'_> {
     }
 
     /// The records of the trades that these rows name.
-    async fn trades_of(&self, rows: &[HistoryRow]) -> Result<BTreeMap<i64, Record>, Error> {
+    async fn trades_of(
+        &self,
+        rows: &[HistoryRow],
+    ) -> Result<BTreeMap<i64, SettledRecord>, LedgerError> {
         let named = rows.iter().filter(|row| row.is_trade);
         let ids: BTreeSet<i64> = named.filter_map(|row| row.ref_id).collect();
-        let reads: Vec<_> = ids
-            .into_iter()
-            .map(|id| async move { Ok::<_, Error>((id, self.histories.record(id).await?)) })
-            .collect();
-        let found: Vec<(i64, Option<Record>)> = stream::iter(reads)
+        let reads: Vec<_> =
+            ids.into_iter()
+                .map(|id| async move {
+                    Ok::<_, LedgerError>((id, self.histories.read_record(id).await?))
+                })
+                .collect();
+        let found: Vec<(i64, Option<SettledRecord>)> = stream::iter(reads)
             .buffer_unordered(self.at_once)
             .try_collect()
             .await?;
@@ -152,37 +184,44 @@ impl Scan<'_> {
             .collect())
     }
 
-    async fn records(
+    async fn scan_records(
         &self,
         table: RecordTable,
-        stretch: Stretch,
+        stretch: TokenRange,
         sums: &mut Conservation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
         let mut at = None;
         loop {
-            let page = self.histories.records(table, stretch, at).await;
-            let (records, next) = page.map_err(failed)?;
+            let page = self.histories.read_records(table, stretch, at).await;
+            let (records, next) = page.map_err(comparison_failed)?;
             let mut done = Vec::with_capacity(records.len());
             for record in records {
                 sums.records = sums.records.saturating_add(1);
                 if !record.is_done {
                     sums.pending = sums.pending.saturating_add(1);
-                } else if record.keys().is_none() {
+                } else if record.row_keys().is_none() {
                     sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                 } else {
                     sums.add_record(&record, self.catalogue);
                     done.push(record);
                 }
             }
-            let suspects = self.unlike(&done).await.map_err(failed)?;
+            let suspects = self
+                .differing_records(&done)
+                .await
+                .map_err(comparison_failed)?;
             if !suspects.is_empty() {
                 sleep(self.grace).await;
-                let suspects: Vec<Record> =
+                let suspects: Vec<SettledRecord> =
                     suspects.into_iter().map(|(record, _)| record).collect();
-                for (_, differences) in self.unlike(&suspects).await.map_err(failed)? {
+                for (_, differences) in self
+                    .differing_records(&suspects)
+                    .await
+                    .map_err(comparison_failed)?
+                {
                     for difference in differences {
-                        findings.add(difference)?;
+                        findings.add_difference(difference)?;
                     }
                 }
             }
@@ -194,19 +233,27 @@ impl Scan<'_> {
     }
 
     /// The records whose rows are not as they say, and how.
-    async fn unlike(&self, records: &[Record]) -> Result<Vec<(Record, Vec<Difference>)>, Error> {
+    async fn differing_records(
+        &self,
+        records: &[SettledRecord],
+    ) -> Result<Vec<(SettledRecord, Vec<Difference>)>, LedgerError> {
         let looks: Vec<_> = records
             .iter()
             .map(|record| async move {
                 let mut differences = Vec::new();
-                for row in record.rows(self.catalogue).unwrap_or_default() {
-                    let stands = self.histories.row(row.key()).await?;
-                    differences.extend(recorded(record, &row, stands.as_ref(), self.catalogue));
+                for row in record.recorded_rows(self.catalogue).unwrap_or_default() {
+                    let stands = self.histories.read_row(row.row_key()).await?;
+                    differences.extend(compare_recorded(
+                        record,
+                        &row,
+                        stands.as_ref(),
+                        self.catalogue,
+                    ));
                 }
-                Ok::<_, Error>((record.clone(), differences))
+                Ok::<_, LedgerError>((record.clone(), differences))
             })
             .collect();
-        let found: Vec<(Record, Vec<Difference>)> = stream::iter(looks)
+        let found: Vec<(SettledRecord, Vec<Difference>)> = stream::iter(looks)
             .buffer_unordered(self.at_once)
             .try_collect()
             .await?;

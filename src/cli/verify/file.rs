@@ -7,45 +7,49 @@ use balance_cache::{
     config::Settings,
     domain::{Catalogue, UserId},
     ledger::embedded::{
-        inspect::{Look, Pair},
+        inspect::{EmbeddedInspector, TablePair},
         records::JudgedRow,
     },
 };
 
 use super::{
-    Findings, Progress,
+    Progress, VerifyFindings,
     compare::Trio,
-    conservation::{Conservation, recorded, stray},
-    failed,
+    comparison_failed,
+    conservation::{Conservation, compare_recorded, describe_stray},
 };
 use crate::cli::{arguments::Verify, ledger_file, users};
 
 /// Pairs of one step.
 const STEP: usize = 1000;
 
-pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
+pub(super) fn compare_file(what: &Verify, settings: &Settings) -> Result<VerifyFindings> {
     let path = &settings.embedded.path;
-    let asked = what.users.as_deref().map(users::listed).transpose()?;
-    let look = ledger_file::look(path).map_err(failed)?;
-    let unable = failed::<balance_cache::ledger::Error>;
+    let asked = what
+        .users
+        .as_deref()
+        .map(users::read_users_file)
+        .transpose()?;
+    let look = ledger_file::open_checked(path).map_err(comparison_failed)?;
+    let unable = comparison_failed::<balance_cache::ledger::LedgerError>;
     let asked: Option<HashSet<UserId>> = asked.map(HashSet::from_iter);
-    let catalogue = catalogue(settings)?;
-    let progress = Progress::new("comparing", look.count().map_err(unable)?);
-    let mut findings = Findings::new(progress, what.json);
+    let catalogue = settings_catalogue(settings)?;
+    let progress = Progress::new("comparing", look.count_pairs().map_err(unable)?);
+    let mut findings = VerifyFindings::new(progress, what.json);
     if what.sample.is_some() {
-        findings.note("the embedded ledger is compared whole: --sample makes no difference");
+        findings.add_note("the embedded ledger is compared whole: --sample makes no difference");
     }
     let (mut from, mut last) = (None, None);
     loop {
-        let (pairs, next) = look.pairs(from, STEP).map_err(unable)?;
-        for Pair {
+        let (pairs, next) = look.read_pairs(from, STEP).map_err(unable)?;
+        for TablePair {
             user,
             asset,
             ledger,
             table,
         } in &pairs
         {
-            findings.progress.add(1);
+            findings.progress.add_done(1);
             if asked.as_ref().is_some_and(|asked| !asked.contains(user)) {
                 continue;
             }
@@ -60,9 +64,9 @@ pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
                 view: None,
                 table: Some(*table),
             };
-            findings.tally.compared(&trio);
-            for kind in trio.kinds() {
-                findings.add(trio.difference(kind, &catalogue))?;
+            findings.tally.count_compared(&trio);
+            for kind in trio.difference_kinds() {
+                findings.add_difference(trio.describe_difference(kind, &catalogue))?;
             }
         }
         from = next;
@@ -71,17 +75,21 @@ pub(super) fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
         }
     }
     if what.conservation {
-        conserve(&look, &catalogue, &mut findings).map_err(failed)?;
+        check_conservation(&look, &catalogue, &mut findings).map_err(comparison_failed)?;
     }
     Ok(findings)
 }
 
 /// Every row of the ledger, and every record of a transaction.
-fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Result<()> {
+fn check_conservation(
+    look: &EmbeddedInspector,
+    catalogue: &Catalogue,
+    findings: &mut VerifyFindings,
+) -> Result<()> {
     let mut sums = Conservation::default();
     let mut from = None;
     loop {
-        let (pairs, next) = look.pairs(from, STEP)?;
+        let (pairs, next) = look.read_pairs(from, STEP)?;
         for pair in &pairs {
             if let Some(held) = pair.table {
                 sums.add_held(pair.asset.get(), held.avail.raw(), held.frozen.raw());
@@ -99,10 +107,10 @@ fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Resu
         below = Some(last.row.key);
         for JudgedRow { row, is_recorded } in rows {
             if is_recorded == Some(false) {
-                findings.add(stray(&row, catalogue))?;
+                findings.add_difference(describe_stray(&row, catalogue))?;
             }
             if let Some(broken) = sums.add_row(row, is_recorded == Some(true)) {
-                findings.add(broken.difference(catalogue))?;
+                findings.add_difference(broken.describe_difference(catalogue))?;
             }
         }
     }
@@ -116,14 +124,15 @@ fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Resu
         above = Some((last.is_trade, last.id));
         for (record, stands) in &records {
             sums.records = sums.records.saturating_add(1);
-            let Some(rows) = record.rows(catalogue) else {
+            let Some(rows) = record.recorded_rows(catalogue) else {
                 sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                 continue;
             };
             sums.add_record(record, catalogue);
             for (row, stands) in rows.iter().zip(stands) {
-                if let Some(difference) = recorded(record, row, stands.as_ref(), catalogue) {
-                    findings.add(difference)?;
+                if let Some(difference) = compare_recorded(record, row, stands.as_ref(), catalogue)
+                {
+                    findings.add_difference(difference)?;
                 }
             }
         }
@@ -133,7 +142,7 @@ fn conserve(look: &Look, catalogue: &Catalogue, findings: &mut Findings) -> Resu
 }
 
 /// The catalogue of the settings; it was checked when they were loaded.
-pub(super) fn catalogue(settings: &Settings) -> Result<Catalogue> {
+pub(super) fn settings_catalogue(settings: &Settings) -> Result<Catalogue> {
     Catalogue::new(&settings.assets, &settings.symbols)
         .map_err(|_| anyhow::anyhow!("the catalogue cannot be read"))
 }

@@ -15,19 +15,19 @@ use balance_cache::{
     config::{ReadFrom, Settings},
     domain::{Catalogue, UserId},
     ledger::{
-        Error,
+        LedgerError,
         postgres::inspect::{PgLook, PgSnapshot, PgTrouble},
-        records::{HistoryRow, Record, RowKey},
+        records::{HistoryRow, RowKey, SettledRecord},
     },
 };
 use tokio::time::sleep;
 
 use super::{
-    Findings, Progress,
-    compare::{Kind, Trio},
-    conservation::{Conservation, recorded, stray},
-    failed,
-    file::catalogue,
+    Progress, VerifyFindings,
+    compare::{DifferenceKind, Trio},
+    comparison_failed,
+    conservation::{Conservation, compare_recorded, describe_stray},
+    file::settings_catalogue,
 };
 use crate::cli::{arguments::Verify, output::Unable, users};
 
@@ -44,22 +44,26 @@ struct PgJob<'a> {
     grace: Duration,
 }
 
-pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findings> {
-    let asked = what.users.as_deref().map(users::listed).transpose()?;
-    let opened = PgLook::open(&settings.postgres, &settings.source).await;
+pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<VerifyFindings> {
+    let asked = what
+        .users
+        .as_deref()
+        .map(users::read_users_file)
+        .transpose()?;
+    let opened = PgLook::open_schema(&settings.postgres, &settings.source).await;
     let look = opened.map_err(|trouble| match trouble {
         PgTrouble::Setting(bad) => Unable(bad.to_string()).into(),
-        PgTrouble::Source(error) => failed(error),
+        PgTrouble::Source(error) => comparison_failed(error),
     })?;
     if let Some(reason) = look.found.reading_problem(ReadFrom::View) {
         anyhow::bail!("{reason}");
     }
     let job = PgJob {
         look: &look,
-        catalogue: catalogue(settings)?,
+        catalogue: settings_catalogue(settings)?,
         grace: Duration::from_millis(what.grace_ms),
     };
-    let unable = failed::<Error>;
+    let unable = comparison_failed::<LedgerError>;
     let all = asked.is_none() && (what.all || what.conservation);
     let chosen = match asked {
         Some(users) => users,
@@ -74,7 +78,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
     } else {
         u64::try_from(chosen.len()).unwrap_or(u64::MAX)
     };
-    let mut findings = Findings::new(Progress::new("comparing", total), what.json);
+    let mut findings = VerifyFindings::new(Progress::new("comparing", total), what.json);
     if all {
         let mut snapshot = look.begin_snapshot().await.map_err(unable)?;
         let mut sums = Conservation::default();
@@ -95,7 +99,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Findin
 
 impl PgJob<'_> {
     /// Users from random places between the lowest and the highest; fewer where there are no more.
-    async fn choose_sample(&self, most: u32) -> Result<Vec<UserId>, Error> {
+    async fn choose_sample(&self, most: u32) -> Result<Vec<UserId>, LedgerError> {
         let most = usize::try_from(most).unwrap_or(1);
         let (lowest, highest, _) = self.look.find_extent().await?;
         let (mut users, mut seen, mut without) = (Vec::new(), HashSet::new(), 0_u32);
@@ -114,21 +118,21 @@ impl PgJob<'_> {
         Ok(users)
     }
 
-    async fn compare_users(&self, users: &[UserId], findings: &mut Findings) -> Result<()> {
+    async fn compare_users(&self, users: &[UserId], findings: &mut VerifyFindings) -> Result<()> {
         for user in users {
-            let trios = self.read_trios(*user).await.map_err(failed)?;
+            let trios = self.read_trios(*user).await.map_err(comparison_failed)?;
             findings.tally.users = findings.tally.users.saturating_add(1);
-            findings.progress.add(1);
+            findings.progress.add_done(1);
             self.judge(&trios, findings).await?;
         }
         Ok(())
     }
 
     /// All assets of a user in both tables. The ledger first: what is written meanwhile makes the table look ahead, never behind.
-    async fn read_trios(&self, user: UserId) -> Result<Vec<Trio>, Error> {
+    async fn read_trios(&self, user: UserId) -> Result<Vec<Trio>, LedgerError> {
         let ledger = self.look.read_ledger(user).await?;
         let table = self.look.read_table(user).await?;
-        let mut assets: Vec<_> = ledger.assets().chain(table.assets()).collect();
+        let mut assets: Vec<_> = ledger.asset_ids().chain(table.asset_ids()).collect();
         assets.sort_unstable();
         assets.dedup();
         let trio = |asset| Trio {
@@ -145,12 +149,12 @@ impl PgJob<'_> {
         &self,
         snapshot: &mut PgSnapshot,
         sums: &mut Conservation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
         let (mut below, mut last) = (None, None);
         loop {
             let page = snapshot.read_pairs_below(below, STEP).await;
-            let (pairs, next) = page.map_err(failed)?;
+            let (pairs, next) = page.map_err(comparison_failed)?;
             let mut trios = Vec::with_capacity(pairs.len());
             for pair in &pairs {
                 if last != Some(pair.user) {
@@ -170,7 +174,7 @@ impl PgJob<'_> {
             }
             findings
                 .progress
-                .add(u64::try_from(trios.len()).unwrap_or(0));
+                .add_done(u64::try_from(trios.len()).unwrap_or(0));
             self.judge(&trios, findings).await?;
             below = next;
             if below.is_none() {
@@ -180,30 +184,33 @@ impl PgJob<'_> {
     }
 
     /// Counts what was compared, and looks again at what differs.
-    async fn judge(&self, trios: &[Trio], findings: &mut Findings) -> Result<()> {
-        let mut suspects: Vec<(&Trio, Kind)> = Vec::new();
+    async fn judge(&self, trios: &[Trio], findings: &mut VerifyFindings) -> Result<()> {
+        let mut suspects: Vec<(&Trio, DifferenceKind)> = Vec::new();
         for trio in trios {
-            findings.tally.compared(trio);
-            suspects.extend(trio.kinds().into_iter().map(|kind| (trio, kind)));
+            findings.tally.count_compared(trio);
+            suspects.extend(trio.difference_kinds().into_iter().map(|kind| (trio, kind)));
         }
         if suspects.is_empty() {
             return Ok(());
         }
         sleep(self.grace).await;
         for (first, kind) in suspects {
-            let again = self.read_trios(first.user).await.map_err(failed)?;
+            let again = self
+                .read_trios(first.user)
+                .await
+                .map_err(comparison_failed)?;
             let later = again.into_iter().find(|trio| trio.asset == first.asset);
             let later = later.unwrap_or(Trio {
                 ledger: None,
                 table: Some(None),
                 ..*first
             });
-            if first.settled(kind, &later) {
+            if first.is_settled(kind, &later) {
                 findings.tally.lag = findings.tally.lag.saturating_add(1);
             } else {
-                let kinds = later.kinds();
+                let kinds = later.difference_kinds();
                 let now = kinds.first().copied().unwrap_or(kind);
-                findings.add(later.difference(now, &self.catalogue))?;
+                findings.add_difference(later.describe_difference(now, &self.catalogue))?;
             }
         }
         Ok(())
@@ -214,32 +221,35 @@ impl PgJob<'_> {
         &self,
         snapshot: &mut PgSnapshot,
         sums: &mut Conservation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
         let mut below: Option<RowKey> = None;
         loop {
             let page = snapshot.read_rows_below(below, STEP).await;
-            let rows = page.map_err(failed)?;
+            let rows = page.map_err(comparison_failed)?;
             let Some(last) = rows.last() else { break };
             below = Some(last.key);
             let named = rows.iter().filter(|row| row.is_trade);
             let mut ids: Vec<i64> = named.filter_map(|row| row.ref_id).collect();
             ids.sort_unstable();
             ids.dedup();
-            let trades = snapshot.read_trades(&ids).await.map_err(failed)?;
+            let trades = snapshot
+                .read_trades(&ids)
+                .await
+                .map_err(comparison_failed)?;
             let keys: BTreeMap<i64, Vec<RowKey>> = trades
                 .iter()
-                .filter_map(|record| Some((record.id, record.keys()?)))
+                .filter_map(|record| Some((record.id, record.row_keys()?)))
                 .collect();
             for row in rows {
                 let of_trade = row.ref_id.filter(|_| row.is_trade);
                 let recorded_keys = of_trade.and_then(|id| keys.get(&id));
                 let is_recorded = recorded_keys.map(|keys| keys.contains(&row.key));
                 if is_recorded == Some(false) {
-                    findings.add(stray(&row, &self.catalogue))?;
+                    findings.add_difference(describe_stray(&row, &self.catalogue))?;
                 }
                 if let Some(broken) = sums.add_row(row, is_recorded == Some(true)) {
-                    findings.add(broken.difference(&self.catalogue))?;
+                    findings.add_difference(broken.describe_difference(&self.catalogue))?;
                 }
             }
         }
@@ -252,37 +262,39 @@ impl PgJob<'_> {
         &self,
         snapshot: &mut PgSnapshot,
         sums: &mut Conservation,
-        findings: &mut Findings,
+        findings: &mut VerifyFindings,
     ) -> Result<()> {
         for is_trade in [false, true] {
             let mut above = 0;
             loop {
                 let page = snapshot.read_records_above(is_trade, above, STEP).await;
-                let records = page.map_err(failed)?;
+                let records = page.map_err(comparison_failed)?;
                 let Some(last) = records.last() else { break };
                 above = last.id;
-                let keys = records.iter().filter_map(Record::keys).flatten();
+                let keys = records.iter().filter_map(SettledRecord::row_keys).flatten();
                 let keys: Vec<RowKey> = keys.collect();
-                let stands = snapshot.read_rows(&keys).await.map_err(failed)?;
+                let stands = snapshot.read_rows(&keys).await.map_err(comparison_failed)?;
                 let stands: BTreeMap<RowKey, HistoryRow> =
                     stands.into_iter().map(|row| (row.key, row)).collect();
                 for record in &records {
                     sums.records = sums.records.saturating_add(1);
-                    let Some(rows) = record.rows(&self.catalogue) else {
+                    let Some(rows) = record.recorded_rows(&self.catalogue) else {
                         sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                         continue;
                     };
                     for row in &rows {
-                        let found = stands.get(&row.key());
-                        if let Some(difference) = recorded(record, row, found, &self.catalogue) {
-                            findings.add(difference)?;
+                        let found = stands.get(&row.row_key());
+                        if let Some(difference) =
+                            compare_recorded(record, row, found, &self.catalogue)
+                        {
+                            findings.add_difference(difference)?;
                         }
                     }
                 }
             }
         }
         if sums.unreadable_records > 0 {
-            findings.note(format!(
+            findings.add_note(format!(
                 "{} records are of another program: their rows were not looked for",
                 sums.unreadable_records
             ));

@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 
-use super::{Check, plain};
-use crate::config::{AuthMode, Token};
+use super::{SettingsCheck, is_plain_name};
+use crate::config::{AuthMode, TokenSettings};
 
-impl Check<'_> {
-    pub(super) fn auth(&mut self) {
+impl SettingsCheck<'_> {
+    pub(super) fn check_auth(&mut self) {
         let settings = self.settings;
         let auth = &settings.auth;
         for (key, listen) in [
             ("http.listen", settings.http.listen),
             ("ops.listen", settings.ops.listen),
         ] {
-            self.require(
+            self.require_that(
                 &["auth.mode", key],
                 auth.mode != AuthMode::None || listen.ip().is_loopback(),
                 &format!(
@@ -21,39 +21,39 @@ impl Check<'_> {
                 ),
             );
         }
-        self.require(
+        self.require_that(
             &["auth.tokens", "auth.mode"],
             auth.mode != AuthMode::Token || !auth.tokens.is_empty(),
             "auth.mode = \"token\" needs at least one: balance-cache auth token makes it",
         );
         for (at, token) in auth.tokens.iter().enumerate() {
-            self.token(at, token);
+            self.check_token(at, token);
         }
         let names = auth.tokens.iter().map(|token| &token.name);
-        self.unique("auth.tokens", "name", names, |_| {
+        self.require_unique("auth.tokens", "name", names, |_| {
             "is taken by another token".to_owned()
         });
-        let digests = auth.tokens.iter().map(Token::digest);
-        self.unique("auth.tokens", "sha256", digests, |_| {
+        let digests = auth.tokens.iter().map(TokenSettings::digest_bytes);
+        self.require_unique("auth.tokens", "sha256", digests, |_| {
             "is that of another token".to_owned()
         });
     }
 
     /// One token by itself.
-    fn token(&mut self, at: usize, token: &Token) {
+    fn check_token(&mut self, at: usize, token: &TokenSettings) {
         let key = |name: &str| format!("auth.tokens[{at}].{name}");
-        self.require(
+        self.require_that(
             &[&key("name")],
-            plain(&token.name, 1, 64),
+            is_plain_name(&token.name, 1, 64),
             "must have 1 to 64 ASCII letters, digits, '-', '_' and '.'",
         );
-        self.require(
+        self.require_that(
             &[&key("sha256")],
-            token.digest().is_some(),
+            token.digest_bytes().is_some(),
             "must be the 64 hex digits of the token's SHA-256",
         );
         let scopes: HashSet<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
-        self.require(
+        self.require_that(
             &[&key("scopes")],
             !scopes.is_empty() && scopes.len() == token.scopes.len(),
             "must name at least one of read, settle, admin, and none twice",

@@ -3,44 +3,59 @@
 
 use std::collections::HashSet;
 
-use super::Check;
+use super::SettingsCheck;
 use crate::domain::{Asset, Catalogue, CatalogueError, Symbol};
 
-impl Check<'_> {
-    pub(super) fn catalogue(&mut self) {
+impl SettingsCheck<'_> {
+    pub(super) fn check_catalogue(&mut self) {
         let settings = self.settings;
         let (assets, symbols) = (&settings.assets, &settings.symbols);
         // Before the assets are judged: a name that is no good is a name still, and its symbols are not wrong for it.
         let names = self.asset_names();
         for (at, asset) in assets.iter().enumerate() {
-            self.alone(
+            self.check_element(
                 "assets",
                 at,
                 Catalogue::new(std::slice::from_ref(asset), &[]),
             );
         }
-        self.unique("assets", "id", assets.iter().map(|it| it.id), taken);
-        self.unique("assets", "name", assets.iter().map(|it| &it.name), taken);
+        self.require_unique("assets", "id", assets.iter().map(|it| it.id), taken_text);
+        self.require_unique(
+            "assets",
+            "name",
+            assets.iter().map(|it| &it.name),
+            taken_text,
+        );
         for (at, symbol) in symbols.iter().enumerate() {
-            self.alone("symbols", at, alone(symbol));
-            self.sides(at, symbol, names.as_ref());
+            self.check_element("symbols", at, symbol_alone(symbol));
+            self.check_sides(at, symbol, names.as_ref());
         }
-        self.unique("symbols", "id", symbols.iter().map(|it| it.id), taken);
-        self.unique("symbols", "name", symbols.iter().map(|it| &it.name), taken);
+        self.require_unique("symbols", "id", symbols.iter().map(|it| it.id), taken_text);
+        self.require_unique(
+            "symbols",
+            "name",
+            symbols.iter().map(|it| &it.name),
+            taken_text,
+        );
         if self.told.mistakes.is_empty() {
             // The last word: what the service will ask.
             for error in Catalogue::new(assets, symbols).err().unwrap_or_default() {
-                self.wrong(&[&error.key], error.reason);
+                self.add_mistake(&[&error.key], error.reason);
             }
         }
     }
 
     /// The faults of the element at `at`, which was judged as the only one of its list.
-    fn alone(&mut self, list: &str, at: usize, judged: Result<Catalogue, Vec<CatalogueError>>) {
+    fn check_element(
+        &mut self,
+        list: &str,
+        at: usize,
+        judged: Result<Catalogue, Vec<CatalogueError>>,
+    ) {
         let first = format!("{list}[0].");
         for error in judged.err().unwrap_or_default() {
             if let Some(field) = error.key.strip_prefix(&first) {
-                self.wrong(&[&format!("{list}[{at}].{field}")], error.reason);
+                self.add_mistake(&[&format!("{list}[{at}].{field}")], error.reason);
             }
         }
     }
@@ -60,16 +75,16 @@ impl Check<'_> {
     }
 
     /// The assets that a symbol names.
-    fn sides(&mut self, at: usize, symbol: &Symbol, names: Option<&HashSet<String>>) {
+    fn check_sides(&mut self, at: usize, symbol: &Symbol, names: Option<&HashSet<String>>) {
         let key = |side: &str| format!("symbols[{at}].{side}");
         for (side, name) in [("base", &symbol.base), ("quote", &symbol.quote)] {
-            self.require(
+            self.require_that(
                 &[&key(side)],
                 names.is_none_or(|names| names.contains(name)),
                 &format!("{name} is not in assets"),
             );
         }
-        self.require(
+        self.require_that(
             &[&key("quote"), &key("base")],
             symbol.base != symbol.quote,
             "is the base too",
@@ -78,7 +93,7 @@ impl Check<'_> {
 }
 
 /// A symbol between two assets that are good.
-fn alone(symbol: &Symbol) -> Result<Catalogue, Vec<CatalogueError>> {
+fn symbol_alone(symbol: &Symbol) -> Result<Catalogue, Vec<CatalogueError>> {
     let asset = |id, name: &str| Asset {
         id,
         name: name.to_owned(),
@@ -92,6 +107,6 @@ fn alone(symbol: &Symbol) -> Result<Catalogue, Vec<CatalogueError>> {
     Catalogue::new(&[asset(1, "BASE"), asset(2, "QUOTE")], &[symbol])
 }
 
-fn taken(value: &impl std::fmt::Display) -> String {
+fn taken_text(value: &impl std::fmt::Display) -> String {
     format!("{value} is taken")
 }

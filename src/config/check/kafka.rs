@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Check, plain, scylla::is_node};
+use super::{SettingsCheck, is_plain_name, scylla::is_node};
 use crate::config::{KafkaSasl, redis_url};
 
 /// Bytes of a topic's name, as Kafka has them.
@@ -10,35 +10,35 @@ const TOPIC_MAX: usize = 249;
 /// Accepted `settlement.kafka.session_timeout_ms`: brokers refuse less and more by default.
 const SESSION_MS: std::ops::RangeInclusive<u64> = 6_000..=1_800_000;
 
-impl Check<'_> {
-    pub(super) fn kafka(&mut self) {
+impl SettingsCheck<'_> {
+    pub(super) fn check_kafka(&mut self) {
         let kafka = &self.settings.settlement.kafka;
-        self.require(
+        self.require_that(
             &["settlement.kafka.brokers"],
             !kafka.is_on() || cfg!(feature = "kafka"),
             "this binary was built without Kafka: build it with --features kafka, or leave the key empty",
         );
         for (at, broker) in kafka.brokers.iter().enumerate() {
-            self.require(
+            self.require_that(
                 &[&format!("settlement.kafka.brokers[{at}]")],
                 is_node(broker),
                 "must be host:port; an IPv6 address in brackets",
             );
         }
         let topic = &kafka.topic;
-        self.require(
+        self.require_that(
             &["settlement.kafka.topic"],
-            plain(topic, 1, TOPIC_MAX.saturating_sub(".dead".len()))
+            is_plain_name(topic, 1, TOPIC_MAX.saturating_sub(".dead".len()))
                 && !matches!(topic.as_str(), "." | ".."),
             "must be the name of a topic: 1 to 244 ASCII letters, digits, '.', '_' and '-'",
         );
         let group = &kafka.group;
-        self.require(
+        self.require_that(
             &["settlement.kafka.group"],
             (1..=255).contains(&group.len()) && !group.contains(char::is_control),
             "must be the name of a consumer group: 1 to 255 bytes, no control characters",
         );
-        self.require(
+        self.require_that(
             &["settlement.kafka.session_timeout_ms"],
             SESSION_MS.contains(&kafka.session_timeout_ms.as_millis()),
             "must be from 6000 to 1800000",
@@ -49,7 +49,7 @@ impl Check<'_> {
     fn kafka_identity(&mut self) {
         let kafka = &self.settings.settlement.kafka;
         let (user, password) = (!kafka.username.is_empty(), !kafka.password.is_empty());
-        self.require(
+        self.require_that(
             &[
                 "settlement.kafka.sasl",
                 "settlement.kafka.username",
@@ -62,7 +62,7 @@ impl Check<'_> {
             },
             "plain and scram need settlement.kafka.username and settlement.kafka.password; none takes neither",
         );
-        self.require(
+        self.require_that(
             &["settlement.kafka.password"],
             kafka.password != redis_url::HIDDEN,
             "is hidden (***): put the real one back",
@@ -73,7 +73,7 @@ impl Check<'_> {
             set(&kafka.tls_cert_file),
             set(&kafka.tls_key_file),
         );
-        self.require(
+        self.require_that(
             &[
                 "settlement.kafka.tls_cert_file",
                 "settlement.kafka.tls_key_file",
@@ -81,7 +81,7 @@ impl Check<'_> {
             cert == key,
             "settlement.kafka.tls_cert_file and settlement.kafka.tls_key_file need each other",
         );
-        self.require(
+        self.require_that(
             &[
                 "settlement.kafka.tls_ca_file",
                 "settlement.kafka.tls_cert_file",

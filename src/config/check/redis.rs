@@ -1,15 +1,15 @@
 //! Redis, and the names of its keys.
 
-use super::{Check, plain};
+use super::{SettingsCheck, is_plain_name};
 use crate::config::{RedisMode, redis_url};
 
-impl Check<'_> {
-    pub(super) fn redis(&mut self) {
+impl SettingsCheck<'_> {
+    pub(super) fn check_redis(&mut self) {
         let redis = &self.settings.redis;
-        let nodes: Vec<_> = redis.nodes().collect();
+        let nodes: Vec<_> = redis.node_urls().collect();
         let tls = nodes.iter().filter(|node| redis_url::is_tls(node)).count();
         // Before the address is judged: it needs the file, whatever else is wrong with it.
-        self.require(
+        self.require_that(
             &["redis.ca_file", "redis.url"],
             tls == 0 || !redis.ca_file.as_os_str().is_empty(),
             "rediss:// needs it: no authorities are built in",
@@ -18,45 +18,45 @@ impl Check<'_> {
             !redis.cert_file.as_os_str().is_empty(),
             !redis.key_file.as_os_str().is_empty(),
         );
-        self.require(
+        self.require_that(
             &["redis.cert_file", "redis.key_file"],
             cert == key,
             "redis.cert_file and redis.key_file need each other",
         );
-        self.require(
+        self.require_that(
             &["redis.cert_file", "redis.url"],
             !cert || nodes.is_empty() || tls > 0,
             "a client's certificate needs rediss:// or valkeys://",
         );
-        self.users(&nodes);
-        self.addresses(&nodes);
+        self.check_credentials(&nodes);
+        self.check_addresses(&nodes);
         let blank = !redis.url.is_empty() && (nodes.is_empty() || redis.url.trim() != redis.url);
-        self.require(
+        self.require_that(
             &["redis.url"],
             !blank,
             "must not begin or end with blanks, or be blank",
         );
-        self.require(
+        self.require_that(
             &["redis.url"],
             tls == 0 || tls == nodes.len(),
             "all nodes need rediss:// or valkeys://, or none",
         );
-        self.require(
+        self.require_that(
             &["redis.namespace"],
-            plain(&redis.namespace, 0, 64),
+            is_plain_name(&redis.namespace, 0, 64),
             "may have up to 64 ASCII letters, digits, '-', '_' and '.'",
         );
     }
 
     /// User and password stand in one place, and so does each sentinel's.
-    fn users(&mut self, nodes: &[&str]) {
+    fn check_credentials(&mut self, nodes: &[&str]) {
         let redis = &self.settings.redis;
         for (key, secret) in [
             ("redis.password", &redis.password),
             ("redis.sentinel_password", &redis.sentinel_password),
         ] {
             let is_real = secret != redis_url::HIDDEN;
-            self.require(&[key], is_real, "is hidden (***): put the real one back");
+            self.require_that(&[key], is_real, "is hidden (***): put the real one back");
         }
         for (key, other, name, password) in [
             (
@@ -73,17 +73,17 @@ impl Check<'_> {
             ),
         ] {
             let is_whole = name.is_empty() || !password.is_empty();
-            self.require(&[key, other], is_whole, "needs a password beside it");
+            self.require_that(&[key, other], is_whole, "needs a password beside it");
         }
         let in_both =
             !redis.password.is_empty() && nodes.iter().any(|node| redis_url::has_user(node));
-        self.require(
+        self.require_that(
             &["redis.password", "redis.url"],
             !in_both,
             "user and password stand in redis.url too: leave one of them out",
         );
         let is_named = redis.mode != RedisMode::Sentinel || !redis.sentinel_master.is_empty();
-        self.require(
+        self.require_that(
             &["redis.sentinel_master", "redis.mode"],
             is_named,
             "must be the master's name, as in SENTINEL MASTERS",
@@ -91,13 +91,13 @@ impl Check<'_> {
     }
 
     /// The faults of the addresses one by one. Of a mode that is not known: the faults in every one.
-    fn addresses(&mut self, nodes: &[&str]) {
+    fn check_addresses(&mut self, nodes: &[&str]) {
         let mode = self.settings.redis.mode;
-        let fault = |node: &&str| redis_url::fault(node, mode);
+        let fault = |node: &&str| redis_url::find_fault(node, mode);
         let in_both = |node: &&str| {
-            let _ = redis_url::fault(node, RedisMode::Cluster)?;
-            let _ = redis_url::fault(node, RedisMode::Sentinel)?;
-            redis_url::fault(node, RedisMode::Single)
+            let _ = redis_url::find_fault(node, RedisMode::Cluster)?;
+            let _ = redis_url::find_fault(node, RedisMode::Sentinel)?;
+            redis_url::find_fault(node, RedisMode::Single)
         };
         let mode_is_known = !self.is_bad("redis.mode");
         // One address may have another's fault, and a key is told about once.
@@ -111,13 +111,13 @@ impl Check<'_> {
         }
         faults.sort_unstable();
         faults.dedup();
-        self.require(&["redis.url"], faults.is_empty(), &faults.join("; "));
+        self.require_that(&["redis.url"], faults.is_empty(), &faults.join("; "));
     }
 
-    pub(super) fn settlement(&mut self) {
+    pub(super) fn check_settlement(&mut self) {
         let stream = &self.settings.settlement.stream;
         let readable = (1..=512).contains(&stream.len()) && !stream.contains(char::is_control);
-        self.require(
+        self.require_that(
             &["settlement.stream"],
             readable,
             "must be the name of a stream: 1 to 512 bytes, no control characters",
@@ -131,7 +131,7 @@ impl Check<'_> {
         let own = stream
             .strip_prefix(&prefix)
             .is_some_and(|rest| rest.starts_with("balance:") || rest == "settlement:events:dead");
-        self.require(
+        self.require_that(
             &["settlement.stream", "redis.namespace"],
             !own,
             "is the name of a key of our own",
@@ -140,12 +140,12 @@ impl Check<'_> {
             .settings
             .settlement
             .fields
-            .map()
+            .field_map()
             .err()
             .into_iter()
             .flatten()
         {
-            self.wrong(
+            self.add_mistake(
                 &[&format!("settlement.fields.{}", wrong.field)],
                 wrong.reason,
             );

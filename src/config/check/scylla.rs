@@ -1,40 +1,40 @@
 //! `ScyllaDB` and Cassandra.
 
-use super::{Check, plain};
+use super::{SettingsCheck, is_plain_name};
 use crate::config::{SourceKind, TABLE_NAME_KEY, redis_url};
 
-impl Check<'_> {
-    pub(super) fn scylla(&mut self) {
+impl SettingsCheck<'_> {
+    pub(super) fn check_scylla(&mut self) {
         let scylla = &self.settings.scylla;
-        self.require(
+        self.require_that(
             &["scylla.nodes", "source.kind"],
             self.settings.source.kind != SourceKind::Scylla || !scylla.nodes.is_empty(),
             "source.kind = \"scylla\" needs at least one host:port",
         );
         for (at, node) in scylla.nodes.iter().enumerate() {
-            self.require(
+            self.require_that(
                 &[&format!("scylla.nodes[{at}]")],
                 is_node(node),
                 "must be host:port; an IPv6 address in brackets",
             );
         }
-        self.require(
+        self.require_that(
             &["scylla.keyspace"],
             is_identifier(&scylla.keyspace),
             "must be a name of 1 to 48 characters: a lower-case letter, then such letters, digits and '_'",
         );
-        self.require(
+        self.require_that(
             &["scylla.rack", "scylla.datacenter"],
             scylla.rack.is_empty() || !scylla.datacenter.is_empty(),
             "needs scylla.datacenter",
         );
         let (name, password) = (&scylla.username, &scylla.password);
-        self.require(
+        self.require_that(
             &["scylla.password", "scylla.username"],
             name.is_empty() == password.is_empty(),
             "scylla.username and scylla.password need each other",
         );
-        self.require(
+        self.require_that(
             &["scylla.password"],
             password != redis_url::HIDDEN,
             "is hidden (***): put the real one back",
@@ -45,12 +45,12 @@ impl Check<'_> {
             set(&scylla.tls_cert_file),
             set(&scylla.tls_key_file),
         );
-        self.require(
+        self.require_that(
             &["scylla.tls_cert_file", "scylla.tls_key_file"],
             cert == key,
             "scylla.tls_cert_file and scylla.tls_key_file need each other",
         );
-        self.require(
+        self.require_that(
             &[
                 "scylla.tls_ca_file",
                 "scylla.tls_cert_file",
@@ -59,25 +59,25 @@ impl Check<'_> {
             ca || !(cert || key),
             "a certificate needs it: it switches TLS on",
         );
-        self.names();
+        self.check_names();
     }
 
     /// Names that can stand in a statement; no two tables of one name, no two columns of one name in a table.
-    fn names(&mut self) {
+    fn check_names(&mut self) {
         let names = &self.settings.scylla.names;
         let mut tables: Vec<&str> = Vec::new();
         for (table, columns) in names {
             let mut taken: Vec<&str> = Vec::new();
             for (column, name) in columns {
                 let key = format!("scylla.names.{table}.{column}");
-                self.require(&[&key], is_cql_name(name), CQL_NAME_RULE);
+                self.require_that(&[&key], is_cql_name(name), CQL_NAME_RULE);
                 let seen = if column == TABLE_NAME_KEY {
                     &mut tables
                 } else {
                     &mut taken
                 };
                 let is_free = !seen.contains(&name.as_str());
-                self.require(&[&key], is_free, "this name is taken by another one");
+                self.require_that(&[&key], is_free, "this name is taken by another one");
                 seen.push(name);
             }
         }
@@ -92,7 +92,7 @@ pub const CQL_NAME_RULE: &str =
 #[must_use]
 pub fn is_cql_name(name: &str) -> bool {
     let tail = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    plain(name, 1, 48)
+    is_plain_name(name, 1, 48)
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.bytes().all(tail)
 }
@@ -100,7 +100,7 @@ pub fn is_cql_name(name: &str) -> bool {
 /// A CQL name that needs no quotes.
 fn is_identifier(text: &str) -> bool {
     let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    plain(text, 1, 48)
+    is_plain_name(text, 1, 48)
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(tail)
 }
@@ -115,7 +115,7 @@ pub(super) fn is_node(text: &str) -> bool {
         .and_then(|host| host.strip_suffix(']'));
     let host_is_good = match bracketed {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => plain(host, 1, 253),
+        None => is_plain_name(host, 1, 253),
     };
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     host_is_good && digits && port.parse::<u16>().is_ok_and(|port| port != 0)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Check;
+use super::SettingsCheck;
 use crate::config::{Millis, Settings};
 
 /// Nothing here waits or remembers longer.
@@ -20,10 +20,10 @@ const TOTALS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How many times the wait for a row fits into the time of the request that waits.
 const LAG_PARTS: u32 = 2;
 
-pub(super) fn check(check: &mut Check<'_>) {
+pub(super) fn check_times(check: &mut SettingsCheck<'_>) {
     let settings = check.settings;
-    for (key, Millis(time), min) in every(settings) {
-        check.require(
+    for (key, Millis(time), min) in all_times(settings) {
+        check.require_that(
             &[key],
             (min..=LONGEST).contains(&time),
             &format!(
@@ -34,20 +34,20 @@ pub(super) fn check(check: &mut Check<'_>) {
         );
     }
     let interval = settings.totals.interval_ms.0;
-    check.require(
+    check.require_that(
         &["totals.interval_ms"],
         interval.is_zero() || interval >= TOTALS_INTERVAL_MIN,
         "must be 0 (off), or at least 100 milliseconds",
     );
-    floors(check, settings);
-    staleness(check, settings);
-    check.require(
+    check_floor_times(check, settings);
+    check_staleness(check, settings);
+    check.require_that(
         &["source.timeout_ms", "limits.deadline_ms"],
         settings.source.timeout_ms <= settings.limits.deadline_ms,
         "must not be longer than limits.deadline_ms",
     );
     let budget = settings.settlement.lag_budget_ms.0;
-    check.require(
+    check.require_that(
         &["settlement.lag_budget_ms", "limits.deadline_ms"],
         budget.saturating_mul(LAG_PARTS) <= settings.limits.deadline_ms.0,
         "must be at most half of limits.deadline_ms: a read that is behind has to answer in time",
@@ -55,7 +55,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Every time with the least that it may be.
-fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 21] {
+fn all_times(settings: &Settings) -> [(&'static str, Millis, Duration); 21] {
     let Settings {
         memory,
         redis,
@@ -102,7 +102,7 @@ fn every(settings: &Settings) -> [(&'static str, Millis, Duration); 21] {
 
 /// A floor that is forgotten while a value from before it is held, or a load from before it runs, brings the old
 /// balance back. Of times that are wrong themselves the rest is compared: more can only be worse.
-fn floors(check: &mut Check<'_>, settings: &Settings) {
+fn check_floor_times(check: &mut SettingsCheck<'_>, settings: &Settings) {
     let held: Vec<_> = [
         ("redis.snapshot_ttl_ms", settings.redis.snapshot_ttl_ms),
         ("memory.ttl_ms", settings.memory.ttl_ms),
@@ -122,7 +122,7 @@ fn floors(check: &mut Check<'_>, settings: &Settings) {
     let keys: Vec<_> = std::iter::once("settlement.floor_ttl_ms")
         .chain(parts.iter().copied())
         .collect();
-    check.require(
+    check.require_that(
         &keys,
         settings.settlement.floor_ttl_ms.0 > sum,
         &format!(
@@ -133,13 +133,13 @@ fn floors(check: &mut Check<'_>, settings: &Settings) {
     );
 }
 
-fn staleness(check: &mut Check<'_>, settings: &Settings) {
+fn check_staleness(check: &mut SettingsCheck<'_>, settings: &Settings) {
     let staleness = settings.settlement.max_staleness_ms.0;
     for (key, Millis(long)) in [
         ("redis.snapshot_ttl_ms", settings.redis.snapshot_ttl_ms),
         ("settlement.floor_ttl_ms", settings.settlement.floor_ttl_ms),
     ] {
-        check.require(
+        check.require_that(
             &["settlement.max_staleness_ms", key],
             staleness.saturating_mul(STALENESS_PARTS) <= long,
             &format!("must be at most a quarter of {key}"),

@@ -10,7 +10,7 @@ use crate::domain::{FieldMap, PointerError};
 section! {
     /// Where each field of a notification stands in JSON: a JSON pointer.
     #[derive(Debug)]
-    Fields {
+    FieldSettings {
         user_id: String,
         asset_id: String,
         seq: String,
@@ -20,12 +20,12 @@ section! {
     }
 }
 
-impl Fields {
+impl FieldSettings {
     /// The map that reads notifications.
     ///
     /// # Errors
     /// Each pointer that cannot be used.
-    pub fn map(&self) -> Result<FieldMap, Vec<PointerError>> {
+    pub fn field_map(&self) -> Result<FieldMap, Vec<PointerError>> {
         FieldMap::new([
             &self.user_id,
             &self.asset_id,
@@ -44,7 +44,7 @@ choice! {
 
 section! {
     /// Notifications by Kafka.
-    Kafka {
+    KafkaSettings {
         brokers: Vec<String>,
         topic: String,
         group: String,
@@ -58,7 +58,7 @@ section! {
     }
 }
 
-impl Kafka {
+impl KafkaSettings {
     /// Whether notifications come by Kafka.
     #[must_use]
     pub const fn is_on(&self) -> bool {
@@ -73,9 +73,9 @@ impl Kafka {
 }
 
 /// Without the password: settings may be logged whole.
-impl fmt::Debug for Kafka {
+impl fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kafka")
+        f.debug_struct("KafkaSettings")
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)
             .field("group", &self.group)

@@ -18,7 +18,7 @@ pub enum SslMode {
 
 section! {
     /// PostgreSQL.
-    Postgres {
+    PostgresSettings {
         url: String,
         username: String,
         password: String,
@@ -34,9 +34,9 @@ section! {
 }
 
 /// With user and password in each URL hidden: settings may be logged whole.
-impl fmt::Debug for Postgres {
+impl fmt::Debug for PostgresSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres")
+        f.debug_struct("PostgresSettings")
             .field("url", &postgres_url::hide_secrets(&self.url))
             .field("read_urls", &self.read_urls.len())
             .field("schema", &self.schema)

@@ -1,4 +1,4 @@
-use super::{keys, loaded};
+use super::{load_text, mistaken_keys};
 
 /// A file's text, and the keys that it is refused for.
 const MISTAKES: &[(&str, &[&str])] = &[
@@ -305,14 +305,14 @@ const BESIDE: &[(&str, &[&str])] = &[
 #[test]
 fn no_mistake_hides_another() {
     for (text, expected) in BESIDE {
-        let errors = loaded(text, &[]);
-        assert_eq!(keys(text, &[]), *expected, "{text}\n{errors:?}");
+        let errors = load_text(text, &[]);
+        assert_eq!(mistaken_keys(text, &[]), *expected, "{text}\n{errors:?}");
     }
 }
 
 #[test]
 fn a_refusal_of_two_keys_names_both() {
-    let message = |text| loaded(text, &[]).unwrap_err().to_string();
+    let message = |text| load_text(text, &[]).unwrap_err().to_string();
     let both = message("[http]\nlisten = \"0.0.0.0:1\"\n[ops]\nlisten = \"0.0.0.0:2\"");
     let lines: Vec<_> = both.lines().collect();
     assert!(lines[0].contains("http.listen"), "{both}");
@@ -326,10 +326,10 @@ fn a_refusal_of_two_keys_names_both() {
 fn every_mistake_of_a_file_is_told_by_its_key() {
     for (text, expected) in MISTAKES {
         assert_eq!(
-            keys(text, &[]),
+            mistaken_keys(text, &[]),
             *expected,
             "{text}\n{:?}",
-            loaded(text, &[])
+            load_text(text, &[])
         );
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 prop_compose! {
     /// Files that are good.
-    fn good()(
+    fn good_files()(
         ttl in 1_u64..9_000, floor in 100_000_u64..1_000_000, stale: bool, port in 4_000_u16..60_000,
         name in "[A-Z]{1,8}", decimals in 0_u8..19, id in 1_i32.., path in "[ -~]{1,20}",
         nodes in prop::collection::vec("[a-z]{1,9}:[1-9][0-9]{1,3}", 0..4),
@@ -28,14 +28,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_shown_loads_to_the_same_settings(text in good()) {
-        let settings = loaded(&text, &[]).unwrap();
-        prop_assert_eq!(loaded(&shown(&settings), &[]).unwrap(), settings);
+    fn what_is_shown_loads_to_the_same_settings(text in good_files()) {
+        let settings = load_text(&text, &[]).unwrap();
+        prop_assert_eq!(load_text(&shown(&settings), &[]).unwrap(), settings);
     }
 
     #[test]
-    fn what_is_shown_of_a_secret_is_read_back_as_its_mark(text in good()) {
-        let mut settings = loaded(&format!("{text}{TOKEN}"), &[]).unwrap();
+    fn what_is_shown_of_a_secret_is_read_back_as_its_mark(text in good_files()) {
+        let mut settings = load_text(&format!("{text}{TOKEN}"), &[]).unwrap();
         let shown: Settings = toml::from_str(&shown(&settings)).unwrap();
         "***".clone_into(&mut settings.auth.tokens[0].sha256);
         prop_assert_eq!(shown, settings);
@@ -43,6 +43,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,60}", name in "[A-Z_]{0,20}") {
-        let _ = loaded(&text, &[(&format!("{PREFIX}{name}"), &text)]);
+        let _ = load_text(&text, &[(&format!("{PREFIX}{name}"), &text)]);
     }
 }

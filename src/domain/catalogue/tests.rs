@@ -1,6 +1,6 @@
 use super::*;
 
-fn asset(id: i32, name: &str, decimals: u8) -> Asset {
+fn test_asset(id: i32, name: &str, decimals: u8) -> Asset {
     Asset {
         id,
         name: name.to_owned(),
@@ -8,7 +8,7 @@ fn asset(id: i32, name: &str, decimals: u8) -> Asset {
     }
 }
 
-fn symbol(id: i32, name: &str, base: &str, quote: &str) -> Symbol {
+fn test_symbol(id: i32, name: &str, base: &str, quote: &str) -> Symbol {
     Symbol {
         id,
         name: name.to_owned(),
@@ -17,12 +17,16 @@ fn symbol(id: i32, name: &str, base: &str, quote: &str) -> Symbol {
     }
 }
 
-fn seeds() -> CatalogueTable {
+fn seed_table() -> CatalogueTable {
     CatalogueTable::new(
-        &[asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8)],
         &[
-            symbol(1, "BTC_USDT", "BTC", "USDT"),
-            symbol(2, "ETH_USDT", "ETH", "USDT"),
+            test_asset(1, "BTC", 8),
+            test_asset(2, "USDT", 8),
+            test_asset(3, "ETH", 8),
+        ],
+        &[
+            test_symbol(1, "BTC_USDT", "BTC", "USDT"),
+            test_symbol(2, "ETH_USDT", "ETH", "USDT"),
         ],
     )
     .unwrap()
@@ -30,27 +34,31 @@ fn seeds() -> CatalogueTable {
 
 #[test]
 fn seed_fault_10_an_unknown_asset_is_named_by_its_number() {
-    let catalogue = seeds();
-    assert_eq!(catalogue.resolve("4"), AssetId::new(4).ok());
-    assert_eq!(catalogue.get(AssetId::new(4).unwrap()), None);
-    assert_eq!(catalogue.resolve("1"), None, "asset 1 has a name");
-    assert_eq!(catalogue.resolve("btc"), None, "case counts");
-    assert_eq!(catalogue.resolve("04"), None);
+    let catalogue = seed_table();
+    assert_eq!(catalogue.resolve_asset("4"), AssetId::new(4).ok());
+    assert_eq!(catalogue.get_asset(AssetId::new(4).unwrap()), None);
+    assert_eq!(catalogue.resolve_asset("1"), None, "asset 1 has a name");
+    assert_eq!(catalogue.resolve_asset("btc"), None, "case counts");
+    assert_eq!(catalogue.resolve_asset("04"), None);
 }
 
 #[test]
 fn seed_fault_16_readers_and_writers_share_one_table_of_symbols() {
-    let catalogue = seeds();
-    let id = |name| catalogue.symbol(name).map(|found| found.0);
+    let catalogue = seed_table();
+    let id = |name| catalogue.find_symbol(name).map(|found| found.0);
     assert_eq!(
         (id("BTC_USDT"), id("ETH_USDT"), id("BTC_ETH")),
         (Some(1), Some(2), None)
     );
     let twice = [
-        symbol(1, "BTC_USDT", "BTC", "USDT"),
-        symbol(1, "ETH_USDT", "ETH", "USDT"),
+        test_symbol(1, "BTC_USDT", "BTC", "USDT"),
+        test_symbol(1, "ETH_USDT", "ETH", "USDT"),
     ];
-    let assets = [asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8)];
+    let assets = [
+        test_asset(1, "BTC", 8),
+        test_asset(2, "USDT", 8),
+        test_asset(3, "ETH", 8),
+    ];
     let errors = CatalogueTable::new(&assets, &twice).unwrap_err();
     assert_eq!(
         errors
@@ -65,32 +73,36 @@ fn seed_fault_16_readers_and_writers_share_one_table_of_symbols() {
 fn what_would_change_the_meaning_of_an_amount_or_a_name_is_found() {
     let with = |assets: &[Asset], symbols: &[Symbol]| {
         let next = CatalogueTable::new(assets, symbols).unwrap();
-        seeds().unsafe_changes(&next)
+        seed_table().unsafe_changes(&next)
     };
-    let (btc, usdt, eth) = (asset(1, "BTC", 8), asset(2, "USDT", 8), asset(3, "ETH", 8));
-    let harmless = [btc.clone(), usdt.clone(), asset(4, "XAU", 3)];
+    let (btc, usdt, eth) = (
+        test_asset(1, "BTC", 8),
+        test_asset(2, "USDT", 8),
+        test_asset(3, "ETH", 8),
+    );
+    let harmless = [btc.clone(), usdt.clone(), test_asset(4, "XAU", 3)];
     assert_eq!(with(&harmless, &[]), [""; 0], "one less, and one more");
-    let renamed = [asset(1, "XBT", 8), usdt.clone()];
+    let renamed = [test_asset(1, "XBT", 8), usdt.clone()];
     assert_eq!(
         with(&renamed, &[]),
         [""; 0],
         "another name of the same asset"
     );
-    let scaled = [asset(1, "BTC", 6), usdt.clone(), eth.clone()];
+    let scaled = [test_asset(1, "BTC", 6), usdt.clone(), eth.clone()];
     assert_eq!(with(&scaled, &[]), ["decimals of BTC (8 to 6)"]);
-    let moved = [asset(3, "BTC", 8), usdt.clone()];
+    let moved = [test_asset(3, "BTC", 8), usdt.clone()];
     assert_eq!(with(&moved, &[]), ["the id of BTC (1 to 3)"]);
-    let symbols = [symbol(1, "BTC_USDT", "ETH", "USDT")];
+    let symbols = [test_symbol(1, "BTC_USDT", "ETH", "USDT")];
     assert_eq!(with(&[btc, usdt, eth], &symbols), ["the symbol BTC_USDT"]);
 }
 
 #[test]
 fn seed_fault_17_a_cost_is_scaled_and_checked() {
-    let catalogue = seeds();
+    let catalogue = seed_table();
     let raw = Amount::from_raw;
     let cost = |price, quantity| {
         catalogue
-            .cost("BTC_USDT", raw(price), raw(quantity))
+            .trade_cost("BTC_USDT", raw(price), raw(quantity))
             .map(Amount::raw)
     };
     assert_eq!(
@@ -105,11 +117,11 @@ fn seed_fault_17_a_cost_is_scaled_and_checked() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let assets = [
-        asset(0, "", 19),
-        asset(2, "7", 8),
-        asset(2, "A B", 8),
-        asset(5, "X", 1),
-        asset(5, "X", 1),
+        test_asset(0, "", 19),
+        test_asset(2, "7", 8),
+        test_asset(2, "A B", 8),
+        test_asset(5, "X", 1),
+        test_asset(5, "X", 1),
     ];
     let keys: Vec<_> = CatalogueTable::new(&assets, &[])
         .unwrap_err()

@@ -1,12 +1,12 @@
 use super::*;
-use crate::domain::{Amount, AssetId, Said, Seq};
+use crate::domain::{Amount, AssetId, NotifiedChange, Seq};
 
-fn map(pointers: [&str; 6]) -> FieldMap {
+fn test_map(pointers: [&str; 6]) -> FieldMap {
     FieldMap::new(pointers).unwrap()
 }
 
-fn values(asset: i64, seq: i64, avail: i64, frozen: i64) -> Said {
-    Said::Values {
+fn said_values(asset: i64, seq: i64, avail: i64, frozen: i64) -> NotifiedChange {
+    NotifiedChange::Values {
         asset: AssetId::try_from(asset).unwrap(),
         seq: Seq::try_from(seq).unwrap(),
         avail: Amount::from_raw(avail),
@@ -24,7 +24,7 @@ fn the_default_reads_what_the_contract_says_and_decimal_strings_too() {
     ] {
         let all = fields.parse_all(json).unwrap();
         assert_eq!(all.len(), 1, "{json}");
-        assert_eq!(all[0].said, values(1, 18, 5, -1), "{json}");
+        assert_eq!(all[0].said, said_values(1, 18, 5, -1), "{json}");
     }
     // A mistake in both forms is reported by the typed one.
     let said = fields.parse_all(r#"{"user_id":1.5}"#).unwrap_err();
@@ -33,7 +33,7 @@ fn the_default_reads_what_the_contract_says_and_decimal_strings_too() {
 
 #[test]
 fn pointers_lead_through_objects_arrays_and_escaped_names() {
-    let fields = map([
+    let fields = test_map([
         "/after/user",
         "/a~1b/0/asset",
         "/m~0n",
@@ -45,16 +45,22 @@ fn pointers_lead_through_objects_arrays_and_escaped_names() {
         "after":{"user":42,"at":1765352441955,"deep":{"user":7}},"user":1,"big":123456789012345678901234567890}"#;
     let all = fields.parse_all(json).unwrap();
     assert_eq!(all[0].user.get(), 42);
-    assert_eq!(all[0].said, values(2, i64::MAX, 7, 8));
+    assert_eq!(all[0].said, said_values(2, i64::MAX, 7, 8));
     assert_eq!(all[0].created_at.unwrap().0, 1_765_352_441_955);
 }
 
 #[test]
 fn one_value_may_be_two_fields_and_what_is_not_there_is_absent() {
-    let fields = map(["/after/id", "/x", "/x", "/x", "/x", "/x"]);
+    let fields = test_map(["/after/id", "/x", "/x", "/x", "/x", "/x"]);
     let said = |json: &str| fields.parse_all(json).map(|all| all[0].said);
-    assert_eq!(said(r#"{"after":{"id":7},"x":null}"#), Ok(Said::User));
-    assert_eq!(said(r#"{"after":{"id":7},"x":3}"#), Ok(values(3, 3, 3, 3)));
+    assert_eq!(
+        said(r#"{"after":{"id":7},"x":null}"#),
+        Ok(NotifiedChange::User)
+    );
+    assert_eq!(
+        said(r#"{"after":{"id":7},"x":3}"#),
+        Ok(said_values(3, 3, 3, 3))
+    );
     for without in [
         r#"{"after":null}"#,
         r#"{"after":3}"#,
@@ -71,7 +77,7 @@ fn one_value_may_be_two_fields_and_what_is_not_there_is_absent() {
 
 #[test]
 fn a_value_that_is_no_whole_number_is_refused_by_field_and_pointer() {
-    let fields = map(["/u", "/after/asset", "/s", "/a", "/f", "/c"]);
+    let fields = test_map(["/u", "/after/asset", "/s", "/a", "/f", "/c"]);
     for bad in [
         "1.0",
         "1e3",
@@ -99,7 +105,7 @@ fn a_value_that_is_no_whole_number_is_refused_by_field_and_pointer() {
 
 #[test]
 fn a_member_that_stands_twice_is_refused_wherever_a_pointer_leads() {
-    let fields = map([
+    let fields = test_map([
         "/after/u", "/after/b", "/after/s", "/after/a", "/after/f", "/c",
     ]);
     for bad in [
@@ -146,7 +152,7 @@ fn a_tigerbeetle_change_event_is_read() {
             "user_data_32":4157247332,"code":1,"flags":0,"timestamp":1745328270103398016},
         "credit_account":{"id":6765,"debits_pending":0,"debits_posted":0,"credits_pending":0,"credits_posted":8861179,
             "user_data_128":0,"user_data_64":"1001","user_data_32":1,"code":1,"flags":0,"timestamp":1745328270103401031}}"#;
-    let of_account = map([
+    let of_account = test_map([
         "/credit_account/user_data_64",
         "/ledger",
         "/timestamp",
@@ -158,7 +164,7 @@ fn a_tigerbeetle_change_event_is_read() {
     assert_eq!(all[0].user.get(), 1001);
     assert_eq!(
         all[0].said,
-        values(2, 1_745_328_372_758_695_656, 8_861_179, 0)
+        said_values(2, 1_745_328_372_758_695_656, 8_861_179, 0)
     );
 }
 
@@ -167,7 +173,7 @@ fn a_debezium_envelope_is_read() {
     let event = r#"{"before":{"user_id":1001,"asset_id":1,"version":17,"avail":1,"frozen":0},
         "after":{"user_id":1001,"asset_id":1,"version":18,"avail":"910000000000","frozen":"0","updated_at":1765352441955},
         "source":{"connector":"postgresql","ts_ms":1765352441960,"lsn":24023128},"op":"u","ts_ms":1765352442001}"#;
-    let fields = map([
+    let fields = test_map([
         "/after/user_id",
         "/after/asset_id",
         "/after/version",
@@ -176,7 +182,7 @@ fn a_debezium_envelope_is_read() {
         "/after/updated_at",
     ]);
     let all = fields.parse_all(event).unwrap();
-    assert_eq!(all[0].said, values(1, 18, 910_000_000_000, 0));
+    assert_eq!(all[0].said, said_values(1, 18, 910_000_000_000, 0));
     let deleted = r#"{"before":{"user_id":1001},"after":null,"op":"d"}"#;
     assert_eq!(fields.parse_all(deleted).unwrap_err(), "user_id is missing");
 }

@@ -12,14 +12,14 @@ type Value = Result<Option<i64>, &'static str>;
 const NOT_WHOLE: &str = "must be a whole number of 64 bits, or one as digits in quotes";
 
 /// The values at the pointers of one JSON text; what no pointer leads to is absent.
-pub(super) fn values(
+pub(super) fn values_at(
     json: &str,
     pointers: &[&[String]; FIELDS.len()],
 ) -> Result<[Value; FIELDS.len()], serde_json::Error> {
     let mut found = [const { Ok(None) }; FIELDS.len()];
     let wanted = pointers.iter().copied().enumerate().collect();
     let mut json = serde_json::Deserializer::from_str(json);
-    let walk = Walk {
+    let walk = FieldWalk {
         wanted,
         found: &mut found,
     };
@@ -29,15 +29,15 @@ pub(super) fn values(
 }
 
 /// Visits a value below which some fields stand.
-struct Walk<'a, 'f> {
+struct FieldWalk<'a, 'f> {
     /// The fields by their places, and the way to each from here; none is at its end.
     wanted: Vec<(usize, &'a [String])>,
     found: &'f mut [Value; FIELDS.len()],
 }
 
-impl<'a> Walk<'a, '_> {
+impl<'a> FieldWalk<'a, '_> {
     /// Visits the member or element `token`. False where no pointer leads there.
-    fn below(&self, token: &str) -> Vec<(usize, &'a [String])> {
+    fn fields_below(&self, token: &str) -> Vec<(usize, &'a [String])> {
         let wanted = self.wanted.iter();
         wanted
             .filter_map(|(field, way)| match way.split_first() {
@@ -47,17 +47,17 @@ impl<'a> Walk<'a, '_> {
             .collect()
     }
 
-    fn step<'de, E: Error>(
+    fn visit_step<'de, E: Error>(
         &mut self,
         wanted: Vec<(usize, &'a [String])>,
-        visit: impl FnOnce(Step<'a, '_>) -> Result<Value, E>,
+        visit: impl FnOnce(WalkStep<'a, '_>) -> Result<Value, E>,
     ) -> Result<(), E> {
         let ends = wanted.iter().all(|(_, way)| way.is_empty());
         let fields: Vec<usize> = wanted.iter().map(|(field, _)| *field).collect();
         let value = visit(if ends {
-            Step::Number
+            WalkStep::Number
         } else {
-            Step::Further(Walk {
+            WalkStep::Further(FieldWalk {
                 wanted,
                 found: self.found,
             })
@@ -74,12 +74,12 @@ impl<'a> Walk<'a, '_> {
 }
 
 /// The value at the end of a pointer, or one on the way.
-enum Step<'a, 'f> {
+enum WalkStep<'a, 'f> {
     Number,
-    Further(Walk<'a, 'f>),
+    Further(FieldWalk<'a, 'f>),
 }
 
-impl<'de> DeserializeSeed<'de> for Step<'_, '_> {
+impl<'de> DeserializeSeed<'de> for WalkStep<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
@@ -90,7 +90,7 @@ impl<'de> DeserializeSeed<'de> for Step<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
+impl<'de> DeserializeSeed<'de> for FieldWalk<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
@@ -98,7 +98,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_> {
+impl<'de> Visitor<'de> for FieldWalk<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,8 +116,8 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                 return Err(A::Error::custom(format_args!("{name} stands twice")));
             }
             seen.push(name);
-            let wanted = self.below(name);
-            self.step(wanted, |step| map.next_value_seed(step))?;
+            let wanted = self.fields_below(name);
+            self.visit_step(wanted, |step| map.next_value_seed(step))?;
         }
         Ok(())
     }
@@ -125,14 +125,14 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         let mut index = 0_usize;
         loop {
-            let wanted = self.below(&index.to_string());
+            let wanted = self.fields_below(&index.to_string());
             if wanted.is_empty() {
                 if seq.next_element::<IgnoredAny>()?.is_none() {
                     return Ok(());
                 }
             } else {
                 let mut ended = false;
-                self.step(wanted, |step| {
+                self.visit_step(wanted, |step| {
                     let value = seq.next_element_seed(step)?;
                     ended = value.is_none();
                     Ok::<_, A::Error>(value.unwrap_or(Ok(None)))

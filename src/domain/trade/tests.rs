@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Asset, Head, Symbol};
+use crate::domain::{Asset, BalanceHead, Symbol};
 
-fn catalogue(decimals: u8) -> Catalogue {
+fn test_catalogue(decimals: u8) -> Catalogue {
     let asset = |id, name: &str, decimals| Asset {
         id,
         name: name.to_owned(),
@@ -20,16 +20,16 @@ fn catalogue(decimals: u8) -> Catalogue {
 
 const PLAIN: &str = r#"{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"seller_user_id":1002,"price":5000000000000,"quantity":1000000,"settled_at":1765352441955}"#;
 
-fn with(more: &str) -> String {
+fn trade_with(more: &str) -> String {
     format!("{},{more}}}", PLAIN.trim_end_matches('}'))
 }
 
-fn parse(json: &str) -> Result<Transaction, String> {
-    Trade::parse(json, &catalogue(8))
+fn parse_trade(json: &str) -> Result<Transaction, String> {
+    Trade::parse_trade(json, &test_catalogue(8))
 }
 
 /// (user, asset, `delta_avail`, `delta_frozen`)
-fn changes(trade: &Transaction) -> Vec<(i64, i32, i128, i128)> {
+fn trade_changes(trade: &Transaction) -> Vec<(i64, i32, i128, i128)> {
     let changes = trade.changes.iter();
     changes
         .map(|change| {
@@ -45,10 +45,10 @@ fn changes(trade: &Transaction) -> Vec<(i64, i32, i128, i128)> {
 
 #[test]
 fn seed_fault_17_a_trade_of_a_hundredth_bitcoin_at_50000_costs_500() {
-    let trade = parse(PLAIN).unwrap();
+    let trade = parse_trade(PLAIN).unwrap();
     assert_eq!(trade.trade.as_ref().unwrap().cost, 50_000_000_000);
     assert_eq!(
-        changes(&trade),
+        trade_changes(&trade),
         [
             (1001, 1, 1_000_000, 0),
             (1001, 2, -50_000_000_000, 0),
@@ -62,12 +62,12 @@ fn seed_fault_17_a_trade_of_a_hundredth_bitcoin_at_50000_costs_500() {
 
 #[test]
 fn each_side_pays_from_where_it_says_and_fees_go_from_avail_to_avail() {
-    let trade = parse(&with(
+    let trade = parse_trade(&trade_with(
         r#""buyer_pays_from":"frozen","seller_pays_from":"frozen","fees":[{"user_id":1001,"asset_id":1,"amount":10,"to_user_id":1},{"user_id":1002,"asset_id":2,"amount":20,"to_user_id":1}]"#,
     ))
     .unwrap();
     assert_eq!(
-        changes(&trade),
+        trade_changes(&trade),
         [
             (1, 1, 10, 0),
             (1, 2, 20, 0),
@@ -81,49 +81,52 @@ fn each_side_pays_from_where_it_says_and_fees_go_from_avail_to_avail() {
 
 #[test]
 fn seed_fault_05_a_trade_with_oneself_has_one_entry_for_each_asset_and_each_has_a_row() {
-    let own = parse(&PLAIN.replace("1002", "1001")).unwrap();
-    assert_eq!(changes(&own), [(1001, 1, 0, 0), (1001, 2, 0, 0)]);
-    let rows = own.rows(&[None, None], UnixMillis(0)).unwrap();
+    let own = parse_trade(&PLAIN.replace("1002", "1001")).unwrap();
+    assert_eq!(trade_changes(&own), [(1001, 1, 0, 0), (1001, 2, 0, 0)]);
+    let rows = own.rows_above(&[None, None], UnixMillis(0)).unwrap();
     assert_eq!(rows.len(), 2, "nothing is lowered, so nothing refuses");
     assert!(rows.iter().all(|row| row.seq.get() == 1));
 }
 
 #[test]
 fn a_given_cost_is_the_computed_one_or_one_more() {
-    let content = |json: &str| parse(json).map(|trade| trade.content);
+    let content = |json: &str| parse_trade(json).map(|trade| trade.content);
     let none = content(PLAIN).unwrap();
-    assert_eq!(content(&with(r#""cost":50000000000"#)).unwrap(), none);
-    assert_ne!(content(&with(r#""cost":50000000001"#)).unwrap(), none);
+    assert_eq!(content(&trade_with(r#""cost":50000000000"#)).unwrap(), none);
+    assert_ne!(content(&trade_with(r#""cost":50000000001"#)).unwrap(), none);
     for bad in ["49999999999", "50000000002", "0", "-1"] {
-        let what = parse(&with(&format!(r#""cost":{bad}"#))).unwrap_err();
+        let what = parse_trade(&trade_with(&format!(r#""cost":{bad}"#))).unwrap_err();
         assert!(what.contains("cost"), "{what}");
     }
 }
 
 #[test]
 fn the_same_trade_with_its_defaults_written_out_is_the_same() {
-    let content = |json: &str| parse(json).unwrap().content;
-    let fees = |first: &str, second: &str| with(&format!(r#""fees":[{first},{second}]"#));
+    let content = |json: &str| parse_trade(json).unwrap().content;
+    let fees = |first: &str, second: &str| trade_with(&format!(r#""fees":[{first},{second}]"#));
     let (one, other) = (
         r#"{"user_id":1001,"asset_id":1,"amount":1,"to_user_id":1}"#,
         r#"{"user_id":1002,"asset_id":1,"amount":1,"to_user_id":1}"#,
     );
     assert_eq!(content(&fees(one, other)), content(&fees(other, one)));
     assert_ne!(content(&fees(one, other)), content(&fees(one, one)));
-    let written = with(
+    let written = trade_with(
         r#""fees":[],"buyer_pays_from":"avail","seller_pays_from":null,"buyer_order_id":null"#,
     );
     assert_eq!(content(&written), content(PLAIN));
-    assert_ne!(content(&with(r#""buyer_order_id":1"#)), content(PLAIN));
     assert_ne!(
-        content(&with(r#""buyer_pays_from":"frozen""#)),
+        content(&trade_with(r#""buyer_order_id":1"#)),
+        content(PLAIN)
+    );
+    assert_ne!(
+        content(&trade_with(r#""buyer_pays_from":"frozen""#)),
         content(PLAIN)
     );
 }
 
 #[test]
 fn what_is_no_trade_is_refused() {
-    let fee = |fee: &str| with(&format!(r#""fees":[{fee}]"#));
+    let fee = |fee: &str| trade_with(&format!(r#""fees":[{fee}]"#));
     let cases = [
         (PLAIN.replace("BTC_USDT", "BTC_EUR"), "unknown symbol"),
         (
@@ -148,8 +151,8 @@ fn what_is_no_trade_is_refused() {
             "settled_at",
         ),
         (PLAIN.replace("1765352441955", "-1"), "settled_at"),
-        (with(r#""overdraft":true"#), "overdraft"),
-        (with(r#""buyer_pays_from":"both""#), "both"),
+        (trade_with(r#""overdraft":true"#), "overdraft"),
+        (trade_with(r#""buyer_pays_from":"both""#), "both"),
         (
             fee(r#"{"user_id":1,"asset_id":1,"amount":0,"to_user_id":2}"#),
             "fees[0]: amount",
@@ -164,13 +167,13 @@ fn what_is_no_trade_is_refused() {
         ),
         (fee("[1,1,1,2]"), "fees[0]"),
         (
-            with(&format!(r#""fees":[{}]"#, ["{}"; 5].join(","))),
+            trade_with(&format!(r#""fees":[{}]"#, ["{}"; 5].join(","))),
             "more than 4",
         ),
-        (with(r#""balances":[]"#), "balances"),
+        (trade_with(r#""balances":[]"#), "balances"),
     ];
     for (json, says) in cases {
-        let what = parse(&json).unwrap_err();
+        let what = parse_trade(&json).unwrap_err();
         assert!(what.contains(says), "{json}: {what}");
     }
 }
@@ -182,9 +185,14 @@ fn given_balances_name_each_pair_that_is_touched_once() {
     };
     let all =
         [(1002, 2), (1001, 1), (1001, 2), (1002, 1)].map(|(user, asset)| balance(user, asset));
-    let of = |balances: &[String]| parse(&with(&format!(r#""balances":[{}]"#, balances.join(","))));
+    let of = |balances: &[String]| {
+        parse_trade(&trade_with(&format!(
+            r#""balances":[{}]"#,
+            balances.join(",")
+        )))
+    };
     let trade = of(&all).unwrap();
-    assert_eq!(trade.content, parse(PLAIN).unwrap().content);
+    assert_eq!(trade.content, parse_trade(PLAIN).unwrap().content);
     let given = trade.balances.clone().unwrap();
     assert_eq!(given.len(), 4);
     let row = given[0].row_of(&trade);
@@ -204,7 +212,7 @@ fn given_balances_name_each_pair_that_is_touched_once() {
     );
 }
 
-fn fee() -> impl Strategy<Value = String> {
+fn any_fee() -> impl Strategy<Value = String> {
     (1..4_i64, 1..4_i32, 1..i64::MAX, 1..4_i64)
         .prop_filter("other users", |(from, _, _, to)| from != to)
         .prop_map(|(from, asset, amount, to)| {
@@ -223,7 +231,7 @@ proptest! {
         decimals in 0_u8..=18,
         frozen in any::<(bool, bool)>(),
         one_more: bool,
-        fees in proptest::collection::vec(fee(), 0..4),
+        fees in proptest::collection::vec(any_fee(), 0..4),
     ) {
         let from = |frozen| if frozen { "frozen" } else { "avail" };
         let exact = i128::from(price) * i128::from(quantity) / 10_i128.pow(u32::from(decimals));
@@ -232,7 +240,7 @@ proptest! {
             r#"{{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":{},"seller_user_id":{},"price":{price},"quantity":{quantity},"settled_at":1,"cost":{},"buyer_pays_from":"{}","seller_pays_from":"{}","fees":[{}]}}"#,
             users.0, users.1, cost.unwrap_or(1), from(frozen.0), from(frozen.1), fees.join(",")
         );
-        let parsed = Trade::parse(&json, &catalogue(decimals));
+        let parsed = Trade::parse_trade(&json, &test_catalogue(decimals));
         let valid = cost.is_some() && (1..=i128::from(i64::MAX)).contains(&exact);
         prop_assert_eq!(parsed.is_ok(), valid, "{:?}", parsed.as_ref().err());
         if let Ok(trade) = parsed {
@@ -244,12 +252,12 @@ proptest! {
                 prop_assert_eq!(sum, 0);
             }
             // Where all of it can be paid, the rows move exactly so much.
-            let heads: Vec<_> = trade.changes.iter().map(|_| Some(Head {
+            let heads: Vec<_> = trade.changes.iter().map(|_| Some(BalanceHead {
                 seq: Seq::new(4).unwrap(),
                 avail: Amount::from_raw(i64::MAX / 2),
                 frozen: Amount::from_raw(i64::MAX / 2),
             })).collect();
-            if let Ok(rows) = trade.rows(&heads, UnixMillis(0)) {
+            if let Ok(rows) = trade.rows_above(&heads, UnixMillis(0)) {
                 prop_assert_eq!(rows.len(), trade.changes.len());
                 for (row, change) in rows.iter().zip(&trade.changes) {
                     prop_assert_eq!(i128::from(row.avail.raw()), i128::from(i64::MAX / 2) + change.delta_avail);

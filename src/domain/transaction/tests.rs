@@ -1,7 +1,7 @@
 use super::*;
 
-fn content(json: &str) -> String {
-    Transaction::parse(json).unwrap().content
+fn content_of(json: &str) -> String {
+    Transaction::parse_transaction(json).unwrap().content
 }
 
 #[test]
@@ -11,7 +11,7 @@ fn a_transaction_is_the_same_whatever_the_order_of_keys_and_entries() {
         r#"{"entries":[{"asset_id":1,"user_id":2,"delta_avail":-5,"expect_seq":3},{"delta_frozen":0,"user_id":1,"asset_id":1,"delta_avail":5}],"transaction_id":9}"#,
         r#"{"transaction_id":9,"event_type":"adjustment","overdraft":false,"created_at":null,"entries":[{"user_id":1,"asset_id":1,"delta_avail":5,"delta_frozen":null,"expect_seq":null},{"user_id":2,"asset_id":1,"delta_avail":-5,"expect_seq":3}]}"#,
     ] {
-        assert_eq!(content(same), content(plain), "{same}");
+        assert_eq!(content_of(same), content_of(plain), "{same}");
     }
     for other in [
         plain.replace(":9", ":8"),
@@ -24,7 +24,7 @@ fn a_transaction_is_the_same_whatever_the_order_of_keys_and_entries() {
             "avail\":4},{\"user_id\":1,\"asset_id\":1,\"delta_avail\":1}",
         ),
     ] {
-        assert_ne!(content(&other), content(plain), "{other}");
+        assert_ne!(content_of(&other), content_of(plain), "{other}");
     }
 }
 
@@ -34,7 +34,7 @@ fn entries_of_one_user_and_asset_count_as_their_sum() {
         {"user_id":2,"asset_id":1,"delta_avail":9223372036854775807},
         {"user_id":1,"asset_id":3,"delta_frozen":7},
         {"user_id":2,"asset_id":1,"delta_avail":9223372036854775807,"delta_frozen":-1}]}"#;
-    let changes = Transaction::parse(json).unwrap().changes;
+    let changes = Transaction::parse_transaction(json).unwrap().changes;
     let sums: Vec<_> = changes
         .iter()
         .map(|change| {
@@ -77,7 +77,7 @@ fn what_is_no_transaction_is_refused_with_its_place() {
         (r#"{"transaction_id":1,"ref":1,"entries":[{"user_id":1,"asset_id":1,"delta_avail":1}]}"#.to_owned(), "ref"),
     ];
     for (json, says) in cases {
-        let what = Transaction::parse(&json).unwrap_err();
+        let what = Transaction::parse_transaction(&json).unwrap_err();
         assert!(what.contains(says), "{json}: {what}");
     }
 }

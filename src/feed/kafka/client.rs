@@ -17,8 +17,8 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use crate::{
-    config::{Kafka, KafkaSasl},
-    telemetry::Sparing,
+    config::{KafkaSasl, KafkaSettings},
+    telemetry::RateLimitedLog,
 };
 
 /// How often stored offsets are committed.
@@ -31,14 +31,14 @@ const WRITE_MAX: Duration = Duration::from_secs(5);
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {reason}")]
-pub struct BadSetting {
+pub struct BadKafkaSetting {
     key: &'static str,
     reason: String,
 }
 
 /// A change of the partitions that this consumer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum PartitionChange {
     Assigned,
     Revoked(Vec<i32>),
 }
@@ -46,9 +46,9 @@ pub(super) enum Change {
 /// Events of librdkafka between records.
 #[derive(Default)]
 pub(super) struct Context {
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<PartitionChange>>,
     complaint: Mutex<Option<RDKafkaErrorCode>>,
-    log: Sparing,
+    log: RateLimitedLog,
 }
 
 pub(super) type Subscriber = StreamConsumer<Context>;
@@ -61,12 +61,12 @@ impl fmt::Debug for Context {
 
 impl Context {
     /// The changes since the last call, in their order.
-    pub(super) fn take_changes(&self) -> Vec<Change> {
+    pub(super) fn take_changes(&self) -> Vec<PartitionChange> {
         std::mem::take(&mut *self.changes.lock())
     }
 
     /// Why brokers cannot be reached or refuse this client, as far as it is known.
-    pub(super) fn complaint(&self) -> Option<RDKafkaErrorCode> {
+    pub(super) fn last_complaint(&self) -> Option<RDKafkaErrorCode> {
         *self.complaint.lock()
     }
 
@@ -90,7 +90,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(left_out) = self.log.line() {
+        if let Some(left_out) = self.log.permit_line() {
             tracing::debug!(facility, message, lines.left_out = left_out, "librdkafka");
         }
     }
@@ -99,7 +99,7 @@ impl ClientContext for Context {
         if let Some(code) = error.rdkafka_error_code() {
             self.note_complaint(code);
         }
-        if let Some(left_out) = self.log.line() {
+        if let Some(left_out) = self.log.permit_line() {
             tracing::debug!(%error, reason, lines.left_out = left_out, "librdkafka");
         }
     }
@@ -108,10 +108,10 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let change = match rebalance {
-            Rebalance::Assign(_) => Change::Assigned,
+            Rebalance::Assign(_) => PartitionChange::Assigned,
             Rebalance::Revoke(list) => {
                 let elements = list.elements();
-                Change::Revoked(
+                PartitionChange::Revoked(
                     elements
                         .iter()
                         .map(TopicPartitionListElem::partition)
@@ -138,16 +138,16 @@ impl ConsumerContext for Context {
 ///
 /// # Errors
 /// The setting that cannot be used.
-pub(super) fn subscriber(settings: &Kafka) -> Result<Subscriber, BadSetting> {
-    let mut config = common(settings)?;
-    let session = millis(settings.session_timeout_ms.0);
+pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, BadKafkaSetting> {
+    let mut config = common_config(settings)?;
+    let session = millis_text(settings.session_timeout_ms.0);
     for (key, value) in [
         ("group.id", settings.group.as_str()),
         ("session.timeout.ms", &session),
         ("auto.offset.reset", "earliest"),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("enable.auto.offset.store", "false"),
-        ("auto.commit.interval.ms", &millis(COMMIT_EVERY)),
+        ("auto.commit.interval.ms", &millis_text(COMMIT_EVERY)),
         ("queued.max.messages.kbytes", &FETCHED_AHEAD_KIB.to_string()),
         ("queued.min.messages", "20000"),
         // After its bound was reached, fetching goes on within this time and not after a second.
@@ -159,41 +159,45 @@ pub(super) fn subscriber(settings: &Kafka) -> Result<Subscriber, BadSetting> {
     ] {
         config.set(key, value);
     }
-    create(config.create_with_context(Context::default()))
+    checked_client(config.create_with_context(Context::default()))
 }
 
 /// A client that looks at the topic and the group, and joins neither.
 ///
 /// # Errors
 /// The setting that cannot be used.
-pub(super) fn observer(settings: &Kafka) -> Result<BaseConsumer<Context>, BadSetting> {
-    let mut config = common(settings)?;
+pub(super) fn create_observer(
+    settings: &KafkaSettings,
+) -> Result<BaseConsumer<Context>, BadKafkaSetting> {
+    let mut config = common_config(settings)?;
     config
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false");
-    create(config.create_with_context(Context::default()))
+    checked_client(config.create_with_context(Context::default()))
 }
 
 /// A producer for the dead topic.
 ///
 /// # Errors
 /// The setting that cannot be used.
-pub(super) fn producer(settings: &Kafka) -> Result<FutureProducer<Context>, BadSetting> {
-    let mut config = common(settings)?;
+pub(super) fn create_producer(
+    settings: &KafkaSettings,
+) -> Result<FutureProducer<Context>, BadKafkaSetting> {
+    let mut config = common_config(settings)?;
     for (key, value) in [
         ("acks", "all"),
-        ("message.timeout.ms", millis(WRITE_MAX).as_str()),
+        ("message.timeout.ms", millis_text(WRITE_MAX).as_str()),
         // The brokers' own limits decide.
         ("message.max.bytes", "1000000000"),
         ("compression.codec", "lz4"),
     ] {
         config.set(key, value);
     }
-    create(config.create_with_context(Context::default()))
+    checked_client(config.create_with_context(Context::default()))
 }
 
-fn create<T>(made: KafkaResult<T>) -> Result<T, BadSetting> {
-    made.map_err(|error| BadSetting {
+fn checked_client<T>(made: KafkaResult<T>) -> Result<T, BadKafkaSetting> {
+    made.map_err(|error| BadKafkaSetting {
         key: "settlement.kafka",
         reason: match error {
             KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => {
@@ -204,7 +208,7 @@ fn create<T>(made: KafkaResult<T>) -> Result<T, BadSetting> {
     })
 }
 
-fn common(settings: &Kafka) -> Result<ClientConfig, BadSetting> {
+fn common_config(settings: &KafkaSettings) -> Result<ClientConfig, BadKafkaSetting> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", settings.brokers.join(","))
@@ -253,7 +257,7 @@ fn common(settings: &Kafka) -> Result<ClientConfig, BadSetting> {
         ),
     ] {
         if !file.as_os_str().is_empty() {
-            let text = read_pem(file, holds).map_err(|reason| BadSetting { key, reason })?;
+            let text = read_pem(file, holds).map_err(|reason| BadKafkaSetting { key, reason })?;
             config.set(property, text);
         }
     }
@@ -288,12 +292,12 @@ fn read_pem(file: &Path, holds: Holds) -> Result<String, String> {
     }
 }
 
-fn millis(time: Duration) -> String {
+fn millis_text(time: Duration) -> String {
     time.as_millis().to_string()
 }
 
 /// Leaves the group and ends the client, on a thread of its own: brokers that are away must not keep the process.
-pub(super) async fn close(subscriber: Arc<Subscriber>, within: Duration) {
+pub(super) async fn close_client(subscriber: Arc<Subscriber>, within: Duration) {
     let (done, closed) = oneshot::channel();
     let thread = thread::Builder::new().name("kafka-close".to_owned());
     let started = thread.spawn(move || {

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::{
     client::{self, Context},
-    progress::Place,
+    progress::RecordPlace,
 };
-use crate::config::Kafka;
+use crate::config::KafkaSettings;
 
 /// Records that are held at most, about.
 const LETTERS_MAX: usize = 1_000;
@@ -40,38 +40,38 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    fn bytes(&self) -> usize {
+    fn byte_size(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         length(&self.key).saturating_add(length(&self.value))
     }
 }
 
 /// How one try to write a record went.
-type Written = (Place, Result<(), RDKafkaErrorCode>);
+type WrittenLetter = (RecordPlace, Result<(), RDKafkaErrorCode>);
 
 /// The records that wait for their place in the dead topic.
 #[derive(Default)]
 pub(super) struct DeadLetters {
-    waiting: BTreeMap<Place, (Letter, Option<Instant>)>,
+    waiting: BTreeMap<RecordPlace, (Letter, Option<Instant>)>,
     bytes: usize,
-    under_way: FuturesUnordered<BoxFuture<'static, Written>>,
+    under_way: FuturesUnordered<BoxFuture<'static, WrittenLetter>>,
     producer: Option<FutureProducer<Context>>,
 }
 
 impl DeadLetters {
-    /// Takes a record; [`Self::write`] writes it.
-    pub(super) fn put(&mut self, place: Place, letter: Letter) {
-        self.bytes = self.bytes.saturating_add(letter.bytes());
+    /// Takes a record; [`Self::write_due`] writes it.
+    pub(super) fn put_letter(&mut self, place: RecordPlace, letter: Letter) {
+        self.bytes = self.bytes.saturating_add(letter.byte_size());
         let due = Some(Instant::now());
         if let Some((before, _)) = self.waiting.insert(place, (letter, due)) {
-            self.bytes = self.bytes.saturating_sub(before.bytes());
+            self.bytes = self.bytes.saturating_sub(before.byte_size());
         }
     }
 
     /// Drops the records of a partition that is another consumer's now.
-    pub(super) fn forget(&mut self, partition: i32) {
+    pub(super) fn forget_partition(&mut self, partition: i32) {
         self.waiting.retain(|place, _| place.partition != partition);
-        let held = self.waiting.values().map(|(letter, _)| letter.bytes());
+        let held = self.waiting.values().map(|(letter, _)| letter.byte_size());
         self.bytes = held.fold(0, usize::saturating_add);
     }
 
@@ -85,14 +85,17 @@ impl DeadLetters {
     }
 
     /// Begins to write what is due, and takes what the brokers said meanwhile: the records that are written, and the last refusal.
-    pub(super) fn write(&mut self, settings: &Kafka) -> (Vec<Place>, Option<RDKafkaErrorCode>) {
-        self.send(settings);
+    pub(super) fn write_due(
+        &mut self,
+        settings: &KafkaSettings,
+    ) -> (Vec<RecordPlace>, Option<RDKafkaErrorCode>) {
+        self.send_due(settings);
         let (mut written, mut refused) = (Vec::new(), None);
         while let Some(Some((place, result))) = self.under_way.next().now_or_never() {
             match result {
                 Ok(()) => {
                     if let Some((letter, _)) = self.waiting.remove(&place) {
-                        self.bytes = self.bytes.saturating_sub(letter.bytes());
+                        self.bytes = self.bytes.saturating_sub(letter.byte_size());
                         written.push(place);
                     }
                 }
@@ -107,7 +110,7 @@ impl DeadLetters {
         (written, refused)
     }
 
-    fn send(&mut self, settings: &Kafka) {
+    fn send_due(&mut self, settings: &KafkaSettings) {
         let now = Instant::now();
         let is_due = |due: &Option<Instant>| due.is_some_and(|due| due <= now);
         if !self.waiting.values().any(|(_, due)| is_due(due)) {
@@ -115,7 +118,7 @@ impl DeadLetters {
         }
         if self.producer.is_none() {
             // The settings were good for the consumer.
-            self.producer = client::producer(settings).ok();
+            self.producer = client::create_producer(settings).ok();
         }
         let Some(producer) = &self.producer else {
             return;
@@ -127,7 +130,8 @@ impl DeadLetters {
             }
             *due = None;
             let place = *place;
-            let result = producer.send_result(record(&topic, &settings.topic, place, letter));
+            let result =
+                producer.send_result(letter_record(&topic, &settings.topic, place, letter));
             self.under_way.push(match result {
                 Ok(delivery) => Box::pin(async move {
                     let result = match delivery.await {
@@ -153,10 +157,10 @@ fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
 }
 
 /// The copy: key, value and headers as they were, the reason, and where it was.
-fn record<'a>(
+fn letter_record<'a>(
     topic: &'a str,
     from: &str,
-    place: Place,
+    place: RecordPlace,
     letter: &'a Letter,
 ) -> FutureRecord<'a, [u8], [u8]> {
     let (partition, offset) = (place.partition.to_string(), place.offset.to_string());

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Consumer, Duty,
-    progress::Progress,
-    work::{Record, Work},
+    KafkaConsumer, KafkaDuty,
+    progress::PartitionProgress,
+    work::{PendingRecord, Work},
 };
 use crate::{
     apply,
-    diagnosis::{Code, Finding, Part},
-    telemetry::{Applied, Via},
+    diagnosis::{Code, Finding, FindingPart},
+    telemetry::{AppliedLabel, Via},
 };
 
 /// How long to wait before notifications that were refused one by one are tried again.
@@ -22,7 +22,7 @@ const APPLY_MAX: Duration = Duration::from_secs(5);
 /// Tries of many records before they are tried one by one.
 const TRIES: usize = 5;
 
-impl Consumer {
+impl KafkaConsumer {
     /// Applies what was received. Where Redis takes some of it and refuses the rest, that is left for later.
     pub(super) async fn apply_fresh(&self, work: &mut Work) {
         if work.fresh.is_empty() {
@@ -31,7 +31,7 @@ impl Consumer {
         if self.apply_all(&work.fresh).await.is_ok() {
             work.tries = 0;
             for record in work.fresh.drain(..) {
-                work.progress.finish(record.place);
+                work.progress.finish_record(record.place);
             }
             return;
         }
@@ -56,12 +56,16 @@ impl Consumer {
     }
 
     /// Applies records one by one; returns those that did not take effect.
-    async fn apply_each(&self, records: Vec<Record>, progress: &mut Progress) -> Vec<Record> {
+    async fn apply_each(
+        &self,
+        records: Vec<PendingRecord>,
+        progress: &mut PartitionProgress,
+    ) -> Vec<PendingRecord> {
         let mut refused = Vec::new();
         let mut last = None;
         for record in records {
             match self.apply_all(std::slice::from_ref(&record)).await {
-                Ok(()) => progress.finish(record.place),
+                Ok(()) => progress.finish_record(record.place),
                 Err(error) => {
                     last = Some(error);
                     refused.push(record);
@@ -75,7 +79,7 @@ impl Consumer {
         refused
     }
 
-    async fn apply_all(&self, records: &[Record]) -> Result<(), apply::Error> {
+    async fn apply_all(&self, records: &[PendingRecord]) -> Result<(), apply::ApplyError> {
         let all: Vec<_> = records
             .iter()
             .flat_map(|it| &it.notifications)
@@ -86,9 +90,12 @@ impl Consumer {
         }
         let now = Instant::now();
         let deadline = now.checked_add(APPLY_MAX).unwrap_or(now);
-        let applied = self.applier.apply(&all, Via::Kafka, deadline).await;
+        let applied = self
+            .applier
+            .apply_notifications(&all, Via::Kafka, deadline)
+            .await;
         match &applied {
-            Ok(_) => self.note(Duty::Apply, None),
+            Ok(_) => self.note_duty(KafkaDuty::Apply, None),
             // That Redis is away is told elsewhere.
             Err(error) if self.redis_answers() => self.note_not_taken(error),
             Err(_) => {}
@@ -96,18 +103,21 @@ impl Consumer {
         applied.map(|_| ())
     }
 
-    fn note_not_taken(&self, error: &apply::Error) {
+    fn note_not_taken(&self, error: &apply::ApplyError) {
         let finding = Finding::new(
-            Part::Kafka,
+            FindingPart::Kafka,
             Code::KafkaNotTaken,
             self.settings.topic.as_str(),
         );
-        self.note(Duty::Apply, Some(finding.with(error.to_string())));
+        self.note_duty(
+            KafkaDuty::Apply,
+            Some(finding.with_detail(error.to_string())),
+        );
     }
 
     fn redis_answers(&self) -> bool {
         let redis = self.redis.as_ref();
-        redis.is_none_or(|redis| redis.link.session().is_some())
+        redis.is_none_or(|redis| redis.link.open_session().is_some())
     }
 
     /// Writes records that cannot be read to the dead topic.
@@ -115,19 +125,22 @@ impl Consumer {
         if work.letters.is_empty() {
             return;
         }
-        let (written, refused) = work.letters.write(&self.settings);
+        let (written, refused) = work.letters.write_due(&self.settings);
         if let Some(code) = refused {
             let dead = self.settings.dead_topic();
-            let finding = Finding::new(Part::Kafka, Code::KafkaNotPutAside, dead);
-            self.note(Duty::PutAside, Some(finding.with(format!("{code:?}"))));
+            let finding = Finding::new(FindingPart::Kafka, Code::KafkaNotPutAside, dead);
+            self.note_duty(
+                KafkaDuty::PutAside,
+                Some(finding.with_detail(format!("{code:?}"))),
+            );
         } else if !written.is_empty() {
-            self.note(Duty::PutAside, None);
+            self.note_duty(KafkaDuty::PutAside, None);
         }
         let count = u64::try_from(written.len()).unwrap_or(u64::MAX);
         self.meters
-            .notifications(Via::Kafka, Applied::Invalid, count);
+            .count_notifications(Via::Kafka, AppliedLabel::Invalid, count);
         for place in written {
-            work.progress.finish(place);
+            work.progress.finish_record(place);
         }
     }
 }

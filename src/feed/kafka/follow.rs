@@ -11,12 +11,12 @@ use rdkafka::{
 };
 
 use super::{
-    Broken, Consumer, Duty,
-    client::{Change, Context, Subscriber},
+    BrokenClient, KafkaConsumer, KafkaDuty,
+    client::{Context, PartitionChange, Subscriber},
     dead_letters::{Letter, REASON_MAX_CHARS},
-    progress::Place,
+    progress::RecordPlace,
     record,
-    work::{AT_ONCE, Record, Work},
+    work::{AT_ONCE, PendingRecord, Work},
 };
 
 /// Records that are read without leaving the thread to others.
@@ -26,46 +26,46 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long to wait before another try.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-impl Consumer {
+impl KafkaConsumer {
     /// Takes records until the client cannot go on.
-    pub(super) async fn follow(&self, client: &Subscriber) -> Broken {
+    pub(super) async fn follow_topic(&self, client: &Subscriber) -> BrokenClient {
         if let Err(error) = client.subscribe(&[&self.settings.topic]) {
             tracing::warn!(%error, "kafka: the topic could not be subscribed to");
-            return Broken;
+            return BrokenClient;
         }
         let mut records = client.stream();
         let mut work = Work::default();
         loop {
-            if let Err(broken) = self.receive(client, &mut records, &mut work).await {
+            if let Err(broken) = self.receive_records(client, &mut records, &mut work).await {
                 return broken;
             }
             self.apply_fresh(&mut work).await;
             self.apply_refused(&mut work).await;
             self.put_aside(&mut work);
             fail::fail_point!("kafka-not-stored");
-            self.store(client, &mut work);
+            self.store_offsets(client, &mut work);
         }
     }
 
     /// Receives what is there, up to the bounds; waits for a first record where there is none.
-    async fn receive(
+    async fn receive_records(
         &self,
         client: &Subscriber,
         records: &mut MessageStream<'_, Context>,
         work: &mut Work,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), BrokenClient> {
         Self::pause_or_resume(client, work);
         let wait = if work.is_pending() { RETRY_EVERY } else { IDLE };
         let first = tokio::time::timeout(wait, records.next()).await;
         let mut next = first.ok().flatten();
         let mut received = 0_usize;
-        let (mut size, mut full) = (work.size(), false);
+        let (mut size, mut full) = (work.notification_count(), false);
         loop {
             self.take_changes(client, work);
             match next {
                 None => return Ok(()),
                 Some(Ok(record)) => {
-                    size = size.saturating_add(self.begin(work, &record));
+                    size = size.saturating_add(self.begin_record(work, &record));
                     full = full || work.letters.is_full();
                 }
                 Some(Err(error)) => self.note_error(&error)?,
@@ -82,16 +82,16 @@ impl Consumer {
     }
 
     /// Takes a record into the work; returns how many notifications it has.
-    fn begin(&self, work: &mut Work, record: &BorrowedMessage<'_>) -> usize {
-        let place = Place {
+    fn begin_record(&self, work: &mut Work, record: &BorrowedMessage<'_>) -> usize {
+        let place = RecordPlace {
             partition: record.partition(),
             offset: record.offset(),
         };
-        work.progress.begin(place);
-        match record::read(&self.fields, record.key(), record.payload()) {
+        work.progress.begin_record(place);
+        match record::read_record(&self.fields, record.key(), record.payload()) {
             Ok(notifications) => {
                 let count = notifications.len();
-                work.fresh.push(Record {
+                work.fresh.push(PendingRecord {
                     place,
                     notifications,
                 });
@@ -99,8 +99,8 @@ impl Consumer {
             }
             Err(reason) => {
                 let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
-                if let Some(left_out) = self.unreadable_log.line() {
-                    let Place { partition, offset } = place;
+                if let Some(left_out) = self.unreadable_log.permit_line() {
+                    let RecordPlace { partition, offset } = place;
                     tracing::warn!(
                         partition,
                         offset,
@@ -118,7 +118,7 @@ impl Consumer {
                         .unwrap_or_default(),
                     reason,
                 };
-                work.letters.put(place, letter);
+                work.letters.put_letter(place, letter);
                 0
             }
         }
@@ -129,24 +129,24 @@ impl Consumer {
         for change in client.context().take_changes() {
             match change {
                 // Partitions come unpaused.
-                Change::Assigned if work.paused => Self::pause(client),
-                Change::Assigned => {}
-                Change::Revoked(partitions) => {
+                PartitionChange::Assigned if work.paused => Self::pause_topic(client),
+                PartitionChange::Assigned => {}
+                PartitionChange::Revoked(partitions) => {
                     for partition in partitions {
-                        work.forget(partition);
+                        work.forget_partition(partition);
                     }
                 }
             }
-            self.note(Duty::Follow, None);
+            self.note_duty(KafkaDuty::Follow, None);
         }
     }
 
-    fn note_error(&self, error: &KafkaError) -> Result<(), Broken> {
+    fn note_error(&self, error: &KafkaError) -> Result<(), BrokenClient> {
         use RDKafkaErrorCode as Kafka;
         let code = error.rdkafka_error_code();
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             tracing::error!(%error, "kafka: the client cannot go on and is made anew");
-            return Err(Broken);
+            return Err(BrokenClient);
         }
         match code {
             // These are told by looking at the topic, which also says when they are over.
@@ -163,7 +163,7 @@ impl Consumer {
                 | Kafka::OperationTimedOut,
             ) => {}
             Some(code @ (Kafka::TopicAuthorizationFailed | Kafka::GroupAuthorizationFailed)) => {
-                self.note(Duty::Follow, Some(self.finding(Some(code))));
+                self.note_duty(KafkaDuty::Follow, Some(self.finding_of(Some(code))));
             }
             Some(code) => tracing::info!(?code, "kafka: told while records are received"),
         }
@@ -179,7 +179,7 @@ impl Consumer {
         }
         work.paused = full;
         if full {
-            Self::pause(client);
+            Self::pause_topic(client);
         } else if let Ok(all) = client.assignment()
             && let Err(error) = client.resume(&all)
         {
@@ -188,7 +188,7 @@ impl Consumer {
         }
     }
 
-    fn pause(client: &Subscriber) {
+    fn pause_topic(client: &Subscriber) {
         let paused = client.assignment().and_then(|all| client.pause(&all));
         if let Err(error) = paused {
             // Records that come all the same are taken: they are bounded by what is fetched ahead.
@@ -197,13 +197,13 @@ impl Consumer {
     }
 
     /// Stores the offsets to go on at; librdkafka commits them soon.
-    fn store(&self, client: &Subscriber, work: &mut Work) {
-        let moved = work.progress.moved();
+    fn store_offsets(&self, client: &Subscriber, work: &mut Work) {
+        let moved = work.progress.moved_offsets();
         if moved.is_empty() {
             return;
         }
         let mut list = TopicPartitionList::with_capacity(moved.len());
-        for Place { partition, offset } in moved {
+        for RecordPlace { partition, offset } in moved {
             let offset = Offset::Offset(offset);
             let _ = list.add_partition_offset(&self.settings.topic, partition, offset);
         }

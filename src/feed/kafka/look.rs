@@ -11,10 +11,10 @@ use rdkafka::{
     metadata::{MetadataPartition, MetadataTopic},
 };
 
-use super::client::{self, BadSetting, Context};
+use super::client::{self, BadKafkaSetting, Context};
 use crate::{
-    config::Kafka,
-    diagnosis::{Code, Finding, Part},
+    config::KafkaSettings,
+    diagnosis::{Code, Finding, FindingPart},
 };
 
 /// How long one question to the brokers may take.
@@ -26,7 +26,7 @@ const TOLD_WITHIN: Duration = Duration::from_millis(50);
 
 /// A partition, and how far the group is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partition {
+pub struct TopicPartition {
     /// Its number.
     pub id: i32,
     /// Offset of the oldest record that the brokers have.
@@ -37,7 +37,7 @@ pub struct Partition {
     pub committed: Option<i64>,
 }
 
-impl Partition {
+impl TopicPartition {
     /// Records that did not take effect yet, and offsets that compaction left empty.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -48,9 +48,9 @@ impl Partition {
 
 /// The topic, the group and the dead topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct TopicState {
     /// The topic's partitions, by their numbers.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<TopicPartition>,
     /// Records in the dead topic; none where it does not exist or cannot be read.
     pub dead: Option<u64>,
 }
@@ -59,57 +59,66 @@ pub struct Look {
 ///
 /// # Errors
 /// The setting that cannot be used, or why the topic cannot be looked at.
-pub fn look(settings: &Kafka) -> Result<Result<Look, Finding>, BadSetting> {
-    let observer = client::observer(settings)?;
-    let partitions = match partitions(&observer, settings, &settings.topic) {
+pub fn look_at_topic(
+    settings: &KafkaSettings,
+) -> Result<Result<TopicState, Finding>, BadKafkaSetting> {
+    let observer = client::create_observer(settings)?;
+    let partitions = match read_partitions(&observer, settings, &settings.topic) {
         Ok(partitions) => partitions,
-        Err(finding) => return Ok(Err(explained(&observer, settings, finding))),
+        Err(finding) => return Ok(Err(explain_finding(&observer, settings, finding))),
     };
-    let dead = self::partitions(&observer, settings, &settings.dead_topic());
+    let dead = self::read_partitions(&observer, settings, &settings.dead_topic());
     let dead = dead.ok().map(|all| {
         let sizes = all.iter().map(|it| it.end.saturating_sub(it.first));
         sizes.fold(0_u64, |sum, size| {
             sum.saturating_add(u64::try_from(size).unwrap_or(0))
         })
     });
-    Ok(Ok(Look { partitions, dead }))
+    Ok(Ok(TopicState { partitions, dead }))
 }
 
 /// The finding, with the reason that librdkafka tells beside its answer: nothing else polls an observer.
-fn explained(observer: &BaseConsumer<Context>, settings: &Kafka, finding: Finding) -> Finding {
+fn explain_finding(
+    observer: &BaseConsumer<Context>,
+    settings: &KafkaSettings,
+    finding: Finding,
+) -> Finding {
     let vague = matches!(finding.code, Code::KafkaUnreachable | Code::KafkaSilent);
     for _ in 0..TOLD_MAX {
         if !vague || observer.poll(TOLD_WITHIN).is_none() {
             break;
         }
     }
-    match observer.context().complaint().filter(|_| vague) {
+    match observer.context().last_complaint().filter(|_| vague) {
         Some(complaint) => {
             let code = Some(RDKafkaErrorCode::BrokerTransportFailure);
-            self::finding(settings, &settings.topic, code, Some(complaint))
+            self::topic_finding(settings, &settings.topic, code, Some(complaint))
         }
         None => finding,
     }
 }
 
 /// The partitions of a topic, and the group's offsets in them. Blocks for some seconds at most.
-pub(super) fn partitions(
+pub(super) fn read_partitions(
     consumer: &impl Consumer<Context>,
-    settings: &Kafka,
+    settings: &KafkaSettings,
     topic: &str,
-) -> Result<Vec<Partition>, Finding> {
-    let asked = ask(consumer, topic);
+) -> Result<Vec<TopicPartition>, Finding> {
+    let asked = ask_offsets(consumer, topic);
     if asked.is_ok() {
         consumer.context().clear_complaint();
     }
     asked.map_err(|error| {
         let code = error.rdkafka_error_code();
-        let complaint = consumer.context().complaint();
-        finding(settings, topic, code, complaint)
+        let complaint = consumer.context().last_complaint();
+        topic_finding(settings, topic, code, complaint)
     })
 }
 
-fn ask(consumer: &impl Consumer<Context>, topic: &str) -> Result<Vec<Partition>, KafkaError> {
+fn ask_offsets(
+    consumer: &impl Consumer<Context>,
+    topic: &str,
+) -> Result<Vec<TopicPartition>, KafkaError> {
     let client = consumer.client();
     let metadata = client.fetch_metadata(Some(topic), ANSWER_MAX)?;
     let found = metadata.topics().first();
@@ -153,7 +162,7 @@ fn ask(consumer: &impl Consumer<Context>, topic: &str) -> Result<Vec<Partition>,
     let mut partitions = Vec::with_capacity(ids.len());
     for id in &ids {
         let end = offset_in(&ends, *id)?.unwrap_or(0);
-        partitions.push(Partition {
+        partitions.push(TopicPartition {
             id: *id,
             first: offset_in(&firsts, *id)?.unwrap_or(end),
             end,
@@ -165,15 +174,15 @@ fn ask(consumer: &impl Consumer<Context>, topic: &str) -> Result<Vec<Partition>,
 }
 
 /// The finding of a refusal; `complaint` is why brokers could not be reached lately.
-pub(super) fn finding(
-    settings: &Kafka,
+pub(super) fn topic_finding(
+    settings: &KafkaSettings,
     topic: &str,
     code: Option<RDKafkaErrorCode>,
     complaint: Option<RDKafkaErrorCode>,
 ) -> Finding {
     use RDKafkaErrorCode as Kafka;
     let at = settings.brokers.join(",");
-    let found = |code| Finding::new(Part::Kafka, code, at.as_str());
+    let found = |code| Finding::new(FindingPart::Kafka, code, at.as_str());
     let silent = matches!(
         code,
         None | Some(
@@ -196,19 +205,21 @@ pub(super) fn finding(
             found(Code::KafkaUnreachable)
         }
         Some(Kafka::UnknownTopicOrPartition | Kafka::UnknownTopic) => {
-            found(Code::KafkaNoTopic).with(topic)
+            found(Code::KafkaNoTopic).with_detail(topic)
         }
         Some(Kafka::LeaderNotAvailable) => found(Code::KafkaNoLeader),
         Some(Kafka::TopicAuthorizationFailed) => {
-            found(Code::KafkaForbidden).with(format!("the topic {topic}"))
+            found(Code::KafkaForbidden).with_detail(format!("the topic {topic}"))
         }
         Some(Kafka::GroupAuthorizationFailed) => {
-            found(Code::KafkaForbidden).with(format!("the group {}", settings.group))
+            found(Code::KafkaForbidden).with_detail(format!("the group {}", settings.group))
         }
-        Some(Kafka::ClusterAuthorizationFailed) => found(Code::KafkaForbidden).with("the cluster"),
-        Some(other) if !silent => found(Code::KafkaUnexpected).with(format!("{other:?}")),
+        Some(Kafka::ClusterAuthorizationFailed) => {
+            found(Code::KafkaForbidden).with_detail("the cluster")
+        }
+        Some(other) if !silent => found(Code::KafkaUnexpected).with_detail(format!("{other:?}")),
         Some(_) | None => {
-            found(Code::KafkaSilent).with(humantime::format_duration(ANSWER_MAX).to_string())
+            found(Code::KafkaSilent).with_detail(humantime::format_duration(ANSWER_MAX).to_string())
         }
     }
 }
@@ -219,7 +230,7 @@ mod tests {
 
     #[test]
     fn lag_is_counted_from_the_oldest_record_that_is_there() {
-        let partition = |first, end, committed| Partition {
+        let partition = |first, end, committed| TopicPartition {
             id: 0,
             first,
             end,
@@ -239,7 +250,7 @@ mod tests {
     #[test]
     fn a_silence_is_told_by_its_cause_and_a_refusal_by_its_code() {
         use RDKafkaErrorCode as Kafka;
-        let settings = crate::config::defaults().unwrap().settlement.kafka;
+        let settings = crate::config::default_settings().unwrap().settlement.kafka;
         for (code, complaint, expected) in [
             (Kafka::OperationTimedOut, None, Code::KafkaSilent),
             (Kafka::OperationTimedOut, Some(Kafka::SSL), Code::KafkaTls),
@@ -261,7 +272,7 @@ mod tests {
             (Kafka::GroupAuthorizationFailed, None, Code::KafkaForbidden),
             (Kafka::InvalidGroupId, None, Code::KafkaUnexpected),
         ] {
-            let found = finding(&settings, "t", Some(code), complaint);
+            let found = topic_finding(&settings, "t", Some(code), complaint);
             assert_eq!(found.code, expected, "{code:?} {complaint:?}");
         }
     }

@@ -1,9 +1,9 @@
 //! Reads a record: a notification or an array of them; without a value, the user that is its key.
 
-use crate::domain::{FieldMap, Notification, Said, UserId};
+use crate::domain::{FieldMap, Notification, NotifiedChange, UserId};
 
 /// The notifications of a record; else why it cannot be read.
-pub(super) fn read(
+pub(super) fn read_record(
     fields: &FieldMap,
     key: Option<&[u8]>,
     value: Option<&[u8]>,
@@ -23,7 +23,7 @@ fn of_user(key: Option<&[u8]>) -> Result<Notification, String> {
         user.ok_or("a record without a value needs a user id in decimal digits as its key")?;
     Ok(Notification {
         user,
-        said: Said::User,
+        said: NotifiedChange::User,
         created_at: None,
     })
 }
@@ -32,9 +32,9 @@ fn of_user(key: Option<&[u8]>) -> Result<Notification, String> {
 mod tests {
     use super::*;
 
-    fn users(key: Option<&str>, value: Option<&str>) -> Result<Vec<u64>, String> {
+    fn record_users(key: Option<&str>, value: Option<&str>) -> Result<Vec<u64>, String> {
         let (key, value) = (key.map(str::as_bytes), value.map(str::as_bytes));
-        let read = read(&FieldMap::default(), key, value)?;
+        let read = read_record(&FieldMap::default(), key, value)?;
         Ok(read
             .iter()
             .map(|one| one.user.get().unsigned_abs())
@@ -43,15 +43,15 @@ mod tests {
 
     #[test]
     fn a_value_is_one_notification_or_an_array() {
-        assert_eq!(users(None, Some(r#"{"user_id":7}"#)), Ok(vec![7]));
+        assert_eq!(record_users(None, Some(r#"{"user_id":7}"#)), Ok(vec![7]));
         let both = r#"[{"user_id":7},{"user_id":8}]"#;
-        assert_eq!(users(Some("x"), Some(both)), Ok(vec![7, 8]));
-        assert_eq!(users(Some("9"), Some("[]")), Ok(vec![]));
+        assert_eq!(record_users(Some("x"), Some(both)), Ok(vec![7, 8]));
+        assert_eq!(record_users(Some("9"), Some("[]")), Ok(vec![]));
     }
 
     #[test]
     fn no_value_is_the_user_of_the_key_and_an_empty_one_is_malformed() {
-        assert_eq!(users(Some("1001"), None), Ok(vec![1001]));
+        assert_eq!(record_users(Some("1001"), None), Ok(vec![1001]));
         for key in [
             None,
             Some(""),
@@ -61,9 +61,12 @@ mod tests {
             Some("1001 "),
             Some("BTC"),
         ] {
-            assert!(users(key, None).unwrap_err().contains("key"), "{key:?}");
+            assert!(
+                record_users(key, None).unwrap_err().contains("key"),
+                "{key:?}"
+            );
         }
-        assert!(users(Some("1001"), Some("")).is_err());
-        assert!(read(&FieldMap::default(), None, Some(&[0xff])).is_err());
+        assert!(record_users(Some("1001"), Some("")).is_err());
+        assert!(read_record(&FieldMap::default(), None, Some(&[0xff])).is_err());
     }
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     dead_letters::DeadLetters,
-    progress::{Place, Progress},
+    progress::{PartitionProgress, RecordPlace},
 };
 use crate::domain::Notification;
 
@@ -13,21 +13,21 @@ pub(super) const AT_ONCE: usize = 2_000;
 
 /// A record that did not take effect yet.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub place: Place,
+pub(super) struct PendingRecord {
+    pub place: RecordPlace,
     pub notifications: Vec<Notification>,
 }
 
 /// The work under way of one follower.
 #[derive(Default)]
 pub(super) struct Work {
-    pub progress: Progress,
+    pub progress: PartitionProgress,
     /// Received, and not in effect yet.
-    pub fresh: Vec<Record>,
+    pub fresh: Vec<PendingRecord>,
     /// Failed tries of `fresh`.
     pub tries: usize,
     /// Tried one by one and refused: tried again later, beside what comes.
-    pub refused: Vec<Record>,
+    pub refused: Vec<PendingRecord>,
     pub refused_due: Option<Instant>,
     pub letters: DeadLetters,
     pub paused: bool,
@@ -35,7 +35,7 @@ pub(super) struct Work {
 
 impl Work {
     /// Notifications that are not in effect yet.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn notification_count(&self) -> usize {
         let records = self.fresh.iter();
         records.fold(0, |sum, record| {
             sum.saturating_add(record.notifications.len())
@@ -57,11 +57,11 @@ impl Work {
     }
 
     /// Drops all of a partition that is another consumer's now.
-    pub(super) fn forget(&mut self, partition: i32) {
-        let others = |record: &Record| record.place.partition != partition;
-        self.progress.forget(partition);
+    pub(super) fn forget_partition(&mut self, partition: i32) {
+        let others = |record: &PendingRecord| record.place.partition != partition;
+        self.progress.forget_partition(partition);
         self.fresh.retain(others);
         self.refused.retain(others);
-        self.letters.forget(partition);
+        self.letters.forget_partition(partition);
     }
 }

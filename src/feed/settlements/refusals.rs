@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::{cache::redis::stream::Failure, diagnosis::Finding};
+use crate::{cache::redis::stream::StreamFailure, diagnosis::Finding};
 
 /// The duties of a consumer at Redis, the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Duty {
+pub(super) enum StreamDuty {
     Follow,
     Apply,
     Acknowledge,
@@ -17,9 +17,9 @@ pub(super) enum Duty {
     Look,
 }
 
-impl Duty {
+impl StreamDuty {
     /// For log lines.
-    const fn words(self) -> &'static str {
+    const fn log_words(self) -> &'static str {
         match self {
             Self::Follow => "read the stream",
             Self::Apply => "apply its notifications",
@@ -33,30 +33,34 @@ impl Duty {
 
 /// The findings that stand.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<BTreeMap<Duty, Finding>>);
+pub(super) struct Refusals(Mutex<BTreeMap<StreamDuty, Finding>>);
 
 impl Refusals {
     /// Notes how a duty went. Gives what it brought, or nothing where it was refused.
     ///
     /// # Errors
     /// The connection is lost, which says nothing of the duty.
-    pub(super) fn note<T>(&self, duty: Duty, went: Result<T, Failure>) -> Result<Option<T>, ()> {
+    pub(super) fn note_result<T>(
+        &self,
+        duty: StreamDuty,
+        went: Result<T, StreamFailure>,
+    ) -> Result<Option<T>, ()> {
         match went {
             Ok(brought) => {
                 if self.0.lock().remove(&duty).is_some() {
                     tracing::info!(
-                        stream.duty = duty.words(),
+                        stream.duty = duty.log_words(),
                         "the settlement stream: a duty that redis refused works again"
                     );
                 }
                 Ok(Some(brought))
             }
-            Err(Failure::Lost) => Err(()),
-            Err(Failure::Refused(finding)) => {
+            Err(StreamFailure::Lost) => Err(()),
+            Err(StreamFailure::Refused(finding)) => {
                 let before = self.0.lock().insert(duty, finding.clone());
                 if before.as_ref() != Some(&finding) {
                     tracing::warn!(
-                        stream.duty = duty.words(),
+                        stream.duty = duty.log_words(),
                         reason = %finding,
                         "the settlement stream: redis refuses a command"
                     );
@@ -66,7 +70,7 @@ impl Refusals {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<Finding> {
+    pub(super) fn all_findings(&self) -> Vec<Finding> {
         self.0.lock().values().cloned().collect()
     }
 }

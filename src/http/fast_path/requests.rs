@@ -5,10 +5,10 @@
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{Later, Said, Says};
+use super::{FastPath, FastPathOutcome, PendingResponse};
 use crate::http::{
     hosts,
-    request_head::{self, Framing, HEAD_MAX, Head, Parsed},
+    request_head::{self, Framing, HEAD_MAX, Parsed, RequestHead},
 };
 
 /// Bytes of answers that are made before they are sent; one answer more may stand behind them.
@@ -18,16 +18,16 @@ const HOST_MAX: usize = 256;
 
 /// Why a request is refused before it reaches the service; the connection ends behind the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct BadRequest {
     /// The reason.
-    pub reason: Reason,
+    pub reason: BadRequestReason,
     /// The client's own request id, where it could be read.
     pub request_id: Option<HeaderValue>,
 }
 
 /// The reasons to refuse a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum BadRequestReason {
     /// It is not HTTP/1 as it must be.
     Malformed(&'static str),
     /// More than [`HEAD_MAX`] bytes, or [`request_head::FIELDS_MAX`] fields.
@@ -36,11 +36,11 @@ pub enum Reason {
     ForeignHost,
 }
 
-impl From<hosts::Error> for Reason {
-    fn from(error: hosts::Error) -> Self {
+impl From<hosts::HostError> for BadRequestReason {
+    fn from(error: hosts::HostError) -> Self {
         match error {
-            hosts::Error::Malformed => Self::Malformed("Host is no host"),
-            hosts::Error::Foreign => Self::ForeignHost,
+            hosts::HostError::Malformed => Self::Malformed("Host is no host"),
+            hosts::HostError::Foreign => Self::ForeignHost,
         }
     }
 }
@@ -62,7 +62,7 @@ pub struct HandOff {
 
 /// The next need of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Nothing: the client has ended it, or was idle for too long.
     End,
     /// An end behind an answer that announced it: the client may still be sending.
@@ -70,7 +70,7 @@ pub enum Next {
     /// An end at once: the client does not take its answers, or the connection is broken.
     Abort,
     /// A refusal, and an end.
-    Refuse(Refusal),
+    Refuse(BadRequest),
     /// An answer by the service.
     HandOff(HandOff),
 }
@@ -81,14 +81,14 @@ pub(super) enum Then {
     More,
     /// The rest is looked at when the answers so far have been sent.
     SendFirst,
-    Later(Later, Option<Next>),
-    Next(Next),
+    Later(PendingResponse, Option<NextStep>),
+    Next(NextStep),
 }
 
 /// Answers the requests that `input` begins with, which came at `now`: how many bytes they were, and what the rest needs. Where
 /// the service `ends`, the first of them is the last.
 pub(super) fn answer_all(
-    who: &impl Says,
+    who: &impl FastPath,
     host: &mut Vec<u8>,
     input: &[u8],
     now: Instant,
@@ -107,41 +107,41 @@ pub(super) fn answer_all(
         }
         // Behind the longest head there is no head: the verdict is the same however much has come.
         let window = rest.get(..HEAD_MAX).unwrap_or(rest);
-        let mut room = request_head::room();
-        let head = match request_head::parse(window, &mut room) {
+        let mut room = request_head::empty_fields();
+        let head = match request_head::parse_head(window, &mut room) {
             Parsed::TooMany => return (used, many_fields(who, host, window)),
-            parsed => match admit(who, host, parsed, window.len()) {
+            parsed => match check_head(who, host, parsed, window.len()) {
                 Ok(head) => head,
                 Err(then) => return (used, then),
             },
         };
         let last = ends || head.close;
         let said = if head.framing == Framing::None && !head.is_http_1_0 {
-            who.say(&head, now, last, out)
+            who.try_answer(&head, now, last, out)
         } else {
-            Said::Nothing
+            FastPathOutcome::Nothing
         };
         let behind = used.saturating_add(head.len);
         match said {
-            Said::All if last => return (input.len(), Then::Next(Next::Close)),
-            Said::All => used = behind,
-            Said::Later(later) if last => {
-                return (input.len(), Then::Later(later, Some(Next::Close)));
+            FastPathOutcome::All if last => return (input.len(), Then::Next(NextStep::Close)),
+            FastPathOutcome::All => used = behind,
+            FastPathOutcome::Later(later) if last => {
+                return (input.len(), Then::Later(later, Some(NextStep::Close)));
             }
-            Said::Later(later) => return (behind, Then::Later(later, None)),
-            Said::Nothing => return (used, Then::Next(hand_off(who, &head))),
+            FastPathOutcome::Later(later) => return (behind, Then::Later(later, None)),
+            FastPathOutcome::Nothing => return (used, Then::Next(hand_off(who, &head))),
         }
     }
     (used, Then::More)
 }
 
 /// A head with more fields than the fast path has room for.
-fn many_fields(who: &impl Says, host: &mut Vec<u8>, window: &[u8]) -> Then {
+fn many_fields(who: &impl FastPath, host: &mut Vec<u8>, window: &[u8]) -> Then {
     let mut room = request_head::large_room();
-    match admit(
+    match check_head(
         who,
         host,
-        request_head::parse(window, &mut room),
+        request_head::parse_head(window, &mut room),
         window.len(),
     ) {
         Ok(head) => Then::Next(hand_off(who, &head)),
@@ -150,29 +150,35 @@ fn many_fields(who: &impl Says, host: &mut Vec<u8>, window: &[u8]) -> Then {
 }
 
 /// The head, if it may be served: whole, of a known form, for a host that is ours.
-fn admit<'h, 'b>(
-    who: &impl Says,
+fn check_head<'h, 'b>(
+    who: &impl FastPath,
     host: &mut Vec<u8>,
     parsed: Parsed<'h, 'b>,
     window_len: usize,
-) -> Result<Head<'h, 'b>, Then> {
+) -> Result<RequestHead<'h, 'b>, Then> {
     let head = match parsed {
         Parsed::Head(head) => head,
         Parsed::Partial if window_len < HEAD_MAX => return Err(Then::More),
-        Parsed::Partial | Parsed::TooMany => return Err(refuse(Reason::HeadTooLarge, None)),
+        Parsed::Partial | Parsed::TooMany => {
+            return Err(refuse_request(BadRequestReason::HeadTooLarge, None));
+        }
         Parsed::Unreadable => {
-            let reason = Reason::Malformed("this is no HTTP/1.1 request that can be read");
-            return Err(refuse(reason, None));
+            let reason =
+                BadRequestReason::Malformed("this is no HTTP/1.1 request that can be read");
+            return Err(refuse_request(reason, None));
         }
         Parsed::Bad { reason, request_id } => {
-            return Err(refuse(Reason::Malformed(reason), request_id));
+            return Err(refuse_request(
+                BadRequestReason::Malformed(reason),
+                request_id,
+            ));
         }
     };
     if let Some(named) = head.host
         && (named.is_empty() || named != host.as_slice())
     {
         who.check_host(named)
-            .map_err(|error| refuse(error.into(), head.request_id()))?;
+            .map_err(|error| refuse_request(error.into(), head.request_id()))?;
         if named.len() <= HOST_MAX {
             host.clear();
             host.extend_from_slice(named);
@@ -181,14 +187,14 @@ fn admit<'h, 'b>(
     Ok(head)
 }
 
-fn refuse(reason: Reason, request_id: Option<HeaderValue>) -> Then {
-    Then::Next(Next::Refuse(Refusal { reason, request_id }))
+fn refuse_request(reason: BadRequestReason, request_id: Option<HeaderValue>) -> Then {
+    Then::Next(NextStep::Refuse(BadRequest { reason, request_id }))
 }
 
 /// A request for the service, unless its target is none.
-fn hand_off(who: &impl Says, head: &Head<'_, '_>) -> Next {
+fn hand_off(who: &impl FastPath, head: &RequestHead<'_, '_>) -> NextStep {
     let refused = |reason| {
-        Next::Refuse(Refusal {
+        NextStep::Refuse(BadRequest {
             reason,
             request_id: head.request_id(),
         })
@@ -197,7 +203,7 @@ fn hand_off(who: &impl Says, head: &Head<'_, '_>) -> Next {
     // A host alone is the target of a proxy.
     let target = target.filter(|target| target.scheme().is_some() || target.authority().is_none());
     let Some(target) = target else {
-        return refused(Reason::Malformed("the request's target is none"));
+        return refused(BadRequestReason::Malformed("the request's target is none"));
     };
     // A target may name a host, too.
     if let Some(named) = target.authority()
@@ -205,7 +211,7 @@ fn hand_off(who: &impl Says, head: &Head<'_, '_>) -> Next {
     {
         return refused(error.into());
     }
-    Next::HandOff(HandOff {
+    NextStep::HandOff(HandOff {
         head_len: head.len,
         framing: head.framing,
         close: head.close,

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use crate::domain::{
-    Order, Role, Seq, StatementQuestion, TradeId, TradePlace, TradesQuestion, UnixMillis,
+    Order, Seq, StatementQuestion, TradeId, TradePlace, TradeSideRole, TradesQuestion, UnixMillis,
 };
 
 /// Characters of a cursor at most.
@@ -27,7 +27,7 @@ pub trait Paged {
     type Place;
 
     /// Everything that the rows and their order depend on; not the limit.
-    fn text(&self) -> String;
+    fn binding_text(&self) -> String;
     /// The place as bytes.
     fn to_bytes(place: &Self::Place) -> Vec<u8>;
     /// The place in these bytes; none where they hold none.
@@ -37,7 +37,7 @@ pub trait Paged {
 impl Paged for TradesQuestion {
     type Place = TradePlace;
 
-    fn text(&self) -> String {
+    fn binding_text(&self) -> String {
         let Self {
             user,
             symbol_id,
@@ -47,14 +47,17 @@ impl Paged for TradesQuestion {
             limit: _,
             after: _,
         } = self;
-        let (from, to) = (time(*from), time(*to));
-        format!("trades {user} {symbol_id} {from} {to} {}", word(*order))
+        let (from, to) = (time_text(*from), time_text(*to));
+        format!(
+            "trades {user} {symbol_id} {from} {to} {}",
+            order_word(*order)
+        )
     }
 
     fn to_bytes(place: &TradePlace) -> Vec<u8> {
         let mut bytes = place.settled_at.0.to_be_bytes().to_vec();
         bytes.extend(place.trade_id.get().to_be_bytes());
-        bytes.push(place.role.number());
+        bytes.push(place.role.key_number());
         bytes
     }
 
@@ -67,7 +70,7 @@ impl Paged for TradesQuestion {
         Some(TradePlace {
             settled_at: UnixMillis(i64::from_be_bytes(*settled_at)),
             trade_id: TradeId::new(i64::from_be_bytes(*trade_id)).ok()?,
-            role: Role::from_number(*role)?,
+            role: TradeSideRole::from_number(*role)?,
         })
     }
 }
@@ -75,7 +78,7 @@ impl Paged for TradesQuestion {
 impl Paged for StatementQuestion {
     type Place = Seq;
 
-    fn text(&self) -> String {
+    fn binding_text(&self) -> String {
         let Self {
             user,
             asset,
@@ -84,7 +87,11 @@ impl Paged for StatementQuestion {
             limit: _,
             after: _,
         } = self;
-        format!("statement {user} {asset} {} {}", time(*at), word(*order))
+        format!(
+            "statement {user} {asset} {} {}",
+            time_text(*at),
+            order_word(*order)
+        )
     }
 
     fn to_bytes(place: &Seq) -> Vec<u8> {
@@ -96,18 +103,18 @@ impl Paged for StatementQuestion {
     }
 }
 
-fn time(time: Option<UnixMillis>) -> String {
+fn time_text(time: Option<UnixMillis>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| time.0.to_string())
 }
 
-const fn word(order: Order) -> &'static str {
+const fn order_word(order: Order) -> &'static str {
     match order {
         Order::NewestFirst => "desc",
         Order::OldestFirst => "asc",
     }
 }
 
-fn digest(question: &str, place: &[u8]) -> Vec<u8> {
+fn cursor_digest(question: &str, place: &[u8]) -> Vec<u8> {
     let mut hash = Sha256::new_with_prefix([LAYOUT]);
     hash.update(question);
     hash.update([0]);
@@ -118,9 +125,9 @@ fn digest(question: &str, place: &[u8]) -> Vec<u8> {
 }
 
 /// The cursor behind this place.
-pub fn encode<Q: Paged>(question: &Q, place: &Q::Place) -> String {
+pub fn encode_cursor<Q: Paged>(question: &Q, place: &Q::Place) -> String {
     let place = Q::to_bytes(place);
-    let digest = digest(&question.text(), &place);
+    let digest = cursor_digest(&question.binding_text(), &place);
     let bytes = [LAYOUT].into_iter().chain(digest).chain(place);
     bytes.fold(String::new(), |mut text, byte| {
         // A String takes whatever is written to it.
@@ -133,12 +140,12 @@ pub fn encode<Q: Paged>(question: &Q, place: &Q::Place) -> String {
 ///
 /// # Errors
 /// It is none of this question's, in words for the client.
-pub fn decode<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static str> {
+pub fn decode_cursor<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static str> {
     let read = || {
-        let bytes = bytes(text)?;
+        let bytes = decode_hex(text)?;
         let rest = bytes.strip_prefix(&[LAYOUT])?;
         let (given, place) = rest.split_at_checked(DIGEST_BYTES)?;
-        let ours = given == digest(&question.text(), place);
+        let ours = given == cursor_digest(&question.binding_text(), place);
         ours.then(|| Q::from_bytes(place))?
     };
     read().ok_or(
@@ -147,7 +154,7 @@ pub fn decode<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static s
 }
 
 /// The bytes of a text of lower-case hexadecimal digits.
-fn bytes(text: &str) -> Option<Vec<u8>> {
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if digits.len() > TEXT_MAX || !digits.len().is_multiple_of(2) {
         return None;
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
     use crate::domain::{AssetId, UserId};
 
-    fn statement(user: i64) -> StatementQuestion {
+    fn statement_question(user: i64) -> StatementQuestion {
         StatementQuestion {
             user: UserId::new(user).unwrap(),
             asset: AssetId::new(1).unwrap(),
@@ -184,7 +191,7 @@ mod tests {
         }
     }
 
-    fn trades() -> TradesQuestion {
+    fn trades_question() -> TradesQuestion {
         TradesQuestion {
             user: UserId::new(1001).unwrap(),
             symbol_id: 1,
@@ -204,13 +211,13 @@ mod tests {
             let place = TradePlace {
                 settled_at: UnixMillis(at),
                 trade_id: TradeId::new(id).unwrap(),
-                role: if seller { Role::Seller } else { Role::Buyer },
+                role: if seller { TradeSideRole::Seller } else { TradeSideRole::Buyer },
             };
-            let text = encode(&trades(), &place);
-            prop_assert_eq!(decode(&trades(), &text), Ok(place));
+            let text = encode_cursor(&trades_question(), &place);
+            prop_assert_eq!(decode_cursor(&trades_question(), &text), Ok(place));
             let seq = Seq::new(seq).unwrap();
-            let short = encode(&statement(7), &seq);
-            prop_assert_eq!(decode(&statement(7), &short), Ok(seq));
+            let short = encode_cursor(&statement_question(7), &seq);
+            prop_assert_eq!(decode_cursor(&statement_question(7), &short), Ok(seq));
             for text in [text, short] {
                 prop_assert!((1..=TEXT_MAX).contains(&text.len()));
                 prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
@@ -219,13 +226,13 @@ mod tests {
 
         #[test]
         fn no_text_is_taken_that_was_not_given(text in "[0-9a-fA-F_zé-]{0,90}", at in 0_usize..60, digit in "[0-9a-f]") {
-            prop_assert!(decode(&trades(), &text).is_err());
-            prop_assert!(decode(&statement(1), &text).is_err());
-            let mut changed = encode(&statement(1), &Seq::new(5).unwrap());
+            prop_assert!(decode_cursor(&trades_question(), &text).is_err());
+            prop_assert!(decode_cursor(&statement_question(1), &text).is_err());
+            let mut changed = encode_cursor(&statement_question(1), &Seq::new(5).unwrap());
             let at = at % changed.len();
             if changed[at..=at] != digit {
                 changed.replace_range(at..=at, &digit);
-                prop_assert!(decode(&statement(1), &changed).is_err());
+                prop_assert!(decode_cursor(&statement_question(1), &changed).is_err());
             }
         }
     }
@@ -233,61 +240,61 @@ mod tests {
     #[test]
     fn a_cursor_of_another_question_is_refused_and_the_limit_may_change() {
         let seq = Seq::new(17).unwrap();
-        let text = encode(&statement(1), &seq);
+        let text = encode_cursor(&statement_question(1), &seq);
         let others = [
-            statement(2),
+            statement_question(2),
             StatementQuestion {
                 asset: AssetId::new(2).unwrap(),
-                ..statement(1)
+                ..statement_question(1)
             },
             StatementQuestion {
                 at: Some(UnixMillis(0)),
-                ..statement(1)
+                ..statement_question(1)
             },
             StatementQuestion {
                 order: Order::OldestFirst,
-                ..statement(1)
+                ..statement_question(1)
             },
         ];
         for other in others {
-            assert!(decode(&other, &text).is_err(), "{other:?}");
+            assert!(decode_cursor(&other, &text).is_err(), "{other:?}");
         }
-        assert!(decode(&trades(), &text).is_err());
+        assert!(decode_cursor(&trades_question(), &text).is_err());
         let limited = StatementQuestion {
             limit: 1,
-            ..statement(1)
+            ..statement_question(1)
         };
-        assert_eq!(decode(&limited, &text), Ok(seq));
+        assert_eq!(decode_cursor(&limited, &text), Ok(seq));
         let place = TradePlace {
             settled_at: UnixMillis(1),
             trade_id: TradeId::new(1).unwrap(),
-            role: Role::Buyer,
+            role: TradeSideRole::Buyer,
         };
-        let text = encode(&trades(), &place);
+        let text = encode_cursor(&trades_question(), &place);
         let others = [
             TradesQuestion {
                 symbol_id: 2,
-                ..trades()
+                ..trades_question()
             },
             TradesQuestion {
                 from: Some(UnixMillis(0)),
-                ..trades()
+                ..trades_question()
             },
             TradesQuestion {
                 to: Some(UnixMillis(0)),
-                ..trades()
+                ..trades_question()
             },
             TradesQuestion {
                 order: Order::OldestFirst,
-                ..trades()
+                ..trades_question()
             },
             TradesQuestion {
                 user: UserId::MAX,
-                ..trades()
+                ..trades_question()
             },
         ];
         for other in others {
-            assert!(decode(&other, &text).is_err(), "{other:?}");
+            assert!(decode_cursor(&other, &text).is_err(), "{other:?}");
         }
     }
 
@@ -296,7 +303,7 @@ mod tests {
     fn cursors_of_earlier_versions_are_taken() {
         let seq = Seq::new(17).unwrap();
         assert_eq!(
-            encode(&statement(1001), &seq),
+            encode_cursor(&statement_question(1001), &seq),
             "015b08d4dd5a14033c5944c775fe276d060000000000000011"
         );
     }

@@ -11,7 +11,7 @@ use crate::{
         AssetId, CatalogueTable, Order, PAGE_DEFAULT, PAGE_MAX, StatementQuestion, TradesQuestion,
         UnixMillis, UserId,
     },
-    http::query::{decoded, pairs},
+    http::query::{percent_decode, split_pairs},
 };
 
 const TRADES: [&str; 7] = [
@@ -46,25 +46,29 @@ impl TradesAsked {
     ///
     /// # Errors
     /// The first mistake in it, for the caller to read.
-    pub fn parse(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
-        let given = Parameters::parse(query, &TRADES)?;
-        let user = given.user()?;
+    pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
+        let given = Parameters::parse_query(query, &TRADES)?;
+        let user = given.parse_user()?;
         let symbol = given.get("symbol").ok_or("symbol is missing")?;
-        let found = catalogue.symbol(symbol);
+        let found = catalogue.find_symbol(symbol);
         let (symbol_id, base, quote) =
             found.ok_or_else(|| format!("unknown symbol: {symbol}: no name of the catalogue"))?;
-        let decimals = |asset: AssetId| catalogue.get(asset).map_or(0, |(_, decimals)| decimals);
+        let decimals = |asset: AssetId| {
+            catalogue
+                .get_asset(asset)
+                .map_or(0, |(_, decimals)| decimals)
+        };
         let mut question = TradesQuestion {
             user,
             symbol_id,
-            from: given.time("from")?,
-            to: given.time("to")?,
-            order: given.order()?,
-            limit: given.limit()?,
+            from: given.parse_time("from")?,
+            to: given.parse_time("to")?,
+            order: given.parse_order()?,
+            limit: given.parse_limit()?,
             after: None,
         };
         if let Some(text) = given.get("cursor") {
-            question.after = Some(cursor::decode(&question, text)?);
+            question.after = Some(cursor::decode_cursor(&question, text)?);
         }
         Ok(Self {
             question,
@@ -80,11 +84,11 @@ impl StatementAsked {
     ///
     /// # Errors
     /// The first mistake in it, for the caller to read.
-    pub fn parse(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
-        let given = Parameters::parse(query, &STATEMENT)?;
-        let user = given.user()?;
+    pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
+        let given = Parameters::parse_query(query, &STATEMENT)?;
+        let user = given.parse_user()?;
         let asset = given.get("asset").ok_or("asset is missing")?;
-        let asset = catalogue.resolve(asset).ok_or_else(|| {
+        let asset = catalogue.resolve_asset(asset).ok_or_else(|| {
             format!(
                 "asset: unknown asset: {asset}: neither a name nor the number of an unnamed asset"
             )
@@ -92,17 +96,17 @@ impl StatementAsked {
         let mut question = StatementQuestion {
             user,
             asset,
-            at: given.time("at")?,
-            order: given.order()?,
-            limit: given.limit()?,
+            at: given.parse_time("at")?,
+            order: given.parse_order()?,
+            limit: given.parse_limit()?,
             after: None,
         };
         if let Some(text) = given.get("cursor") {
-            question.after = Some(cursor::decode(&question, text)?);
+            question.after = Some(cursor::decode_cursor(&question, text)?);
         }
         Ok(Self {
             question,
-            decimals: catalogue.get(asset).map(|(_, decimals)| decimals),
+            decimals: catalogue.get_asset(asset).map(|(_, decimals)| decimals),
         })
     }
 }
@@ -111,15 +115,15 @@ impl StatementAsked {
 struct Parameters<'q>(Vec<(&'static str, Cow<'q, str>)>);
 
 impl<'q> Parameters<'q> {
-    fn parse(query: Option<&'q str>, known: &[&'static str]) -> Result<Self, String> {
+    fn parse_query(query: Option<&'q str>, known: &[&'static str]) -> Result<Self, String> {
         let mut found: Vec<(&'static str, Cow<'q, str>)> = Vec::new();
-        for (name, value) in pairs(query) {
-            let name = decoded(name)?;
+        for (name, value) in split_pairs(query) {
+            let name = percent_decode(name)?;
             let Some(name) = known.iter().find(|known| **known == name) else {
                 let known = known.join(", ");
                 return Err(format!("unknown parameter: {name}; there are {known}"));
             };
-            let value = decoded(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
             if found.iter().any(|(other, _)| other == name) {
                 return Err(format!("repeated parameter: {name}"));
             }
@@ -133,27 +137,27 @@ impl<'q> Parameters<'q> {
         found.map(|(_, value)| value.as_ref())
     }
 
-    fn user(&self) -> Result<UserId, String> {
+    fn parse_user(&self) -> Result<UserId, String> {
         let text = self.get("user_id").ok_or("user_id is missing")?;
         text.parse()
-            .map_err(|malformed: crate::domain::Malformed| malformed.to_string())
+            .map_err(|malformed: crate::domain::MalformedId| malformed.to_string())
     }
 
-    fn limit(&self) -> Result<usize, String> {
+    fn parse_limit(&self) -> Result<usize, String> {
         let Some(text) = self.get("limit") else {
             return Ok(PAGE_DEFAULT);
         };
-        let limit = whole(text).and_then(|limit| usize::try_from(limit).ok());
+        let limit = parse_whole_number(text).and_then(|limit| usize::try_from(limit).ok());
         limit
             .filter(|limit| (1..=PAGE_MAX).contains(limit))
             .ok_or_else(|| format!("limit must be a whole number from 1 to {PAGE_MAX}"))
     }
 
-    fn time(&self, name: &str) -> Result<Option<UnixMillis>, String> {
+    fn parse_time(&self, name: &str) -> Result<Option<UnixMillis>, String> {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
-        let time = whole(text).map(UnixMillis);
+        let time = parse_whole_number(text).map(UnixMillis);
         time.map(Some).ok_or_else(|| {
             format!(
                 "{name} must be milliseconds since 1970: a whole number from 0 to {}",
@@ -162,7 +166,7 @@ impl<'q> Parameters<'q> {
         })
     }
 
-    fn order(&self) -> Result<Order, String> {
+    fn parse_order(&self) -> Result<Order, String> {
         match self.get("order") {
             None | Some("desc") => Ok(Order::NewestFirst),
             Some("asc") => Ok(Order::OldestFirst),
@@ -172,7 +176,7 @@ impl<'q> Parameters<'q> {
 }
 
 /// A number from 0 on, without a sign or leading zeros.
-fn whole(text: &str) -> Option<i64> {
+fn parse_whole_number(text: &str) -> Option<i64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     let canonical = plain && (text == "0" || !text.starts_with('0'));
     canonical.then(|| text.parse().ok())?

@@ -15,7 +15,7 @@ use crate::http::{Failure, REQUEST_ID};
 const ID: &str = "57c49db1a2b308ad0000000000000000";
 
 /// When a client gets it, in the words of the contract.
-const fn when(failure: &Failure) -> &'static str {
+const fn describe_cause(failure: &Failure) -> &'static str {
     match failure {
         Failure::Malformed(_) => {
             "malformed, missing, out of range, too many elements, unknown asset, unknown or repeated query parameter"
@@ -57,15 +57,15 @@ const fn when(failure: &Failure) -> &'static str {
 }
 
 /// The responses of an operation that may fail in these ways, by status.
-pub fn responses(failures: &[Failure]) -> Map<String, Value> {
+pub fn failure_responses(failures: &[Failure]) -> Map<String, Value> {
     let mut by_status: BTreeMap<u16, Vec<&Failure>> = BTreeMap::new();
     for failure in failures {
-        let (status, _, _) = failure.told("");
+        let (status, _, _) = failure.client_message("");
         by_status.entry(status.as_u16()).or_default().push(failure);
     }
     by_status
         .into_iter()
-        .map(|(status, failures)| (status.to_string(), response(&failures)))
+        .map(|(status, failures)| (status.to_string(), failure_response(&failures)))
         .collect()
 }
 
@@ -73,22 +73,28 @@ pub fn responses(failures: &[Failure]) -> Map<String, Value> {
 pub fn of_no_operation() -> Value {
     let method = Failure::Method { allow: "GET, HEAD" };
     json!({
-        "NoRoute": response(&[&Failure::NoRoute]),
-        "Method": response(&[&method]),
-        "ForeignHost": response(&[&Failure::ForeignHost]),
-        "HeadTooLarge": response(&[&Failure::HeadTooLarge]),
+        "NoRoute": failure_response(&[&Failure::NoRoute]),
+        "Method": failure_response(&[&method]),
+        "ForeignHost": failure_response(&[&Failure::ForeignHost]),
+        "HeadTooLarge": failure_response(&[&Failure::HeadTooLarge]),
     })
 }
 
-fn response(failures: &[&Failure]) -> Value {
-    let all: Vec<u16> = failures.iter().map(|failure| failure.told(ID).1).collect();
-    let texts: Vec<&str> = failures.iter().map(|failure| when(failure)).collect();
+fn failure_response(failures: &[&Failure]) -> Value {
+    let all: Vec<u16> = failures
+        .iter()
+        .map(|failure| failure.client_message(ID).1)
+        .collect();
+    let texts: Vec<&str> = failures
+        .iter()
+        .map(|failure| describe_cause(failure))
+        .collect();
     let examples: Map<String, Value> = failures
         .iter()
         .zip(&all)
         .enumerate()
         .map(|(at, (failure, code))| {
-            let body = samples::value(failure.body(ID).1.as_bytes());
+            let body = samples::parse_json_body(failure.error_envelope(ID).1.as_bytes());
             let named_before = all.iter().take(at).any(|other| other == code);
             (
                 if named_before {
@@ -96,7 +102,7 @@ fn response(failures: &[&Failure]) -> Value {
                 } else {
                     code.to_string()
                 },
-                json!({"summary": when(failure), "value": body}),
+                json!({"summary": describe_cause(failure), "value": body}),
             )
         })
         .collect();
@@ -104,10 +110,10 @@ fn response(failures: &[&Failure]) -> Value {
     codes.dedup();
     let headers = failures
         .first()
-        .map(|failure| failure.response(&HeaderValue::from_static(ID)));
+        .map(|failure| failure.to_response(&HeaderValue::from_static(ID)));
     json!({
-        "description": format!("{}.", capital(&texts.join(", or "))),
-        "headers": headers.map(|response| references(response.headers())),
+        "description": format!("{}.", capitalise_first(&texts.join(", or "))),
+        "headers": headers.map(|response| header_references(response.headers())),
         "content": {"application/json": {
             "schema": {
                 "$ref": "#/components/schemas/Failure",
@@ -120,7 +126,7 @@ fn response(failures: &[&Failure]) -> Value {
 
 /// The headers of a real answer: by its name in the components where the value differs from answer to answer, else with
 /// this one value. The request's id is put on last, on all of them.
-pub fn references(headers: &HeaderMap) -> Value {
+pub fn header_references(headers: &HeaderMap) -> Value {
     let described = headers
         .keys()
         .filter(|name| **name != CONTENT_TYPE && **name != X_CONTENT_TYPE_OPTIONS);
@@ -140,7 +146,7 @@ pub fn references(headers: &HeaderMap) -> Value {
 /// Headers that say the same in every answer to one operation with one status.
 const FIXED: [HeaderName; 2] = [CACHE_CONTROL, WWW_AUTHENTICATE];
 
-fn capital(text: &str) -> String {
+fn capitalise_first(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(letters).collect()

@@ -3,17 +3,17 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    failures::references,
-    operation::{Operation, common},
-    put,
-    samples::{NOBODY, Samples, USER, value},
+    failures::header_references,
+    operation::{Operation, common_failures},
+    put_field,
+    samples::{NOBODY, Samples, USER, parse_json_body},
     up_to,
 };
 use crate::{
     config::Scope,
     domain::{
-        Amount, CatalogueTable, PAGE_DEFAULT, PAGE_MAX, Page, Role, Seq, StatementRow, TradeId,
-        TradePlace, UnixMillis, UserTrade,
+        Amount, CatalogueTable, HistoryPage, PAGE_DEFAULT, PAGE_MAX, Seq, StatementRow, TradeId,
+        TradePlace, TradeSideRole, UnixMillis, UserTrade,
     },
     http::{
         Failure,
@@ -23,7 +23,7 @@ use crate::{
             question::{StatementAsked, TradesAsked},
         },
     },
-    ledger::Error as SourceError,
+    ledger::LedgerError as SourceError,
 };
 
 const MADE_AT: UnixMillis = UnixMillis(1_765_352_441_955);
@@ -60,24 +60,24 @@ pub fn with_amounts(mut row: Value) -> Value {
 }
 
 /// The parameters that pages have beside those of a balance read.
-pub fn parameters(samples: &Samples<'_>, asset: &Value) -> Map<String, Value> {
-    let symbols = samples.catalogue.symbols();
+pub fn page_parameters(samples: &Samples<'_>, asset: &Value) -> Map<String, Value> {
+    let symbols = samples.catalogue.symbol_names();
     let mut symbol = json!({
         "name": "symbol", "in": "query", "required": true,
         "description": "A name of the catalogue (case counts).",
         "schema": {"type": "string"},
     });
     if let Some(first) = symbols.first() {
-        put(&mut symbol, "example", json!(first));
-        put(
+        put_field(&mut symbol, "example", json!(first));
+        put_field(
             &mut symbol,
             "schema",
             json!({"type": "string", "enum": symbols}),
         );
     }
     let mut of_asset = asset.clone();
-    put(&mut of_asset, "required", json!(true));
-    put(
+    put_field(&mut of_asset, "required", json!(true));
+    put_field(
         &mut of_asset,
         "description",
         json!("The asset's name (case counts), or the number of an asset that has no name here."),
@@ -122,22 +122,22 @@ fn cursor_pattern() -> String {
     format!("^[A-Za-z0-9_-]{{1,{TEXT_MAX}}}$")
 }
 
-pub fn trades(samples: &Samples<'_>) -> Operation {
-    let table = samples.catalogue.now();
-    let page = Page {
-        rows: [(8, Role::Seller), (7, Role::Buyer)]
+pub fn trades_operation(samples: &Samples<'_>) -> Operation {
+    let table = samples.catalogue.current_table();
+    let page = HistoryPage {
+        rows: [(8, TradeSideRole::Seller), (7, TradeSideRole::Buyer)]
             .into_iter()
-            .filter_map(|(id, role)| side(id, role))
+            .filter_map(|(id, role)| sample_user_trade(id, role))
             .collect(),
         more: true,
     };
     let symbol = table
-        .symbols()
+        .symbol_names()
         .first()
         .map_or_else(String::new, |name| (*name).to_owned());
-    let body = |user: i64, page: &Page<UserTrade>| {
+    let body = |user: i64, page: &HistoryPage<UserTrade>| {
         let query = format!("user_id={user}&symbol={symbol}&limit=2");
-        let asked = TradesAsked::parse(Some(&query), &table).ok()?;
+        let asked = TradesAsked::parse_query(Some(&query), &table).ok()?;
         history::trades_body(&asked, page).ok()
     };
     Operation {
@@ -161,21 +161,24 @@ pub fn trades(samples: &Samples<'_>) -> Operation {
             page_of(
                 "UserTrade",
                 body(USER, &page),
-                body(NOBODY, &Page::default()),
+                body(NOBODY, &HistoryPage::default()),
             ),
         )],
-        ..paged(TradesAsked::parse(None, &table).err())
+        ..paged_operation(TradesAsked::parse_query(None, &table).err())
     }
 }
 
-pub fn statement(samples: &Samples<'_>) -> Operation {
-    let table = samples.catalogue.now();
-    let page = Page {
-        rows: [17, 16].into_iter().filter_map(row).collect(),
+pub fn statement_operation(samples: &Samples<'_>) -> Operation {
+    let table = samples.catalogue.current_table();
+    let page = HistoryPage {
+        rows: [17, 16]
+            .into_iter()
+            .filter_map(sample_statement_row)
+            .collect(),
         more: true,
     };
-    let body = |user: i64, page: &Page<StatementRow>| {
-        let asked = statement_asked(user, &samples.asset(), &table)?;
+    let body = |user: i64, page: &HistoryPage<StatementRow>| {
+        let asked = statement_asked(user, &samples.asset_name(), &table)?;
         history::statement_body(&asked, page).ok()
     };
     Operation {
@@ -198,15 +201,15 @@ pub fn statement(samples: &Samples<'_>) -> Operation {
             page_of(
                 "StatementRow",
                 body(USER, &page),
-                body(NOBODY, &Page::default()),
+                body(NOBODY, &HistoryPage::default()),
             ),
         )],
-        ..paged(StatementAsked::parse(None, &table).err())
+        ..paged_operation(StatementAsked::parse_query(None, &table).err())
     }
 }
 
-fn paged(mistake: Option<String>) -> Operation {
-    let mut fails = common(Scope::Read, mistake);
+fn paged_operation(mistake: Option<String>) -> Operation {
+    let mut fails = common_failures(Scope::Read, mistake);
     fails.extend([Failure::Shed, Failure::Source(SourceError::Timeout)]);
     Operation {
         id: "",
@@ -223,10 +226,12 @@ fn paged(mistake: Option<String>) -> Operation {
 
 /// A page, with examples of one that has rows and of one that has none.
 fn page_of(line: &str, some: Option<Vec<u8>>, none: Option<Vec<u8>>) -> Value {
-    let headers = references(history::response(Vec::new()).headers());
+    let headers = header_references(history::uncached_response(Vec::new()).headers());
     let examples: Map<String, Value> = [("rows", some), ("none", none)]
         .into_iter()
-        .filter_map(|(name, body)| Some((name.to_owned(), json!({"value": value(&body?)}))))
+        .filter_map(|(name, body)| {
+            Some((name.to_owned(), json!({"value": parse_json_body(&body?)})))
+        })
         .collect();
     let schema = json!({
         "type": "object",
@@ -250,10 +255,10 @@ fn page_of(line: &str, some: Option<Vec<u8>>, none: Option<Vec<u8>>) -> Value {
 
 fn statement_asked(user: i64, asset: &str, table: &CatalogueTable) -> Option<StatementAsked> {
     let query = format!("user_id={user}&asset={asset}&limit=2");
-    StatementAsked::parse(Some(&query), table).ok()
+    StatementAsked::parse_query(Some(&query), table).ok()
 }
 
-fn side(id: i64, role: Role) -> Option<UserTrade> {
+fn sample_user_trade(id: i64, role: TradeSideRole) -> Option<UserTrade> {
     let amount = |raw| Some(Amount::from_raw(raw));
     Some(UserTrade {
         place: TradePlace {
@@ -268,7 +273,7 @@ fn side(id: i64, role: Role) -> Option<UserTrade> {
     })
 }
 
-fn row(seq: i64) -> Option<StatementRow> {
+fn sample_statement_row(seq: i64) -> Option<StatementRow> {
     Some(StatementRow {
         seq: Seq::new(seq).ok()?,
         avail: Amount::from_raw(910_000_000_000),

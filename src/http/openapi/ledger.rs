@@ -3,22 +3,22 @@
 use serde_json::{Value, json};
 
 use super::{
-    operation::{Operation, common, ok, one_or_many, posted},
-    put,
-    samples::{Samples, USER, value},
+    operation::{Operation, common_failures, ok_response, one_or_many, post_failures},
+    put_field,
+    samples::{Samples, USER, parse_json_body},
 };
 use crate::{
-    config::{Scope, Writer},
+    config::{LedgerSide, Scope},
     domain::{
-        Catalogue, Conflict, Outcome, Reason, Receipt, Reference, Refusal, SettleState,
-        StoredTransaction, Trade, Transaction, UnixMillis,
+        Catalogue, Conflict, PostingRefusal, Receipt, Reference, RefusalReason, SettleOutcome,
+        SettleState, StoredTransaction, Trade, Transaction, UnixMillis,
     },
     http::{
         Failure, answer,
         json::{self, TRANSACTIONS_MAX},
-        ledger::{shown, told},
+        ledger::{describe_outcome, describe_stored},
     },
-    ledger::Error as SourceError,
+    ledger::LedgerError as SourceError,
 };
 
 /// The id of the examples.
@@ -27,18 +27,18 @@ const SELLER: i64 = 1002;
 const SETTLED_AT: i64 = 1_765_352_441_955;
 
 /// The schema of a trade, with this catalogue's symbols, and with `balances` where an external writer assigns seqs.
-pub fn trade(mut schema: Value, catalogue: &Catalogue, writer: Writer) -> Value {
-    let symbols = catalogue.symbols();
+pub fn trade_schema(mut schema: Value, catalogue: &Catalogue, writer: LedgerSide) -> Value {
+    let symbols = catalogue.symbol_names();
     if let (Some(symbol), false) = (schema.pointer_mut("/properties/symbol"), symbols.is_empty()) {
-        put(symbol, "enum", json!(symbols));
+        put_field(symbol, "enum", json!(symbols));
     }
     match writer {
-        Writer::Service => {
+        LedgerSide::Service => {
             if let Some(Value::Object(properties)) = schema.pointer_mut("/properties") {
                 properties.remove("balances");
             }
         }
-        Writer::External => {
+        LedgerSide::External => {
             if let Some(Value::Array(required)) = schema.pointer_mut("/required") {
                 required.push(json!("balances"));
             }
@@ -53,90 +53,94 @@ fn sample_transaction(samples: &Samples<'_>, id: i64, event: &str, frozen: i64) 
     ]})
 }
 
-fn sample_trade(samples: &Samples<'_>, id: i64, writer: Writer) -> Value {
-    let symbols = samples.catalogue.symbols();
+fn sample_trade(samples: &Samples<'_>, id: i64, writer: LedgerSide) -> Value {
+    let symbols = samples.catalogue.symbol_names();
     let symbol = symbols.first().map_or("BTC_USDT", String::as_str);
     let mut trade = json!({
         "trade_id": id, "symbol": symbol, "buyer_user_id": USER, "seller_user_id": SELLER,
         "price": 5_000_000_000_000_i64, "quantity": 1_000_000, "settled_at": SETTLED_AT,
     });
-    if writer == Writer::External {
-        let parsed = Trade::parse(&trade.to_string(), samples.catalogue);
+    if writer == LedgerSide::External {
+        let parsed = Trade::parse_trade(&trade.to_string(), samples.catalogue);
         let changes = parsed.map(|trade| trade.changes).unwrap_or_default();
         let balances = changes.iter().map(|change| {
             json!({"user_id": change.user, "asset_id": change.asset, "seq": 100, "avail": 90_000_000_000_i64, "frozen": 0})
         });
-        put(&mut trade, "balances", balances.collect());
+        put_field(&mut trade, "balances", balances.collect());
     }
     trade
 }
 
 /// The result of such a transaction in an empty ledger.
-fn receipt(transaction: &Transaction) -> Receipt {
+fn sample_receipt(transaction: &Transaction) -> Receipt {
     let overdrawn = Transaction {
         overdraft: true,
         ..transaction.clone()
     };
-    let rows = overdrawn.rows(&[], UnixMillis(SETTLED_AT));
-    Receipt::of(&rows.unwrap_or_default(), UnixMillis(SETTLED_AT))
+    let rows = overdrawn.rows_above(&[], UnixMillis(SETTLED_AT));
+    Receipt::of_rows(&rows.unwrap_or_default(), UnixMillis(SETTLED_AT))
 }
 
-fn settled(samples: &Samples<'_>, transaction: Result<Transaction, String>) -> Value {
+fn settled_example(samples: &Samples<'_>, transaction: Result<Transaction, String>) -> Value {
     let Ok(transaction) = transaction else {
         return json!({"status": 0, "msg": "ok", "data": []});
     };
-    let outcome = Outcome::Written(receipt(&transaction));
-    let told = told(transaction.reference, &outcome, samples.catalogue);
-    value(&answer::done_body(&told).unwrap_or_default())
+    let outcome = SettleOutcome::Written(sample_receipt(&transaction));
+    let told = describe_outcome(transaction.reference, &outcome, samples.catalogue);
+    parse_json_body(&answer::done_body(&told).unwrap_or_default())
 }
 
-fn stored(transaction: Result<Transaction, String>) -> Option<Value> {
+fn stored_example(transaction: Result<Transaction, String>) -> Option<Value> {
     let transaction = transaction.ok()?;
     let stands = StoredTransaction {
         state: SettleState::Done,
-        receipt: receipt(&transaction),
+        receipt: sample_receipt(&transaction),
         content: transaction.content,
     };
-    let shown = shown(transaction.reference, &stands)?;
-    Some(value(&answer::done_body(&shown).unwrap_or_default()))
+    let shown = describe_stored(transaction.reference, &stands)?;
+    Some(parse_json_body(
+        &answer::done_body(&shown).unwrap_or_default(),
+    ))
 }
 
 /// The ways in which both kinds fail.
-fn failures(mistake: Option<String>, writer: Writer) -> Vec<Failure> {
-    let mut fails = posted(Scope::Settle, mistake);
+fn settlement_failures(mistake: Option<String>, writer: LedgerSide) -> Vec<Failure> {
+    let mut fails = post_failures(Scope::Settle, mistake);
     fails.extend([
         Failure::Contradicts(Conflict::OtherContent.to_string().into()),
         Failure::Source(SourceError::Timeout),
         Failure::Promise("".into()),
     ]);
     match writer {
-        Writer::Service => fails.extend(refusal().map(|why| Failure::Refused(why.into()))),
-        Writer::External => fails.push(Failure::SeqsElsewhere),
+        LedgerSide::Service => {
+            fails.extend(sample_refusal().map(|why| Failure::Refused(why.into())))
+        }
+        LedgerSide::External => fails.push(Failure::SeqsElsewhere),
     }
     fails
 }
 
-fn refusal() -> Option<String> {
-    let refusal = Refusal {
+fn sample_refusal() -> Option<String> {
+    let refusal = PostingRefusal {
         user: USER.try_into().ok()?,
         asset: 1_i64.try_into().ok()?,
-        reason: Reason::AvailBelowZero,
+        reason: RefusalReason::AvailBelowZero,
     };
     Some(refusal.to_string())
 }
 
-fn results(name: &str) -> Value {
+fn results_schema(name: &str) -> Value {
     let one = json!({"$ref": format!("#/components/schemas/{name}")});
     json!({"anyOf": [one, {"type": "array", "items": one}]})
 }
 
-pub fn transactions(samples: &Samples<'_>, writer: Writer) -> Operation {
+pub fn transactions_operation(samples: &Samples<'_>, writer: LedgerSide) -> Operation {
     let one = sample_transaction(samples, ID, "deposit", 0);
     let several = json!([
         sample_transaction(samples, ID.saturating_add(1), "deposit", 0),
         sample_transaction(samples, ID.saturating_add(2), "hold", 500_000_000),
     ]);
-    let example = settled(samples, Transaction::parse(&one.to_string()));
+    let example = settled_example(samples, Transaction::parse_transaction(&one.to_string()));
     let examples = json!({
         "one": {"summary": "a deposit", "value": one},
         "several": {"summary": "a deposit and a hold", "value": several},
@@ -154,25 +158,28 @@ pub fn transactions(samples: &Samples<'_>, writer: Writer) -> Operation {
         takes: Some((one_or_many("Transaction", TRANSACTIONS_MAX), examples)),
         gives: vec![(
             "200",
-            ok(
-                &results("SettledTransaction"),
+            ok_response(
+                &results_schema("SettledTransaction"),
                 "What became of each.",
                 &example,
             ),
         )],
-        fails: failures(json::transactions(b"[{}]").err(), writer),
+        fails: settlement_failures(json::parse_transactions(b"[{}]").err(), writer),
     }
 }
 
-pub fn trades(samples: &Samples<'_>, writer: Writer) -> Operation {
+pub fn trades_operation(samples: &Samples<'_>, writer: LedgerSide) -> Operation {
     let one = sample_trade(samples, ID, writer);
     let several = json!([sample_trade(samples, ID, writer)]);
-    let example = settled(samples, Trade::parse(&one.to_string(), samples.catalogue));
+    let example = settled_example(
+        samples,
+        Trade::parse_trade(&one.to_string(), samples.catalogue),
+    );
     let examples = json!({
         "one": {"summary": "a trade", "value": one},
         "several": {"summary": "an array", "value": several},
     });
-    let mistake = json::trades(b"[{}]", samples.catalogue, writer).err();
+    let mistake = json::parse_trades(b"[{}]", samples.catalogue, writer).err();
     Operation {
         id: "settle_trades",
         tag: "ledger",
@@ -184,13 +191,17 @@ pub fn trades(samples: &Samples<'_>, writer: Writer) -> Operation {
         takes: Some((one_or_many("Trade", TRANSACTIONS_MAX), examples)),
         gives: vec![(
             "200",
-            ok(&results("SettledTrade"), "What became of each.", &example),
+            ok_response(
+                &results_schema("SettledTrade"),
+                "What became of each.",
+                &example,
+            ),
         )],
-        fails: failures(mistake, writer),
+        fails: settlement_failures(mistake, writer),
     }
 }
 
-pub fn transaction(samples: &Samples<'_>) -> Operation {
+pub fn transaction_operation(samples: &Samples<'_>) -> Operation {
     let sample = sample_transaction(samples, ID, "deposit", 0).to_string();
     let reference = |id: &str| id.parse().map(Reference::Transaction);
     Operation {
@@ -198,21 +209,21 @@ pub fn transaction(samples: &Samples<'_>) -> Operation {
         summary: "A transaction that stands",
         ..by_id(
             "StoredTransaction",
-            stored(Transaction::parse(&sample)),
+            stored_example(Transaction::parse_transaction(&sample)),
             reference("0").err().map(|malformed| malformed.to_string()),
         )
     }
 }
 
 pub fn trade_by_id(samples: &Samples<'_>) -> Operation {
-    let sample = sample_trade(samples, ID, Writer::Service).to_string();
+    let sample = sample_trade(samples, ID, LedgerSide::Service).to_string();
     let reference = |id: &str| id.parse().map(Reference::Trade);
     Operation {
         id: "trade",
         summary: "A trade that stands",
         ..by_id(
             "StoredTrade",
-            stored(Trade::parse(&sample, samples.catalogue)),
+            stored_example(Trade::parse_trade(&sample, samples.catalogue)),
             reference("0").err().map(|malformed| malformed.to_string()),
         )
     }
@@ -220,12 +231,12 @@ pub fn trade_by_id(samples: &Samples<'_>) -> Operation {
 
 fn by_id(name: &str, example: Option<Value>, mistake: Option<String>) -> Operation {
     let data = json!({"$ref": format!("#/components/schemas/{name}")});
-    let mut given = ok(&data, "What was sent, and what it came to.", &Value::Null);
+    let mut given = ok_response(&data, "What was sent, and what it came to.", &Value::Null);
     if let Some(media) = given.pointer_mut("/content/application~1json") {
         let examples = example.map_or_else(|| json!({}), |value| json!({"one": {"value": value}}));
-        put(media, "examples", examples);
+        put_field(media, "examples", examples);
     }
-    let mut fails = common(Scope::Settle, mistake);
+    let mut fails = common_failures(Scope::Settle, mistake);
     fails.extend([Failure::NothingThere, Failure::Source(SourceError::Timeout)]);
     Operation {
         id: "",

@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    failures::{references, responses},
-    samples::value,
+    failures::{failure_responses, header_references},
+    samples::parse_json_body,
 };
 use crate::{
     config::Scope,
@@ -29,8 +29,8 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    pub(super) fn shown(self, token: bool) -> Value {
-        let mut responses = responses(&self.fails);
+    pub(super) fn to_json(self, token: bool) -> Value {
+        let mut responses = failure_responses(&self.fails);
         responses.extend(
             self.gives
                 .into_iter()
@@ -58,15 +58,15 @@ impl Operation {
         });
         if let Some((schema, examples)) = self.takes {
             let body = json!({"required": true, "content": {"application/json": {"schema": schema, "examples": examples}}});
-            super::put(&mut shown, "requestBody", body);
+            super::put_field(&mut shown, "requestBody", body);
         }
         shown
     }
 }
 
-pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+pub(super) fn common_failures(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     vec![
-        Failure::malformed(mistake.unwrap_or_default()),
+        Failure::malformed_request(mistake.unwrap_or_default()),
         Failure::Unauthenticated,
         Failure::Forbidden(scope),
         Failure::HeadTooLarge,
@@ -75,8 +75,8 @@ pub(super) fn common(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
     ]
 }
 
-pub(super) fn posted(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
-    let mut fails = common(scope, mistake);
+pub(super) fn post_failures(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
+    let mut fails = common_failures(scope, mistake);
     if scope != Scope::Read {
         fails.push(Failure::CrossOrigin);
     }
@@ -93,12 +93,12 @@ pub(super) fn one_or_many(name: &str, max: usize) -> Value {
     json!({"anyOf": [one, {"type": "array", "items": one, "maxItems": max}]})
 }
 
-pub(super) fn one(summary: &str, value: &Value) -> Value {
+pub(super) fn single_example(summary: &str, value: &Value) -> Value {
     json!({"one": {"summary": summary, "value": value}})
 }
 
 /// The envelope around this `data`.
-pub(super) fn envelope(data: &Value) -> Value {
+pub(super) fn envelope_schema(data: &Value) -> Value {
     json!({
         "type": "object",
         "required": ["status", "msg", "data"],
@@ -106,25 +106,25 @@ pub(super) fn envelope(data: &Value) -> Value {
     })
 }
 
-pub(super) fn ok(data: &Value, description: &str, example: &Value) -> Value {
+pub(super) fn ok_response(data: &Value, description: &str, example: &Value) -> Value {
     json!({
         "description": description,
-        "headers": references(&HeaderMap::new()),
-        "content": {"application/json": {"schema": envelope(data), "examples": {"one": {"value": example}}}},
+        "headers": header_references(&HeaderMap::new()),
+        "content": {"application/json": {"schema": envelope_schema(data), "examples": {"one": {"value": example}}}},
     })
 }
 
-pub(super) fn done(name: &str, description: &str, example: &impl Serialize) -> Value {
+pub(super) fn done_response(name: &str, description: &str, example: &impl Serialize) -> Value {
     let data = json!({"$ref": format!("#/components/schemas/{name}")});
     let example = answer::done_body(example).unwrap_or_default();
-    ok(&data, description, &value(&example))
+    ok_response(&data, description, &parse_json_body(&example))
 }
 
-pub(super) fn file(kind: &str, schema: &Value) -> Value {
+pub(super) fn file_response(kind: &str, schema: &Value) -> Value {
     let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
     json!({
         "description": "It.",
-        "headers": references(&HeaderMap::from_iter(headers)),
+        "headers": header_references(&HeaderMap::from_iter(headers)),
         "content": {kind: {"schema": schema}},
     })
 }

@@ -4,76 +4,94 @@ use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use super::{
-    failures::references,
+    failures::header_references,
     histories, ledger,
-    operation::{Operation, common, done, envelope, file, ok, one, one_or_many, posted},
+    operation::{
+        Operation, common_failures, done_response, envelope_schema, file_response, ok_response,
+        one_or_many, post_failures, single_example,
+    },
     samples::{NOBODY, Samples, USER},
     totals,
 };
 use crate::{
-    config::{Scope, Writer},
+    config::{LedgerSide, Scope},
     http::{
         Failure, docs,
         json::{self, ENTRIES_MAX, NOTIFICATIONS_MAX, USERS_MAX},
         query::Question,
-        results::{Invalidated, Settled, Warmed, Written},
+        results::{Invalidated, SettledCounts, WarmedCounts, WrittenEntries},
         routes,
     },
-    ledger::Error as SourceError,
+    ledger::LedgerError as SourceError,
 };
 
 /// Every path.
-pub fn paths(samples: &Samples<'_>, writer: Writer, token: bool) -> Value {
-    let get = |operation: Operation| json!({"get": operation.shown(token)});
-    let post = |operation: Operation| json!({"post": operation.shown(token)});
+pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) -> Value {
+    let get = |operation: Operation| json!({"get": operation.to_json(token)});
+    let post = |operation: Operation| json!({"post": operation.to_json(token)});
     let mut paths = Map::new();
     for (path, id) in routes::BALANCE.into_iter().zip(["balance", "balance_v1"]) {
-        paths.insert(path.to_owned(), get(balance(samples, id)));
+        paths.insert(path.to_owned(), get(balance_operation(samples, id)));
     }
     let others = [
-        (routes::BATCH, post(batch(samples))),
-        (routes::SETTLEMENTS, post(settlements(samples))),
-        (routes::ENTRIES, post(entries(samples))),
+        (routes::BATCH, post(batch_operation(samples))),
+        (routes::SETTLEMENTS, post(settlements_operation(samples))),
+        (routes::ENTRIES, post(entries_operation(samples))),
         (
             routes::TRANSACTIONS,
-            post(ledger::transactions(samples, writer)),
+            post(ledger::transactions_operation(samples, writer)),
         ),
-        (routes::TRANSACTION, get(ledger::transaction(samples))),
-        (routes::TRADES, post(ledger::trades(samples, writer))),
+        (
+            routes::TRANSACTION,
+            get(ledger::transaction_operation(samples)),
+        ),
+        (
+            routes::TRADES,
+            post(ledger::trades_operation(samples, writer)),
+        ),
         (routes::TRADE, get(ledger::trade_by_id(samples))),
-        (routes::USER_TRADES, get(histories::trades(samples))),
-        (routes::STATEMENT, get(histories::statement(samples))),
-        (routes::TOTALS, get(totals::totals(samples))),
+        (
+            routes::USER_TRADES,
+            get(histories::trades_operation(samples)),
+        ),
+        (
+            routes::STATEMENT,
+            get(histories::statement_operation(samples)),
+        ),
+        (routes::TOTALS, get(totals::totals_operation(samples))),
         (routes::RATES, post(totals::set_rates(samples))),
         (routes::USER_TOTAL, get(totals::user_total(samples))),
-        (routes::INVALIDATE, post(invalidate())),
-        (routes::WARM, post(warm())),
-        (routes::OPENAPI, get(openapi())),
+        (routes::INVALIDATE, post(invalidate_operation())),
+        (routes::WARM, post(warm_operation())),
+        (routes::OPENAPI, get(openapi_operation())),
     ];
     paths.extend(others.map(|(path, item)| (path.to_owned(), item)));
-    paths.extend(docs::FILES.map(|file| (file.path.to_owned(), get(page(&file)))));
+    paths.extend(docs::FILES.map(|file| (file.path.to_owned(), get(page_operation(&file)))));
     Value::Object(paths)
 }
 
-fn balance(samples: &Samples<'_>, id: &'static str) -> Operation {
+fn balance_operation(samples: &Samples<'_>, id: &'static str) -> Operation {
     let data = json!({"type": "array", "items": {"$ref": "#/components/schemas/Balance"}, "description": "By asset id."});
-    let nobody = samples.read(false, None);
-    let given = samples.read(true, None);
+    let nobody = samples.balance_read(false, None);
+    let given = samples.balance_read(true, None);
     let examples = json!({
         "something": {"summary": "a user with balances", "value": given.body},
         "nothing": {"summary": "a user who has nothing, or whom nobody knows", "value": nobody.body},
     });
     let ok = json!({
         "description": "All balances of the user, or one.",
-        "headers": references(&given.headers),
-        "content": {"application/json": {"schema": envelope(&data), "examples": examples}},
+        "headers": header_references(&given.headers),
+        "content": {"application/json": {"schema": envelope_schema(&data), "examples": examples}},
     });
-    let same = samples.read(true, Some(&HeaderValue::from_static("*")));
+    let same = samples.balance_read(true, Some(&HeaderValue::from_static("*")));
     let same = json!({
         "description": "The client has these balances.",
-        "headers": references(&same.headers),
+        "headers": header_references(&same.headers),
     });
-    let mut fails = common(Scope::Read, Question::parse(None, samples.catalogue).err());
+    let mut fails = common_failures(
+        Scope::Read,
+        Question::parse_query(None, samples.catalogue).err(),
+    );
     fails.extend([
         Failure::Shed,
         Failure::Source(SourceError::Timeout),
@@ -99,9 +117,9 @@ fn balance(samples: &Samples<'_>, id: &'static str) -> Operation {
     }
 }
 
-fn batch(samples: &Samples<'_>) -> Operation {
+fn batch_operation(samples: &Samples<'_>) -> Operation {
     let data = json!({"type": "array", "items": {"$ref": "#/components/schemas/BalancesOf"}});
-    let mut fails = posted(Scope::Read, json::users::<0>(b"[]").err());
+    let mut fails = post_failures(Scope::Read, json::parse_users::<0>(b"[]").err());
     fails.push(Failure::Source(SourceError::Timeout));
     Operation {
         id: "balances",
@@ -112,17 +130,21 @@ fn batch(samples: &Samples<'_>) -> Operation {
         parameters: &["x-request-id"],
         takes: Some((
             json!({"$ref": "#/components/schemas/Batch"}),
-            one("two users", &json!({"user_ids": [USER, NOBODY]})),
+            single_example("two users", &json!({"user_ids": [USER, NOBODY]})),
         )),
         gives: vec![(
             "200",
-            ok(&data, "The balances of each of them.", &samples.batch()),
+            ok_response(
+                &data,
+                "The balances of each of them.",
+                &samples.batch_read(),
+            ),
         )],
         fails,
     }
 }
 
-fn settlements(samples: &Samples<'_>) -> Operation {
+fn settlements_operation(samples: &Samples<'_>) -> Operation {
     let (user, asset) = (USER, samples.asset_id());
     let values = json!({"user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0, "created_at": 1_765_352_441_955_i64});
     let examples = json!({
@@ -131,7 +153,7 @@ fn settlements(samples: &Samples<'_>) -> Operation {
             {"user_id": user, "asset_id": asset, "seq": 18}, {"user_id": user, "asset_id": asset}, {"user_id": user},
         ]},
     });
-    let mut fails = posted(Scope::Settle, json::notifications(b"[{}]").err());
+    let mut fails = post_failures(Scope::Settle, json::parse_notifications(b"[{}]").err());
     fails.push(Failure::Promise("".into()));
     Operation {
         id: "settle",
@@ -144,17 +166,17 @@ fn settlements(samples: &Samples<'_>) -> Operation {
         takes: Some((one_or_many("Notification", NOTIFICATIONS_MAX), examples)),
         gives: vec![(
             "200",
-            done(
+            done_response(
                 "Settled",
                 "They are in effect.",
-                &Settled { applied: 1, old: 0 },
+                &SettledCounts { applied: 1, old: 0 },
             ),
         )],
         fails,
     }
 }
 
-fn entries(samples: &Samples<'_>) -> Operation {
+fn entries_operation(samples: &Samples<'_>) -> Operation {
     let (user, asset) = (USER, samples.asset_id());
     let entry = json!({
         "user_id": user, "asset_id": asset, "seq": 18, "avail": 920_000_000_000_i64, "frozen": 0,
@@ -165,13 +187,13 @@ fn entries(samples: &Samples<'_>) -> Operation {
         "one": {"summary": "one entry", "value": entry},
         "several": {"summary": "an array, with what is required", "value": least},
     });
-    let mut fails = posted(Scope::Settle, json::entries(b"[{}]").err());
+    let mut fails = post_failures(Scope::Settle, json::parse_entries(b"[{}]").err());
     fails.extend([
         Failure::Conflict { index: 0 },
         Failure::Source(SourceError::Timeout),
         Failure::Promise("".into()),
     ]);
-    let written = Written {
+    let written = WrittenEntries {
         written: 1,
         repeated: 0,
     };
@@ -186,14 +208,14 @@ fn entries(samples: &Samples<'_>) -> Operation {
         takes: Some((one_or_many("LedgerEntry", ENTRIES_MAX), examples)),
         gives: vec![(
             "200",
-            done("Written", "They are written and in effect.", &written),
+            done_response("Written", "They are written and in effect.", &written),
         )],
         fails,
     }
 }
 
-fn invalidate() -> Operation {
-    let mut fails = posted(Scope::Admin, json::invalidation(b"[]").err());
+fn invalidate_operation() -> Operation {
+    let mut fails = post_failures(Scope::Admin, json::parse_invalidation(b"[]").err());
     fails.push(Failure::Promise("".into()));
     Operation {
         id: "invalidate",
@@ -204,18 +226,18 @@ fn invalidate() -> Operation {
         parameters: &["x-request-id"],
         takes: Some((
             json!({"$ref": "#/components/schemas/Invalidation"}),
-            one("one user", &json!({"user_ids": [USER], "floors": false})),
+            single_example("one user", &json!({"user_ids": [USER], "floors": false})),
         )),
         gives: vec![(
             "200",
-            done("Invalidated", "It is dropped.", &Invalidated { users: 1 }),
+            done_response("Invalidated", "It is dropped.", &Invalidated { users: 1 }),
         )],
         fails,
     }
 }
 
-fn warm() -> Operation {
-    let warmed = Warmed {
+fn warm_operation() -> Operation {
+    let warmed = WarmedCounts {
         users: 2,
         loaded: 2,
         failed: 0,
@@ -229,14 +251,17 @@ fn warm() -> Operation {
         parameters: &["x-request-id"],
         takes: Some((
             json!({"$ref": "#/components/schemas/Warming"}),
-            one("two users", &json!({"user_ids": [USER, 1002]})),
+            single_example("two users", &json!({"user_ids": [USER, 1002]})),
         )),
-        gives: vec![("200", done("Warmed", "How many are held now.", &warmed))],
-        fails: posted(Scope::Admin, json::users::<USERS_MAX>(b"[]").err()),
+        gives: vec![(
+            "200",
+            done_response("Warmed", "How many are held now.", &warmed),
+        )],
+        fails: post_failures(Scope::Admin, json::parse_users::<USERS_MAX>(b"[]").err()),
     }
 }
 
-fn openapi() -> Operation {
+fn openapi_operation() -> Operation {
     Operation {
         id: "openapi",
         tag: "description",
@@ -245,12 +270,15 @@ fn openapi() -> Operation {
         about: "It is on the operators' port too.",
         parameters: &["x-request-id"],
         takes: None,
-        gives: vec![("200", file("application/json", &json!({"type": "object"})))],
+        gives: vec![(
+            "200",
+            file_response("application/json", &json!({"type": "object"})),
+        )],
         fails: vec![],
     }
 }
 
-fn page(file: &docs::File) -> Operation {
+fn page_operation(file: &docs::File) -> Operation {
     Operation {
         id: file.name,
         tag: "description",
@@ -259,7 +287,10 @@ fn page(file: &docs::File) -> Operation {
         about: "All of the page comes from here; it asks no other host.",
         parameters: &["x-request-id"],
         takes: None,
-        gives: vec![("200", self::file(file.kind, &json!({"type": "string"})))],
+        gives: vec![(
+            "200",
+            self::file_response(file.kind, &json!({"type": "string"})),
+        )],
         fails: vec![],
     }
 }

@@ -4,13 +4,13 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::{
-    cache_status::{Detail, Trail},
+    cache_status::{CacheStatus, Detail},
     domain::{Amount, Balance, Catalogue, Floors, Seq, Snapshot, UnixMillis, UserId},
     http::{
-        answer::{self, Shown},
+        answer::{self, BalanceResponse},
         query::Question,
     },
-    read::{Answer, Held},
+    read::{ReadAnswer, RenderedSnapshot},
 };
 
 /// A user of the sample data.
@@ -34,7 +34,7 @@ pub struct Samples<'a> {
 
 /// The tier that answers a balance read.
 #[derive(Debug)]
-pub struct Read {
+pub struct SampleTier {
     /// Without the request's id.
     pub headers: HeaderMap,
     /// Where there is one.
@@ -45,7 +45,7 @@ impl<'a> Samples<'a> {
     /// With the first assets of this catalogue.
     pub fn new(catalogue: &'a Catalogue) -> Self {
         let balances = catalogue
-            .ids()
+            .asset_ids()
             .take(BALANCES)
             .zip(Seq::new(FIRST_SEQ))
             .map(|(asset, seq)| Balance {
@@ -69,28 +69,28 @@ impl<'a> Samples<'a> {
     }
 
     /// As clients name it.
-    pub fn asset(&self) -> String {
+    pub fn asset_name(&self) -> String {
         let first = self.balances.first();
         first
-            .and_then(|first| self.catalogue.get(first.asset))
+            .and_then(|first| self.catalogue.get_asset(first.asset))
             .map_or_else(|| "1".to_owned(), |(name, _)| name)
     }
 
     /// The balances of the user who has something.
-    pub fn balances(&self) -> &[Balance] {
+    pub fn sample_balances(&self) -> &[Balance] {
         &self.balances
     }
 
-    /// An asset that values are told in: another than [`Samples::asset`], where there are two.
-    pub fn quote(&self) -> String {
+    /// An asset that values are told in: another than [`Samples::asset_name`], where there are two.
+    pub fn quote_name(&self) -> String {
         let last = self.balances.last();
-        last.and_then(|last| self.catalogue.get(last.asset))
+        last.and_then(|last| self.catalogue.get_asset(last.asset))
             .map_or_else(|| "USDT".to_owned(), |(name, _)| name)
     }
 
     /// The same as a query parameter: a number where it has no name.
     pub fn asset_parameter(&self) -> Value {
-        let asset = self.asset();
+        let asset = self.asset_name();
         asset
             .parse::<i32>()
             .map_or_else(|_| asset.into(), Value::from)
@@ -98,54 +98,60 @@ impl<'a> Samples<'a> {
 
     /// The questions that the sample user may be asked.
     pub fn min_seq(&self) -> String {
-        format!("{}:{FIRST_SEQ}", self.asset())
+        format!("{}:{FIRST_SEQ}", self.asset_name())
     }
 
     /// A balance read; `has` is what the client sends as `If-None-Match`.
-    pub fn read(&self, whole: bool, has: Option<&HeaderValue>) -> Read {
+    pub fn balance_read(&self, whole: bool, has: Option<&HeaderValue>) -> SampleTier {
         let question = Question {
             user: UserId::MAX,
             asset: None,
             min_seq: Floors::NONE,
         };
-        let answer = self.answer(whole, None);
+        let answer = self.sample_answer(whole, None);
         let has = has.into_iter().map(HeaderValue::as_bytes);
-        let response =
-            Shown::new(&question, has, answer.view(), self.catalogue, MADE_AT).response();
-        Read {
+        let response = BalanceResponse::new(
+            &question,
+            has,
+            answer.borrowed_view(),
+            self.catalogue,
+            MADE_AT,
+        )
+        .into_response();
+        SampleTier {
             headers: response.headers().clone(),
-            body: value(answer.held.body()),
+            body: parse_json_body(answer.held.body_bytes()),
         }
     }
 
     /// A batch read of one user who has something and one who has not.
-    pub fn batch(&self) -> Value {
+    pub fn batch_read(&self) -> Value {
         let users: Vec<UserId> = [USER, NOBODY]
             .into_iter()
             .filter_map(|user| UserId::try_from(user).ok())
             .collect();
         let answers = [
-            self.answer(true, Some(Detail::Behind)),
-            self.answer(false, None),
+            self.sample_answer(true, Some(Detail::Behind)),
+            self.sample_answer(false, None),
         ];
-        value(&answer::batch_body(&users, &answers))
+        parse_json_body(&answer::batch_body(&users, &answers))
     }
 
     /// An answer about a user who has something, or one who has not.
-    pub fn answer(&self, whole: bool, detail: Option<Detail>) -> Answer {
+    pub fn sample_answer(&self, whole: bool, detail: Option<Detail>) -> ReadAnswer {
         let balances = if whole { self.balances.clone() } else { vec![] };
-        let held = Held::new(self.catalogue, &Snapshot::new(balances), MADE_AT);
-        Answer {
+        let held = RenderedSnapshot::new(self.catalogue, &Snapshot::new(balances), MADE_AT);
+        ReadAnswer {
             held,
-            trail: Trail {
+            trail: CacheStatus {
                 detail,
-                ..Trail::memory(9)
+                ..CacheStatus::memory_hit(9)
             },
         }
     }
 }
 
 /// A body of ours as a value.
-pub fn value(body: &[u8]) -> Value {
+pub fn parse_json_body(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_default()
 }

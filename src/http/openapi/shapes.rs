@@ -18,7 +18,7 @@ use crate::domain::{BalanceWire, ChangeWire, FeeWire, PaysFrom};
     maximum = 9_223_372_036_854_775_807_i64,
     examples(1001)
 )]
-pub struct UserId(i64);
+pub struct UserIdShape(i64);
 
 /// An exact decimal: no exponent, no trailing zeros, full precision.
 #[derive(ToSchema)]
@@ -27,7 +27,7 @@ pub struct UserId(i64);
     pattern = r"^(-?(0\.[0-9]{0,17}[1-9]|[1-9][0-9]{0,18}(\.[0-9]{0,17}[1-9])?)|0)$",
     examples("9100")
 )]
-pub struct Amount(String);
+pub struct AmountShape(String);
 
 /// A sum of amounts, or a value: as an amount, with more digits where it needs them.
 #[derive(ToSchema)]
@@ -48,7 +48,7 @@ pub struct RateText(String);
 /// The result of a transaction.
 #[derive(ToSchema)]
 #[schema(as = SettledTransaction)]
-pub struct SettledTransaction {
+pub struct SettledTransactionShape {
     /// Its id.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     transaction_id: i64,
@@ -99,7 +99,7 @@ pub enum SettleResult {
 /// How far a transaction is.
 #[derive(ToSchema)]
 #[schema(as = SettleState, rename_all = "snake_case")]
-pub enum SettleState {
+pub enum SettleStateShape {
     /// It stands whole.
     Done,
     /// It is being written.
@@ -109,7 +109,7 @@ pub enum SettleState {
 /// A transaction that stands.
 #[derive(ToSchema)]
 #[schema(as = StoredTransaction)]
-pub struct StoredTransaction {
+pub struct StoredTransactionShape {
     /// Its id.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     transaction_id: i64,
@@ -122,7 +122,7 @@ pub struct StoredTransaction {
     created_at: i64,
     /// Amounts may have fallen below 0.
     overdraft: bool,
-    state: SettleState,
+    state: SettleStateShape,
     /// After it, by user and asset.
     #[schema(value_type = Vec<BalanceWire>)]
     balances: Vec<BalanceWire>,
@@ -137,9 +137,9 @@ pub struct StoredTrade {
     /// A name of the catalogue.
     symbol: String,
     /// The buyer, who got base and paid quote.
-    buyer_user_id: UserId,
+    buyer_user_id: UserIdShape,
     /// The seller, who got quote and paid base.
-    seller_user_id: UserId,
+    seller_user_id: UserIdShape,
     /// Raw quote units for one whole base unit.
     price: i64,
     /// Raw base units.
@@ -161,7 +161,7 @@ pub struct StoredTrade {
     /// In an order of their own.
     #[schema(value_type = Vec<FeeWire>)]
     fees: Vec<FeeWire>,
-    state: SettleState,
+    state: SettleStateShape,
     /// After it, by user and asset.
     #[schema(value_type = Vec<BalanceWire>)]
     balances: Vec<BalanceWire>,
@@ -170,13 +170,13 @@ pub struct StoredTrade {
 /// A user's balance in one asset.
 #[derive(ToSchema)]
 #[schema(as = Balance)]
-pub struct Balance {
+pub struct BalanceShape {
     /// Its name, or the number of an asset that the catalogue does not know.
     asset: String,
     /// The usable part.
-    avail: Amount,
+    avail: AmountShape,
     /// The amount held back.
-    frozen: Amount,
+    frozen: AmountShape,
     /// The version of this balance: rises with every change.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     seq: i64,
@@ -184,15 +184,15 @@ pub struct Balance {
     #[schema(required, minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     updated_at: Option<i64>,
     /// There where the catalogue does not know the asset: the amounts are raw units then.
-    #[schema(value_type = Unit, required = false)]
-    unit: Option<Unit>,
+    #[schema(value_type = UnitShape, required = false)]
+    unit: Option<UnitShape>,
 }
 
 /// The unit of an amount, where it is not whole units.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Unit)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum UnitShape {
     /// The smallest unit of the ledger.
     Raw,
 }
@@ -201,19 +201,19 @@ pub enum Unit {
 #[derive(ToSchema)]
 pub struct BalancesOf {
     /// The user.
-    user_id: UserId,
+    user_id: UserIdShape,
     /// By asset id.
-    balances: Vec<Balance>,
+    balances: Vec<BalanceShape>,
     /// There where the answer is not as good as promised: below a known floor, or the last known while the source is down.
-    #[schema(value_type = Detail, required = false)]
-    detail: Option<Detail>,
+    #[schema(value_type = DetailShape, required = false)]
+    detail: Option<DetailShape>,
 }
 
 /// The reason why an answer is not as good as promised.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Detail)]
 #[serde(rename_all = "snake_case")]
-pub enum Detail {
+pub enum DetailShape {
     /// A floor is known that not even the ledger reaches yet.
     Behind,
     /// The source is down; this is what was known last.

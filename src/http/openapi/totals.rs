@@ -4,10 +4,12 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{
-    failures::references,
-    operation::{Operation, common, done, envelope, one, posted},
-    samples::{MADE_AT, Samples, value as value_of},
-    schema, shapes,
+    failures::header_references,
+    operation::{
+        Operation, common_failures, done_response, envelope_schema, post_failures, single_example,
+    },
+    samples::{MADE_AT, Samples, parse_json_body as value_of},
+    schema_of, shapes,
 };
 use crate::{
     config::Scope,
@@ -18,46 +20,46 @@ use crate::{
         totals::{self, AssetTotal},
         value::{self, Priced, UserTotal},
     },
-    ledger::Error as SourceError,
+    ledger::LedgerError as SourceError,
 };
 
 /// The schemas of what these routes take and give.
-pub fn schemas(catalogue: &Catalogue) -> [(String, Value); 8] {
-    let names = asset_names(&catalogue.now());
-    let mut new_rates = schema::<RatesWire<'_>>();
+pub fn totals_schemas(catalogue: &Catalogue) -> [(String, Value); 8] {
+    let names = asset_names(&catalogue.current_table());
+    let mut new_rates = schema_of::<RatesWire<'_>>();
     if let Some(rates) = new_rates.pointer_mut("/properties/rates") {
-        super::put(rates, "maxItems", json!(RATES_MAX));
+        super::put_field(rates, "maxItems", json!(RATES_MAX));
     }
-    let mut new_rate = schema::<RateWire>();
+    let mut new_rate = schema_of::<RateWire>();
     for (schema, property) in [(&mut new_rates, "quote"), (&mut new_rate, "asset")] {
         let text = schema.pointer_mut(&format!("/properties/{property}"));
         if let Some(text) = text.filter(|_| !names.is_empty()) {
-            super::put(text, "enum", json!(names));
+            super::put_field(text, "enum", json!(names));
         }
     }
     [
-        ("AssetTotal", schema::<AssetTotal>()),
-        ("WideAmount", schema::<shapes::WideAmount>()),
-        ("RateText", schema::<shapes::RateText>()),
+        ("AssetTotal", schema_of::<AssetTotal>()),
+        ("WideAmount", schema_of::<shapes::WideAmount>()),
+        ("RateText", schema_of::<shapes::RateText>()),
         ("NewRates", new_rates),
         ("NewRate", new_rate),
-        ("RatesResult", schema::<RatesResult>()),
-        ("UserTotal", schema::<UserTotal>()),
-        ("PricedBalance", schema::<Priced>()),
+        ("RatesResult", schema_of::<RatesResult>()),
+        ("UserTotal", schema_of::<UserTotal>()),
+        ("PricedBalance", schema_of::<Priced>()),
     ]
     .map(|(name, schema)| (name.to_owned(), schema))
 }
 
 const RATE: &str = "50000.5";
 
-pub fn totals(samples: &Samples<'_>) -> Operation {
+pub fn totals_operation(samples: &Samples<'_>) -> Operation {
     let total = AssetSum {
         avail: 910_000_000_000,
         frozen: 0,
         users: 10,
     };
     let assets = samples
-        .balances()
+        .sample_balances()
         .iter()
         .map(|balance| (balance.asset, total));
     let sample = Totals {
@@ -65,13 +67,14 @@ pub fn totals(samples: &Samples<'_>) -> Operation {
         began: MADE_AT,
         ended: MADE_AT,
     };
-    let shown = totals::response(&sample, &samples.catalogue.now(), MADE_AT);
+    let shown = totals::totals_response(&sample, &samples.catalogue.current_table(), MADE_AT);
     let headers = shown.map_or_else(|_| HeaderMap::new(), |shown| shown.headers().clone());
-    let example = totals::body(&sample, &samples.catalogue.now()).unwrap_or_default();
-    let mut schema = envelope(
+    let example =
+        totals::totals_body(&sample, &samples.catalogue.current_table()).unwrap_or_default();
+    let mut schema = envelope_schema(
         &json!({"type": "array", "items": {"$ref": "#/components/schemas/AssetTotal"}, "description": "By asset id; assets that nobody has a balance in are not there."}),
     );
-    super::put(
+    super::put_field(
         &mut schema,
         "required",
         json!(["status", "msg", "data", "as_of"]),
@@ -81,14 +84,17 @@ pub fn totals(samples: &Samples<'_>) -> Operation {
             "type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2,
             "description": "When the first and the last balance were read: milliseconds since 1970. Equal, or nearly, where all of them were read from one snapshot.",
         });
-        super::put(properties, "as_of", moments);
+        super::put_field(properties, "as_of", moments);
     }
     let given = json!({
         "description": "The newest totals. `Age` counts from when the first balance was read.",
-        "headers": references(&headers),
-        "content": {"application/json": {"schema": schema, "examples": one("all users", &value_of(&example))}},
+        "headers": header_references(&headers),
+        "content": {"application/json": {"schema": schema, "examples": single_example("all users", &value_of(&example))}},
     });
-    let mut fails = common(Scope::Read, crate::http::query::none(Some("x=1")).err());
+    let mut fails = common_failures(
+        Scope::Read,
+        crate::http::query::refuse_parameters(Some("x=1")).err(),
+    );
     fails.extend([Failure::TotalsOff, Failure::NoTotal]);
     Operation {
         id: "totals",
@@ -105,9 +111,12 @@ pub fn totals(samples: &Samples<'_>) -> Operation {
 
 pub fn set_rates(samples: &Samples<'_>) -> Operation {
     let example = sample_rates(samples);
-    let table = samples.catalogue.now();
-    let bad = json!({"quote": samples.quote(), "rates": [{}]}).to_string();
-    let mut fails = posted(Scope::Settle, rates::parse(bad.as_bytes(), &table).err());
+    let table = samples.catalogue.current_table();
+    let bad = json!({"quote": samples.quote_name(), "rates": [{}]}).to_string();
+    let mut fails = post_failures(
+        Scope::Settle,
+        rates::parse_rates(bad.as_bytes(), &table).err(),
+    );
     fails.push(Failure::Promise("".into()));
     Operation {
         id: "set_rates",
@@ -118,11 +127,11 @@ pub fn set_rates(samples: &Samples<'_>) -> Operation {
         parameters: &["x-request-id"],
         takes: Some((
             json!({"$ref": "#/components/schemas/NewRates"}),
-            one("one rate", &example),
+            single_example("one rate", &example),
         )),
         gives: vec![(
             "200",
-            done(
+            done_response(
                 "RatesResult",
                 "They are in force, but for those that are old.",
                 &RatesResult { applied: 1, old: 0 },
@@ -134,20 +143,20 @@ pub fn set_rates(samples: &Samples<'_>) -> Operation {
 
 pub fn user_total(samples: &Samples<'_>) -> Operation {
     let shown = |known: Option<&HeaderValue>| {
-        let answer = samples.answer(true, None);
-        let table = samples.catalogue.now();
+        let answer = samples.sample_answer(true, None);
+        let table = samples.catalogue.current_table();
         let mut rates = Rates::default();
         let body = sample_rates(samples).to_string();
-        if let Ok((_, all)) = rates::parse(body.as_bytes(), &table) {
+        if let Ok((_, all)) = rates::parse_rates(body.as_bytes(), &table) {
             for (asset, dated) in all {
-                rates.offer(asset, dated);
+                rates.offer_rate(asset, dated);
             }
         }
-        let quote = rates::named_quote(&samples.quote(), &table).ok()?;
-        let valued = value_balances(&answer.held.snapshot(), quote, &rates, &table);
-        let total = value::shown(quote.0, valued, &table);
+        let quote = rates::named_quote(&samples.quote_name(), &table).ok()?;
+        let valued = value_balances(&answer.held.read_snapshot(), quote, &rates, &table);
+        let total = value::describe_value(quote.0, valued, &table);
         let known = known.into_iter().map(HeaderValue::as_bytes);
-        let response = value::response(&total, &answer, known, MADE_AT).ok()?;
+        let response = value::value_response(&total, &answer, known, MADE_AT).ok()?;
         let body = answer::done_body(&total).ok()?;
         Some((response.headers().clone(), value_of(&body)))
     };
@@ -157,20 +166,20 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
     let examples = if example.is_null() {
         json!({})
     } else {
-        one("a user with balances", &example)
+        single_example("a user with balances", &example)
     };
     let given = json!({
         "description": "The value, and what it is made of.",
-        "headers": references(&headers),
-        "content": {"application/json": {"schema": envelope(&data), "examples": examples}},
+        "headers": header_references(&headers),
+        "content": {"application/json": {"schema": envelope_schema(&data), "examples": examples}},
     });
     let same = json!({
         "description": "The client has this value.",
-        "headers": references(&same),
+        "headers": header_references(&same),
     });
-    let mut fails = common(
+    let mut fails = common_failures(
         Scope::Read,
-        value::ValueQuery::parse(None, samples.catalogue).err(),
+        value::ValueQuery::parse_query(None, samples.catalogue).err(),
     );
     fails.extend([
         Failure::NoRate,
@@ -201,7 +210,7 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
 
 /// A rate of an asset that the sample user has, in another asset.
 fn sample_rates(samples: &Samples<'_>) -> Value {
-    let (quote, asset) = (samples.quote(), samples.asset());
+    let (quote, asset) = (samples.quote_name(), samples.asset_name());
     // The quote itself counts at rate 1.
     let rate = if quote == asset { "1" } else { RATE };
     json!({
@@ -212,13 +221,13 @@ fn sample_rates(samples: &Samples<'_>) -> Value {
 
 /// The names of the catalogue's assets.
 fn asset_names(table: &CatalogueTable) -> Vec<String> {
-    let named = |id| table.get(id).map(|(name, _)| name.to_owned());
-    table.ids().filter_map(named).collect()
+    let named = |id| table.get_asset(id).map(|(name, _)| name.to_owned());
+    table.asset_ids().filter_map(named).collect()
 }
 
 /// The parameter that names the quote.
 pub fn quote_parameter(samples: &Samples<'_>) -> Value {
-    let names = asset_names(&samples.catalogue.now());
+    let names = asset_names(&samples.catalogue.current_table());
     let schema = if names.is_empty() {
         json!({"type": "string"})
     } else {
@@ -227,6 +236,6 @@ pub fn quote_parameter(samples: &Samples<'_>) -> Value {
     json!({
         "name": "quote", "in": "query", "required": true,
         "description": "The asset that values are told in: a name of the catalogue (case counts).",
-        "schema": schema, "example": samples.quote(),
+        "schema": schema, "example": samples.quote_name(),
     })
 }

@@ -1,9 +1,9 @@
 //! Tokens and scopes.
 
 use super::*;
-use crate::config::{Scope, Token};
+use crate::config::{Scope, TokenSettings};
 
-fn hex(token: &str) -> String {
+fn sha256_hex(token: &str) -> String {
     use std::fmt::Write;
 
     use sha2::{Digest, Sha256};
@@ -14,10 +14,10 @@ fn hex(token: &str) -> String {
     })
 }
 
-fn guarded() -> Asked {
-    let token = |name: &str, scopes: &[Scope]| Token {
+fn api_with_tokens() -> TestApi {
+    let token = |name: &str, scopes: &[Scope]| TokenSettings {
         name: name.to_owned(),
-        sha256: hex(name),
+        sha256: sha256_hex(name),
         scopes: scopes.to_vec(),
     };
     let tokens = vec![
@@ -27,7 +27,7 @@ fn guarded() -> Asked {
         token("all", &[Scope::Read, Scope::Settle, Scope::Admin]),
         token("nothing", &[]),
     ];
-    Asked::with(&settings(AuthMode::Token, tokens), 8_388_608)
+    TestApi::with_auth(&auth_settings(AuthMode::Token, tokens), 8_388_608)
 }
 
 const ROUTES: [(&str, &str, &str, &str); 7] = [
@@ -52,13 +52,13 @@ const ROUTES: [(&str, &str, &str, &str); 7] = [
 
 #[tokio::test]
 async fn each_route_wants_its_scope() {
-    let asked = guarded();
+    let asked = api_with_tokens();
     for (method, path, body, owner) in ROUTES {
         for token in ["reader", "settler", "admin", "all", "nothing"] {
-            for asked in [&asked, &asked.routed()] {
+            for asked in [&asked, &asked.without_fast_path()] {
                 let authorization = format!("Bearer {token}");
                 let told = asked
-                    .call(request(
+                    .call_service(build_request(
                         method,
                         path,
                         &[("authorization", &authorization)],
@@ -68,7 +68,11 @@ async fn each_route_wants_its_scope() {
                 if token == owner || token == "all" {
                     assert_eq!(told.status, 200, "{path} {token}");
                 } else {
-                    assert_eq!((told.status, told.code()), (403, 2003), "{path} {token}");
+                    assert_eq!(
+                        (told.status, told.envelope_code()),
+                        (403, 2003),
+                        "{path} {token}"
+                    );
                     assert!(!told.headers.contains_key("www-authenticate"));
                 }
             }
@@ -78,7 +82,7 @@ async fn each_route_wants_its_scope() {
 
 #[tokio::test]
 async fn no_token_or_a_bad_one_is_401_before_anything_is_read() {
-    let asked = guarded();
+    let asked = api_with_tokens();
     for (method, path, body, _) in ROUTES {
         let bad_body = body.replace(']', "");
         for value in [
@@ -95,25 +99,38 @@ async fn no_token_or_a_bad_one_is_401_before_anything_is_read() {
                 .iter()
                 .map(|value| ("authorization", *value))
                 .collect();
-            let told = asked.call(request(method, path, &headers, &bad_body)).await;
-            assert_eq!((told.status, told.code()), (401, 2001), "{path} {value:?}");
-            assert_eq!(told.header("www-authenticate"), "Bearer");
+            let told = asked
+                .call_service(build_request(method, path, &headers, &bad_body))
+                .await;
+            assert_eq!(
+                (told.status, told.envelope_code()),
+                (401, 2001),
+                "{path} {value:?}"
+            );
+            assert_eq!(told.header_value("www-authenticate"), "Bearer");
         }
     }
     let two = [
         ("authorization", "Bearer reader"),
         ("authorization", "Bearer reader"),
     ];
-    let told = asked.call(request("GET", ROUTES[0].1, &two, "")).await;
+    let told = asked
+        .call_service(build_request("GET", ROUTES[0].1, &two, ""))
+        .await;
     assert_eq!(told.status, 401);
 }
 
 #[tokio::test]
 async fn the_scheme_is_read_in_any_case() {
-    let asked = guarded();
+    let asked = api_with_tokens();
     for value in ["bearer reader", "BEARER reader", "Bearer  reader"] {
         let told = asked
-            .call(request("GET", ROUTES[0].1, &[("authorization", value)], ""))
+            .call_service(build_request(
+                "GET",
+                ROUTES[0].1,
+                &[("authorization", value)],
+                "",
+            ))
             .await;
         assert_eq!(told.status, 200, "{value}");
     }
@@ -122,9 +139,11 @@ async fn the_scheme_is_read_in_any_case() {
 #[tokio::test]
 async fn none_and_network_ask_for_no_token() {
     for mode in [AuthMode::None, AuthMode::Network] {
-        let asked = Asked::with(&settings(mode, vec![]), 8_388_608);
+        let asked = TestApi::with_auth(&auth_settings(mode, vec![]), 8_388_608);
         for (method, path, body, _) in ROUTES {
-            let told = asked.call(request(method, path, &[], body)).await;
+            let told = asked
+                .call_service(build_request(method, path, &[], body))
+                .await;
             assert_eq!(told.status, 200, "{path}");
         }
     }
@@ -132,11 +151,11 @@ async fn none_and_network_ask_for_no_token() {
 
 #[test]
 fn a_digest_that_is_none_is_named() {
-    let token = Token {
+    let token = TokenSettings {
         name: "x".to_owned(),
         sha256: "xyz".to_owned(),
         scopes: vec![],
     };
-    let auth = settings(AuthMode::Token, vec![token]);
-    assert_eq!(Auth::new(&auth).unwrap_err(), 0);
+    let auth = auth_settings(AuthMode::Token, vec![token]);
+    assert_eq!(Authorization::new(&auth).unwrap_err(), 0);
 }

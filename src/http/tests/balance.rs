@@ -14,7 +14,7 @@ const ETH: &str =
 const RAW: &str =
     r#"{"asset":"9","avail":"77","frozen":"0","seq":2,"updated_at":1765352441955,"unit":"raw"}"#;
 
-fn enveloped(balances: &[&str]) -> String {
+fn in_envelope(balances: &[&str]) -> String {
     format!(
         r#"{{"status":0,"msg":"ok","data":[{}]}}"#,
         balances.join(",")
@@ -22,9 +22,9 @@ fn enveloped(balances: &[&str]) -> String {
 }
 
 /// Both ways, which must not differ in anything but their request ids.
-async fn both_ways(asked: &Asked, make: impl Fn() -> Request<Full<Bytes>>) -> Told {
-    let mut direct = asked.call(make()).await;
-    let mut routed = asked.routed().call(make()).await;
+async fn both_ways(asked: &TestApi, make: impl Fn() -> Request<Full<Bytes>>) -> TestResponse {
+    let mut direct = asked.call_service(make()).await;
+    let mut routed = asked.without_fast_path().call_service(make()).await;
     for told in [&mut direct, &mut routed] {
         assert!(told.headers.remove(REQUEST_ID).is_some());
         // Written by the router, or by hyper later.
@@ -44,29 +44,32 @@ async fn both_ways(asked: &Asked, make: impl Fn() -> Request<Full<Bytes>>) -> To
 
 #[tokio::test]
 async fn every_form_of_the_question_gets_its_answer_both_ways() {
-    let all = enveloped(&[BTC, ETH, RAW]);
+    let all = in_envelope(&[BTC, ETH, RAW]);
     let table: &[(&str, &str)] = &[
         ("user_id=1001", &all),
-        ("user_id=9223372036854775807", &enveloped(&[])),
-        ("user_id=999999", &enveloped(&[])),
-        ("user_id=1001&asset=BTC", &enveloped(&[BTC])),
-        ("asset=ETH&user_id=1001", &enveloped(&[ETH])),
-        ("user_id=1001&asset=9", &enveloped(&[RAW])),
-        ("user_id=1001&asset=USDT", &enveloped(&[])),
-        ("user_id=1001&asset=12345", &enveloped(&[])),
+        ("user_id=9223372036854775807", &in_envelope(&[])),
+        ("user_id=999999", &in_envelope(&[])),
+        ("user_id=1001&asset=BTC", &in_envelope(&[BTC])),
+        ("asset=ETH&user_id=1001", &in_envelope(&[ETH])),
+        ("user_id=1001&asset=9", &in_envelope(&[RAW])),
+        ("user_id=1001&asset=USDT", &in_envelope(&[])),
+        ("user_id=1001&asset=12345", &in_envelope(&[])),
         ("user_id=1001&min_seq=BTC:17", &all),
         ("user_id=1001&min_seq=BTC:17,ETH:5,9:2", &all),
         ("user_id=1001&min_seq=BTC:17,BTC:3", &all),
         ("user_id=1001&min_seq=BTC%3A17%2CETH%3A1", &all),
-        ("user_id=1001&asset=ETH&min_seq=BTC:17", &enveloped(&[ETH])),
+        (
+            "user_id=1001&asset=ETH&min_seq=BTC:17",
+            &in_envelope(&[ETH]),
+        ),
         ("user%5Fid=%31001", &all),
         ("&user_id=1001&", &all),
     ];
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (query, body) in table {
         for path in routes::BALANCE {
             let told = both_ways(&asked, || {
-                request("GET", &format!("{path}?{query}"), &[], "")
+                build_request("GET", &format!("{path}?{query}"), &[], "")
             })
             .await;
             assert_eq!((told.status, told.body.as_str()), (200, *body), "{query}");
@@ -124,20 +127,20 @@ async fn every_malformed_question_is_400_both_ways() {
         "user_id=1001&asset=%ff",
         &long,
     ];
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for query in table {
         let told = both_ways(&asked, || {
-            request("GET", &format!("/api/user/balance?{query}"), &[], "")
+            build_request("GET", &format!("/api/user/balance?{query}"), &[], "")
         })
         .await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{query}");
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
     }
     assert_eq!(asked.get("/api/user/balance").await.status, 400);
 }
 
 #[tokio::test]
 async fn a_min_seq_that_is_not_reached_is_5032_whatever_is_shown() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for query in [
         "&min_seq=BTC:18",
         "&min_seq=USDT:1",
@@ -145,38 +148,38 @@ async fn a_min_seq_that_is_not_reached_is_5032_whatever_is_shown() {
         "&min_seq=BTC:18,BTC:3",
     ] {
         let told = both_ways(&asked, || {
-            request("GET", &format!("{PATH}{query}"), &[], "")
+            build_request("GET", &format!("{PATH}{query}"), &[], "")
         })
         .await;
-        assert_eq!((told.status, told.code()), (503, 5032), "{query}");
-        assert_eq!(told.header("retry-after"), "1");
+        assert_eq!((told.status, told.envelope_code()), (503, 5032), "{query}");
+        assert_eq!(told.header_value("retry-after"), "1");
     }
 }
 
 #[tokio::test]
 async fn a_read_has_the_headers_of_the_contract() {
-    let asked = Asked::new();
-    let told = both_ways(&asked, || request("GET", PATH, &[], "")).await;
-    assert_eq!(told.header("cache-control"), "private, no-cache");
-    assert_eq!(told.header("cache-status"), "memory; hit; ttl=9");
-    assert_eq!(told.header("content-type"), "application/json");
-    assert_eq!(told.header("age"), "12", "the oldest of those shown");
-    let etag = told.header("etag");
+    let asked = TestApi::new();
+    let told = both_ways(&asked, || build_request("GET", PATH, &[], "")).await;
+    assert_eq!(told.header_value("cache-control"), "private, no-cache");
+    assert_eq!(told.header_value("cache-status"), "memory; hit; ttl=9");
+    assert_eq!(told.header_value("content-type"), "application/json");
+    assert_eq!(told.header_value("age"), "12", "the oldest of those shown");
+    let etag = told.header_value("etag");
     assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() == 18);
 
     let btc = both_ways(&asked, || {
-        request("GET", &format!("{PATH}&asset=BTC"), &[], "")
+        build_request("GET", &format!("{PATH}&asset=BTC"), &[], "")
     })
     .await;
-    assert_eq!(btc.header("age"), "4");
-    assert_ne!(btc.header("etag"), etag);
+    assert_eq!(btc.header_value("age"), "4");
+    assert_ne!(btc.header_value("etag"), etag);
 
     let nobody = both_ways(&asked, || {
-        request("GET", "/api/user/balance?user_id=5", &[], "")
+        build_request("GET", "/api/user/balance?user_id=5", &[], "")
     })
     .await;
     assert_eq!(
-        nobody.header("age"),
+        nobody.header_value("age"),
         "7",
         "when the source said that there is nothing"
     );
@@ -184,13 +187,13 @@ async fn a_read_has_the_headers_of_the_contract() {
 
 #[tokio::test]
 async fn what_is_wrong_with_an_answer_is_in_its_cache_status() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (detail, word) in [(Detail::Stale, "stale"), (Detail::Behind, "behind")] {
         *asked.fake.detail.lock() = Some(detail);
-        let told = both_ways(&asked, || request("GET", PATH, &[], "")).await;
+        let told = both_ways(&asked, || build_request("GET", PATH, &[], "")).await;
         assert_eq!(told.status, 200);
         assert!(
-            told.header("cache-status")
+            told.header_value("cache-status")
                 .contains(&format!("detail={word}"))
         );
     }
@@ -198,8 +201,8 @@ async fn what_is_wrong_with_an_answer_is_in_its_cache_status() {
 
 #[tokio::test]
 async fn if_none_match_is_304_for_lists_weak_tags_and_stars() {
-    let asked = Asked::new();
-    let etag = asked.get(PATH).await.header("etag").to_owned();
+    let asked = TestApi::new();
+    let etag = asked.get(PATH).await.header_value("etag").to_owned();
     let table = [
         (etag.clone(), 304),
         (format!("W/{etag}"), 304),
@@ -213,12 +216,12 @@ async fn if_none_match_is_304_for_lists_weak_tags_and_stars() {
     for (tags, status) in table {
         for method in ["GET", "HEAD"] {
             let headers = [("if-none-match", tags.as_str())];
-            let told = both_ways(&asked, || request(method, PATH, &headers, "")).await;
+            let told = both_ways(&asked, || build_request(method, PATH, &headers, "")).await;
             assert_eq!(told.status, status, "{method} {tags}");
-            assert_eq!(told.header("etag"), etag);
-            assert_eq!(told.header("cache-control"), "private, no-cache");
-            assert_eq!(told.header("cache-status"), "memory; hit; ttl=9");
-            assert_eq!(told.header("age"), "12");
+            assert_eq!(told.header_value("etag"), etag);
+            assert_eq!(told.header_value("cache-control"), "private, no-cache");
+            assert_eq!(told.header_value("cache-status"), "memory; hit; ttl=9");
+            assert_eq!(told.header_value("age"), "12");
             if status == 304 {
                 assert_eq!(told.body, "");
                 assert!(!told.headers.contains_key("content-type"));
@@ -227,7 +230,7 @@ async fn if_none_match_is_304_for_lists_weak_tags_and_stars() {
     }
     // An asset's tag is its own.
     let told = asked
-        .call(request(
+        .call_service(build_request(
             "GET",
             &format!("{PATH}&asset=BTC"),
             &[("if-none-match", &etag)],
@@ -239,7 +242,7 @@ async fn if_none_match_is_304_for_lists_weak_tags_and_stars() {
 
 #[tokio::test]
 async fn no_cache_asks_for_the_ledger_in_any_spelling() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (value, wanted) in [
         ("no-cache", true),
         ("No-Cache", true),
@@ -250,7 +253,7 @@ async fn no_cache_asks_for_the_ledger_in_any_spelling() {
         ("no-cachee", false),
     ] {
         let headers = [("cache-control", value)];
-        both_ways(&asked, || request("GET", PATH, &headers, "")).await;
+        both_ways(&asked, || build_request("GET", PATH, &headers, "")).await;
         let last = asked.fake.last.lock().take().unwrap();
         assert_eq!(last.no_cache, wanted, "{value}");
     }
@@ -258,32 +261,37 @@ async fn no_cache_asks_for_the_ledger_in_any_spelling() {
 
 #[tokio::test]
 async fn head_is_get_without_a_body() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let get = asked.get(PATH).await;
-    let head = asked.call(request("HEAD", PATH, &[], "")).await;
+    let head = asked
+        .call_service(build_request("HEAD", PATH, &[], ""))
+        .await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
-    assert_eq!(head.header("content-length"), get.body.len().to_string());
-    assert_eq!(head.header("etag"), get.header("etag"));
+    assert_eq!(
+        head.header_value("content-length"),
+        get.body.len().to_string()
+    );
+    assert_eq!(head.header_value("etag"), get.header_value("etag"));
 }
 
 #[tokio::test]
 async fn a_request_id_is_the_clients_if_it_is_fit_for_a_log() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let long = "x".repeat(128);
     for good in ["a", "7f3c-\"!~", &long] {
         for path in [PATH, "/nowhere", "/api/user/balance"] {
             let told = asked
-                .call(request("GET", path, &[("x-request-id", good)], ""))
+                .call_service(build_request("GET", path, &[("x-request-id", good)], ""))
                 .await;
-            assert_eq!(told.header("x-request-id"), good);
+            assert_eq!(told.header_value("x-request-id"), good);
         }
     }
     let mut new = std::collections::HashSet::new();
     for bad in ["", "a b", "a\tb", &"x".repeat(129)] {
         let told = asked
-            .call(request("GET", PATH, &[("x-request-id", bad)], ""))
+            .call_service(build_request("GET", PATH, &[("x-request-id", bad)], ""))
             .await;
-        let id = told.header("x-request-id").to_owned();
+        let id = told.header_value("x-request-id").to_owned();
         assert!(id.starts_with("0000000000000abc") && id.len() == 32, "{id}");
         assert!(new.insert(id));
     }
@@ -291,7 +299,7 @@ async fn a_request_id_is_the_clients_if_it_is_fit_for_a_log() {
 
 #[tokio::test]
 async fn what_memory_may_not_give_is_read_once_and_shown_the_same() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let held = asked.get(PATH).await;
     assert!(asked.fake.last.lock().is_none(), "memory was enough");
     asked.fake.memory.store(false, Ordering::Relaxed);

@@ -8,12 +8,12 @@ const ENTRIES: &str = "/api/v1/ledger/entries";
 const INVALIDATE: &str = "/api/v1/cache/invalidate";
 const WARM: &str = "/api/v1/cache/warm";
 
-fn users(count: usize) -> String {
+fn users_body(count: usize) -> String {
     let ids: Vec<_> = (1..=count).map(|id| id.to_string()).collect();
     format!(r#"{{"user_ids":[{}]}}"#, ids.join(","))
 }
 
-fn repeated(count: usize, element: &str) -> String {
+fn repeat_element(count: usize, element: &str) -> String {
     format!("[{}]", vec![element; count].join(","))
 }
 
@@ -21,8 +21,8 @@ const ENTRY: &str = r#"{"user_id":1,"asset_id":2,"seq":3,"avail":4,"frozen":5}"#
 
 #[tokio::test]
 async fn a_batch_answers_in_the_order_asked_with_duplicates() {
-    let asked = Asked::new();
-    let told = asked.post(BATCH, r#"{"user_ids":[5,1001,5]}"#).await;
+    let asked = TestApi::new();
+    let told = asked.post_json(BATCH, r#"{"user_ids":[5,1001,5]}"#).await;
     let single = asked.get("/api/user/balance?user_id=1001").await.body;
     let single = single.trim_start_matches(r#"{"status":0,"msg":"ok","data":"#);
     let balances = single.strip_suffix('}').unwrap();
@@ -33,15 +33,15 @@ async fn a_batch_answers_in_the_order_asked_with_duplicates() {
             r#"{{"status":0,"msg":"ok","data":[{nobody},{{"user_id":1001,"balances":{balances}}},{nobody}]}}"#
         )
     );
-    assert_eq!(told.header("content-type"), "application/json");
+    assert_eq!(told.header_value("content-type"), "application/json");
 }
 
 #[tokio::test]
 async fn a_batch_says_what_is_wrong_with_an_answer_beside_its_balances() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (detail, word) in [(Detail::Stale, "stale"), (Detail::Behind, "behind")] {
         *asked.fake.detail.lock() = Some(detail);
-        let told = asked.post(BATCH, r#"{"user_ids":[5]}"#).await;
+        let told = asked.post_json(BATCH, r#"{"user_ids":[5]}"#).await;
         let data = format!(r#""data":[{{"user_id":5,"balances":[],"detail":"{word}"}}]}}"#);
         assert!(told.body.ends_with(&data), "{}", told.body);
     }
@@ -65,7 +65,7 @@ async fn good_bodies_are_done_and_counted() {
         ),
         (
             SETTLE,
-            repeated(10_000, full),
+            repeat_element(10_000, full),
             r#"{"applied":10000,"old":0}"#,
             "settle 10000",
         ),
@@ -77,13 +77,13 @@ async fn good_bodies_are_done_and_counted() {
         ),
         (
             ENTRIES,
-            repeated(1_000, ENTRY),
+            repeat_element(1_000, ENTRY),
             r#"{"written":1000,"repeated":0}"#,
             "write 1000",
         ),
         (
             INVALIDATE,
-            users(10_000),
+            users_body(10_000),
             r#"{"users":10000}"#,
             "invalidate 10000 false",
         ),
@@ -101,14 +101,14 @@ async fn good_bodies_are_done_and_counted() {
         ),
         (
             WARM,
-            users(10_000),
+            users_body(10_000),
             r#"{"users":10000,"loaded":10000,"failed":0}"#,
             "warm 10000",
         ),
     ];
     for (path, body, data, asked_for) in table {
-        let asked = Asked::new();
-        let told = asked.post(path, &body).await;
+        let asked = TestApi::new();
+        let told = asked.post_json(path, &body).await;
         assert_eq!(told.status, 200, "{path} {}", told.body);
         assert_eq!(
             told.body,
@@ -116,12 +116,20 @@ async fn good_bodies_are_done_and_counted() {
         );
         assert_eq!(*asked.fake.asked.lock(), [asked_for]);
     }
-    assert_eq!(Asked::new().post(BATCH, &users(1_000)).await.status, 200);
+    assert_eq!(
+        TestApi::new()
+            .post_json(BATCH, &users_body(1_000))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn an_empty_array_is_200_and_nobody_is_asked() {
-    let asked = Asked::troubled(Trouble::Apply(apply::Error::Unavailable("down".into())));
+    let asked = TestApi::with_trouble(FakeTrouble::Apply(apply::ApplyError::Unavailable(
+        "down".into(),
+    )));
     for (path, body, data) in [
         (BATCH, r#"{"user_ids":[]}"#, "[]"),
         (SETTLE, "[]", r#"{"applied":0,"old":0}"#),
@@ -133,7 +141,7 @@ async fn an_empty_array_is_200_and_nobody_is_asked() {
             r#"{"users":0,"loaded":0,"failed":0}"#,
         ),
     ] {
-        let told = asked.post(path, body).await;
+        let told = asked.post_json(path, body).await;
         assert_eq!(told.status, 200, "{path}");
         assert_eq!(
             told.body,
@@ -193,13 +201,13 @@ async fn malformed_bodies_are_400_and_nothing_is_done() {
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":1.0,"frozen":1}"#,
     ];
     let mut table: Vec<(&str, String)> = vec![
-        (BATCH, users(1_001)),
+        (BATCH, users_body(1_001)),
         (BATCH, r#"{"user_ids":[1],"floors":true}"#.to_owned()),
         (WARM, r#"{"user_ids":[1],"floors":true}"#.to_owned()),
-        (INVALIDATE, users(10_001)),
-        (WARM, users(10_001)),
-        (SETTLE, repeated(10_001, r#"{"user_id":1}"#)),
-        (ENTRIES, repeated(1_001, ENTRY)),
+        (INVALIDATE, users_body(10_001)),
+        (WARM, users_body(10_001)),
+        (SETTLE, repeat_element(10_001, r#"{"user_id":1}"#)),
+        (ENTRIES, repeat_element(1_001, ENTRY)),
         (ENTRIES, ENTRY.replace('}', r#","typo":1}"#)),
     ];
     for path in [BATCH, INVALIDATE, WARM] {
@@ -208,11 +216,15 @@ async fn malformed_bodies_are_400_and_nothing_is_done() {
     for path in [SETTLE, ENTRIES] {
         table.extend(elements.iter().map(|body| (path, (*body).to_owned())));
     }
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (path, body) in table {
-        let told = asked.post(path, &body).await;
+        let told = asked.post_json(path, &body).await;
         let shown: String = body.chars().take(80).collect();
-        assert_eq!((told.status, told.code()), (400, 1001), "{path} {shown}");
+        assert_eq!(
+            (told.status, told.envelope_code()),
+            (400, 1001),
+            "{path} {shown}"
+        );
     }
     assert!(asked.fake.asked.lock().is_empty());
 }
@@ -246,10 +258,10 @@ async fn a_bad_element_is_named_by_its_index_from_0() {
         (ENTRIES, format!("[{good},{other},{good}]"), "element 1"),
         (ENTRIES, format!(r#"[{good},{{"user_id":1}}]"#), "element 1"),
     ];
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (path, body, named) in table {
-        let told = asked.post(path, &body).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{body}");
+        let told = asked.post_json(path, &body).await;
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{body}");
         assert!(told.body.contains(named), "{body}: {}", told.body);
     }
     assert!(asked.fake.asked.lock().is_empty());
@@ -261,12 +273,12 @@ async fn a_seq_may_be_said_again_with_the_same_amounts_or_with_none() {
     let bare = r#"{"user_id":1,"asset_id":1,"seq":7}"#;
     let others = r#"{"user_id":2,"asset_id":1,"seq":7,"avail":9,"frozen":1},{"user_id":1,"asset_id":2,"seq":7,"avail":9,"frozen":1}"#;
     let body = format!("[{value},{bare},{others},{value}]");
-    assert_eq!(Asked::new().post(SETTLE, &body).await.status, 200);
+    assert_eq!(TestApi::new().post_json(SETTLE, &body).await.status, 200);
 }
 
 #[tokio::test]
 async fn another_type_than_json_is_415() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for path in [BATCH, SETTLE, ENTRIES, INVALIDATE, WARM] {
         let body = if matches!(path, SETTLE | ENTRIES) {
             "[]"
@@ -274,7 +286,10 @@ async fn another_type_than_json_is_415() {
             r#"{"user_ids":[]}"#
         };
         assert_eq!(
-            asked.call(request("POST", path, &[], body)).await.status,
+            asked
+                .call_service(build_request("POST", path, &[], body))
+                .await
+                .status,
             200
         );
         for good in [
@@ -283,7 +298,7 @@ async fn another_type_than_json_is_415() {
             "application/vnd.x+json ;a=b",
         ] {
             let told = asked
-                .call(request("POST", path, &[("content-type", good)], body))
+                .call_service(build_request("POST", path, &[("content-type", good)], body))
                 .await;
             assert_eq!(told.status, 200, "{good}");
         }
@@ -297,29 +312,33 @@ async fn another_type_than_json_is_415() {
             "application/xml; a=application/json",
         ] {
             let told = asked
-                .call(request("POST", path, &[("content-type", bad)], body))
+                .call_service(build_request("POST", path, &[("content-type", bad)], body))
                 .await;
-            assert_eq!((told.status, told.code()), (415, 4151), "{bad}");
+            assert_eq!((told.status, told.envelope_code()), (415, 4151), "{bad}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_post_takes_no_parameters() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for path in [BATCH, SETTLE, ENTRIES, INVALIDATE, WARM] {
-        let told = asked.post(&format!("{path}?x=1"), "[]").await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{path}");
+        let told = asked.post_json(&format!("{path}?x=1"), "[]").await;
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_long_is_413_and_one_of_the_limit_is_not() {
-    let asked = Asked::with(&settings(AuthMode::None, vec![]), 100);
-    let told = asked.post(SETTLE, &format!("[]{}", " ".repeat(98))).await;
+    let asked = TestApi::with_auth(&auth_settings(AuthMode::None, vec![]), 100);
+    let told = asked
+        .post_json(SETTLE, &format!("[]{}", " ".repeat(98)))
+        .await;
     assert_eq!(told.status, 200);
     for more in [99, 10_000] {
-        let told = asked.post(SETTLE, &format!("[]{}", " ".repeat(more))).await;
-        assert_eq!((told.status, told.code()), (413, 4131));
+        let told = asked
+            .post_json(SETTLE, &format!("[]{}", " ".repeat(more)))
+            .await;
+        assert_eq!((told.status, told.envelope_code()), (413, 4131));
     }
 }

@@ -15,15 +15,15 @@ const SECRET: &str = "NoHostAvailable 10.0.0.7:9042 SELECT password";
 
 #[tokio::test]
 async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance() {
-    let asked = Asked::troubled(Trouble::Read(source_down("down")));
+    let asked = TestApi::with_trouble(FakeTrouble::Read(source_down("down")));
     for told in [
         asked.get(PATH).await,
-        asked.routed().get(PATH).await,
+        asked.without_fast_path().get(PATH).await,
         asked.get("/api/user/balance?user_id=999999").await,
-        asked.post(BATCH, USERS).await,
+        asked.post_json(BATCH, USERS).await,
     ] {
-        assert_eq!((told.status, told.code()), (503, 5031));
-        assert_eq!(told.header("retry-after"), "1");
+        assert_eq!((told.status, told.envelope_code()), (503, 5031));
+        assert_eq!(told.header_value("retry-after"), "1");
         assert!(!told.body.contains("[]"));
     }
 }
@@ -31,40 +31,48 @@ async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance()
 #[tokio::test]
 async fn seed_fault_09_no_body_carries_another_layers_error_text() {
     let secret: Arc<str> = SECRET.into();
-    let source = ledger::Error::Unavailable(Arc::clone(&secret));
-    let corrupt = ledger::Error::Corrupt(Arc::clone(&secret));
-    let apply = apply::Error::Unavailable(secret);
+    let source = ledger::LedgerError::Unavailable(Arc::clone(&secret));
+    let corrupt = ledger::LedgerError::Corrupt(Arc::clone(&secret));
+    let apply = apply::ApplyError::Unavailable(secret);
     let table = [
-        (Trouble::Read(read::Error::Source(source.clone())), PATH, ""),
-        (Trouble::Read(read::Error::Source(corrupt)), PATH, ""),
         (
-            Trouble::Read(read::Error::Source(source.clone())),
+            FakeTrouble::Read(read::ReadError::Source(source.clone())),
+            PATH,
+            "",
+        ),
+        (
+            FakeTrouble::Read(read::ReadError::Source(corrupt)),
+            PATH,
+            "",
+        ),
+        (
+            FakeTrouble::Read(read::ReadError::Source(source.clone())),
             BATCH,
             USERS,
         ),
-        (Trouble::Apply(apply.clone()), SETTLE, USER),
+        (FakeTrouble::Apply(apply.clone()), SETTLE, USER),
         (
-            Trouble::Apply(apply.clone()),
+            FakeTrouble::Apply(apply.clone()),
             "/api/v1/cache/invalidate",
             USERS,
         ),
         (
-            Trouble::Write(apply::WriteError::Source(source)),
+            FakeTrouble::Write(apply::EntriesError::Source(source)),
             ENTRIES,
             ENTRY,
         ),
         (
-            Trouble::Write(apply::WriteError::Apply(apply)),
+            FakeTrouble::Write(apply::EntriesError::Apply(apply)),
             ENTRIES,
             ENTRY,
         ),
     ];
     for (trouble, path, body) in table {
-        let asked = Asked::troubled(trouble);
+        let asked = TestApi::with_trouble(trouble);
         let told = if body.is_empty() {
             asked.get(path).await
         } else {
-            asked.post(path, body).await
+            asked.post_json(path, body).await
         };
         assert_eq!(told.status, 503);
         for word in SECRET.split(' ') {
@@ -76,50 +84,56 @@ async fn seed_fault_09_no_body_carries_another_layers_error_text() {
 
 #[tokio::test]
 async fn each_failure_of_the_work_has_its_status_and_code() {
-    let gone = || apply::Error::Unavailable("redis".into());
-    let down = || ledger::Error::Timeout;
+    let gone = || apply::ApplyError::Unavailable("redis".into());
+    let down = || ledger::LedgerError::Timeout;
     let table = [
-        (Trouble::Read(source_down("x")), BATCH, USERS, 503, 5031),
+        (FakeTrouble::Read(source_down("x")), BATCH, USERS, 503, 5031),
         (
-            Trouble::Read(read::Error::NotReached),
+            FakeTrouble::Read(read::ReadError::NotReached),
             BATCH,
             USERS,
             503,
             5032,
         ),
-        (Trouble::Read(read::Error::Shed), BATCH, USERS, 429, 4291),
         (
-            Trouble::Read(read::Error::Deadline),
+            FakeTrouble::Read(read::ReadError::Shed),
+            BATCH,
+            USERS,
+            429,
+            4291,
+        ),
+        (
+            FakeTrouble::Read(read::ReadError::Deadline),
             BATCH,
             USERS,
             504,
             5041,
         ),
-        (Trouble::FewerAnswers, BATCH, USERS, 500, 5000),
-        (Trouble::Apply(gone()), SETTLE, USER, 503, 5033),
+        (FakeTrouble::FewerAnswers, BATCH, USERS, 500, 5000),
+        (FakeTrouble::Apply(gone()), SETTLE, USER, 503, 5033),
         (
-            Trouble::Apply(apply::Error::Deadline),
+            FakeTrouble::Apply(apply::ApplyError::Deadline),
             SETTLE,
             USER,
             504,
             5041,
         ),
         (
-            Trouble::Write(apply::WriteError::Conflict { index: 3 }),
+            FakeTrouble::Write(apply::EntriesError::Conflict { index: 3 }),
             ENTRIES,
             ENTRY,
             409,
             4091,
         ),
         (
-            Trouble::Write(apply::WriteError::Source(down())),
+            FakeTrouble::Write(apply::EntriesError::Source(down())),
             ENTRIES,
             ENTRY,
             503,
             5031,
         ),
         (
-            Trouble::Write(apply::WriteError::Apply(gone())),
+            FakeTrouble::Write(apply::EntriesError::Apply(gone())),
             ENTRIES,
             ENTRY,
             503,
@@ -127,26 +141,39 @@ async fn each_failure_of_the_work_has_its_status_and_code() {
         ),
     ];
     for (trouble, path, body, status, code) in table {
-        let told = Asked::troubled(trouble.clone()).post(path, body).await;
-        assert_eq!((told.status, told.code()), (status, code), "{trouble:?}");
+        let told = TestApi::with_trouble(trouble.clone())
+            .post_json(path, body)
+            .await;
+        assert_eq!(
+            (told.status, told.envelope_code()),
+            (status, code),
+            "{trouble:?}"
+        );
         let retry = matches!(status, 429 | 503);
         assert_eq!(told.headers.contains_key("retry-after"), retry);
-        assert_eq!(told.header("content-type"), "application/json");
+        assert_eq!(told.header_value("content-type"), "application/json");
     }
 }
 
 #[tokio::test]
 async fn a_conflict_names_the_element() {
-    let trouble = Trouble::Write(apply::WriteError::Conflict { index: 3 });
-    let told = Asked::troubled(trouble).post(ENTRIES, ENTRY).await;
+    let trouble = FakeTrouble::Write(apply::EntriesError::Conflict { index: 3 });
+    let told = TestApi::with_trouble(trouble)
+        .post_json(ENTRIES, ENTRY)
+        .await;
     assert!(told.body.contains("element 3"), "{}", told.body);
 }
 
 #[tokio::test]
 async fn a_bug_tells_the_request_id_and_nothing_else() {
-    let asked = Asked::troubled(Trouble::FewerAnswers);
+    let asked = TestApi::with_trouble(FakeTrouble::FewerAnswers);
     let told = asked
-        .call(request("POST", BATCH, &[("x-request-id", "my-id")], USERS))
+        .call_service(build_request(
+            "POST",
+            BATCH,
+            &[("x-request-id", "my-id")],
+            USERS,
+        ))
         .await;
     assert_eq!(
         told.body,
@@ -157,14 +184,14 @@ async fn a_bug_tells_the_request_id_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn work_that_does_not_end_is_504_soon_after_the_deadline() {
     for (path, body) in [(PATH, ""), (BATCH, USERS), (SETTLE, USER), (ENTRIES, ENTRY)] {
-        let asked = Asked::troubled(Trouble::Silence);
+        let asked = TestApi::with_trouble(FakeTrouble::Silence);
         let before = Instant::now();
         let told = if body.is_empty() {
             asked.get(path).await
         } else {
-            asked.post(path, body).await
+            asked.post_json(path, body).await
         };
-        assert_eq!((told.status, told.code()), (504, 5041), "{path}");
+        assert_eq!((told.status, told.envelope_code()), (504, 5041), "{path}");
         let took = before.elapsed();
         assert!(
             took >= Duration::from_secs(2) && took < Duration::from_millis(2_100),
@@ -175,7 +202,7 @@ async fn work_that_does_not_end_is_504_soon_after_the_deadline() {
 
 #[tokio::test]
 async fn routes_and_methods_that_are_not_there_say_so() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for path in [
         "/",
         "/api",
@@ -185,8 +212,14 @@ async fn routes_and_methods_that_are_not_there_say_so() {
         "/api/user/balances",
     ] {
         for method in ["GET", "POST", "OPTIONS"] {
-            let told = asked.call(request(method, path, &[], "")).await;
-            assert_eq!((told.status, told.code()), (404, 4041), "{method} {path}");
+            let told = asked
+                .call_service(build_request(method, path, &[], ""))
+                .await;
+            assert_eq!(
+                (told.status, told.envelope_code()),
+                (404, 4041),
+                "{method} {path}"
+            );
         }
     }
     let (read, write) = ("GET, HEAD", "POST");
@@ -200,26 +233,34 @@ async fn routes_and_methods_that_are_not_there_say_so() {
         ("/api/v1/cache/warm", write),
     ] {
         for method in ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
-            let told = asked.call(request(method, path, &[], "")).await;
-            assert_eq!((told.status, told.code()), (405, 4051), "{method} {path}");
-            assert_eq!(told.header("allow"), allow);
+            let told = asked
+                .call_service(build_request(method, path, &[], ""))
+                .await;
+            assert_eq!(
+                (told.status, told.envelope_code()),
+                (405, 4051),
+                "{method} {path}"
+            );
+            assert_eq!(told.header_value("allow"), allow);
         }
         let wrong = if allow == read { "POST" } else { "GET" };
-        let told = asked.call(request(wrong, path, &[], "")).await;
-        assert_eq!((told.status, told.header("allow")), (405, allow));
+        let told = asked
+            .call_service(build_request(wrong, path, &[], ""))
+            .await;
+        assert_eq!((told.status, told.header_value("allow")), (405, allow));
     }
 }
 
 #[tokio::test]
 async fn a_message_that_quotes_the_client_is_json_and_short() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let told = asked
         .get(&format!(
             "/api/user/balance?%22%5C%0a{}=1",
             "é".repeat(900).replace('é', "%C3%A9")
         ))
         .await;
-    assert_eq!((told.status, told.code()), (400, 1001));
+    assert_eq!((told.status, told.envelope_code()), (400, 1001));
     assert!(told.body.len() < 1_000);
 }
 
@@ -246,10 +287,12 @@ async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let asked = Asked::troubled(Trouble::Read(source_down(SECRET)));
+    let asked = TestApi::with_trouble(FakeTrouble::Read(source_down(SECRET)));
     let id = [("x-request-id", "find-me")];
     for _ in 0..50 {
-        asked.call(request("GET", PATH, &id, "")).await;
+        asked
+            .call_service(build_request("GET", PATH, &id, ""))
+            .await;
     }
     let text = String::from_utf8(lines.0.lock().clone()).unwrap();
     assert!(text.contains(SECRET) && text.contains("find-me"), "{text}");
@@ -259,7 +302,7 @@ async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
 #[test]
 fn requests_of_every_route_are_counted_by_its_name() {
     use crate::telemetry::Route;
-    for (path, _) in crate::http::routes::table::<Arc<fake::Fake>>() {
+    for (path, _) in crate::http::routes::route_table::<Arc<fake::FakeBackend>>() {
         assert_ne!(Route::of_path(path), Route::Other, "{path}");
     }
 }

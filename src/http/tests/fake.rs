@@ -13,46 +13,46 @@ use tokio::{
 
 use super::NOW;
 use crate::{
-    apply::{self, Applied, Warmed},
-    cache_status::{Detail, Forward, Trail},
-    config::Writer,
+    apply::{self, ApplyResult, WarmResult},
+    cache_status::{CacheStatus, Detail, ForwardReason},
+    config::LedgerSide,
     domain::{
-        Amount, Asset, AssetId, Balance, Catalogue, DatedRate, Entry, Notification, Outcome, Page,
-        Rates, RatesTaken, Receipt, Reference, Seq, SettleState, Snapshot, StatementQuestion,
-        StatementRow, StoredTransaction, Symbol, TradesQuestion, Transaction, UnixMillis, UserId,
-        UserTrade,
+        Amount, Asset, AssetId, Balance, Catalogue, DatedRate, Entry, HistoryPage, Notification,
+        Rates, RatesTaken, Receipt, Reference, Seq, SettleOutcome, SettleState, Snapshot,
+        StatementQuestion, StatementRow, StoredTransaction, Symbol, TradesQuestion, Transaction,
+        UnixMillis, UserId, UserTrade,
     },
     http::{Backend, HeldTotals},
-    ledger::{Error as SourceError, Written},
-    read::{self, Answer, Ask, Held},
+    ledger::{LedgerError as SourceError, WrittenCounts},
+    read::{self, ReadAnswer, ReadOptions, RenderedSnapshot},
     settle,
     telemetry::Via,
 };
 
 /// The fake's behaviour instead of answering.
 #[derive(Debug, Clone)]
-pub(super) enum Trouble {
-    Read(read::Error),
-    Apply(apply::Error),
-    Write(apply::WriteError),
-    Settle(Result<Outcome, settle::Error>),
+pub(super) enum FakeTrouble {
+    Read(read::ReadError),
+    Apply(apply::ApplyError),
+    Write(apply::EntriesError),
+    Settle(Result<SettleOutcome, settle::SettleError>),
     Silence,
     FewerAnswers,
 }
 
 /// User 1001 has BTC, ETH and the raw asset 9; everybody else has nothing.
-pub(super) struct Fake {
+pub(super) struct FakeBackend {
     catalogue: Arc<Catalogue>,
-    pub trouble: Mutex<Option<Trouble>>,
+    pub trouble: Mutex<Option<FakeTrouble>>,
     pub detail: Mutex<Option<Detail>>,
     /// Every change that was asked for, in words.
     pub asked: Mutex<Vec<String>>,
-    pub last: Mutex<Option<Ask>>,
+    pub last: Mutex<Option<ReadOptions>>,
     pub memory: AtomicBool,
     /// Reads of user 7 wait for it, and say that they do.
     /// Transactions that stand, by what they are known by.
     pub stands: Mutex<HashMap<Reference, StoredTransaction>>,
-    pub writer: Mutex<Writer>,
+    pub writer: Mutex<LedgerSide>,
     /// Rows of pages, newest first.
     pub sides: Mutex<Vec<UserTrade>>,
     pub rows: Mutex<Vec<StatementRow>>,
@@ -62,7 +62,7 @@ pub(super) struct Fake {
     pub entered: Notify,
 }
 
-pub(super) fn catalogue() -> Arc<Catalogue> {
+pub(super) fn sample_catalogue() -> Arc<Catalogue> {
     let asset = |id, name: &str| Asset {
         id,
         name: name.to_owned(),
@@ -78,7 +78,7 @@ pub(super) fn catalogue() -> Arc<Catalogue> {
     Arc::new(Catalogue::new(&assets, &[symbol]).unwrap())
 }
 
-fn snapshot() -> Snapshot {
+fn sample_snapshot() -> Snapshot {
     let balance = |asset, seq, avail, said_before| Balance {
         asset: AssetId::new(asset).unwrap(),
         seq: Seq::new(seq).unwrap(),
@@ -94,17 +94,17 @@ fn snapshot() -> Snapshot {
     ])
 }
 
-impl Fake {
+impl FakeBackend {
     pub fn new() -> Self {
         Self {
-            catalogue: catalogue(),
+            catalogue: sample_catalogue(),
             trouble: Mutex::new(None),
             detail: Mutex::new(None),
             asked: Mutex::new(vec![]),
             last: Mutex::new(None),
             memory: AtomicBool::new(true),
             stands: Mutex::new(HashMap::new()),
-            writer: Mutex::new(Writer::Service),
+            writer: Mutex::new(LedgerSide::Service),
             sides: Mutex::default(),
             rows: Mutex::default(),
             totals: Mutex::new(HeldTotals::Pending),
@@ -114,56 +114,60 @@ impl Fake {
         }
     }
 
-    fn answer(&self, user: UserId) -> Answer {
+    fn sample_answer(&self, user: UserId) -> ReadAnswer {
         let snapshot = if user.get() == 1001 {
-            snapshot()
+            sample_snapshot()
         } else {
             Snapshot::default()
         };
-        Answer {
-            held: Held::new(&self.catalogue, &snapshot, UnixMillis(NOW - 7_000)),
-            trail: Trail {
+        ReadAnswer {
+            held: RenderedSnapshot::new(&self.catalogue, &snapshot, UnixMillis(NOW - 7_000)),
+            trail: CacheStatus {
                 detail: *self.detail.lock(),
-                ..Trail::memory(9)
+                ..CacheStatus::memory_hit(9)
             },
         }
     }
 
-    async fn troubled<T, E>(&self, pick: impl Fn(&Trouble) -> Option<E>, good: T) -> Result<T, E> {
+    async fn fail_if_troubled<T, E>(
+        &self,
+        pick: impl Fn(&FakeTrouble) -> Option<E>,
+        good: T,
+    ) -> Result<T, E> {
         let trouble = self.trouble.lock().clone();
-        if matches!(trouble, Some(Trouble::Silence)) {
+        if matches!(trouble, Some(FakeTrouble::Silence)) {
             std::future::pending::<()>().await;
         }
         trouble.as_ref().and_then(pick).map_or(Ok(good), Err)
     }
 
-    fn note(&self, what: String) {
+    fn note_call(&self, what: String) {
         self.asked.lock().push(what);
     }
 }
 
-fn read_trouble(trouble: &Trouble) -> Option<read::Error> {
+fn read_trouble(trouble: &FakeTrouble) -> Option<read::ReadError> {
     match trouble {
-        Trouble::Read(error) => Some(error.clone()),
+        FakeTrouble::Read(error) => Some(error.clone()),
         _ => None,
     }
 }
 
-fn apply_trouble(trouble: &Trouble) -> Option<apply::Error> {
+fn apply_trouble(trouble: &FakeTrouble) -> Option<apply::ApplyError> {
     match trouble {
-        Trouble::Apply(error) => Some(error.clone()),
+        FakeTrouble::Apply(error) => Some(error.clone()),
         _ => None,
     }
 }
 
-fn counted(all: usize) -> u64 {
+fn count_u64(all: usize) -> u64 {
     u64::try_from(all).unwrap()
 }
 
-impl Backend for Arc<Fake> {
-    fn malformed(&self, _: Via) {}
+impl Backend for Arc<FakeBackend> {
+    fn count_malformed(&self, _: Via) {}
 
-    fn totals(&self) -> HeldTotals {
+    fn current_totals(&self) -> HeldTotals {
         self.totals.lock().clone()
     }
 
@@ -172,66 +176,82 @@ impl Backend for Arc<Fake> {
         quote: AssetId,
         all: Vec<(AssetId, DatedRate)>,
         _: Instant,
-    ) -> Result<RatesTaken, apply::Error> {
-        self.note(format!("rates {quote} {}", all.len()));
+    ) -> Result<RatesTaken, apply::ApplyError> {
+        self.note_call(format!("rates {quote} {}", all.len()));
         let mut taken = RatesTaken::default();
         for (asset, rate) in all {
-            if self.rates.lock().offer(asset, rate) {
+            if self.rates.lock().offer_rate(asset, rate) {
                 taken.applied += 1;
             } else {
                 taken.old += 1;
             }
         }
-        self.troubled(apply_trouble, taken).await
+        self.fail_if_troubled(apply_trouble, taken).await
     }
 
-    async fn rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::Error> {
+    async fn load_rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::ApplyError> {
         let rates = Arc::new(self.rates.lock().clone());
-        self.troubled(apply_trouble, rates).await
+        self.fail_if_troubled(apply_trouble, rates).await
     }
 
-    fn held<T>(
+    fn read_memory<T>(
         &self,
         user: UserId,
-        ask: &Ask,
+        ask: &ReadOptions,
         _: Instant,
-        mut show: impl FnMut(Answer<&[u8]>) -> T,
-    ) -> Result<T, Forward> {
-        let answer = self.answer(user);
+        mut show: impl FnMut(ReadAnswer<&[u8]>) -> T,
+    ) -> Result<T, ForwardReason> {
+        let answer = self.sample_answer(user);
         (self.memory.load(Ordering::Relaxed)
             && self.trouble.lock().is_none()
-            && ask.min_seq.met_by(&answer.held.snapshot()))
-        .then(|| show(answer.view()))
-        .ok_or(Forward::Miss)
+            && ask.min_seq.met_by(&answer.held.read_snapshot()))
+        .then(|| show(answer.borrowed_view()))
+        .ok_or(ForwardReason::Miss)
     }
 
-    async fn read(&self, user: UserId, ask: Ask, deadline: Instant) -> Result<Answer, read::Error> {
+    async fn read_balances(
+        &self,
+        user: UserId,
+        ask: ReadOptions,
+        deadline: Instant,
+    ) -> Result<ReadAnswer, read::ReadError> {
         *self.last.lock() = Some(ask.clone());
-        let answer = self.troubled(read_trouble, self.answer(user));
+        let answer = self.fail_if_troubled(read_trouble, self.sample_answer(user));
         let in_time = timeout_at(deadline, answer).await;
-        let answer = in_time.unwrap_or(Err(read::Error::Deadline))?;
+        let answer = in_time.unwrap_or(Err(read::ReadError::Deadline))?;
         if user.get() == 7 {
             self.entered.notify_one();
             self.gate.notified().await;
         }
-        if !ask.min_seq.met_by(&answer.held.snapshot()) {
-            return Err(read::Error::NotReached);
+        if !ask.min_seq.met_by(&answer.held.read_snapshot()) {
+            return Err(read::ReadError::NotReached);
         }
         Ok(answer)
     }
 
-    async fn read_many(&self, users: Vec<UserId>, _: Instant) -> Result<Vec<Answer>, read::Error> {
-        if matches!(*self.trouble.lock(), Some(Trouble::FewerAnswers)) {
+    async fn read_many(
+        &self,
+        users: Vec<UserId>,
+        _: Instant,
+    ) -> Result<Vec<ReadAnswer>, read::ReadError> {
+        if matches!(*self.trouble.lock(), Some(FakeTrouble::FewerAnswers)) {
             return Ok(vec![]);
         }
-        let answers = users.into_iter().map(|user| self.answer(user)).collect();
-        self.troubled(read_trouble, answers).await
+        let answers = users
+            .into_iter()
+            .map(|user| self.sample_answer(user))
+            .collect();
+        self.fail_if_troubled(read_trouble, answers).await
     }
 
-    async fn settle(&self, all: Vec<Notification>, _: Instant) -> Result<Applied, apply::Error> {
-        self.note(format!("settle {}", all.len()));
-        let applied = counted(all.len());
-        self.troubled(apply_trouble, Applied { applied, old: 0 })
+    async fn apply_notifications(
+        &self,
+        all: Vec<Notification>,
+        _: Instant,
+    ) -> Result<ApplyResult, apply::ApplyError> {
+        self.note_call(format!("settle {}", all.len()));
+        let applied = count_u64(all.len());
+        self.fail_if_troubled(apply_trouble, ApplyResult { applied, old: 0 })
             .await
     }
 
@@ -239,20 +259,20 @@ impl Backend for Arc<Fake> {
         &self,
         all: Vec<Entry>,
         _: Instant,
-    ) -> Result<Written, apply::WriteError> {
-        self.note(format!("write {}", all.len()));
-        let written = Written {
-            written: counted(all.len()),
+    ) -> Result<WrittenCounts, apply::EntriesError> {
+        self.note_call(format!("write {}", all.len()));
+        let written = WrittenCounts {
+            written: count_u64(all.len()),
             repeated: 0,
         };
-        let pick = |trouble: &Trouble| match trouble {
-            Trouble::Write(error) => Some(error.clone()),
+        let pick = |trouble: &FakeTrouble| match trouble {
+            FakeTrouble::Write(error) => Some(error.clone()),
             _ => None,
         };
-        self.troubled(pick, written).await
+        self.fail_if_troubled(pick, written).await
     }
 
-    fn writer(&self) -> Writer {
+    fn seq_writer(&self) -> LedgerSide {
         *self.writer.lock()
     }
 
@@ -260,9 +280,9 @@ impl Backend for Arc<Fake> {
         &self,
         all: Vec<Transaction>,
         _: Instant,
-    ) -> Result<Vec<Outcome>, settle::Error> {
-        self.note(format!("settle transactions {}", all.len()));
-        if let Some(Trouble::Settle(result)) = self.trouble.lock().clone() {
+    ) -> Result<Vec<SettleOutcome>, settle::SettleError> {
+        self.note_call(format!("settle transactions {}", all.len()));
+        if let Some(FakeTrouble::Settle(result)) = self.trouble.lock().clone() {
             return result.map(|outcome| all.iter().map(|_| outcome.clone()).collect());
         }
         let mut stands = self.stands.lock();
@@ -271,9 +291,9 @@ impl Backend for Arc<Fake> {
                 overdraft: true,
                 ..transaction.clone()
             }
-            .rows(&[], UnixMillis(NOW));
+            .rows_above(&[], UnixMillis(NOW));
             let receipt = transaction.balances.clone().map_or_else(
-                || Receipt::of(&rows.unwrap(), UnixMillis(NOW)),
+                || Receipt::of_rows(&rows.unwrap(), UnixMillis(NOW)),
                 |balances| Receipt {
                     balances,
                     created_at: UnixMillis(NOW),
@@ -285,8 +305,8 @@ impl Backend for Arc<Fake> {
                 receipt: receipt.clone(),
             };
             match stands.insert(transaction.reference, stored) {
-                None => Outcome::Written(receipt),
-                Some(_) => Outcome::Repeated(receipt),
+                None => SettleOutcome::Written(receipt),
+                Some(_) => SettleOutcome::Repeated(receipt),
             }
         });
         Ok(outcomes.collect())
@@ -304,39 +324,40 @@ impl Backend for Arc<Fake> {
         &self,
         question: TradesQuestion,
         deadline: Instant,
-    ) -> Result<Page<UserTrade>, read::Error> {
-        let page = question.page(self.sides.lock().clone());
-        let page = self.troubled(read_trouble, page);
+    ) -> Result<HistoryPage<UserTrade>, read::ReadError> {
+        let page = question.cut_page(self.sides.lock().clone());
+        let page = self.fail_if_troubled(read_trouble, page);
         let in_time = timeout_at(deadline, page).await;
-        in_time.unwrap_or(Err(read::Error::Deadline))
+        in_time.unwrap_or(Err(read::ReadError::Deadline))
     }
 
     async fn statement_page(
         &self,
         question: StatementQuestion,
         deadline: Instant,
-    ) -> Result<Page<StatementRow>, read::Error> {
+    ) -> Result<HistoryPage<StatementRow>, read::ReadError> {
         let mut rows = self.rows.lock().clone();
         rows.retain(|row| question.after.is_none_or(|after| row.seq < after));
-        let page = self.troubled(read_trouble, question.page(rows));
+        let page = self.fail_if_troubled(read_trouble, question.cut_page(rows));
         let in_time = timeout_at(deadline, page).await;
-        in_time.unwrap_or(Err(read::Error::Deadline))
+        in_time.unwrap_or(Err(read::ReadError::Deadline))
     }
 
-    async fn invalidate(
+    async fn invalidate_users(
         &self,
         users: Vec<UserId>,
         floors: bool,
         _: Instant,
-    ) -> Result<u64, apply::Error> {
-        self.note(format!("invalidate {} {floors}", users.len()));
-        self.troubled(apply_trouble, counted(users.len())).await
+    ) -> Result<u64, apply::ApplyError> {
+        self.note_call(format!("invalidate {} {floors}", users.len()));
+        self.fail_if_troubled(apply_trouble, count_u64(users.len()))
+            .await
     }
 
-    async fn warm(&self, all: Vec<UserId>, _: Instant) -> Warmed {
-        self.note(format!("warm {}", all.len()));
-        let users = counted(all.len());
-        Warmed {
+    async fn warm_users(&self, all: Vec<UserId>, _: Instant) -> WarmResult {
+        self.note_call(format!("warm {}", all.len()));
+        let users = count_u64(all.len());
+        WarmResult {
             users,
             loaded: users,
             failed: 0,

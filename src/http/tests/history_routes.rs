@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Amount, Role, Seq, StatementRow, TradeId, TradePlace, UserTrade};
+use crate::domain::{Amount, Seq, StatementRow, TradeId, TradePlace, TradeSideRole, UserTrade};
 
 const TRADES: &str = "/api/v1/order/trades";
 const STATEMENT: &str = "/api/v1/user/ledger";
 
-fn side(id: i64, role: Role) -> UserTrade {
+fn sample_user_trade(id: i64, role: TradeSideRole) -> UserTrade {
     UserTrade {
         place: TradePlace {
             settled_at: UnixMillis(1_765_352_441_955),
@@ -22,7 +22,7 @@ fn side(id: i64, role: Role) -> UserTrade {
     }
 }
 
-fn row(seq: i64) -> StatementRow {
+fn sample_statement_row(seq: i64) -> StatementRow {
     StatementRow {
         seq: Seq::new(seq).unwrap(),
         avail: Amount::from_raw(910_000_000_000),
@@ -35,32 +35,32 @@ fn row(seq: i64) -> StatementRow {
     }
 }
 
-fn asked() -> Asked {
-    let asked = Asked::new();
+fn api_with_history() -> TestApi {
+    let asked = TestApi::new();
     *asked.fake.sides.lock() = vec![
-        side(9, Role::Seller),
-        side(8, Role::Buyer),
-        side(8, Role::Seller),
-        side(7, Role::Buyer),
+        sample_user_trade(9, TradeSideRole::Seller),
+        sample_user_trade(8, TradeSideRole::Buyer),
+        sample_user_trade(8, TradeSideRole::Seller),
+        sample_user_trade(7, TradeSideRole::Buyer),
     ];
-    *asked.fake.rows.lock() = [17, 9, 4].map(row).to_vec();
+    *asked.fake.rows.lock() = [17, 9, 4].map(sample_statement_row).to_vec();
     asked
 }
 
-fn body(told: &Told) -> Value {
+fn json_body(told: &TestResponse) -> Value {
     serde_json::from_str(&told.body).unwrap()
 }
 
 #[tokio::test]
 async fn a_trade_and_a_row_are_shown_as_the_contract_has_them() {
-    let asked = asked();
+    let asked = api_with_history();
     let told = asked
         .get(&format!("{TRADES}?user_id=1001&symbol=BTC_USDT"))
         .await;
     assert_eq!(told.status, 200);
-    assert_eq!(told.header("cache-control"), "private, no-store");
-    assert_ne!(told.header("x-request-id"), "");
-    let told = body(&told);
+    assert_eq!(told.header_value("cache-control"), "private, no-store");
+    assert_ne!(told.header_value("x-request-id"), "");
+    let told = json_body(&told);
     assert_eq!(
         told["data"][3],
         json!({"trade_id": 7, "symbol": "BTC_USDT", "role": "BUYER", "price": "50000", "quantity": "0.01",
@@ -73,16 +73,16 @@ async fn a_trade_and_a_row_are_shown_as_the_contract_has_them() {
     let told = asked
         .get(&format!("{STATEMENT}?asset=BTC&user_id=1001"))
         .await;
-    assert_eq!(told.header("cache-control"), "private, no-store");
+    assert_eq!(told.header_value("cache-control"), "private, no-store");
     assert_eq!(
-        body(&told)["data"][0],
+        json_body(&told)["data"][0],
         json!({"seq": 17, "avail": "9100", "frozen": "-0.00000001", "delta_avail": "1", "delta_frozen": null,
             "event_type": "\"x\"", "ref_id": null, "created_at": null})
     );
     let told = asked
         .get(&format!("{STATEMENT}?asset=9&user_id=1001"))
         .await;
-    let raw = &body(&told)["data"][0];
+    let raw = &json_body(&told)["data"][0];
     assert_eq!(
         (&raw["avail"], &raw["unit"]),
         (&json!("910000000000"), &json!("raw"))
@@ -91,7 +91,7 @@ async fn a_trade_and_a_row_are_shown_as_the_contract_has_them() {
 
 #[tokio::test]
 async fn cursors_lead_through_all_pages_and_belong_to_their_query() {
-    let asked = asked();
+    let asked = api_with_history();
     for (path, all) in [
         (format!("{TRADES}?user_id=1001&symbol=BTC_USDT"), 4),
         (format!("{STATEMENT}?user_id=1001&asset=BTC"), 3),
@@ -100,7 +100,7 @@ async fn cursors_lead_through_all_pages_and_belong_to_their_query() {
         loop {
             let told = asked.get(&format!("{path}&limit={limit}{cursor}")).await;
             assert_eq!(told.status, 200, "{}", told.body);
-            let page = body(&told);
+            let page = json_body(&told);
             seen.extend(page["data"].as_array().unwrap().clone());
             let Some(next) = page["next"].as_str() else {
                 break;
@@ -109,7 +109,7 @@ async fn cursors_lead_through_all_pages_and_belong_to_their_query() {
             limit = 2;
         }
         assert_eq!(seen.len(), all);
-        let first = body(&asked.get(&path).await);
+        let first = json_body(&asked.get(&path).await);
         assert_eq!(Value::Array(seen), first["data"], "each row once, in order");
         for other in [
             path.replace("1001", "1002"),
@@ -123,14 +123,14 @@ async fn cursors_lead_through_all_pages_and_belong_to_their_query() {
                 other
             };
             let told = asked.get(&format!("{other}{cursor}")).await;
-            assert_eq!((told.status, told.code()), (400, 1001), "{other}");
+            assert_eq!((told.status, told.envelope_code()), (400, 1001), "{other}");
         }
     }
 }
 
 #[tokio::test]
 async fn what_is_malformed_missing_unknown_or_repeated_is_refused() {
-    let asked = asked();
+    let asked = api_with_history();
     for query in [
         "",
         "?user_id=1001",
@@ -157,7 +157,7 @@ async fn what_is_malformed_missing_unknown_or_repeated_is_refused() {
         "?user_id=1&symbol=%ff",
     ] {
         let told = asked.get(&format!("{TRADES}{query}")).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{query}");
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
     }
     for query in [
         "",
@@ -174,7 +174,7 @@ async fn what_is_malformed_missing_unknown_or_repeated_is_refused() {
         "?user_id=1&asset=BTC&limit=1.0",
     ] {
         let told = asked.get(&format!("{STATEMENT}{query}")).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{query}");
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
     }
     for query in [
         "limit=1000&from=0&to=9223372036854775807&order=desc",
@@ -194,36 +194,47 @@ async fn other_methods_tokens_and_troubles_are_told_as_elsewhere() {
         format!("{TRADES}?user_id=1001&symbol=BTC_USDT"),
         format!("{STATEMENT}?user_id=1001&asset=BTC"),
     ];
-    let asked = asked();
+    let asked = api_with_history();
     for path in &paths {
-        let told = asked.call(request("POST", path, &[], "")).await;
+        let told = asked
+            .call_service(build_request("POST", path, &[], ""))
+            .await;
         assert_eq!(
-            (told.status, told.code(), told.header("allow")),
+            (
+                told.status,
+                told.envelope_code(),
+                told.header_value("allow")
+            ),
             (405, 4051, "GET, HEAD")
         );
         let (get, head) = (
             asked.get(path).await,
-            asked.call(request("HEAD", path, &[], "")).await,
+            asked
+                .call_service(build_request("HEAD", path, &[], ""))
+                .await,
         );
         assert_eq!((head.status, head.body.as_str()), (200, ""));
-        assert_eq!(head.header("content-length"), get.body.len().to_string());
-        let locked = Asked::with(&settings(AuthMode::Token, vec![]), 16);
+        assert_eq!(
+            head.header_value("content-length"),
+            get.body.len().to_string()
+        );
+        let locked = TestApi::with_auth(&auth_settings(AuthMode::Token, vec![]), 16);
         assert_eq!(locked.get(path).await.status, 401);
     }
     for (error, status, code) in [
         (source_down("words of a driver"), 503, 5031),
         (
-            read::Error::Source(ledger::Error::Corrupt("words of a row".into())),
+            read::ReadError::Source(ledger::LedgerError::Corrupt("words of a row".into())),
             503,
             5031,
         ),
-        (read::Error::Shed, 429, 4291),
-        (read::Error::Deadline, 504, 5041),
+        (read::ReadError::Shed, 429, 4291),
+        (read::ReadError::Deadline, 504, 5041),
     ] {
-        let asked = Asked::troubled(Trouble::Read(error));
+        let asked = TestApi::with_trouble(FakeTrouble::Read(error));
         for path in &paths {
             let told = asked.get(path).await;
-            assert_eq!((told.status, told.code()), (status, code));
+            assert_eq!((told.status, told.envelope_code()), (status, code));
             assert!(!told.body.contains("words"), "{}", told.body);
             assert_eq!(told.headers.contains_key("retry-after"), status != 504);
         }
@@ -232,9 +243,9 @@ async fn other_methods_tokens_and_troubles_are_told_as_elsewhere() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_does_not_come_ends_with_the_deadline() {
-    let asked = Asked::troubled(Trouble::Silence);
+    let asked = TestApi::with_trouble(FakeTrouble::Silence);
     let told = asked
         .get(&format!("{STATEMENT}?user_id=1001&asset=BTC"))
         .await;
-    assert_eq!((told.status, told.code()), (504, 5041));
+    assert_eq!((told.status, told.envelope_code()), (504, 5041));
 }

@@ -4,29 +4,31 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::Writer,
-    domain::{Conflict, Outcome},
+    config::LedgerSide,
+    domain::{Conflict, SettleOutcome},
     http::routes::{TRADES, TRANSACTIONS},
 };
 
 const TRADE: &str = r#"{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"seller_user_id":1002,"price":5000000000000,"quantity":1000000,"settled_at":1765352441955}"#;
 
-fn transaction(id: i64) -> String {
+fn transaction_json(id: i64) -> String {
     format!(
         r#"{{"transaction_id":{id},"entries":[{{"user_id":1001,"asset_id":1,"delta_avail":5}},{{"user_id":2,"asset_id":9,"delta_frozen":1}}]}}"#
     )
 }
 
-async fn post(asked: &Asked, path: &str, body: &str) -> (Told, Value) {
-    let told = asked.call(request("POST", path, &[], body)).await;
+async fn post_path(asked: &TestApi, path: &str, body: &str) -> (TestResponse, Value) {
+    let told = asked
+        .call_service(build_request("POST", path, &[], body))
+        .await;
     let body: Value = serde_json::from_str(&told.body).unwrap();
     (told, body)
 }
 
 #[tokio::test]
 async fn one_transaction_is_told_with_balances_and_a_min_seq_that_a_read_takes() {
-    let asked = Asked::new();
-    let (told, body) = post(&asked, TRANSACTIONS, &transaction(9_001)).await;
+    let asked = TestApi::new();
+    let (told, body) = post_path(&asked, TRANSACTIONS, &transaction_json(9_001)).await;
     assert_eq!(told.status, 200);
     assert_eq!(
         body["data"],
@@ -39,21 +41,21 @@ async fn one_transaction_is_told_with_balances_and_a_min_seq_that_a_read_takes()
             "min_seq": {"2": "9:1", "1001": "BTC:1"},
         })
     );
-    let (_, body) = post(&asked, TRANSACTIONS, &transaction(9_001)).await;
+    let (_, body) = post_path(&asked, TRANSACTIONS, &transaction_json(9_001)).await;
     assert_eq!(body["data"]["result"], "repeated");
 }
 
 #[tokio::test]
 async fn a_trade_is_told_by_its_id_with_both_assets_of_both_users() {
-    let asked = Asked::new();
-    let (_, body) = post(&asked, TRADES, TRADE).await;
+    let asked = TestApi::new();
+    let (_, body) = post_path(&asked, TRADES, TRADE).await;
     assert_eq!(body["data"]["trade_id"], 7);
     assert_eq!(
         body["data"]["min_seq"],
         json!({"1001": "BTC:1,USDT:1", "1002": "BTC:1,USDT:1"})
     );
     let told = asked
-        .call(request("GET", "/api/v1/ledger/trades/7", &[], ""))
+        .call_service(build_request("GET", "/api/v1/ledger/trades/7", &[], ""))
         .await;
     let body: Value = serde_json::from_str(&told.body).unwrap();
     let data = &body["data"];
@@ -67,24 +69,24 @@ async fn a_trade_is_told_by_its_id_with_both_assets_of_both_users() {
 
 #[tokio::test]
 async fn an_array_is_checked_whole_and_each_stands_for_itself() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let bad = format!(
         "[{},{}]",
-        transaction(1),
-        transaction(2).replace("1001", "0")
+        transaction_json(1),
+        transaction_json(2).replace("1001", "0")
     );
-    let (told, body) = post(&asked, TRANSACTIONS, &bad).await;
-    assert_eq!((told.status, told.code()), (400, 1001));
+    let (told, body) = post_path(&asked, TRANSACTIONS, &bad).await;
+    assert_eq!((told.status, told.envelope_code()), (400, 1001));
     let msg = body["msg"].as_str().unwrap();
     assert!(msg.starts_with("element 1: entries[0]: user_id"), "{msg}");
     assert!(asked.fake.asked.lock().is_empty(), "nothing was done");
-    let (told, body) = post(&asked, TRANSACTIONS, "[]").await;
+    let (told, body) = post_path(&asked, TRANSACTIONS, "[]").await;
     assert_eq!((told.status, &body["data"]), (200, &json!([])));
-    let many = format!("[{}]", vec![transaction(1); 1_001].join(","));
-    let (told, _) = post(&asked, TRANSACTIONS, &many).await;
-    assert_eq!((told.status, told.code()), (400, 1001));
-    let two = format!("[{},{}]", transaction(1), transaction(1));
-    let (_, body) = post(&asked, TRANSACTIONS, &two).await;
+    let many = format!("[{}]", vec![transaction_json(1); 1_001].join(","));
+    let (told, _) = post_path(&asked, TRANSACTIONS, &many).await;
+    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    let two = format!("[{},{}]", transaction_json(1), transaction_json(1));
+    let (_, body) = post_path(&asked, TRANSACTIONS, &two).await;
     let results: Vec<_> = body["data"]
         .as_array()
         .unwrap()
@@ -92,12 +94,17 @@ async fn an_array_is_checked_whole_and_each_stands_for_itself() {
         .map(|one| &one["result"])
         .collect();
     assert_eq!(results, ["written", "repeated"]);
-    let troubled = Asked::troubled(Trouble::Settle(Ok(Outcome::Conflict(
+    let troubled = TestApi::with_trouble(FakeTrouble::Settle(Ok(SettleOutcome::Conflict(
         Conflict::OtherContent,
     ))));
-    let (told, _) = post(&troubled, TRANSACTIONS, &transaction(1)).await;
-    assert_eq!((told.status, told.code()), (409, 4091));
-    let (told, body) = post(&troubled, TRANSACTIONS, &format!("[{}]", transaction(1))).await;
+    let (told, _) = post_path(&troubled, TRANSACTIONS, &transaction_json(1)).await;
+    assert_eq!((told.status, told.envelope_code()), (409, 4091));
+    let (told, body) = post_path(
+        &troubled,
+        TRANSACTIONS,
+        &format!("[{}]", transaction_json(1)),
+    )
+    .await;
     assert_eq!(told.status, 200);
     assert_eq!(
         body["data"],
@@ -107,7 +114,7 @@ async fn an_array_is_checked_whole_and_each_stands_for_itself() {
 
 #[tokio::test]
 async fn who_assigns_seqs_decides_which_form_is_taken() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let balances: Vec<String> = [(1001, 1), (1001, 2), (1002, 1), (1002, 2)]
         .map(|(user, asset)| {
             format!(r#"{{"user_id":{user},"asset_id":{asset},"seq":5,"avail":1,"frozen":0}}"#)
@@ -118,35 +125,35 @@ async fn who_assigns_seqs_decides_which_form_is_taken() {
         TRADE.trim_end_matches('}'),
         balances.join(",")
     );
-    let (told, _) = post(&asked, TRADES, &with).await;
-    assert_eq!((told.status, told.code()), (400, 1001));
-    *asked.fake.writer.lock() = Writer::External;
-    let (told, _) = post(&asked, TRADES, &with).await;
+    let (told, _) = post_path(&asked, TRADES, &with).await;
+    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    *asked.fake.writer.lock() = LedgerSide::External;
+    let (told, _) = post_path(&asked, TRADES, &with).await;
     assert_eq!(told.status, 200);
     for (path, body) in [
         (TRADES, TRADE.to_owned()),
         (TRADES, format!("[{with},{TRADE}]")),
-        (TRANSACTIONS, transaction(1)),
+        (TRANSACTIONS, transaction_json(1)),
     ] {
-        let (told, _) = post(&asked, path, &body).await;
-        assert_eq!((told.status, told.code()), (409, 4093), "{body}");
+        let (told, _) = post_path(&asked, path, &body).await;
+        assert_eq!((told.status, told.envelope_code()), (409, 4093), "{body}");
     }
-    let (told, _) = post(&asked, TRANSACTIONS, "[{}]").await;
+    let (told, _) = post_path(&asked, TRANSACTIONS, "[{}]").await;
     assert_eq!(told.status, 400, "form comes first");
-    let (told, _) = post(
+    let (told, _) = post_path(
         &asked,
         TRADES,
         &format!("[{}]", with.replace("1002", "1003")),
     )
     .await;
     assert_eq!(told.status, 200, "another seller, everywhere");
-    let (told, _) = post(&asked, TRADES, &with.replacen("1002", "1003", 1)).await;
+    let (told, _) = post_path(&asked, TRADES, &with.replacen("1002", "1003", 1)).await;
     assert_eq!(told.status, 400, "balances of other users");
 }
 
 #[tokio::test]
 async fn an_id_in_a_path_has_its_one_spelling() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for id in [
         "0",
         "01",
@@ -158,15 +165,22 @@ async fn an_id_in_a_path_has_its_one_spelling() {
         "9223372036854775808",
     ] {
         let path = format!("/api/v1/ledger/transactions/{id}");
-        let told = asked.call(request("GET", &path, &[], "")).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{id}");
+        let told = asked
+            .call_service(build_request("GET", &path, &[], ""))
+            .await;
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{id}");
     }
     let told = asked
-        .call(request("GET", "/api/v1/ledger/transactions/1", &[], ""))
+        .call_service(build_request(
+            "GET",
+            "/api/v1/ledger/transactions/1",
+            &[],
+            "",
+        ))
         .await;
-    assert_eq!((told.status, told.code()), (404, 4042));
+    assert_eq!((told.status, told.envelope_code()), (404, 4042));
     let told = asked
-        .call(request("GET", "/api/v1/ledger/trades/1?x=1", &[], ""))
+        .call_service(build_request("GET", "/api/v1/ledger/trades/1?x=1", &[], ""))
         .await;
-    assert_eq!((told.status, told.code()), (400, 1001));
+    assert_eq!((told.status, told.envelope_code()), (400, 1001));
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    apply::{Error as ApplyError, WriteError},
-    config::{Scope, Token, Writer},
-    domain::{AssetId, Conflict, Outcome, Reason, Refusal, UserId},
+    apply::{ApplyError, EntriesError},
+    config::{LedgerSide, Scope, TokenSettings},
+    domain::{AssetId, Conflict, PostingRefusal, RefusalReason, SettleOutcome, UserId},
     http::{openapi, routes},
     settle,
 };
@@ -25,32 +25,36 @@ const TRADE: &str = r#"[{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"
 const RATES: &str =
     r#"{"quote":"USDT","rates":[{"asset":"BTC","rate":"50000.5","at":1765352441955}]}"#;
 
-fn description(token: bool) -> Described {
-    Described(openapi::document(&catalogue(), Writer::Service, token))
+fn build_description(token: bool) -> Described {
+    Described(openapi::build_document(
+        &sample_catalogue(),
+        LedgerSide::Service,
+        token,
+    ))
 }
 
 /// Asks, and holds the answer against the description. The status is what it was asked for.
-pub(super) async fn check(asked: &Asked, status: u16, question: Request<Full<Bytes>>) {
+pub(super) async fn check_described(asked: &TestApi, status: u16, question: Request<Full<Bytes>>) {
     let (method, path) = (
         question.method().to_string(),
         question.uri().path().to_owned(),
     );
-    let told = asked.call(question).await;
+    let told = asked.call_service(question).await;
     assert_eq!(told.status, status, "{method} {path}: {}", told.body);
-    let described = description(true).closed();
+    let described = build_description(true).closed();
     described.check(&method, &path, status, &told.headers, &told.body);
 }
 
 fn get(query: &str) -> Request<Full<Bytes>> {
-    request("GET", &format!("{BALANCE}{query}"), &[], "")
+    build_request("GET", &format!("{BALANCE}{query}"), &[], "")
 }
 
-fn post(path: &str, body: &str) -> Request<Full<Bytes>> {
-    request("POST", path, &[], body)
+fn post_request(path: &str, body: &str) -> Request<Full<Bytes>> {
+    build_request("POST", path, &[], body)
 }
 
 /// Every changing route with a body that is right.
-fn posts() -> [(&'static str, &'static str); 8] {
+fn post_samples() -> [(&'static str, &'static str); 8] {
     let users = r#"{"user_ids":[1001,7,1001]}"#;
     [
         (routes::BATCH, users),
@@ -72,8 +76,8 @@ fn posts() -> [(&'static str, &'static str); 8] {
 
 #[tokio::test]
 async fn every_route_is_described_with_its_methods_and_no_other() {
-    let described = description(false);
-    let table = routes::table::<Arc<Fake>>();
+    let described = build_description(false);
+    let table = routes::route_table::<Arc<FakeBackend>>();
     let routed: BTreeSet<&str> = table.iter().map(|(path, _)| *path).collect();
     let operations = described.operations();
     let paths: BTreeSet<&str> = operations
@@ -81,12 +85,14 @@ async fn every_route_is_described_with_its_methods_and_no_other() {
         .map(|(path, _, _)| path.as_str())
         .collect();
     assert_eq!(paths, routed);
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for (path, method, _) in &operations {
-        let told = asked.call(request("DELETE", path, &[], "")).await;
+        let told = asked
+            .call_service(build_request("DELETE", path, &[], ""))
+            .await;
         assert_eq!(told.status, 405);
         described.check_named("Method", &told.headers, &told.body);
-        let allowed = told.header("allow").to_lowercase();
+        let allowed = told.header_value("allow").to_lowercase();
         let without_head: Vec<&str> = allowed.split(", ").filter(|one| *one != "head").collect();
         assert_eq!(without_head, [method.as_str()], "{path}");
     }
@@ -100,7 +106,7 @@ async fn every_route_is_described_with_its_methods_and_no_other() {
 #[test]
 fn every_example_fits_its_schema() {
     for token in [true, false] {
-        let (count, faults) = description(token).closed().bad_examples();
+        let (count, faults) = build_description(token).closed().bad_examples();
         assert!(count > 80, "{count}");
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
@@ -108,7 +114,7 @@ fn every_example_fits_its_schema() {
 
 #[test]
 fn no_text_is_meant_for_readers_of_the_source() {
-    let text = description(true).0.to_string();
+    let text = build_description(true).0.to_string();
     for links in ["[`", "::", "crate"] {
         assert!(!text.contains(links), "{links}");
     }
@@ -117,7 +123,7 @@ fn no_text_is_meant_for_readers_of_the_source() {
 #[test]
 fn a_catalogue_without_names_is_described_too() {
     let none = Catalogue::new(&[], &[]).unwrap();
-    let described = Described(openapi::document(&none, Writer::Service, false)).closed();
+    let described = Described(openapi::build_document(&none, LedgerSide::Service, false)).closed();
     let (_, faults) = described.bad_examples();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     let asset = &described.0["components"]["parameters"]["asset"]["schema"];
@@ -126,19 +132,19 @@ fn a_catalogue_without_names_is_described_too() {
 
 #[tokio::test]
 async fn balances_in_all_their_forms_are_as_described() {
-    for asked in [Asked::new(), Asked::new().routed()] {
+    for asked in [TestApi::new(), TestApi::new().without_fast_path()] {
         for query in [
             "?user_id=1001",
             "?user_id=2",
             "?user_id=1001&asset=9",
             "?user_id=1001&min_seq=BTC:17,9:2",
         ] {
-            check(&asked, 200, get(query)).await;
+            check_described(&asked, 200, get(query)).await;
         }
-        check(
+        check_described(
             &asked,
             304,
-            request(
+            build_request(
                 "GET",
                 "/api/v1/user/balance?user_id=1001",
                 &[("if-none-match", "*")],
@@ -146,79 +152,89 @@ async fn balances_in_all_their_forms_are_as_described() {
             ),
         )
         .await;
-        check(&asked, 400, get("?user_id=0")).await;
+        check_described(&asked, 400, get("?user_id=0")).await;
         for detail in [Detail::Stale, Detail::Behind] {
             *asked.fake.detail.lock() = Some(detail);
-            check(&asked, 200, get("?user_id=1001")).await;
-            check(&asked, 200, post(routes::BATCH, posts()[0].1)).await;
+            check_described(&asked, 200, get("?user_id=1001")).await;
+            check_described(
+                &asked,
+                200,
+                post_request(routes::BATCH, post_samples()[0].1),
+            )
+            .await;
         }
         *asked.fake.detail.lock() = None;
-        check(&asked, 503, get("?user_id=1001&min_seq=BTC:18")).await;
+        check_described(&asked, 503, get("?user_id=1001&min_seq=BTC:18")).await;
     }
 }
 
 #[tokio::test]
 async fn failures_of_every_route_are_as_described() {
-    let small = Asked::with(&settings(AuthMode::None, vec![]), 16);
-    let asked = Asked::new();
-    for (path, body) in posts() {
-        check(&asked, 200, post(path, body)).await;
-        check(
+    let small = TestApi::with_auth(&auth_settings(AuthMode::None, vec![]), 16);
+    let asked = TestApi::new();
+    for (path, body) in post_samples() {
+        check_described(&asked, 200, post_request(path, body)).await;
+        check_described(
             &asked,
             200,
-            post(
+            post_request(
                 path,
                 &body.replace(|digit: char| digit.is_ascii_digit(), "1"),
             ),
         )
         .await;
-        check(&asked, 400, post(path, "{")).await;
-        check(&small, 413, post(path, body)).await;
-        check(
+        check_described(&asked, 400, post_request(path, "{")).await;
+        check_described(&small, 413, post_request(path, body)).await;
+        check_described(
             &asked,
             415,
-            request("POST", path, &[("content-type", "text/plain")], body),
+            build_request("POST", path, &[("content-type", "text/plain")], body),
         )
         .await;
     }
-    let source = || read::Error::Source(ledger::Error::Timeout);
+    let source = || read::ReadError::Source(ledger::LedgerError::Timeout);
     for (error, status) in [
         (source(), 503),
-        (read::Error::Shed, 429),
-        (read::Error::Deadline, 504),
+        (read::ReadError::Shed, 429),
+        (read::ReadError::Deadline, 504),
     ] {
-        let asked = Asked::troubled(Trouble::Read(error));
-        check(&asked, status, get("?user_id=1001")).await;
-        check(&asked, status, post(routes::BATCH, posts()[0].1)).await;
+        let asked = TestApi::with_trouble(FakeTrouble::Read(error));
+        check_described(&asked, status, get("?user_id=1001")).await;
+        check_described(
+            &asked,
+            status,
+            post_request(routes::BATCH, post_samples()[0].1),
+        )
+        .await;
     }
-    check(
-        &Asked::troubled(Trouble::FewerAnswers),
+    check_described(
+        &TestApi::with_trouble(FakeTrouble::FewerAnswers),
         500,
-        post(routes::BATCH, posts()[0].1),
+        post_request(routes::BATCH, post_samples()[0].1),
     )
     .await;
     for (error, status) in [
         (ApplyError::Unavailable("gone".into()), 503),
         (ApplyError::Deadline, 504),
     ] {
-        let asked = Asked::troubled(Trouble::Apply(error));
-        for (path, body) in [posts()[1], posts()[3]] {
-            check(&asked, status, post(path, body)).await;
+        let asked = TestApi::with_trouble(FakeTrouble::Apply(error));
+        for (path, body) in [post_samples()[1], post_samples()[3]] {
+            check_described(&asked, status, post_request(path, body)).await;
         }
     }
     for (error, status) in [
-        (WriteError::Conflict { index: 0 }, 409),
-        (WriteError::Source(ledger::Error::Timeout), 503),
+        (EntriesError::Conflict { index: 0 }, 409),
+        (EntriesError::Source(ledger::LedgerError::Timeout), 503),
         (
-            WriteError::Apply(ApplyError::Unavailable("gone".into())),
+            EntriesError::Apply(ApplyError::Unavailable("gone".into())),
             503,
         ),
-        (WriteError::Apply(ApplyError::Deadline), 504),
+        (EntriesError::Apply(ApplyError::Deadline), 504),
     ] {
-        check(
-            &Asked::troubled(Trouble::Write(error)),
+        check_described(
+            &TestApi::with_trouble(FakeTrouble::Write(error)),
             status,
-            post(routes::ENTRIES, posts()[2].1),
+            post_request(routes::ENTRIES, post_samples()[2].1),
         )
         .await;
     }
@@ -226,15 +242,15 @@ async fn failures_of_every_route_are_as_described() {
 
 #[tokio::test]
 async fn transactions_and_trades_are_as_described() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let paths = [
         "/api/v1/ledger/transactions/9001",
         "/api/v1/ledger/trades/7",
     ];
     for path in paths {
-        check(&asked, 404, request("GET", path, &[], "")).await;
+        check_described(&asked, 404, build_request("GET", path, &[], "")).await;
         let bad = path.replace(['9', '7'], "0");
-        check(&asked, 400, request("GET", &bad, &[], "")).await;
+        check_described(&asked, 400, build_request("GET", &bad, &[], "")).await;
     }
     let list = format!("[{TRANSACTION}]");
     for (body, status) in [
@@ -243,38 +259,51 @@ async fn transactions_and_trades_are_as_described() {
         ("[]", 200),
         ("[{}]", 400),
     ] {
-        check(&asked, status, post(routes::TRANSACTIONS, body)).await;
+        check_described(&asked, status, post_request(routes::TRANSACTIONS, body)).await;
     }
-    check(&asked, 200, post(routes::TRADES, TRADE)).await;
+    check_described(&asked, 200, post_request(routes::TRADES, TRADE)).await;
     for path in paths {
-        check(&asked, 200, request("GET", path, &[], "")).await;
+        check_described(&asked, 200, build_request("GET", path, &[], "")).await;
     }
     for (outcome, status) in [
-        (Outcome::Conflict(Conflict::OtherContent), 409),
+        (SettleOutcome::Conflict(Conflict::OtherContent), 409),
         (
-            Outcome::Refused(Refusal {
+            SettleOutcome::Refused(PostingRefusal {
                 user: UserId::new(1).unwrap(),
                 asset: AssetId::new(1).unwrap(),
-                reason: Reason::AvailBelowZero,
+                reason: RefusalReason::AvailBelowZero,
             }),
             409,
         ),
     ] {
-        let asked = Asked::troubled(Trouble::Settle(Ok(outcome)));
-        check(&asked, status, post(routes::TRANSACTIONS, TRANSACTION)).await;
-        check(&asked, 200, post(routes::TRANSACTIONS, &list)).await;
+        let asked = TestApi::with_trouble(FakeTrouble::Settle(Ok(outcome)));
+        check_described(
+            &asked,
+            status,
+            post_request(routes::TRANSACTIONS, TRANSACTION),
+        )
+        .await;
+        check_described(&asked, 200, post_request(routes::TRANSACTIONS, &list)).await;
     }
     for (error, status) in [
-        (settle::Error::Source(ledger::Error::Timeout), 503),
         (
-            settle::Error::Apply(ApplyError::Unavailable("gone".into())),
+            settle::SettleError::Source(ledger::LedgerError::Timeout),
             503,
         ),
-        (settle::Error::Apply(ApplyError::Deadline), 504),
+        (
+            settle::SettleError::Apply(ApplyError::Unavailable("gone".into())),
+            503,
+        ),
+        (settle::SettleError::Apply(ApplyError::Deadline), 504),
     ] {
-        let asked = Asked::troubled(Trouble::Settle(Err(error)));
-        check(&asked, status, post(routes::TRANSACTIONS, TRANSACTION)).await;
-        check(&asked, status, post(routes::TRADES, TRADE)).await;
+        let asked = TestApi::with_trouble(FakeTrouble::Settle(Err(error)));
+        check_described(
+            &asked,
+            status,
+            post_request(routes::TRANSACTIONS, TRANSACTION),
+        )
+        .await;
+        check_described(&asked, status, post_request(routes::TRADES, TRADE)).await;
     }
 }
 
@@ -284,41 +313,41 @@ async fn pages_are_as_described() {
         "/api/v1/order/trades?user_id=1001&symbol=BTC_USDT",
         "/api/v1/user/ledger?user_id=1001&asset=9",
     ];
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for query in queries {
-        check(&asked, 200, request("GET", query, &[], "")).await;
-        check(
+        check_described(&asked, 200, build_request("GET", query, &[], "")).await;
+        check_described(
             &asked,
             400,
-            request("GET", &format!("{query}&x=1"), &[], ""),
+            build_request("GET", &format!("{query}&x=1"), &[], ""),
         )
         .await;
         for (error, status) in [
-            (read::Error::Source(ledger::Error::Timeout), 503),
-            (read::Error::Shed, 429),
-            (read::Error::Deadline, 504),
+            (read::ReadError::Source(ledger::LedgerError::Timeout), 503),
+            (read::ReadError::Shed, 429),
+            (read::ReadError::Deadline, 504),
         ] {
-            let asked = Asked::troubled(Trouble::Read(error));
-            check(&asked, status, request("GET", query, &[], "")).await;
+            let asked = TestApi::with_trouble(FakeTrouble::Read(error));
+            check_described(&asked, status, build_request("GET", query, &[], "")).await;
         }
     }
 }
 
 #[tokio::test]
 async fn tokens_are_as_described_and_the_description_needs_none() {
-    let token = Token {
+    let token = TokenSettings {
         name: "nothing".to_owned(),
         // Of the empty text.
         sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
         scopes: vec![],
     };
-    let asked = Asked::with(&settings(AuthMode::Token, vec![token]), 1_024);
-    check(&asked, 401, get("?user_id=1001")).await;
-    for (path, body) in posts() {
-        check(&asked, 401, post(path, body)).await;
+    let asked = TestApi::with_auth(&auth_settings(AuthMode::Token, vec![token]), 1_024);
+    check_described(&asked, 401, get("?user_id=1001")).await;
+    for (path, body) in post_samples() {
+        check_described(&asked, 401, post_request(path, body)).await;
     }
     for path in ["/openapi.json", "/docs", "/docs/page.css", "/docs/page.js"] {
-        check(&asked, 200, request("GET", path, &[], "")).await;
+        check_described(&asked, 200, build_request("GET", path, &[], "")).await;
     }
     let scopes = |described: &Described| -> Vec<Value> {
         let operations = described.operations().into_iter();
@@ -327,15 +356,15 @@ async fn tokens_are_as_described_and_the_description_needs_none() {
             .collect()
     };
     let needed = serde_json::json!([{"token": ["read"]}]);
-    assert!(scopes(&description(true)).contains(&needed));
+    assert!(scopes(&build_description(true)).contains(&needed));
     let optional = serde_json::json!([{}, {"token": [Scope::Settle.as_str()]}]);
-    assert!(scopes(&description(false)).contains(&optional));
-    assert!(!scopes(&description(false)).contains(&needed));
+    assert!(scopes(&build_description(false)).contains(&optional));
+    assert!(!scopes(&build_description(false)).contains(&needed));
 }
 
 #[test]
 fn bodies_that_the_parsers_take_fit_and_those_that_they_refuse_do_not() {
-    let described = description(false);
+    let described = build_description(false);
     let schema = |name: &str| serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
     let fits = |name: &str, body: &str| {
         described
@@ -361,7 +390,7 @@ fn bodies_that_the_parsers_take_fit_and_those_that_they_refuse_do_not() {
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":"1","frozen":"1"}"#,
         "[1,1,1,1,1,1]",
     ] {
-        let taken = crate::domain::Notification::parse(body).is_ok();
+        let taken = crate::domain::Notification::parse_notification(body).is_ok();
         assert_eq!(fits("Notification", body), taken, "{body}");
     }
     for body in [
@@ -375,14 +404,14 @@ fn bodies_that_the_parsers_take_fit_and_those_that_they_refuse_do_not() {
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"created_at":-1}"#,
         r#"{"user_id":1,"asset_id":1,"seq":1,"avail":-1,"frozen":0,"created_at":0}"#,
     ] {
-        let taken = crate::domain::Entry::parse(body).is_ok();
+        let taken = crate::domain::Entry::parse_entry(body).is_ok();
         assert_eq!(fits("LedgerEntry", body), taken, "{body}");
     }
 }
 
 #[test]
 fn lists_of_users_that_the_parsers_take_fit_and_others_do_not() {
-    let described = description(false);
+    let described = build_description(false);
     let fits = |name: &str, body: &str| {
         let schema = serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
         described
@@ -403,7 +432,7 @@ fn lists_of_users_that_the_parsers_take_fit_and_others_do_not() {
         "[[]]",
         many.as_str(),
     ] {
-        let taken = crate::http::json::users::<1_000>(body.as_bytes()).is_ok();
+        let taken = crate::http::json::parse_users::<1_000>(body.as_bytes()).is_ok();
         assert_eq!(
             fits("Batch", body),
             taken,
@@ -411,7 +440,7 @@ fn lists_of_users_that_the_parsers_take_fit_and_others_do_not() {
             &body[..40.min(body.len())]
         );
         let floors = body.replace("\"more\":1", "\"floors\":null");
-        let taken = crate::http::json::invalidation(floors.as_bytes()).is_ok();
+        let taken = crate::http::json::parse_invalidation(floors.as_bytes()).is_ok();
         assert_eq!(
             fits("Invalidation", &floors),
             taken,

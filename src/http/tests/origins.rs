@@ -1,7 +1,7 @@
 //! Requests that web pages make: changes from other origins, and names that point here.
 
 use super::{
-    wire::{GET, Running, receive, send},
+    wire::{GET, Running, receive_response, send_text},
     *,
 };
 use crate::http::{Hosts, routes};
@@ -10,7 +10,7 @@ const HOST: (&str, &str) = ("host", "127.0.0.1:3001");
 
 #[tokio::test]
 async fn a_page_of_another_origin_changes_nothing() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     for path in [
         routes::SETTLEMENTS,
         routes::ENTRIES,
@@ -25,10 +25,10 @@ async fn a_page_of_another_origin_changes_nothing() {
             ("sec-fetch-site", "same-site"),
         ] {
             let told = asked
-                .call(request("POST", path, &[HOST, foreign], "[]"))
+                .call_service(build_request("POST", path, &[HOST, foreign], "[]"))
                 .await;
             assert_eq!(
-                (told.status, told.code()),
+                (told.status, told.envelope_code()),
                 (403, 2003),
                 "{path} {foreign:?}"
             );
@@ -40,7 +40,7 @@ async fn a_page_of_another_origin_changes_nothing() {
     let same = ("sec-fetch-site", "same-origin");
     let settlement = r#"{"user_id":1}"#;
     let told = asked
-        .call(request(
+        .call_service(build_request(
             "POST",
             routes::SETTLEMENTS,
             &[HOST, own, same],
@@ -51,7 +51,7 @@ async fn a_page_of_another_origin_changes_nothing() {
     // It may read, if its browser lets it.
     let foreign = ("origin", "http://evil.test");
     let told = asked
-        .call(request(
+        .call_service(build_request(
             "POST",
             routes::BATCH,
             &[HOST, foreign],
@@ -63,7 +63,7 @@ async fn a_page_of_another_origin_changes_nothing() {
 
 #[tokio::test]
 async fn without_tokens_only_local_names_are_served_on_both_ways() {
-    let mut asked = Asked::new();
+    let mut asked = TestApi::new();
     asked.set_hosts(Hosts::Local([127, 0, 0, 1].into()));
     let running = Running::usual_of(asked);
     let post = "POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n[]";
@@ -80,21 +80,21 @@ async fn without_tokens_only_local_names_are_served_on_both_ways() {
             ("127.0.0.1", false),
             ("[::1]:3001", false),
         ] {
-            let mut stream = running.connect().await;
-            send(
+            let mut stream = running.connect_client().await;
+            send_text(
                 &mut stream,
                 &text.replace("host: x", &format!("host: {host}")),
             )
             .await;
-            let (head, body) = receive(&mut stream, true).await;
+            let (head, body) = receive_response(&mut stream, true).await;
             assert_eq!(head.contains(" 403 "), foreign, "{host}: {head}");
             assert_eq!(body.contains("2003"), foreign, "{host}: {body}");
         }
     }
     // A second request under another name is looked at again.
-    let mut stream = running.connect().await;
+    let mut stream = running.connect_client().await;
     let local = GET.replace("host: x", "host: localhost");
-    send(
+    send_text(
         &mut stream,
         &format!(
             "{local}{local}{}",
@@ -103,22 +103,27 @@ async fn without_tokens_only_local_names_are_served_on_both_ways() {
     )
     .await;
     for status in ["200", "200", "403"] {
-        let (head, _) = receive(&mut stream, true).await;
+        let (head, _) = receive_response(&mut stream, true).await;
         assert!(head.contains(status), "{head}");
     }
     // So is a target with a name of its own.
-    let mut stream = running.connect().await;
-    send(
+    let mut stream = running.connect_client().await;
+    send_text(
         &mut stream,
         &local.replace("GET /", "GET http://evil.test/"),
     )
     .await;
-    assert!(receive(&mut stream, true).await.0.contains(" 403 "));
+    assert!(
+        receive_response(&mut stream, true)
+            .await
+            .0
+            .contains(" 403 ")
+    );
 }
 
 #[tokio::test]
 async fn every_answer_forbids_to_take_it_for_something_else() {
-    let running = Running::usual();
+    let running = Running::start_usual();
     for text in [
         GET.to_owned(),
         GET.replace("host", "if-none-match: *\r\nhost"),
@@ -129,9 +134,9 @@ async fn every_answer_forbids_to_take_it_for_something_else() {
         "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
         "POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n[]".to_owned(),
     ] {
-        let mut stream = running.connect().await;
-        send(&mut stream, &text).await;
-        let (head, _) = receive(&mut stream, true).await;
+        let mut stream = running.connect_client().await;
+        send_text(&mut stream, &text).await;
+        let (head, _) = receive_response(&mut stream, true).await;
         let count = head
             .matches("\r\nx-content-type-options: nosniff\r\n")
             .count();

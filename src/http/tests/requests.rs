@@ -9,48 +9,52 @@ use crate::http::request_head::{FIELDS_MAX, HEAD_MAX};
 const POST: &str = "POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\n";
 const BODY: &str = r#"{"user_id":5,"asset_id":1,"seq":3}"#;
 
-fn post(fields: &str) -> String {
+fn post_text(fields: &str) -> String {
     format!("{POST}{fields}content-length: {}\r\n\r\n{BODY}", BODY.len())
 }
 
-fn chunked(chunks: &str) -> String {
+fn chunked_text(chunks: &str) -> String {
     format!("{POST}transfer-encoding: chunked\r\n\r\n{chunks}")
 }
 
-fn entry() -> String {
-    chunked(&format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len()))
+fn entry_text() -> String {
+    chunked_text(&format!("{:x}\r\n{BODY}\r\n0\r\n\r\n", BODY.len()))
 }
 
-fn old(text: &str) -> String {
+fn as_http_1_0(text: &str) -> String {
     text.replace("HTTP/1.1", "HTTP/1.0")
 }
 
-fn with(text: &str, fields: &str) -> String {
+fn with_fields(text: &str, fields: &str) -> String {
     text.replacen("host: x\r\n", &format!("host: x\r\n{fields}"), 1)
 }
 
 /// The bytes that are sent, the statuses of the answers, and how many changes take effect.
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn cases() -> Vec<(String, Vec<u16>, usize)> {
-    let both = |fields: &str| with(&entry(), fields);
+fn request_cases() -> Vec<(String, Vec<u16>, usize)> {
+    let both = |fields: &str| with_fields(&entry_text(), fields);
     vec![
         // Bytes behind the last request of a connection do not touch its answer.
-        (format!("{}\r\n", old(GET)), vec![200], 0),
+        (format!("{}\r\n", as_http_1_0(GET)), vec![200], 0),
         (
-            format!("{}\r\n", post("connection: close\r\n")),
+            format!("{}\r\n", post_text("connection: close\r\n")),
             vec![200],
             1,
         ),
         (
-            format!("{}{GET}", post("connection: close\r\n")),
+            format!("{}{GET}", post_text("connection: close\r\n")),
             vec![200],
             1,
         ),
-        (format!("{}\r\n", entry()), vec![200], 1),
-        (format!("{}GET /api/us", entry()), vec![200], 1),
-        (format!("{}\r\n\r\n{GET}\r\n", entry()), vec![200, 200], 1),
-        (format!("{}\0\r\n\r\n", entry()), vec![200, 400], 1),
-        (format!("{}\0\r\n\r\n", post("")), vec![200, 400], 1),
+        (format!("{}\r\n", entry_text()), vec![200], 1),
+        (format!("{}GET /api/us", entry_text()), vec![200], 1),
+        (
+            format!("{}\r\n\r\n{GET}\r\n", entry_text()),
+            vec![200, 200],
+            1,
+        ),
+        (format!("{}\0\r\n\r\n", entry_text()), vec![200, 400], 1),
+        (format!("{}\0\r\n\r\n", post_text("")), vec![200, 400], 1),
         (format!("{GET}\0\r\n\r\n{GET}"), vec![200, 400], 0),
         (
             format!("{}{}", both("connection: close\r\n"), GET),
@@ -59,19 +63,27 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
         ),
         // A body whose end is unclear changes nothing.
         (both("content-length: 3\r\n"), vec![400], 0),
-        (chunked("x\r\n"), vec![400], 0),
-        (chunked(&format!("22\r\n{BODY}\r\nx\r\n\r\n")), vec![400], 0),
-        (chunked(&format!("22\r\n{BODY}\r\n")), vec![400], 0),
-        (chunked("0\r\nGET / HTTP/1.1\r\n\r\n"), vec![400], 0),
-        (post("")[..post("").len() - 1].to_owned(), vec![400], 0),
+        (chunked_text("x\r\n"), vec![400], 0),
         (
-            post("").replace("content-length: 34", "content-length: x"),
+            chunked_text(&format!("22\r\n{BODY}\r\nx\r\n\r\n")),
             vec![400],
             0,
         ),
-        (post("content-length: 34\r\n"), vec![400], 0),
-        (post("transfer-encoding: gzip\r\n"), vec![400], 0),
-        (old(&entry()), vec![400], 0),
+        (chunked_text(&format!("22\r\n{BODY}\r\n")), vec![400], 0),
+        (chunked_text("0\r\nGET / HTTP/1.1\r\n\r\n"), vec![400], 0),
+        (
+            post_text("")[..post_text("").len() - 1].to_owned(),
+            vec![400],
+            0,
+        ),
+        (
+            post_text("").replace("content-length: 34", "content-length: x"),
+            vec![400],
+            0,
+        ),
+        (post_text("content-length: 34\r\n"), vec![400], 0),
+        (post_text("transfer-encoding: gzip\r\n"), vec![400], 0),
+        (as_http_1_0(&entry_text()), vec![400], 0),
         (
             format!("{POST}content-length: 18446744073709551615\r\n\r\n[]"),
             vec![413],
@@ -86,10 +98,10 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
         (GET.replace("host: x\r\n", ""), vec![400], 0),
         (GET.replace("host: x", "host:"), vec![400], 0),
         (GET.replace("host: x", "host: x/y"), vec![400], 0),
-        (with(GET, "host: x\r\n"), vec![400], 0),
-        (post("").replace("host: x\r\n", ""), vec![400], 0),
-        (with(&post(""), "host: x\r\n"), vec![400], 0),
-        (post("").replace("host: x", "host: @"), vec![400], 0),
+        (with_fields(GET, "host: x\r\n"), vec![400], 0),
+        (post_text("").replace("host: x\r\n", ""), vec![400], 0),
+        (with_fields(&post_text(""), "host: x\r\n"), vec![400], 0),
+        (post_text("").replace("host: x", "host: @"), vec![400], 0),
         (GET.replace("GET /", "GET http://a@b/"), vec![400], 0),
         (GET.replace("GET /", "GET http://y:1/"), vec![200], 0),
         (
@@ -102,28 +114,31 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
             vec![400],
             0,
         ),
-        (old(GET).replace("host: x\r\n", ""), vec![200], 0),
-        (with(&old(GET), "host: x\r\n"), vec![400], 0),
+        (as_http_1_0(GET).replace("host: x\r\n", ""), vec![200], 0),
+        (with_fields(&as_http_1_0(GET), "host: x\r\n"), vec![400], 0),
         // Versions, protocols, kept connections.
         (
-            with(&old(GET), "connection: keep-alive\r\n").repeat(2),
+            with_fields(&as_http_1_0(GET), "connection: keep-alive\r\n").repeat(2),
             vec![200, 200],
             0,
         ),
         (
-            format!("{}{GET}", old(&post("connection: keep-alive\r\n"))),
+            format!(
+                "{}{GET}",
+                as_http_1_0(&post_text("connection: keep-alive\r\n"))
+            ),
             vec![200, 200],
             1,
         ),
-        (old(GET).repeat(2), vec![200], 0),
+        (as_http_1_0(GET).repeat(2), vec![200], 0),
         (
-            with(GET, "upgrade: h2c\r\n").repeat(3),
+            with_fields(GET, "upgrade: h2c\r\n").repeat(3),
             vec![200, 200, 200],
             0,
         ),
         (GET.replace("HTTP/1.1", "HTTP/2.0"), vec![400], 0),
         (
-            format!("{}{GET}", post("expect: 100-continue\r\n")),
+            format!("{}{GET}", post_text("expect: 100-continue\r\n")),
             vec![200, 200],
             1,
         ),
@@ -131,36 +146,36 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
         (
             format!(
                 "{}{GET}",
-                with(GET, "content-length: 5\r\n").replace("\r\n\r\n", "\r\n\r\nGET /")
+                with_fields(GET, "content-length: 5\r\n").replace("\r\n\r\n", "\r\n\r\nGET /")
             ),
             vec![200, 200],
             0,
         ),
         (
-            format!("{}{GET}", post("").replace("settlements", "nowhere")),
+            format!("{}{GET}", post_text("").replace("settlements", "nowhere")),
             vec![404, 200],
             0,
         ),
         (
-            format!("{}{GET}", post("content-type: text/plain\r\n")),
+            format!("{}{GET}", post_text("content-type: text/plain\r\n")),
             vec![415, 200],
             0,
         ),
         (
-            format!("{}{GET}", post("").replace("POST", "PUT")),
+            format!("{}{GET}", post_text("").replace("POST", "PUT")),
             vec![405, 200],
             0,
         ),
         (
             format!(
                 "{}{GET}",
-                post("").replace("settlements", "settlements?x=1")
+                post_text("").replace("settlements", "settlements?x=1")
             ),
             vec![400, 200],
             0,
         ),
         (
-            post("expect: 100-continue\r\n").replace("settlements", "nowhere"),
+            post_text("expect: 100-continue\r\n").replace("settlements", "nowhere"),
             vec![404],
             0,
         ),
@@ -175,8 +190,8 @@ fn cases() -> Vec<(String, Vec<u16>, usize)> {
 
 #[tokio::test]
 async fn each_request_has_one_answer_wherever_its_bytes_are_cut() {
-    for (text, expected, changes) in cases() {
-        let running = Running::usual();
+    for (text, expected, changes) in request_cases() {
+        let running = Running::start_usual();
         let text = text.as_bytes();
         let step = text.len().div_ceil(300);
         let cuts: Vec<_> = (0..=text.len()).step_by(step).collect();
@@ -198,7 +213,7 @@ async fn each_request_has_one_answer_wherever_its_bytes_are_cut() {
 
 #[tokio::test]
 async fn a_head_may_have_16_kib_and_100_fields_and_not_one_more() {
-    let running = Running::usual();
+    let running = Running::start_usual();
     let long = |method: &str, bytes: usize| {
         let head = |filling: usize| {
             let filling = "x".repeat(filling);
@@ -236,12 +251,12 @@ async fn a_head_may_have_16_kib_and_100_fields_and_not_one_more() {
 
 #[tokio::test]
 async fn a_refused_request_is_answered_under_its_own_id() {
-    let running = Running::usual();
+    let running = Running::start_usual();
     for bad in ["content-length: x", "host: y", "transfer-encoding: gzip"] {
-        let mut stream = running.connect().await;
-        let text = with(GET, &format!("x-request-id: mine\r\n{bad}\r\n"));
-        super::wire::send(&mut stream, &text).await;
-        let (head, body) = super::wire::receive(&mut stream, true).await;
+        let mut stream = running.connect_client().await;
+        let text = with_fields(GET, &format!("x-request-id: mine\r\n{bad}\r\n"));
+        super::wire::send_text(&mut stream, &text).await;
+        let (head, body) = super::wire::receive_response(&mut stream, true).await;
         assert!(head.contains("\r\nx-request-id: mine\r\n"), "{head}");
         assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
         assert!(body.contains("1001"), "{body}");
@@ -250,18 +265,18 @@ async fn a_refused_request_is_answered_under_its_own_id() {
 
 #[tokio::test]
 async fn the_answer_to_a_large_body_that_is_refused_arrives() {
-    let token = config::Token {
+    let token = config::TokenSettings {
         name: "t".to_owned(),
         sha256: "00".repeat(32),
         scopes: vec![config::Scope::Settle],
     };
-    let asked = Asked::with(&settings(AuthMode::Token, vec![token]), 1_000_000);
-    let running = Running::start(asked, 100, super::wire::PATIENCE);
+    let asked = TestApi::with_auth(&auth_settings(AuthMode::Token, vec![token]), 1_000_000);
+    let running = Running::start_server(asked, 100, super::wire::PATIENCE);
     let large = " ".repeat(3_000_000);
     let plain = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n{large}")
     };
-    let chunks = chunked(&format!("2dc6c0\r\n{large}\r\n0\r\n\r\n"));
+    let chunks = chunked_text(&format!("2dc6c0\r\n{large}\r\n0\r\n\r\n"));
     for (text, expected) in [
         (plain("/api/v1/settlements"), 401),
         (plain("/nowhere"), 404),

@@ -3,14 +3,14 @@
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
-    wire::{GET, PATIENCE, Running, receive, rest, send},
+    wire::{GET, PATIENCE, Running, read_to_close, receive_response, send_text},
     *,
 };
 
 const PAGE: &str = "GET /docs/page.js HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// Sends requests until the server takes no more: how many bytes that were.
-async fn flood(stream: &mut TcpStream, request: &str) -> usize {
+async fn flood_requests(stream: &mut TcpStream, request: &str) -> usize {
     let text = request.repeat(200);
     let mut sent = 0;
     while let Ok(Ok(bytes)) =
@@ -32,29 +32,29 @@ async fn clients_that_never_read_make_room_for_others() {
         PAGE.replace("host", "transfer-encoding: chunked\r\nhost") + "0\r\n\r\n",
         GET.replace("user_id=1001", "user_id=0"),
     ] {
-        let running = Running::start(Asked::new(), 3, PATIENCE);
+        let running = Running::start_server(TestApi::new(), 3, PATIENCE);
         let mut floods = vec![];
         for _ in 0..3 {
-            let mut stream = running.connect().await;
-            flood(&mut stream, &request).await;
+            let mut stream = running.connect_client().await;
+            flood_requests(&mut stream, &request).await;
             floods.push(stream);
         }
-        let mut late = running.connect().await;
-        send(&mut late, GET).await;
-        let (head, _) = receive(&mut late, true).await;
+        let mut late = running.connect_client().await;
+        send_text(&mut late, GET).await;
+        let (head, _) = receive_response(&mut late, true).await;
         assert!(head.starts_with("http/1.1 200"), "{request}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_trickles_is_bounded_as_a_whole() {
-    let running = Running::usual();
+    let running = Running::start_usual();
     for (fields, drop) in [
         ("content-length: 5000", " "),
         ("transfer-encoding: chunked", "1\r\n \r\n"),
     ] {
-        let mut stream = running.connect().await;
-        send(
+        let mut stream = running.connect_client().await;
+        send_text(
             &mut stream,
             &format!("POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\n{fields}\r\n\r\n"),
         )
@@ -84,8 +84,8 @@ fn drop_result<T, E>(_: Result<T, E>) {}
 
 #[tokio::test]
 async fn a_client_that_has_ended_its_side_gets_its_answers() {
-    let running = Running::usual();
-    let mut stream = running.connect().await;
+    let running = Running::start_usual();
+    let mut stream = running.connect_client().await;
     let waiting = GET
         .replace("1001", "7")
         .replace("host", "cache-control: no-cache\r\nhost");
@@ -95,7 +95,7 @@ async fn a_client_that_has_ended_its_side_gets_its_answers() {
         .memory
         .store(false, std::sync::atomic::Ordering::Relaxed);
     for first in [GET.replace("1001", "7"), waiting] {
-        send(&mut stream, &format!("{first}{GET}")).await;
+        send_text(&mut stream, &format!("{first}{GET}")).await;
         stream.shutdown().await.unwrap();
         timeout(PATIENCE, running.asked.fake.entered.notified())
             .await
@@ -103,29 +103,29 @@ async fn a_client_that_has_ended_its_side_gets_its_answers() {
         running.asked.fake.gate.notify_one();
         for _ in 0..2 {
             assert!(
-                receive(&mut stream, true)
+                receive_response(&mut stream, true)
                     .await
                     .0
                     .starts_with("http/1.1 200")
             );
         }
-        assert_eq!(rest(&mut stream).await, "");
-        stream = running.connect().await;
+        assert_eq!(read_to_close(&mut stream).await, "");
+        stream = running.connect_client().await;
     }
 }
 
 #[tokio::test]
 async fn a_broken_connection_drops_its_request() {
-    let running = Running::start(Asked::new(), 1, PATIENCE);
+    let running = Running::start_server(TestApi::new(), 1, PATIENCE);
     for waiting in ["no-cache", "max-age=0"] {
-        let mut stream = running.connect().await;
+        let mut stream = running.connect_client().await;
         running
             .asked
             .fake
             .memory
             .store(false, std::sync::atomic::Ordering::Relaxed);
         let fields = format!("cache-control: {waiting}\r\nhost");
-        send(
+        send_text(
             &mut stream,
             &GET.replace("1001", "7").replace("host", &fields),
         )
@@ -136,8 +136,13 @@ async fn a_broken_connection_drops_its_request() {
         stream.set_zero_linger().unwrap();
         drop(stream);
         // The only place is free again, though nothing opened the gate.
-        let mut next = running.connect().await;
-        send(&mut next, GET).await;
-        assert!(receive(&mut next, true).await.0.starts_with("http/1.1 200"));
+        let mut next = running.connect_client().await;
+        send_text(&mut next, GET).await;
+        assert!(
+            receive_response(&mut next, true)
+                .await
+                .0
+                .starts_with("http/1.1 200")
+        );
     }
 }

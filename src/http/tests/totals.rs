@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{openapi::check, *};
+use super::{openapi::check_described, *};
 use crate::{
     domain::{AssetId, AssetSum, Totals},
     http::{HeldTotals, routes},
@@ -11,17 +11,19 @@ use crate::{
 const RATES: &str = r#"{"quote":"USDT","rates":[{"asset":"BTC","rate":"50000.5","at":1765352441955},{"asset":"9","rate":"0.5","at":7}]}"#;
 
 fn get(path: &str) -> Request<Full<Bytes>> {
-    request("GET", path, &[], "")
+    build_request("GET", path, &[], "")
 }
 
-fn json_of(told: &Told) -> Value {
+fn json_of(told: &TestResponse) -> Value {
     serde_json::from_str(&told.body).unwrap()
 }
 
 /// With a rate of BTC and one of the raw asset 9.
-async fn priced() -> Asked {
-    let asked = Asked::new();
-    let told = asked.call(request("POST", routes::RATES, &[], RATES)).await;
+async fn api_with_rates() -> TestApi {
+    let asked = TestApi::new();
+    let told = asked
+        .call_service(build_request("POST", routes::RATES, &[], RATES))
+        .await;
     assert_eq!(told.status, 200, "{}", told.body);
     assert_eq!(json_of(&told)["data"], json!({"applied": 2, "old": 0}));
     asked
@@ -29,13 +31,13 @@ async fn priced() -> Asked {
 
 #[tokio::test]
 async fn totals_are_shown_with_their_moments_and_their_age() {
-    let asked = Asked::new();
-    let pending = asked.call(get(routes::TOTALS)).await;
-    assert_eq!((pending.status, pending.code()), (503, 5034));
-    assert_ne!(pending.header("retry-after"), "");
+    let asked = TestApi::new();
+    let pending = asked.call_service(get(routes::TOTALS)).await;
+    assert_eq!((pending.status, pending.envelope_code()), (503, 5034));
+    assert_ne!(pending.header_value("retry-after"), "");
     *asked.fake.totals.lock() = HeldTotals::Off;
-    let off = asked.call(get(routes::TOTALS)).await;
-    assert_eq!((off.status, off.code()), (404, 4041));
+    let off = asked.call_service(get(routes::TOTALS)).await;
+    assert_eq!((off.status, off.envelope_code()), (404, 4041));
 
     let total = |avail, frozen, users| AssetSum {
         avail,
@@ -53,7 +55,7 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
         ended: UnixMillis(NOW - 12_000),
     };
     *asked.fake.totals.lock() = HeldTotals::Held(Arc::new(totals));
-    let told = asked.call(get(routes::TOTALS)).await;
+    let told = asked.call_service(get(routes::TOTALS)).await;
     assert_eq!(
         json_of(&told),
         json!({
@@ -66,15 +68,15 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
             "as_of": [NOW - 12_345, NOW - 12_000],
         })
     );
-    assert_eq!(told.header("age"), "12");
-    assert_eq!(told.header("cache-control"), "private, no-cache");
-    let extra = asked.call(get("/api/v1/totals?asset=BTC")).await;
-    assert_eq!((extra.status, extra.code()), (400, 1001));
+    assert_eq!(told.header_value("age"), "12");
+    assert_eq!(told.header_value("cache-control"), "private, no-cache");
+    let extra = asked.call_service(get("/api/v1/totals?asset=BTC")).await;
+    assert_eq!((extra.status, extra.envelope_code()), (400, 1001));
 }
 
 #[tokio::test]
 async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
-    let asked = Asked::new();
+    let asked = TestApi::new();
     let good = r#"{"asset":"BTC","rate":"1","at":7}"#;
     for (bad, says) in [
         (r#"{"asset":"BTC","rate":"0","at":7}"#, "rates[1]: rate"),
@@ -106,8 +108,10 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
         ("[]", "rates[1]: must be a JSON object"),
     ] {
         let body = format!(r#"{{"quote":"USDT","rates":[{good},{bad}]}}"#);
-        let told = asked.call(request("POST", routes::RATES, &[], &body)).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{bad}");
+        let told = asked
+            .call_service(build_request("POST", routes::RATES, &[], &body))
+            .await;
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{bad}");
         assert!(told.body.contains(says), "{bad}: {}", told.body);
     }
     for body in [
@@ -120,8 +124,15 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
             vec![good; 1_001].join(",")
         ),
     ] {
-        let told = asked.call(request("POST", routes::RATES, &[], &body)).await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{}", told.body);
+        let told = asked
+            .call_service(build_request("POST", routes::RATES, &[], &body))
+            .await;
+        assert_eq!(
+            (told.status, told.envelope_code()),
+            (400, 1001),
+            "{}",
+            told.body
+        );
     }
     assert_eq!(asked.fake.asked.lock().as_slice(), [""; 0]);
     for (body, applied) in [
@@ -131,7 +142,9 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
             1,
         ),
     ] {
-        let told = asked.call(request("POST", routes::RATES, &[], body)).await;
+        let told = asked
+            .call_service(build_request("POST", routes::RATES, &[], body))
+            .await;
         assert_eq!(
             json_of(&told)["data"],
             json!({"applied": applied, "old": 0})
@@ -141,24 +154,26 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
 
 #[tokio::test]
 async fn a_rate_that_redis_does_not_take_is_not_acknowledged() {
-    let gone = apply::Error::Unavailable("gone".into());
-    let asked = Asked::troubled(Trouble::Apply(gone));
-    let told = asked.call(request("POST", routes::RATES, &[], RATES)).await;
-    assert_eq!((told.status, told.code()), (503, 5033));
-    assert_ne!(told.header("retry-after"), "");
+    let gone = apply::ApplyError::Unavailable("gone".into());
+    let asked = TestApi::with_trouble(FakeTrouble::Apply(gone));
     let told = asked
-        .call(get("/api/v1/user/total?user_id=1001&quote=USDT"))
+        .call_service(build_request("POST", routes::RATES, &[], RATES))
         .await;
-    assert_eq!((told.status, told.code()), (503, 5033));
+    assert_eq!((told.status, told.envelope_code()), (503, 5033));
+    assert_ne!(told.header_value("retry-after"), "");
+    let told = asked
+        .call_service(get("/api/v1/user/total?user_id=1001&quote=USDT"))
+        .await;
+    assert_eq!((told.status, told.envelope_code()), (503, 5033));
 }
 
 #[tokio::test]
 async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     let path = "/api/v1/user/total?user_id=1001&quote=USDT";
-    let unpriced = Asked::new().call(get(path)).await;
-    assert_eq!((unpriced.status, unpriced.code()), (404, 4042));
-    let asked = priced().await;
-    let told = asked.call(get(path)).await;
+    let unpriced = TestApi::new().call_service(get(path)).await;
+    assert_eq!((unpriced.status, unpriced.envelope_code()), (404, 4042));
+    let asked = api_with_rates().await;
+    let told = asked.call_service(get(path)).await;
     assert_eq!(
         json_of(&told)["data"],
         json!({
@@ -171,36 +186,48 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
             "unpriced": ["ETH"],
         })
     );
-    let balances = asked.call(get("/api/v1/user/balance?user_id=1001")).await;
+    let balances = asked
+        .call_service(get("/api/v1/user/balance?user_id=1001"))
+        .await;
     for header in ["age", "cache-control", "cache-status"] {
-        assert_eq!(told.header(header), balances.header(header), "{header}");
+        assert_eq!(
+            told.header_value(header),
+            balances.header_value(header),
+            "{header}"
+        );
     }
-    let tag = told.header("etag").to_owned();
-    let same = request("GET", path, &[("if-none-match", &tag)], "");
-    let same = asked.call(same).await;
+    let tag = told.header_value("etag").to_owned();
+    let same = build_request("GET", path, &[("if-none-match", &tag)], "");
+    let same = asked.call_service(same).await;
     assert_eq!((same.status, same.body.as_str()), (304, ""));
-    assert_eq!(same.header("etag"), tag);
+    assert_eq!(same.header_value("etag"), tag);
     let newer = RATES.replace("50000.5", "50001").replace("955", "956");
     let taken = asked
-        .call(request("POST", routes::RATES, &[], &newer))
+        .call_service(build_request("POST", routes::RATES, &[], &newer))
         .await;
     assert_eq!(json_of(&taken)["data"], json!({"applied": 2, "old": 0}));
-    let again = request("GET", path, &[("if-none-match", &tag)], "");
-    assert_eq!(asked.call(again).await.status, 200, "the rate changed");
+    let again = build_request("GET", path, &[("if-none-match", &tag)], "");
+    assert_eq!(
+        asked.call_service(again).await.status,
+        200,
+        "the rate changed"
+    );
 
-    let fresh = request(
+    let fresh = build_request(
         "GET",
         &format!("{path}&min_seq=BTC:17"),
         &[("cache-control", "no-cache")],
         "",
     );
-    assert_eq!(asked.call(fresh).await.status, 200);
+    assert_eq!(asked.call_service(fresh).await.status, 200);
     let ask = asked.fake.last.lock().clone().unwrap();
     assert!(ask.no_cache && !ask.min_seq.is_empty());
-    let early = asked.call(get(&format!("{path}&min_seq=BTC:18"))).await;
-    assert_eq!((early.status, early.code()), (503, 5032));
+    let early = asked
+        .call_service(get(&format!("{path}&min_seq=BTC:18")))
+        .await;
+    assert_eq!((early.status, early.envelope_code()), (503, 5032));
     let nobody = asked
-        .call(get("/api/v1/user/total?user_id=5&quote=USDT"))
+        .call_service(get("/api/v1/user/total?user_id=5&quote=USDT"))
         .await;
     assert_eq!(
         json_of(&nobody)["data"],
@@ -210,7 +237,7 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
 
 #[tokio::test]
 async fn a_question_for_a_value_that_is_not_right_is_refused() {
-    let asked = priced().await;
+    let asked = api_with_rates().await;
     for query in [
         "",
         "user_id=1001",
@@ -225,20 +252,21 @@ async fn a_question_for_a_value_that_is_not_right_is_refused() {
         "user_id=1001&quote=USDT&min_seq=BTC",
     ] {
         let told = asked
-            .call(get(&format!("/api/v1/user/total?{query}")))
+            .call_service(get(&format!("/api/v1/user/total?{query}")))
             .await;
-        assert_eq!((told.status, told.code()), (400, 1001), "{query}");
+        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
     }
 }
 
 #[tokio::test]
 async fn totals_and_values_are_as_described() {
-    let value = |query: &str| request("GET", &format!("{}{query}", routes::USER_TOTAL), &[], "");
-    let totals = || request("GET", routes::TOTALS, &[], "");
-    let asked = Asked::new();
-    check(&asked, 503, totals()).await;
+    let value =
+        |query: &str| build_request("GET", &format!("{}{query}", routes::USER_TOTAL), &[], "");
+    let totals = || build_request("GET", routes::TOTALS, &[], "");
+    let asked = TestApi::new();
+    check_described(&asked, 503, totals()).await;
     *asked.fake.totals.lock() = HeldTotals::Off;
-    check(&asked, 404, totals()).await;
+    check_described(&asked, 404, totals()).await;
     let total = AssetSum {
         avail: i128::MAX,
         frozen: i128::MIN,
@@ -249,24 +277,34 @@ async fn totals_and_values_are_as_described() {
         assets: assets.into(),
         ..Totals::default()
     }));
-    check(&asked, 200, totals()).await;
+    check_described(&asked, 200, totals()).await;
 
     let good = "?user_id=1001&quote=USDT";
-    check(&asked, 404, value(good)).await;
-    check(&asked, 400, value("?user_id=1001")).await;
-    check(&asked, 200, request("POST", routes::RATES, &[], RATES)).await;
-    check(&asked, 200, value(good)).await;
-    check(&asked, 200, value("?user_id=5&quote=USDT")).await;
-    let whole = request(
+    check_described(&asked, 404, value(good)).await;
+    check_described(&asked, 400, value("?user_id=1001")).await;
+    check_described(
+        &asked,
+        200,
+        build_request("POST", routes::RATES, &[], RATES),
+    )
+    .await;
+    check_described(&asked, 200, value(good)).await;
+    check_described(&asked, 200, value("?user_id=5&quote=USDT")).await;
+    let whole = build_request(
         "GET",
         &format!("{}{good}", routes::USER_TOTAL),
         &[("if-none-match", "*")],
         "",
     );
-    check(&asked, 304, whole).await;
-    check(&asked, 503, value(&format!("{good}&min_seq=BTC:18"))).await;
-    let gone = apply::Error::Unavailable("gone".into());
-    let asked = Asked::troubled(Trouble::Apply(gone));
-    check(&asked, 503, request("POST", routes::RATES, &[], RATES)).await;
-    check(&asked, 503, value(good)).await;
+    check_described(&asked, 304, whole).await;
+    check_described(&asked, 503, value(&format!("{good}&min_seq=BTC:18"))).await;
+    let gone = apply::ApplyError::Unavailable("gone".into());
+    let asked = TestApi::with_trouble(FakeTrouble::Apply(gone));
+    check_described(
+        &asked,
+        503,
+        build_request("POST", routes::RATES, &[], RATES),
+    )
+    .await;
+    check_described(&asked, 503, value(good)).await;
 }

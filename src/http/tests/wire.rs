@@ -10,15 +10,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Asked;
-use crate::http::listener::{Limits, Listening};
+use super::TestApi;
+use crate::http::listener::{ListenerLimits, Listening};
 
 /// Nothing here takes longer, or it is broken.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const GET: &str = "GET /api/user/balance?user_id=1001 HTTP/1.1\r\nhost: x\r\n\r\n";
 
 pub(super) struct Running {
-    pub asked: Asked,
+    pub asked: TestApi,
     pub address: SocketAddr,
     pub shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -27,27 +27,31 @@ pub(super) struct Running {
 
 impl Running {
     /// With little patience for heads and for clients that do not read.
-    pub fn start(asked: Asked, connections: usize, drain: Duration) -> Self {
+    pub fn start_server(asked: TestApi, connections: usize, drain: Duration) -> Self {
         Self::start_patient(asked, connections, drain, Duration::from_millis(300))
     }
 
     fn start_patient(
-        asked: Asked,
+        asked: TestApi,
         connections: usize,
         drain: Duration,
         header_timeout: Duration,
     ) -> Self {
-        let listening = Listening::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listening = Listening::bind_address("127.0.0.1:0".parse().unwrap()).unwrap();
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let limits = Limits {
+        let limits = ListenerLimits {
             connections,
             header_timeout,
             drain,
         };
-        let address = listening.address();
+        let address = listening.bound_address();
         let service = Arc::new(asked.service.clone());
-        let served =
-            tracker.spawn(listening.serve(service, limits, tracker.clone(), shutdown.clone()));
+        let served = tracker.spawn(listening.serve_connections(
+            service,
+            limits,
+            tracker.clone(),
+            shutdown.clone(),
+        ));
         Self {
             asked,
             address,
@@ -57,32 +61,32 @@ impl Running {
         }
     }
 
-    pub(super) fn usual() -> Self {
-        Self::usual_of(Asked::new())
+    pub(super) fn start_usual() -> Self {
+        Self::usual_of(TestApi::new())
     }
 
-    pub(super) fn usual_of(asked: Asked) -> Self {
+    pub(super) fn usual_of(asked: TestApi) -> Self {
         Self::start_patient(asked, 100, PATIENCE, PATIENCE)
     }
 
-    pub(super) async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect_client(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Everything has ended.
-    pub async fn ended(self) {
+    pub async fn wait_ended(self) {
         timeout(PATIENCE, self.served).await.unwrap().unwrap();
         self.tracker.close();
         timeout(PATIENCE, self.tracker.wait()).await.unwrap();
     }
 }
 
-pub(super) async fn send(stream: &mut TcpStream, text: &str) {
+pub(super) async fn send_text(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
 /// One response: head, and the body that its length announces (none for HEAD).
-pub(super) async fn receive(stream: &mut TcpStream, has_body: bool) -> (String, String) {
+pub(super) async fn receive_response(stream: &mut TcpStream, has_body: bool) -> (String, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = timeout(PATIENCE, stream.read_u8()).await.unwrap();
@@ -102,7 +106,7 @@ pub(super) async fn receive(stream: &mut TcpStream, has_body: bool) -> (String, 
 }
 
 /// Whether the other side has closed, with whatever it said before.
-pub(super) async fn rest(stream: &mut TcpStream) -> String {
+pub(super) async fn read_to_close(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut all))
         .await
@@ -113,7 +117,7 @@ pub(super) async fn rest(stream: &mut TcpStream) -> String {
 /// Sends `text` in two pieces, ends the client's side, and reads all answers: their statuses, and how the last one ended.
 /// `100 Continue` is left out.
 pub(super) async fn statuses_of(running: &Running, text: &[u8], cut: usize) -> Vec<u16> {
-    let mut stream = running.connect().await;
+    let mut stream = running.connect_client().await;
     stream.set_nodelay(true).unwrap();
     let (first, second) = text.split_at(cut);
     for piece in [first, second] {

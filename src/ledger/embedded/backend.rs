@@ -18,7 +18,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Waits for what is under way, and lets nothing through any more.
-    pub(super) fn retire(&self) {
+    pub(super) fn retire_gate(&self) {
         *self.retired.write() = true;
     }
 
@@ -26,7 +26,7 @@ impl Gate {
         *self.retired.read()
     }
 
-    fn pass<T>(&self, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn pass_gate<T>(&self, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let retired = self.retired.read();
         if *retired {
             return Err(io::Error::other("the ledger is being opened again"));
@@ -44,23 +44,23 @@ pub(super) struct Direct {
 
 impl StorageBackend for Direct {
     fn len(&self) -> io::Result<u64> {
-        self.gate.pass(|| self.file.len())
+        self.gate.pass_gate(|| self.file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.gate.pass(|| self.file.read(offset, out))
+        self.gate.pass_gate(|| self.file.read_at(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.gate.pass(|| self.file.set_len(len))
+        self.gate.pass_gate(|| self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass(|| self.file.sync())
+        self.gate.pass_gate(|| self.file.sync_data())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.gate.pass(|| self.file.write(offset, data))
+        self.gate.pass_gate(|| self.file.write_at(offset, data))
     }
 }
 
@@ -96,14 +96,14 @@ impl Overlay {
     }
 
     /// A block of the file, with zeros behind its end.
-    fn original(&self, base: u64, index: u64) -> io::Result<Vec<u8>> {
+    fn read_original(&self, base: u64, index: u64) -> io::Result<Vec<u8>> {
         let offset = index.saturating_mul(BLOCK_BYTES);
         let there = usize::try_from(base.saturating_sub(offset)).unwrap_or(BLOCK);
         let mut block = vec![0; BLOCK];
         if let Some(part) = block.get_mut(..there.min(BLOCK))
             && !part.is_empty()
         {
-            self.file.read(offset, part)?;
+            self.file.read_at(offset, part)?;
         }
         Ok(block)
     }
@@ -111,11 +111,11 @@ impl Overlay {
 
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        self.gate.pass(|| Ok(self.changes.lock().len))
+        self.gate.pass_gate(|| Ok(self.changes.lock().len))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.gate.pass(|| {
+        self.gate.pass_gate(|| {
             let changes = self.changes.lock();
             let end = end_of(offset, out.len());
             if end > changes.len {
@@ -124,16 +124,16 @@ impl StorageBackend for Overlay {
             let blocks = offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
             if end <= changes.base && changes.blocks.range(blocks).next().is_none() {
                 drop(changes);
-                return self.file.read(offset, out);
+                return self.file.read_at(offset, out);
             }
             let mut rest = out;
-            for span in spans(offset, rest.len()) {
+            for span in block_spans(offset, rest.len()) {
                 let (part, behind) = rest.split_at_mut(span.len.min(rest.len()));
                 let original;
                 let block = if let Some(block) = changes.blocks.get(&span.block) {
                     block
                 } else {
-                    original = self.original(changes.base, span.block)?;
+                    original = self.read_original(changes.base, span.block)?;
                     &original
                 };
                 if let Some(bytes) = block.get(span.from..span.from.saturating_add(part.len())) {
@@ -146,7 +146,7 @@ impl StorageBackend for Overlay {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.gate.pass(|| {
+        self.gate.pass_gate(|| {
             let mut changes = self.changes.lock();
             changes.base = changes.base.min(len);
             changes.len = len;
@@ -160,17 +160,17 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.gate.pass(|| {
+        self.gate.pass_gate(|| {
             let mut changes = self.changes.lock();
             let base = changes.base;
             changes.len = changes.len.max(end_of(offset, data.len()));
             let mut rest = data;
-            for span in spans(offset, data.len()) {
+            for span in block_spans(offset, data.len()) {
                 let (part, behind) = rest.split_at(span.len.min(rest.len()));
                 let block = match changes.blocks.entry(span.block) {
                     std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
                     std::collections::btree_map::Entry::Vacant(place) => {
-                        place.insert(self.original(base, span.block)?)
+                        place.insert(self.read_original(base, span.block)?)
                     }
                 };
                 if let Some(bytes) = block.get_mut(span.from..span.from.saturating_add(part.len()))
@@ -196,7 +196,7 @@ struct Span {
 }
 
 /// The blocks that these bytes lie in.
-fn spans(offset: u64, len: usize) -> impl Iterator<Item = Span> {
+fn block_spans(offset: u64, len: usize) -> impl Iterator<Item = Span> {
     let end = end_of(offset, len);
     let mut at = offset;
     std::iter::from_fn(move || {
@@ -219,9 +219,9 @@ mod tests {
     #[test]
     fn an_overlay_shows_its_changes_and_leaves_the_file_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let file = LedgerFile::create(&folder.path().join("file")).unwrap();
+        let file = LedgerFile::create_file(&folder.path().join("file")).unwrap();
         file.set_len(3 * BLOCK_BYTES).unwrap();
-        file.write(0, &vec![1; 3 * BLOCK]).unwrap();
+        file.write_at(0, &vec![1; 3 * BLOCK]).unwrap();
         let file = Arc::new(file);
         let gate = Arc::new(Gate::default());
         let overlay = Overlay::new(Arc::clone(&file), Arc::clone(&gate)).unwrap();
@@ -241,9 +241,9 @@ mod tests {
         assert_eq!(last, [0; 8]);
         overlay.read(3 * BLOCK_BYTES - 4, &mut last).unwrap_err();
         let mut here = vec![0; 3 * BLOCK];
-        file.read(0, &mut here).unwrap();
+        file.read_at(0, &mut here).unwrap();
         assert!(here == vec![1; 3 * BLOCK]);
-        gate.retire();
+        gate.retire_gate();
         overlay.read(0, &mut last).unwrap_err();
     }
 }

@@ -21,7 +21,7 @@ use super::{
     OpenError, OpenErrorKind,
     create::create_with,
     rows::{BALANCES, LEDGER, META},
-    tables::begin,
+    tables::begin_write,
     transactions::{SETTLED_TRADES, TRANSACTIONS, USER_TRADES},
 };
 
@@ -31,24 +31,24 @@ const MAGIC: &[u8] = b"balance-cache ledger backup 1\n";
 const FRAME_MAX: u32 = 16 * 1024 * 1024;
 
 /// Writes all tables of one state, and returns how many rows they have.
-pub(super) fn write(
+pub(super) fn write_backup(
     transaction: &ReadTransaction,
     out: &mut dyn Write,
 ) -> Result<u64, redb::Error> {
-    let mut out = Writer {
+    let mut out = BackupWriter {
         out,
         digest: Sha256::new(),
         rows: 0,
     };
-    out.bytes(MAGIC)?;
-    dump(transaction, META, &mut out)?;
-    dump(transaction, LEDGER, &mut out)?;
-    dump(transaction, BALANCES, &mut out)?;
-    dump(transaction, TRANSACTIONS, &mut out)?;
-    dump(transaction, SETTLED_TRADES, &mut out)?;
-    dump(transaction, USER_TRADES, &mut out)?;
+    out.write_bytes(MAGIC)?;
+    dump_table(transaction, META, &mut out)?;
+    dump_table(transaction, LEDGER, &mut out)?;
+    dump_table(transaction, BALANCES, &mut out)?;
+    dump_table(transaction, TRANSACTIONS, &mut out)?;
+    dump_table(transaction, SETTLED_TRADES, &mut out)?;
+    dump_table(transaction, USER_TRADES, &mut out)?;
     let rows = out.rows;
-    out.frame(b'E', &[&rows.to_le_bytes()])?;
+    out.write_frame(b'E', &[&rows.to_le_bytes()])?;
     let digest = out.digest.finalize();
     out.out.write_all(&digest)?;
     out.out.flush()?;
@@ -56,54 +56,54 @@ pub(super) fn write(
 }
 
 /// One table; one that is not there has no rows.
-fn dump<K: Key + 'static, V: Value + 'static>(
+fn dump_table<K: Key + 'static, V: Value + 'static>(
     transaction: &ReadTransaction,
     definition: TableDefinition<'_, K, V>,
-    out: &mut Writer<'_>,
+    out: &mut BackupWriter<'_>,
 ) -> Result<(), redb::Error> {
     let table = match transaction.open_table(definition) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    out.frame(b'T', &[redb::TableHandle::name(&definition).as_bytes()])?;
+    out.write_frame(b'T', &[redb::TableHandle::name(&definition).as_bytes()])?;
     for row in table.iter()? {
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value());
         let (key, value) = (K::as_bytes(&key), V::as_bytes(&value));
-        out.row(key.as_ref(), value.as_ref())?;
+        out.write_row(key.as_ref(), value.as_ref())?;
     }
     Ok(())
 }
 
-struct Writer<'a> {
+struct BackupWriter<'a> {
     out: &'a mut dyn Write,
     digest: Sha256,
     rows: u64,
 }
 
-impl Writer<'_> {
-    fn row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+impl BackupWriter<'_> {
+    fn write_row(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.rows = self.rows.saturating_add(1);
-        self.frame(b'R', &[&size(key.len())?.to_le_bytes(), key, value])
+        self.write_frame(b'R', &[&frame_size(key.len())?.to_le_bytes(), key, value])
     }
 
-    fn frame(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
+    fn write_frame(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
         let len = parts
             .iter()
             .fold(1_usize, |sum, part| sum.saturating_add(part.len()));
-        self.bytes(&size(len)?.to_le_bytes())?;
-        self.bytes(&[kind])?;
-        parts.iter().try_for_each(|part| self.bytes(part))
+        self.write_bytes(&frame_size(len)?.to_le_bytes())?;
+        self.write_bytes(&[kind])?;
+        parts.iter().try_for_each(|part| self.write_bytes(part))
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.digest.update(bytes);
         self.out.write_all(bytes)
     }
 }
 
-fn size(len: usize) -> io::Result<u32> {
+fn frame_size(len: usize) -> io::Result<u32> {
     u32::try_from(len)
         .ok()
         .filter(|len| *len <= FRAME_MAX)
@@ -117,13 +117,13 @@ enum Frame {
 }
 
 /// Reads frames, and writes the bytes on to `out`.
-struct Reader<'a> {
+struct BackupReader<'a> {
     from: &'a mut dyn Read,
     out: &'a mut dyn Write,
     digest: Sha256,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BackupReader<'a> {
     fn new(from: &'a mut dyn Read, out: &'a mut dyn Write) -> io::Result<Self> {
         let mut reader = Self {
             from,
@@ -131,26 +131,26 @@ impl<'a> Reader<'a> {
             digest: Sha256::new(),
         };
         let mut magic = [0; MAGIC.len()];
-        reader.bytes(&mut magic)?;
+        reader.read_bytes(&mut magic)?;
         if magic == MAGIC {
             Ok(reader)
         } else {
-            Err(broken(
+            Err(broken_backup(
                 "it is no backup of a ledger that this version reads",
             ))
         }
     }
 
-    fn next(&mut self) -> io::Result<Frame> {
+    fn next_frame(&mut self) -> io::Result<Frame> {
         let mut len = [0; 4];
-        self.bytes(&mut len)?;
+        self.read_bytes(&mut len)?;
         let len = u32::from_le_bytes(len);
         if len == 0 || len > FRAME_MAX {
-            return Err(broken("a frame has an impossible length"));
+            return Err(broken_backup("a frame has an impossible length"));
         }
         let mut frame = vec![0; usize::try_from(len).unwrap_or(0)];
-        self.bytes(&mut frame)?;
-        let unknown = || broken("a frame is of no known kind");
+        self.read_bytes(&mut frame)?;
+        let unknown = || broken_backup("a frame is of no known kind");
         match frame.split_first().ok_or_else(unknown)? {
             (b'T', name) => Ok(Frame::Table(String::from_utf8_lossy(name).into_owned())),
             (b'E', rows) => {
@@ -173,31 +173,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The digest behind the last frame.
-    fn end(self) -> io::Result<()> {
+    fn check_digest(self) -> io::Result<()> {
         let mut digest = [0; 32];
         self.from.read_exact(&mut digest).map_err(cut_off)?;
         self.out.write_all(&digest)?;
         if self.digest.finalize().as_slice() == digest.as_slice() {
             self.out.flush()
         } else {
-            Err(broken("it was changed: its digest is another"))
+            Err(broken_backup("it was changed: its digest is another"))
         }
     }
 
-    fn bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+    fn read_bytes(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.from.read_exact(bytes).map_err(cut_off)?;
         self.digest.update(&*bytes);
         self.out.write_all(bytes)
     }
 }
 
-fn broken(said: &str) -> io::Error {
+fn broken_backup(said: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, said)
 }
 
 fn cut_off(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        broken("it is cut off: its end is missing")
+        broken_backup("it is cut off: its end is missing")
     } else {
         error
     }
@@ -207,15 +207,15 @@ fn cut_off(error: io::Error) -> io::Error {
 ///
 /// # Errors
 /// One that cannot be read, or is not whole.
-pub fn copy(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
-    let mut reader = Reader::new(from, out)?;
+pub fn copy_backup(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
+    let mut reader = BackupReader::new(from, out)?;
     let mut found = 0_u64;
     loop {
-        match reader.next()? {
+        match reader.next_frame()? {
             Frame::Table(_) => {}
             Frame::Row { .. } => found = found.saturating_add(1),
-            Frame::End { rows } if rows == found => return reader.end().map(|()| rows),
-            Frame::End { .. } => return Err(broken("rows are missing")),
+            Frame::End { rows } if rows == found => return reader.check_digest().map(|()| rows),
+            Frame::End { .. } => return Err(broken_backup("rows are missing")),
         }
     }
 }
@@ -226,7 +226,7 @@ pub fn copy(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
 ///
 /// # Errors
 /// A file at `to`, a backup that is not whole, a disk that does not take it.
-pub fn restore(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, OpenError> {
+pub fn restore_backup(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, OpenError> {
     if std::fs::symlink_metadata(to).is_ok() {
         return Err(OpenError {
             kind: OpenErrorKind::Inaccessible,
@@ -242,11 +242,11 @@ pub fn restore(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, Op
         remedy: "use another backup".to_owned(),
     };
     let open = || File::open(from).map(BufReader::new).map_err(unread);
-    let rows = copy(&mut open()?, &mut io::sink()).map_err(unread)?;
+    let rows = copy_backup(&mut open()?, &mut io::sink()).map_err(unread)?;
     let mut backup = open()?;
     let made = create_with(to, |session| {
-        let transaction = begin(session.tables.database())?;
-        fill(&transaction, &mut backup)?;
+        let transaction = begin_write(session.tables.database())?;
+        fill_tables(&transaction, &mut backup)?;
         if let Some(id) = fresh_id {
             let mut meta = transaction.open_table(META)?;
             meta.insert("id", format!("{id:032x}").as_str())?;
@@ -257,24 +257,24 @@ pub fn restore(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, Op
     made.map(|_| rows)
 }
 
-fn fill(transaction: &WriteTransaction, backup: &mut dyn Read) -> Result<(), redb::Error> {
+fn fill_tables(transaction: &WriteTransaction, backup: &mut dyn Read) -> Result<(), redb::Error> {
     let mut sink = io::sink();
-    let mut reader = Reader::new(backup, &mut sink)?;
-    let mut frame = reader.next()?;
+    let mut reader = BackupReader::new(backup, &mut sink)?;
+    let mut frame = reader.next_frame()?;
     loop {
         frame = match frame {
-            Frame::End { .. } => return Ok(reader.end()?),
-            Frame::Row { .. } => return Err(broken("a row stands before its table").into()),
+            Frame::End { .. } => return Ok(reader.check_digest()?),
+            Frame::Row { .. } => return Err(broken_backup("a row stands before its table").into()),
             Frame::Table(name) => match name.as_str() {
-                "meta" => load(transaction, META, &mut reader)?,
-                "balance_ledger" => load(transaction, LEDGER, &mut reader)?,
-                "user_balances" => load(transaction, BALANCES, &mut reader)?,
-                "ledger_transactions" => load(transaction, TRANSACTIONS, &mut reader)?,
-                "settled_trades" => load(transaction, SETTLED_TRADES, &mut reader)?,
-                "user_trades" => load(transaction, USER_TRADES, &mut reader)?,
+                "meta" => load_table(transaction, META, &mut reader)?,
+                "balance_ledger" => load_table(transaction, LEDGER, &mut reader)?,
+                "user_balances" => load_table(transaction, BALANCES, &mut reader)?,
+                "ledger_transactions" => load_table(transaction, TRANSACTIONS, &mut reader)?,
+                "settled_trades" => load_table(transaction, SETTLED_TRADES, &mut reader)?,
+                "user_trades" => load_table(transaction, USER_TRADES, &mut reader)?,
                 _ => {
                     let said = "it has a table that this version does not know: use the version that wrote it";
-                    return Err(broken(said).into());
+                    return Err(broken_backup(said).into());
                 }
             },
         };
@@ -282,14 +282,14 @@ fn fill(transaction: &WriteTransaction, backup: &mut dyn Read) -> Result<(), red
 }
 
 /// The rows of one table, and the frame behind them.
-fn load<K: Key + 'static, V: Value + 'static>(
+fn load_table<K: Key + 'static, V: Value + 'static>(
     transaction: &WriteTransaction,
     definition: TableDefinition<'_, K, V>,
-    reader: &mut Reader<'_>,
+    reader: &mut BackupReader<'_>,
 ) -> Result<Frame, redb::Error> {
     let mut table = transaction.open_table(definition)?;
     loop {
-        match reader.next()? {
+        match reader.next_frame()? {
             Frame::Row { key, value } => {
                 table.insert(K::from_bytes(&key), V::from_bytes(&value))?;
             }

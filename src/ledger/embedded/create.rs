@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use super::{
     OpenError,
     file::{self, LedgerFile},
-    keeper::{self, Session},
-    row_times::Times,
+    keeper::{self, OpenDatabase},
+    row_times::RowTimes,
     tables,
 };
 use crate::{clock, domain::Entry};
@@ -17,33 +17,35 @@ pub(super) fn create_ledger(
     fresh_id: u128,
     sample: &[Entry],
 ) -> Result<LedgerFile, OpenError> {
-    create_with(path, |session| session.tables.prepare(fresh_id, sample))
+    create_with(path, |session| {
+        session.tables.prepare_tables(fresh_id, sample)
+    })
 }
 
 /// The same, with what `write` writes. The database is closed before the file gets its name.
 pub(super) fn create_with(
     path: &Path,
-    write: impl FnOnce(&Session) -> Result<(), redb::Error>,
+    write: impl FnOnce(&OpenDatabase) -> Result<(), redb::Error>,
 ) -> Result<LedgerFile, OpenError> {
-    if let Some(folder) = file::folder(path) {
+    if let Some(folder) = file::folder_of(path) {
         std::fs::create_dir_all(folder)
-            .map_err(|error| OpenError::inaccessible(path, folder, &error))?;
+            .map_err(|error| OpenError::of_inaccessible(path, folder, &error))?;
     }
-    let file = Arc::new(LedgerFile::create(&file::beside(path, ".new"))?);
-    let times = Arc::new(Times::since(clock::wall()));
+    let file = Arc::new(LedgerFile::create_file(&file::path_beside(path, ".new"))?);
+    let times = Arc::new(RowTimes::opened_at(clock::wall_now()));
     keeper::open_direct(&file, &times)
         .and_then(|session| write(&session))
-        .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+        .map_err(|error| OpenError::of_redb_error(path, &error, file.take_failure()))?;
     let file = Arc::into_inner(file).ok_or_else(|| OpenError::in_use(path))?;
-    file.rename(path)
+    file.rename_to(path)
 }
 
 /// A file of another layout, or of another program, is left as it is.
 pub(super) fn check_layout(path: &Path, meta: Option<tables::Meta>) -> Result<(), OpenError> {
     match meta.and_then(|meta| meta.layout) {
         Some(layout) if layout == tables::LAYOUT => Ok(()),
-        Some(layout) => Err(OpenError::layout(path, &layout, tables::LAYOUT)),
-        None => Err(OpenError::foreign(
+        Some(layout) => Err(OpenError::of_layout(path, &layout, tables::LAYOUT)),
+        None => Err(OpenError::of_foreign(
             path,
             "it is a redb database of another program",
         )),

@@ -8,11 +8,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnosis::{Code, Finding, Part};
+use crate::diagnosis::{Code, Finding, FindingPart};
 
 /// Why the disk did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub enum DiskFailure {
     /// The file system, or a quota, has no space left.
     Full,
     /// The process may not write files of that size.
@@ -34,10 +34,10 @@ pub enum Failure {
     Other(String),
 }
 
-impl Failure {
+impl DiskFailure {
     /// Of an error of the operating system.
     #[must_use]
-    pub fn of(error: &io::Error) -> Self {
+    pub fn of_io_error(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
             ErrorKind::FileTooLarge => Self::SizeLimit,
@@ -50,7 +50,7 @@ impl Failure {
 
     /// The label of metrics.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn label_word(&self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::SizeLimit => "size_limit",
@@ -66,16 +66,16 @@ impl Failure {
     #[must_use]
     pub fn finding(&self, path: &Path) -> Finding {
         let at = path.display().to_string();
-        Finding::new(Part::Source, self.code(), at).with(self.to_string())
+        Finding::new(FindingPart::Source, self.finding_code(), at).with_detail(self.to_string())
     }
 
     /// The cure while the service runs.
     #[must_use]
     pub fn remedy(&self) -> String {
-        self.finding(Path::new("")).remedy()
+        self.finding(Path::new("")).remedy_text()
     }
 
-    const fn code(&self) -> Code {
+    const fn finding_code(&self) -> Code {
         match self {
             Self::Full => Code::LedgerFull,
             Self::SizeLimit => Code::LedgerSizeLimit,
@@ -88,7 +88,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DiskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("no space is left on its disk"),
@@ -151,7 +151,7 @@ impl OpenError {
         }
     }
 
-    pub(super) fn missing(path: &Path) -> Self {
+    pub(super) fn of_missing(path: &Path) -> Self {
         let said = "there is no such file yet: the first start makes it";
         Self::new(OpenErrorKind::Missing, path, said, "start the service once")
     }
@@ -167,7 +167,7 @@ impl OpenError {
     }
 
     /// An error of the operating system, met at the file or at its folder.
-    pub(super) fn inaccessible(path: &Path, place: &Path, error: &io::Error) -> Self {
+    pub(super) fn of_inaccessible(path: &Path, place: &Path, error: &io::Error) -> Self {
         let remedy = match error.kind() {
             ErrorKind::PermissionDenied => {
                 "give the user of the service read and write access to the file and its folder (chown, chmod)"
@@ -199,7 +199,7 @@ impl OpenError {
         )
     }
 
-    pub(super) fn foreign(path: &Path, said: impl fmt::Display) -> Self {
+    pub(super) fn of_foreign(path: &Path, said: impl fmt::Display) -> Self {
         let remedy = "name another file in embedded.path, or restore a backup (balance-cache ledger restore; if this file is one, it \
                       is what that takes); move the file away only to begin with a new ledger";
         Self::new(
@@ -211,7 +211,7 @@ impl OpenError {
     }
 
     /// Some of it cannot be read.
-    pub fn damaged(path: &Path, said: impl fmt::Display) -> Self {
+    pub fn of_damaged(path: &Path, said: impl fmt::Display) -> Self {
         let remedy = "look for faults of the disk (dmesg, smartctl), keep the file aside and put the newest backup in its place \
                       (balance-cache ledger restore)";
         Self::new(
@@ -222,7 +222,7 @@ impl OpenError {
         )
     }
 
-    pub(super) fn layout(path: &Path, found: &str, read: &str) -> Self {
+    pub(super) fn of_layout(path: &Path, found: &str, read: &str) -> Self {
         Self::new(
             OpenErrorKind::Layout,
             path,
@@ -232,11 +232,15 @@ impl OpenError {
     }
 
     /// Judges redb's complaint about a file that could be read; `failure` is what the disk did.
-    pub(super) fn of(path: &Path, error: &redb::Error, failure: Option<Failure>) -> Self {
+    pub(super) fn of_redb_error(
+        path: &Path,
+        error: &redb::Error,
+        failure: Option<DiskFailure>,
+    ) -> Self {
         use redb::Error as E;
         match (failure, error) {
-            (Some(Failure::Damaged { .. } | Failure::Truncated), _) => {
-                Self::damaged(path, "some of it is not what was written, or missing")
+            (Some(DiskFailure::Damaged { .. } | DiskFailure::Truncated), _) => {
+                Self::of_damaged(path, "some of it is not what was written, or missing")
             }
             (Some(failure), _) => Self::new(
                 OpenErrorKind::Inaccessible,
@@ -245,21 +249,21 @@ impl OpenError {
                 &failure.remedy(),
             ),
             (None, E::Io(error)) if error.kind() == ErrorKind::InvalidData => {
-                Self::foreign(path, "it does not begin as one")
+                Self::of_foreign(path, "it does not begin as one")
             }
             (None, E::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
-                Self::damaged(path, Failure::Truncated)
+                Self::of_damaged(path, DiskFailure::Truncated)
             }
-            (None, E::Io(error)) => Self::inaccessible(path, path, error),
-            (None, E::UpgradeRequired(version)) => Self::layout(
+            (None, E::Io(error)) => Self::of_inaccessible(path, path, error),
+            (None, E::UpgradeRequired(version)) => Self::of_layout(
                 path,
                 &format!("of redb's file format {version}"),
                 "format 3",
             ),
             (None, E::TableTypeMismatch { .. } | E::TypeDefinitionChanged { .. }) => {
-                Self::layout(path, &format!("unknown ({error})"), super::tables::LAYOUT)
+                Self::of_layout(path, &format!("unknown ({error})"), super::tables::LAYOUT)
             }
-            (None, error) => Self::damaged(path, error),
+            (None, error) => Self::of_damaged(path, error),
         }
     }
 }
@@ -271,19 +275,19 @@ mod tests {
     #[test]
     fn each_error_of_the_system_has_its_cause_and_its_remedy() {
         let table = [
-            (28, Failure::Full, "free space"),
-            (122, Failure::Full, "free space"),
-            (27, Failure::SizeLimit, "LimitFSIZE"),
-            (30, Failure::ReadOnly, "remount"),
-            (13, Failure::Permission, "chown"),
+            (28, DiskFailure::Full, "free space"),
+            (122, DiskFailure::Full, "free space"),
+            (27, DiskFailure::SizeLimit, "LimitFSIZE"),
+            (30, DiskFailure::ReadOnly, "remount"),
+            (13, DiskFailure::Permission, "chown"),
         ];
         for (number, failure, remedy) in table {
-            let found = Failure::of(&io::Error::from_raw_os_error(number));
+            let found = DiskFailure::of_io_error(&io::Error::from_raw_os_error(number));
             assert_eq!(found, failure);
             assert!(found.remedy().contains(remedy), "{found}");
         }
-        let other = Failure::of(&io::Error::from_raw_os_error(5));
-        assert_eq!(other.word(), "other");
+        let other = DiskFailure::of_io_error(&io::Error::from_raw_os_error(5));
+        assert_eq!(other.label_word(), "other");
         assert!(other.remedy().contains("dmesg"), "{other}");
     }
 }

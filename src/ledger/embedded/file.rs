@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::failure::{Failure, OpenError};
+use super::failure::{DiskFailure, OpenError};
 
 /// Bytes of a block: redb's page.
 pub(super) const BLOCK: usize = 4096;
@@ -47,7 +47,7 @@ pub(super) struct LedgerFile {
     /// The hash of each block, 0 where it is not known: the next read tells it.
     hashes: RwLock<Vec<u32>>,
     /// The last operation that failed, until it is taken.
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<DiskFailure>>,
     /// Errors that every write meets: a full disk for tests.
     #[cfg(test)]
     pub(super) write_error: Mutex<Option<i32>>,
@@ -55,10 +55,10 @@ pub(super) struct LedgerFile {
 
 impl LedgerFile {
     /// Opens a file that is there.
-    pub(super) fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
+    pub(super) fn open_file(path: &Path, access: Access) -> Result<Self, OpenError> {
         let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => OpenError::missing(path),
-            _ => OpenError::inaccessible(path, path, &error),
+            io::ErrorKind::NotFound => OpenError::of_missing(path),
+            _ => OpenError::of_inaccessible(path, path, &error),
         };
         // Before it is opened: a pipe would wait for its other end.
         let found = std::fs::metadata(path).map_err(failed)?;
@@ -74,13 +74,13 @@ impl LedgerFile {
             .write(access == Access::Write)
             .open(path)
             .map_err(failed)?;
-        let opened = Self::locked(file, path, access)?;
+        let opened = Self::lock_file(file, path, access)?;
         if opened
             .len()
-            .map_err(|error| OpenError::inaccessible(path, path, &error))?
+            .map_err(|error| OpenError::of_inaccessible(path, path, &error))?
             == 0
         {
-            return Err(OpenError::foreign(
+            return Err(OpenError::of_foreign(
                 path,
                 "it is empty, as a file that was cut off is, and a new ledger never",
             ));
@@ -89,8 +89,8 @@ impl LedgerFile {
     }
 
     /// Opens a new, empty file for a ledger that is made.
-    pub(super) fn create(path: &Path) -> Result<Self, OpenError> {
-        let failed = |error: &io::Error| OpenError::inaccessible(path, path, error);
+    pub(super) fn create_file(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: &io::Error| OpenError::of_inaccessible(path, path, error);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -98,12 +98,12 @@ impl LedgerFile {
             .truncate(false)
             .open(path)
             .map_err(|error| failed(&error))?;
-        let created = Self::locked(file, path, Access::Write)?;
+        let created = Self::lock_file(file, path, Access::Write)?;
         created.set_len(0).map_err(|error| failed(&error))?;
         Ok(created)
     }
 
-    fn locked(file: File, path: &Path, access: Access) -> Result<Self, OpenError> {
+    fn lock_file(file: File, path: &Path, access: Access) -> Result<Self, OpenError> {
         let locked = match access {
             Access::Write => file.try_lock(),
             Access::Read => file.try_lock_shared(),
@@ -114,7 +114,7 @@ impl LedgerFile {
             // A file system without locks: whoever runs it has to see to it that one process has the file.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => {
-                return Err(OpenError::inaccessible(path, path, &error));
+                return Err(OpenError::of_inaccessible(path, path, &error));
             }
         }
         Ok(Self {
@@ -135,17 +135,17 @@ impl LedgerFile {
         while offset < len {
             let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(CHUNK);
             let part = chunk.get_mut(..left.min(CHUNK)).unwrap_or_default();
-            self.read(offset, part)?;
+            self.read_at(offset, part)?;
             offset = offset.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
         }
         Ok(())
     }
 
     /// Gives the file its place: it is renamed to `path`.
-    pub(super) fn rename(mut self, path: &Path) -> Result<Self, OpenError> {
-        let failed = |error: io::Error| OpenError::inaccessible(path, path, &error);
+    pub(super) fn rename_to(mut self, path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| OpenError::of_inaccessible(path, path, &error);
         std::fs::rename(&self.path, path).map_err(failed)?;
-        if let Some(folder) = folder(path) {
+        if let Some(folder) = folder_of(path) {
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
                 .map_err(failed)?;
@@ -163,47 +163,47 @@ impl LedgerFile {
     }
 
     /// Fills `out` from there; a block that is not what it was is an error.
-    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    pub(super) fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file
             .read_exact_at(out, offset)
-            .map_err(|error| self.failed(Failure::of(&error), error))?;
-        let Some(damaged) = self.compare(offset, out) else {
+            .map_err(|error| self.note_failure(DiskFailure::of_io_error(&error), error))?;
+        let Some(damaged) = self.compare_hashes(offset, out) else {
             return Ok(());
         };
-        let failure = Failure::Damaged { offset: damaged };
+        let failure = DiskFailure::Damaged { offset: damaged };
         let error = io::Error::new(io::ErrorKind::InvalidData, failure.to_string());
-        Err(self.failed(failure, error))
+        Err(self.note_failure(failure, error))
     }
 
-    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.forget(offset, data.len());
-        self.injected()
+    pub(super) fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.forget_hashes(offset, data.len());
+        self.inject_failure()
             .and_then(|()| self.file.write_all_at(data, offset))
-            .map_err(|error| self.failed(Failure::of(&error), error))?;
+            .map_err(|error| self.note_failure(DiskFailure::of_io_error(&error), error))?;
         // Their hashes are not known any more, so this keeps the new ones.
-        self.compare(offset, data);
+        self.compare_hashes(offset, data);
         Ok(())
     }
 
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
         // Held over both steps, so that no look between them finds the file cut off.
         let mut hashes = self.hashes.write();
-        self.injected()
+        self.inject_failure()
             .and_then(|()| self.file.set_len(len))
-            .map_err(|error| self.failed(Failure::of(&error), error))?;
+            .map_err(|error| self.note_failure(DiskFailure::of_io_error(&error), error))?;
         let blocks = usize::try_from(len.div_euclid(BLOCK_BYTES)).unwrap_or(usize::MAX);
         hashes.truncate(blocks);
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync_data(&self) -> io::Result<()> {
         self.file
             .sync_data()
-            .map_err(|error| self.failed(Failure::of(&error), error))
+            .map_err(|error| self.note_failure(DiskFailure::of_io_error(&error), error))
     }
 
     /// Takes the last failure since the call before.
-    pub(super) fn take_failure(&self) -> Option<Failure> {
+    pub(super) fn take_failure(&self) -> Option<DiskFailure> {
         self.failure.lock().take()
     }
 
@@ -226,9 +226,9 @@ impl LedgerFile {
     }
 
     /// Whether the disk takes writes: some bytes beside the ledger, which are removed again.
-    pub(super) fn probe(&self) -> io::Result<()> {
-        self.injected()?;
-        let path = beside(&self.path, ".probe");
+    pub(super) fn probe_disk(&self) -> io::Result<()> {
+        self.inject_failure()?;
+        let path = path_beside(&self.path, ".probe");
         let bytes = vec![0xa5; PROBE_BYTES];
         let len = self.len()?;
         let written = File::create(&path).and_then(|file| {
@@ -246,7 +246,7 @@ impl LedgerFile {
         }
     }
 
-    fn failed(&self, failure: Failure, error: io::Error) -> io::Error {
+    fn note_failure(&self, failure: DiskFailure, error: io::Error) -> io::Error {
         *self.failure.lock() = Some(failure);
         error
     }
@@ -257,24 +257,24 @@ impl LedgerFile {
         clippy::unnecessary_wraps,
         reason = "tests inject errors here"
     )]
-    const fn injected(&self) -> io::Result<()> {
+    const fn inject_failure(&self) -> io::Result<()> {
         Ok(())
     }
 
     #[cfg(test)]
-    fn injected(&self) -> io::Result<()> {
+    fn inject_failure(&self) -> io::Result<()> {
         (*self.write_error.lock())
             .map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
     }
 
     /// Compares whole blocks with their hashes, and keeps the hashes that are not known. Where the first one that differs begins.
-    fn compare(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
+    fn compare_hashes(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
         let mut fresh = Vec::new();
         let mut damaged = None;
         {
             let hashes = self.hashes.read();
             for (index, block) in whole_blocks(offset, bytes) {
-                let found = hash(block);
+                let found = hash_block(block);
                 match hashes.get(index).copied().unwrap_or(0) {
                     0 => fresh.push((index, found)),
                     known if known == found => {}
@@ -304,7 +304,7 @@ impl LedgerFile {
     }
 
     /// Whatever the write makes of them: these blocks are not what they were.
-    fn forget(&self, offset: u64, len: usize) {
+    fn forget_hashes(&self, offset: u64, len: usize) {
         let index = |offset: u64| usize::try_from(offset / BLOCK_BYTES).unwrap_or(usize::MAX);
         let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
         let (first, last) = (index(offset), index(end.saturating_sub(1)));
@@ -316,14 +316,14 @@ impl LedgerFile {
 }
 
 /// The path with something behind it.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn path_beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
 }
 
 /// The folder of a file; `.` where its path names none.
-pub(super) fn folder(path: &Path) -> Option<&Path> {
+pub(super) fn folder_of(path: &Path) -> Option<&Path> {
     let folder = path.parent()?;
     Some(if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -345,7 +345,7 @@ fn whole_blocks(offset: u64, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8]
 }
 
 /// Never 0. Each step is a bijection of the sum and of the word; the upper half of the sum is kept.
-fn hash(block: &[u8]) -> u32 {
+fn hash_block(block: &[u8]) -> u32 {
     let (words, _) = block.as_chunks::<8>();
     let sum = words.iter().fold(1_u64, |sum, word| {
         (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -7,17 +7,17 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
 
 use super::{
     keeper::Keeper,
-    requests::{Answer, Request},
+    requests::{WriteAnswer, WriteRequest},
 };
-use crate::ledger::{Error, isolation::Isolation};
+use crate::ledger::{LedgerError, isolation::Isolation};
 
 /// Entries that one transaction takes at most, unless a single request has more.
 pub const GROUP_ENTRIES_MAX: usize = 10_000;
 
 #[derive(Debug)]
-struct Job {
-    request: Request,
-    answer: oneshot::Sender<Result<Answer, Error>>,
+struct WaitingWrite {
+    request: WriteRequest,
+    answer: oneshot::Sender<Result<WriteAnswer, LedgerError>>,
 }
 
 /// The writer of a file.
@@ -28,7 +28,7 @@ struct Job {
 pub(super) struct Group {
     keeper: Arc<Keeper>,
     isolation: Arc<Isolation>,
-    queue: Mutex<VecDeque<Job>>,
+    queue: Mutex<VecDeque<WaitingWrite>>,
     turn: Arc<Turn<()>>,
 }
 
@@ -43,32 +43,38 @@ impl Group {
     }
 
     /// Writes one request, alone or together with others. Dropped before its transaction began, it is not written.
-    pub(super) async fn write(&self, request: Request) -> Result<Answer, Error> {
+    pub(super) async fn write_grouped(
+        &self,
+        request: WriteRequest,
+    ) -> Result<WriteAnswer, LedgerError> {
         let (answer, mut answered) = oneshot::channel();
-        self.queue.lock().push_back(Job { request, answer });
+        self.queue
+            .lock()
+            .push_back(WaitingWrite { request, answer });
         loop {
             tokio::select! {
                 biased;
                 answer = &mut answered => {
-                    return answer.unwrap_or_else(|_| Err(Error::unavailable("the writer stopped")));
+                    return answer.unwrap_or_else(|_| Err(LedgerError::unavailable("the writer stopped")));
                 }
-                turn = Arc::clone(&self.turn).lock_owned() => self.start(turn),
+                turn = Arc::clone(&self.turn).lock_owned() => self.start_transaction(turn),
             }
         }
     }
 
     /// Starts the transaction of what is first in the queue. The turn ends with it, also if nobody waits any more.
-    fn start(&self, turn: OwnedMutexGuard<()>) {
-        let jobs = self.next();
+    fn start_transaction(&self, turn: OwnedMutexGuard<()>) {
+        let jobs = self.next_group();
         if jobs.is_empty() {
             return;
         }
         let (keeper, isolation) = (Arc::clone(&self.keeper), Arc::clone(&self.isolation));
         drop(tokio::task::spawn_blocking(move || {
             let requests: Vec<_> = jobs.iter().map(|job| &job.request).collect();
-            let mut window = isolation.window();
-            let answers = keeper.write(&requests, &mut |receipt| window.add(receipt));
-            window.close(answers.is_ok());
+            let mut window = isolation.open_window();
+            let answers =
+                keeper.write_requests(&requests, &mut |receipt| window.add_receipt(receipt));
+            window.close_window(answers.is_ok());
             // Before the answers: who has his and closes the ledger may open it again.
             drop(keeper);
             match answers {
@@ -94,7 +100,7 @@ impl Group {
         self.queue.lock().is_empty()
     }
 
-    fn next(&self) -> Vec<Job> {
+    fn next_group(&self) -> Vec<WaitingWrite> {
         let mut queue = self.queue.lock();
         let (mut jobs, mut entries) = (Vec::new(), 0_usize);
         while let Some(job) = queue.pop_front_if(|job| {

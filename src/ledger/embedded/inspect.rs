@@ -7,43 +7,46 @@ use std::{fmt, fs, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use super::queries::Key;
+pub use super::queries::PlaceKey;
 use super::{
     OpenError, OpenErrorKind,
     create::check_layout,
     file::{self, Access, LedgerFile},
-    keeper::{Session, open_overlay},
+    keeper::{OpenDatabase, open_overlay},
     queries::Queries,
     records::{FoundRecord, JudgedRow},
-    row_times::Times,
-    rows::{Row, snapshot},
-    tools::{Client, Request},
+    row_times::RowTimes,
+    rows::{CurrentColumns, snapshot_of_rows},
+    tools::{ToolClient, ToolRequest},
 };
 use crate::{
     clock,
     domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
-    ledger::{Error, records::RowKey},
+    ledger::{LedgerError, records::RowKey},
 };
 
 /// An open ledger.
-pub struct Look {
+pub struct EmbeddedInspector {
     from: From,
 }
 
 enum From {
-    File { _session: Session, queries: Queries },
-    Instance(Client),
+    File {
+        _session: OpenDatabase,
+        queries: Queries,
+    },
+    Instance(ToolClient),
 }
 
-impl fmt::Debug for Look {
+impl fmt::Debug for EmbeddedInspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Look").finish_non_exhaustive()
+        f.debug_struct("EmbeddedInspector").finish_non_exhaustive()
     }
 }
 
 /// The newest rows of one (user, asset) in both tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair {
+pub struct TablePair {
     /// The user.
     pub user: UserId,
     /// Of which asset.
@@ -54,9 +57,9 @@ pub struct Pair {
     pub table: Option<Balance>,
 }
 
-/// The result of [`check`].
+/// The result of [`check_file`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checked {
+pub struct CheckedFile {
     /// Rows of `user_balances`.
     pub balances: u64,
     /// Whether it was made with sample data.
@@ -69,15 +72,18 @@ pub struct Checked {
 ///
 /// # Errors
 /// [`OpenError`], with what to do.
-pub fn check(path: &Path) -> Result<Checked, OpenError> {
-    let (file, mut session) = open(path)?;
-    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+pub fn check_file(path: &Path) -> Result<CheckedFile, OpenError> {
+    let (file, mut session) = open_database(path)?;
+    let failed = |error: redb::Error| OpenError::of_redb_error(path, &error, file.take_failure());
     if !session.tables.check_integrity().map_err(failed)? {
-        return Err(OpenError::damaged(path, "it is not consistent with itself"));
+        return Err(OpenError::of_damaged(
+            path,
+            "it is not consistent with itself",
+        ));
     }
-    let queries = Queries::begin(session.tables.database()).map_err(failed)?;
-    Ok(Checked {
-        balances: queries.count().map_err(failed)?,
+    let queries = Queries::begin_read(session.tables.database()).map_err(failed)?;
+    Ok(CheckedFile {
+        balances: queries.count_pairs().map_err(failed)?,
         sample: queries.is_sample().map_err(failed)?,
     })
 }
@@ -90,23 +96,23 @@ pub fn check(path: &Path) -> Result<Checked, OpenError> {
 pub fn check_place(path: &Path) -> Result<(), OpenError> {
     let writable = |place: &Path| {
         rustix::fs::access(place, rustix::fs::Access::WRITE_OK)
-            .map_err(|error| OpenError::inaccessible(path, place, &error.into()))
+            .map_err(|error| OpenError::of_inaccessible(path, place, &error.into()))
     };
     if fs::symlink_metadata(path).is_ok() {
         return writable(path);
     }
-    let mut folder = file::folder(path);
+    let mut folder = file::folder_of(path);
     while let Some(place) = folder {
         match fs::metadata(place) {
             Ok(found) if found.is_dir() => return writable(place),
             Ok(_) => {
                 let error = std::io::ErrorKind::NotADirectory.into();
-                return Err(OpenError::inaccessible(path, place, &error));
+                return Err(OpenError::of_inaccessible(path, place, &error));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                folder = file::folder(place);
+                folder = file::folder_of(place);
             }
-            Err(error) => return Err(OpenError::inaccessible(path, place, &error)),
+            Err(error) => return Err(OpenError::of_inaccessible(path, place, &error)),
         }
     }
     Ok(())
@@ -115,32 +121,32 @@ pub fn check_place(path: &Path) -> Result<(), OpenError> {
 /// Bytes that the file system of a ledger, or of the nearest folder that is there, has left for this process.
 #[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    let place = std::iter::successors(Some(path), |place| file::folder(place))
+    let place = std::iter::successors(Some(path), |place| file::folder_of(place))
         .take(64)
         .find(|place| place.exists())?;
     let found = rustix::fs::statvfs(place).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-fn open(path: &Path) -> Result<(Arc<LedgerFile>, Session), OpenError> {
-    let file = Arc::new(LedgerFile::open(path, Access::Read)?);
-    let times = Arc::new(Times::since(clock::wall()));
-    let failed = |error: redb::Error| OpenError::of(path, &error, file.take_failure());
+fn open_database(path: &Path) -> Result<(Arc<LedgerFile>, OpenDatabase), OpenError> {
+    let file = Arc::new(LedgerFile::open_file(path, Access::Read)?);
+    let times = Arc::new(RowTimes::opened_at(clock::wall_now()));
+    let failed = |error: redb::Error| OpenError::of_redb_error(path, &error, file.take_failure());
     let session = open_overlay(&file, &times).map_err(failed)?;
-    check_layout(path, session.tables.meta().map_err(failed)?)?;
+    check_layout(path, session.tables.read_meta().map_err(failed)?)?;
     Ok((file, session))
 }
 
-impl Look {
+impl EmbeddedInspector {
     /// Opens the file, or asks the instance that has it open.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        match open(path) {
+    pub fn open_ledger(path: &Path) -> Result<Self, OpenError> {
+        match open_database(path) {
             Ok((file, session)) => {
-                let queries = Queries::begin(session.tables.database())
-                    .map_err(|error| OpenError::of(path, &error, file.take_failure()))?;
+                let queries = Queries::begin_read(session.tables.database())
+                    .map_err(|error| OpenError::of_redb_error(path, &error, file.take_failure()))?;
                 Ok(Self {
                     from: From::File {
                         _session: session,
@@ -148,15 +154,17 @@ impl Look {
                     },
                 })
             }
-            Err(error) if error.kind == OpenErrorKind::InUse => match Client::connect(path) {
-                Ok(client) => Ok(Self {
-                    from: From::Instance(client),
-                }),
-                Err(reason) => Err(OpenError {
-                    said: format!("{}, and its process is not asked: {reason}", error.said),
-                    ..error
-                }),
-            },
+            Err(error) if error.kind == OpenErrorKind::InUse => {
+                match ToolClient::connect_to(path) {
+                    Ok(client) => Ok(Self {
+                        from: From::Instance(client),
+                    }),
+                    Err(reason) => Err(OpenError {
+                        said: format!("{}, and its process is not asked: {reason}", error.said),
+                        ..error
+                    }),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -171,72 +179,80 @@ impl Look {
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn identity(&self) -> Result<String, Error> {
-        let id: Option<String> = self.ask(&Request::Id, Queries::id)?;
+    pub fn read_identity(&self) -> Result<String, LedgerError> {
+        let id: Option<String> = self.ask_or_query(&ToolRequest::Id, Queries::read_id)?;
         id.map(|id| format!("embedded:{id}"))
-            .ok_or_else(|| Error::unavailable("the ledger has no id"))
+            .ok_or_else(|| LedgerError::unavailable("the ledger has no id"))
     }
 
     /// Whether it was made with sample data.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn is_sample(&self) -> Result<bool, Error> {
-        self.ask(&Request::Sample, Queries::is_sample)
+    pub fn is_sample(&self) -> Result<bool, LedgerError> {
+        self.ask_or_query(&ToolRequest::Sample, Queries::is_sample)
     }
 
     /// All balances of a user by `user_balances`.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn table(&self, user: UserId) -> Result<Snapshot, Error> {
+    pub fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let user = user.get();
-        let rows = self.ask(&Request::Table { user }, |queries| queries.table(user))?;
-        snapshot(rows, clock::wall())
+        let rows = self.ask_or_query(&ToolRequest::Table { user }, |queries| {
+            queries.read_table(user)
+        })?;
+        snapshot_of_rows(rows, clock::wall_now())
     }
 
     /// All balances of a user by the ledger, where every asset can be found.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn ledger(&self, user: UserId) -> Result<Snapshot, Error> {
+    pub fn read_ledger(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let user = user.get();
-        let rows = self.ask(&Request::Ledger { user }, |queries| queries.ledger(user))?;
-        snapshot(rows, clock::wall())
+        let rows = self.ask_or_query(&ToolRequest::Ledger { user }, |queries| {
+            queries.read_ledger(user)
+        })?;
+        snapshot_of_rows(rows, clock::wall_now())
     }
 
     /// The seqs of one history, the newest first, at most `most`, each with when it was made.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn history(
+    pub fn read_history(
         &self,
         user: UserId,
         asset: AssetId,
         most: usize,
-    ) -> Result<Vec<(i64, Option<i64>)>, Error> {
+    ) -> Result<Vec<(i64, Option<i64>)>, LedgerError> {
         let (user, asset) = (user.get(), asset.get());
-        let request = Request::History { user, asset, most };
-        self.ask(&request, |queries| queries.history(user, asset, most))
+        let request = ToolRequest::History { user, asset, most };
+        self.ask_or_query(&request, |queries| queries.read_history(user, asset, most))
     }
 
     /// The next `most` pairs of user and asset that either table has, from a place on, and where to go on.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn pairs(&self, from: Option<Key>, most: usize) -> Result<(Vec<Pair>, Option<Key>), Error> {
-        let request = Request::Pairs { from, most };
-        let (rows, next) = self.ask(&request, |queries| queries.pairs(from, most))?;
-        let said_at = clock::wall();
-        let pairs: Result<Vec<_>, Error> = rows
+    pub fn read_pairs(
+        &self,
+        from: Option<PlaceKey>,
+        most: usize,
+    ) -> Result<(Vec<TablePair>, Option<PlaceKey>), LedgerError> {
+        let request = ToolRequest::Pairs { from, most };
+        let (rows, next) = self.ask_or_query(&request, |queries| queries.read_pairs(from, most))?;
+        let said_at = clock::wall_now();
+        let pairs: Result<Vec<_>, LedgerError> = rows
             .into_iter()
             .map(|((user, asset), ledger, table)| {
-                let corrupt = |what| Error::Corrupt(format!("{what}").into());
-                Ok(Pair {
+                let corrupt = |what| LedgerError::Corrupt(format!("{what}").into());
+                Ok(TablePair {
                     user: UserId::new(user).map_err(corrupt)?,
                     asset: AssetId::new(asset).map_err(corrupt)?,
-                    ledger: balance(ledger, said_at)?,
-                    table: balance(table, said_at)?,
+                    ledger: checked_balance(ledger, said_at)?,
+                    table: checked_balance(table, said_at)?,
                 })
             })
             .collect();
@@ -247,9 +263,13 @@ impl Look {
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn rows_below(&self, below: Option<RowKey>, most: usize) -> Result<Vec<JudgedRow>, Error> {
-        let request = Request::RowsBelow { below, most };
-        self.ask(&request, |queries| queries.rows_below(below, most))
+    pub fn rows_below(
+        &self,
+        below: Option<RowKey>,
+        most: usize,
+    ) -> Result<Vec<JudgedRow>, LedgerError> {
+        let request = ToolRequest::RowsBelow { below, most };
+        self.ask_or_query(&request, |queries| queries.rows_below(below, most))
     }
 
     /// The next `most` records of transactions and trades above one (whether it is a trade, and its id), each with the rows that
@@ -261,46 +281,50 @@ impl Look {
         &self,
         above: Option<(bool, i64)>,
         most: usize,
-    ) -> Result<Vec<FoundRecord>, Error> {
+    ) -> Result<Vec<FoundRecord>, LedgerError> {
         let above = above.map(|(is_trade, id)| (u8::from(is_trade), id));
-        let request = Request::RecordsAbove { above, most };
-        self.ask(&request, |queries| queries.records_above(above, most))
+        let request = ToolRequest::RecordsAbove { above, most };
+        self.ask_or_query(&request, |queries| queries.records_above(above, most))
     }
 
     /// How many rows of current state there are: what a walk through all pairs will meet.
     ///
     /// # Errors
     /// A ledger that cannot be read.
-    pub fn count(&self) -> Result<u64, Error> {
-        self.ask(&Request::Count, Queries::count)
+    pub fn count_pairs(&self) -> Result<u64, LedgerError> {
+        self.ask_or_query(&ToolRequest::Count, Queries::count_pairs)
     }
 
     /// Writes a backup of it, and returns how many rows it has.
     ///
     /// # Errors
     /// A ledger that cannot be read, or a backup that cannot be written.
-    pub fn backup(&self, out: &mut dyn std::io::Write) -> Result<u64, Error> {
+    pub fn write_backup(&self, out: &mut dyn std::io::Write) -> Result<u64, LedgerError> {
         match &self.from {
-            From::File { queries, .. } => {
-                super::backup::write(&queries.transaction, out).map_err(Error::unavailable)
-            }
-            From::Instance(client) => client.backup(out).map_err(Error::unavailable),
+            From::File { queries, .. } => super::backup::write_backup(&queries.transaction, out)
+                .map_err(LedgerError::unavailable),
+            From::Instance(client) => client.copy_backup(out).map_err(LedgerError::unavailable),
         }
     }
 
-    fn ask<T: DeserializeOwned>(
+    fn ask_or_query<T: DeserializeOwned>(
         &self,
-        request: &Request,
+        request: &ToolRequest,
         query: impl Fn(&Queries) -> Result<T, redb::Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, LedgerError> {
         match &self.from {
-            From::File { queries, .. } => query(queries).map_err(Error::unavailable),
-            From::Instance(client) => client.ask(request).map_err(Error::unavailable),
+            From::File { queries, .. } => query(queries).map_err(LedgerError::unavailable),
+            From::Instance(client) => client
+                .ask_instance(request)
+                .map_err(LedgerError::unavailable),
         }
     }
 }
 
-fn balance(row: Option<Row>, said_at: UnixMillis) -> Result<Option<Balance>, Error> {
-    let found = snapshot(row.into_iter().collect(), said_at)?;
+fn checked_balance(
+    row: Option<CurrentColumns>,
+    said_at: UnixMillis,
+) -> Result<Option<Balance>, LedgerError> {
+    let found = snapshot_of_rows(row.into_iter().collect(), said_at)?;
     Ok(found.balances().first().copied())
 }

@@ -22,14 +22,14 @@ use parking_lot::Mutex;
 
 use super::{
     backend::{Direct, Gate, Overlay},
-    failure::Failure,
+    failure::DiskFailure,
     file::LedgerFile,
     outbox::Outbox,
-    requests::{Answer, Request},
-    row_times::Times,
+    requests::{WriteAnswer, WriteRequest},
+    row_times::RowTimes,
     tables::{Tables, open_database},
 };
-use crate::{domain::Receipt, ledger::Error};
+use crate::{domain::Receipt, ledger::LedgerError};
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(8);
@@ -39,7 +39,7 @@ const RETRY_DAMAGED: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteHealth {
     /// Why writes fail now. None while they work.
-    pub failing: Option<Failure>,
+    pub failing: Option<DiskFailure>,
     /// Write transactions that failed, or were not begun, since the start.
     pub failures: u64,
     /// Times that the file was opened again after a failure.
@@ -48,7 +48,7 @@ pub struct WriteHealth {
 
 /// One database over the file.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct OpenDatabase {
     pub(super) tables: Tables,
     gate: Arc<Gate>,
     writable: bool,
@@ -57,11 +57,11 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Keeper {
     file: Arc<LedgerFile>,
-    times: Arc<Times>,
+    times: Arc<RowTimes>,
     pub(super) outbox: Outbox,
-    session: ArcSwap<Session>,
+    session: ArcSwap<OpenDatabase>,
     retry: Mutex<Retry>,
-    failing: Mutex<Option<Failure>>,
+    failing: Mutex<Option<DiskFailure>>,
     failures: AtomicU64,
     reopened: AtomicU64,
 }
@@ -76,14 +76,14 @@ struct Retry {
 /// Opens the file itself.
 pub(super) fn open_direct(
     file: &Arc<LedgerFile>,
-    times: &Arc<Times>,
-) -> Result<Session, redb::Error> {
+    times: &Arc<RowTimes>,
+) -> Result<OpenDatabase, redb::Error> {
     let gate = Arc::new(Gate::default());
     let backend = Direct {
         file: Arc::clone(file),
         gate: Arc::clone(&gate),
     };
-    Ok(Session {
+    Ok(OpenDatabase {
         tables: Tables::new(open_database(backend)?, Arc::clone(times)),
         gate,
         writable: true,
@@ -93,11 +93,11 @@ pub(super) fn open_direct(
 /// Opens the file for reading; what redb writes for it stays in memory.
 pub(super) fn open_overlay(
     file: &Arc<LedgerFile>,
-    times: &Arc<Times>,
-) -> Result<Session, redb::Error> {
+    times: &Arc<RowTimes>,
+) -> Result<OpenDatabase, redb::Error> {
     let gate = Arc::new(Gate::default());
     let backend = Overlay::new(Arc::clone(file), Arc::clone(&gate))?;
-    Ok(Session {
+    Ok(OpenDatabase {
         tables: Tables::new(open_database(backend)?, Arc::clone(times)),
         gate,
         writable: false,
@@ -105,7 +105,7 @@ pub(super) fn open_overlay(
 }
 
 impl Keeper {
-    pub(super) fn new(file: Arc<LedgerFile>, times: Arc<Times>, session: Session) -> Self {
+    pub(super) fn new(file: Arc<LedgerFile>, times: Arc<RowTimes>, session: OpenDatabase) -> Self {
         Self {
             file,
             times,
@@ -118,7 +118,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn session(&self) -> Arc<Session> {
+    pub(super) fn session(&self) -> Arc<OpenDatabase> {
         self.session.load_full()
     }
 
@@ -135,14 +135,17 @@ impl Keeper {
     }
 
     /// Reads; once more where the database had to be opened again.
-    pub(super) fn read<T>(&self, read: impl Fn(&Tables) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn read_tables<T>(
+        &self,
+        read: impl Fn(&Tables) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
         let session = self.session();
         match read(&session.tables) {
-            Err(Error::Unavailable(said)) => {
-                self.recover(&session, &said);
+            Err(LedgerError::Unavailable(said)) => {
+                self.replace_broken(&session, &said);
                 let fresh = self.session();
                 if Arc::ptr_eq(&session, &fresh) {
-                    return Err(self.unavailable(&said));
+                    return Err(self.unavailable_error(&said));
                 }
                 read(&fresh.tables)
             }
@@ -151,27 +154,30 @@ impl Keeper {
     }
 
     /// Writes these requests in one redb transaction, each whole or not at all; the answers in their order.
-    pub(super) fn write(
+    pub(super) fn write_requests(
         &self,
-        requests: &[&Request],
+        requests: &[&WriteRequest],
         before_commit: &mut dyn FnMut(&Receipt),
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Vec<WriteAnswer>, LedgerError> {
         let session = self.session();
         if !session.writable {
             self.count_failure();
-            return Err(self.unavailable("it is open for reading only"));
+            return Err(self.unavailable_error("it is open for reading only"));
         }
         if !self.file.is_in_place() {
             self.count_failure();
-            self.note(Failure::Replaced);
-            return Err(self.unavailable("it is not in its place"));
+            self.note_failure(DiskFailure::Replaced);
+            return Err(self.unavailable_error("it is not in its place"));
         }
         if self.file.is_cut_off() {
             self.count_failure();
-            self.note(Failure::Truncated);
-            return Err(self.unavailable("its end is missing"));
+            self.note_failure(DiskFailure::Truncated);
+            return Err(self.unavailable_error("its end is missing"));
         }
-        match session.tables.write(requests, &self.outbox, before_commit) {
+        match session
+            .tables
+            .write_requests(requests, &self.outbox, before_commit)
+        {
             Ok(answers) => {
                 self.writes_work();
                 Ok(answers)
@@ -179,8 +185,8 @@ impl Keeper {
             Err(error) => {
                 self.count_failure();
                 let said = error.to_string();
-                self.recover(&session, &said);
-                Err(self.unavailable(&said))
+                self.replace_broken(&session, &said);
+                Err(self.unavailable_error(&said))
             }
         }
     }
@@ -188,33 +194,33 @@ impl Keeper {
     /// Looks whether the disk works again after a failure: to be called once in a while.
     pub(super) fn look_again(&self) {
         if self.file.is_cut_off() {
-            self.note(Failure::Truncated);
+            self.note_failure(DiskFailure::Truncated);
             return;
         }
-        let replaced = *self.failing.lock() == Some(Failure::Replaced);
+        let replaced = *self.failing.lock() == Some(DiskFailure::Replaced);
         match (self.file.is_in_place(), replaced) {
-            (false, _) => self.note(Failure::Replaced),
+            (false, _) => self.note_failure(DiskFailure::Replaced),
             (true, true) => self.writes_work(),
             (true, false) => {
                 let session = self.session();
                 if !session.writable || session.gate.is_retired() {
-                    self.replace(&session, false);
+                    self.open_again(&session, false);
                 }
             }
         }
     }
 
     /// Replaces a database that failed, unless another thread has done so meanwhile.
-    fn recover(&self, broken: &Arc<Session>, said: &str) {
+    fn replace_broken(&self, broken: &Arc<OpenDatabase>, said: &str) {
         let retry = self.retry.lock();
         if Arc::ptr_eq(broken, &self.session()) {
             self.note_file_failure(said);
             drop(retry);
-            self.replace(broken, true);
+            self.open_again(broken, true);
         }
     }
 
-    fn replace(&self, broken: &Arc<Session>, failed: bool) {
+    fn open_again(&self, broken: &Arc<OpenDatabase>, failed: bool) {
         let mut retry = self.retry.lock();
         if !Arc::ptr_eq(broken, &self.session()) {
             return;
@@ -225,23 +231,23 @@ impl Keeper {
             return;
         }
         if due && self.disk_takes_writes() {
-            broken.gate.retire();
+            broken.gate.retire_gate();
             match open_direct(&self.file, &self.times) {
                 Ok(fresh) => {
-                    retry.postpone(false);
+                    retry.postpone_retry(false);
                     self.use_again(fresh);
                     return;
                 }
                 Err(error) => {
                     self.note_file_failure(&error.to_string());
-                    retry.postpone(self.is_damaged());
+                    retry.postpone_retry(self.is_damaged());
                 }
             }
         } else if due {
-            retry.postpone(false);
+            retry.postpone_retry(false);
         }
         if first || broken.gate.is_retired() {
-            broken.gate.retire();
+            broken.gate.retire_gate();
             match open_overlay(&self.file, &self.times) {
                 Ok(fresh) => self.session.store(Arc::new(fresh)),
                 Err(error) => self.note_file_failure(&error.to_string()),
@@ -249,7 +255,7 @@ impl Keeper {
         }
     }
 
-    fn use_again(&self, fresh: Session) {
+    fn use_again(&self, fresh: OpenDatabase) {
         self.session.store(Arc::new(fresh));
         self.reopened.fetch_add(1, Ordering::Relaxed);
         *self.failing.lock() = None;
@@ -259,14 +265,17 @@ impl Keeper {
 
     fn is_damaged(&self) -> bool {
         let failing = self.failing.lock();
-        matches!(*failing, Some(Failure::Damaged { .. } | Failure::Truncated))
+        matches!(
+            *failing,
+            Some(DiskFailure::Damaged { .. } | DiskFailure::Truncated)
+        )
     }
 
     fn disk_takes_writes(&self) -> bool {
-        match self.file.probe() {
+        match self.file.probe_disk() {
             Ok(()) => true,
             Err(error) => {
-                self.note(Failure::of(&error));
+                self.note_failure(DiskFailure::of_io_error(&error));
                 false
             }
         }
@@ -276,13 +285,13 @@ impl Keeper {
         let failure = self.file.take_failure();
         let held = self.failing.lock().is_some();
         match failure {
-            Some(failure) => self.note(failure),
-            None if !held => self.note(Failure::Other(said.to_owned())),
+            Some(failure) => self.note_failure(failure),
+            None if !held => self.note_failure(DiskFailure::Other(said.to_owned())),
             None => {}
         }
     }
 
-    fn note(&self, failure: Failure) {
+    fn note_failure(&self, failure: DiskFailure) {
         let mut failing = self.failing.lock();
         if failing.as_ref() != Some(&failure) {
             tracing::error!(
@@ -311,10 +320,10 @@ impl Keeper {
     }
 
     /// The error of a call that failed, with the cause where it is known.
-    fn unavailable(&self, said: &str) -> Error {
+    fn unavailable_error(&self, said: &str) -> LedgerError {
         let failing = self.failing.lock();
         let path = self.file.path().display();
-        Error::unavailable(match failing.as_ref() {
+        LedgerError::unavailable(match failing.as_ref() {
             Some(failure) => format!("{path}: {failure}; {}", failure.remedy()),
             None => format!("{path}: {said}"),
         })
@@ -322,7 +331,7 @@ impl Keeper {
 }
 
 impl Retry {
-    fn postpone(&mut self, damaged: bool) {
+    fn postpone_retry(&mut self, damaged: bool) {
         self.wait = if damaged {
             RETRY_DAMAGED
         } else {

@@ -32,7 +32,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Writes entries from now on.
-    pub(super) fn keep(&self) {
+    pub(super) fn keep_entries(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
@@ -54,7 +54,7 @@ impl Outbox {
     }
 
     /// Adds entries for rows that are written, and removes those that Redis took.
-    pub(super) fn update(
+    pub(super) fn update_entries(
         &self,
         transaction: &WriteTransaction,
         rows: &[LedgerKey],
@@ -81,7 +81,7 @@ impl Outbox {
 }
 
 /// The current balances of the entries after a user: about `most` of them, all those of one user together.
-pub(super) fn pending(
+pub(super) fn read_pending(
     transaction: &ReadTransaction,
     after_user: Option<i64>,
     most: usize,

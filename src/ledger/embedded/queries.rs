@@ -1,16 +1,16 @@
 //! The questions of the tools to a ledger, all from one read transaction. Everything here blocks.
 //!
-//! **Limits.** One call reads one user, or one step of [`Queries::pairs`].
+//! **Limits.** One call reads one user, or one step of [`Queries::read_pairs`].
 
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _};
 
-use super::rows::{BALANCES, LEDGER, META, Row};
+use super::rows::{BALANCES, CurrentColumns, LEDGER, META};
 
 /// A place in either table: user and asset.
-pub type Key = (i64, i32);
+pub type PlaceKey = (i64, i32);
 
 /// A user's asset in both tables: the newest row of the ledger, and the row of `user_balances`.
-pub(super) type PairRows = (Key, Option<Row>, Option<Row>);
+pub(super) type PairRows = (PlaceKey, Option<CurrentColumns>, Option<CurrentColumns>);
 
 /// One state of a ledger.
 pub(super) struct Queries {
@@ -18,29 +18,29 @@ pub(super) struct Queries {
 }
 
 impl Queries {
-    pub(super) fn begin(database: &Database) -> Result<Self, redb::Error> {
+    pub(super) fn begin_read(database: &Database) -> Result<Self, redb::Error> {
         Ok(Self {
             transaction: database.begin_read()?,
         })
     }
 
     /// The ledger's own id.
-    pub(super) fn id(&self) -> Result<Option<String>, redb::Error> {
-        self.meta("id")
+    pub(super) fn read_id(&self) -> Result<Option<String>, redb::Error> {
+        self.read_meta("id")
     }
 
     /// Whether it was made with sample data.
     pub(super) fn is_sample(&self) -> Result<bool, redb::Error> {
-        Ok(self.meta("sample")?.is_some())
+        Ok(self.read_meta("sample")?.is_some())
     }
 
-    fn meta(&self, key: &str) -> Result<Option<String>, redb::Error> {
+    fn read_meta(&self, key: &str) -> Result<Option<String>, redb::Error> {
         let meta = self.transaction.open_table(META)?;
         Ok(meta.get(key)?.map(|found| found.value().to_owned()))
     }
 
     /// All balances of a user by `user_balances`.
-    pub(super) fn table(&self, user: i64) -> Result<Vec<Row>, redb::Error> {
+    pub(super) fn read_table(&self, user: i64) -> Result<Vec<CurrentColumns>, redb::Error> {
         let table = self.transaction.open_table(BALANCES)?;
         let mut rows = Vec::new();
         for row in table.range((user, i32::MIN)..=(user, i32::MAX))? {
@@ -52,7 +52,7 @@ impl Queries {
     }
 
     /// All balances of a user by the ledger, where every asset can be found.
-    pub(super) fn ledger(&self, user: i64) -> Result<Vec<Row>, redb::Error> {
+    pub(super) fn read_ledger(&self, user: i64) -> Result<Vec<CurrentColumns>, redb::Error> {
         let mut found = Vec::new();
         let mut from = Some((user, i32::MIN));
         while let Some(start) = from {
@@ -63,13 +63,13 @@ impl Queries {
                 break;
             }
             found.push(row);
-            from = after(key);
+            from = key_after(key);
         }
         Ok(found)
     }
 
     /// The seqs of one history, the newest first, at most `most`, each with when it was made.
-    pub(super) fn history(
+    pub(super) fn read_history(
         &self,
         user: i64,
         asset: i32,
@@ -86,11 +86,11 @@ impl Queries {
     }
 
     /// The next `most` pairs of user and asset that either table has, from a place on, and where to go on.
-    pub(super) fn pairs(
+    pub(super) fn read_pairs(
         &self,
-        from: Option<Key>,
+        from: Option<PlaceKey>,
         most: usize,
-    ) -> Result<(Vec<PairRows>, Option<Key>), redb::Error> {
+    ) -> Result<(Vec<PairRows>, Option<PlaceKey>), redb::Error> {
         let mut from = Some(from.unwrap_or((i64::MIN, i32::MIN)));
         let mut pairs = Vec::new();
         while let (Some(start), true) = (from, pairs.len() < most) {
@@ -100,22 +100,25 @@ impl Queries {
             let Some(key) = keys.into_iter().flatten().min() else {
                 return Ok((pairs, None));
             };
-            let here = |found: Option<(Key, Row)>| {
+            let here = |found: Option<(PlaceKey, CurrentColumns)>| {
                 found.filter(|found| found.0 == key).map(|found| found.1)
             };
             pairs.push((key, here(ledger), here(table)));
-            from = after(key);
+            from = key_after(key);
         }
         Ok((pairs, from))
     }
 
     /// How many rows of current state there are.
-    pub(super) fn count(&self) -> Result<u64, redb::Error> {
+    pub(super) fn count_pairs(&self) -> Result<u64, redb::Error> {
         Ok(self.transaction.open_table(BALANCES)?.len()?)
     }
 
     /// The first pair of the ledger from a place on, with its newest row.
-    fn newest_from(&self, (user, asset): Key) -> Result<Option<(Key, Row)>, redb::Error> {
+    fn newest_from(
+        &self,
+        (user, asset): PlaceKey,
+    ) -> Result<Option<(PlaceKey, CurrentColumns)>, redb::Error> {
         let table = self.transaction.open_table(LEDGER)?;
         let first = table.range((user, asset, i64::MIN)..)?.next().transpose()?;
         let Some((key, _)) = first else {
@@ -131,7 +134,10 @@ impl Queries {
         }))
     }
 
-    fn current_from(&self, from: Key) -> Result<Option<(Key, Row)>, redb::Error> {
+    fn current_from(
+        &self,
+        from: PlaceKey,
+    ) -> Result<Option<(PlaceKey, CurrentColumns)>, redb::Error> {
         let table = self.transaction.open_table(BALANCES)?;
         let first = table.range(from..)?.next().transpose()?;
         Ok(first.map(|(key, row)| {
@@ -142,7 +148,7 @@ impl Queries {
 }
 
 /// The place right behind a pair.
-fn after((user, asset): Key) -> Option<Key> {
+fn key_after((user, asset): PlaceKey) -> Option<PlaceKey> {
     asset
         .checked_add(1)
         .map(|next| (user, next))

@@ -10,7 +10,7 @@ use super::{
     rows::{LEDGER, LedgerKey, LedgerRow},
     transactions::{TRANSACTIONS, TransactionKey},
 };
-use crate::ledger::records::{HistoryRow, Record, RowKey, TRADE};
+use crate::ledger::records::{HistoryRow, RowKey, SettledRecord, TRADE};
 
 /// A ledger row, and whether the record of the trade that it names has it; none where it names no trade that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct JudgedRow {
 }
 
 /// A record, and the rows that stand under its keys, in its order.
-pub type FoundRecord = (Record, Vec<Option<HistoryRow>>);
+pub type FoundRecord = (SettledRecord, Vec<Option<HistoryRow>>);
 
 fn history_row(key: LedgerKey, row: LedgerRowValue<'_>) -> HistoryRow {
     HistoryRow {
@@ -69,11 +69,11 @@ impl Queries {
         };
         let Some(record) = table
             .get((1, id))?
-            .map(|found| record((1, id), found.value()))
+            .map(|found| record_of_row((1, id), found.value()))
         else {
             return Ok(None);
         };
-        Ok(record.keys().map(|keys| keys.contains(&row.key)))
+        Ok(record.row_keys().map(|keys| keys.contains(&row.key)))
     }
 
     /// The next `most` records above a key, each with the rows that stand under its keys.
@@ -95,9 +95,9 @@ impl Queries {
         let mut found = Vec::new();
         for row in table.range((space, next)..)?.take(most) {
             let (key, row) = row?;
-            let record = record(key.value(), row.value());
+            let record = record_of_row(key.value(), row.value());
             let mut rows = Vec::new();
-            for key in record.keys().unwrap_or_default() {
+            for key in record.row_keys().unwrap_or_default() {
                 let stands = ledger.get(key)?;
                 rows.push(stands.map(|row| history_row(key, row.value())));
             }
@@ -107,8 +107,11 @@ impl Queries {
     }
 }
 
-fn record((space, id): TransactionKey, (content, balances, _): (&str, &str, i64)) -> Record {
-    Record {
+fn record_of_row(
+    (space, id): TransactionKey,
+    (content, balances, _): (&str, &str, i64),
+) -> SettledRecord {
+    SettledRecord {
         is_trade: space == 1,
         id,
         content: content.to_owned(),

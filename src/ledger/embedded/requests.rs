@@ -1,20 +1,20 @@
 //! Requests to the file's writer, and their answers.
 
 use crate::{
-    domain::{Entry, Outcome, Transaction},
-    ledger::{WriteError, Written},
+    domain::{Entry, SettleOutcome, Transaction},
+    ledger::{WriteError, WrittenCounts},
 };
 
 /// A request: all of it goes into one redb transaction.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum WriteRequest {
     /// Rows with the caller's own seqs: all of them or none.
     Entries(Vec<Entry>),
     /// Transactions: each by itself whole or not at all.
     Transactions(Vec<Transaction>),
 }
 
-impl Request {
+impl WriteRequest {
     /// Rows that it can write at most.
     pub(super) fn rows_max(&self) -> usize {
         match self {
@@ -26,11 +26,11 @@ impl Request {
     }
 }
 
-/// The answer to a [`Request`] of the same name.
+/// The answer to a [`WriteRequest`] of the same name.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum WriteAnswer {
     /// To entries.
-    Entries(Result<Written, WriteError>),
+    Entries(Result<WrittenCounts, WriteError>),
     /// To transactions, in their order.
-    Transactions(Vec<Outcome>),
+    Transactions(Vec<SettleOutcome>),
 }

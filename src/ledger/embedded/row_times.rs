@@ -17,10 +17,10 @@ const REMEMBERED_MAX: usize = 32_768;
 
 /// The remembered times.
 #[derive(Debug)]
-pub(super) struct Times(Mutex<Generations>);
+pub(super) struct RowTimes(Mutex<TimeGenerations>);
 
 #[derive(Debug)]
-struct Generations {
+struct TimeGenerations {
     young: HashMap<LedgerKey, UnixMillis>,
     old: HashMap<LedgerKey, UnixMillis>,
     /// When the younger one began.
@@ -29,10 +29,10 @@ struct Generations {
     before: UnixMillis,
 }
 
-impl Times {
+impl RowTimes {
     /// Of a file that is opened now: whatever it holds was written before.
-    pub(super) fn since(now: UnixMillis) -> Self {
-        Self(Mutex::new(Generations {
+    pub(super) fn opened_at(now: UnixMillis) -> Self {
+        Self(Mutex::new(TimeGenerations {
             young: HashMap::new(),
             old: HashMap::new(),
             since: now,
@@ -41,7 +41,7 @@ impl Times {
     }
 
     /// These are written now.
-    pub(super) fn written(&self, entries: &[Entry], now: UnixMillis) {
+    pub(super) fn note_written(&self, entries: &[Entry], now: UnixMillis) {
         let mut both = self.0.lock();
         for entry in entries {
             if both.young.len() >= REMEMBERED_MAX {
@@ -56,7 +56,7 @@ impl Times {
     }
 
     /// When that row was written, or a moment before which it was.
-    pub(super) fn of(&self, key: LedgerKey) -> UnixMillis {
+    pub(super) fn time_of(&self, key: LedgerKey) -> UnixMillis {
         let both = self.0.lock();
         let remembered = both.young.get(&key).or_else(|| both.old.get(&key));
         remembered.copied().unwrap_or(both.before)
@@ -67,10 +67,10 @@ impl Times {
 mod tests {
     use super::*;
 
-    fn entries(seqs: std::ops::Range<i64>) -> Vec<Entry> {
+    fn entries_of(seqs: std::ops::Range<i64>) -> Vec<Entry> {
         let entry = |seq| {
             let json = format!(r#"{{"user_id":1,"asset_id":1,"seq":{seq},"avail":1,"frozen":0}}"#);
-            Entry::parse(&json).unwrap()
+            Entry::parse_entry(&json).unwrap()
         };
         seqs.map(entry).collect()
     }
@@ -78,21 +78,25 @@ mod tests {
     #[test]
     fn what_is_forgotten_was_written_before_everything_that_is_not() {
         let half = i64::try_from(REMEMBERED_MAX / 2).unwrap();
-        let times = Times::since(UnixMillis(0));
-        assert_eq!(times.of((1, 1, 1)), UnixMillis(0), "before it was opened");
+        let times = RowTimes::opened_at(UnixMillis(0));
+        assert_eq!(
+            times.time_of((1, 1, 1)),
+            UnixMillis(0),
+            "before it was opened"
+        );
         for turn in 0..6 {
-            let rows = entries(1 + turn * half..1 + (turn + 1) * half);
-            times.written(&rows, UnixMillis(100 + turn));
+            let rows = entries_of(1 + turn * half..1 + (turn + 1) * half);
+            times.note_written(&rows, UnixMillis(100 + turn));
         }
         // Three generations of two turns each: the first is forgotten.
-        let of_turn = |turn: i64| times.of((1, 1, 1 + turn * half)).0;
+        let of_turn = |turn: i64| times.time_of((1, 1, 1 + turn * half)).0;
         assert_eq!([2, 3, 4, 5].map(of_turn), [102, 103, 104, 105]);
         assert_eq!(
             of_turn(0),
             102,
             "not told too early: it was written before that"
         );
-        times.written(&entries(1..2), UnixMillis(200));
+        times.note_written(&entries_of(1..2), UnixMillis(200));
         assert_eq!(of_turn(0), 200);
     }
 }

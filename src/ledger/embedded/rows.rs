@@ -4,7 +4,7 @@ use redb::{ReadableTable as _, Table, TableDefinition};
 
 use crate::{
     domain::{Amount, AssetId, Balance, Entry, Seq, Snapshot, UnixMillis},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// (user, asset, seq) ascending: the newest row of an asset is the last of its range.
@@ -31,12 +31,15 @@ pub(super) const BALANCES: TableDefinition<BalanceKey, BalanceRow> =
 pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
 /// The columns that both tables have of a balance: asset, seq, avail, frozen, `created_at`.
-pub(super) type Row = (i32, i64, i64, i64, Option<i64>);
+pub(super) type CurrentColumns = (i32, i64, i64, i64, Option<i64>);
 
 /// The rows as balances. An id below 1 is nothing that was ever written here.
-pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, Error> {
-    let corrupt = |what| Error::Corrupt(format!("{what}").into());
-    let balance = |(asset, seq, avail, frozen, at): Row| {
+pub(super) fn snapshot_of_rows(
+    rows: Vec<CurrentColumns>,
+    said_at: UnixMillis,
+) -> Result<Snapshot, LedgerError> {
+    let corrupt = |what| LedgerError::Corrupt(format!("{what}").into());
+    let balance = |(asset, seq, avail, frozen, at): CurrentColumns| {
         Ok(Balance {
             asset: AssetId::new(asset).map_err(corrupt)?,
             seq: Seq::new(seq).map_err(corrupt)?,
@@ -46,7 +49,7 @@ pub(super) fn snapshot(rows: Vec<Row>, said_at: UnixMillis) -> Result<Snapshot, 
             said_at,
         })
     };
-    let balances: Result<Vec<_>, Error> = rows.into_iter().map(balance).collect();
+    let balances: Result<Vec<_>, LedgerError> = rows.into_iter().map(balance).collect();
     balances.map(Snapshot::new)
 }
 
@@ -54,7 +57,7 @@ pub(super) fn key_of(entry: &Entry) -> LedgerKey {
     (entry.user.get(), entry.asset.get(), entry.seq.get())
 }
 
-pub(super) fn append(
+pub(super) fn append_row(
     ledger: &mut Table<'_, LedgerKey, LedgerRow>,
     key: LedgerKey,
     entry: &Entry,
@@ -73,7 +76,7 @@ pub(super) fn append(
 }
 
 /// The current state only moves forward: entries come in any order. Whether it did.
-pub(super) fn forward(
+pub(super) fn forward_balance(
     balances: &mut Table<'_, BalanceKey, BalanceRow>,
     (user, asset, seq): LedgerKey,
     row: BalanceRow,

@@ -27,15 +27,15 @@ const NEWEST: i64 = 1_765_352_441_955;
 const HOUR_MS: i64 = 3_600_000;
 
 /// All rows, oldest first within a user's asset. 1001 ends with 9100 BTC at seq 17.
-pub(super) fn entries() -> Vec<Entry> {
+pub(super) fn sample_entries() -> Vec<Entry> {
     USERS
-        .flat_map(|user| ASSETS.map(|(asset, unit)| history(user, asset, unit)))
+        .flat_map(|user| ASSETS.map(|(asset, unit)| sample_history(user, asset, unit)))
         .flatten()
         .flatten()
         .collect()
 }
 
-fn history(user: i64, asset: i32, unit: i64) -> [Option<Entry>; 6] {
+fn sample_history(user: i64, asset: i32, unit: i64) -> [Option<Entry>; 6] {
     let place = user.saturating_sub(*USERS.start());
     let share = unit.saturating_mul(10_i64.saturating_sub(place)) / 10;
     let later = place.saturating_add(i64::from(asset)).saturating_sub(1);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn every_sample_user_has_three_assets_whose_running_balances_add_up() {
-        let all = entries();
+        let all = sample_entries();
         assert_eq!(all.len(), 10 * 3 * HISTORY.len());
         let mut newest = Vec::new();
         for history in all.chunks(HISTORY.len()) {

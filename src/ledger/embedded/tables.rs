@@ -11,19 +11,22 @@ use redb::{
 
 use super::{
     outbox::{self, OUTBOX, Outbox},
-    requests::{Answer, Request},
-    row_times::Times,
-    rows::{BALANCES, BalanceRow, LEDGER, LedgerKey, META, Row, append, forward, key_of, snapshot},
+    requests::{WriteAnswer, WriteRequest},
+    row_times::RowTimes,
+    rows::{
+        BALANCES, BalanceRow, CurrentColumns, LEDGER, LedgerKey, META, append_row, forward_balance,
+        key_of, snapshot_of_rows,
+    },
     totals::{TotalChanges, make_totals},
     transactions,
 };
 use crate::{
     clock,
     domain::{
-        Amount, AssetId, Entry, Notification, Receipt, Reference, Said, Seq, Snapshot,
+        Amount, AssetId, Entry, Notification, NotifiedChange, Receipt, Reference, Seq, Snapshot,
         StoredTransaction, UnixMillis, UserId,
     },
-    ledger::{Error, Stood, WriteError, Written},
+    ledger::{LedgerError, Stood, WriteError, WrittenCounts},
 };
 
 /// The layout of this file; another is refused.
@@ -40,7 +43,7 @@ const CACHE_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Tables {
     database: Database,
-    times: Arc<Times>,
+    times: Arc<RowTimes>,
     /// Rows that reads have looked at.
     #[cfg(test)]
     pub(super) rows_read: AtomicU64,
@@ -64,7 +67,7 @@ pub(super) fn open_database(backend: impl StorageBackend) -> Result<Database, re
 }
 
 impl Tables {
-    pub(super) fn new(database: Database, times: Arc<Times>) -> Self {
+    pub(super) fn new(database: Database, times: Arc<RowTimes>) -> Self {
         Self {
             database,
             times,
@@ -83,7 +86,7 @@ impl Tables {
     }
 
     /// Tells which ledger this is; none where the file holds no ledger.
-    pub(super) fn meta(&self) -> Result<Option<Meta>, redb::Error> {
+    pub(super) fn read_meta(&self) -> Result<Option<Meta>, redb::Error> {
         let meta = match self.database.begin_read()?.open_table(META) {
             Ok(meta) => meta,
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -100,8 +103,12 @@ impl Tables {
     }
 
     /// Makes the tables that are not there yet, with layout and id; `sample` goes into an empty ledger.
-    pub(super) fn prepare(&self, fresh_id: u128, sample: &[Entry]) -> Result<(), redb::Error> {
-        let transaction = begin(&self.database)?;
+    pub(super) fn prepare_tables(
+        &self,
+        fresh_id: u128,
+        sample: &[Entry],
+    ) -> Result<(), redb::Error> {
+        let transaction = begin_write(&self.database)?;
         let mut changed = false;
         {
             let mut meta = transaction.open_table(META)?;
@@ -117,7 +124,7 @@ impl Tables {
             transaction.open_table(OUTBOX)?;
             if empty && !sample.is_empty() {
                 // Rows of one writer: they cannot conflict.
-                let _ = put(&transaction, sample, &mut TotalChanges::default())?;
+                let _ = put_entries(&transaction, sample, &mut TotalChanges::default())?;
                 meta.insert("sample", "1")?;
                 changed = true;
             }
@@ -132,8 +139,12 @@ impl Tables {
     }
 
     /// The current state of all assets of a user.
-    pub(super) fn balances(&self, user: UserId, said_at: UnixMillis) -> Result<Snapshot, Error> {
-        let read = || -> Result<Vec<Row>, redb::Error> {
+    pub(super) fn load_balances(
+        &self,
+        user: UserId,
+        said_at: UnixMillis,
+    ) -> Result<Snapshot, LedgerError> {
+        let read = || -> Result<Vec<CurrentColumns>, redb::Error> {
             let table = self.database.begin_read()?.open_table(BALANCES)?;
             let mut rows = Vec::new();
             for row in table.range((user.get(), i32::MIN)..=(user.get(), i32::MAX))? {
@@ -145,17 +156,17 @@ impl Tables {
             }
             Ok(rows)
         };
-        snapshot(read().map_err(Error::unavailable)?, said_at)
+        snapshot_of_rows(read().map_err(LedgerError::unavailable)?, said_at)
     }
 
     /// The newest ledger row of each of these assets.
-    pub(super) fn latest(
+    pub(super) fn load_latest(
         &self,
         user: UserId,
         assets: &[AssetId],
         said_at: UnixMillis,
-    ) -> Result<Snapshot, Error> {
-        let read = || -> Result<Vec<Row>, redb::Error> {
+    ) -> Result<Snapshot, LedgerError> {
+        let read = || -> Result<Vec<CurrentColumns>, redb::Error> {
             let table = self.database.begin_read()?.open_table(LEDGER)?;
             let mut rows = Vec::new();
             for asset in assets {
@@ -170,16 +181,16 @@ impl Tables {
             }
             Ok(rows)
         };
-        snapshot(read().map_err(Error::unavailable)?, said_at)
+        snapshot_of_rows(read().map_err(LedgerError::unavailable)?, said_at)
     }
 
     /// The lowest ledger row of this asset above `seq`.
-    pub(super) fn above(
+    pub(super) fn find_above(
         &self,
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> Result<Option<Stood>, Error> {
+    ) -> Result<Option<Stood>, LedgerError> {
         let first = seq.map_or(0, Seq::get).saturating_add(1);
         let read = || -> Result<_, redb::Error> {
             let table = self.database.begin_read()?.open_table(LEDGER)?;
@@ -189,70 +200,77 @@ impl Tables {
                 .transpose()?
                 .map(|(key, row)| (key.value().2, row.value().6)))
         };
-        let Some((number, created_at)) = read().map_err(Error::unavailable)? else {
+        let Some((number, created_at)) = read().map_err(LedgerError::unavailable)? else {
             return Ok(None);
         };
-        let number = Seq::new(number).map_err(|error| Error::Corrupt(error.to_string().into()))?;
+        let number =
+            Seq::new(number).map_err(|error| LedgerError::Corrupt(error.to_string().into()))?;
         // Above the highest seq there is none, and the range is that one.
         Ok((Some(number) != seq).then_some(Stood {
             seq: number,
             created_at: created_at.map(UnixMillis),
-            written_at: Some(self.times.of((user.get(), asset.get(), number.get()))),
+            written_at: Some(self.times.time_of((user.get(), asset.get(), number.get()))),
         }))
     }
 
     /// The record under the id of a transaction or a trade.
-    pub(super) fn transaction(
+    pub(super) fn find_transaction(
         &self,
         reference: Reference,
-    ) -> Result<Option<StoredTransaction>, Error> {
+    ) -> Result<Option<StoredTransaction>, LedgerError> {
         let read = || -> Result<_, redb::Error> {
-            transactions::find(&self.database.begin_read()?, reference)
+            transactions::find_record(&self.database.begin_read()?, reference)
         };
-        let found = read().map_err(Error::unavailable)?;
-        found.map(transactions::Stored::read).transpose()
+        let found = read().map_err(LedgerError::unavailable)?;
+        found
+            .map(transactions::StoredRecord::parse_record)
+            .transpose()
     }
 
     /// Writes these requests in one redb transaction, each whole or not at all; the answers in their order. Each receipt of
     /// a transaction is given to `before_commit` before any reader can see its rows. Without requests the outbox is tidied up.
-    pub(super) fn write(
+    pub(super) fn write_requests(
         &self,
-        requests: &[&Request],
+        requests: &[&WriteRequest],
         outbox: &Outbox,
         before_commit: &mut dyn FnMut(&Receipt),
-    ) -> Result<Vec<Answer>, redb::Error> {
-        let mut write = || -> Result<Vec<Answer>, redb::Error> {
-            let transaction = begin(&self.database)?;
+    ) -> Result<Vec<WriteAnswer>, redb::Error> {
+        let mut write = || -> Result<Vec<WriteAnswer>, redb::Error> {
+            let transaction = begin_write(&self.database)?;
             let mut changed = requests.is_empty() && outbox.has_announced();
             let mut totals = TotalChanges::default();
             let mut answers = Vec::with_capacity(requests.len());
             let mut rows: Vec<LedgerKey> = Vec::new();
             for request in requests {
                 answers.push(match request {
-                    Request::Entries(entries) => {
-                        let done = put(&transaction, entries, &mut totals)?;
+                    WriteRequest::Entries(entries) => {
+                        let done = put_entries(&transaction, entries, &mut totals)?;
                         changed |= matches!(&done, Ok(done) if done.changed);
                         // Before, so that nobody finds a row whose time is not known yet.
-                        self.times.written(entries, clock::wall());
-                        Answer::Entries(done.map(|done| {
+                        self.times.note_written(entries, clock::wall_now());
+                        WriteAnswer::Entries(done.map(|done| {
                             rows.extend(done.rows);
                             done.written
                         }))
                     }
-                    Request::Transactions(all) => {
-                        let written =
-                            transactions::settle(&transaction, all, clock::wall(), &mut totals)?;
+                    WriteRequest::Transactions(all) => {
+                        let written = transactions::settle_all(
+                            &transaction,
+                            all,
+                            clock::wall_now(),
+                            &mut totals,
+                        )?;
                         changed |= !written.rows.is_empty();
-                        self.times.written(&written.rows, clock::wall());
-                        written.receipts().for_each(&mut *before_commit);
+                        self.times.note_written(&written.rows, clock::wall_now());
+                        written.new_receipts().for_each(&mut *before_commit);
                         rows.extend(written.rows.iter().map(key_of));
-                        Answer::Transactions(written.outcomes)
+                        WriteAnswer::Transactions(written.outcomes)
                     }
                 });
             }
             if changed {
-                totals.write(&transaction)?;
-                outbox.update(&transaction, &rows)?;
+                totals.write_changes(&transaction)?;
+                outbox.update_entries(&transaction, &rows)?;
                 fail::fail_point!("ledger-before-commit");
                 transaction.commit()?;
                 fail::fail_point!("ledger-committed");
@@ -264,8 +282,8 @@ impl Tables {
         let answers = write()?;
         // After, too: the rows are there since then.
         for request in requests {
-            if let Request::Entries(entries) = request {
-                self.times.written(entries, clock::wall());
+            if let WriteRequest::Entries(entries) = request {
+                self.times.note_written(entries, clock::wall_now());
             }
         }
         Ok(answers)
@@ -274,20 +292,20 @@ impl Tables {
 
 impl Tables {
     /// The current balances that Redis may not know, of users after `after_user`: about `most`, each user's together.
-    pub(super) fn unannounced(
+    pub(super) fn list_unannounced(
         &self,
         after_user: Option<i64>,
         most: usize,
-    ) -> Result<Vec<Notification>, Error> {
-        let read = || outbox::pending(&self.database.begin_read()?, after_user, most);
-        let corrupt = |what| Error::Corrupt(format!("{what}").into());
-        let found = read().map_err(Error::unavailable)?;
+    ) -> Result<Vec<Notification>, LedgerError> {
+        let read = || outbox::read_pending(&self.database.begin_read()?, after_user, most);
+        let corrupt = |what| LedgerError::Corrupt(format!("{what}").into());
+        let found = read().map_err(LedgerError::unavailable)?;
         found
             .into_iter()
             .map(|((user, asset), (avail, frozen, seq, at))| {
                 Ok(Notification {
                     user: UserId::new(user).map_err(corrupt)?,
-                    said: Said::Values {
+                    said: NotifiedChange::Values {
                         asset: AssetId::new(asset).map_err(corrupt)?,
                         seq: Seq::new(seq).map_err(corrupt)?,
                         avail: Amount::from_raw(avail),
@@ -302,7 +320,7 @@ impl Tables {
 
 /// A commit is on the disk before it takes effect (two phases): a page of it that is damaged later is an error at the next
 /// start, where with one phase redb would go back to the commit before, and lose one that was acknowledged.
-pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(true);
@@ -312,7 +330,7 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error
 /// The result of a request.
 #[derive(Debug, Default)]
 struct Done {
-    written: Written,
+    written: WrittenCounts,
     /// The rows that are new.
     rows: Vec<LedgerKey>,
     /// Whether there is anything to commit.
@@ -321,7 +339,7 @@ struct Done {
 
 /// One request: all of it is compared with what stands, then written. Amounts are compared, nothing else. A row that
 /// stands is never touched, whatever else the repeat says; the current state is completed from it.
-fn put(
+fn put_entries(
     transaction: &WriteTransaction,
     entries: &[Entry],
     totals: &mut TotalChanges,
@@ -354,9 +372,9 @@ fn put(
     }
     for (key, entry) in fresh {
         totals.count_entry(&ledger, entry)?;
-        append(&mut ledger, key, entry)?;
+        append_row(&mut ledger, key, entry)?;
         let at = entry.created_at.map(|at| at.0);
-        forward(
+        forward_balance(
             &mut balances,
             key,
             (entry.avail.raw(), entry.frozen.raw(), key.2, at),
@@ -365,7 +383,7 @@ fn put(
         done.changed = true;
     }
     for (key, row) in stored {
-        done.changed |= forward(&mut balances, key, row)?;
+        done.changed |= forward_balance(&mut balances, key, row)?;
     }
     Ok(Ok(done))
 }

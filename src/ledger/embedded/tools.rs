@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backup, file,
     keeper::Keeper,
-    queries::{Key, Queries},
+    queries::{PlaceKey, Queries},
     transactions::TransactionKey,
 };
 use crate::ledger::records::RowKey;
@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Request {
+pub(super) enum ToolRequest {
     Id,
     Sample,
     Count,
@@ -61,7 +61,7 @@ pub(super) enum Request {
         most: usize,
     },
     Pairs {
-        from: Option<Key>,
+        from: Option<PlaceKey>,
         most: usize,
     },
     RowsBelow {
@@ -75,16 +75,16 @@ pub(super) enum Request {
     Backup,
 }
 
-fn socket(ledger: &Path) -> PathBuf {
-    file::beside(ledger, ".sock")
+fn socket_path(ledger: &Path) -> PathBuf {
+    file::path_beside(ledger, ".sock")
 }
 
 // === the instance ===
 
 /// Answers until `stop` is cancelled.
-pub(super) async fn serve(keeper: Arc<Keeper>, stop: CancellationToken) {
-    let path = socket(keeper.file().path());
-    let listener = match bind(&path) {
+pub(super) async fn serve_tools(keeper: Arc<Keeper>, stop: CancellationToken) {
+    let path = socket_path(keeper.file().path());
+    let listener = match bind_socket(&path) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
@@ -113,7 +113,7 @@ pub(super) async fn serve(keeper: Arc<Keeper>, stop: CancellationToken) {
         };
         let (keeper, stop) = (Arc::clone(&keeper), stop.clone());
         drop(tokio::task::spawn_blocking(move || {
-            if let Err(error) = answer(&keeper, &stream, &stop) {
+            if let Err(error) = answer_connection(&keeper, &stream, &stop) {
                 tracing::debug!(reason = %error, "a tool's connection ended");
             }
             drop((keeper, place));
@@ -123,8 +123,8 @@ pub(super) async fn serve(keeper: Arc<Keeper>, stop: CancellationToken) {
 }
 
 /// The lock on the ledger is held, so a socket that is there is a leftover.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let place = file::beside(path, ".new");
+fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let place = file::path_beside(path, ".new");
     for leftover in [&place, path] {
         match std::fs::remove_file(leftover) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -140,37 +140,45 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers one connection from one read transaction.
-fn answer(keeper: &Keeper, stream: &UnixStream, stop: &CancellationToken) -> io::Result<()> {
+fn answer_connection(
+    keeper: &Keeper,
+    stream: &UnixStream,
+    stop: &CancellationToken,
+) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(POLL))?;
     stream.set_write_timeout(Some(SILENT_MAX))?;
     let session = keeper.session();
-    let queries = Queries::begin(session.tables.database()).map_err(io::Error::other)?;
+    let queries = Queries::begin_read(session.tables.database()).map_err(io::Error::other)?;
     let mut reader = BufReader::new(stream);
     let mut out = BufWriter::new(stream);
     while let Some(line) = next_line(&mut reader, stop)? {
         let request = serde_json::from_slice(&line)?;
         match request {
-            Request::Id => reply(&mut out, queries.id()),
-            Request::Sample => reply(&mut out, queries.is_sample()),
-            Request::Count => reply(&mut out, queries.count()),
-            Request::Table { user } => reply(&mut out, queries.table(user)),
-            Request::Ledger { user } => reply(&mut out, queries.ledger(user)),
-            Request::History { user, asset, most } => {
-                reply(&mut out, queries.history(user, asset, most))
+            ToolRequest::Id => write_reply(&mut out, queries.read_id()),
+            ToolRequest::Sample => write_reply(&mut out, queries.is_sample()),
+            ToolRequest::Count => write_reply(&mut out, queries.count_pairs()),
+            ToolRequest::Table { user } => write_reply(&mut out, queries.read_table(user)),
+            ToolRequest::Ledger { user } => write_reply(&mut out, queries.read_ledger(user)),
+            ToolRequest::History { user, asset, most } => {
+                write_reply(&mut out, queries.read_history(user, asset, most))
             }
-            Request::Pairs { from, most } => reply(&mut out, queries.pairs(from, most)),
-            Request::RowsBelow { below, most } => reply(&mut out, queries.rows_below(below, most)),
-            Request::RecordsAbove { above, most } => {
-                reply(&mut out, queries.records_above(above, most))
+            ToolRequest::Pairs { from, most } => {
+                write_reply(&mut out, queries.read_pairs(from, most))
             }
-            Request::Backup => {
-                reply(&mut out, Ok(()))?;
+            ToolRequest::RowsBelow { below, most } => {
+                write_reply(&mut out, queries.rows_below(below, most))
+            }
+            ToolRequest::RecordsAbove { above, most } => {
+                write_reply(&mut out, queries.records_above(above, most))
+            }
+            ToolRequest::Backup => {
+                write_reply(&mut out, Ok(()))?;
                 let mut out = Stoppable {
                     out: &mut out,
                     stop,
                 };
-                return backup::write(&queries.transaction, &mut out)
+                return backup::write_backup(&queries.transaction, &mut out)
                     .map(drop)
                     .map_err(io::Error::other);
             }
@@ -208,7 +216,7 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-fn reply<T: Serialize>(
+fn write_reply<T: Serialize>(
     out: &mut BufWriter<&UnixStream>,
     answer: Result<T, redb::Error>,
 ) -> io::Result<()> {
@@ -240,13 +248,13 @@ impl io::Write for Stoppable<'_, '_> {
 // === the tools ===
 
 /// A connection to the instance that has a ledger open.
-pub(super) struct Client {
+pub(super) struct ToolClient {
     stream: Mutex<BufReader<UnixStream>>,
 }
 
-impl Client {
-    pub(super) fn connect(ledger: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket(ledger))?;
+impl ToolClient {
+    pub(super) fn connect_to(ledger: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket_path(ledger))?;
         stream.set_read_timeout(Some(SILENT_MAX))?;
         stream.set_write_timeout(Some(SILENT_MAX))?;
         Ok(Self {
@@ -254,22 +262,22 @@ impl Client {
         })
     }
 
-    pub(super) fn ask<T: DeserializeOwned>(&self, request: &Request) -> io::Result<T> {
+    pub(super) fn ask_instance<T: DeserializeOwned>(&self, request: &ToolRequest) -> io::Result<T> {
         let mut stream = self.stream.lock();
-        ask(&mut stream, request)
+        send_request(&mut stream, request)
     }
 
     /// Copies a backup to `out`, and says how many rows it has.
-    pub(super) fn backup(&self, out: &mut dyn io::Write) -> io::Result<u64> {
+    pub(super) fn copy_backup(&self, out: &mut dyn io::Write) -> io::Result<u64> {
         let mut stream = self.stream.lock();
-        let () = ask(&mut stream, &Request::Backup)?;
-        backup::copy(&mut *stream, out)
+        let () = send_request(&mut stream, &ToolRequest::Backup)?;
+        backup::copy_backup(&mut *stream, out)
     }
 }
 
-fn ask<T: DeserializeOwned>(
+fn send_request<T: DeserializeOwned>(
     stream: &mut BufReader<UnixStream>,
-    request: &Request,
+    request: &ToolRequest,
 ) -> io::Result<T> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     clock,
-    domain::{Amount, AssetId, AssetSum, Change, Entry, Head, UnixMillis},
-    ledger::Error,
+    domain::{Amount, AssetId, AssetSum, BalanceHead, Entry, PostedChange, UnixMillis},
+    ledger::LedgerError,
 };
 
 /// A key of `user_balances`, and avail and frozen there.
@@ -42,7 +42,7 @@ const ROWS: i32 = 0;
 pub(super) struct TotalChanges(BTreeMap<i32, TotalRow>);
 
 impl TotalChanges {
-    fn add(&mut self, asset: i32, avail: i128, frozen: i128, users: u64) {
+    fn add_change(&mut self, asset: i32, avail: i128, frozen: i128, users: u64) {
         let sum = self.0.entry(asset).or_default();
         // 128 bits hold more rows than a file does.
         *sum = (
@@ -62,15 +62,15 @@ impl TotalChanges {
         let newest = ledger
             .range((user, asset, i64::MIN)..=(user, asset, i64::MAX))?
             .next_back();
-        let (avail, frozen) = (raw(entry.avail), raw(entry.frozen));
+        let (avail, frozen) = (raw_amount(entry.avail), raw_amount(entry.frozen));
         let Some((key, row)) = newest.transpose()? else {
-            self.add(asset, avail, frozen, 1);
+            self.add_change(asset, avail, frozen, 1);
             return Ok(());
         };
         if key.value().2 < seq {
             let row = row.value();
             let difference = |now: i128, before: i64| now.saturating_sub(i128::from(before));
-            self.add(
+            self.add_change(
                 asset,
                 difference(avail, row.0),
                 difference(frozen, row.1),
@@ -83,14 +83,14 @@ impl TotalChanges {
     /// Counts a transaction by its deltas; `heads` are the newest rows before it, `rows` what it writes.
     pub(super) fn count_transaction(
         &mut self,
-        changes: &[Change],
-        heads: &[Option<Head>],
+        changes: &[PostedChange],
+        heads: &[Option<BalanceHead>],
         rows: &[Entry],
     ) {
         for (change, head) in changes.iter().zip(heads) {
             let writes = |row: &Entry| (row.user, row.asset) == (change.user, change.asset);
             let is_first = head.is_none() && rows.iter().any(writes);
-            self.add(
+            self.add_change(
                 change.asset.get(),
                 change.delta_avail,
                 change.delta_frozen,
@@ -100,7 +100,7 @@ impl TotalChanges {
     }
 
     /// Writes the changes.
-    pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    pub(super) fn write_changes(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let rows = transaction.open_table(LEDGER)?.len()?;
         let mut totals = transaction.open_table(BALANCE_TOTALS)?;
         for (asset, change) in &self.0 {
@@ -120,7 +120,7 @@ impl TotalChanges {
     }
 }
 
-fn raw(amount: Amount) -> i128 {
+fn raw_amount(amount: Amount) -> i128 {
     i128::from(amount.raw())
 }
 
@@ -154,12 +154,12 @@ pub(super) fn make_totals(transaction: &WriteTransaction) -> Result<bool, redb::
             let pair = (user, asset, i64::MIN)..=(user, asset, i64::MAX);
             if let Some((_, row)) = ledger.range(pair)?.next_back().transpose()? {
                 let row = row.value();
-                changes.add(asset, i128::from(row.0), i128::from(row.1), 1);
+                changes.add_change(asset, i128::from(row.0), i128::from(row.1), 1);
             }
             from = after_pair((user, asset));
         }
     }
-    changes.write(transaction)?;
+    changes.write_changes(transaction)?;
     Ok(true)
 }
 
@@ -186,16 +186,16 @@ pub(super) struct TotalsSnapshot {
 
 impl Tables {
     /// Takes a snapshot to be summed.
-    pub(super) fn snapshot_totals(&self) -> Result<TotalsSnapshot, Error> {
+    pub(super) fn snapshot_totals(&self) -> Result<TotalsSnapshot, LedgerError> {
         let read = || -> Result<_, redb::Error> {
-            let before = clock::wall();
+            let before = clock::wall_now();
             let transaction = self.database().begin_read()?;
-            let taken = (before, clock::wall());
+            let taken = (before, clock::wall_now());
             let rows = transaction.open_table(BALANCES)?.len()?;
             let maintained = read_maintained(&transaction)?;
             Ok((transaction, taken, rows, maintained))
         };
-        let (transaction, taken, rows, maintained) = read().map_err(Error::unavailable)?;
+        let (transaction, taken, rows, maintained) = read().map_err(LedgerError::unavailable)?;
         Ok(TotalsSnapshot {
             transaction,
             from: Some((i64::MIN, i32::MIN)),
@@ -232,16 +232,16 @@ fn read_maintained(
 
 impl TotalsSnapshot {
     /// Adds the next `most` rows, and says how many there were. At the end there are fewer.
-    pub(super) fn add_rows(&mut self, most: u32) -> Result<u32, Error> {
-        let rows = self.next_rows(most).map_err(Error::unavailable)?;
+    pub(super) fn add_rows(&mut self, most: u32) -> Result<u32, LedgerError> {
+        let rows = self.next_rows(most).map_err(LedgerError::unavailable)?;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         for ((_, asset), (avail, frozen)) in rows {
-            let asset =
-                AssetId::new(asset).map_err(|error| Error::Corrupt(error.to_string().into()))?;
+            let asset = AssetId::new(asset)
+                .map_err(|error| LedgerError::Corrupt(error.to_string().into()))?;
             let sum = self.sums.entry(asset).or_default();
             *sum = sum
                 .with_user(Amount::from_raw(avail), Amount::from_raw(frozen))
-                .ok_or_else(|| Error::Corrupt("a total does not fit into 128 bits".into()))?;
+                .ok_or_else(|| LedgerError::Corrupt("a total does not fit into 128 bits".into()))?;
         }
         Ok(count)
     }

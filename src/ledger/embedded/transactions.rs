@@ -10,15 +10,17 @@ use redb::{
 };
 
 use super::rows::{
-    BALANCES, BalanceKey, BalanceRow, LEDGER, LedgerKey, LedgerRow, append, forward, key_of,
+    BALANCES, BalanceKey, BalanceRow, LEDGER, LedgerKey, LedgerRow, append_row, forward_balance,
+    key_of,
 };
 use super::totals::TotalChanges;
 use crate::{
     domain::{
-        Amount, Change, Conflict, Entry, Head, Outcome, Receipt, Reference, Seq, SettleState,
-        StoredTransaction, Trade, Transaction, UnixMillis, balances_from_text, balances_to_text,
+        Amount, BalanceHead, Conflict, Entry, PostedChange, Receipt, Reference, Seq, SettleOutcome,
+        SettleState, StoredTransaction, Trade, Transaction, UnixMillis, balances_from_text,
+        balances_to_text,
     },
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// Space (0 transactions, 1 trades) and id.
@@ -50,7 +52,7 @@ pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<bool, redb::
     Ok(made)
 }
 
-const fn key(reference: Reference) -> TransactionKey {
+const fn key_of(reference: Reference) -> TransactionKey {
     match reference {
         Reference::Transaction(id) => (0, id.get()),
         Reference::Trade(id) => (1, id.get()),
@@ -59,14 +61,14 @@ const fn key(reference: Reference) -> TransactionKey {
 
 /// A row of `ledger_transactions`, not yet looked into.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredRecord {
     content: String,
     balances: String,
     created_at: i64,
 }
 
-impl Stored {
-    fn of((content, balances, created_at): (&str, &str, i64)) -> Self {
+impl StoredRecord {
+    fn of_row((content, balances, created_at): (&str, &str, i64)) -> Self {
         Self {
             content: content.to_owned(),
             balances: balances.to_owned(),
@@ -75,13 +77,13 @@ impl Stored {
     }
 
     /// The content.
-    pub(super) fn read(self) -> Result<StoredTransaction, Error> {
+    pub(super) fn parse_record(self) -> Result<StoredTransaction, LedgerError> {
         let balances = balances_from_text(&self.balances);
         Ok(StoredTransaction {
             state: SettleState::Done,
             content: self.content,
             receipt: Receipt {
-                balances: balances.map_err(|what| Error::Corrupt(what.into()))?,
+                balances: balances.map_err(|what| LedgerError::Corrupt(what.into()))?,
                 created_at: UnixMillis(self.created_at),
             },
         })
@@ -89,45 +91,47 @@ impl Stored {
 }
 
 /// The record under this id.
-pub(super) fn find(
+pub(super) fn find_record(
     transaction: &ReadTransaction,
     reference: Reference,
-) -> Result<Option<Stored>, redb::Error> {
+) -> Result<Option<StoredRecord>, redb::Error> {
     let table = match transaction.open_table(TRANSACTIONS) {
         // A file that was opened for reading only, before a start made the table.
         Err(TableError::TableDoesNotExist(_)) => return Ok(None),
         table => table?,
     };
     Ok(table
-        .get(key(reference))?
-        .map(|row| Stored::of(row.value())))
+        .get(key_of(reference))?
+        .map(|row| StoredRecord::of_row(row.value())))
 }
 
 /// The effect of a request of transactions.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
-    pub(super) outcomes: Vec<Outcome>,
+pub(super) struct SettledBatch {
+    pub(super) outcomes: Vec<SettleOutcome>,
     /// The rows that are new.
     pub(super) rows: Vec<Entry>,
 }
 
-impl Settled {
+impl SettledBatch {
     /// The receipts of those that are new.
-    pub(super) fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+    pub(super) fn new_receipts(&self) -> impl Iterator<Item = &Receipt> {
         self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Written(receipt) => Some(receipt),
-            Outcome::Repeated(_) | Outcome::Refused(_) | Outcome::Conflict(_) => None,
+            SettleOutcome::Written(receipt) => Some(receipt),
+            SettleOutcome::Repeated(_) | SettleOutcome::Refused(_) | SettleOutcome::Conflict(_) => {
+                None
+            }
         })
     }
 }
 
 /// Writes transactions one after the other. Reads what stands, and writes only what is neither refused nor in conflict.
-pub(super) fn settle(
+pub(super) fn settle_all(
     transaction: &WriteTransaction,
     requests: &[Transaction],
     now: UnixMillis,
     totals: &mut TotalChanges,
-) -> Result<Settled, redb::Error> {
+) -> Result<SettledBatch, redb::Error> {
     let mut tables = Open {
         ledger: transaction.open_table(LEDGER)?,
         balances: transaction.open_table(BALANCES)?,
@@ -135,9 +139,9 @@ pub(super) fn settle(
         trades: transaction.open_table(SETTLED_TRADES)?,
         sides: transaction.open_table(USER_TRADES)?,
     };
-    let mut settled = Settled::default();
+    let mut settled = SettledBatch::default();
     for request in requests {
-        let outcome = tables.settle(request, now, &mut settled.rows, totals)?;
+        let outcome = tables.settle_one(request, now, &mut settled.rows, totals)?;
         settled.outcomes.push(outcome);
     }
     Ok(settled)
@@ -152,37 +156,37 @@ struct Open<'t> {
 }
 
 impl Open<'_> {
-    fn settle(
+    fn settle_one(
         &mut self,
         request: &Transaction,
         now: UnixMillis,
         written: &mut Vec<Entry>,
         totals: &mut TotalChanges,
-    ) -> Result<Outcome, redb::Error> {
-        let key = key(request.reference);
+    ) -> Result<SettleOutcome, redb::Error> {
+        let key = key_of(request.reference);
         let stored = self
             .transactions
             .get(key)?
-            .map(|row| Stored::of(row.value()));
+            .map(|row| StoredRecord::of_row(row.value()));
         if let Some(stored) = stored {
             if stored.content != request.content {
-                return Ok(Outcome::Conflict(Conflict::OtherContent));
+                return Ok(SettleOutcome::Conflict(Conflict::OtherContent));
             }
             let stands = stored
-                .read()
+                .parse_record()
                 .map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-            return Ok(Outcome::Repeated(stands.receipt));
+            return Ok(SettleOutcome::Repeated(stands.receipt));
         }
         let mut heads = Vec::with_capacity(request.changes.len());
         for change in &request.changes {
-            heads.push(self.head(change)?);
+            heads.push(self.read_head(change)?);
         }
-        let rows = match request.rows(&heads, now) {
+        let rows = match request.rows_above(&heads, now) {
             Ok(rows) => rows,
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            Err(refusal) => return Ok(SettleOutcome::Refused(refusal)),
         };
         totals.count_transaction(&request.changes, &heads, &rows);
-        let receipt = Receipt::of(&rows, request.created_at.unwrap_or(now));
+        let receipt = Receipt::of_rows(&rows, request.created_at.unwrap_or(now));
         let balances = balances_to_text(&receipt.balances);
         self.transactions.insert(
             key,
@@ -194,19 +198,19 @@ impl Open<'_> {
         )?;
         for row in &rows {
             let key = key_of(row);
-            append(&mut self.ledger, key, row)?;
+            append_row(&mut self.ledger, key, row)?;
             let at = row.created_at.map(|at| at.0);
             let current = (row.avail.raw(), row.frozen.raw(), key.2, at);
-            forward(&mut self.balances, key, current)?;
+            forward_balance(&mut self.balances, key, current)?;
         }
         if let Some(trade) = &request.trade {
             self.add_trade(trade)?;
         }
         written.extend(rows);
-        Ok(Outcome::Written(receipt))
+        Ok(SettleOutcome::Written(receipt))
     }
 
-    fn head(&self, change: &Change) -> Result<Option<Head>, redb::Error> {
+    fn read_head(&self, change: &PostedChange) -> Result<Option<BalanceHead>, redb::Error> {
         let key = |seq| (change.user.get(), change.asset.get(), seq);
         let newest = self
             .ledger
@@ -217,7 +221,7 @@ impl Open<'_> {
         };
         let ((_, _, seq), row) = (key.value(), row.value());
         let seq = Seq::new(seq).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        Ok(Some(Head {
+        Ok(Some(BalanceHead {
             seq,
             avail: Amount::from_raw(row.0),
             frozen: Amount::from_raw(row.1),

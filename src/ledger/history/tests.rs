@@ -4,28 +4,28 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{Amount, Entry, Snapshot, StatementRow},
-    ledger::{Readiness, Stood, WriteError, Written},
+    ledger::{SourceReadiness, Stood, WriteError, WrittenCounts},
 };
 
 /// A statement with rows by seq, and nothing else.
 #[derive(Debug)]
-struct Rows(Vec<(i64, Option<i64>)>);
+struct FakeRows(Vec<(i64, Option<i64>)>);
 
-impl Source for Rows {
+impl Source for FakeRows {
     fn identity(&self) -> Option<std::sync::Arc<str>> {
         None
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::Ready
+    fn readiness(&self) -> SourceReadiness {
+        SourceReadiness::Ready
     }
 
     fn load_counting<'a>(
         &'a self,
         _: UserId,
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        Box::pin(async { Err(Error::Timeout) })
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
+        Box::pin(async { Err(LedgerError::Timeout) })
     }
 
     fn latest_counting<'a>(
@@ -33,8 +33,8 @@ impl Source for Rows {
         _: UserId,
         _: &'a [AssetId],
         _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        Box::pin(async { Err(Error::Timeout) })
+    ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
+        Box::pin(async { Err(LedgerError::Timeout) })
     }
 
     fn row_above(
@@ -42,19 +42,22 @@ impl Source for Rows {
         _: UserId,
         _: AssetId,
         _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, Error>> {
-        Box::pin(async { Err(Error::Timeout) })
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+        Box::pin(async { Err(LedgerError::Timeout) })
     }
 
-    fn write<'a>(&'a self, _: &'a [Entry]) -> BoxFuture<'a, Result<Written, WriteError>> {
-        Box::pin(async { Err(Error::Timeout.into()) })
+    fn write_entries<'a>(
+        &'a self,
+        _: &'a [Entry],
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
+        Box::pin(async { Err(LedgerError::Timeout.into()) })
     }
 
-    fn statement<'a>(
+    fn read_statement<'a>(
         &'a self,
         slice: LedgerSlice,
         cost: &'a Cost,
-    ) -> BoxFuture<'a, Result<Vec<StatementRow>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
         let in_slice = |seq: i64| (slice.lowest..=slice.highest).contains(&seq);
         let rows = self.0.iter().rev().filter(|(seq, _)| in_slice(*seq));
         let rows: Vec<_> = rows
@@ -70,18 +73,18 @@ impl Source for Rows {
                 created_at: created_at.map(UnixMillis),
             })
             .collect();
-        cost.add(rows.len());
+        cost.add_statement(rows.len());
         Box::pin(async move { Ok(rows) })
     }
 }
 
 /// The seq that is found, and the reads that it took.
-fn search(rows: &Rows, at: i64) -> (Result<Option<i64>, Error>, u64) {
+fn search_seq(rows: &FakeRows, at: i64) -> (Result<Option<i64>, LedgerError>, u64) {
     let cost = Cost::default();
     let found = find_seq_at(rows, (UserId::MAX, AssetId::MAX), UnixMillis(at), &cost);
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let found = runtime.unwrap().block_on(found);
-    (found.map(|seq| seq.map(Seq::get)), cost.statements())
+    (found.map(|seq| seq.map(Seq::get)), cost.statement_count())
 }
 
 proptest! {
@@ -99,8 +102,8 @@ proptest! {
         }).collect();
         let expected = rows.iter().rev().find(|(_, created)| created.is_some_and(|c| c <= at));
         let expected = expected.map(|(seq, _)| *seq);
-        let rows = Rows(rows);
-        let (found, reads) = search(&rows, at);
+        let rows = FakeRows(rows);
+        let (found, reads) = search_seq(&rows, at);
         prop_assert!(reads <= 64, "{reads}");
         if let Ok(found) = found {
             prop_assert_eq!(found, expected);
@@ -112,19 +115,19 @@ proptest! {
 
 #[test]
 fn no_search_of_dated_rows_takes_more_than_64_reads() {
-    let dense = Rows((1..=100_000).map(|seq| (seq, Some(seq))).collect());
+    let dense = FakeRows((1..=100_000).map(|seq| (seq, Some(seq))).collect());
     for at in [1, 2, 77_777, 99_999] {
-        let (found, reads) = search(&dense, at);
+        let (found, reads) = search_seq(&dense, at);
         assert_eq!(found.unwrap(), Some(at));
         assert!(reads <= 20, "{reads}");
     }
     assert_eq!(
-        search(&dense, i64::MAX).1,
+        search_seq(&dense, i64::MAX).1,
         1,
         "the newest row is read first"
     );
-    assert_eq!(search(&dense, 0).0.unwrap(), None);
-    let sparse = Rows(vec![
+    assert_eq!(search_seq(&dense, 0).0.unwrap(), None);
+    let sparse = FakeRows(vec![
         (1, Some(1)),
         (i64::MAX - 1, Some(5)),
         (i64::MAX, Some(9)),
@@ -135,26 +138,26 @@ fn no_search_of_dated_rows_takes_more_than_64_reads() {
         (4, Some(1)),
         (5, Some(i64::MAX - 1)),
     ] {
-        let (found, reads) = search(&sparse, at);
+        let (found, reads) = search_seq(&sparse, at);
         assert_eq!(found.unwrap(), seq);
         assert!(reads <= 64, "{reads}");
     }
-    assert_eq!(search(&Rows(vec![]), 1).0.unwrap(), None);
+    assert_eq!(search_seq(&FakeRows(vec![]), 1).0.unwrap(), None);
 }
 
 #[test]
 fn rows_without_a_time_are_passed_over_and_too_many_of_them_are_an_error() {
-    let some = Rows(
+    let some = FakeRows(
         (1..=30_000)
             .map(|seq| (seq, (seq <= 5 || seq > 29_000).then_some(seq)))
             .collect(),
     );
-    assert_eq!(search(&some, 28_000).0.unwrap(), Some(5));
-    assert_eq!(search(&some, 29_500).0.unwrap(), Some(29_500));
-    let none = Rows((1..=40_000).map(|seq| (seq, None)).collect());
-    assert_eq!(search(&none, 5).0.unwrap(), None);
-    let many = Rows((1..=200_000).map(|seq| (seq, None)).collect());
-    let (found, reads) = search(&many, 5);
-    assert!(matches!(found, Err(Error::Unavailable(_))));
+    assert_eq!(search_seq(&some, 28_000).0.unwrap(), Some(5));
+    assert_eq!(search_seq(&some, 29_500).0.unwrap(), Some(29_500));
+    let none = FakeRows((1..=40_000).map(|seq| (seq, None)).collect());
+    assert_eq!(search_seq(&none, 5).0.unwrap(), None);
+    let many = FakeRows((1..=200_000).map(|seq| (seq, None)).collect());
+    let (found, reads) = search_seq(&many, 5);
+    assert!(matches!(found, Err(LedgerError::Unavailable(_))));
     assert_eq!(reads, 64);
 }

@@ -8,31 +8,35 @@
 use super::{
     Postgres,
     pool::{PgPool, Values},
-    statements::{read_balance, read_column, unreadable},
+    statements::{read_balance, read_column, unreadable_row},
 };
 use crate::{
     clock,
     config::ReadFrom,
     domain::{AssetId, Seq, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, Error, Stood},
+    ledger::{Cost, LedgerError, Stood},
 };
 
 impl Postgres {
     /// All balances of the user, by the configured way.
-    pub(super) async fn load_balances(&self, user: UserId, cost: &Cost) -> Result<Snapshot, Error> {
+    pub(super) async fn load_balances(
+        &self,
+        user: UserId,
+        cost: &Cost,
+    ) -> Result<Snapshot, LedgerError> {
         self.refuse_loads()?;
         let text = match self.read_from {
             ReadFrom::View | ReadFrom::Ledger => &self.texts.newest,
             ReadFrom::Table => &self.texts.current,
         };
-        let said_at = clock::wall();
+        let said_at = clock::wall_now();
         let user = user.get();
         let values: Values<'_> = &[&user];
         if self.read_from != ReadFrom::Ledger
             && let Some(replica) = self.replicas.choose_replica()
             && let Some(rows) = self.replicas.read_rows(replica, text, values).await
         {
-            cost.add(rows.len());
+            cost.add_statement(rows.len());
             return snapshot_of(&rows, said_at);
         }
         self.read_snapshot(&self.primary, text, values, cost).await
@@ -44,7 +48,7 @@ impl Postgres {
         user: UserId,
         assets: &[AssetId],
         cost: &Cost,
-    ) -> Result<Snapshot, Error> {
+    ) -> Result<Snapshot, LedgerError> {
         self.refuse_everything()?;
         if assets.is_empty() {
             return Ok(Snapshot::default());
@@ -61,8 +65,8 @@ impl Postgres {
         text: &str,
         values: Values<'_>,
         cost: &Cost,
-    ) -> Result<Snapshot, Error> {
-        let said_at = clock::wall();
+    ) -> Result<Snapshot, LedgerError> {
+        let said_at = clock::wall_now();
         let rows = self.read_counting(pool, text, values, cost).await?;
         snapshot_of(&rows, said_at)
     }
@@ -73,7 +77,7 @@ impl Postgres {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> Result<Option<Stood>, Error> {
+    ) -> Result<Option<Stood>, LedgerError> {
         self.refuse_everything()?;
         let text = if self.commit_times() {
             &self.texts.above_with_commit
@@ -89,14 +93,14 @@ impl Postgres {
             return Ok(None);
         };
         Ok(Some(Stood {
-            seq: Seq::new(read_column(row, 0)?).map_err(unreadable)?,
+            seq: Seq::new(read_column(row, 0)?).map_err(unreadable_row)?,
             created_at: read_column::<Option<i64>>(row, 1)?.map(UnixMillis),
             written_at: read_column::<Option<i64>>(row, 2)?.map(UnixMillis),
         }))
     }
 }
 
-fn snapshot_of(rows: &[tokio_postgres::Row], said_at: UnixMillis) -> Result<Snapshot, Error> {
+fn snapshot_of(rows: &[tokio_postgres::Row], said_at: UnixMillis) -> Result<Snapshot, LedgerError> {
     let balances: Result<_, _> = rows.iter().map(|row| read_balance(row, said_at)).collect();
     Ok(Snapshot::new(balances?))
 }

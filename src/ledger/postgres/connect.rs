@@ -50,13 +50,13 @@ pub(super) struct PgConnector {
     replicas: Vec<PostgresAddress>,
     tls: Option<Arc<TlsInForce>>,
     options: String,
-    settings: config::Postgres,
+    settings: config::PostgresSettings,
     timeout: Duration,
 }
 
 impl PgConnector {
     pub(super) fn new(
-        settings: &config::Postgres,
+        settings: &config::PostgresSettings,
         timeout: Duration,
     ) -> Result<Self, BadPostgresSetting> {
         let read = |key, url: &str| {
@@ -102,7 +102,7 @@ impl PgConnector {
         address: &PostgresAddress,
         role: ServerRole,
     ) -> Result<PgPool, BadPostgresSetting> {
-        let dialer = Dialer {
+        let dialer = PgDialer {
             hosts: self.host_configs(address, role),
             tls: self.tls.clone(),
             timeout: self.settings.connect_timeout_ms.0,
@@ -173,7 +173,7 @@ fn session_options(schema: &str, timeout: Duration) -> String {
 }
 
 /// Opens one connection: to the first of several hosts that will do.
-struct Dialer {
+struct PgDialer {
     hosts: Vec<Config>,
     tls: Option<Arc<TlsInForce>>,
     timeout: Duration,
@@ -182,13 +182,13 @@ struct Dialer {
 
 type Opened = Result<(Client, JoinHandle<()>), PgError>;
 
-impl Connect for Dialer {
+impl Connect for PgDialer {
     fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Opened> + Send + '_>> {
         Box::pin(self.open_connection())
     }
 }
 
-impl Dialer {
+impl PgDialer {
     async fn open_connection(&self) -> Opened {
         let mut tries: FuturesUnordered<_> = self
             .hosts

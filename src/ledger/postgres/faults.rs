@@ -5,32 +5,36 @@ use std::{error::Error as _, io};
 use tokio_postgres::{Error as PgError, error::SqlState};
 
 use crate::{
-    diagnosis::{Code, Finding, Part},
-    ledger::Error,
+    diagnosis::{Code, Finding, FindingPart},
+    ledger::LedgerError,
 };
 
 /// The database, in sentences that are shown behind its address.
 const AT: &str = "the database";
 
 fn finding_of(code: Code) -> Finding {
-    Finding::new(Part::Source, code, AT)
+    Finding::new(FindingPart::Source, code, AT)
 }
 
 /// The sentence of a finding as the reason of an error.
-pub(super) fn error_of_finding(finding: &Finding) -> Error {
+pub(super) fn error_of_finding(finding: &Finding) -> LedgerError {
     if finding.code == Code::PostgresSilent {
-        return Error::Timeout;
+        return LedgerError::Timeout;
     }
-    Error::unavailable(format_args!("{}; {}", finding.cause(), finding.remedy()))
+    LedgerError::unavailable(format_args!(
+        "{}; {}",
+        finding.cause_text(),
+        finding.remedy_text()
+    ))
 }
 
 /// The error of a statement that failed, or of a connection that could not be made.
-pub(super) fn map_error(error: &PgError) -> Error {
+pub(super) fn map_error(error: &PgError) -> LedgerError {
     error_of_finding(&find_fault(error))
 }
 
 /// The error of a database that said nothing while a connection was made.
-pub(super) fn never_connected() -> Error {
+pub(super) fn never_connected() -> LedgerError {
     error_of_finding(&finding_of(Code::PostgresUnreachable))
 }
 
@@ -72,7 +76,7 @@ pub(super) fn find_fault(error: &PgError) -> Finding {
         None if error.is_closed() || text.starts_with("timeout") => {
             finding_of(Code::PostgresUnreachable)
         }
-        None => finding_of(Code::PostgresUnexpected).with("in the driver"),
+        None => finding_of(Code::PostgresUnexpected).with_detail("in the driver"),
     }
 }
 
@@ -93,7 +97,7 @@ fn of_reply(code: &SqlState, message: &str, table: Option<&str>) -> Finding {
         return finding_of(Code::PostgresDatabase);
     }
     if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        return finding_of(Code::PostgresForbidden).with(named_object(message, table));
+        return finding_of(Code::PostgresForbidden).with_detail(named_object(message, table));
     }
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return finding_of(Code::PostgresReadOnly);
@@ -113,7 +117,7 @@ fn of_reply(code: &SqlState, message: &str, table: Option<&str>) -> Finding {
     {
         return finding_of(Code::PostgresSchema);
     }
-    finding_of(Code::PostgresUnexpected).with(format!("SQLSTATE {}", code.code()))
+    finding_of(Code::PostgresUnexpected).with_detail(format!("SQLSTATE {}", code.code()))
 }
 
 /// The object of a refusal: `permission denied for table balance_ledger`.
@@ -146,10 +150,13 @@ mod tests {
         }
         let refused = "permission denied for table balance_ledger";
         let finding = of_reply(&SqlState::INSUFFICIENT_PRIVILEGE, refused, None);
-        let sentence = finding.cause();
+        let sentence = finding.cause_text();
         assert!(sentence.contains("table balance_ledger"), "{sentence}");
-        assert!(matches!(error_of_finding(&finding), Error::Unavailable(_)));
+        assert!(matches!(
+            error_of_finding(&finding),
+            LedgerError::Unavailable(_)
+        ));
         let silent = finding_of(Code::PostgresSilent);
-        assert!(matches!(error_of_finding(&silent), Error::Timeout));
+        assert!(matches!(error_of_finding(&silent), LedgerError::Timeout));
     }
 }

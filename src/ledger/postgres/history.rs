@@ -7,14 +7,14 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     pool::Values,
-    statements::{fill_schema, read_column, unreadable},
+    statements::{fill_schema, read_column, unreadable_row},
 };
 use crate::{
     domain::{
-        Amount, LedgerSlice, Order, Role, Seq, StatementRow, TradeId, TradePlace, TradeSlice,
-        UnixMillis, UserTrade,
+        Amount, LedgerSlice, Order, Seq, StatementRow, TradeId, TradePlace, TradeSideRole,
+        TradeSlice, UnixMillis, UserTrade,
     },
-    ledger::{Cost, Error},
+    ledger::{Cost, LedgerError},
 };
 
 /// Both bounds are in the slice.
@@ -60,7 +60,7 @@ impl Postgres {
         &self,
         slice: &TradeSlice,
         cost: &Cost,
-    ) -> Result<Vec<UserTrade>, Error> {
+    ) -> Result<Vec<UserTrade>, LedgerError> {
         self.refuse_everything()?;
         let (lowest, highest) = (slice.lowest, slice.highest);
         let limit = row_limit(slice.rows_max);
@@ -81,11 +81,11 @@ impl Postgres {
     }
 
     /// The rows of the ledger in the slice.
-    pub(super) async fn read_statement(
+    pub(super) async fn select_statement(
         &self,
         slice: &LedgerSlice,
         cost: &Cost,
-    ) -> Result<Vec<StatementRow>, Error> {
+    ) -> Result<Vec<StatementRow>, LedgerError> {
         self.refuse_everything()?;
         let limit = row_limit(slice.rows_max);
         let values: Values<'_> = &[
@@ -107,19 +107,21 @@ fn row_limit(rows_max: usize) -> i64 {
     i64::try_from(rows_max).unwrap_or(i64::MAX)
 }
 
-fn read_amount(row: &Row, at: usize) -> Result<Option<Amount>, Error> {
+fn read_amount(row: &Row, at: usize) -> Result<Option<Amount>, LedgerError> {
     Ok(read_column::<Option<i64>>(row, at)?.map(Amount::from_raw))
 }
 
 /// A row of `user_trades`. Another program may have left columns out.
-fn read_side(row: &Row) -> Result<UserTrade, Error> {
+fn read_side(row: &Row) -> Result<UserTrade, LedgerError> {
     let number: i16 = read_column(row, 2)?;
-    let role = u8::try_from(number).ok().and_then(Role::from_number);
+    let role = u8::try_from(number)
+        .ok()
+        .and_then(TradeSideRole::from_number);
     Ok(UserTrade {
         place: TradePlace {
             settled_at: UnixMillis(read_column(row, 0)?),
-            trade_id: TradeId::new(read_column(row, 1)?).map_err(unreadable)?,
-            role: role.ok_or_else(|| unreadable(format_args!("role {number}")))?,
+            trade_id: TradeId::new(read_column(row, 1)?).map_err(unreadable_row)?,
+            role: role.ok_or_else(|| unreadable_row(format_args!("role {number}")))?,
         },
         price: read_amount(row, 3)?,
         quantity: read_amount(row, 4)?,
@@ -129,9 +131,9 @@ fn read_side(row: &Row) -> Result<UserTrade, Error> {
 }
 
 /// A row of `balance_ledger` as a statement shows it; a missing balance is 0, as in a balance read.
-fn read_line(row: &Row) -> Result<StatementRow, Error> {
+fn read_line(row: &Row) -> Result<StatementRow, LedgerError> {
     Ok(StatementRow {
-        seq: Seq::new(read_column(row, 0)?).map_err(unreadable)?,
+        seq: Seq::new(read_column(row, 0)?).map_err(unreadable_row)?,
         avail: read_amount(row, 1)?.unwrap_or(Amount::from_raw(0)),
         frozen: read_amount(row, 2)?.unwrap_or(Amount::from_raw(0)),
         delta_avail: read_amount(row, 3)?,

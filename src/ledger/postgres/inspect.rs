@@ -19,7 +19,7 @@ use crate::{
     clock,
     config::{self, ReadFrom},
     domain::{AssetId, Snapshot, UserId},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// How long a tool waits at least.
@@ -46,7 +46,7 @@ pub enum PgTrouble {
     Setting(#[from] BadPostgresSetting),
     /// The database does not answer as it should.
     #[error(transparent)]
-    Source(#[from] Error),
+    Source(#[from] LedgerError),
 }
 
 /// A database that is looked at.
@@ -64,9 +64,9 @@ impl PgLook {
     ///
     /// # Errors
     /// [`PgTrouble`].
-    pub async fn open(
-        settings: &config::Postgres,
-        source: &config::Source,
+    pub async fn open_schema(
+        settings: &config::PostgresSettings,
+        source: &config::SourceSettings,
     ) -> Result<Self, PgTrouble> {
         let connector = PgConnector::new(settings, source.timeout_ms.0.max(PATIENCE))?;
         let pool = connector.open_primary()?;
@@ -91,7 +91,7 @@ impl PgLook {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn read_ledger(&self, user: UserId) -> Result<Snapshot, Error> {
+    pub async fn read_ledger(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         self.read_user(&self.texts.newest, user).await
     }
 
@@ -99,12 +99,12 @@ impl PgLook {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn read_table(&self, user: UserId) -> Result<Snapshot, Error> {
+    pub async fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         self.read_user(&self.texts.current, user).await
     }
 
-    async fn read_user(&self, text: &str, user: UserId) -> Result<Snapshot, Error> {
-        let said_at = clock::wall();
+    async fn read_user(&self, text: &str, user: UserId) -> Result<Snapshot, LedgerError> {
+        let said_at = clock::wall_now();
         let values: Values<'_> = &[&user.get()];
         let rows = self.pool.read_rows(text, values).await?;
         let balances: Result<_, _> = rows.iter().map(|row| read_balance(row, said_at)).collect();
@@ -120,7 +120,7 @@ impl PgLook {
         user: UserId,
         asset: AssetId,
         rows_max: usize,
-    ) -> Result<Vec<(i64, Option<i64>)>, Error> {
+    ) -> Result<Vec<(i64, Option<i64>)>, LedgerError> {
         let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
         let values: Values<'_> = &[&user.get(), &asset.get(), &limit];
         let text = fill_schema(HISTORY, &self.schema);
@@ -134,16 +134,16 @@ impl PgLook {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn begin_snapshot(&self) -> Result<PgSnapshot, Error> {
+    pub async fn begin_snapshot(&self) -> Result<PgSnapshot, LedgerError> {
         let connection = self.pool.take_connection().await?;
-        PgSnapshot::begin(connection, &self.schema).await
+        PgSnapshot::begin_snapshot(connection, &self.schema).await
     }
 
     /// The first user at or above an id that the ledger has.
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn find_user_from(&self, id: i64) -> Result<Option<UserId>, Error> {
+    pub async fn find_user_from(&self, id: i64) -> Result<Option<UserId>, LedgerError> {
         let text = fill_schema(USER_FROM, &self.schema);
         let rows = self.pool.read_rows(&text, &[&id]).await?;
         let id: Option<i64> = rows.first().map(|row| read_column(row, 0)).transpose()?;
@@ -154,13 +154,14 @@ impl PgLook {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn find_extent(&self) -> Result<(i64, i64, u64), Error> {
+    pub async fn find_extent(&self) -> Result<(i64, i64, u64), LedgerError> {
         let text = fill_schema(EXTENT, &self.schema);
         let rows = self.pool.read_rows(&text, &[]).await?;
         let Some(row) = rows.first() else {
             return Ok((0, 0, 0));
         };
-        let end = |at| Ok::<_, Error>(read_column::<Option<i64>>(row, at)?.unwrap_or_default());
+        let end =
+            |at| Ok::<_, LedgerError>(read_column::<Option<i64>>(row, at)?.unwrap_or_default());
         Ok((end(0)?, end(1)?, u64::try_from(end(2)?).unwrap_or(0)))
     }
 
@@ -168,7 +169,7 @@ impl PgLook {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn find_some_user(&self) -> Result<Option<UserId>, Error> {
+    pub async fn find_some_user(&self) -> Result<Option<UserId>, LedgerError> {
         let text = fill_schema(SOME_USER, &self.schema);
         let rows = self.pool.read_rows(&text, &[]).await?;
         let id: Option<i64> = rows.first().map(|row| read_column(row, 0)).transpose()?;

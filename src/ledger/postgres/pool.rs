@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::{Error as PgError, Row, types::ToSql};
 
 use super::{bad_setting::BadPostgresSetting, faults};
-use crate::{config, ledger::Error};
+use crate::{config, ledger::LedgerError};
 
 /// The time beyond `postgres.connect_timeout_ms` in which the hosts that answered decide.
 const CONNECT_SLACK: Duration = Duration::from_millis(100);
@@ -40,25 +40,25 @@ pub(super) struct PgPool {
 #[derive(Debug, Default)]
 struct RetryGate {
     wait: Duration,
-    closed: Option<(Instant, Error)>,
+    closed: Option<(Instant, LedgerError)>,
 }
 
 impl RetryGate {
     /// The reason for which no connection may be opened now.
-    fn reason_to_wait(&self) -> Option<Error> {
+    fn reason_to_wait(&self) -> Option<LedgerError> {
         let (until, reason) = self.closed.as_ref()?;
         (Instant::now() < *until).then(|| reason.clone())
     }
 
-    fn close_after(&mut self, reason: Error) {
+    fn close_after(&mut self, reason: LedgerError) {
         self.wait = self.wait.saturating_mul(2).clamp(RETRY_MIN, RETRY_MAX);
-        let until = Instant::now().checked_add(jitter(self.wait));
+        let until = Instant::now().checked_add(jittered_wait(self.wait));
         self.closed = until.map(|until| (until, reason));
     }
 }
 
 /// A random time between half of `wait` and half as much again.
-pub(super) fn jitter(wait: Duration) -> Duration {
+pub(super) fn jittered_wait(wait: Duration) -> Duration {
     let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
     let half = micros.checked_div(2).unwrap_or(0);
     let extra = rand::random_range(0..=micros);
@@ -68,7 +68,7 @@ pub(super) fn jitter(wait: Duration) -> Duration {
 impl PgPool {
     pub(super) fn new(
         manager: Manager,
-        settings: &config::Postgres,
+        settings: &config::PostgresSettings,
         timeout: Duration,
         address: String,
     ) -> Result<Self, BadPostgresSetting> {
@@ -99,7 +99,7 @@ impl PgPool {
 
     /// A connection of the caller's own, however long it takes to connect. It is closed unless the caller calls
     /// [`PgConnection::give_back`].
-    pub(super) async fn take_connection(&self) -> Result<PgConnection, Error> {
+    pub(super) async fn take_connection(&self) -> Result<PgConnection, LedgerError> {
         let may_open = self.pool.status().available > 0;
         if !may_open && let Some(reason) = self.gate.lock().reason_to_wait() {
             return Err(reason);
@@ -132,12 +132,12 @@ impl PgPool {
         &self,
         text: &str,
         values: Values<'_>,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, LedgerError> {
         let reading = async {
             // Each connection of the pool may turn out to be lost, and one more.
             for _ in 0..=self.connections_max {
                 let mut connection = self.take_connection().await?;
-                match query_rows(connection.client()?, text, values).await {
+                match query_rows(connection.cached_client()?, text, values).await {
                     Ok(rows) => {
                         connection.give_back();
                         return Ok(rows);
@@ -152,7 +152,7 @@ impl PgPool {
             Err(faults::never_connected())
         };
         let reading = timeout(self.timeout, reading);
-        reading.await.map_err(|_| Error::Timeout)?
+        reading.await.map_err(|_| LedgerError::Timeout)?
     }
 
     /// Closes the connections that nobody uses: the server behind them did not answer.
@@ -176,7 +176,7 @@ pub(super) struct PgConnection(Option<Object>);
 
 impl PgConnection {
     /// The driver's client, with its cache of statements.
-    pub(super) fn client(&mut self) -> Result<&mut ClientWrapper, Error> {
+    pub(super) fn cached_client(&mut self) -> Result<&mut ClientWrapper, LedgerError> {
         self.0.as_deref_mut().ok_or_else(faults::never_connected)
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Row;
 
-use super::pool::{PgPool, Values, jitter};
+use super::pool::{PgPool, Values, jittered_wait};
 
 /// The part of a statement's time after which the primary is asked.
 const PRIMARY_AFTER: u32 = 4;
@@ -74,7 +74,7 @@ impl Replicas {
         if let Ok(Ok(rows)) = reading.await {
             return Some(rows);
         }
-        replica.pause();
+        replica.pause_replica();
         None
     }
 }
@@ -86,15 +86,15 @@ impl Replica {
     }
 
     /// It is left out for a while.
-    fn pause(&self) {
+    fn pause_replica(&self) {
         let mut usable_from = self.usable_from.lock();
         if usable_from.is_some() {
-            *usable_from = Instant::now().checked_add(jitter(PAUSE));
+            *usable_from = Instant::now().checked_add(jittered_wait(PAUSE));
         }
     }
 
     /// Whether it may be asked at all.
-    pub(super) fn allow(&self, allowed: bool) {
+    pub(super) fn allow_reads(&self, allowed: bool) {
         let mut usable_from = self.usable_from.lock();
         match (*usable_from, allowed) {
             (None, true) => *usable_from = Some(Instant::now()),

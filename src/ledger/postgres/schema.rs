@@ -68,14 +68,14 @@ pub enum PgSchemaError {
     Setting(#[from] BadPostgresSetting),
     /// The database cannot be reached, or failed.
     #[error(transparent)]
-    Source(#[from] ledger::Error),
+    Source(#[from] ledger::LedgerError),
     /// The database refused a migration.
     #[error("{what}: {reason}")]
     Refused {
         /// The migration.
         what: String,
         /// As the database says it.
-        reason: ledger::Error,
+        reason: ledger::LedgerError,
     },
     /// A table of that name stands there and is something else.
     #[error("{name} is not as it should be: {how}")]
@@ -123,9 +123,9 @@ struct SchemaAccess {
 }
 
 impl SchemaAccess {
-    async fn open(
-        settings: &config::Postgres,
-        source: &config::Source,
+    async fn open_access(
+        settings: &config::PostgresSettings,
+        source: &config::SourceSettings,
     ) -> Result<Self, PgSchemaError> {
         let connector = PgConnector::new(settings, source.timeout_ms.0)?;
         let pool = connector.open_primary()?;
@@ -157,7 +157,7 @@ impl SchemaAccess {
 }
 
 impl Migration {
-    fn name(&self) -> String {
+    fn file_name(&self) -> String {
         format!("{:03} {}", self.version, self.table)
     }
 
@@ -182,13 +182,13 @@ impl Migration {
 /// # Errors
 /// [`PgSchemaError`]; what was made before it stays.
 pub async fn apply_migrations(
-    settings: &config::Postgres,
-    source: &config::Source,
+    settings: &config::PostgresSettings,
+    source: &config::SourceSettings,
 ) -> Result<StepsDone, PgSchemaError> {
-    let access = SchemaAccess::open(settings, source).await?;
+    let access = SchemaAccess::open_access(settings, source).await?;
     // Closed at the end, and with it the lock.
     let mut connection = access.pool.take_connection().await?;
-    let client = connection.client()?;
+    let client = connection.cached_client()?;
     let mut steps = Vec::new();
     let what = format!("schema {}", access.schema);
     access
@@ -222,16 +222,20 @@ pub async fn apply_migrations(
                     "INSERT INTO trading.schema_migrations (version, name) VALUES ({}, '{}') ON CONFLICT DO NOTHING",
                     migration.version, migration.table
                 );
-                access.run_batch(client, &migration.name(), &note).await?;
+                access
+                    .run_batch(client, &migration.file_name(), &note)
+                    .await?;
                 StepOutcome::Present
             }
             Some((_, TableState::Missing)) | None => {
                 let text = migration.up_text();
-                access.run_batch(client, &migration.name(), &text).await?;
+                access
+                    .run_batch(client, &migration.file_name(), &text)
+                    .await?;
                 StepOutcome::Created
             }
         };
-        steps.push((migration.name(), outcome));
+        steps.push((migration.file_name(), outcome));
     }
     Ok(StepsDone(steps))
 }
@@ -241,17 +245,20 @@ pub async fn apply_migrations(
 /// # Errors
 /// Settings that cannot be used, or a database that does not answer.
 pub async fn find_migrations_above(
-    settings: &config::Postgres,
-    source: &config::Source,
+    settings: &config::PostgresSettings,
+    source: &config::SourceSettings,
     to: Option<i32>,
 ) -> Result<Vec<String>, PgSchemaError> {
-    let access = SchemaAccess::open(settings, source).await?;
+    let access = SchemaAccess::open_access(settings, source).await?;
     let found = access.read_state(ReadFrom::View).await?;
-    Ok(above(&found, to).iter().map(Migration::name).collect())
+    Ok(migrations_above(&found, to)
+        .iter()
+        .map(Migration::file_name)
+        .collect())
 }
 
 /// Without `to` the newest one.
-fn above(found: &PgSchemaState, to: Option<i32>) -> Vec<Migration> {
+fn migrations_above(found: &PgSchemaState, to: Option<i32>) -> Vec<Migration> {
     let newest = found.migrations.last().copied().unwrap_or_default();
     let to = to.unwrap_or_else(|| newest.saturating_sub(1));
     let mut applied: Vec<_> = MIGRATIONS
@@ -267,23 +274,25 @@ fn above(found: &PgSchemaState, to: Option<i32>) -> Vec<Migration> {
 /// # Errors
 /// [`PgSchemaError`]; what was taken back before it is gone.
 pub async fn roll_back(
-    settings: &config::Postgres,
-    source: &config::Source,
+    settings: &config::PostgresSettings,
+    source: &config::SourceSettings,
     to: Option<i32>,
 ) -> Result<StepsDone, PgSchemaError> {
-    let access = SchemaAccess::open(settings, source).await?;
+    let access = SchemaAccess::open_access(settings, source).await?;
     let mut connection = access.pool.take_connection().await?;
-    let client = connection.client()?;
+    let client = connection.cached_client()?;
     access
         .run_batch(client, "rollback", "SET statement_timeout = 0")
         .await?;
     access.run_batch(client, "rollback", LOCK).await?;
     let found = access.read_state(ReadFrom::View).await?;
     let mut steps = Vec::new();
-    for migration in above(&found, to) {
+    for migration in migrations_above(&found, to) {
         let text = migration.down_text();
-        access.run_batch(client, &migration.name(), &text).await?;
-        steps.push((migration.name(), StepOutcome::RolledBack));
+        access
+            .run_batch(client, &migration.file_name(), &text)
+            .await?;
+        steps.push((migration.file_name(), StepOutcome::RolledBack));
     }
     Ok(StepsDone(steps))
 }
@@ -337,10 +346,10 @@ impl fmt::Display for PgStatus {
 /// # Errors
 /// Settings that cannot be used, or a database that does not answer.
 pub async fn read_status(
-    settings: &config::Postgres,
-    source: &config::Source,
+    settings: &config::PostgresSettings,
+    source: &config::SourceSettings,
 ) -> Result<PgStatus, PgSchemaError> {
-    let access = SchemaAccess::open(settings, source).await?;
+    let access = SchemaAccess::open_access(settings, source).await?;
     Ok(PgStatus {
         found: access.read_state(source.read_from).await?,
         read_from: source.read_from,

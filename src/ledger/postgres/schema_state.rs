@@ -7,7 +7,7 @@ use super::{
     pool::{PgPool, Values},
     statements::{fill_schema, read_column},
 };
-use crate::{config::ReadFrom, ledger::Error};
+use crate::{config::ReadFrom, ledger::LedgerError};
 
 /// A column and its type, as `format_type` says it.
 type ExpectedColumn = (&'static str, &'static str);
@@ -211,12 +211,12 @@ pub(super) async fn read_schema_state(
     pool: &PgPool,
     schema: &str,
     from: ReadFrom,
-) -> Result<PgSchemaState, Error> {
+) -> Result<PgSchemaState, LedgerError> {
     let values: Values<'_> = &[&schema];
     let server = pool.read_rows(SERVER, values).await?;
     let server = server
         .first()
-        .ok_or_else(|| Error::unavailable("the server says nothing of itself"))?;
+        .ok_or_else(|| LedgerError::unavailable("the server says nothing of itself"))?;
     let columns = pool.read_rows(COLUMNS, values).await?;
     let columns: Vec<(String, String, String)> = read_all(&columns, |row| {
         Ok((
@@ -261,7 +261,10 @@ pub(super) async fn read_schema_state(
     Ok(found)
 }
 
-fn read_all<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+fn read_all<T>(
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<T, LedgerError>,
+) -> Result<Vec<T>, LedgerError> {
     rows.iter().map(read).collect()
 }
 

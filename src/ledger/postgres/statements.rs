@@ -6,7 +6,7 @@ use tokio_postgres::{Row, types::FromSql};
 
 use crate::{
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// The newest row of every asset of a user: from the highest asset down, one step of the index for each.
@@ -72,17 +72,17 @@ pub(super) fn fill_schema(text: &str, schema: &str) -> String {
 }
 
 /// A column of a row.
-pub(super) fn read_column<'r, T: FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, Error> {
-    row.try_get(at).map_err(unreadable)
+pub(super) fn read_column<'r, T: FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, LedgerError> {
+    row.try_get(at).map_err(unreadable_row)
 }
 
 /// A row that is not of the types that the schema says, or holds what cannot be.
-pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Corrupt(error.to_string().into())
+pub(super) fn unreadable_row(error: impl std::fmt::Display) -> LedgerError {
+    LedgerError::Corrupt(error.to_string().into())
 }
 
 /// The balance in a row of asset, seq, avail, frozen and time; a missing amount is 0 (some writers leave it out).
-pub(super) fn read_balance(row: &Row, said_at: UnixMillis) -> Result<Balance, Error> {
+pub(super) fn read_balance(row: &Row, said_at: UnixMillis) -> Result<Balance, LedgerError> {
     read_balance_at(row, 0, said_at)
 }
 
@@ -91,15 +91,16 @@ pub(super) fn read_balance_at(
     row: &Row,
     first: usize,
     said_at: UnixMillis,
-) -> Result<Balance, Error> {
+) -> Result<Balance, LedgerError> {
     let place = |step: usize| first.saturating_add(step);
     let asset: i32 = read_column(row, place(0))?;
     let seq: Option<i64> = read_column(row, place(1))?;
-    let amount =
-        |step| Ok::<_, Error>(read_column::<Option<i64>>(row, place(step))?.unwrap_or_default());
+    let amount = |step| {
+        Ok::<_, LedgerError>(read_column::<Option<i64>>(row, place(step))?.unwrap_or_default())
+    };
     let (Ok(asset_id), Ok(version)) = (AssetId::new(asset), Seq::new(seq.unwrap_or_default()))
     else {
-        return Err(unreadable(format_args!("asset_id {asset} seq {seq:?}")));
+        return Err(unreadable_row(format_args!("asset_id {asset} seq {seq:?}")));
     };
     Ok(Balance {
         asset: asset_id,

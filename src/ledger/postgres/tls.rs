@@ -33,7 +33,7 @@ pub(super) struct TlsFiles {
 impl TlsFiles {
     /// The files of the settings; none where TLS is off.
     pub(super) fn read_files(
-        settings: &config::Postgres,
+        settings: &config::PostgresSettings,
     ) -> Result<Option<Self>, BadPostgresSetting> {
         if settings.sslmode == SslMode::Disable {
             return Ok(None);

@@ -14,14 +14,14 @@ use tokio_postgres::Row;
 use super::{
     Postgres,
     pool::Values,
-    statements::{fill_schema, read_balance_at, read_column, unreadable},
+    statements::{fill_schema, read_balance_at, read_column, unreadable_row},
 };
 use crate::{
     clock,
     domain::{AssetId, AssetSum, Totals, UnixMillis, UserId},
     ledger::{
-        Error,
-        totals::{ScannedTotals, TotalsScan, permille},
+        LedgerError,
+        totals::{ScannedTotals, TotalsScan, permille_of},
     },
 };
 
@@ -39,12 +39,15 @@ const IS_EMPTY: &str = "SELECT EXISTS (SELECT 1 FROM {s}.balance_ledger)";
 
 impl Postgres {
     /// Sums all rows of `user_balances`.
-    pub(super) async fn sum_balances(&self, scan: &TotalsScan) -> Result<ScannedTotals, Error> {
+    pub(super) async fn sum_balances(
+        &self,
+        scan: &TotalsScan,
+    ) -> Result<ScannedTotals, LedgerError> {
         self.refuse_loads()?;
         let schema = self.connector.schema();
-        let (page, began) = (fill_schema(PAGE, schema), clock::wall());
+        let (page, began) = (fill_schema(PAGE, schema), clock::wall_now());
         let estimate = self.read_number(ROWS).await?;
-        let limit = i64::from(scan.step(PAGE_MAX));
+        let limit = i64::from(scan.step_rows(PAGE_MAX));
         let (mut sums, mut untrusted_rows) = (BTreeMap::new(), 0_u64);
         let mut last = (i64::MIN, i32::MIN);
         loop {
@@ -58,12 +61,15 @@ impl Postgres {
                     untrusted_rows = untrusted_rows.saturating_add(1);
                 }
             }
-            scan.pace(u64::try_from(rows.len()).unwrap_or(u64::MAX))
+            scan.pace_rows(u64::try_from(rows.len()).unwrap_or(u64::MAX))
                 .await;
-            scan.set_progress(permille(scan.rows(), estimate.max(scan.rows())));
+            scan.set_progress(permille_of(
+                scan.rows_read(),
+                estimate.max(scan.rows_read()),
+            ));
         }
-        if scan.rows() == 0 && self.read_flag(IS_EMPTY).await? {
-            return Err(Error::unavailable(
+        if scan.rows_read() == 0 && self.read_flag(IS_EMPTY).await? {
+            return Err(LedgerError::unavailable(
                 "user_balances is empty and balance_ledger is not: totals need a writer that fills it",
             ));
         }
@@ -72,7 +78,7 @@ impl Postgres {
             totals: Totals {
                 assets: sums,
                 began,
-                ended: clock::wall(),
+                ended: clock::wall_now(),
             },
             maintained: None,
             untrusted_rows,
@@ -84,7 +90,7 @@ impl Postgres {
         text: &str,
         (user, asset): (i64, i32),
         limit: i64,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, LedgerError> {
         let values: Values<'_> = &[&user, &asset, &limit];
         let mut tries = 1;
         loop {
@@ -96,14 +102,14 @@ impl Postgres {
         }
     }
 
-    async fn read_number(&self, text: &str) -> Result<u64, Error> {
+    async fn read_number(&self, text: &str) -> Result<u64, LedgerError> {
         let text = fill_schema(text, self.connector.schema());
         let rows = self.primary.read_rows(&text, &[]).await?;
         let number: Option<i64> = rows.first().map(|row| read_column(row, 0)).transpose()?;
         Ok(number.and_then(|it| u64::try_from(it).ok()).unwrap_or(0))
     }
 
-    async fn read_flag(&self, text: &str) -> Result<bool, Error> {
+    async fn read_flag(&self, text: &str) -> Result<bool, LedgerError> {
         let text = fill_schema(text, self.connector.schema());
         let rows = self.primary.read_rows(&text, &[]).await?;
         rows.first().map_or(Ok(false), |row| read_column(row, 0))
@@ -111,7 +117,7 @@ impl Postgres {
 }
 
 /// Adds a row; false for one that no user, no asset or no seq of ours can have.
-fn add_row(sums: &mut BTreeMap<AssetId, AssetSum>, row: &Row) -> Result<bool, Error> {
+fn add_row(sums: &mut BTreeMap<AssetId, AssetSum>, row: &Row) -> Result<bool, LedgerError> {
     let Ok(balance) = read_balance_at(row, 1, UnixMillis(0)) else {
         return Ok(false);
     };
@@ -120,6 +126,6 @@ fn add_row(sums: &mut BTreeMap<AssetId, AssetSum>, row: &Row) -> Result<bool, Er
     }
     let sum = sums.entry(balance.asset).or_default();
     let added = sum.with_user(balance.avail, balance.frozen);
-    *sum = added.ok_or_else(|| unreadable("a total does not fit into 128 bits"))?;
+    *sum = added.ok_or_else(|| unreadable_row("a total does not fit into 128 bits"))?;
     Ok(true)
 }

@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PgState, Postgres, Refused,
-    pool::{PgPool, jitter},
+    PgRefused, PgState, Postgres,
+    pool::{PgPool, jittered_wait},
     schema_state::{PgSchemaState, read_schema_state},
 };
 use crate::{
-    diagnosis::{Code, Finding, Part},
-    ledger::{Error, Readiness},
+    diagnosis::{Code, Finding, FindingPart},
+    ledger::{LedgerError, SourceReadiness},
 };
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -33,68 +33,76 @@ const INSPECT_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) async fn run_checks(source: &Postgres, shutdown: &CancellationToken) {
     let whole_life = async {
-        start(source).await;
+        start_watch(source).await;
         keep_checking(source).await;
     };
     shutdown.run_until_cancelled(whole_life).await;
 }
 
 /// Tries until balances can be read.
-async fn start(source: &Postgres) {
+async fn start_watch(source: &Postgres) {
     let mut wait = RETRY_MIN;
     loop {
         match connect_and_look(source).await {
             Ok(Ok(())) => {
                 check_replicas(source).await;
-                return show_state(source, Readiness::Ready, Refused::Nothing);
+                return show_state(source, SourceReadiness::Ready, PgRefused::Nothing);
             }
             Ok(Err((reason, _))) => {
-                show_state(source, Readiness::NotReady(reason), Refused::Everything);
+                show_state(
+                    source,
+                    SourceReadiness::NotReady(reason),
+                    PgRefused::Everything,
+                );
             }
             Err(error) => {
                 let reason = reason_of(&source.primary, error);
-                show_state(source, Readiness::NotReady(reason), Refused::Everything);
+                show_state(
+                    source,
+                    SourceReadiness::NotReady(reason),
+                    PgRefused::Everything,
+                );
             }
         }
-        sleep(jitter(wait)).await;
+        sleep(jittered_wait(wait)).await;
         wait = wait.saturating_mul(2).min(RETRY_MAX);
     }
 }
 
 /// The reason of an error, behind the address.
-fn reason_of(pool: &PgPool, error: Error) -> Arc<str> {
+fn reason_of(pool: &PgPool, error: LedgerError) -> Arc<str> {
     let address = pool.address();
     match error {
-        Error::Unavailable(reason) | Error::Corrupt(reason) => {
+        LedgerError::Unavailable(reason) | LedgerError::Corrupt(reason) => {
             format!("{address}: {reason}").into()
         }
-        Error::Timeout => {
-            let silent = Finding::new(Part::Source, Code::PostgresSilent, address);
-            format!("{}; {}", silent.cause(), silent.remedy()).into()
+        LedgerError::Timeout => {
+            let silent = Finding::new(FindingPart::Source, Code::PostgresSilent, address);
+            format!("{}; {}", silent.cause_text(), silent.remedy_text()).into()
         }
     }
 }
 
 /// Whether the tables may be used; a refusal says for what not.
-type Judged = Result<(), (Arc<str>, Refused)>;
+type PgJudged = Result<(), (Arc<str>, PgRefused)>;
 
 /// Connects, however long that takes, and looks. The outer error is a database that does not tell.
-async fn connect_and_look(source: &Postgres) -> Result<Judged, Error> {
+async fn connect_and_look(source: &Postgres) -> Result<PgJudged, LedgerError> {
     source.primary.take_connection().await?.give_back();
     look_at_schema(source).await
 }
 
-async fn look_at_schema(source: &Postgres) -> Result<Judged, Error> {
+async fn look_at_schema(source: &Postgres) -> Result<PgJudged, LedgerError> {
     let schema = source.connector.schema();
     let found = read_schema_state(&source.primary, schema, source.read_from).await?;
     source.note_schema(&found);
     Ok(judge_schema(source, &found))
 }
 
-fn judge_schema(source: &Postgres, found: &PgSchemaState) -> Judged {
+fn judge_schema(source: &Postgres, found: &PgSchemaState) -> PgJudged {
     if let Some(reason) = found.reading_problem(source.read_from) {
         let reason = format!("{}: {reason}", source.primary.address());
-        return Err((reason.into(), Refused::Loads));
+        return Err((reason.into(), PgRefused::Loads));
     }
     let identity = found.identity.as_deref().unwrap_or_default();
     let known = source.identity.get_or_init(|| identity.into());
@@ -103,7 +111,7 @@ fn judge_schema(source: &Postgres, found: &PgSchemaState) -> Judged {
     } else {
         let reason =
             format!("this is another ledger than at the start ({identity}, was {known}): restart");
-        Err((reason.into(), Refused::Everything))
+        Err((reason.into(), PgRefused::Everything))
     }
 }
 
@@ -113,23 +121,23 @@ async fn keep_checking(source: &Postgres) {
     loop {
         let nudged = timeout(PROBE_EVERY, source.nudge.notified()).await.is_ok();
         let before = source.state.load_full();
-        let good = before.readiness == Readiness::Ready;
+        let good = before.readiness == SourceReadiness::Ready;
         let pause = if nudged { INSPECT_AFTER } else { INSPECT_EVERY };
         let due = !good || inspected.elapsed() >= pause;
         let checked = check_once(source, due);
         let (readiness, refused) = match checked.await {
-            Ok(Ok(())) if good || due => (Readiness::Ready, Refused::Nothing),
+            Ok(Ok(())) if good || due => (SourceReadiness::Ready, PgRefused::Nothing),
             Ok(Ok(())) => (before.readiness.clone(), before.refused),
-            Ok(Err((reason, refused))) => (Readiness::NotReady(reason), refused),
+            Ok(Err((reason, refused))) => (SourceReadiness::NotReady(reason), refused),
             Err(error) => {
-                if matches!(error, Error::Timeout) {
+                if matches!(error, LedgerError::Timeout) {
                     source.primary.close_idle();
                 }
                 let reason = reason_of(&source.primary, error);
                 // A refusal with a reason stands until that reason is known to be gone.
                 match before.refused {
-                    Refused::Nothing => (Readiness::Failing(reason), Refused::Nothing),
-                    refused => (Readiness::NotReady(reason), refused),
+                    PgRefused::Nothing => (SourceReadiness::Failing(reason), PgRefused::Nothing),
+                    refused => (SourceReadiness::NotReady(reason), refused),
                 }
             }
         };
@@ -144,10 +152,10 @@ async fn keep_checking(source: &Postgres) {
 }
 
 /// Reads a row as every read does, and looks at the schema where that is due: it tells why a row cannot be read, too.
-async fn check_once(source: &Postgres, due: bool) -> Result<Judged, Error> {
+async fn check_once(source: &Postgres, due: bool) -> Result<PgJudged, LedgerError> {
     let probe = source.primary.read_rows(&source.texts.probe, &[]).await;
     match probe {
-        Err(error @ Error::Timeout) => Err(error),
+        Err(error @ LedgerError::Timeout) => Err(error),
         Ok(_) if !due => Ok(Ok(())),
         Err(error) if !due => Err(error),
         Ok(_) => look_at_schema(source).await,
@@ -172,7 +180,7 @@ async fn check_replicas(source: &Postgres) {
             Err(error) => Err(reason_of(&replica.pool, error)),
         };
         if let Err(reason) = &usable
-            && let Some(left_out) = source.sparing.line()
+            && let Some(left_out) = source.sparing.permit_line()
         {
             tracing::warn!(
                 source.replica = replica.pool.address(),
@@ -181,20 +189,22 @@ async fn check_replicas(source: &Postgres) {
                 "a replica is not read from"
             );
         }
-        replica.allow(usable.is_ok());
+        replica.allow_reads(usable.is_ok());
     }
 }
 
 /// Publishes a state, and says so once when it changes.
-fn show_state(source: &Postgres, readiness: Readiness, refused: Refused) {
+fn show_state(source: &Postgres, readiness: SourceReadiness, refused: PgRefused) {
     let before = source.state.load();
     if before.readiness == readiness && before.refused == refused {
         return;
     }
     match &readiness {
-        Readiness::Ready => tracing::info!("source is ready"),
-        Readiness::Failing(reason) => tracing::warn!(source.reason = %reason, "source is failing"),
-        Readiness::NotReady(reason) => {
+        SourceReadiness::Ready => tracing::info!("source is ready"),
+        SourceReadiness::Failing(reason) => {
+            tracing::warn!(source.reason = %reason, "source is failing")
+        }
+        SourceReadiness::NotReady(reason) => {
             tracing::warn!(source.reason = %reason, "source is not ready");
         }
     }

@@ -16,12 +16,12 @@ use tokio::{
 
 use super::{
     journal::Tail,
-    judge::{Answer, Request, RowKey},
-    record::Record,
+    judge::{JudgedAnswer, LedgerRequest, StandingKey},
+    record::JournalRecord,
 };
 use crate::{
-    domain::{Notification, Said},
-    ledger::Error,
+    domain::{Notification, NotifiedChange},
+    ledger::LedgerError,
 };
 
 /// Requests that wait, and removals.
@@ -29,15 +29,15 @@ const QUEUED_MAX: usize = 4_096;
 
 /// A request, and the end of it that waits for the answer.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+pub(super) struct WaitingAppend {
+    pub(super) request: LedgerRequest,
+    pub(super) reply: oneshot::Sender<Result<JudgedAnswer, LedgerError>>,
 }
 
 /// Records under way.
 #[derive(Debug)]
 pub(super) struct Appends {
-    waiting: mpsc::Sender<Waiting>,
+    waiting: mpsc::Sender<WaitingAppend>,
     removals: mpsc::Sender<i64>,
     pub(super) queues: tokio::sync::Mutex<Queues>,
     unannounced: Mutex<Unannounced>,
@@ -52,14 +52,14 @@ pub(super) struct Appends {
 /// The other ends, for the loops.
 #[derive(Debug)]
 pub(super) struct Queues {
-    pub(super) waiting: mpsc::Receiver<Waiting>,
+    pub(super) waiting: mpsc::Receiver<WaitingAppend>,
     pub(super) removals: mpsc::Receiver<i64>,
 }
 
 #[derive(Debug, Default)]
 struct Unannounced {
     /// The record that each balance belongs to.
-    of_row: HashMap<RowKey, i64>,
+    of_row: HashMap<StandingKey, i64>,
     records: HashMap<i64, Left>,
 }
 
@@ -94,9 +94,9 @@ impl Default for Appends {
 
 impl Appends {
     /// A request joins the next group; it waits for its place among those that wait.
-    pub(super) async fn push(&self, waiting: Waiting) -> Result<(), Error> {
+    pub(super) async fn push_waiting(&self, waiting: WaitingAppend) -> Result<(), LedgerError> {
         let pushed = self.waiting.send(waiting).await;
-        pushed.map_err(|_| Error::unavailable("the writer has stopped"))
+        pushed.map_err(|_| LedgerError::unavailable("the writer has stopped"))
     }
 
     pub(super) fn lost_race(&self) {
@@ -125,7 +125,7 @@ impl Appends {
     }
 
     /// The highest position up to which all are removed, behind this tail.
-    pub(super) fn removed(&self, tail: Tail) -> i64 {
+    pub(super) fn removed_up_to(&self, tail: Tail) -> i64 {
         let known = self.removed.load(Ordering::Relaxed);
         let newest = known.max(tail.removed);
         if newest > tail.position {
@@ -136,7 +136,7 @@ impl Appends {
     }
 
     /// A record stands at this position, and is to be announced.
-    pub(super) fn took(&self, position: i64, record: &Record) {
+    pub(super) fn take_record(&self, position: i64, record: &JournalRecord) {
         self.journal_used.store(true, Ordering::Relaxed);
         let mut unannounced = self.unannounced.lock();
         let balances: Vec<Notification> = record.notifications().collect();
@@ -152,7 +152,7 @@ impl Appends {
     }
 
     /// This record was judged by those of others, which were written for it.
-    pub(super) fn after(&self, position: i64, others: &[i64]) {
+    pub(super) fn judge_after(&self, position: i64, others: &[i64]) {
         if !others.is_empty() {
             let mut unannounced = self.unannounced.lock();
             let left = unannounced.records.entry(position).or_default();
@@ -186,7 +186,7 @@ impl Appends {
     }
 
     /// These balances are in effect everywhere.
-    pub(super) fn announced(&self, balances: &[Notification]) {
+    pub(super) fn note_announced(&self, balances: &[Notification]) {
         let mut unannounced = self.unannounced.lock();
         for key in balances.iter().filter_map(key_of) {
             let Some(position) = unannounced.of_row.remove(&key) else {
@@ -205,10 +205,10 @@ impl Appends {
     }
 }
 
-const fn key_of(notification: &Notification) -> Option<RowKey> {
+const fn key_of(notification: &Notification) -> Option<StandingKey> {
     match notification.said {
-        Said::Values { asset, seq, .. } => Some((notification.user, asset, seq)),
-        Said::Seq { .. } | Said::Asset { .. } | Said::User => None,
+        NotifiedChange::Values { asset, seq, .. } => Some((notification.user, asset, seq)),
+        NotifiedChange::Seq { .. } | NotifiedChange::Asset { .. } | NotifiedChange::User => None,
     }
 }
 
@@ -217,19 +217,19 @@ mod tests {
     use super::*;
     use crate::{
         domain::Entry,
-        ledger::scylla::record::{Item, Row},
+        ledger::scylla::record::{Item, RowToWrite},
     };
 
-    fn record(rows: &[(i64, i64)]) -> Record {
+    fn record_of(rows: &[(i64, i64)]) -> JournalRecord {
         let row = |(user, seq): &(i64, i64)| {
             let json = serde_json::json!({"user_id": user, "asset_id": 1, "seq": seq, "avail": 1, "frozen": 0});
-            Row {
-                entry: Entry::parse(&json.to_string()).unwrap(),
+            RowToWrite {
+                entry: Entry::parse_entry(&json.to_string()).unwrap(),
                 stood: false,
             }
         };
         let rows = rows.iter().map(row).collect();
-        Record {
+        JournalRecord {
             token: 1,
             items: vec![Item { claim: None, rows }],
         }
@@ -238,22 +238,22 @@ mod tests {
     #[test]
     fn a_record_is_removed_when_each_of_its_balances_was_announced() {
         let appends = Appends::default();
-        let (first, second) = (record(&[(1, 1), (2, 1)]), record(&[(1, 2)]));
-        appends.took(7, &first);
-        appends.took(8, &second);
-        appends.after(8, &[7]);
-        let of = |record: &Record| record.notifications().collect::<Vec<_>>();
+        let (first, second) = (record_of(&[(1, 1), (2, 1)]), record_of(&[(1, 2)]));
+        appends.take_record(7, &first);
+        appends.take_record(8, &second);
+        appends.judge_after(8, &[7]);
+        let of = |record: &JournalRecord| record.notifications().collect::<Vec<_>>();
         assert_eq!(appends.announced_with(&of(&second)), of(&first));
         let mut queues = appends.queues.try_lock().unwrap();
-        appends.announced(&of(&first)[..1]);
+        appends.note_announced(&of(&first)[..1]);
         assert!(queues.removals.try_recv().is_err());
-        appends.announced(&of(&second));
+        appends.note_announced(&of(&second));
         assert_eq!(queues.removals.try_recv().unwrap(), 8);
-        appends.announced(&of(&first));
+        appends.note_announced(&of(&first));
         assert_eq!(queues.removals.try_recv().unwrap(), 7);
-        appends.took(9, &second);
+        appends.take_record(9, &second);
         appends.forget_up_to(9);
-        appends.announced(&of(&second));
+        appends.note_announced(&of(&second));
         assert!(queues.removals.try_recv().is_err());
         assert!(appends.announced_with(&of(&first)).is_empty());
     }
@@ -271,7 +271,7 @@ mod tests {
         assert!(!appends.is_journal_used());
         appends.note_tail(tail(1));
         assert!(appends.is_journal_used());
-        assert_eq!(appends.removed(tail(60)), 50);
-        assert_eq!(appends.removed(tail(2)), 0);
+        assert_eq!(appends.removed_up_to(tail(60)), 50);
+        assert_eq!(appends.removed_up_to(tail(2)), 0);
     }
 }

@@ -21,18 +21,18 @@ use scylla::value::CqlValue;
 
 use self::paging::{At, Pages};
 pub use self::{
-    paging::Next,
-    row::{Content, Key, Row, Sums},
+    paging::NextPage,
+    row::{BackfillKey, BackfillRow, BucketSums, RowContent},
 };
 use super::{
     connect::Connector,
-    inspect::{Stretch, Trouble},
-    schema_state::query,
+    inspect::{InspectError, TokenRange},
+    schema_state::query_rows,
     table_names::{LEDGER, SETTLED_TRADES, TABLE, USER_TRADES},
 };
 use crate::{
     config::{self, Millis},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// How long a statement about one row may take, where `source.timeout_ms` is shorter.
@@ -91,7 +91,7 @@ pub enum Target {
 impl Target {
     /// Its name in the keyspace.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn table_name(self) -> &'static str {
         match self {
             Self::UserTrades => USER_TRADES,
             Self::UserBalances => TABLE,
@@ -122,7 +122,7 @@ impl fmt::Display for Unusable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// In the order in which they are written.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BackfillRow>,
     /// Of all cells: the seq of a balance; when the trade was written, in microseconds since 1970. A live writer's row of the same key
     /// never has a lower one.
     pub timestamp: i64,
@@ -143,16 +143,16 @@ pub enum Wrote {
 
 /// One row in both tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compared {
+pub struct ComparedRow {
     /// As the source says it should stand.
-    pub expected: Option<Row>,
+    pub expected: Option<BackfillRow>,
     /// As it stands in the target.
-    pub standing: Option<Row>,
+    pub standing: Option<BackfillRow>,
     /// It is of a trade that this service claimed, which may be unfinished.
     pub claimed: bool,
 }
 
-impl Compared {
+impl ComparedRow {
     const NOWHERE: Self = Self {
         expected: None,
         standing: None,
@@ -162,17 +162,17 @@ impl Compared {
 
 /// A page of the source.
 #[derive(Debug)]
-pub struct Page {
+pub struct SourcePage {
     /// The rows that can be written.
     pub planned: Vec<Planned>,
     /// The rows that cannot.
     pub unusable: Vec<Unusable>,
     /// Where the next page begins.
-    pub next: Next,
+    pub next: NextPage,
 }
 
-impl Page {
-    const fn new(next: Next) -> Self {
+impl SourcePage {
+    const fn new(next: NextPage) -> Self {
         Self {
             planned: Vec::new(),
             unusable: Vec::new(),
@@ -180,7 +180,7 @@ impl Page {
         }
     }
 
-    fn add(&mut self, plan: Result<Planned, Unusable>) {
+    fn add_plan(&mut self, plan: Result<Planned, Unusable>) {
         match plan {
             Ok(planned) => self.planned.push(planned),
             Err(unusable) => self.unusable.push(unusable),
@@ -189,16 +189,16 @@ impl Page {
 }
 
 #[derive(Debug)]
-enum Statements {
-    Trades(Box<trades::Statements>),
-    Balances(Box<balances::Statements>),
+enum BackfillStatements {
+    Trades(Box<trades::TradeStatements>),
+    Balances(Box<balances::BalanceStatements>),
 }
 
 /// A connection that can fill one table.
 #[derive(Debug)]
 pub struct Backfill {
     pages: Pages,
-    statements: Statements,
+    statements: BackfillStatements,
     target: Target,
     identity: String,
 }
@@ -207,39 +207,39 @@ impl Backfill {
     /// Connects, and looks whether both tables are there with the columns that are needed.
     ///
     /// # Errors
-    /// [`Trouble`]: a setting, a table or column that is missing, or a database that does not answer.
-    pub async fn open(
-        settings: &config::Scylla,
-        source: &config::Source,
+    /// [`InspectError`]: a setting, a table or column that is missing, or a database that does not answer.
+    pub async fn open_target(
+        settings: &config::ScyllaSettings,
+        source: &config::SourceSettings,
         target: Target,
-    ) -> Result<Self, Trouble> {
-        let patient = config::Source {
+    ) -> Result<Self, InspectError> {
+        let patient = config::SourceSettings {
             timeout_ms: Millis(source.timeout_ms.0.max(PATIENCE)),
             ..source.clone()
         };
-        let pages = Pages::connect(Connector::new(settings, &patient)?).await?;
+        let pages = Pages::connect_session(Connector::new(settings, &patient)?).await?;
         let (from_columns, to_columns) = match target {
             Target::UserTrades => (SETTLED_TRADES_COLUMNS, USER_TRADES_COLUMNS),
             Target::UserBalances => (LEDGER_COLUMNS, TABLE_COLUMNS),
         };
-        let from = columns(&pages, target.source_name(), from_columns).await?;
-        columns(&pages, target.name(), to_columns).await?;
+        let from = read_columns(&pages, target.source_name(), from_columns).await?;
+        read_columns(&pages, target.table_name(), to_columns).await?;
         let statements = match target {
             Target::UserTrades => {
                 let has = |ours: &str| {
-                    let name = pages.names.column(SETTLED_TRADES, ours);
+                    let name = pages.names.column_name(SETTLED_TRADES, ours);
                     from.iter().any(|column| column == name)
                 };
                 let has_claims = has("content") && has("balances");
-                Statements::Trades(Box::new(
-                    trades::Statements::prepare(&pages, has_claims).await?,
+                BackfillStatements::Trades(Box::new(
+                    trades::TradeStatements::prepare_all(&pages, has_claims).await?,
                 ))
             }
-            Target::UserBalances => {
-                Statements::Balances(Box::new(balances::Statements::prepare(&pages).await?))
-            }
+            Target::UserBalances => BackfillStatements::Balances(Box::new(
+                balances::BalanceStatements::prepare_all(&pages).await?,
+            )),
         };
-        let identity = identity(&pages, target).await?;
+        let identity = read_identity(&pages, target).await?;
         Ok(Self {
             pages,
             statements,
@@ -264,11 +264,15 @@ impl Backfill {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn read_source_page(&self, stretch: Stretch, state: Next) -> Result<Page, Error> {
+    pub async fn read_source_page(
+        &self,
+        stretch: TokenRange,
+        state: NextPage,
+    ) -> Result<SourcePage, LedgerError> {
         let at = At { stretch, state };
         match &self.statements {
-            Statements::Trades(trades) => trades.read_source_page(self, at).await,
-            Statements::Balances(balances) => balances.read_source_page(self, at).await,
+            BackfillStatements::Trades(trades) => trades.read_source_page(self, at).await,
+            BackfillStatements::Balances(balances) => balances.read_source_page(self, at).await,
         }
     }
 
@@ -278,13 +282,13 @@ impl Backfill {
     /// A database that does not answer.
     pub async fn read_target_page(
         &self,
-        stretch: Stretch,
-        state: Next,
-    ) -> Result<(Vec<Row>, Next), Error> {
+        stretch: TokenRange,
+        state: NextPage,
+    ) -> Result<(Vec<BackfillRow>, NextPage), LedgerError> {
         let at = At { stretch, state };
         match &self.statements {
-            Statements::Trades(trades) => trades.read_target_page(self, at).await,
-            Statements::Balances(balances) => balances.read_target_page(self, at).await,
+            BackfillStatements::Trades(trades) => trades.read_target_page(self, at).await,
+            BackfillStatements::Balances(balances) => balances.read_target_page(self, at).await,
         }
     }
 
@@ -292,10 +296,10 @@ impl Backfill {
     ///
     /// # Errors
     /// A database that does not answer; some of the rows may stand.
-    pub async fn write(&self, planned: &Planned) -> Result<Wrote, Error> {
+    pub async fn write_planned(&self, planned: &Planned) -> Result<Wrote, LedgerError> {
         match &self.statements {
-            Statements::Trades(trades) => trades.write(self, planned).await,
-            Statements::Balances(balances) => balances.write(self, planned).await,
+            BackfillStatements::Trades(trades) => trades.write_planned(self, planned).await,
+            BackfillStatements::Balances(balances) => balances.write_planned(self, planned).await,
         }
     }
 
@@ -303,13 +307,15 @@ impl Backfill {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn compare(&self, key: Key) -> Result<Compared, Error> {
+    pub async fn compare_row(&self, key: BackfillKey) -> Result<ComparedRow, LedgerError> {
         match (&self.statements, key) {
-            (Statements::Trades(trades), key) => trades.compare(self, key).await,
-            (Statements::Balances(balances), Key::Balance { user, asset }) => {
-                balances.compare(self, (user, asset)).await
+            (BackfillStatements::Trades(trades), key) => trades.compare_row(self, key).await,
+            (BackfillStatements::Balances(balances), BackfillKey::Balance { user, asset }) => {
+                balances.compare_row(self, (user, asset)).await
             }
-            (Statements::Balances(_), Key::Trade { .. }) => Ok(Compared::NOWHERE),
+            (BackfillStatements::Balances(_), BackfillKey::Trade { .. }) => {
+                Ok(ComparedRow::NOWHERE)
+            }
         }
     }
 
@@ -317,9 +323,9 @@ impl Backfill {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn is_pending(&self, key: Key) -> Result<bool, Error> {
+    pub async fn is_pending(&self, key: BackfillKey) -> Result<bool, LedgerError> {
         match (&self.statements, key) {
-            (Statements::Trades(trades), Key::Trade { trade, .. }) => {
+            (BackfillStatements::Trades(trades), BackfillKey::Trade { trade, .. }) => {
                 trades.is_pending(self, trade).await
             }
             _ => Ok(false),
@@ -328,38 +334,42 @@ impl Backfill {
 }
 
 /// The columns of a table, as the database names them; it has all of `needed`.
-async fn columns(pages: &Pages, table: &str, needed: &[&str]) -> Result<Vec<String>, Error> {
+async fn read_columns(
+    pages: &Pages,
+    table: &str,
+    needed: &[&str],
+) -> Result<Vec<String>, LedgerError> {
     let names = &pages.names;
     let (keyspace, shown) = (names.keyspace(), names.show_table(table));
-    let found: Vec<(String,)> = query(
+    let found: Vec<(String,)> = query_rows(
         &pages.session,
         "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
-        (keyspace, names.table(table)),
+        (keyspace, names.table_name(table)),
     )
     .await?;
     let found: Vec<String> = found.into_iter().map(|(name,)| name).collect();
     if found.is_empty() {
-        return Err(Error::unavailable(format_args!(
+        return Err(LedgerError::unavailable(format_args!(
             "{shown} is missing in keyspace {keyspace}: run `balance-cache schema apply`"
         )));
     }
-    let mut wanted = needed.iter().map(|name| names.column(table, name));
+    let mut wanted = needed.iter().map(|name| names.column_name(table, name));
     match wanted.find(|name| found.iter().all(|has| has != name)) {
-        Some(name) => Err(Error::unavailable(format_args!(
+        Some(name) => Err(LedgerError::unavailable(format_args!(
             "{shown} of keyspace {keyspace} has no column {name}"
         ))),
         None => Ok(found),
     }
 }
 
-async fn identity(pages: &Pages, target: Target) -> Result<String, Error> {
+async fn read_identity(pages: &Pages, target: Target) -> Result<String, LedgerError> {
     let names = &pages.names;
     let mut identity = names.keyspace().to_owned();
-    for table in [target.source_name(), target.name()] {
-        let ids: Vec<(CqlValue,)> = query(
+    for table in [target.source_name(), target.table_name()] {
+        let ids: Vec<(CqlValue,)> = query_rows(
             &pages.session,
             "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?",
-            (names.keyspace(), names.table(table)),
+            (names.keyspace(), names.table_name(table)),
         )
         .await?;
         let id = ids.first().and_then(|(id,)| id.as_uuid());

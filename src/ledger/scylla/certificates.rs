@@ -22,20 +22,22 @@ use crate::config;
 
 /// The certificates that were read last. Shared by all connections.
 #[derive(Debug)]
-pub(super) struct Certificates(ArcSwap<Read>);
+pub(super) struct CqlCertificates(ArcSwap<CheckedCertificates>);
 
 /// Certificates that were read and checked.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct CheckedCertificates {
     verifier: Arc<WebPkiServerVerifier>,
     client: Option<Arc<CertifiedKey>>,
     /// The authorities, then this client's chain: to tell whether something changed.
     content: [Vec<CertificateDer<'static>>; 2],
 }
 
-impl Read {
+impl CheckedCertificates {
     /// The files of the settings; none where TLS is off.
-    pub(super) fn files(settings: &config::Scylla) -> Result<Option<Self>, BadSetting> {
+    pub(super) fn read_files(
+        settings: &config::ScyllaSettings,
+    ) -> Result<Option<Self>, BadSetting> {
         let none = |path: &Path| path.as_os_str().is_empty();
         let (cert, key) = (&settings.tls_cert_file, &settings.tls_key_file);
         if none(cert) != none(key) {
@@ -52,25 +54,27 @@ impl Read {
         }
         let of_authorities =
             |error: &dyn std::fmt::Display| BadSetting::new("scylla.tls_ca_file", error);
-        let authorities = certificates("scylla.tls_ca_file", &settings.tls_ca_file)?;
+        let authorities = read_certificates("scylla.tls_ca_file", &settings.tls_ca_file)?;
         let mut roots = RootCertStore::empty();
         for authority in &authorities {
             roots
                 .add(authority.clone())
                 .map_err(|error| of_authorities(&error))?;
         }
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()))
-                .build()
-                .map_err(|error| of_authorities(&error))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(crypto_provider()),
+        )
+        .build()
+        .map_err(|error| of_authorities(&error))?;
         let (chain, client) = if none(cert) {
             (Vec::new(), None)
         } else {
-            let chain = certificates("scylla.tls_cert_file", cert)?;
-            let key = rustls_pemfile::private_key(&mut open("scylla.tls_key_file", key)?)
+            let chain = read_certificates("scylla.tls_cert_file", cert)?;
+            let key = rustls_pemfile::private_key(&mut open_file("scylla.tls_key_file", key)?)
                 .map_err(|error| BadSetting::new("scylla.tls_key_file", error))?
                 .ok_or_else(|| BadSetting::new("scylla.tls_key_file", "holds no private key"))?;
-            let client = CertifiedKey::from_der(chain.clone(), key, &provider())
+            let client = CertifiedKey::from_der(chain.clone(), key, &crypto_provider())
                 .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))?;
             (chain, Some(Arc::new(client)))
         };
@@ -82,25 +86,25 @@ impl Read {
     }
 }
 
-impl Certificates {
-    pub(super) fn new(read: Read) -> Arc<Self> {
+impl CqlCertificates {
+    pub(super) fn new(read: CheckedCertificates) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(read)))
     }
 
     /// Whether these are other certificates than those in force.
-    pub(super) fn differ(&self, read: &Read) -> bool {
+    pub(super) fn differ_from(&self, read: &CheckedCertificates) -> bool {
         self.0.load().content != read.content
     }
 
     /// Connections that are opened from here on use these.
-    pub(super) fn replace(&self, read: Read) {
+    pub(super) fn replace_with(&self, read: CheckedCertificates) {
         self.0.store(Arc::new(read));
     }
 
     /// How the driver speaks TLS.
     pub(super) fn client_config(self: &Arc<Self>) -> Result<Arc<ClientConfig>, BadSetting> {
         // The provider is named: with two of them built in, rustls would not choose.
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?;
         let verifier: Arc<dyn ServerCertVerifier> = self.clone();
@@ -112,11 +116,11 @@ impl Certificates {
     }
 }
 
-fn provider() -> CryptoProvider {
+fn crypto_provider() -> CryptoProvider {
     aws_lc_rs::default_provider()
 }
 
-impl ServerCertVerifier for Certificates {
+impl ServerCertVerifier for CqlCertificates {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -155,7 +159,7 @@ impl ServerCertVerifier for Certificates {
     }
 }
 
-impl ResolvesClientCert for Certificates {
+impl ResolvesClientCert for CqlCertificates {
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let client = self.0.load().client.clone()?;
         client.key.choose_scheme(schemes).map(|_| client.clone())
@@ -166,17 +170,17 @@ impl ResolvesClientCert for Certificates {
     }
 }
 
-fn open(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
+fn open_file(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
     File::open(path).map(BufReader::new).map_err(|error| {
         BadSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
     })
 }
 
-fn certificates(
+fn read_certificates(
     key: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, BadSetting> {
-    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open(key, path)?).collect();
+    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open_file(key, path)?).collect();
     match found {
         Ok(found) if found.is_empty() => Err(BadSetting::new(key, "holds no certificate")),
         Ok(found) => Ok(found),

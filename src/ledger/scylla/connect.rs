@@ -25,11 +25,11 @@ use scylla::{
 
 pub(super) use super::bad_setting::BadSetting;
 use super::{
-    certificates::{Certificates, Read},
+    certificates::{CheckedCertificates, CqlCertificates},
     faults,
     names::Names,
 };
-use crate::{config, ledger::Error};
+use crate::{config, ledger::LedgerError};
 
 /// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
 /// word costs timeouts for no longer than both.
@@ -45,15 +45,15 @@ pub(super) struct Connector {
     pub(super) names: Names,
     nodes: Vec<String>,
     password: Option<(String, String)>,
-    tls: Option<(Arc<Certificates>, Arc<rustls::ClientConfig>)>,
+    tls: Option<(Arc<CqlCertificates>, Arc<rustls::ClientConfig>)>,
     profile: ExecutionProfileHandle,
     connect_timeout: Duration,
 }
 
 impl Connector {
     pub(super) fn new(
-        settings: &config::Scylla,
-        source: &config::Source,
+        settings: &config::ScyllaSettings,
+        source: &config::SourceSettings,
     ) -> Result<Self, BadSetting> {
         if settings.nodes.is_empty() {
             return Err(BadSetting::new("scylla.nodes", "names no node"));
@@ -66,8 +66,8 @@ impl Connector {
         }
         let password = (!settings.username.is_empty())
             .then(|| (settings.username.clone(), settings.password.clone()));
-        let tls = Read::files(settings)?.map(|read| {
-            let certificates = Certificates::new(read);
+        let tls = CheckedCertificates::read_files(settings)?.map(|read| {
+            let certificates = CqlCertificates::new(read);
             let config = certificates.client_config()?;
             Ok((certificates, config))
         });
@@ -76,23 +76,23 @@ impl Connector {
             nodes: settings.nodes.clone(),
             password,
             tls: tls.transpose()?,
-            profile: profile(settings, source.timeout_ms.0),
+            profile: execution_profile(settings, source.timeout_ms.0),
             connect_timeout: settings.connect_timeout_ms.0,
         })
     }
 
     /// The nodes, as the settings name them.
-    pub(super) fn address(&self) -> String {
+    pub(super) fn node_addresses(&self) -> String {
         self.nodes.join(", ")
     }
 
     /// The certificates in force, where TLS is on.
-    pub(super) fn certificates(&self) -> Option<&Certificates> {
+    pub(super) fn certificates(&self) -> Option<&CqlCertificates> {
         self.tls.as_ref().map(|(certificates, _)| &**certificates)
     }
 
     /// A new session, by any node that answers. Ends within a few times `scylla.connect_timeout_ms` for each node named.
-    pub(super) async fn session(&self) -> Result<Session, Error> {
+    pub(super) async fn open_session(&self) -> Result<Session, LedgerError> {
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.nodes)
             .connection_timeout(self.connect_timeout)
@@ -118,7 +118,10 @@ impl Connector {
     }
 }
 
-fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHandle {
+fn execution_profile(
+    settings: &config::ScyllaSettings,
+    timeout: Duration,
+) -> ExecutionProfileHandle {
     let mut policy = DefaultPolicy::builder()
         .token_aware(true)
         .permit_dc_failover(false);
@@ -131,7 +134,7 @@ fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHand
         };
     }
     ExecutionProfile::builder()
-        .consistency(consistency(settings.consistency))
+        .consistency(driver_consistency(settings.consistency))
         .request_timeout(Some(timeout))
         .speculative_execution_policy(Some(Arc::new(SimpleSpeculativeExecutionPolicy {
             max_retry_count: 1,
@@ -142,7 +145,7 @@ fn profile(settings: &config::Scylla, timeout: Duration) -> ExecutionProfileHand
         .into_handle()
 }
 
-pub(super) fn consistency(chosen: config::Consistency) -> Consistency {
+pub(super) fn driver_consistency(chosen: config::Consistency) -> Consistency {
     match chosen {
         config::Consistency::One => Consistency::One,
         config::Consistency::LocalOne => Consistency::LocalOne,

@@ -23,17 +23,17 @@ use tokio::{
 
 use super::{
     Scylla,
-    appends::Waiting,
+    appends::WaitingAppend,
     journal::{Appended, PAGE, Tail},
-    judge::{Answer, Request, judge, pairs},
+    judge::{JudgedAnswer, LedgerRequest, judge_requests, judged_pairs},
     prepared::Postings,
-    record::Record,
+    record::JournalRecord,
     statements::Live,
 };
 use crate::{
     clock,
-    domain::{Outcome, Reference, UserId},
-    ledger::{Commit, Error},
+    domain::{Reference, SettleOutcome, UserId},
+    ledger::{Commit, LedgerError},
 };
 
 /// Requests of one group.
@@ -48,35 +48,35 @@ const CONTENDED_FOR: Duration = Duration::from_secs(1);
 
 /// The journal, as far as the writer knows it.
 #[derive(Debug)]
-struct Known {
+struct JournalState {
     tail: Tail,
     /// Records up to the tail that it has neither written nor seen removed.
-    unwritten: BTreeMap<i64, Record>,
+    unwritten: BTreeMap<i64, JournalRecord>,
 }
 
 /// An append whose answer was lost, or that was answered.
 struct Attempt {
-    record: Record,
-    answers: Vec<Answer>,
+    record: JournalRecord,
+    answers: Vec<JudgedAnswer>,
 }
 
 /// The writer's own state, kept from group to group.
 #[derive(Debug, Default)]
-struct Writer {
-    known: Option<Known>,
+struct WriterState {
+    known: Option<JournalState>,
     /// When a record of another instance was met.
     contended: Option<Instant>,
 }
 
 /// Writes one group after the other, for ever.
-pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::Receiver<Waiting>) {
-    let mut writer = Writer::default();
+pub(super) async fn run_writer(scylla: &Scylla, queue: &mut mpsc::Receiver<WaitingAppend>) {
+    let mut writer = WriterState::default();
     while let Some(first) = queue.recv().await {
-        let group = gather(first, queue);
+        let group = gather_group(first, queue);
         if group.is_empty() {
             continue;
         }
-        match writer.settle(scylla, &group).await {
+        match writer.settle_group(scylla, &group).await {
             Ok(answers) => {
                 for (waiting, answer) in group.into_iter().zip(answers) {
                     let _ = waiting.reply.send(Ok(answer));
@@ -95,13 +95,16 @@ pub(super) async fn run(scylla: &Scylla, queue: &mut mpsc::Receiver<Waiting>) {
 }
 
 /// Those that wait, in their order, without those whose callers are gone.
-fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
+fn gather_group(
+    first: WaitingAppend,
+    queue: &mut mpsc::Receiver<WaitingAppend>,
+) -> Vec<WaitingAppend> {
     let mut group = Vec::new();
     let mut rows: usize = 0;
     let mut next = Some(first);
     while let Some(waiting) = next {
         if !waiting.reply.is_closed() {
-            rows = rows.saturating_add(pairs(&waiting.request).len());
+            rows = rows.saturating_add(judged_pairs(&waiting.request).len());
             group.push(waiting);
         }
         if group.len() >= REQUESTS_MAX || rows >= ROWS_MAX {
@@ -112,10 +115,14 @@ fn gather(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     group
 }
 
-impl Writer {
-    async fn settle(&mut self, scylla: &Scylla, group: &[Waiting]) -> Result<Vec<Answer>, Error> {
-        let live = scylla.live()?;
-        let postings = scylla.postings(&live).await?;
+impl WriterState {
+    async fn settle_group(
+        &mut self,
+        scylla: &Scylla,
+        group: &[WaitingAppend],
+    ) -> Result<Vec<JudgedAnswer>, LedgerError> {
+        let live = scylla.live_connection()?;
+        let postings = scylla.prepared_postings(&live).await?;
         let mut group_writer = GroupWriter {
             scylla,
             live: &live,
@@ -127,27 +134,27 @@ impl Writer {
         let mut round: u32 = 0;
         loop {
             if group.iter().all(|waiting| waiting.reply.is_closed()) {
-                return Err(Error::Timeout);
+                return Err(LedgerError::Timeout);
             }
             let known = match &mut self.known {
                 Some(known) => known,
                 none => none.insert(group_writer.read_journal().await?),
             };
-            if let Some(answers) = group_writer.round(known).await? {
+            if let Some(answers) = group_writer.try_round(known).await? {
                 return Ok(answers);
             }
             scylla.appends.lost_race();
             self.contended = Some(Instant::now());
             round = round.saturating_add(1);
             let longest = Duration::from_millis(1_u64.checked_shl(round).unwrap_or(u64::MAX));
-            pause(longest.min(PAUSE_MAX)).await;
+            pause_randomly(longest.min(PAUSE_MAX)).await;
         }
     }
 
     /// While others write too, a short pause gives them their turn.
     async fn let_others_write(&mut self) {
         match self.contended {
-            Some(at) if at.elapsed() < CONTENDED_FOR => pause(YIELD_MAX).await,
+            Some(at) if at.elapsed() < CONTENDED_FOR => pause_randomly(YIELD_MAX).await,
             Some(_) => self.contended = None,
             None => {}
         }
@@ -155,7 +162,7 @@ impl Writer {
 }
 
 /// A random part of this time.
-async fn pause(longest: Duration) {
+async fn pause_randomly(longest: Duration) {
     let part = rand::rng().random_range(0.0..1.0);
     sleep(longest.mul_f64(part)).await;
 }
@@ -165,7 +172,7 @@ struct GroupWriter<'g> {
     scylla: &'g Scylla,
     live: &'g Live,
     postings: &'g Postings,
-    group: &'g [Waiting],
+    group: &'g [WaitingAppend],
     /// Appends whose answers were lost.
     lost: Vec<Attempt>,
     /// Positions of records that were written for others.
@@ -173,48 +180,54 @@ struct GroupWriter<'g> {
 }
 
 impl GroupWriter<'_> {
-    async fn read_journal(&self) -> Result<Known, Error> {
-        let tail = self.postings.journal.tail(self.live).await?;
+    async fn read_journal(&self) -> Result<JournalState, LedgerError> {
+        let tail = self.postings.journal.read_tail(self.live).await?;
         let journal = &self.postings.journal;
         let records = journal
-            .records(self.live, tail.removed, tail.position)
+            .read_records(self.live, tail.removed, tail.position)
             .await?;
-        Ok(Known {
+        Ok(JournalState {
             tail,
             unwritten: records.into_iter().collect(),
         })
     }
 
     /// The answers; none where another instance was faster.
-    async fn round(&mut self, known: &mut Known) -> Result<Option<Vec<Answer>>, Error> {
+    async fn try_round(
+        &mut self,
+        known: &mut JournalState,
+    ) -> Result<Option<Vec<JudgedAnswer>>, LedgerError> {
         if let Some((position, attempt)) = self.found_again(known) {
-            return self.finish(position, attempt).await.map(Some);
+            return self.finish_group(position, attempt).await.map(Some);
         }
         self.write_for_others(known).await?;
-        let facts = self.postings.facts(self.live, self.requests()).await?;
-        let judged = judge(self.requests(), facts, clock::wall());
+        let facts = self
+            .postings
+            .read_facts(self.live, self.group_requests())
+            .await?;
+        let judged = judge_requests(self.group_requests(), facts, clock::wall_now());
         if judged.items.is_empty() {
-            let refuses = judged.answers.iter().any(Answer::is_refusal);
+            let refuses = judged.answers.iter().any(JudgedAnswer::is_refusal);
             let holds = !refuses || !self.catch_up(known).await?;
             return Ok(holds.then_some(judged.answers));
         }
         let attempt = Attempt {
-            record: Record {
+            record: JournalRecord {
                 token: rand::random(),
                 items: judged.items,
             },
             answers: judged.answers,
         };
         fail::fail_point!("record-judged");
-        self.append(known, attempt).await
+        self.append_record(known, attempt).await
     }
 
-    fn requests(&self) -> impl Iterator<Item = &Request> + Clone {
+    fn group_requests(&self) -> impl Iterator<Item = &LedgerRequest> + Clone {
         self.group.iter().map(|waiting| &waiting.request)
     }
 
     /// A record of this group whose append seemed lost.
-    fn found_again(&mut self, known: &mut Known) -> Option<(i64, Attempt)> {
+    fn found_again(&mut self, known: &mut JournalState) -> Option<(i64, Attempt)> {
         let (position, at) = known.unwritten.iter().find_map(|(position, record)| {
             let of = |attempt: &Attempt| attempt.record.token == record.token;
             Some((*position, self.lost.iter().position(of)?))
@@ -224,20 +237,20 @@ impl GroupWriter<'_> {
     }
 
     /// Writes the records of others without which this group would be judged by what no longer stands.
-    async fn write_for_others(&mut self, known: &mut Known) -> Result<(), Error> {
+    async fn write_for_others(&mut self, known: &mut JournalState) -> Result<(), LedgerError> {
         let users: HashSet<UserId> = self
-            .requests()
-            .flat_map(pairs)
+            .group_requests()
+            .flat_map(judged_pairs)
             .map(|(user, _)| user)
             .collect();
         let ids: HashSet<Reference> = self
-            .requests()
+            .group_requests()
             .filter_map(|request| match request {
-                Request::Transaction(transaction) => Some(transaction.reference),
-                Request::Entries(_) => None,
+                LedgerRequest::Transaction(transaction) => Some(transaction.reference),
+                LedgerRequest::Entries(_) => None,
             })
             .collect();
-        let is_needed = |record: &Record| {
+        let is_needed = |record: &JournalRecord| {
             record.rows().any(|row| users.contains(&row.entry.user))
                 || record
                     .references()
@@ -250,8 +263,8 @@ impl GroupWriter<'_> {
         let positions: Vec<i64> = shared.map(|(position, _)| *position).collect();
         for position in positions {
             if let Some(record) = known.unwritten.get(&position) {
-                self.postings.write(self.live, record).await?;
-                self.scylla.appends.took(position, record);
+                self.postings.write_record(self.live, record).await?;
+                self.scylla.appends.take_record(position, record);
                 self.written_for_others.push(position);
             }
             known.unwritten.remove(&position);
@@ -259,28 +272,31 @@ impl GroupWriter<'_> {
         Ok(())
     }
 
-    async fn append(
+    async fn append_record(
         &mut self,
-        known: &mut Known,
+        known: &mut JournalState,
         attempt: Attempt,
-    ) -> Result<Option<Vec<Answer>>, Error> {
+    ) -> Result<Option<Vec<JudgedAnswer>>, LedgerError> {
         let tail = Tail {
-            removed: self.scylla.appends.removed(known.tail),
+            removed: self.scylla.appends.removed_up_to(known.tail),
             ..known.tail
         };
         let text = attempt.record.to_text()?;
         let position = tail.position.saturating_add(1);
         let journal = &self.postings.journal;
-        match journal.append(self.live, tail, position, &text).await {
+        match journal
+            .append_record(self.live, tail, position, &text)
+            .await
+        {
             Ok(Appended::Stands) => {
                 known.tail = Tail { position, ..tail };
-                self.finish(position, attempt).await.map(Some)
+                self.finish_group(position, attempt).await.map(Some)
             }
             Ok(Appended::Behind) => {
                 self.catch_up(known).await?;
                 Ok(None)
             }
-            Err(error @ Error::Corrupt(_)) => Err(error),
+            Err(error @ LedgerError::Corrupt(_)) => Err(error),
             // It may stand. The tail, read by a lightweight transaction, tells.
             Err(_) => {
                 self.lost.push(attempt);
@@ -291,9 +307,9 @@ impl GroupWriter<'_> {
     }
 
     /// Reads what others appended. Whether there was anything.
-    async fn catch_up(&self, known: &mut Known) -> Result<bool, Error> {
+    async fn catch_up(&self, known: &mut JournalState) -> Result<bool, LedgerError> {
         let journal = &self.postings.journal;
-        let tail = journal.tail(self.live).await?;
+        let tail = journal.read_tail(self.live).await?;
         if tail.position < known.tail.position {
             // The table was emptied.
             *known = self.read_journal().await?;
@@ -303,7 +319,7 @@ impl GroupWriter<'_> {
         let (from, to) = (known.tail.position, tail.position);
         known
             .unwritten
-            .extend(journal.records(self.live, from, to).await?);
+            .extend(journal.read_records(self.live, from, to).await?);
         known.tail = tail;
         if known.unwritten.len() > PAGE {
             self.forget_removed(known).await?;
@@ -312,10 +328,14 @@ impl GroupWriter<'_> {
     }
 
     /// Others remove their records: those are not kept here.
-    async fn forget_removed(&self, known: &mut Known) -> Result<(), Error> {
+    async fn forget_removed(&self, known: &mut JournalState) -> Result<(), LedgerError> {
         if let Some((first, _)) = known.unwritten.first_key_value() {
             let (above, to) = (first.saturating_sub(1), known.tail.position);
-            let left = self.postings.journal.records(self.live, above, to).await?;
+            let left = self
+                .postings
+                .journal
+                .read_records(self.live, above, to)
+                .await?;
             let left: HashSet<i64> = left.into_iter().map(|(position, _)| position).collect();
             known
                 .unwritten
@@ -325,21 +345,25 @@ impl GroupWriter<'_> {
     }
 
     /// The record stands: it takes effect here, its rows are written, and its callers may hear of it.
-    async fn finish(&self, position: i64, attempt: Attempt) -> Result<Vec<Answer>, Error> {
+    async fn finish_group(
+        &self,
+        position: i64,
+        attempt: Attempt,
+    ) -> Result<Vec<JudgedAnswer>, LedgerError> {
         fail::fail_point!("record-appended");
         let Attempt { record, answers } = attempt;
-        self.scylla.appends.took(position, &record);
+        self.scylla.appends.take_record(position, &record);
         self.scylla
             .appends
-            .after(position, &self.written_for_others);
+            .judge_after(position, &self.written_for_others);
         if let Some(hook) = self.scylla.hook.get() {
             for answer in &answers {
-                if let Answer::Outcome(Outcome::Written(receipt)) = answer {
+                if let JudgedAnswer::Outcome(SettleOutcome::Written(receipt)) = answer {
                     hook(receipt, Commit::Stands);
                 }
             }
         }
-        self.postings.write(self.live, &record).await?;
+        self.postings.write_record(self.live, &record).await?;
         fail::fail_point!("record-written");
         Ok(answers)
     }

@@ -13,14 +13,14 @@ use scylla::{
 use super::{
     names::Names,
     prepared::PageStatements,
-    statements::{Live, prepare_failed, unreadable},
+    statements::{Live, prepare_failed, unreadable_row},
 };
 use crate::{
     domain::{
-        Amount, LedgerSlice, Order, Role, Seq, StatementRow, TradeId, TradePlace, TradeSlice,
-        UnixMillis, UserTrade,
+        Amount, LedgerSlice, Order, Seq, StatementRow, TradeId, TradePlace, TradeSideRole,
+        TradeSlice, UnixMillis, UserTrade,
     },
-    ledger::{Cost, Error},
+    ledger::{Cost, LedgerError},
 };
 
 /// Both bounds are in the slice. The tables are sorted with the newest row first.
@@ -34,21 +34,21 @@ const OLDEST_STATEMENT: &str = " ORDER BY seq ASC";
 const LIMIT: &str = " LIMIT ?";
 
 impl PageStatements {
-    async fn prepare(
+    async fn prepare_pages(
         live: &Live,
         names: &Names,
         select: &str,
         oldest: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, LedgerError> {
         let prepare = async |order: &str| {
-            let text = names.fill(&format!("{select}{order}{LIMIT}"));
+            let text = names.fill_in(&format!("{select}{order}{LIMIT}"));
             let prepared = live.session.prepare(text).await;
             let mut statement = prepared.map_err(|error| prepare_failed(&error))?;
             statement.set_is_idempotent(true);
             if let Some(stronger) = live.quorum_at_least() {
                 statement.set_consistency(stronger);
             }
-            Ok::<_, Error>(statement)
+            Ok::<_, LedgerError>(statement)
         };
         Ok(Self {
             newest_first: prepare("").await?,
@@ -80,7 +80,7 @@ impl Live {
 /// A row of `user_trades`. Another program may have left columns out.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct TradeRow {
+struct TradeColumns {
     settled_at: i64,
     trade_id: i64,
     role: i8,
@@ -90,14 +90,16 @@ struct TradeRow {
     order_id: Option<i64>,
 }
 
-impl TradeRow {
-    fn side(self) -> Result<UserTrade, Error> {
-        let role = u8::try_from(self.role).ok().and_then(Role::from_number);
+impl TradeColumns {
+    fn trade_side(self) -> Result<UserTrade, LedgerError> {
+        let role = u8::try_from(self.role)
+            .ok()
+            .and_then(TradeSideRole::from_number);
         Ok(UserTrade {
             place: TradePlace {
                 settled_at: UnixMillis(self.settled_at),
-                trade_id: TradeId::new(self.trade_id).map_err(unreadable)?,
-                role: role.ok_or_else(|| unreadable(format!("role {}", self.role)))?,
+                trade_id: TradeId::new(self.trade_id).map_err(unreadable_row)?,
+                role: role.ok_or_else(|| unreadable_row(format!("role {}", self.role)))?,
             },
             price: self.price.map(Amount::from_raw),
             quantity: self.quantity.map(Amount::from_raw),
@@ -110,7 +112,7 @@ impl TradeRow {
 /// A row of `balance_ledger`. Another program may have left columns out.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct LedgerRow {
+struct StatementColumns {
     seq: i64,
     avail: Option<i64>,
     frozen: Option<i64>,
@@ -121,11 +123,11 @@ struct LedgerRow {
     created_at: Option<i64>,
 }
 
-impl LedgerRow {
+impl StatementColumns {
     /// The row as a statement shows it; a missing balance is 0, as in a balance read.
-    fn line(self) -> Result<StatementRow, Error> {
+    fn statement_row(self) -> Result<StatementRow, LedgerError> {
         Ok(StatementRow {
-            seq: Seq::new(self.seq).map_err(unreadable)?,
+            seq: Seq::new(self.seq).map_err(unreadable_row)?,
             avail: Amount::from_raw(self.avail.unwrap_or_default()),
             frozen: Amount::from_raw(self.frozen.unwrap_or_default()),
             delta_avail: self.delta_avail.map(Amount::from_raw),
@@ -138,7 +140,7 @@ impl LedgerRow {
 }
 
 /// The limit as CQL has it.
-fn limit(rows_max: usize) -> i32 {
+fn cql_limit(rows_max: usize) -> i32 {
     i32::try_from(rows_max).unwrap_or(i32::MAX)
 }
 
@@ -147,8 +149,8 @@ pub(super) async fn user_trades(
     (live, cost): (&Live, &Cost),
     names: &Names,
     slice: &TradeSlice,
-) -> Result<Vec<UserTrade>, Error> {
-    let prepare = || PageStatements::prepare(live, names, TRADES, OLDEST_TRADES);
+) -> Result<Vec<UserTrade>, LedgerError> {
+    let prepare = || PageStatements::prepare_pages(live, names, TRADES, OLDEST_TRADES);
     let statements = live.trade_pages.get_or_try_init(prepare).await?;
     let values = (
         slice.user.get(),
@@ -157,35 +159,35 @@ pub(super) async fn user_trades(
         slice.lowest.1,
         slice.highest.0,
         slice.highest.1,
-        limit(slice.rows_max),
+        cql_limit(slice.rows_max),
     );
     let statement = statements.in_order(slice.order);
-    let rows = live.counted(cost, statement, values).await?;
-    rows.rows::<TradeRow>()
-        .map_err(unreadable)?
-        .map(|row| row.map_err(unreadable)?.side())
+    let rows = live.query_counted(cost, statement, values).await?;
+    rows.rows::<TradeColumns>()
+        .map_err(unreadable_row)?
+        .map(|row| row.map_err(unreadable_row)?.trade_side())
         .collect()
 }
 
 /// The rows of the ledger in the slice.
-pub(super) async fn statement(
+pub(super) async fn read_statement(
     (live, cost): (&Live, &Cost),
     names: &Names,
     slice: &LedgerSlice,
-) -> Result<Vec<StatementRow>, Error> {
-    let prepare = || PageStatements::prepare(live, names, STATEMENT, OLDEST_STATEMENT);
+) -> Result<Vec<StatementRow>, LedgerError> {
+    let prepare = || PageStatements::prepare_pages(live, names, STATEMENT, OLDEST_STATEMENT);
     let statements = live.statement_pages.get_or_try_init(prepare).await?;
     let values = (
         slice.user.get(),
         slice.asset.get(),
         slice.lowest,
         slice.highest,
-        limit(slice.rows_max),
+        cql_limit(slice.rows_max),
     );
     let statement = statements.in_order(slice.order);
-    let rows = live.counted(cost, statement, values).await?;
-    rows.rows::<LedgerRow>()
-        .map_err(unreadable)?
-        .map(|row| row.map_err(unreadable)?.line())
+    let rows = live.query_counted(cost, statement, values).await?;
+    rows.rows::<StatementColumns>()
+        .map_err(unreadable_row)?
+        .map(|row| row.map_err(unreadable_row)?.statement_row())
         .collect()
 }

@@ -21,19 +21,19 @@ use super::{
     connect::{BadSetting, Connector},
     faults::not_prepared,
     names::Names,
-    schema_state::{Found, Standing, query, read_schema_state},
-    statements::{Row, balances, failed, rows_of, unreadable},
+    schema_state::{FoundSchema, RelationState, query_rows, read_schema_state},
+    statements::{BalanceColumnsRow, read_balances, rows_of, statement_error, unreadable_row},
     table_names::{LEDGER, TABLE, VIEW},
 };
 use crate::{
     clock,
     config::{self, Millis, ReadFrom},
     domain::{AssetId, Balance, Seq, Snapshot, UnixMillis, UserId},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
-pub use history::{Histories, Page, RecordTable};
-pub use scan::{Partition, Relation, Stretch, Stretches};
+pub use history::{HistoryScan, PagedRows, RecordTable};
+pub use scan::{Relation, ScannedPartition, Stretches, TokenRange};
 
 /// How long one statement may take, where `source.timeout_ms` is shorter: what is slow is to be measured, not hidden.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,16 +50,16 @@ const TABLE_COLUMNS: &str = "asset_id, version, avail, frozen, updated_at";
 
 /// Why it could not be looked at.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Trouble {
+pub enum InspectError {
     /// A setting that cannot be used.
     #[error("{0}")]
     Setting(String),
     /// The database does not answer as it should.
     #[error(transparent)]
-    Source(#[from] Error),
+    Source(#[from] LedgerError),
 }
 
-impl From<BadSetting> for Trouble {
+impl From<BadSetting> for InspectError {
     fn from(bad: BadSetting) -> Self {
         Self::Setting(bad.to_string())
     }
@@ -77,7 +77,7 @@ pub struct Product {
 impl Product {
     /// Major and minor number; 0 where they cannot be read.
     #[must_use]
-    pub fn release(&self) -> (u32, u32) {
+    pub fn release_numbers(&self) -> (u32, u32) {
         let mut numbers = self
             .version
             .split(['.', '-', '~'])
@@ -103,37 +103,40 @@ struct Reads {
 }
 
 /// A session to look through.
-pub struct Look {
+pub struct CqlInspector {
     session: Session,
     names: Names,
     /// The relations that stand there, and how far the view is.
-    pub found: Found,
+    pub found: FoundSchema,
     view: Option<Reads>,
     table: Option<Reads>,
     ledger: Option<Reads>,
     history: Option<PreparedStatement>,
 }
 
-impl fmt::Debug for Look {
+impl fmt::Debug for CqlInspector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Look")
+        f.debug_struct("CqlInspector")
             .field("found", &self.found)
             .finish_non_exhaustive()
     }
 }
 
-impl Look {
+impl CqlInspector {
     /// Connects, looks at the schema, and prepares reads of what is there.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub async fn open(settings: &config::Scylla, source: &config::Source) -> Result<Self, Trouble> {
-        let patient = config::Source {
+    /// [`InspectError`].
+    pub async fn open_session(
+        settings: &config::ScyllaSettings,
+        source: &config::SourceSettings,
+    ) -> Result<Self, InspectError> {
+        let patient = config::SourceSettings {
             timeout_ms: Millis(source.timeout_ms.0.max(PATIENCE)),
             ..source.clone()
         };
         let connector = Connector::new(settings, &patient)?;
-        let session = connector.session().await?;
+        let session = connector.open_session().await?;
         // By the table, so that an empty one beside a full ledger is seen whatever is read from.
         let found = read_schema_state(&session, &connector.names, ReadFrom::Table).await?;
         let mut look = Self {
@@ -145,54 +148,58 @@ impl Look {
             ledger: None,
             history: None,
         };
-        look.prepare().await?;
+        look.prepare_reads().await?;
         Ok(look)
     }
 
-    async fn prepare(&mut self) -> Result<(), Error> {
-        let stands = |standing: &Standing| matches!(standing, Standing::Table | Standing::View);
+    async fn prepare_reads(&mut self) -> Result<(), LedgerError> {
+        let stands = |standing: &RelationState| {
+            matches!(standing, RelationState::Table | RelationState::View)
+        };
         if stands(&self.found.view) {
             let of = |rest: &str| {
                 format!("SELECT {COLUMNS} FROM {{ks}}.{VIEW} WHERE user_id = ? AND {rest} LIMIT 1")
             };
             self.view = Some(Reads {
-                all: self.statement(&of("asset_id >= ?")).await?,
-                one: self.statement(&of("asset_id = ?")).await?,
+                all: self.prepare_statement(&of("asset_id >= ?")).await?,
+                one: self.prepare_statement(&of("asset_id = ?")).await?,
             });
         }
         if stands(&self.found.table) {
             let of = format!("SELECT {TABLE_COLUMNS} FROM {{ks}}.{TABLE} WHERE user_id = ?");
             self.table = Some(Reads {
-                all: self.statement(&of).await?,
-                one: self.statement(&format!("{of} AND asset_id = ?")).await?,
+                all: self.prepare_statement(&of).await?,
+                one: self
+                    .prepare_statement(&format!("{of} AND asset_id = ?"))
+                    .await?,
             });
         }
         if stands(&self.found.ledger) {
             let of = format!("FROM {{ks}}.{LEDGER} WHERE user_id = ? AND asset_id");
             let all = format!("SELECT {COLUMNS} {of} IN ? PER PARTITION LIMIT 1");
             self.ledger = Some(Reads {
-                all: self.statement(&all).await?,
+                all: self.prepare_statement(&all).await?,
                 one: self
-                    .statement(&format!("SELECT {COLUMNS} {of} = ? LIMIT 1"))
+                    .prepare_statement(&format!("SELECT {COLUMNS} {of} = ? LIMIT 1"))
                     .await?,
             });
             let history = format!("SELECT seq, created_at {of} = ? LIMIT {HISTORY_MAX}");
-            self.history = Some(self.statement(&history).await?);
+            self.history = Some(self.prepare_statement(&history).await?);
         }
         Ok(())
     }
 
-    async fn statement(&self, text: &str) -> Result<PreparedStatement, Error> {
-        let prepared = self.session.prepare(self.names.fill(text)).await;
+    async fn prepare_statement(&self, text: &str) -> Result<PreparedStatement, LedgerError> {
+        let prepared = self.session.prepare(self.names.fill_in(text)).await;
         let mut prepared = prepared.map_err(|error| not_prepared(&error))?;
         prepared.set_is_idempotent(true);
         Ok(prepared)
     }
 
     /// The database product; none where it does not say.
-    pub async fn product(&self) -> Option<Product> {
+    pub async fn read_product(&self) -> Option<Product> {
         let of = async |text: &str| {
-            let rows: Vec<(Option<String>,)> = query(&self.session, text, ()).await.ok()?;
+            let rows: Vec<(Option<String>,)> = query_rows(&self.session, text, ()).await.ok()?;
             rows.into_iter().next()?.0
         };
         // ScyllaDB calls itself an old Cassandra in system.local.
@@ -213,12 +220,12 @@ impl Look {
     ///
     /// # Errors
     /// A view that is missing, or a database that does not answer.
-    pub async fn view(&self, user: UserId) -> Result<Snapshot, Error> {
-        let jump = all(self.view.as_ref(), VIEW)?;
+    pub async fn read_view(&self, user: UserId) -> Result<Snapshot, LedgerError> {
+        let jump = prepared_read(self.view.as_ref(), VIEW)?;
         let mut found = Vec::new();
         let mut from = Some(i32::MIN);
         while let Some(start) = from {
-            let Some(balance) = self.first(jump, (user.get(), start)).await? else {
+            let Some(balance) = self.query_first(jump, (user.get(), start)).await? else {
                 break;
             };
             from = balance.asset.get().checked_add(1);
@@ -231,8 +238,8 @@ impl Look {
     ///
     /// # Errors
     /// A table that is missing, or a database that does not answer.
-    pub async fn table(&self, user: UserId) -> Result<Snapshot, Error> {
-        self.rows(all(self.table.as_ref(), TABLE)?, (user.get(),))
+    pub async fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
+        self.query_rows(prepared_read(self.table.as_ref(), TABLE)?, (user.get(),))
             .await
     }
 
@@ -240,13 +247,17 @@ impl Look {
     ///
     /// # Errors
     /// A ledger that is missing, or a database that does not answer.
-    pub async fn ledger(&self, user: UserId, assets: &[AssetId]) -> Result<Snapshot, Error> {
-        let many = all(self.ledger.as_ref(), LEDGER)?;
+    pub async fn read_ledger(
+        &self,
+        user: UserId,
+        assets: &[AssetId],
+    ) -> Result<Snapshot, LedgerError> {
+        let many = prepared_read(self.ledger.as_ref(), LEDGER)?;
         let chunks: Vec<_> = assets
             .chunks(IN_MAX)
             .map(|few| {
                 let ids: Vec<i32> = few.iter().map(|asset| asset.get()).collect();
-                self.rows(many, (user.get(), ids))
+                self.query_rows(many, (user.get(), ids))
             })
             .collect();
         let found: Vec<Snapshot> = stream::iter(chunks)
@@ -255,40 +266,47 @@ impl Look {
             .await?;
         Ok(found
             .iter()
-            .fold(Snapshot::default(), |all, some| all.merge(some)))
+            .fold(Snapshot::default(), |all, some| all.merge_with(some)))
     }
 
     /// The newest row of one asset of a user in one of the relations.
     ///
     /// # Errors
     /// A relation that is missing, or a database that does not answer.
-    pub async fn newest(
+    pub async fn read_newest(
         &self,
         relation: Relation,
         user: UserId,
         asset: AssetId,
-    ) -> Result<Option<Balance>, Error> {
+    ) -> Result<Option<Balance>, LedgerError> {
         let (reads, name) = match relation {
             Relation::Ledger => (&self.ledger, LEDGER),
             Relation::View => (&self.view, VIEW),
             Relation::Table => (&self.table, TABLE),
         };
-        let one = &reads.as_ref().ok_or_else(|| missing(name))?.one;
-        self.first(one, (user.get(), asset.get())).await
+        let one = &reads.as_ref().ok_or_else(|| missing_relation(name))?.one;
+        self.query_first(one, (user.get(), asset.get())).await
     }
 
     /// The newest rows of one history, the newest first, at most [`HISTORY_MAX`].
     ///
     /// # Errors
     /// A ledger that is missing, or a database that does not answer.
-    pub async fn history(&self, user: UserId, asset: AssetId) -> Result<Vec<Past>, Error> {
-        let statement = self.history.as_ref().ok_or_else(|| missing(LEDGER))?;
+    pub async fn read_history(
+        &self,
+        user: UserId,
+        asset: AssetId,
+    ) -> Result<Vec<Past>, LedgerError> {
+        let statement = self
+            .history
+            .as_ref()
+            .ok_or_else(|| missing_relation(LEDGER))?;
         let values = (user.get(), asset.get());
         let result = self.session.execute_unpaged(statement, values).await;
-        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
+        let rows = rows_of(result.map_err(|error| statement_error(&error))?)?;
         let mut past = Vec::new();
-        for row in rows.rows::<(i64, Option<i64>)>().map_err(unreadable)? {
-            let (seq, created_at) = row.map_err(unreadable)?;
+        for row in rows.rows::<(i64, Option<i64>)>().map_err(unreadable_row)? {
+            let (seq, created_at) = row.map_err(unreadable_row)?;
             if let Ok(seq) = Seq::new(seq) {
                 past.push(Past {
                     seq,
@@ -299,34 +317,41 @@ impl Look {
         Ok(past)
     }
 
-    async fn rows(
+    async fn query_rows(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<Snapshot, Error> {
-        let said_at = clock::wall();
+    ) -> Result<Snapshot, LedgerError> {
+        let said_at = clock::wall_now();
         let result = self.session.execute_unpaged(statement, values).await;
-        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
-        balances(&rows, said_at).map(Snapshot::new)
+        let rows = rows_of(result.map_err(|error| statement_error(&error))?)?;
+        read_balances(&rows, said_at).map(Snapshot::new)
     }
 
-    async fn first(
+    async fn query_first(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<Option<Balance>, Error> {
-        let said_at = clock::wall();
+    ) -> Result<Option<Balance>, LedgerError> {
+        let said_at = clock::wall_now();
         let result = self.session.execute_unpaged(statement, values).await;
-        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
-        let row = rows.maybe_first_row::<Row>().map_err(unreadable)?;
-        row.map(|row| row.balance(said_at)).transpose()
+        let rows = rows_of(result.map_err(|error| statement_error(&error))?)?;
+        let row = rows
+            .maybe_first_row::<BalanceColumnsRow>()
+            .map_err(unreadable_row)?;
+        row.map(|row| row.to_balance(said_at)).transpose()
     }
 }
 
-fn all<'a>(reads: Option<&'a Reads>, name: &str) -> Result<&'a PreparedStatement, Error> {
-    reads.map(|reads| &reads.all).ok_or_else(|| missing(name))
+fn prepared_read<'a>(
+    reads: Option<&'a Reads>,
+    name: &str,
+) -> Result<&'a PreparedStatement, LedgerError> {
+    reads
+        .map(|reads| &reads.all)
+        .ok_or_else(|| missing_relation(name))
 }
 
-fn missing(name: &str) -> Error {
-    Error::unavailable(format_args!("{name} is missing, or is not as it should be"))
+fn missing_relation(name: &str) -> LedgerError {
+    LedgerError::unavailable(format_args!("{name} is missing, or is not as it should be"))
 }

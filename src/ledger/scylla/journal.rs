@@ -22,10 +22,10 @@ use scylla::{
 use super::{
     names::Names,
     prepared::Journal,
-    record::Record,
-    statements::{Live, failed, prepare_failed, rows_of, unreadable},
+    record::JournalRecord,
+    statements::{Live, prepare_failed, rows_of, statement_error, unreadable_row},
 };
-use crate::ledger::Error;
+use crate::ledger::LedgerError;
 
 /// The only journal. A column, so that there may be more.
 const JOURNAL: i32 = 0;
@@ -36,16 +36,16 @@ pub(super) const PAGE: usize = 64;
 
 /// How far the copies reach that a decision needs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reach {
+pub(super) struct QuorumReach {
     /// Of reads and writes that a decision hangs on.
     pub(super) consistency: Consistency,
     /// Of lightweight transactions.
     pub(super) serial: SerialConsistency,
 }
 
-impl Reach {
+impl QuorumReach {
     /// Within one datacenter where the settings name it and ask for its quorum only; else everywhere.
-    pub(super) fn of(configured: Consistency, names_datacenter: bool) -> Self {
+    pub(super) fn of_settings(configured: Consistency, names_datacenter: bool) -> Self {
         match configured {
             Consistency::All => Self {
                 consistency: Consistency::All,
@@ -70,13 +70,13 @@ impl Reach {
     }
 
     /// Prepares a statement that may be sent twice.
-    pub(super) async fn prepare(
+    pub(super) async fn prepare_statement(
         self,
         live: &Live,
         names: &Names,
         text: &str,
-    ) -> Result<PreparedStatement, Error> {
-        let prepared = live.session.prepare(names.fill(text)).await;
+    ) -> Result<PreparedStatement, LedgerError> {
+        let prepared = live.session.prepare(names.fill_in(text)).await;
         let mut statement = prepared.map_err(|error| prepare_failed(&error))?;
         statement.set_is_idempotent(true);
         statement.set_consistency(self.consistency);
@@ -117,8 +117,12 @@ struct RecordRow {
 }
 
 impl Journal {
-    pub(super) async fn prepare(live: &Live, names: &Names, reach: Reach) -> Result<Self, Error> {
-        let prepare = async |text| reach.prepare(live, names, text).await;
+    pub(super) async fn prepare_journal(
+        live: &Live,
+        names: &Names,
+        reach: QuorumReach,
+    ) -> Result<Self, LedgerError> {
+        let prepare = async |text| reach.prepare_statement(live, names, text).await;
         let advance = prepare(
             "UPDATE {ks}.ledger_journal SET tail = ?, removed = ? WHERE journal = ? AND position = ? IF tail = ?",
         )
@@ -152,9 +156,9 @@ impl Journal {
     }
 
     /// The tail, and with it everything that was appended before: an append that was under way stands by now, or never will.
-    pub(super) async fn tail(&self, live: &Live) -> Result<Tail, Error> {
-        let rows = live.rows(&self.tail, (JOURNAL, TAIL)).await?;
-        let row = rows.maybe_first_row::<TailRow>().map_err(unreadable)?;
+    pub(super) async fn read_tail(&self, live: &Live) -> Result<Tail, LedgerError> {
+        let rows = live.query_rows(&self.tail, (JOURNAL, TAIL)).await?;
+        let row = rows.maybe_first_row::<TailRow>().map_err(unreadable_row)?;
         Ok(row.map_or_else(Tail::default, |row| Tail {
             position: row.tail.unwrap_or_default(),
             removed: row.removed.unwrap_or_default(),
@@ -162,32 +166,32 @@ impl Journal {
     }
 
     /// The records above a position and up to another that are not removed, the lowest [`PAGE`] of them.
-    pub(super) async fn page(
+    pub(super) async fn read_page(
         &self,
         live: &Live,
         above: i64,
         to: i64,
-    ) -> Result<Vec<(i64, Record)>, Error> {
-        let rows = live.rows(&self.records, (JOURNAL, above, to)).await?;
+    ) -> Result<Vec<(i64, JournalRecord)>, LedgerError> {
+        let rows = live.query_rows(&self.records, (JOURNAL, above, to)).await?;
         let mut records = Vec::with_capacity(rows.rows_num());
-        for row in rows.rows::<RecordRow>().map_err(unreadable)? {
-            let row = row.map_err(unreadable)?;
+        for row in rows.rows::<RecordRow>().map_err(unreadable_row)? {
+            let row = row.map_err(unreadable_row)?;
             let text = row.record.unwrap_or_default();
-            records.push((row.position, Record::from_text(&text)?));
+            records.push((row.position, JournalRecord::from_text(&text)?));
         }
         Ok(records)
     }
 
     /// All of them.
-    pub(super) async fn records(
+    pub(super) async fn read_records(
         &self,
         live: &Live,
         mut above: i64,
         to: i64,
-    ) -> Result<Vec<(i64, Record)>, Error> {
+    ) -> Result<Vec<(i64, JournalRecord)>, LedgerError> {
         let mut all = Vec::new();
         while above < to {
-            let page = self.page(live, above, to).await?;
+            let page = self.read_page(live, above, to).await?;
             let whole = page.len() < PAGE;
             above = page.last().map_or(to, |(position, _)| *position);
             all.extend(page);
@@ -199,33 +203,39 @@ impl Journal {
     }
 
     /// Appends a record behind this tail.
-    pub(super) async fn append(
+    pub(super) async fn append_record(
         &self,
         live: &Live,
         tail: Tail,
         position: i64,
         record: &str,
-    ) -> Result<Appended, Error> {
+    ) -> Result<Appended, LedgerError> {
         live.count_one();
         let expected = (tail.position > 0).then_some(tail.position);
         let advance = (position, tail.removed, JOURNAL, TAIL, expected);
         let write = (JOURNAL, position, record);
         let sent = live.session.batch(&self.append, (advance, write)).await;
-        let result = rows_of(sent.map_err(|error| failed(&error))?)?;
+        let result = rows_of(sent.map_err(|error| statement_error(&error))?)?;
         // The databases differ in the columns that follow the first.
-        let mut rows = result.rows::<AnyRow>().map_err(unreadable)?;
-        let first = rows.next().transpose().map_err(unreadable)?;
+        let mut rows = result.rows::<AnyRow>().map_err(unreadable_row)?;
+        let first = rows.next().transpose().map_err(unreadable_row)?;
         let applied = first.and_then(|row| row.columns.into_iter().next().flatten());
         match applied {
             Some(CqlValue::Boolean(true)) => Ok(Appended::Stands),
             Some(CqlValue::Boolean(false)) => Ok(Appended::Behind),
-            _ => Err(unreadable("an append was answered without [applied]")),
+            _ => Err(unreadable_row("an append was answered without [applied]")),
         }
     }
 
     /// Removes a record that is in effect everywhere.
-    pub(super) async fn remove(&self, live: &Live, position: i64) -> Result<(), Error> {
-        live.run(&self.remove, (JOURNAL, position)).await.map(drop)
+    pub(super) async fn remove_record(
+        &self,
+        live: &Live,
+        position: i64,
+    ) -> Result<(), LedgerError> {
+        live.run_statement(&self.remove, (JOURNAL, position))
+            .await
+            .map(drop)
     }
 }
 
@@ -236,7 +246,7 @@ mod tests {
     #[test]
     fn a_decision_reaches_one_datacenter_only_where_the_settings_name_it() {
         let of = |configured, named| {
-            let reach = Reach::of(configured, named);
+            let reach = QuorumReach::of_settings(configured, named);
             (reach.consistency, reach.serial)
         };
         let local = (Consistency::LocalQuorum, SerialConsistency::LocalSerial);

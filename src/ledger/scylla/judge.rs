@@ -5,18 +5,18 @@
 
 use std::collections::HashMap;
 
-use super::record::{Claim, Item, Row};
+use super::record::{Claim, Item, RowToWrite};
 use crate::{
     domain::{
-        Amount, AssetId, Conflict, Entry, Head, Outcome, PostedBalance, Reference, Seq,
-        SettleState, StoredTransaction, Transaction, UnixMillis, UserId,
+        Amount, AssetId, BalanceHead, Conflict, Entry, PostedBalance, Reference, Seq,
+        SettleOutcome, SettleState, StoredTransaction, Transaction, UnixMillis, UserId,
     },
-    ledger::Written,
+    ledger::WrittenCounts,
 };
 
 /// One request.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum LedgerRequest {
     /// A transaction or a trade.
     Transaction(Transaction),
     /// Entries with the caller's seqs, all or none.
@@ -25,42 +25,42 @@ pub(super) enum Request {
 
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum JudgedAnswer {
     /// To a transaction or a trade.
-    Outcome(Outcome),
+    Outcome(SettleOutcome),
     /// To entries that stand.
-    Entries(Written),
+    Entries(WrittenCounts),
     /// To entries: the seq of the one at this index has other amounts.
     Taken(usize),
 }
 
-impl Answer {
+impl JudgedAnswer {
     /// Whether it says something of balances that may have changed since they were read.
     pub(super) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Outcome(Outcome::Refused(_)))
+        matches!(self, Self::Outcome(SettleOutcome::Refused(_)))
     }
 }
 
 /// One (user, asset).
-pub(super) type Pair = (UserId, AssetId);
+pub(super) type UserAsset = (UserId, AssetId);
 /// One row of the ledger.
-pub(super) type RowKey = (UserId, AssetId, Seq);
+pub(super) type StandingKey = (UserId, AssetId, Seq);
 
 /// A ledger row that stands, as far as it is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct StandingRow {
     pub(super) avail: Amount,
     pub(super) frozen: Amount,
     pub(super) created_at: Option<UnixMillis>,
 }
 
-impl Standing {
-    fn is(&self, entry: &Entry) -> bool {
+impl StandingRow {
+    fn is_same_as(&self, entry: &Entry) -> bool {
         (self.avail, self.frozen) == (entry.avail, entry.frozen)
     }
 }
 
-impl From<&Entry> for Standing {
+impl From<&Entry> for StandingRow {
     fn from(entry: &Entry) -> Self {
         Self {
             avail: entry.avail,
@@ -72,13 +72,13 @@ impl From<&Entry> for Standing {
 
 /// Everything that stands and that a group is judged by. Judging adds the group's own items.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct LedgerFacts {
     /// The records under the ids of the group.
     pub(super) stored: HashMap<Reference, StoredTransaction>,
     /// The newest rows.
-    pub(super) heads: HashMap<Pair, Head>,
+    pub(super) heads: HashMap<UserAsset, BalanceHead>,
     /// The rows under seqs that callers chose.
-    pub(super) rows: HashMap<RowKey, Standing>,
+    pub(super) rows: HashMap<StandingKey, StandingRow>,
 }
 
 /// The judgement of a group.
@@ -86,26 +86,26 @@ pub(super) struct Facts {
 pub(super) struct Judged {
     pub(super) items: Vec<Item>,
     /// One for each request, in their order.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<JudgedAnswer>,
 }
 
 /// Judges requests in their order.
-pub(super) fn judge<'r>(
-    requests: impl IntoIterator<Item = &'r Request>,
-    mut facts: Facts,
+pub(super) fn judge_requests<'r>(
+    requests: impl IntoIterator<Item = &'r LedgerRequest>,
+    mut facts: LedgerFacts,
     now: UnixMillis,
 ) -> Judged {
     let mut judged = Judged::default();
     for request in requests {
         let (answer, item) = match request {
-            Request::Transaction(transaction) => {
-                let (outcome, item) = facts.judge(transaction, now);
-                (Answer::Outcome(outcome), item)
+            LedgerRequest::Transaction(transaction) => {
+                let (outcome, item) = facts.judge_transaction(transaction, now);
+                (JudgedAnswer::Outcome(outcome), item)
             }
-            Request::Entries(entries) => facts.compare(entries),
+            LedgerRequest::Entries(entries) => facts.compare_entries(entries),
         };
         if let Some(item) = &item {
-            facts.advance(item);
+            facts.advance_by(item);
         }
         judged.items.extend(item);
         judged.answers.push(answer);
@@ -113,48 +113,52 @@ pub(super) fn judge<'r>(
     judged
 }
 
-impl Facts {
-    fn judge(&self, transaction: &Transaction, now: UnixMillis) -> (Outcome, Option<Item>) {
+impl LedgerFacts {
+    fn judge_transaction(
+        &self,
+        transaction: &Transaction,
+        now: UnixMillis,
+    ) -> (SettleOutcome, Option<Item>) {
         if let Some(stored) = self.stored.get(&transaction.reference) {
-            return repeated(stored, transaction);
+            return answer_repeated(stored, transaction);
         }
         let rows = if let Some(balances) = &transaction.balances {
-            match self.given(balances, transaction) {
+            match self.given_rows(balances, transaction) {
                 Ok(rows) => rows,
-                Err(conflict) => return (Outcome::Conflict(conflict), None),
+                Err(conflict) => return (SettleOutcome::Conflict(conflict), None),
             }
         } else {
-            let head = |pair: Pair| self.heads.get(&pair).copied();
+            let head = |pair: UserAsset| self.heads.get(&pair).copied();
             let changes = transaction.changes.iter();
             let heads: Vec<_> = changes
                 .map(|change| head((change.user, change.asset)))
                 .collect();
-            match transaction.rows(&heads, now) {
-                Ok(rows) => rows.into_iter().map(fresh).collect(),
-                Err(refusal) => return (Outcome::Refused(refusal), None),
+            match transaction.rows_above(&heads, now) {
+                Ok(rows) => rows.into_iter().map(fresh_row).collect(),
+                Err(refusal) => return (SettleOutcome::Refused(refusal), None),
             }
         };
         let created_at = transaction.created_at.unwrap_or(now);
         let claim = claim_of(transaction, created_at);
         let item = Item { claim: None, rows };
-        let receipt = item.receipt(&claim);
+        let receipt = item.receipt_of(&claim);
         let item = Item {
             claim: Some(claim),
             ..item
         };
-        (Outcome::Written(receipt), Some(item))
+        (SettleOutcome::Written(receipt), Some(item))
     }
 
     /// The rows with the seqs that the caller chose.
-    fn given(
+    fn given_rows(
         &self,
         balances: &[PostedBalance],
         transaction: &Transaction,
-    ) -> Result<Vec<Row>, Conflict> {
+    ) -> Result<Vec<RowToWrite>, Conflict> {
         let row = |balance: &PostedBalance| {
             let entry = balance.row_of(transaction);
             let seq = balance.seq;
-            self.row(entry).ok_or(Conflict::SeqTaken {
+            self.row_of_entry(entry).ok_or(Conflict::SeqTaken {
                 user: balance.user_id,
                 asset: balance.asset_id,
                 seq,
@@ -164,12 +168,12 @@ impl Facts {
     }
 
     /// The row of an entry; none where its seq has other amounts. The first `created_at` stays.
-    fn row(&self, entry: Entry) -> Option<Row> {
+    fn row_of_entry(&self, entry: Entry) -> Option<RowToWrite> {
         let Some(standing) = self.rows.get(&(entry.user, entry.asset, entry.seq)) else {
-            return Some(fresh(entry));
+            return Some(fresh_row(entry));
         };
         let created_at = standing.created_at;
-        standing.is(&entry).then_some(Row {
+        standing.is_same_as(&entry).then_some(RowToWrite {
             entry: Entry {
                 created_at,
                 ..entry
@@ -178,28 +182,28 @@ impl Facts {
         })
     }
 
-    fn compare(&self, entries: &[Entry]) -> (Answer, Option<Item>) {
-        let mut seen: HashMap<RowKey, Standing> = HashMap::with_capacity(entries.len());
+    fn compare_entries(&self, entries: &[Entry]) -> (JudgedAnswer, Option<Item>) {
+        let mut seen: HashMap<StandingKey, StandingRow> = HashMap::with_capacity(entries.len());
         let mut rows = Vec::with_capacity(entries.len());
         let mut repeated = 0_u64;
         for (index, entry) in entries.iter().enumerate() {
             let key = (entry.user, entry.asset, entry.seq);
             if let Some(earlier) = seen.get(&key) {
-                if !earlier.is(entry) {
-                    return (Answer::Taken(index), None);
+                if !earlier.is_same_as(entry) {
+                    return (JudgedAnswer::Taken(index), None);
                 }
                 repeated = repeated.saturating_add(1);
                 continue;
             }
-            let Some(row) = self.row(entry.clone()) else {
-                return (Answer::Taken(index), None);
+            let Some(row) = self.row_of_entry(entry.clone()) else {
+                return (JudgedAnswer::Taken(index), None);
             };
-            seen.insert(key, Standing::from(entry));
+            seen.insert(key, StandingRow::from(entry));
             repeated = repeated.saturating_add(u64::from(row.stood));
             rows.push(row);
         }
         let all = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        let answer = Answer::Entries(Written {
+        let answer = JudgedAnswer::Entries(WrittenCounts {
             written: all.saturating_sub(repeated),
             repeated,
         });
@@ -209,11 +213,11 @@ impl Facts {
     }
 
     /// Adds an item to everything that stands.
-    fn advance(&mut self, item: &Item) {
-        for Row { entry, .. } in &item.rows {
+    fn advance_by(&mut self, item: &Item) {
+        for RowToWrite { entry, .. } in &item.rows {
             let key = (entry.user, entry.asset, entry.seq);
             self.rows.entry(key).or_insert_with(|| entry.into());
-            let head = Head {
+            let head = BalanceHead {
                 seq: entry.seq,
                 avail: entry.avail,
                 frozen: entry.frozen,
@@ -226,7 +230,7 @@ impl Facts {
         if let Some(claim) = &item.claim {
             let stored = StoredTransaction {
                 state: SettleState::Done,
-                ..item.pending(claim)
+                ..item.pending_record(claim)
             };
             self.stored.insert(claim.reference, stored);
         }
@@ -234,19 +238,22 @@ impl Facts {
 }
 
 /// The answer where the id stands. One that broke off before the journal knew of it is completed with the rows of its claim.
-fn repeated(stored: &StoredTransaction, transaction: &Transaction) -> (Outcome, Option<Item>) {
+fn answer_repeated(
+    stored: &StoredTransaction,
+    transaction: &Transaction,
+) -> (SettleOutcome, Option<Item>) {
     let given = transaction.balances.as_ref();
     let same_balances = given.is_none_or(|given| *given == stored.receipt.balances);
     if stored.content != transaction.content || !same_balances {
-        return (Outcome::Conflict(Conflict::OtherContent), None);
+        return (SettleOutcome::Conflict(Conflict::OtherContent), None);
     }
-    let outcome = Outcome::Repeated(stored.receipt.clone());
+    let outcome = SettleOutcome::Repeated(stored.receipt.clone());
     if stored.state == SettleState::Done {
         return (outcome, None);
     }
     let balances = stored.receipt.balances.iter();
     let rows = balances
-        .map(|balance| fresh(balance.row_of(transaction)))
+        .map(|balance| fresh_row(balance.row_of(transaction)))
         .collect();
     let claim = Some(claim_of(transaction, stored.receipt.created_at));
     (outcome, Some(Item { claim, rows }))
@@ -261,22 +268,22 @@ fn claim_of(transaction: &Transaction, created_at: UnixMillis) -> Claim {
     }
 }
 
-const fn fresh(entry: Entry) -> Row {
-    Row {
+const fn fresh_row(entry: Entry) -> RowToWrite {
+    RowToWrite {
         entry,
         stood: false,
     }
 }
 
 /// The (user, asset) pairs whose newest rows a request is judged by.
-pub(super) fn pairs(request: &Request) -> Vec<Pair> {
+pub(super) fn judged_pairs(request: &LedgerRequest) -> Vec<UserAsset> {
     match request {
-        Request::Transaction(transaction) => transaction
+        LedgerRequest::Transaction(transaction) => transaction
             .changes
             .iter()
             .map(|change| (change.user, change.asset))
             .collect(),
-        Request::Entries(entries) => entries
+        LedgerRequest::Entries(entries) => entries
             .iter()
             .map(|entry| (entry.user, entry.asset))
             .collect(),
@@ -284,14 +291,14 @@ pub(super) fn pairs(request: &Request) -> Vec<Pair> {
 }
 
 /// The rows whose seqs the caller chose.
-pub(super) fn given_rows(request: &Request) -> Vec<RowKey> {
+pub(super) fn given_rows(request: &LedgerRequest) -> Vec<StandingKey> {
     match request {
-        Request::Transaction(transaction) => {
+        LedgerRequest::Transaction(transaction) => {
             let balances = transaction.balances.as_deref().unwrap_or_default();
             let key = |one: &PostedBalance| (one.user_id, one.asset_id, one.seq);
             balances.iter().map(key).collect()
         }
-        Request::Entries(entries) => entries
+        LedgerRequest::Entries(entries) => entries
             .iter()
             .map(|entry| (entry.user, entry.asset, entry.seq))
             .collect(),

@@ -7,41 +7,41 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::DeserializeRow;
 
-use super::statements::{Live, balances, unreadable};
+use super::statements::{Live, read_balances, unreadable_row};
 use crate::{
     clock,
     domain::{AssetId, Balance, Seq, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, Error, Stood},
+    ledger::{Cost, LedgerError, Stood},
 };
 
 /// Where to ask, and where to count it.
-type Asked<'a> = (&'a Live, &'a Cost);
+type CountedLive<'a> = (&'a Live, &'a Cost);
 
 const IN_MAX: usize = 100;
 const AT_ONCE: usize = 8;
 
 /// The newest row of each of these assets.
-pub(super) async fn latest(
-    (live, cost): Asked<'_>,
+pub(super) async fn load_latest(
+    (live, cost): CountedLive<'_>,
     user: UserId,
     assets: &[AssetId],
-) -> Result<Snapshot, Error> {
-    let said_at = clock::wall();
+) -> Result<Snapshot, LedgerError> {
+    let said_at = clock::wall_now();
     match assets {
         [] => Ok(Snapshot::default()),
         // With the whole partition key the driver knows who has the row, and asks that node.
         [one] => {
             let key = (user.get(), one.get());
-            let rows = live.counted(cost, &live.ledger_one, key).await?;
-            balances(&rows, said_at).map(Snapshot::new)
+            let rows = live.query_counted(cost, &live.ledger_one, key).await?;
+            read_balances(&rows, said_at).map(Snapshot::new)
         }
-        few if few.len() <= IN_MAX => chunk((live, cost), user, few, said_at)
+        few if few.len() <= IN_MAX => load_chunk((live, cost), user, few, said_at)
             .await
             .map(Snapshot::new),
         many => {
             let chunks: Vec<_> = many
                 .chunks(IN_MAX)
-                .map(|few| chunk((live, cost), user, few, said_at))
+                .map(|few| load_chunk((live, cost), user, few, said_at))
                 .collect();
             let found = stream::iter(chunks).buffer_unordered(AT_ONCE);
             found.try_concat().await.map(Snapshot::new)
@@ -49,23 +49,23 @@ pub(super) async fn latest(
     }
 }
 
-async fn chunk(
-    (live, cost): Asked<'_>,
+async fn load_chunk(
+    (live, cost): CountedLive<'_>,
     user: UserId,
     assets: &[AssetId],
     said_at: UnixMillis,
-) -> Result<Vec<Balance>, Error> {
+) -> Result<Vec<Balance>, LedgerError> {
     let ids: Vec<i32> = assets.iter().map(|asset| asset.get()).collect();
     let rows = live
-        .counted(cost, &live.ledger_many, (user.get(), ids))
+        .query_counted(cost, &live.ledger_many, (user.get(), ids))
         .await?;
-    balances(&rows, said_at)
+    read_balances(&rows, said_at)
 }
 
 /// When a row was written, as its writer and the database say.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct Times {
+struct RowWriteTimes {
     seq: i64,
     created_at: Option<i64>,
     avail_written: Option<i64>,
@@ -73,18 +73,21 @@ struct Times {
 }
 
 /// The lowest row above `seq`. A row that was written again stands since the last time, as far as this says.
-pub(super) async fn above(
+pub(super) async fn find_above(
     live: &Live,
     user: UserId,
     asset: AssetId,
     seq: Option<Seq>,
-) -> Result<Option<Stood>, Error> {
+) -> Result<Option<Stood>, LedgerError> {
     let key = (user.get(), asset.get(), seq.map_or(0, Seq::get));
-    let rows = live.rows(&live.ledger_above, key).await?;
-    let Some(row) = rows.maybe_first_row::<Times>().map_err(unreadable)? else {
+    let rows = live.query_rows(&live.ledger_above, key).await?;
+    let Some(row) = rows
+        .maybe_first_row::<RowWriteTimes>()
+        .map_err(unreadable_row)?
+    else {
         return Ok(None);
     };
-    let seq = Seq::new(row.seq).map_err(unreadable)?;
+    let seq = Seq::new(row.seq).map_err(unreadable_row)?;
     let written = row.avail_written.max(row.created_at_written);
     Ok(Some(Stood {
         seq,

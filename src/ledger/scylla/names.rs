@@ -1,6 +1,6 @@
 //! Names of the keyspace, its tables and their columns, as this database has them (`scylla.keyspace`, `scylla.names`).
 //!
-//! Statements are written with the names of `schema/` and `{ks}` for the keyspace; [`Names::fill`] puts the database's names in.
+//! Statements are written with the names of `schema/` and `{ks}` for the keyspace; [`Names::fill_in`] puts the database's names in.
 //!
 //! **Invariants.** A name that comes from a setting stands in double quotes in a statement, and holds letters, digits and
 //! underscores only: it cannot carry CQL. A column is renamed by the first table that its statement names. The view has the
@@ -26,7 +26,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(settings: &config::Scylla) -> Result<Self, BadSetting> {
+    pub(super) fn new(settings: &config::ScyllaSettings) -> Result<Self, BadSetting> {
         if !config::is_cql_name(&settings.keyspace) {
             return Err(BadSetting::new("scylla.keyspace", config::CQL_NAME_RULE));
         }
@@ -58,39 +58,39 @@ impl Names {
     }
 
     /// The database's name of one of our tables.
-    pub(super) fn table<'a>(&'a self, table: &'a str) -> &'a str {
-        self.renamed(table, TABLE_NAME_KEY).unwrap_or(table)
+    pub(super) fn table_name<'a>(&'a self, table: &'a str) -> &'a str {
+        self.renamed_column(table, TABLE_NAME_KEY).unwrap_or(table)
     }
 
     /// The database's name of a column of one of our tables.
-    pub(super) fn column<'a>(&'a self, table: &str, column: &'a str) -> &'a str {
+    pub(super) fn column_name<'a>(&'a self, table: &str, column: &'a str) -> &'a str {
         let table = if table == VIEW { LEDGER } else { table };
-        self.renamed(table, column).unwrap_or(column)
+        self.renamed_column(table, column).unwrap_or(column)
     }
 
     /// A table for messages: the database's name, and ours behind it where they differ.
     pub(super) fn show_table<'a>(&self, table: &'a str) -> Cow<'a, str> {
-        match self.renamed(table, TABLE_NAME_KEY) {
+        match self.renamed_column(table, TABLE_NAME_KEY) {
             None => table.into(),
             Some(theirs) => format!("{theirs} ({table})").into(),
         }
     }
 
     /// The statement with the database's names in the place of ours.
-    pub(super) fn fill(&self, statement: &str) -> String {
+    pub(super) fn fill_in(&self, statement: &str) -> String {
         let table = first_table(statement).unwrap_or_default();
         let mut filled = String::with_capacity(statement.len());
         let mut rest = statement;
         while let Some((before, after)) = rest.split_once(KEYSPACE_MARK) {
             self.fill_columns(table, before, &mut filled);
-            quote(&self.keyspace, &mut filled);
+            quote_name(&self.keyspace, &mut filled);
             rest = after;
             if let Some(after) = after.strip_prefix('.') {
                 let (name, after) = after.split_at(word_length(after));
                 filled.push('.');
-                match self.renamed(name, TABLE_NAME_KEY) {
+                match self.renamed_column(name, TABLE_NAME_KEY) {
                     None => filled.push_str(name),
-                    Some(theirs) => quote(theirs, &mut filled),
+                    Some(theirs) => quote_name(theirs, &mut filled),
                 }
                 rest = after;
             }
@@ -112,11 +112,11 @@ impl Names {
             let mut rest = part;
             while !rest.is_empty() {
                 let (word, after) = rest.split_at(word_length(rest));
-                let theirs = self.column(table, word);
+                let theirs = self.column_name(table, word);
                 if theirs == word {
                     filled.push_str(word);
                 } else {
-                    quote(theirs, filled);
+                    quote_name(theirs, filled);
                 }
                 let between = after.find(is_word).unwrap_or(after.len());
                 let (between, after) = after.split_at(between);
@@ -126,12 +126,12 @@ impl Names {
         }
     }
 
-    fn renamed(&self, table: &str, column: &str) -> Option<&str> {
+    fn renamed_column(&self, table: &str, column: &str) -> Option<&str> {
         self.renamed.get(table)?.get(column).map(String::as_str)
     }
 }
 
-fn quote(name: &str, into: &mut String) {
+fn quote_name(name: &str, into: &mut String) {
     into.push('"');
     into.push_str(name);
     into.push('"');
@@ -157,8 +157,8 @@ mod tests {
     use super::*;
     use crate::ledger::scylla::table_names::TABLE;
 
-    fn names(changes: &[(&str, &str, &str)]) -> Names {
-        let mut settings = config::defaults().unwrap().scylla;
+    fn test_names(changes: &[(&str, &str, &str)]) -> Names {
+        let mut settings = config::default_settings().unwrap().scylla;
         "Trading_2".clone_into(&mut settings.keyspace);
         for (table, ours, theirs) in changes {
             let of_table = settings.names.get_mut(*table).unwrap();
@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn a_setting_cannot_carry_cql() {
         for bad in ["", "1a", "a-b", "a\"; DROP", "a b", &"a".repeat(49), "é"] {
-            let mut settings = config::defaults().unwrap().scylla;
+            let mut settings = config::default_settings().unwrap().scylla;
             bad.clone_into(&mut settings.keyspace);
             assert!(Names::new(&settings).is_err(), "{bad:?}");
-            let mut settings = config::defaults().unwrap().scylla;
+            let mut settings = config::default_settings().unwrap().scylla;
             let ledger = settings.names.get_mut(LEDGER).unwrap();
             ledger.insert("avail".to_owned(), bad.to_owned());
             assert!(Names::new(&settings).is_err(), "{bad:?}");
@@ -182,13 +182,13 @@ mod tests {
 
     #[test]
     fn without_other_names_only_the_keyspace_is_filled_in() {
-        let names = names(&[]);
+        let names = test_names(&[]);
         assert_eq!(
-            names.fill("SELECT avail FROM {ks}.balance_ledger WHERE seq = ?"),
+            names.fill_in("SELECT avail FROM {ks}.balance_ledger WHERE seq = ?"),
             "SELECT avail FROM \"Trading_2\".balance_ledger WHERE seq = ?"
         );
         assert_eq!(
-            names.fill("CREATE KEYSPACE {ks} WITH x = {'class': 'a'}"),
+            names.fill_in("CREATE KEYSPACE {ks} WITH x = {'class': 'a'}"),
             "CREATE KEYSPACE \"Trading_2\" WITH x = {'class': 'a'}"
         );
         assert_eq!(names.show_table(LEDGER), LEDGER);
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn tables_and_their_own_columns_are_renamed() {
-        let names = names(&[
+        let names = test_names(&[
             (LEDGER, "table", "Events"),
             (LEDGER, "avail", "free"),
             (LEDGER, "user_id", "uid"),
@@ -204,19 +204,19 @@ mod tests {
             (VIEW, "table", "events_by_user"),
         ]);
         assert_eq!(
-            names.fill("SELECT WRITETIME(avail), avail_x FROM {ks}.balance_ledger WHERE user_id=? AND e = 'avail'"),
+            names.fill_in("SELECT WRITETIME(avail), avail_x FROM {ks}.balance_ledger WHERE user_id=? AND e = 'avail'"),
             "SELECT WRITETIME(\"free\"), avail_x FROM \"Trading_2\".\"Events\" WHERE \"uid\"=? AND e = 'avail'"
         );
         assert_eq!(
-            names.fill("INSERT INTO {ks}.user_balances (user_id, avail) VALUES (?, ?)"),
+            names.fill_in("INSERT INTO {ks}.user_balances (user_id, avail) VALUES (?, ?)"),
             "INSERT INTO \"Trading_2\".user_balances (user_id, \"balance\") VALUES (?, ?)"
         );
         assert_eq!(
-            names.fill("CREATE MATERIALIZED VIEW {ks}.user_balances_by_user AS SELECT avail FROM {ks}.balance_ledger PRIMARY KEY ((user_id))"),
+            names.fill_in("CREATE MATERIALIZED VIEW {ks}.user_balances_by_user AS SELECT avail FROM {ks}.balance_ledger PRIMARY KEY ((user_id))"),
             "CREATE MATERIALIZED VIEW \"Trading_2\".\"events_by_user\" AS SELECT \"free\" FROM \"Trading_2\".\"Events\" \
              PRIMARY KEY ((\"uid\"))"
         );
         assert_eq!(names.show_table(LEDGER), "Events (balance_ledger)");
-        assert_eq!(names.column(VIEW, "avail"), "free");
+        assert_eq!(names.column_name(VIEW, "avail"), "free");
     }
 }

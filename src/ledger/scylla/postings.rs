@@ -21,20 +21,22 @@ use scylla::{
 };
 
 use super::{
-    journal::Reach,
-    judge::{Facts, Pair, Request, RowKey, Standing, given_rows, pairs},
+    journal::QuorumReach,
+    judge::{
+        LedgerFacts, LedgerRequest, StandingKey, StandingRow, UserAsset, given_rows, judged_pairs,
+    },
     names::Names,
     prepared::{Journal, Postings},
-    record::{Claim, Item, Record},
-    statements::{Live, Row as BalanceRow, unreadable},
-    write::{Stored, ledger_values},
+    record::{Claim, Item, JournalRecord},
+    statements::{BalanceColumnsRow as BalanceRow, Live, unreadable_row},
+    write::{StandingAmounts, ledger_values},
 };
 use crate::{
     domain::{
-        Amount, AssetId, Entry, Head, Receipt, Reference, SettleState, StoredTransaction, Trade,
-        TradeId, TransactionId, UnixMillis, UserId, balances_from_text, balances_to_text,
+        Amount, AssetId, BalanceHead, Entry, Receipt, Reference, SettleState, StoredTransaction,
+        Trade, TradeId, TransactionId, UnixMillis, UserId, balances_from_text, balances_to_text,
     },
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 const AT_ONCE: usize = 64;
@@ -60,7 +62,7 @@ const SIDE: &str = "SELECT trade_id FROM {ks}.user_trades \
 
 #[derive(DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct TransactionRow {
+struct LedgerTransactionRow {
     content: Option<String>,
     balances: Option<String>,
     created_at: Option<i64>,
@@ -69,7 +71,7 @@ struct TransactionRow {
 /// A row of `settled_trades`. Another program may have left columns out.
 #[derive(DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct TradeRow {
+struct SettledTradeRow {
     symbol_id: Option<i32>,
     buyer_user_id: Option<i64>,
     settled_at: Option<i64>,
@@ -77,19 +79,23 @@ struct TradeRow {
     balances: Option<String>,
 }
 
-type Statement<'a> = BoxFuture<'a, Result<(), Error>>;
+type Statement<'a> = BoxFuture<'a, Result<(), LedgerError>>;
 
 impl Postings {
     /// Prepared by the first request: an older keyspace has no tables for them.
-    pub(super) async fn prepare(live: &Live, names: &Names, reach: Reach) -> Result<Self, Error> {
-        let prepare = async |text| reach.prepare(live, names, text).await;
+    pub(super) async fn prepare_all(
+        live: &Live,
+        names: &Names,
+        reach: QuorumReach,
+    ) -> Result<Self, LedgerError> {
+        let prepare = async |text| reach.prepare_statement(live, names, text).await;
         let reaching = |statement: &PreparedStatement| {
             let mut statement = statement.clone();
             statement.set_consistency(reach.consistency);
             statement
         };
         Ok(Self {
-            journal: Journal::prepare(live, names, reach).await?,
+            journal: Journal::prepare_journal(live, names, reach).await?,
             insert_ledger: reaching(&live.insert_ledger),
             insert_table: reaching(&live.insert_table),
             insert_transaction: prepare(INSERT_TRANSACTION).await?,
@@ -104,7 +110,11 @@ impl Postings {
     }
 
     /// Writes all of a record.
-    pub(super) async fn write(&self, live: &Live, record: &Record) -> Result<(), Error> {
+    pub(super) async fn write_record(
+        &self,
+        live: &Live,
+        record: &JournalRecord,
+    ) -> Result<(), LedgerError> {
         run_all(self.table_statements(live, record)).await?;
         fail::fail_point!("record-balances-written");
         let mut statements = self.ledger_statements(live, record);
@@ -112,7 +122,8 @@ impl Postings {
         run_all(statements).await?;
         fail::fail_point!("record-rows-written");
         let trades = || {
-            claims(record).filter_map(|(item, claim)| Some((item, claim, claim.trade.as_ref()?)))
+            claimed_items(record)
+                .filter_map(|(item, claim)| Some((item, claim, claim.trade.as_ref()?)))
         };
         let stands =
             trades().map(|(item, claim, trade)| self.insert_trade(live, item, claim, trade));
@@ -128,8 +139,12 @@ impl Postings {
     }
 
     /// The rows of the ledger, those of one (user, asset) together.
-    fn ledger_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
-        let mut of_pair: BTreeMap<Pair, Vec<&Entry>> = BTreeMap::new();
+    fn ledger_statements<'a>(
+        &'a self,
+        live: &'a Live,
+        record: &'a JournalRecord,
+    ) -> Vec<Statement<'a>> {
+        let mut of_pair: BTreeMap<UserAsset, Vec<&Entry>> = BTreeMap::new();
         for row in record.rows().filter(|row| !row.stood) {
             let entry = &row.entry;
             of_pair
@@ -152,7 +167,11 @@ impl Postings {
     }
 
     /// The newest row of each asset in `user_balances`, those of one user together.
-    fn table_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
+    fn table_statements<'a>(
+        &'a self,
+        live: &'a Live,
+        record: &'a JournalRecord,
+    ) -> Vec<Statement<'a>> {
         let mut of_user: BTreeMap<UserId, BTreeMap<AssetId, &Entry>> = BTreeMap::new();
         for row in record.rows() {
             let entry = &row.entry;
@@ -182,23 +201,29 @@ impl Postings {
         users.collect()
     }
 
-    fn id_statements<'a>(&'a self, live: &'a Live, record: &'a Record) -> Vec<Statement<'a>> {
+    fn id_statements<'a>(
+        &'a self,
+        live: &'a Live,
+        record: &'a JournalRecord,
+    ) -> Vec<Statement<'a>> {
         let of_transaction = |(item, claim): (&'a Item, &'a Claim)| -> Option<Statement<'a>> {
             let Reference::Transaction(id) = claim.reference else {
                 return None;
             };
             Some(Box::pin(async move {
-                let balances = balances_to_text(&item.receipt(claim).balances);
+                let balances = balances_to_text(&item.receipt_of(claim).balances);
                 let values = (
                     id.get(),
                     claim.content.as_str(),
                     balances,
                     claim.created_at.0,
                 );
-                live.run(&self.insert_transaction, values).await.map(drop)
+                live.run_statement(&self.insert_transaction, values)
+                    .await
+                    .map(drop)
             }))
         };
-        claims(record).filter_map(of_transaction).collect()
+        claimed_items(record).filter_map(of_transaction).collect()
     }
 
     fn insert_trade<'a>(
@@ -221,9 +246,11 @@ impl Postings {
                 trade.buyer_order,
                 trade.seller_order,
                 claim.content.as_str(),
-                balances_to_text(&item.receipt(claim).balances),
+                balances_to_text(&item.receipt_of(claim).balances),
             );
-            live.run(&self.insert_trade, values).await.map(drop)
+            live.run_statement(&self.insert_trade, values)
+                .await
+                .map(drop)
         })
     }
 
@@ -245,52 +272,69 @@ impl Postings {
                 trade.cost,
                 order,
             );
-            live.run(&self.insert_side, values).await.map(drop)
+            live.run_statement(&self.insert_side, values)
+                .await
+                .map(drop)
         })
     }
 
     /// Reads everything that these requests are judged by.
-    pub(super) async fn facts(
+    pub(super) async fn read_facts(
         &self,
         live: &Live,
-        requests: impl Iterator<Item = &Request> + Clone,
-    ) -> Result<Facts, Error> {
-        let references: HashSet<Reference> = requests.clone().filter_map(reference).collect();
-        let all_pairs: HashSet<Pair> = requests.clone().flat_map(pairs).collect();
-        let all_rows: HashSet<RowKey> = requests.flat_map(given_rows).collect();
-        let stored = read_all(references, |reference| self.find(live, reference));
-        let heads = read_all(all_pairs, |pair| self.head(live, pair));
-        let rows = read_all(all_rows, |key| self.row(live, key));
+        requests: impl Iterator<Item = &LedgerRequest> + Clone,
+    ) -> Result<LedgerFacts, LedgerError> {
+        let references: HashSet<Reference> =
+            requests.clone().filter_map(request_reference).collect();
+        let all_pairs: HashSet<UserAsset> = requests.clone().flat_map(judged_pairs).collect();
+        let all_rows: HashSet<StandingKey> = requests.flat_map(given_rows).collect();
+        let stored = read_all(references, |reference| self.find_stored(live, reference));
+        let heads = read_all(all_pairs, |pair| self.read_head(live, pair));
+        let rows = read_all(all_rows, |key| self.read_row(live, key));
         let (stored, heads, rows) = futures::try_join!(stored, heads, rows)?;
-        Ok(Facts {
+        Ok(LedgerFacts {
             stored,
             heads,
             rows,
         })
     }
 
-    async fn head(&self, live: &Live, (user, asset): Pair) -> Result<Option<Head>, Error> {
-        let rows = live.rows(&self.head, (user.get(), asset.get())).await?;
-        let newest = rows.maybe_first_row::<BalanceRow>().map_err(unreadable)?;
+    async fn read_head(
+        &self,
+        live: &Live,
+        (user, asset): UserAsset,
+    ) -> Result<Option<BalanceHead>, LedgerError> {
+        let rows = live
+            .query_rows(&self.head, (user.get(), asset.get()))
+            .await?;
+        let newest = rows
+            .maybe_first_row::<BalanceRow>()
+            .map_err(unreadable_row)?;
         let Some(newest) = newest else {
             return Ok(None);
         };
-        let balance = newest.balance(UnixMillis::default())?;
-        Ok(Some(Head {
+        let balance = newest.to_balance(UnixMillis::default())?;
+        Ok(Some(BalanceHead {
             seq: balance.seq,
             avail: balance.avail,
             frozen: balance.frozen,
         }))
     }
 
-    async fn row(&self, live: &Live, key: RowKey) -> Result<Option<Standing>, Error> {
+    async fn read_row(
+        &self,
+        live: &Live,
+        key: StandingKey,
+    ) -> Result<Option<StandingRow>, LedgerError> {
         let (user, asset, seq) = key;
         let rows = live
-            .rows(&self.row, (user.get(), asset.get(), seq.get()))
+            .query_rows(&self.row, (user.get(), asset.get(), seq.get()))
             .await?;
-        let stored = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
+        let stored = rows
+            .maybe_first_row::<StandingAmounts>()
+            .map_err(unreadable_row)?;
         let amount = |stored: Option<i64>| Amount::from_raw(stored.unwrap_or_default());
-        Ok(stored.map(|stored| Standing {
+        Ok(stored.map(|stored| StandingRow {
             avail: amount(stored.avail),
             frozen: amount(stored.frozen),
             created_at: stored.created_at.map(UnixMillis),
@@ -298,11 +342,11 @@ impl Postings {
     }
 
     /// The record under an id, as far as it is written.
-    pub(super) async fn find(
+    pub(super) async fn find_stored(
         &self,
         live: &Live,
         reference: Reference,
-    ) -> Result<Option<StoredTransaction>, Error> {
+    ) -> Result<Option<StoredTransaction>, LedgerError> {
         match reference {
             Reference::Transaction(id) => self.find_transaction(live, id).await,
             Reference::Trade(id) => self.find_trade(live, id).await,
@@ -313,18 +357,18 @@ impl Postings {
         &self,
         live: &Live,
         id: TransactionId,
-    ) -> Result<Option<StoredTransaction>, Error> {
-        let rows = live.rows(&self.transaction, (id.get(),)).await?;
+    ) -> Result<Option<StoredTransaction>, LedgerError> {
+        let rows = live.query_rows(&self.transaction, (id.get(),)).await?;
         let row = rows
-            .maybe_first_row::<TransactionRow>()
-            .map_err(unreadable)?;
-        let stored = |row: TransactionRow| {
+            .maybe_first_row::<LedgerTransactionRow>()
+            .map_err(unreadable_row)?;
+        let stored = |row: LedgerTransactionRow| {
             let balances = balances_from_text(row.balances.as_deref().unwrap_or("[]"));
             Ok(StoredTransaction {
                 state: SettleState::Done,
                 content: row.content.unwrap_or_default(),
                 receipt: Receipt {
-                    balances: balances.map_err(unreadable)?,
+                    balances: balances.map_err(unreadable_row)?,
                     created_at: UnixMillis(row.created_at.unwrap_or_default()),
                 },
             })
@@ -336,9 +380,12 @@ impl Postings {
         &self,
         live: &Live,
         id: TradeId,
-    ) -> Result<Option<StoredTransaction>, Error> {
-        let rows = live.rows(&self.trade, (id.get(),)).await?;
-        let Some(row) = rows.maybe_first_row::<TradeRow>().map_err(unreadable)? else {
+    ) -> Result<Option<StoredTransaction>, LedgerError> {
+        let rows = live.query_rows(&self.trade, (id.get(),)).await?;
+        let Some(row) = rows
+            .maybe_first_row::<SettledTradeRow>()
+            .map_err(unreadable_row)?
+        else {
             return Ok(None);
         };
         let settled_at = row.settled_at.unwrap_or_default();
@@ -349,7 +396,7 @@ impl Postings {
             id.get(),
             BUYER,
         );
-        let is_done = live.rows(&self.side, last).await?.rows_num() > 0;
+        let is_done = live.query_rows(&self.side, last).await?.rows_num() > 0;
         let balances = balances_from_text(row.balances.as_deref().unwrap_or("[]"));
         Ok(Some(StoredTransaction {
             state: if is_done {
@@ -359,26 +406,26 @@ impl Postings {
             },
             content: row.content.unwrap_or_default(),
             receipt: Receipt {
-                balances: balances.map_err(unreadable)?,
+                balances: balances.map_err(unreadable_row)?,
                 created_at: UnixMillis(settled_at),
             },
         }))
     }
 }
 
-fn claims(record: &Record) -> impl Iterator<Item = (&Item, &Claim)> {
+fn claimed_items(record: &JournalRecord) -> impl Iterator<Item = (&Item, &Claim)> {
     let items = record.items.iter();
     items.filter_map(|item| Some((item, item.claim.as_ref()?)))
 }
 
-const fn reference(request: &Request) -> Option<Reference> {
+const fn request_reference(request: &LedgerRequest) -> Option<Reference> {
     match request {
-        Request::Transaction(transaction) => Some(transaction.reference),
-        Request::Entries(_) => None,
+        LedgerRequest::Transaction(transaction) => Some(transaction.reference),
+        LedgerRequest::Entries(_) => None,
     }
 }
 
-async fn run_all(statements: Vec<Statement<'_>>) -> Result<(), Error> {
+async fn run_all(statements: Vec<Statement<'_>>) -> Result<(), LedgerError> {
     stream::iter(statements)
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -386,16 +433,19 @@ async fn run_all(statements: Vec<Statement<'_>>) -> Result<(), Error> {
 }
 
 /// The values of those keys that have one.
-async fn read_all<K, V, F>(keys: HashSet<K>, read: impl Fn(K) -> F) -> Result<HashMap<K, V>, Error>
+async fn read_all<K, V, F>(
+    keys: HashSet<K>,
+    read: impl Fn(K) -> F,
+) -> Result<HashMap<K, V>, LedgerError>
 where
     K: Copy + Eq + std::hash::Hash,
-    F: Future<Output = Result<Option<V>, Error>>,
+    F: Future<Output = Result<Option<V>, LedgerError>>,
 {
     let reads: Vec<_> = keys
         .into_iter()
         .map(|key| {
             let read = read(key);
-            async move { Ok::<_, Error>(read.await?.map(|value| (key, value))) }
+            async move { Ok::<_, LedgerError>(read.await?.map(|value| (key, value))) }
         })
         .collect();
     let found = stream::iter(reads).buffer_unordered(AT_ONCE);
@@ -409,14 +459,14 @@ impl Live {
         &self,
         statement: &PreparedStatement,
         mut values: Vec<V>,
-    ) -> Result<(), Error>
+    ) -> Result<(), LedgerError>
     where
         V: scylla::serialize::row::SerializeRow,
     {
         if values.len() == 1
             && let Some(only) = values.pop()
         {
-            return self.run(statement, only).await.map(drop);
+            return self.run_statement(statement, only).await.map(drop);
         }
         let statements = vec![statement.clone().into(); values.len()];
         let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
@@ -427,6 +477,6 @@ impl Live {
         self.count_one();
         let sent = self.session.batch(&batch, values).await;
         sent.map(drop)
-            .map_err(|error| super::statements::failed(&error))
+            .map_err(|error| super::statements::statement_error(&error))
     }
 }

@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::statements::unreadable;
+use super::statements::unreadable_row;
 use crate::{
     domain::{
-        Amount, AssetId, Entry, Malformed, Notification, PostedBalance, Receipt, Reference, Seq,
+        Amount, AssetId, Entry, MalformedId, Notification, PostedBalance, Receipt, Reference, Seq,
         SettleState, StoredTransaction, Trade, TradeId, TransactionId, UnixMillis, UserId,
     },
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// The form of the records that this version writes and reads.
@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 
 /// The content of one append to the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct JournalRecord {
     /// Tells the record from every other one, also where the answer to its append was lost.
     pub(super) token: u64,
     pub(super) items: Vec<Item>,
@@ -29,7 +29,7 @@ pub(super) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) claim: Option<Claim>,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<RowToWrite>,
 }
 
 /// The id that an item takes.
@@ -43,14 +43,14 @@ pub(super) struct Claim {
 
 /// A row of the ledger. One that stood before with the same amounts is not written again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct RowToWrite {
     pub(super) entry: Entry,
     pub(super) stood: bool,
 }
 
 impl Item {
     /// The rows that it wrote.
-    pub(super) fn receipt(&self, claim: &Claim) -> Receipt {
+    pub(super) fn receipt_of(&self, claim: &Claim) -> Receipt {
         Receipt {
             balances: self
                 .rows
@@ -62,17 +62,17 @@ impl Item {
     }
 
     /// The record under its id, not yet written whole.
-    pub(super) fn pending(&self, claim: &Claim) -> StoredTransaction {
+    pub(super) fn pending_record(&self, claim: &Claim) -> StoredTransaction {
         StoredTransaction {
             state: SettleState::Pending,
             content: claim.content.clone(),
-            receipt: self.receipt(claim),
+            receipt: self.receipt_of(claim),
         }
     }
 }
 
-impl Record {
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+impl JournalRecord {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &RowToWrite> {
         self.items.iter().flat_map(|item| &item.rows)
     }
 
@@ -85,23 +85,23 @@ impl Record {
         self.rows().map(|row| Notification::from(&row.entry))
     }
 
-    pub(super) fn to_text(&self) -> Result<String, Error> {
-        serde_json::to_string(&RecordWire::from(self)).map_err(unreadable)
+    pub(super) fn to_text(&self) -> Result<String, LedgerError> {
+        serde_json::to_string(&RecordWire::from(self)).map_err(unreadable_row)
     }
 
-    /// Reads back what [`Record::to_text`] wrote.
-    pub(super) fn from_text(text: &str) -> Result<Self, Error> {
-        let wire: RecordWire = serde_json::from_str(text).map_err(unreadable)?;
+    /// Reads back what [`JournalRecord::to_text`] wrote.
+    pub(super) fn from_text(text: &str) -> Result<Self, LedgerError> {
+        let wire: RecordWire = serde_json::from_str(text).map_err(unreadable_row)?;
         if wire.version != VERSION {
             let other = wire.version;
-            return Err(unreadable(format!(
+            return Err(unreadable_row(format!(
                 "ledger_journal: a record of version {other}"
             )));
         }
-        let items: Result<_, Malformed> = wire.items.into_iter().map(Item::try_from).collect();
+        let items: Result<_, MalformedId> = wire.items.into_iter().map(Item::try_from).collect();
         Ok(Self {
             token: wire.token,
-            items: items.map_err(unreadable)?,
+            items: items.map_err(unreadable_row)?,
         })
     }
 }
@@ -127,11 +127,11 @@ struct ClaimWire {
     content: String,
     created_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trade: Option<TradeWire>,
+    trade: Option<JournalTrade>,
 }
 
 /// symbol, price, quantity, cost, buyer, seller, the buyer's order, the seller's order.
-type TradeWire = (i32, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
+type JournalTrade = (i32, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 #[derive(Serialize, Deserialize)]
 struct RowWire {
@@ -146,8 +146,8 @@ struct RowWire {
     stood: bool,
 }
 
-impl From<&Record> for RecordWire {
-    fn from(record: &Record) -> Self {
+impl From<&JournalRecord> for RecordWire {
+    fn from(record: &JournalRecord) -> Self {
         Self {
             version: VERSION,
             token: record.token,
@@ -189,8 +189,8 @@ impl From<&Claim> for ClaimWire {
     }
 }
 
-impl From<&Row> for RowWire {
-    fn from(Row { entry, stood }: &Row) -> Self {
+impl From<&RowToWrite> for RowWire {
+    fn from(RowToWrite { entry, stood }: &RowToWrite) -> Self {
         let raw = |amount: Option<Amount>| amount.map(Amount::raw);
         Self {
             balance: (
@@ -210,10 +210,11 @@ impl From<&Row> for RowWire {
 }
 
 impl TryFrom<ItemWire> for Item {
-    type Error = Malformed;
+    type Error = MalformedId;
 
-    fn try_from(wire: ItemWire) -> Result<Self, Malformed> {
-        let rows: Result<_, Malformed> = wire.rows.into_iter().map(Row::try_from).collect();
+    fn try_from(wire: ItemWire) -> Result<Self, MalformedId> {
+        let rows: Result<_, MalformedId> =
+            wire.rows.into_iter().map(RowToWrite::try_from).collect();
         Ok(Self {
             claim: wire.claim.map(Claim::try_from).transpose()?,
             rows: rows?,
@@ -222,11 +223,11 @@ impl TryFrom<ItemWire> for Item {
 }
 
 impl TryFrom<ClaimWire> for Claim {
-    type Error = Malformed;
+    type Error = MalformedId;
 
-    fn try_from(wire: ClaimWire) -> Result<Self, Malformed> {
+    fn try_from(wire: ClaimWire) -> Result<Self, MalformedId> {
         let created_at = UnixMillis(wire.created_at);
-        let trade = |terms: TradeWire| -> Result<Trade, Malformed> {
+        let trade = |terms: JournalTrade| -> Result<Trade, MalformedId> {
             let (symbol_id, price, quantity, cost, buyer, seller, buyer_order, seller_order) =
                 terms;
             Ok(Trade {
@@ -255,10 +256,10 @@ impl TryFrom<ClaimWire> for Claim {
     }
 }
 
-impl TryFrom<RowWire> for Row {
-    type Error = Malformed;
+impl TryFrom<RowWire> for RowToWrite {
+    type Error = MalformedId;
 
-    fn try_from(wire: RowWire) -> Result<Self, Malformed> {
+    fn try_from(wire: RowWire) -> Result<Self, MalformedId> {
         let (user, asset, seq, avail, frozen) = wire.balance;
         Ok(Self {
             entry: Entry {
@@ -284,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_as_it_was_and_another_version_is_refused() {
-        let row = Row {
+        let row = RowToWrite {
             entry: Entry {
                 user: UserId::new(7).unwrap(),
                 asset: AssetId::new(2).unwrap(),
@@ -327,15 +328,15 @@ mod tests {
                 rows: vec![row],
             },
         ];
-        let record = Record {
+        let record = JournalRecord {
             token: u64::MAX,
             items,
         };
         let text = record.to_text().unwrap();
-        assert_eq!(Record::from_text(&text).unwrap(), record);
+        assert_eq!(JournalRecord::from_text(&text).unwrap(), record);
         let newer = text.replace("\"version\":1", "\"version\":2");
         for bad in [newer.as_str(), "", "{}", "[]"] {
-            assert!(Record::from_text(bad).is_err(), "{bad}");
+            assert!(JournalRecord::from_text(bad).is_err(), "{bad}");
         }
     }
 }

@@ -6,47 +6,54 @@ use tokio::sync::oneshot;
 
 use super::{
     Scylla,
-    appends::Waiting,
-    judge::{Answer, Request},
+    appends::WaitingAppend,
+    judge::{JudgedAnswer, LedgerRequest},
     write,
 };
 use crate::{
-    domain::{Entry, Outcome, Transaction},
-    ledger::{Error, WriteError, Written},
+    domain::{Entry, SettleOutcome, Transaction},
+    ledger::{LedgerError, WriteError, WrittenCounts},
 };
 
 impl Scylla {
     /// Requests join the next groups, in their order; the answers come in their order.
-    async fn judged(
+    async fn judge_all(
         &self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Result<Vec<Answer>, Error> {
-        self.live()?;
+        requests: impl IntoIterator<Item = LedgerRequest>,
+    ) -> Result<Vec<JudgedAnswer>, LedgerError> {
+        self.live_connection()?;
         let mut replies = Vec::new();
         for request in requests {
             let (reply, answer) = oneshot::channel();
-            self.appends.push(Waiting { request, reply }).await?;
+            self.appends
+                .push_waiting(WaitingAppend { request, reply })
+                .await?;
             replies.push(answer);
         }
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
-            let stopped = || Error::unavailable("the writer has stopped");
+            let stopped = || LedgerError::unavailable("the writer has stopped");
             answers.push(reply.await.map_err(|_| stopped())??);
         }
         Ok(answers)
     }
 
-    pub(super) async fn write_entries(&self, entries: &[Entry]) -> Result<Written, WriteError> {
+    pub(super) async fn append_entries(
+        &self,
+        entries: &[Entry],
+    ) -> Result<WrittenCounts, WriteError> {
         if !self.assigns_seqs {
-            let live = self.live()?;
-            return write::write(&live, entries).await;
+            let live = self.live_connection()?;
+            return write::write_entries(&live, entries).await;
         }
-        let answers = self.judged([Request::Entries(entries.to_vec())]).await?;
+        let answers = self
+            .judge_all([LedgerRequest::Entries(entries.to_vec())])
+            .await?;
         match answers.first() {
-            Some(Answer::Entries(written)) => Ok(*written),
-            Some(Answer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
-            Some(Answer::Outcome(_)) | None => {
-                Err(Error::unavailable("entries without an answer").into())
+            Some(JudgedAnswer::Entries(written)) => Ok(*written),
+            Some(JudgedAnswer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
+            Some(JudgedAnswer::Outcome(_)) | None => {
+                Err(LedgerError::unavailable("entries without an answer").into())
             }
         }
     }
@@ -54,17 +61,19 @@ impl Scylla {
     pub(super) async fn settle_all(
         &self,
         transactions: &[Transaction],
-    ) -> Result<Vec<Outcome>, Error> {
+    ) -> Result<Vec<SettleOutcome>, LedgerError> {
         let needs_seqs = |transaction: &Transaction| transaction.balances.is_none();
         if !self.assigns_seqs && transactions.iter().any(needs_seqs) {
-            return Err(Error::unavailable("seqs are assigned by another writer"));
+            return Err(LedgerError::unavailable(
+                "seqs are assigned by another writer",
+            ));
         }
-        let requests = transactions.iter().cloned().map(Request::Transaction);
-        let answers = self.judged(requests).await?;
+        let requests = transactions.iter().cloned().map(LedgerRequest::Transaction);
+        let answers = self.judge_all(requests).await?;
         let outcome = |answer| match answer {
-            Answer::Outcome(outcome) => Ok(outcome),
-            Answer::Entries(_) | Answer::Taken(_) => {
-                Err(Error::unavailable("a transaction without an outcome"))
+            JudgedAnswer::Outcome(outcome) => Ok(outcome),
+            JudgedAnswer::Entries(_) | JudgedAnswer::Taken(_) => {
+                Err(LedgerError::unavailable("a transaction without an outcome"))
             }
         };
         answers.into_iter().map(outcome).collect()

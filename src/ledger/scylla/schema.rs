@@ -1,6 +1,6 @@
 //! The schema, for the command line: made, looked at, its view dropped. The files are in `schema/`, compiled in.
 //!
-//! **Invariants.** [`apply`] may be run again at any time and by several at once: it only adds what is missing, one
+//! **Invariants.** [`apply_schema`] may be run again at any time and by several at once: it only adds what is missing, one
 //! statement after the other, each agreed upon by all nodes before the next. It never changes or drops anything, and
 //! says where something stands that is not as it should be.
 //!
@@ -18,7 +18,7 @@ use super::{
     connect::{BadSetting, Connector},
     names::Names,
     schema_state::{VIEWS_DISABLED, read_schema_state},
-    statements::failed,
+    statements::statement_error,
     table_names::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW},
 };
 use crate::{
@@ -26,8 +26,8 @@ use crate::{
     ledger,
 };
 
-pub use super::schema_state::{Build, Found, Problem, Standing};
-pub use sample::Sample;
+pub use super::schema_state::{Build, FoundSchema, Problem, RelationState};
+pub use sample::ViewSample;
 
 const DDL_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -72,20 +72,20 @@ const FILES: [(&str, &str, &str); 7] = [
 
 /// Why the schema could not be made or looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SchemaError {
     /// Settings that cannot be used.
     #[error(transparent)]
     Setting(#[from] BadSetting),
     /// The database cannot be reached, or failed.
     #[error(transparent)]
-    Source(#[from] ledger::Error),
+    Source(#[from] ledger::LedgerError),
     /// The database refused a statement.
     #[error("{what}: {reason}")]
     Refused {
         /// A file or a keyspace.
         what: String,
         /// As the database says it.
-        reason: ledger::Error,
+        reason: ledger::LedgerError,
     },
     /// Views are switched off, and the view is what is read.
     #[error("{VIEWS_DISABLED}")]
@@ -102,7 +102,7 @@ pub enum Error {
 
 /// The result of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SchemaStep {
     /// Made now.
     Created,
     /// Was there, as it should be.
@@ -111,7 +111,7 @@ pub enum Outcome {
     Skipped(String),
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for SchemaStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created => f.write_str("created"),
@@ -121,14 +121,14 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The result of [`apply`].
+/// The result of [`apply_schema`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedSchema {
     /// Keyspace or file, and what became of it, in the order of the steps.
-    pub steps: Vec<(String, Outcome)>,
+    pub steps: Vec<(String, SchemaStep)>,
 }
 
-impl fmt::Display for Applied {
+impl fmt::Display for AppliedSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, outcome) in &self.steps {
             writeln!(f, "{what}: {outcome}")?;
@@ -141,61 +141,64 @@ impl fmt::Display for Applied {
 ///
 /// # Errors
 /// [`Error`]; what was made before it stays.
-pub async fn apply(settings: &config::Scylla, source: &config::Source) -> Result<Applied, Error> {
+pub async fn apply_schema(
+    settings: &config::ScyllaSettings,
+    source: &config::SourceSettings,
+) -> Result<AppliedSchema, SchemaError> {
     let connector = Connector::new(settings, source)?;
-    let session = connector.session().await?;
+    let session = connector.open_session().await?;
     let names = &connector.names;
     let before = read_schema_state(&session, names, ReadFrom::View).await?;
     let mut steps = Vec::new();
     let what = format!("keyspace {}", names.keyspace());
     if before.exists {
-        steps.push((what, Outcome::Present));
+        steps.push((what, SchemaStep::Present));
     } else {
-        ddl(&session, &create_keyspace(names, settings), &what).await?;
-        steps.push((what, Outcome::Created));
+        run_ddl(&session, &create_keyspace(names, settings), &what).await?;
+        steps.push((what, SchemaStep::Created));
     }
     for ((name, file, text), (_, standing)) in FILES.into_iter().zip(before.standings()) {
         let outcome = match standing {
-            Standing::Unlike(how) => {
+            RelationState::Unlike(how) => {
                 let how = how.clone();
                 let name = names.show_table(name).into_owned();
-                return Err(Error::Unlike { name, how });
+                return Err(SchemaError::Unlike { name, how });
             }
-            Standing::Table if name == VIEW => plain_table(names, settings.view_check)?,
-            Standing::Table | Standing::View => Outcome::Present,
-            Standing::Missing if name == VIEW && before.views_enabled == Some(false) => {
+            RelationState::Table if name == VIEW => plain_table(names, settings.view_check)?,
+            RelationState::Table | RelationState::View => SchemaStep::Present,
+            RelationState::Missing if name == VIEW && before.views_enabled == Some(false) => {
                 if source.read_from == ReadFrom::View {
-                    return Err(Error::ViewsDisabled);
+                    return Err(SchemaError::ViewsDisabled);
                 }
                 let why = "materialized_views_enabled is false here, and source.read_from is not \"view\"";
-                Outcome::Skipped(why.to_owned())
+                SchemaStep::Skipped(why.to_owned())
             }
-            Standing::Missing => {
-                for statement in statements(text, names) {
-                    ddl(&session, &statement, file).await?;
+            RelationState::Missing => {
+                for statement in file_statements(text, names) {
+                    run_ddl(&session, &statement, file).await?;
                 }
-                Outcome::Created
+                SchemaStep::Created
             }
         };
         steps.push((file.to_owned(), outcome));
     }
-    Ok(Applied { steps })
+    Ok(AppliedSchema { steps })
 }
 
-fn plain_table(names: &Names, check: ViewCheck) -> Result<Outcome, Error> {
+fn plain_table(names: &Names, check: ViewCheck) -> Result<SchemaStep, SchemaError> {
     if check == ViewCheck::Off {
         let why = "a plain table of that shape stands there, and scylla.view_check is \"off\"";
-        return Ok(Outcome::Skipped(why.to_owned()));
+        return Ok(SchemaStep::Skipped(why.to_owned()));
     }
     let how =
         "a plain table of that name stands there; drop it, or set scylla.view_check = \"off\"";
-    Err(Error::Unlike {
+    Err(SchemaError::Unlike {
         name: names.show_table(VIEW).into_owned(),
         how: how.to_owned(),
     })
 }
 
-fn create_keyspace(names: &Names, settings: &config::Scylla) -> String {
+fn create_keyspace(names: &Names, settings: &config::ScyllaSettings) -> String {
     let factor = settings.replication_factor;
     let replication = if settings.datacenter.is_empty() {
         format!("'class': 'SimpleStrategy', 'replication_factor': {factor}")
@@ -203,13 +206,13 @@ fn create_keyspace(names: &Names, settings: &config::Scylla) -> String {
         let datacenter = settings.datacenter.replace('\'', "''");
         format!("'class': 'NetworkTopologyStrategy', '{datacenter}': {factor}")
     };
-    names.fill(&format!(
+    names.fill_in(&format!(
         "CREATE KEYSPACE IF NOT EXISTS {{ks}} WITH replication = {{{replication}}}"
     ))
 }
 
 /// The statements of a file, without its comments, for this keyspace.
-fn statements(text: &str, names: &Names) -> Vec<String> {
+fn file_statements(text: &str, names: &Names) -> Vec<String> {
     let bare: Vec<&str> = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -218,31 +221,31 @@ fn statements(text: &str, names: &Names) -> Vec<String> {
         .split(';')
         .map(str::trim)
         .filter(|statement| !statement.is_empty())
-        .map(|statement| names.fill(&statement.replace("trading.", "{ks}.")))
+        .map(|statement| names.fill_in(&statement.replace("trading.", "{ks}.")))
         .collect()
 }
 
 /// Runs one statement; the driver waits until all nodes agree on the schema.
-async fn ddl(session: &Session, text: &str, what: &str) -> Result<(), Error> {
+async fn run_ddl(session: &Session, text: &str, what: &str) -> Result<(), SchemaError> {
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(DDL_TIMEOUT));
     session
         .query_unpaged(statement, ())
         .await
         .map(drop)
-        .map_err(|error| Error::Refused {
+        .map_err(|error| SchemaError::Refused {
             what: what.to_owned(),
-            reason: failed(&error),
+            reason: statement_error(&error),
         })
 }
 
-/// The result of [`status`].
+/// The result of [`read_status`].
 #[derive(Debug, Clone)]
 pub struct Status {
     /// The value that stands there.
-    pub found: Found,
+    pub found: FoundSchema,
     /// How much of the ledger the view shows; none where one of them is missing.
-    pub sample: Option<Sample>,
+    pub sample: Option<ViewSample>,
     read_from: ReadFrom,
     view_check: ViewCheck,
 }
@@ -251,13 +254,13 @@ impl Status {
     /// Whether the service can read as configured and write transactions: all that it needs is there, as it should be, and built.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.problem().is_none() && self.found.trades_problem().is_none()
+        self.first_problem().is_none() && self.found.trades_problem().is_none()
     }
 
     /// The obstacle, and what to do.
     #[must_use]
-    pub fn problem(&self) -> Option<Problem> {
-        self.found.problem(self.read_from, self.view_check)
+    pub fn first_problem(&self) -> Option<Problem> {
+        self.found.first_problem(self.read_from, self.view_check)
     }
 }
 
@@ -273,10 +276,10 @@ impl fmt::Display for Status {
         )?;
         for (name, standing) in found.standings() {
             let text = match standing {
-                Standing::Missing => "missing",
-                Standing::Unlike(how) => how,
-                Standing::Table => "there, a table",
-                Standing::View => "there, a materialized view",
+                RelationState::Missing => "missing",
+                RelationState::Unlike(how) => how,
+                RelationState::Table => "there, a table",
+                RelationState::View => "there, a materialized view",
             };
             writeln!(f, "{}: {text}", found.names.show_table(name))?;
         }
@@ -291,7 +294,7 @@ impl fmt::Display for Status {
         if let Some(sample) = &self.sample {
             writeln!(f, "view: {sample}")?;
         }
-        match (self.problem(), self.found.trades_problem()) {
+        match (self.first_problem(), self.found.trades_problem()) {
             (None, None) => writeln!(f, "ready"),
             (None, Some(reason)) => writeln!(f, "not ready: {reason}"),
             (Some(Problem::Blocking(reason) | Problem::ViewNotBuilt(reason)), _) => {
@@ -305,14 +308,17 @@ impl fmt::Display for Status {
 ///
 /// # Errors
 /// Settings that cannot be used, or a database that does not answer.
-pub async fn status(settings: &config::Scylla, source: &config::Source) -> Result<Status, Error> {
+pub async fn read_status(
+    settings: &config::ScyllaSettings,
+    source: &config::SourceSettings,
+) -> Result<Status, SchemaError> {
     let connector = Connector::new(settings, source)?;
-    let session = connector.session().await?;
+    let session = connector.open_session().await?;
     let found = read_schema_state(&session, &connector.names, source.read_from).await?;
-    let both = matches!(found.ledger, Standing::Table)
-        && matches!(found.view, Standing::Table | Standing::View);
+    let both = matches!(found.ledger, RelationState::Table)
+        && matches!(found.view, RelationState::Table | RelationState::View);
     let sample = if both {
-        Some(sample::sample(&session, &connector.names).await?)
+        Some(sample::sample_view(&session, &connector.names).await?)
     } else {
         None
     };
@@ -342,27 +348,27 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// Drops the view, so that [`apply`] builds it anew. The ledger loses nothing.
+/// Drops the view, so that [`apply_schema`] builds it anew. The ledger loses nothing.
 ///
 /// # Errors
 /// A plain table of that name is refused: what is in it may be nowhere else.
 pub async fn drop_view(
-    settings: &config::Scylla,
-    source: &config::Source,
-) -> Result<Dropped, Error> {
+    settings: &config::ScyllaSettings,
+    source: &config::SourceSettings,
+) -> Result<Dropped, SchemaError> {
     let connector = Connector::new(settings, source)?;
-    let session = connector.session().await?;
+    let session = connector.open_session().await?;
     let found = read_schema_state(&session, &connector.names, ReadFrom::View).await?;
     if found.view_is_view {
         let text = format!("DROP MATERIALIZED VIEW IF EXISTS {{ks}}.{VIEW}");
-        ddl(&session, &connector.names.fill(&text), VIEW).await?;
+        run_ddl(&session, &connector.names.fill_in(&text), VIEW).await?;
         Ok(Dropped::Dropped)
-    } else if found.view == Standing::Missing {
+    } else if found.view == RelationState::Missing {
         Ok(Dropped::Absent)
     } else {
         let how = "it is a plain table, and not dropped by this".to_owned();
         let name = connector.names.show_table(VIEW).into_owned();
-        Err(Error::Unlike { name, how })
+        Err(SchemaError::Unlike { name, how })
     }
 }
 

@@ -20,7 +20,7 @@ use scylla::{
 
 use super::{
     names::Names,
-    statements::{failed, rows_of, unreadable},
+    statements::{rows_of, statement_error, unreadable_row},
     table_names::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW},
 };
 use columns::{
@@ -30,12 +30,12 @@ use columns::{
 
 use crate::{
     config::{ReadFrom, ViewCheck},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// The state of a table or view, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum RelationState {
     /// There is none.
     Missing,
     /// It is there, and has other columns or another key.
@@ -59,7 +59,7 @@ pub struct Build {
 
 impl Build {
     /// A node that said nothing and cannot be reached is not waited for.
-    pub(super) fn done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.status == "SUCCESS" || (self.status == UNKNOWN && !self.connected)
     }
 }
@@ -68,7 +68,7 @@ const UNKNOWN: &str = "UNKNOWN";
 
 /// Everything that was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct FoundSchema {
     /// The keyspace that was looked for.
     pub keyspace: String,
     /// The database's names of the tables below.
@@ -78,19 +78,19 @@ pub struct Found {
     /// The identity: keyspace, cluster and the id that the database gave the ledger when it was created.
     pub identity: Option<String>,
     /// `balance_ledger`
-    pub ledger: Standing,
+    pub ledger: RelationState,
     /// `user_balances`
-    pub table: Standing,
+    pub table: RelationState,
     /// `user_balances_by_user`
-    pub view: Standing,
+    pub view: RelationState,
     /// `settled_trades`
-    pub settled_trades: Standing,
+    pub settled_trades: RelationState,
     /// `user_trades`
-    pub user_trades: Standing,
+    pub user_trades: RelationState,
     /// `ledger_transactions`
-    pub transactions: Standing,
+    pub transactions: RelationState,
     /// `ledger_journal`
-    pub journal: Standing,
+    pub journal: RelationState,
     /// Whether a materialized view of that name is there, as it should be or not.
     pub view_is_view: bool,
     /// The view's build on every node; empty where there is no view.
@@ -114,9 +114,9 @@ pub(super) const VIEWS_DISABLED: &str = "this Cassandra has materialized_views_e
      user_balances_by_user: set materialized_views_enabled: true in cassandra.yaml of every node, restart it and run \
      `balance-cache schema apply`, or set source.read_from = \"table\"";
 
-impl Found {
+impl FoundSchema {
     /// Tables and view, in the order in which they are made.
-    pub(super) fn standings(&self) -> [(&'static str, &Standing); 7] {
+    pub(super) fn standings(&self) -> [(&'static str, &RelationState); 7] {
         [
             (LEDGER, &self.ledger),
             (TABLE, &self.table),
@@ -140,18 +140,18 @@ impl Found {
         tables.into_iter().find_map(|(name, standing)| {
             let name = self.names.show_table(name);
             match standing {
-            Standing::Table => None,
-            Standing::Missing => Some(format!(
+            RelationState::Table => None,
+            RelationState::Missing => Some(format!(
                 "{name} is missing, so no transaction can be written: run `balance-cache schema apply`"
             )),
-            Standing::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
-            Standing::View => Some(format!("{name} is a view and not a table")),
+            RelationState::Unlike(how) => Some(format!("{name} is not as it should be: {how}")),
+            RelationState::View => Some(format!("{name} is a view and not a table")),
         }})
     }
 
     /// The obstacle to reading like this.
     #[must_use]
-    pub fn problem(&self, from: ReadFrom, check: ViewCheck) -> Option<Problem> {
+    pub fn first_problem(&self, from: ReadFrom, check: ViewCheck) -> Option<Problem> {
         if !self.exists {
             let reason = format!(
                 "there is no keyspace {}: run `balance-cache schema apply`",
@@ -166,19 +166,19 @@ impl Found {
         for (ours, standing) in needed {
             let name = self.names.show_table(ours);
             let reason = match standing {
-                Standing::Table | Standing::View => continue,
-                Standing::Unlike(how) => format!("{name} is not as it should be: {how}"),
-                Standing::Missing if ours == VIEW && self.views_enabled == Some(false) => {
+                RelationState::Table | RelationState::View => continue,
+                RelationState::Unlike(how) => format!("{name} is not as it should be: {how}"),
+                RelationState::Missing if ours == VIEW && self.views_enabled == Some(false) => {
                     VIEWS_DISABLED.to_owned()
                 }
-                Standing::Missing => {
+                RelationState::Missing => {
                     format!("{name} is missing: run `balance-cache schema apply`")
                 }
             };
             return Some(Problem::Blocking(reason));
         }
         match from {
-            ReadFrom::View => self.unbuilt(check),
+            ReadFrom::View => self.unbuilt_problem(check),
             ReadFrom::Table => self.table_is_empty.then(|| {
                 let (table, ledger) = (self.names.show_table(TABLE), self.names.show_table(LEDGER));
                 Problem::Blocking(format!(
@@ -190,18 +190,18 @@ impl Found {
         }
     }
 
-    fn unbuilt(&self, check: ViewCheck) -> Option<Problem> {
+    fn unbuilt_problem(&self, check: ViewCheck) -> Option<Problem> {
         if check == ViewCheck::Off {
             return None;
         }
-        if self.view == Standing::Table {
+        if self.view == RelationState::Table {
             let view = self.names.show_table(VIEW);
             return Some(Problem::ViewNotBuilt(format!(
                 "{view} is a plain table: if somebody fills it, set scylla.view_check = \"off\"; else drop it and run \
                  `balance-cache schema apply`"
             )));
         }
-        let behind = self.builds.iter().filter(|build| !build.done()).count();
+        let behind = self.builds.iter().filter(|build| !build.is_done()).count();
         let all = self.builds.len();
         (behind > 0 || all == 0).then(|| {
             let reason = format!(
@@ -219,16 +219,16 @@ pub(super) async fn read_schema_state(
     session: &Session,
     names: &Names,
     from: ReadFrom,
-) -> Result<Found, Error> {
+) -> Result<FoundSchema, LedgerError> {
     let ks = (names.keyspace(),);
-    let exists = !query::<(String,)>(
+    let exists = !query_rows::<(String,)>(
         session,
         "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
         ks,
     )
     .await?
     .is_empty();
-    let tables: BTreeMap<String, CqlValue> = query(
+    let tables: BTreeMap<String, CqlValue> = query_rows(
         session,
         "SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = ?",
         ks,
@@ -236,36 +236,36 @@ pub(super) async fn read_schema_state(
     .await?
     .into_iter()
     .collect();
-    let views: Vec<(String,)> = query(
+    let views: Vec<(String,)> = query_rows(
         session,
         "SELECT view_name FROM system_schema.views WHERE keyspace_name = ?",
         ks,
     )
     .await?;
-    let columns: Vec<Described> = query(
+    let columns: Vec<Described> = query_rows(
         session,
         "SELECT table_name, column_name, type, kind, position, clustering_order \
          FROM system_schema.columns WHERE keyspace_name = ?",
         ks,
     )
     .await?;
-    let is_view = |name: &str| views.iter().any(|(view,)| view == names.table(name));
+    let is_view = |name: &str| views.iter().any(|(view,)| view == names.table_name(name));
     let standing = |name: &str, expected: &[Column]| {
-        if !tables.contains_key(names.table(name)) && !is_view(name) {
-            return Standing::Missing;
+        if !tables.contains_key(names.table_name(name)) && !is_view(name) {
+            return RelationState::Missing;
         }
-        match unlike(names, name, expected, &columns) {
-            Some(how) => Standing::Unlike(how),
-            None if is_view(name) => Standing::View,
-            None => Standing::Table,
+        match first_difference(names, name, expected, &columns) {
+            Some(how) => RelationState::Unlike(how),
+            None if is_view(name) => RelationState::View,
+            None => RelationState::Table,
         }
     };
     let cluster = session.get_cluster_state().cluster_name().to_owned();
     let identity = tables
-        .get(names.table(LEDGER))
+        .get(names.table_name(LEDGER))
         .and_then(CqlValue::as_uuid)
         .map(|id| format!("{}@{cluster}/{id}", names.keyspace()));
-    let mut found = Found {
+    let mut found = FoundSchema {
         keyspace: names.keyspace().to_owned(),
         names: names.clone(),
         exists,
@@ -282,24 +282,24 @@ pub(super) async fn read_schema_state(
         views_enabled: None,
         table_is_empty: false,
     };
-    complete(session, names, from, &mut found).await?;
+    complete_found(session, names, from, &mut found).await?;
     Ok(found)
 }
 
 /// Asks what is asked only where the answer matters.
-async fn complete(
+async fn complete_found(
     session: &Session,
     names: &Names,
     from: ReadFrom,
-    found: &mut Found,
-) -> Result<(), Error> {
-    if found.view == Standing::Missing {
+    found: &mut FoundSchema,
+) -> Result<(), LedgerError> {
+    if found.view == RelationState::Missing {
         found.views_enabled = views_enabled(session).await;
     }
-    if found.view == Standing::View {
-        found.builds = builds(session, names).await?;
+    if found.view == RelationState::View {
+        found.builds = read_builds(session, names).await?;
     }
-    let both = (found.ledger == Standing::Table) && (found.table == Standing::Table);
+    let both = (found.ledger == RelationState::Table) && (found.table == RelationState::Table);
     if from == ReadFrom::Table && both {
         found.table_is_empty =
             is_empty(session, names, TABLE).await? && !is_empty(session, names, LEDGER).await?;
@@ -311,16 +311,16 @@ async fn complete(
 type Described = (String, String, String, String, i32, String);
 
 /// The first difference between what is and what should be. Further columns that are no keys are nobody's business.
-fn unlike(
+fn first_difference(
     names: &Names,
     relation: &str,
     expected: &[Column],
     described: &[Described],
 ) -> Option<String> {
-    let table = names.table(relation);
+    let table = names.table_name(relation);
     let of_it = || described.iter().filter(|column| column.0 == table);
     for (ours, cql, kind, position, order) in expected {
-        let name = names.column(relation, ours);
+        let name = names.column_name(relation, ours);
         let Some((_, _, is_cql, is_kind, is_position, is_order)) = of_it().find(|c| c.1 == name)
         else {
             return Some(format!("it has no column {name}"));
@@ -336,14 +336,14 @@ fn unlike(
             column.3 != "regular"
                 && expected
                     .iter()
-                    .all(|e| names.column(relation, e.0) != column.1)
+                    .all(|e| names.column_name(relation, e.0) != column.1)
         })
         .map(|column| format!("its {} has {} in it", column.3.replace('_', " "), column.1))
 }
 
 /// Cassandra shows its settings as a table; `ScyllaDB` has no such table and always has views.
 async fn views_enabled(session: &Session) -> Option<bool> {
-    let rows: Vec<(String,)> = query(
+    let rows: Vec<(String,)> = query_rows(
         session,
         "SELECT value FROM system_views.settings WHERE name = 'materialized_views_enabled'",
         (),
@@ -353,12 +353,12 @@ async fn views_enabled(session: &Session) -> Option<bool> {
     rows.first().map(|(value,)| value == "true")
 }
 
-async fn builds(session: &Session, names: &Names) -> Result<Vec<Build>, Error> {
-    let rows: Vec<(CqlValue, Option<String>)> = query(
+async fn read_builds(session: &Session, names: &Names) -> Result<Vec<Build>, LedgerError> {
+    let rows: Vec<(CqlValue, Option<String>)> = query_rows(
         session,
         "SELECT host_id, status FROM system_distributed.view_build_status \
          WHERE keyspace_name = ? AND view_name = ?",
-        (names.keyspace(), names.table(VIEW)),
+        (names.keyspace(), names.table_name(VIEW)),
     )
     .await?;
     let mut said: BTreeMap<String, String> = rows
@@ -382,17 +382,17 @@ async fn builds(session: &Session, names: &Names) -> Result<Vec<Build>, Error> {
     Ok(builds)
 }
 
-async fn is_empty(session: &Session, names: &Names, table: &str) -> Result<bool, Error> {
-    let text = names.fill(&format!("SELECT user_id FROM {{ks}}.{table} LIMIT 1"));
-    Ok(query::<(i64,)>(session, &text, ()).await?.is_empty())
+async fn is_empty(session: &Session, names: &Names, table: &str) -> Result<bool, LedgerError> {
+    let text = names.fill_in(&format!("SELECT user_id FROM {{ks}}.{table} LIMIT 1"));
+    Ok(query_rows::<(i64,)>(session, &text, ()).await?.is_empty())
 }
 
 /// Rows of a statement that is asked now and then.
-pub(super) async fn query<R>(
+pub(super) async fn query_rows<R>(
     session: &Session,
     text: &str,
     values: impl SerializeRow,
-) -> Result<Vec<R>, Error>
+) -> Result<Vec<R>, LedgerError>
 where
     R: for<'a> DeserializeRow<'a, 'a>,
 {
@@ -402,10 +402,10 @@ where
     let result = session
         .query_unpaged(statement, values)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| statement_error(&error))?;
     rows_of(result)?
         .rows::<R>()
-        .map_err(unreadable)?
+        .map_err(unreadable_row)?
         .collect::<Result<_, _>>()
-        .map_err(unreadable)
+        .map_err(unreadable_row)
 }

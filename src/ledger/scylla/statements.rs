@@ -24,7 +24,7 @@ use scylla::{
 
 use tokio::sync::OnceCell;
 
-pub(super) use super::faults::{failed, not_prepared as prepare_failed};
+pub(super) use super::faults::{not_prepared as prepare_failed, statement_error};
 use super::{
     faults,
     names::Names,
@@ -34,8 +34,8 @@ use crate::{
     config::ReadFrom,
     diagnosis::{Code, Finding},
     domain::{Amount, AssetId, Balance, Seq, UnixMillis},
-    ledger::{Cost, Error},
-    telemetry::Sparing,
+    ledger::{Cost, LedgerError},
+    telemetry::RateLimitedLog,
 };
 
 /// Rows of the view that the first statement of a load asks for. A user whose whole history is shorter costs one
@@ -85,24 +85,24 @@ pub(super) struct Live {
     /// Those of statements.
     pub(super) statement_pages: OnceCell<PageStatements>,
     /// Before lines about what stands in the tables.
-    pub(super) sparing: Sparing,
+    pub(super) sparing: RateLimitedLog,
     sent: Arc<AtomicU64>,
 }
 
 impl Live {
-    pub(super) async fn prepare(
+    pub(super) async fn prepare_reads(
         session: Session,
         names: &Names,
         from: ReadFrom,
         sent: Arc<AtomicU64>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, LedgerError> {
         let prepare = async |text: &str| {
             let mut statement = session
-                .prepare(names.fill(text))
+                .prepare(names.fill_in(text))
                 .await
                 .map_err(|error| prepare_failed(&error))?;
             statement.set_is_idempotent(true);
-            Ok::<_, Error>(statement)
+            Ok::<_, LedgerError>(statement)
         };
         let load = match from {
             ReadFrom::View => Load::View {
@@ -160,18 +160,18 @@ impl Live {
             postings: OnceCell::new(),
             trade_pages: OnceCell::new(),
             statement_pages: OnceCell::new(),
-            sparing: Sparing::default(),
+            sparing: RateLimitedLog::default(),
             sent,
         })
     }
 
     /// Whether a read is answered, not counted.
-    pub(super) async fn probe(&self) -> Result<(), Error> {
+    pub(super) async fn probe_read(&self) -> Result<(), LedgerError> {
         self.session
             .execute_unpaged(&self.ledger_one, (i64::MAX, i32::MAX))
             .await
             .map(drop)
-            .map_err(|error| failed(&error))
+            .map_err(|error| statement_error(&error))
     }
 
     /// The right that is missing to write ledger entries, if one is. Tried with a row without a seq, which is refused after the
@@ -191,42 +191,45 @@ impl Live {
             unset(),
         );
         let tried = self.session.execute_unpaged(&self.insert_ledger, no_row);
-        let finding = tried.await.err().map(|error| faults::finding(&error))?;
+        let finding = tried
+            .await
+            .err()
+            .map(|error| faults::statement_finding(&error))?;
         (finding.code == Code::SourceForbidden).then_some(finding)
     }
 
     /// Runs a statement that returns rows.
-    pub(super) async fn rows(
+    pub(super) async fn query_rows(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, Error> {
-        rows_of(self.run(statement, values).await?)
+    ) -> Result<QueryRowsResult, LedgerError> {
+        rows_of(self.run_statement(statement, values).await?)
     }
 
     /// The same for a read that says what it cost.
-    pub(super) async fn counted(
+    pub(super) async fn query_counted(
         &self,
         cost: &Cost,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, Error> {
-        let rows = self.rows(statement, values).await?;
-        cost.add(rows.rows_num());
+    ) -> Result<QueryRowsResult, LedgerError> {
+        let rows = self.query_rows(statement, values).await?;
+        cost.add_statement(rows.rows_num());
         Ok(rows)
     }
 
     /// The same; none where the nodes gave the read up by themselves, as above their limit of deleted rows.
-    pub(super) async fn readable(
+    pub(super) async fn query_readable(
         &self,
         cost: &Cost,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<Option<QueryRowsResult>, Error> {
-        match self.execute(statement, values).await {
+    ) -> Result<Option<QueryRowsResult>, LedgerError> {
+        match self.execute_timed(statement, values).await {
             Ok(result) => {
                 let rows = rows_of(result)?;
-                cost.add(rows.rows_num());
+                cost.add_statement(rows.rows_num());
                 Ok(Some(rows))
             }
             Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
@@ -236,18 +239,18 @@ impl Live {
                 cost.add_unreadable();
                 Ok(None)
             }
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(statement_error(&error)),
         }
     }
 
     /// Runs a statement.
-    pub(super) async fn run(
+    pub(super) async fn run_statement(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<QueryResult, Error> {
-        let result = self.execute(statement, values).await;
-        result.map_err(|error| failed(&error))
+    ) -> Result<QueryResult, LedgerError> {
+        let result = self.execute_timed(statement, values).await;
+        result.map_err(|error| statement_error(&error))
     }
 
     /// One more statement is sent.
@@ -255,7 +258,7 @@ impl Live {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn execute(
+    async fn execute_timed(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
@@ -268,7 +271,7 @@ impl Live {
 /// One balance as a statement of a load returns it.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-pub(super) struct Row {
+pub(super) struct BalanceColumnsRow {
     pub(super) asset_id: i32,
     pub(super) seq: Option<i64>,
     pub(super) avail: Option<i64>,
@@ -276,13 +279,13 @@ pub(super) struct Row {
     pub(super) created_at: Option<i64>,
 }
 
-impl Row {
+impl BalanceColumnsRow {
     /// The balance; a missing amount is 0 (some writers leave it out).
-    pub(super) fn balance(&self, said_at: UnixMillis) -> Result<Balance, Error> {
+    pub(super) fn to_balance(&self, said_at: UnixMillis) -> Result<Balance, LedgerError> {
         let seq = self.seq.unwrap_or_default();
         let (Ok(asset), Ok(seq)) = (AssetId::new(self.asset_id), Seq::new(seq)) else {
             let what = format!("asset_id {} seq {seq}", self.asset_id);
-            return Err(Error::Corrupt(what.into()));
+            return Err(LedgerError::Corrupt(what.into()));
         };
         Ok(Balance {
             asset,
@@ -296,19 +299,22 @@ impl Row {
 }
 
 /// The balances of a result.
-pub(super) fn balances(rows: &QueryRowsResult, said_at: UnixMillis) -> Result<Vec<Balance>, Error> {
-    rows.rows::<Row>()
-        .map_err(unreadable)?
-        .map(|row| row.map_err(unreadable)?.balance(said_at))
+pub(super) fn read_balances(
+    rows: &QueryRowsResult,
+    said_at: UnixMillis,
+) -> Result<Vec<Balance>, LedgerError> {
+    rows.rows::<BalanceColumnsRow>()
+        .map_err(unreadable_row)?
+        .map(|row| row.map_err(unreadable_row)?.to_balance(said_at))
         .collect()
 }
 
 /// The rows of a result that must have some kind of rows.
-pub(super) fn rows_of(result: QueryResult) -> Result<QueryRowsResult, Error> {
-    result.into_rows_result().map_err(unreadable)
+pub(super) fn rows_of(result: QueryResult) -> Result<QueryRowsResult, LedgerError> {
+    result.into_rows_result().map_err(unreadable_row)
 }
 
 /// A row that is not of the types that the schema says.
-pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Corrupt(error.to_string().into())
+pub(super) fn unreadable_row(error: impl std::fmt::Display) -> LedgerError {
+    LedgerError::Corrupt(error.to_string().into())
 }

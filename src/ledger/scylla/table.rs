@@ -9,12 +9,12 @@ use scylla::{DeserializeRow, statement::prepared::PreparedStatement};
 
 use super::{
     ledger,
-    statements::{Live, Row, unreadable},
+    statements::{BalanceColumnsRow, Live, unreadable_row},
 };
 use crate::{
     clock,
     domain::{AssetId, Balance, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, Error},
+    ledger::{Cost, LedgerError},
 };
 
 /// A row, and when each of its cells was written, as the writer said.
@@ -44,15 +44,15 @@ impl TimedRow {
         is_of_one_write(self.version, written)
     }
 
-    fn balance(&self, said_at: UnixMillis) -> Result<Balance, Error> {
-        let row = Row {
+    fn to_balance(&self, said_at: UnixMillis) -> Result<Balance, LedgerError> {
+        let row = BalanceColumnsRow {
             asset_id: self.asset_id,
             seq: self.version,
             avail: self.avail,
             frozen: self.frozen,
             created_at: self.updated_at,
         };
-        row.balance(said_at)
+        row.to_balance(said_at)
     }
 }
 
@@ -79,19 +79,21 @@ pub(super) async fn make_whole(
     read: Snapshot,
     writer: TableWriter,
     is_asked: impl Fn(AssetId) -> bool,
-) -> Result<Snapshot, Error> {
+) -> Result<Snapshot, LedgerError> {
     let (live, _) = from;
     let current = match writer {
-        TableWriter::Service => load(from, &live.table_rows, user, clock::wall()).await?,
+        TableWriter::Service => {
+            load_snapshot(from, &live.table_rows, user, clock::wall_now()).await?
+        }
         TableWriter::Others => {
-            read_rows(from, &live.table_rows, user, clock::wall())
+            read_rows(from, &live.table_rows, user, clock::wall_now())
                 .await?
                 .0
         }
     };
     let asked = current.balances().iter().copied();
     let asked = asked.filter(|balance| is_asked(balance.asset)).collect();
-    Ok(read.merge(&Snapshot::new(asked)))
+    Ok(read.merge_with(&Snapshot::new(asked)))
 }
 
 /// The rows of the user: those that are of one write, and the others.
@@ -100,12 +102,12 @@ async fn read_rows(
     statement: &PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
-) -> Result<(Snapshot, Vec<Balance>), Error> {
-    let rows = live.counted(cost, statement, (user.get(),)).await?;
+) -> Result<(Snapshot, Vec<Balance>), LedgerError> {
+    let rows = live.query_counted(cost, statement, (user.get(),)).await?;
     let (mut balances, mut untrusted) = (Vec::new(), Vec::new());
-    for row in rows.rows::<TimedRow>().map_err(unreadable)? {
-        let row = row.map_err(unreadable)?;
-        let balance = row.balance(said_at)?;
+    for row in rows.rows::<TimedRow>().map_err(unreadable_row)? {
+        let row = row.map_err(unreadable_row)?;
+        let balance = row.to_balance(said_at)?;
         if row.is_of_one_write() {
             balances.push(balance);
         } else {
@@ -116,18 +118,18 @@ async fn read_rows(
 }
 
 /// All balances of the user.
-pub(super) async fn load(
+pub(super) async fn load_snapshot(
     (live, cost): (&Live, &Cost),
     statement: &PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
-) -> Result<Snapshot, Error> {
+) -> Result<Snapshot, LedgerError> {
     let (trusted, untrusted) = read_rows((live, cost), statement, user, said_at).await?;
     if untrusted.is_empty() {
         return Ok(trusted);
     }
     cost.add_untrusted(untrusted.len());
-    if let Some(left_out) = live.sparing.line() {
+    if let Some(left_out) = live.sparing.permit_line() {
         tracing::warn!(
             user.id = user.get(),
             rows = untrusted.len(),
@@ -136,9 +138,9 @@ pub(super) async fn load(
         );
     }
     let assets: Vec<AssetId> = untrusted.iter().map(|balance| balance.asset).collect();
-    let ledger = ledger::latest((live, cost), user, &assets).await?;
+    let ledger = ledger::load_latest((live, cost), user, &assets).await?;
     let rest = ledger.complete_with(&Snapshot::new(untrusted));
-    Ok(trusted.merge(&rest))
+    Ok(trusted.merge_with(&rest))
 }
 
 #[cfg(test)]

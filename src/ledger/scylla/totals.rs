@@ -20,18 +20,20 @@ use scylla::{
 
 use super::{
     Scylla,
-    inspect::Stretch,
+    inspect::TokenRange,
     ledger,
     names::Names,
-    statements::{Live, Row, failed, prepare_failed, rows_of, unreadable},
+    statements::{
+        BalanceColumnsRow, Live, prepare_failed, rows_of, statement_error, unreadable_row,
+    },
     table::is_of_one_write,
 };
 use crate::{
     clock,
     domain::{AssetId, AssetSum, Balance, Snapshot, Totals, UnixMillis, UserId},
     ledger::{
-        Cost, Error,
-        totals::{ScannedTotals, TotalsScan, permille},
+        Cost, LedgerError,
+        totals::{ScannedTotals, TotalsScan, permille_of},
     },
 };
 
@@ -71,15 +73,15 @@ impl ScannedRow {
     }
 
     /// None for a row that is no balance: without a seq.
-    fn balance(&self) -> Option<Balance> {
-        let row = Row {
+    fn to_balance(&self) -> Option<Balance> {
+        let row = BalanceColumnsRow {
             asset_id: self.asset_id,
             seq: self.version,
             avail: self.avail,
             frozen: self.frozen,
             created_at: None,
         };
-        row.balance(UnixMillis(0)).ok()
+        row.to_balance(UnixMillis(0)).ok()
     }
 }
 
@@ -93,12 +95,15 @@ struct Summing<'a> {
 
 impl Scylla {
     /// Sums all rows of `user_balances`.
-    pub(super) async fn scan_totals(&self, scan: &TotalsScan) -> Result<ScannedTotals, Error> {
-        let live = self.live()?;
+    pub(super) async fn scan_totals(
+        &self,
+        scan: &TotalsScan,
+    ) -> Result<ScannedTotals, LedgerError> {
+        let live = self.live_connection()?;
         let names = &self.connector.names;
-        let began = clock::wall();
-        let mut statement = prepare(&live, names, SELECT).await?;
-        let page = scan.step(PAGE_MAX);
+        let began = clock::wall_now();
+        let mut statement = prepare_scan(&live, names, SELECT).await?;
+        let page = scan.step_rows(PAGE_MAX);
         statement.set_page_size(i32::try_from(page).unwrap_or(i32::MAX));
         let mut summing = Summing {
             live: &live,
@@ -106,12 +111,12 @@ impl Scylla {
             sums: BTreeMap::new(),
             untrusted_rows: 0,
         };
-        for (done, part) in (1..).zip(Stretch::ring(PARTS)) {
+        for (done, part) in (1..).zip(TokenRange::split_ring(PARTS)) {
             summing.add_part(&statement, part).await?;
-            scan.set_progress(permille(done, u64::from(PARTS)));
+            scan.set_progress(permille_of(done, u64::from(PARTS)));
         }
-        if scan.rows() == 0 && !is_ledger_empty(&live, names).await? {
-            return Err(Error::unavailable(
+        if scan.rows_read() == 0 && !is_ledger_empty(&live, names).await? {
+            return Err(LedgerError::unavailable(
                 "user_balances is empty and balance_ledger is not: totals need a writer that fills it",
             ));
         }
@@ -119,7 +124,7 @@ impl Scylla {
             totals: Totals {
                 assets: summing.sums,
                 began,
-                ended: clock::wall(),
+                ended: clock::wall_now(),
             },
             maintained: None,
             untrusted_rows: summing.untrusted_rows,
@@ -127,17 +132,21 @@ impl Scylla {
     }
 }
 
-async fn prepare(live: &Live, names: &Names, text: &str) -> Result<PreparedStatement, Error> {
-    let prepared = live.session.prepare(names.fill(text)).await;
+async fn prepare_scan(
+    live: &Live,
+    names: &Names,
+    text: &str,
+) -> Result<PreparedStatement, LedgerError> {
+    let prepared = live.session.prepare(names.fill_in(text)).await;
     let mut prepared = prepared.map_err(|error| prepare_failed(&error))?;
     prepared.set_is_idempotent(true);
     Ok(prepared)
 }
 
-async fn is_ledger_empty(live: &Live, names: &Names) -> Result<bool, Error> {
-    let statement = prepare(live, names, SELECT_LEDGER).await?;
+async fn is_ledger_empty(live: &Live, names: &Names) -> Result<bool, LedgerError> {
+    let statement = prepare_scan(live, names, SELECT_LEDGER).await?;
     let found = live.session.execute_unpaged(&statement, ()).await;
-    let rows = rows_of(found.map_err(|error| failed(&error))?)?;
+    let rows = rows_of(found.map_err(|error| statement_error(&error))?)?;
     Ok(rows.rows_num() == 0)
 }
 
@@ -145,23 +154,23 @@ impl Summing<'_> {
     async fn add_part(
         &mut self,
         statement: &PreparedStatement,
-        part: Stretch,
-    ) -> Result<(), Error> {
+        part: TokenRange,
+    ) -> Result<(), LedgerError> {
         let mut at = Some(PagingState::start());
         while let Some(state) = at {
-            let (rows, next) = self.page(statement, part, &state).await?;
+            let (rows, next) = self.read_page(statement, part, &state).await?;
             self.add_page(&rows).await?;
             at = next;
         }
         Ok(())
     }
 
-    async fn page(
+    async fn read_page(
         &self,
         statement: &PreparedStatement,
-        part: Stretch,
+        part: TokenRange,
         at: &PagingState,
-    ) -> Result<(QueryRowsResult, Option<PagingState>), Error> {
+    ) -> Result<(QueryRowsResult, Option<PagingState>), LedgerError> {
         let ends = (part.from, part.to);
         let mut tries = 1;
         loop {
@@ -175,22 +184,22 @@ impl Summing<'_> {
                     return Ok((rows_of(result)?, None));
                 }
                 Err(_) if tries < TRIES => tries = tries.saturating_add(1),
-                Err(error) => return Err(failed(&error)),
+                Err(error) => return Err(statement_error(&error)),
             }
         }
     }
 
-    async fn add_page(&mut self, rows: &QueryRowsResult) -> Result<(), Error> {
+    async fn add_page(&mut self, rows: &QueryRowsResult) -> Result<(), LedgerError> {
         let mut untrusted: BTreeMap<UserId, Vec<ScannedRow>> = BTreeMap::new();
-        for row in rows.rows::<ScannedRow>().map_err(unreadable)? {
-            let row = row.map_err(unreadable)?;
+        for row in rows.rows::<ScannedRow>().map_err(unreadable_row)? {
+            let row = row.map_err(unreadable_row)?;
             // A row that no user or no asset of ours can have.
             let (Ok(user), Ok(_)) = (UserId::new(row.user_id), AssetId::new(row.asset_id)) else {
                 self.untrusted_rows = self.untrusted_rows.saturating_add(1);
                 continue;
             };
-            match row.balance().filter(|_| row.is_trusted()) {
-                Some(balance) => self.add(&balance)?,
+            match row.to_balance().filter(|_| row.is_trusted()) {
+                Some(balance) => self.add_balance(&balance)?,
                 None => untrusted.entry(user).or_default().push(row),
             }
         }
@@ -198,32 +207,36 @@ impl Summing<'_> {
         for (user, rows) in untrusted {
             self.add_untrusted(user, &rows).await?;
         }
-        self.scan.pace(read).await;
+        self.scan.pace_rows(read).await;
         Ok(())
     }
 
     /// Counts the ledger's rows in place of these.
-    async fn add_untrusted(&mut self, user: UserId, rows: &[ScannedRow]) -> Result<(), Error> {
+    async fn add_untrusted(
+        &mut self,
+        user: UserId,
+        rows: &[ScannedRow],
+    ) -> Result<(), LedgerError> {
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         self.untrusted_rows = self.untrusted_rows.saturating_add(count);
         let assets: Vec<AssetId> = rows
             .iter()
             .filter_map(|row| AssetId::new(row.asset_id).ok())
             .collect();
-        let ledger = ledger::latest((self.live, &Cost::default()), user, &assets).await?;
-        let shown = Snapshot::new(rows.iter().filter_map(ScannedRow::balance).collect());
+        let ledger = ledger::load_latest((self.live, &Cost::default()), user, &assets).await?;
+        let shown = Snapshot::new(rows.iter().filter_map(ScannedRow::to_balance).collect());
         for balance in ledger.complete_with(&shown).balances() {
-            self.add(balance)?;
+            self.add_balance(balance)?;
         }
-        self.scan.pace(count).await;
+        self.scan.pace_rows(count).await;
         Ok(())
     }
 
-    fn add(&mut self, balance: &Balance) -> Result<(), Error> {
+    fn add_balance(&mut self, balance: &Balance) -> Result<(), LedgerError> {
         let sum = self.sums.entry(balance.asset).or_default();
         *sum = sum
             .with_user(balance.avail, balance.frozen)
-            .ok_or_else(|| Error::Corrupt("a total does not fit into 128 bits".into()))?;
+            .ok_or_else(|| LedgerError::Corrupt("a total does not fit into 128 bits".into()))?;
         Ok(())
     }
 }

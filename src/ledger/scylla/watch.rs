@@ -5,7 +5,7 @@
 //! first that succeeds is answered, before the next check says so. A view that is not built, or a table that must not
 //! be read, refuses loads (P6), also when that happens late. Another database behind the same addresses is refused.
 //!
-//! **Cancellation.** The token ends [`run`] at any of its waits.
+//! **Cancellation.** The token ends [`run_watch`] at any of its waits.
 //!
 //! **Limits.** One probe a second, of one row that need not be there; the schema is looked at every [`INSPECT_EVERY`].
 
@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Scylla, State,
-    schema_state::{Found, Problem, read_schema_state},
+    ConnectionState, Scylla,
+    schema_state::{FoundSchema, Problem, read_schema_state},
     statements::Live,
 };
 use crate::{
     config::ViewCheck,
-    diagnosis::{Code, Finding, Part},
-    ledger::{Error, Readiness},
+    diagnosis::{Code, Finding, FindingPart},
+    ledger::{LedgerError, SourceReadiness},
 };
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -35,13 +35,13 @@ const INSPECT_EVERY: Duration = Duration::from_secs(5);
 const INSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the database must not be used.
-struct Refusal {
+struct UnusableDatabase {
     reason: Arc<str>,
     /// For nothing at all; else only loads are refused.
     entirely: bool,
 }
 
-impl Refusal {
+impl UnusableDatabase {
     fn of_loads(reason: impl Into<Arc<str>>) -> Self {
         Self {
             reason: reason.into(),
@@ -50,40 +50,40 @@ impl Refusal {
     }
 }
 
-pub(super) async fn run(scylla: &Scylla, shutdown: &CancellationToken) {
+pub(super) async fn run_watch(scylla: &Scylla, shutdown: &CancellationToken) {
     let whole_life = async {
-        let live = start(scylla).await;
-        keep(scylla, &live).await;
+        let live = start_session(scylla).await;
+        keep_checking(scylla, &live).await;
     };
     shutdown.run_until_cancelled(whole_life).await;
 }
 
 /// Tries until there is a session with which balances can be read.
-async fn start(scylla: &Scylla) -> Arc<Live> {
+async fn start_session(scylla: &Scylla) -> Arc<Live> {
     let mut held = None;
     let mut wait = RETRY_MIN;
     loop {
-        match attempt(scylla, &mut held).await {
+        match try_session(scylla, &mut held).await {
             Ok(live) => {
                 let live = Arc::new(live);
-                show(scylla, Some(&live), Readiness::Ready);
+                show_state(scylla, Some(&live), SourceReadiness::Ready);
                 return live;
             }
-            Err(reason) => show(scylla, None, Readiness::NotReady(reason)),
+            Err(reason) => show_state(scylla, None, SourceReadiness::NotReady(reason)),
         }
         sleep(wait).await;
         wait = wait.saturating_mul(2).min(RETRY_MAX);
     }
 }
 
-async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Arc<str>> {
-    let told = |error| text(scylla, error);
+async fn try_session(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Arc<str>> {
+    let told = |error| reason_text(scylla, error);
     let session = match held.take() {
         Some(session) => session,
-        None => scylla.connector.session().await.map_err(told)?,
+        None => scylla.connector.open_session().await.map_err(told)?,
     };
     let session = held.insert(session);
-    look(scylla, session)
+    look_at_schema(scylla, session)
         .await
         .map_err(told)?
         .map_err(|refusal| refusal.reason)?;
@@ -91,37 +91,42 @@ async fn attempt(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Ar
         return Err("no session".into());
     };
     let sent = Arc::clone(&scylla.sent);
-    Live::prepare(session, &scylla.connector.names, scylla.read_from, sent)
+    Live::prepare_reads(session, &scylla.connector.names, scylla.read_from, sent)
         .await
         .map_err(told)
 }
 
 /// The reason of an error, behind the addresses of the nodes.
-fn text(scylla: &Scylla, error: Error) -> Arc<str> {
-    let nodes = scylla.connector.address();
+fn reason_text(scylla: &Scylla, error: LedgerError) -> Arc<str> {
+    let nodes = scylla.connector.node_addresses();
     match error {
-        Error::Unavailable(reason) | Error::Corrupt(reason) => format!("{nodes}: {reason}").into(),
-        Error::Timeout => {
-            let silent = Finding::new(Part::Source, Code::SourceSilent, nodes);
-            format!("{}; {}", silent.cause(), silent.remedy()).into()
+        LedgerError::Unavailable(reason) | LedgerError::Corrupt(reason) => {
+            format!("{nodes}: {reason}").into()
+        }
+        LedgerError::Timeout => {
+            let silent = Finding::new(FindingPart::Source, Code::SourceSilent, nodes);
+            format!("{}; {}", silent.cause_text(), silent.remedy_text()).into()
         }
     }
 }
 
 /// Whether what stands there may be used; the outer error is a database that does not tell.
-async fn look(scylla: &Scylla, session: &Session) -> Result<Result<(), Refusal>, Error> {
+async fn look_at_schema(
+    scylla: &Scylla,
+    session: &Session,
+) -> Result<Result<(), UnusableDatabase>, LedgerError> {
     let found = read_schema_state(session, &scylla.connector.names, scylla.read_from).await?;
-    Ok(judge(scylla, &found))
+    Ok(judge_schema(scylla, &found))
 }
 
-fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
+fn judge_schema(scylla: &Scylla, found: &FoundSchema) -> Result<(), UnusableDatabase> {
     match (
-        found.problem(scylla.read_from, scylla.view_check),
+        found.first_problem(scylla.read_from, scylla.view_check),
         scylla.view_check,
     ) {
         (Some(Problem::Blocking(reason)), _)
         | (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Required | ViewCheck::Off) => {
-            return Err(Refusal::of_loads(reason));
+            return Err(UnusableDatabase::of_loads(reason));
         }
         (Some(Problem::ViewNotBuilt(reason)), ViewCheck::Warn) => {
             scylla.warn_once(&reason);
@@ -129,7 +134,7 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
         (None, _) => {}
     }
     let Some(identity) = found.identity.as_deref() else {
-        return Err(Refusal::of_loads("the ledger has no id"));
+        return Err(UnusableDatabase::of_loads("the ledger has no id"));
     };
     let known = scylla.identity.get_or_init(|| identity.into());
     if **known == *identity {
@@ -138,7 +143,7 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
         let reason = format!(
             "this is another database than at the start ({identity}, was {known}): restart"
         );
-        Err(Refusal {
+        Err(UnusableDatabase {
             reason: reason.into(),
             entirely: true,
         })
@@ -146,33 +151,37 @@ fn judge(scylla: &Scylla, found: &Found) -> Result<(), Refusal> {
 }
 
 /// Checks for ever.
-async fn keep(scylla: &Scylla, live: &Arc<Live>) {
+async fn keep_checking(scylla: &Scylla, live: &Arc<Live>) {
     let mut inspected = Instant::now();
     try_writing(scylla, live).await;
     loop {
         let nudged = timeout(PROBE_EVERY, scylla.nudge.notified()).await.is_ok();
         let before = scylla.state.load_full();
-        let good = before.readiness == Readiness::Ready;
-        let refused = matches!(before.readiness, Readiness::NotReady(_));
+        let good = before.readiness == SourceReadiness::Ready;
+        let refused = matches!(before.readiness, SourceReadiness::NotReady(_));
         let pause = if nudged { INSPECT_AFTER } else { INSPECT_EVERY };
         let due = !good || inspected.elapsed() >= pause;
-        let (usable, readiness) = match check(scylla, live, due).await {
-            Ok(Ok(())) => (Some(live), Readiness::Ready),
-            Ok(Err(Refusal { reason, entirely })) => {
-                ((!entirely).then_some(live), Readiness::NotReady(reason))
-            }
+        let (usable, readiness) = match check_session(scylla, live, due).await {
+            Ok(Ok(())) => (Some(live), SourceReadiness::Ready),
+            Ok(Err(UnusableDatabase { reason, entirely })) => (
+                (!entirely).then_some(live),
+                SourceReadiness::NotReady(reason),
+            ),
             // A refusal with a reason stands until that reason is known to be gone.
             Err(error) if refused => (
                 before.live.as_ref(),
-                Readiness::NotReady(text(scylla, error)),
+                SourceReadiness::NotReady(reason_text(scylla, error)),
             ),
-            Err(error) => (Some(live), Readiness::Failing(text(scylla, error))),
+            Err(error) => (
+                Some(live),
+                SourceReadiness::Failing(reason_text(scylla, error)),
+            ),
         };
         if due {
             inspected = Instant::now();
             try_writing(scylla, live).await;
         }
-        show(scylla, usable, readiness);
+        show_state(scylla, usable, readiness);
         // Failing reads ask for a check; not more often than this.
         sleep(PROBE_MIN).await;
     }
@@ -182,8 +191,12 @@ async fn keep(scylla: &Scylla, live: &Arc<Live>) {
 async fn try_writing(scylla: &Scylla, live: &Live) {
     let finding = live.missing_right().await;
     let reason = finding.map(|finding| {
-        let nodes = scylla.connector.address();
-        format!("{nodes}: {}; {}", finding.cause(), finding.remedy())
+        let nodes = scylla.connector.node_addresses();
+        format!(
+            "{nodes}: {}; {}",
+            finding.cause_text(),
+            finding.remedy_text()
+        )
     });
     let mut writing = scylla.writing.lock();
     writing.wanted |= reason.is_none();
@@ -196,34 +209,36 @@ async fn try_writing(scylla: &Scylla, live: &Live) {
 }
 
 /// Reads a row with the consistency of every read, and looks at the schema where that is due.
-async fn check(
+async fn check_session(
     scylla: &Scylla,
     live: &Live,
     inspection: bool,
-) -> Result<Result<(), Refusal>, Error> {
-    live.probe().await?;
+) -> Result<Result<(), UnusableDatabase>, LedgerError> {
+    live.probe_read().await?;
     if inspection {
-        look(scylla, &live.session).await
+        look_at_schema(scylla, &live.session).await
     } else {
         Ok(Ok(()))
     }
 }
 
 /// Publishes a state, and says so once when it changes.
-fn show(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: Readiness) {
+fn show_state(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: SourceReadiness) {
     let before = scylla.state.load();
     let unchanged = before.readiness == readiness && before.live.is_some() == live.is_some();
     if unchanged {
         return;
     }
     match &readiness {
-        Readiness::Ready => tracing::info!("source is ready"),
-        Readiness::Failing(reason) => tracing::warn!(source.reason = %reason, "source is failing"),
-        Readiness::NotReady(reason) => {
+        SourceReadiness::Ready => tracing::info!("source is ready"),
+        SourceReadiness::Failing(reason) => {
+            tracing::warn!(source.reason = %reason, "source is failing")
+        }
+        SourceReadiness::NotReady(reason) => {
             tracing::warn!(source.reason = %reason, "source is not ready");
         }
     }
-    scylla.state.store(Arc::new(State {
+    scylla.state.store(Arc::new(ConnectionState {
         live: live.map(Arc::clone),
         readiness,
     }));

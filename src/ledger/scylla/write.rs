@@ -15,10 +15,10 @@ use std::collections::{HashMap, hash_map};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{DeserializeRow, serialize::row::SerializeRow, value::MaybeUnset};
 
-use super::statements::{Live, unreadable};
+use super::statements::{Live, unreadable_row};
 use crate::{
     domain::{Amount, AssetId, Entry, Seq, UnixMillis, UserId},
-    ledger::{Error, WriteError, Written},
+    ledger::{LedgerError, WriteError, WrittenCounts},
 };
 
 const AT_ONCE: usize = 64;
@@ -26,13 +26,13 @@ const AT_ONCE: usize = 64;
 /// The row under a seq.
 #[derive(Debug, Clone, Copy, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-pub(super) struct Stored {
+pub(super) struct StandingAmounts {
     pub(super) avail: Option<i64>,
     pub(super) frozen: Option<i64>,
     pub(super) created_at: Option<i64>,
 }
 
-impl Stored {
+impl StandingAmounts {
     fn has_amounts_of(&self, entry: &Entry) -> bool {
         let amount = |stored: Option<i64>| Amount::from_raw(stored.unwrap_or_default());
         amount(self.avail) == entry.avail && amount(self.frozen) == entry.frozen
@@ -43,14 +43,17 @@ impl Stored {
 type Indexed<'a> = (usize, &'a Entry);
 
 /// An entry, and what stands already.
-struct Checked<'a> {
+struct CheckedEntry<'a> {
     entry: &'a Entry,
-    stored: Option<Stored>,
+    stored: Option<StandingAmounts>,
 }
 
-pub(super) async fn write(live: &Live, entries: &[Entry]) -> Result<Written, WriteError> {
-    let (distinct, doubled) = distinct(entries)?;
-    let checked = check(live, distinct).await?;
+pub(super) async fn write_entries(
+    live: &Live,
+    entries: &[Entry],
+) -> Result<WrittenCounts, WriteError> {
+    let (distinct, doubled) = distinct_entries(entries)?;
+    let checked = check_entries(live, distinct).await?;
     let fresh: Vec<_> = checked
         .iter()
         .filter(|checked| checked.stored.is_none())
@@ -61,20 +64,20 @@ pub(super) async fn write(live: &Live, entries: &[Entry]) -> Result<Written, Wri
         .len()
         .saturating_sub(written)
         .saturating_add(doubled);
-    each(fresh).await?;
+    run_each(fresh).await?;
     let table: Vec<_> = checked
         .iter()
         .map(|checked| insert_table(live, checked))
         .collect();
-    each(table).await?;
-    Ok(Written {
+    run_each(table).await?;
+    Ok(WrittenCounts {
         written: u64::try_from(written).unwrap_or(u64::MAX),
         repeated: u64::try_from(repeated).unwrap_or(u64::MAX),
     })
 }
 
 /// The entries with their index, without those that say the same as an earlier one; how many those were.
-fn distinct(entries: &[Entry]) -> Result<(Vec<Indexed<'_>>, usize), WriteError> {
+fn distinct_entries(entries: &[Entry]) -> Result<(Vec<Indexed<'_>>, usize), WriteError> {
     let mut seen: HashMap<(UserId, AssetId, Seq), &Entry> = HashMap::with_capacity(entries.len());
     let mut kept = Vec::with_capacity(entries.len());
     let mut doubled = 0_usize;
@@ -96,7 +99,10 @@ fn distinct(entries: &[Entry]) -> Result<(Vec<Indexed<'_>>, usize), WriteError> 
     Ok((kept, doubled))
 }
 
-async fn check<'a>(live: &Live, entries: Vec<Indexed<'a>>) -> Result<Vec<Checked<'a>>, WriteError> {
+async fn check_entries<'a>(
+    live: &Live,
+    entries: Vec<Indexed<'a>>,
+) -> Result<Vec<CheckedEntry<'a>>, WriteError> {
     let checks: Vec<_> = entries
         .into_iter()
         .map(|(index, entry)| check_one(live, index, entry))
@@ -109,26 +115,32 @@ async fn check_one<'a>(
     live: &Live,
     index: usize,
     entry: &'a Entry,
-) -> Result<Checked<'a>, WriteError> {
+) -> Result<CheckedEntry<'a>, WriteError> {
     let key = (entry.user.get(), entry.asset.get(), entry.seq.get());
-    let rows = live.rows(&live.ledger_row, key).await?;
-    let stored = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
+    let rows = live.query_rows(&live.ledger_row, key).await?;
+    let stored = rows
+        .maybe_first_row::<StandingAmounts>()
+        .map_err(unreadable_row)?;
     if stored.is_some_and(|stored| !stored.has_amounts_of(entry)) {
         return Err(WriteError::Conflict { index });
     }
-    Ok(Checked { entry, stored })
+    Ok(CheckedEntry { entry, stored })
 }
 
-async fn each(writes: Vec<impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
+async fn run_each(
+    writes: Vec<impl Future<Output = Result<(), LedgerError>>>,
+) -> Result<(), LedgerError> {
     stream::iter(writes)
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
 }
 
-async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), Error> {
+async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), LedgerError> {
     let values = ledger_values(entry);
-    live.run(&live.insert_ledger, values).await.map(drop)
+    live.run_statement(&live.insert_ledger, values)
+        .await
+        .map(drop)
 }
 
 /// The values of a ledger row. What nobody said stays unset: a null would be a tombstone in every row.
@@ -155,7 +167,10 @@ pub(super) fn ledger_values(entry: &Entry) -> impl SerializeRow + use<'_> {
 
 /// The current state, with the timestamp of the event as the ledger has it: a repetition that leaves it out would
 /// write a null under the same timestamp, and the null would win.
-async fn insert_table(live: &Live, Checked { entry, stored }: &Checked<'_>) -> Result<(), Error> {
+async fn insert_table(
+    live: &Live,
+    CheckedEntry { entry, stored }: &CheckedEntry<'_>,
+) -> Result<(), LedgerError> {
     let said = entry.created_at.map(|UnixMillis(at)| at);
     let values = (
         entry.user.get(),
@@ -166,5 +181,7 @@ async fn insert_table(live: &Live, Checked { entry, stored }: &Checked<'_>) -> R
         stored.map_or(said, |stored| stored.created_at),
         entry.seq.get(),
     );
-    live.run(&live.insert_table, values).await.map(drop)
+    live.run_statement(&live.insert_table, values)
+        .await
+        .map(drop)
 }

@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    cache_status::Outcome,
+    cache_status::ReadOutcome,
     domain::UnixMillis,
-    ops::{Facts, Readiness},
+    ops::{OperatorFacts, ReadinessReasons},
     telemetry::{
-        Applied, Meters,
-        recent::{Quantiles, Second, Window},
+        AppliedLabel, Meters,
+        recent::{Quantiles, RecentWindow, Second},
         slowest,
-        snapshot_counters::{Audited, Totals},
+        snapshot_counters::{Audited, CounterTotals},
     },
 };
 
@@ -23,7 +23,7 @@ const ALL: &str = "all";
 /// How a part of the service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PartState {
     /// As it should be.
     Good,
     /// It works less well.
@@ -36,11 +36,11 @@ pub enum State {
 
 /// A part of the service, in words for the operator.
 #[derive(Debug, Clone, Serialize)]
-pub struct Part {
+pub struct ServicePart {
     /// Its name.
     pub name: &'static str,
     /// How it is.
-    pub state: State,
+    pub state: PartState,
     /// The same in a word or two.
     pub word: String,
     /// More, where there is more to say.
@@ -60,7 +60,7 @@ pub struct MemoryUse {
 
 /// The service in parts.
 #[derive(Debug, Clone, Serialize)]
-pub struct Parts {
+pub struct DashboardParts {
     /// When the process started.
     pub started: UnixMillis,
     /// Now.
@@ -72,23 +72,23 @@ pub struct Parts {
     /// The contents of memory.
     pub memory: MemoryUse,
     /// In the order to be shown.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ServicePart>,
 }
 
 type ByOutcome<T> = BTreeMap<&'static str, T>;
 
 /// The whole answer.
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct DashboardData {
     version: &'static str,
     status: &'static str,
     reasons: Reasons,
     #[serde(flatten)]
-    parts: Parts,
-    totals: Sums,
+    parts: DashboardParts,
+    totals: StartSums,
     window: Recently,
     audits: Vec<Nines>,
-    slowest: Vec<Slow>,
+    slowest: Vec<SlowReads>,
     history: History,
 }
 
@@ -100,7 +100,7 @@ struct Reasons {
 
 /// Since the start.
 #[derive(Serialize)]
-struct Sums {
+struct StartSums {
     reads: ByOutcome<u64>,
     loads: u64,
     load_failures: u64,
@@ -135,7 +135,7 @@ struct Nines {
 }
 
 #[derive(Serialize)]
-struct Slow {
+struct SlowReads {
     at: UnixMillis,
     user: String,
     outcome: &'static str,
@@ -164,30 +164,30 @@ struct History {
 }
 
 /// The data to be shown; of the seconds only those after that one.
-pub(super) fn shown(facts: &dyn Facts, after: Option<u64>) -> Shown {
-    let (readiness, meters) = (facts.readiness(), facts.meters());
+pub(super) fn dashboard_data(facts: &dyn OperatorFacts, after: Option<u64>) -> DashboardData {
+    let (readiness, meters) = (facts.current_readiness(), facts.shared_meters());
     let (seconds, window) = {
-        let recent = meters.recent();
-        (recent.after(after), recent.window())
+        let recent = meters.recent_seconds();
+        (recent.seconds_after(after), recent.last_window())
     };
-    let totals = meters.totals();
-    Shown {
+    let totals = meters.snapshot_totals();
+    DashboardData {
         version: env!("CARGO_PKG_VERSION"),
-        status: status(&readiness),
+        status: status_word(&readiness),
         reasons: Reasons {
             not_ready: readiness.not_ready,
             degraded: readiness.degraded,
         },
-        parts: facts.parts(),
-        window: recently(&window),
-        audits: totals.audits.iter().map(nines).collect(),
-        totals: sums(&totals),
-        slowest: slowest(meters),
-        history: history(&seconds),
+        parts: facts.parts_state(),
+        window: summarise_window(&window),
+        audits: totals.audits.iter().map(describe_staleness).collect(),
+        totals: sum_totals(&totals),
+        slowest: slowest_reads(meters),
+        history: history_columns(&seconds),
     }
 }
 
-const fn status(readiness: &Readiness) -> &'static str {
+const fn status_word(readiness: &ReadinessReasons) -> &'static str {
     match (
         readiness.not_ready.is_empty(),
         readiness.degraded.is_empty(),
@@ -199,77 +199,82 @@ const fn status(readiness: &Readiness) -> &'static str {
 }
 
 /// The outcomes' names, then that of all together.
-fn groups() -> impl Iterator<Item = &'static str> {
-    let outcomes = Outcome::ALL.into_iter().map(Outcome::word);
+fn outcome_names() -> impl Iterator<Item = &'static str> {
+    let outcomes = ReadOutcome::ALL.into_iter().map(ReadOutcome::word);
     outcomes.chain([ALL])
 }
 
-fn sums(totals: &Totals) -> Sums {
-    let reads = totals.reads.iter().map(crate::telemetry::Tally::count);
+fn sum_totals(totals: &CounterTotals) -> StartSums {
+    let reads = totals
+        .reads
+        .iter()
+        .map(crate::telemetry::HistogramTally::count_values);
     let results = totals.notifications.iter();
-    Sums {
-        reads: groups().zip(reads).collect(),
+    StartSums {
+        reads: outcome_names().zip(reads).collect(),
         loads: totals.loads,
         load_failures: totals.load_failures,
         redis_failures: totals.redis_failures,
         notifications: results
-            .map(|(result, count): &(Applied, u64)| (result.word(), *count))
+            .map(|(result, count): &(AppliedLabel, u64)| (result.label_value(), *count))
             .collect(),
         resyncs: totals.resyncs,
         regressions: totals.regressions,
     }
 }
 
-fn recently(window: &Window) -> Recently {
+fn summarise_window(window: &RecentWindow) -> Recently {
     let measured = |(count, quantiles): &(u64, Quantiles)| Measured {
         count: *count,
-        quantiles: quantiles.map(|quantile| quantile.map(nanos)),
+        quantiles: quantiles.map(|quantile| quantile.map(whole_nanos)),
     };
     let [notification_delay, bus_delay, view_lag] = window.delays.each_ref().map(measured);
     Recently {
-        lasted_ms: millis(window.lasted),
-        reads: groups().zip(window.reads.iter().map(measured)).collect(),
+        lasted_ms: whole_millis(window.lasted),
+        reads: outcome_names()
+            .zip(window.reads.iter().map(measured))
+            .collect(),
         notification_delay,
         bus_delay,
         view_lag,
     }
 }
 
-fn nines(audited: &Audited) -> Nines {
+fn describe_staleness(audited: &Audited) -> Nines {
     Nines {
         tier: audited.tier.word(),
-        window: audited.window.word(),
+        window: audited.window.label_value(),
         checked: audited.checked,
         stale: audited.stale,
     }
 }
 
-fn slowest(meters: &Meters) -> Vec<Slow> {
-    let told = |slow: slowest::Slow| Slow {
+fn slowest_reads(meters: &Meters) -> Vec<SlowReads> {
+    let told = |slow: slowest::SlowRead| SlowReads {
         at: slow.at,
         // Beyond 2^53 a number would be another user's in a browser.
         user: slow.user.get().to_string(),
         outcome: slow.outcome.word(),
-        took: nanos(slow.took),
-        redis: slow.redis.map(nanos),
-        source: slow.source.map(nanos),
+        took: whole_nanos(slow.took),
+        redis: slow.redis.map(whole_nanos),
+        source: slow.source.map(whole_nanos),
         assets: slow.assets,
         rows: slow.rows,
     };
-    meters.slowest().into_iter().map(told).collect()
+    meters.slowest_reads().into_iter().map(told).collect()
 }
 
-fn history(seconds: &[Second]) -> History {
+fn history_columns(seconds: &[Second]) -> History {
     let mut history = History::default();
     for second in seconds {
         history.numbers.push(second.number);
         history.at.push(second.at.0);
-        history.lasted_ms.push(millis(second.lasted));
-        for (name, count) in groups().zip(second.reads) {
+        history.lasted_ms.push(whole_millis(second.lasted));
+        for (name, count) in outcome_names().zip(second.reads) {
             history.reads.entry(name).or_default().push(count);
         }
-        for (name, quantiles) in groups().zip(&second.quantiles) {
-            add(history.quantiles.entry(name).or_default(), quantiles);
+        for (name, quantiles) in outcome_names().zip(&second.quantiles) {
+            push_quantiles(history.quantiles.entry(name).or_default(), quantiles);
         }
         history.loads.push(second.loads);
         history.load_failures.push(second.load_failures);
@@ -277,23 +282,23 @@ fn history(seconds: &[Second]) -> History {
         history
             .notification_failures
             .push(second.notification_failures);
-        add(&mut history.notification_delay, &second.notification_delay);
-        add(&mut history.bus_delay, &second.bus_delay);
-        add(&mut history.view_lag, &second.view_lag);
+        push_quantiles(&mut history.notification_delay, &second.notification_delay);
+        push_quantiles(&mut history.bus_delay, &second.bus_delay);
+        push_quantiles(&mut history.view_lag, &second.view_lag);
     }
     history
 }
 
-fn add(columns: &mut [Vec<Option<u64>>; 3], quantiles: &Quantiles) {
+fn push_quantiles(columns: &mut [Vec<Option<u64>>; 3], quantiles: &Quantiles) {
     for (column, quantile) in columns.iter_mut().zip(quantiles) {
-        column.push(quantile.map(nanos));
+        column.push(quantile.map(whole_nanos));
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+fn whole_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn millis(duration: Duration) -> u64 {
+fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

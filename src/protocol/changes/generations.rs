@@ -1,6 +1,6 @@
 //! Values by user in two generations, within a bound of bytes.
 //!
-//! **Invariants.** A value that was touched within `ttl` is found, unless it was given up for want of room; [`Generations::change`]
+//! **Invariants.** A value that was touched within `ttl` is found, unless it was given up for want of room; [`Generations::change_value`]
 //! says so. Giving up begins with the oldest generation.
 //!
 //! **Limits.** `bytes_max` for both generations and their tables; a table that grows is counted as grown.
@@ -46,13 +46,13 @@ pub(super) struct GivenUp {
 }
 
 impl<V: HeapBytes> Generation<V> {
-    fn take(&mut self, user: UserId) -> Option<V> {
+    fn take_value(&mut self, user: UserId) -> Option<V> {
         let value = self.users.remove(&user)?;
         self.heap_bytes = self.heap_bytes.saturating_sub(value.heap_bytes());
         Some(value)
     }
 
-    fn bytes(&self) -> usize {
+    fn byte_size(&self) -> usize {
         // A table has a control byte for each place, and room for a seventh more than it says.
         let place = size_of::<(UserId, V)>().saturating_add(1);
         let capacity = self.users.capacity();
@@ -77,7 +77,7 @@ impl<V: HeapBytes> Generations<V> {
         }
     }
 
-    pub(super) fn get(&self, user: UserId) -> Option<&V> {
+    pub(super) fn value_of(&self, user: UserId) -> Option<&V> {
         let young = || self.young.users.get(&user);
         // Most tables of changes are empty most of the time.
         (!self.young.users.is_empty())
@@ -87,18 +87,18 @@ impl<V: HeapBytes> Generations<V> {
     }
 
     /// Changes the user's value, or a new one, and says what was given up to make room for it.
-    pub(super) fn change<R>(
+    pub(super) fn change_value<R>(
         &mut self,
         user: UserId,
         ttl: Duration,
         now: Instant,
         change: impl FnOnce(&mut V) -> R,
     ) -> (R, Option<GivenUp>) {
-        self.turn(ttl, now);
+        self.turn_generations(ttl, now);
         let Self { young, old, .. } = self;
         let (before, value) = match young.users.entry(user) {
             Entry::Occupied(there) => (there.get().heap_bytes(), there.into_mut()),
-            Entry::Vacant(place) => (0, place.insert(old.take(user).unwrap_or_default())),
+            Entry::Vacant(place) => (0, place.insert(old.take_value(user).unwrap_or_default())),
         };
         let result = change(value);
         let after = value.heap_bytes();
@@ -117,13 +117,13 @@ impl<V: HeapBytes> Generations<V> {
         now: Instant,
         change: impl FnOnce(&mut V),
     ) -> Option<GivenUp> {
-        self.get(user)?;
-        self.change(user, ttl, now, change).1
+        self.value_of(user)?;
+        self.change_value(user, ttl, now, change).1
     }
 
-    pub(super) fn remove(&mut self, user: UserId) {
-        self.young.take(user);
-        self.old.take(user);
+    pub(super) fn remove_user(&mut self, user: UserId) {
+        self.young.take_value(user);
+        self.old.take_value(user);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (UserId, &V)> {
@@ -132,13 +132,16 @@ impl<V: HeapBytes> Generations<V> {
     }
 
     /// Users, and the bytes that they take.
-    pub(super) fn size(&self) -> (usize, usize) {
+    pub(super) fn current_size(&self) -> (usize, usize) {
         let users = self.young.users.len().saturating_add(self.old.users.len());
-        (users, self.young.bytes().saturating_add(self.old.bytes()))
+        (
+            users,
+            self.young.byte_size().saturating_add(self.old.byte_size()),
+        )
     }
 
     /// Forgets users that were not touched for `ttl`.
-    fn turn(&mut self, ttl: Duration, now: Instant) {
+    fn turn_generations(&mut self, ttl: Duration, now: Instant) {
         let age = now.saturating_duration_since(self.turned);
         if age < ttl {
             return;
@@ -154,14 +157,14 @@ impl<V: HeapBytes> Generations<V> {
     /// Gives up the oldest generation where the young one has its half of the room, and all where that is not enough.
     fn make_room(&mut self, ttl: Duration, now: Instant) -> Option<GivenUp> {
         let half = self.bytes_max.checked_div(2).unwrap_or(0);
-        if self.young.bytes() <= half {
+        if self.young.byte_size() <= half {
             return None;
         }
         let lasting = now.saturating_duration_since(self.turned) < ttl;
         let (users, touched) = (self.old.users.len(), self.turned);
         self.begin_generation(HashMap::new(), now);
         let mut given_up = (lasting && users > 0).then_some(GivenUp { touched, users });
-        if self.size().1 > self.bytes_max {
+        if self.current_size().1 > self.bytes_max {
             let users = users.saturating_add(self.old.users.len());
             given_up = Some(GivenUp {
                 touched: now,

@@ -7,12 +7,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Marks, generations::GivenUp};
+use super::{ChangeLog, generations::GivenUp};
 
-impl Marks {
+impl ChangeLog {
     /// Redis lost its data: whatever is held or under way from before now counts for nothing, and the view is not trusted for
     /// `floor_ttl`.
-    pub fn lost(&self) {
+    pub fn note_lost(&self) {
         self.blind_for(self.ttl);
         self.start_over();
     }
@@ -20,16 +20,16 @@ impl Marks {
     /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by
     /// somebody who missed them too).
     #[must_use]
-    pub fn doubtful(&self) -> bool {
+    pub fn doubts_redis(&self) -> bool {
         let until = self.doubtful_until.load(Ordering::SeqCst);
         until > 0 && self.since_base(Instant::now()) < until
     }
 
     /// Changes may have been missed: whatever is held or under way from before now counts for nothing, and the view is not
     /// trusted for `floor_ttl`; nor is what Redis holds.
-    pub fn missed(&self) {
+    pub fn note_missed(&self) {
         self.raise_until(&self.doubtful_until, Instant::now());
-        self.lost();
+        self.note_lost();
     }
 
     /// Whatever is held or under way from before now counts for nothing.
@@ -49,13 +49,13 @@ impl Marks {
 
     /// Changes may be unknown here, so that nobody can be read from the view.
     #[must_use]
-    pub fn blind(&self) -> bool {
+    pub fn distrusts_view(&self) -> bool {
         self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)
     }
 
     /// Changes of the last `floor_ttl` were given up for want of room, so that a floor may be unknown here.
     #[must_use]
-    pub fn forgetful(&self) -> bool {
+    pub fn has_forgotten(&self) -> bool {
         let until = self.given_up_until.load(Ordering::SeqCst);
         until > 0 && self.since_base(Instant::now()) < until
     }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Mark, generations::HeapBytes};
+use super::{UserMark, generations::HeapBytes};
 use crate::{
     domain::{AssetId, Balance, Floors, Seq, Snapshot},
     protocol::rules::{RedisFacts, may_redis_snapshot_be_accepted},
@@ -16,7 +16,7 @@ const REREAD_MAX: usize = 64;
 /// Announced changes of one user. They end by themselves, however often the user is read: a forged seq must not stay, and a
 /// user is to be read from the view again.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(super) struct AnnouncedChanges {
     /// Floors, and when each was notified.
     pub(super) notified: Vec<(AssetId, Seq, Instant)>,
     /// The newest balances that notifications carried.
@@ -35,7 +35,7 @@ pub(super) struct Reread {
     pub(super) assets: Vec<AssetId>,
 }
 
-impl HeapBytes for Box<Change> {
+impl HeapBytes for Box<AnnouncedChanges> {
     fn heap_bytes(&self) -> usize {
         let notified = self
             .notified
@@ -49,7 +49,7 @@ impl HeapBytes for Box<Change> {
                 .saturating_mul(size_of::<AssetId>());
             size_of::<Reread>().saturating_add(assets)
         });
-        size_of::<Change>()
+        size_of::<AnnouncedChanges>()
             .saturating_add(notified)
             .saturating_add(told)
             .saturating_add(reread)
@@ -64,7 +64,7 @@ impl HeapBytes for Floors {
     }
 }
 
-impl Change {
+impl AnnouncedChanges {
     /// A notification said where a balance is, and maybe what it is. True if its floor rose.
     pub(super) fn move_to(
         &mut self,
@@ -73,9 +73,9 @@ impl Change {
         now: Instant,
     ) -> bool {
         if let Some(balance) = balance {
-            self.told = self.told.merge(&Snapshot::new(vec![balance]));
+            self.told = self.told.merge_with(&Snapshot::new(vec![balance]));
         }
-        self.notify(asset, seq, ttl, now)
+        self.raise_floor(asset, seq, ttl, now)
     }
 
     /// A notification without a seq came, the `count`th of all users.
@@ -91,8 +91,9 @@ impl Change {
     }
 
     /// A notification's floor. True if it rose.
-    fn notify(&mut self, asset: AssetId, seq: Seq, ttl: Duration, now: Instant) -> bool {
-        self.notified.retain(|(_, _, told)| lasts(*told, ttl, now));
+    fn raise_floor(&mut self, asset: AssetId, seq: Seq, ttl: Duration, now: Instant) -> bool {
+        self.notified
+            .retain(|(_, _, told)| lasts_until(*told, ttl, now));
         if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
             let rises = *floor < seq;
             if *floor <= seq {
@@ -109,25 +110,25 @@ impl Change {
 
 /// The knowledge of one user, changes and answers together.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct KnownUser<'a> {
     /// Floors by answers: remembered as long as the user is.
     pub(super) shown: Option<&'a Floors>,
-    pub(super) change: Option<&'a Change>,
+    pub(super) change: Option<&'a AnnouncedChanges>,
 }
 
-impl Known<'_> {
+impl KnownUser<'_> {
     /// The floors by notifications that have not ended.
-    fn notified(&self, ttl: Duration, now: Instant) -> impl Iterator<Item = (AssetId, Seq)> {
+    fn notified_floors(&self, ttl: Duration, now: Instant) -> impl Iterator<Item = (AssetId, Seq)> {
         let notified = self.change.into_iter().flat_map(|change| &change.notified);
-        let lasting = notified.filter(move |(_, _, told)| lasts(*told, ttl, now));
+        let lasting = notified.filter(move |(_, _, told)| lasts_until(*told, ttl, now));
         lasting.map(|(asset, seq, _)| (*asset, *seq))
     }
 
     /// All floors that still count.
-    pub(super) fn floors(&self, ttl: Duration, now: Instant) -> Floors {
+    pub(super) fn all_floors(&self, ttl: Duration, now: Instant) -> Floors {
         let mut floors = self.shown.cloned().unwrap_or_default();
-        for (asset, seq) in self.notified(ttl, now) {
-            floors.raise(asset, seq);
+        for (asset, seq) in self.notified_floors(ttl, now) {
+            floors.raise_floor(asset, seq);
         }
         floors
     }
@@ -139,10 +140,11 @@ impl Known<'_> {
                 .get(asset)
                 .is_some_and(|balance| balance.seq >= seq)
         };
-        self.shown.is_none_or(|shown| shown.met_by(snapshot)) && self.notified(ttl, now).all(met)
+        self.shown.is_none_or(|shown| shown.met_by(snapshot))
+            && self.notified_floors(ttl, now).all(met)
     }
 
-    /// This snapshot with the newer balances that notifications carried, if that may be shown: see [`super::Marks::take`].
+    /// This snapshot with the newer balances that notifications carried, if that may be shown: see [`super::ChangeLog::take_redis`].
     /// `facts` are those that are not of this user.
     pub(super) fn brought_up<'a>(
         &self,
@@ -153,14 +155,14 @@ impl Known<'_> {
         now: Instant,
     ) -> Option<Cow<'a, Snapshot>> {
         let newest = match self.change {
-            Some(change) if !snapshot.covers(&change.told) => {
-                Cow::Owned(snapshot.merge(&change.told))
+            Some(change) if !snapshot.covers_all(&change.told) => {
+                Cow::Owned(snapshot.merge_with(&change.told))
             }
             Some(_) | None => Cow::Borrowed(snapshot),
         };
         let facts = RedisFacts {
             ledger_required: self.ledger_required(),
-            same_reread: facts.same_reread && self.reread() == rereads,
+            same_reread: facts.same_reread && self.reread_number() == rereads,
             floors_met: self.met_by(&newest, ttl, now),
             ..facts
         };
@@ -169,7 +171,7 @@ impl Known<'_> {
     }
 
     /// The number of the last notification without a seq.
-    pub(super) fn reread(&self) -> u64 {
+    pub(super) fn reread_number(&self) -> u64 {
         self.last_reread().map_or(0, |reread| reread.last)
     }
 
@@ -184,19 +186,19 @@ impl Known<'_> {
     }
 
     /// The part that still counts.
-    pub(super) fn mark(&self, ttl: Duration, now: Instant) -> Mark {
-        let floors = self.floors(ttl, now);
+    pub(super) fn valid_changes(&self, ttl: Duration, now: Instant) -> UserMark {
+        let floors = self.all_floors(ttl, now);
         let Some(change) = self.change else {
-            return Mark {
+            return UserMark {
                 floors,
-                ..Mark::default()
+                ..UserMark::default()
             };
         };
-        Mark {
+        UserMark {
             floors,
             told: change.told.clone(),
-            changed: change.changed.is_some_and(|at| lasts(at, ttl, now)),
-            reread: self.reread(),
+            changed: change.changed.is_some_and(|at| lasts_until(at, ttl, now)),
+            reread: self.reread_number(),
             reread_assets: self
                 .last_reread()
                 .map_or_else(Vec::new, |reread| reread.assets.clone()),
@@ -206,6 +208,6 @@ impl Known<'_> {
 }
 
 /// A notification of that time still counts.
-fn lasts(told: Instant, ttl: Duration, now: Instant) -> bool {
+fn lasts_until(told: Instant, ttl: Duration, now: Instant) -> bool {
     now.saturating_duration_since(told) < ttl
 }

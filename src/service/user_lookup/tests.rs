@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::{Amount, UnixMillis};
 
-fn balance(seq: i64, raw: i64) -> Balance {
+fn sample_balance(seq: i64, raw: i64) -> Balance {
     Balance {
         asset: AssetId::new(1).unwrap(),
         seq: Seq::new(seq).unwrap(),
@@ -12,8 +12,8 @@ fn balance(seq: i64, raw: i64) -> Balance {
     }
 }
 
-fn tier(tier: &'static str, withheld: bool, balances: Vec<Balance>) -> Holding {
-    Holding {
+fn sample_tier(tier: &'static str, withheld: bool, balances: Vec<Balance>) -> TierHolding {
+    TierHolding {
         tier,
         state: String::new(),
         snapshot: Some(Snapshot::new(balances)),
@@ -22,11 +22,11 @@ fn tier(tier: &'static str, withheld: bool, balances: Vec<Balance>) -> Holding {
 }
 
 /// The findings' texts, with `!` before a bad one, of a ledger at seq 4 and memory as given.
-fn of(memory: &Holding, floor: Option<i64>) -> Vec<String> {
-    let ledger = tier("ledger", false, vec![balance(4, 400)]);
+fn finding_texts(memory: &TierHolding, floor: Option<i64>) -> Vec<String> {
+    let ledger = sample_tier("ledger", false, vec![sample_balance(4, 400)]);
     let floors = floor.map(|seq| (AssetId::new(1).unwrap(), Seq::new(seq).unwrap()));
     let catalogue = Catalogue::new(&[], &[]).unwrap();
-    let found = findings(
+    let found = compare_tiers(
         &ledger,
         &[memory],
         &floors.into_iter().collect(),
@@ -41,7 +41,7 @@ fn of(memory: &Holding, floor: Option<i64>) -> Vec<String> {
 
 #[test]
 fn each_difference_has_its_sentence() {
-    let memory = |seq, raw| tier("memory", false, vec![balance(seq, raw)]);
+    let memory = |seq, raw| sample_tier("memory", false, vec![sample_balance(seq, raw)]);
     for (memory, floor, part) in [
         (
             memory(4, 400),
@@ -70,12 +70,12 @@ fn each_difference_has_its_sentence() {
             "!1: memory holds seq 5, and the ledger is at seq 4",
         ),
         (
-            tier("memory", true, vec![balance(3, 300)]),
+            sample_tier("memory", true, vec![sample_balance(3, 300)]),
             None,
             "1: memory holds seq 3 and the ledger seq 4; it is known",
         ),
     ] {
-        let found = of(&memory, floor);
+        let found = finding_texts(&memory, floor);
         assert!(
             found[0].starts_with(part),
             "{found:?} begins not with {part}"
@@ -85,12 +85,12 @@ fn each_difference_has_its_sentence() {
 
 #[test]
 fn a_ledger_that_cannot_be_asked_is_said() {
-    let ledger = Holding {
+    let ledger = TierHolding {
         tier: "ledger",
         state: "could not be asked: no".to_owned(),
-        ..Holding::default()
+        ..TierHolding::default()
     };
     let catalogue = Catalogue::new(&[], &[]).unwrap();
-    let found = findings(&ledger, &[], &Floors::new(), &catalogue);
+    let found = compare_tiers(&ledger, &[], &KnownFloors::new(), &catalogue);
     assert!(found[0].bad && found[0].text.contains("could not be asked: no"));
 }

@@ -12,7 +12,7 @@ use balance_cache::{
     config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
     domain::{Amount, Asset, AssetId, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId},
     ledger::{
-        Readiness, Source,
+        Source, SourceReadiness,
         scylla::{Scylla, schema},
     },
 };
@@ -80,7 +80,7 @@ pub fn catalogue(ids: impl IntoIterator<Item = i32>) -> Arc<Catalogue> {
 /// A keyspace of a test's own on some node.
 #[derive(Debug, Clone)]
 pub struct Place {
-    pub settings: config::Scylla,
+    pub settings: config::ScyllaSettings,
     pub timeout: Duration,
 }
 
@@ -89,7 +89,7 @@ impl Place {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let keyspace = format!("Test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
-            settings: config::Scylla {
+            settings: config::ScyllaSettings {
                 nodes: vec![node.node()],
                 keyspace,
                 view_check: ViewCheck::Required,
@@ -103,19 +103,19 @@ impl Place {
                 tls_ca_file: "".into(),
                 tls_cert_file: "".into(),
                 tls_key_file: "".into(),
-                names: config::defaults().unwrap().scylla.names,
+                names: config::default_settings().unwrap().scylla.names,
             },
             timeout: Duration::from_secs(5),
         }
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut config::Scylla)) -> Self {
+    pub fn with(mut self, change: impl FnOnce(&mut config::ScyllaSettings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    pub fn source(&self, read_from: ReadFrom) -> config::Source {
-        config::Source {
+    pub fn source(&self, read_from: ReadFrom) -> config::SourceSettings {
+        config::SourceSettings {
             kind: SourceKind::Scylla,
             read_from,
             timeout_ms: Millis(self.timeout),
@@ -124,7 +124,7 @@ impl Place {
 
     /// `schema apply`.
     pub async fn applied(self) -> Self {
-        schema::apply(&self.settings, &self.source(ReadFrom::View))
+        schema::apply_schema(&self.settings, &self.source(ReadFrom::View))
             .await
             .unwrap();
         self
@@ -142,7 +142,7 @@ impl Place {
         let scylla = Scylla::new(&self.settings, &source, Arc::clone(catalogue)).unwrap();
         let scylla = Arc::new(scylla);
         let shutdown = CancellationToken::new();
-        TaskTracker::new().spawn(Arc::clone(&scylla).run(shutdown.clone()));
+        TaskTracker::new().spawn(Arc::clone(&scylla).run_watch(shutdown.clone()));
         Running { scylla, shutdown }
     }
 
@@ -162,7 +162,7 @@ pub struct Running {
 
 impl Running {
     pub async fn ready(&self) {
-        let mut said = Readiness::Ready;
+        let mut said = SourceReadiness::Ready;
         until("the source is ready", async || {
             let readiness = self.scylla.readiness();
             if readiness != said {
@@ -170,7 +170,7 @@ impl Running {
                 println!("{readiness:?}");
                 said = readiness.clone();
             }
-            readiness == Readiness::Ready
+            readiness == SourceReadiness::Ready
         })
         .await;
     }
@@ -179,7 +179,7 @@ impl Running {
     pub async fn not_ready(&self, part: &str) -> String {
         let mut said = String::new();
         until(&format!("not ready: {part}"), async || {
-            if let Readiness::NotReady(reason) = self.scylla.readiness()
+            if let SourceReadiness::NotReady(reason) = self.scylla.readiness()
                 && *reason != *said
             {
                 // Shown where the wait is in vain.
@@ -198,14 +198,14 @@ impl Running {
         let deadline = Instant::now() + WAIT_MAX;
         while last != expected {
             assert!(Instant::now() < deadline, "{last:?} is not {expected:?}");
-            last = told(&self.scylla.load(user(user_id)).await.unwrap());
+            last = told(&self.scylla.load_snapshot(user(user_id)).await.unwrap());
         }
     }
 
     /// Statements that one load sends.
     pub async fn statements(&self, user_id: i64) -> u64 {
         let before = self.scylla.statements_sent();
-        self.scylla.load(user(user_id)).await.unwrap();
+        self.scylla.load_snapshot(user(user_id)).await.unwrap();
         self.scylla.statements_sent() - before
     }
 }

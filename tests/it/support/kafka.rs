@@ -9,7 +9,7 @@ use std::{
     process::Command, time::Duration,
 };
 
-use balance_cache::feed::kafka::{Look, look};
+use balance_cache::feed::kafka::{TopicState, look_at_topic};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -322,12 +322,15 @@ impl Kafka {
     }
 
     /// The topic as `doctor` sees it: partitions, committed offsets, dead records.
-    pub async fn look(&self, topic: &str) -> Look {
-        let mut settings = balance_cache::config::defaults().unwrap().settlement.kafka;
+    pub async fn look(&self, topic: &str) -> TopicState {
+        let mut settings = balance_cache::config::default_settings()
+            .unwrap()
+            .settlement
+            .kafka;
         settings.brokers = vec![self.address().to_string()];
         topic.clone_into(&mut settings.topic);
         topic.clone_into(&mut settings.group);
-        let looked = tokio::task::spawn_blocking(move || look(&settings));
+        let looked = tokio::task::spawn_blocking(move || look_at_topic(&settings));
         looked.await.unwrap().unwrap().unwrap()
     }
 

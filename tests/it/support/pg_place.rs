@@ -10,9 +10,9 @@ use std::{
 };
 
 use balance_cache::{
-    config::{self, Millis, ReadFrom, SourceKind, Writer},
+    config::{self, LedgerSide, Millis, ReadFrom, SourceKind},
     ledger::{
-        Readiness, Source,
+        Source, SourceReadiness,
         postgres::{Postgres, schema},
     },
 };
@@ -27,7 +27,7 @@ use super::{
 /// A database of a test's own on some server.
 #[derive(Debug, Clone)]
 pub struct PgPlace {
-    pub settings: config::Postgres,
+    pub settings: config::PostgresSettings,
     pub database: String,
     address: SocketAddr,
     pub timeout: Duration,
@@ -40,7 +40,7 @@ impl PgPlace {
         let database = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let text = format!("CREATE DATABASE {database}");
         server.execute("postgres", &text).await;
-        let mut settings = config::defaults().unwrap().postgres;
+        let mut settings = config::default_settings().unwrap().postgres;
         settings.url = server.url(&database);
         Self {
             settings,
@@ -50,13 +50,13 @@ impl PgPlace {
         }
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut config::Postgres)) -> Self {
+    pub fn with(mut self, change: impl FnOnce(&mut config::PostgresSettings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    pub fn source(&self, read_from: ReadFrom) -> config::Source {
-        config::Source {
+    pub fn source(&self, read_from: ReadFrom) -> config::SourceSettings {
+        config::SourceSettings {
             kind: SourceKind::Postgres,
             read_from,
             timeout_ms: Millis(self.timeout),
@@ -103,15 +103,15 @@ impl PgPlace {
 
     /// A source that runs, ready or not.
     pub fn begin(&self, read_from: ReadFrom) -> PgRunning {
-        self.begin_as(read_from, Writer::External)
+        self.begin_as(read_from, LedgerSide::External)
     }
 
     /// The same; whether it assigns seqs is said.
-    pub fn begin_as(&self, read_from: ReadFrom, writer: Writer) -> PgRunning {
+    pub fn begin_as(&self, read_from: ReadFrom, writer: LedgerSide) -> PgRunning {
         let postgres = Postgres::new(&self.settings, &self.source(read_from));
         let source = Arc::new(postgres.unwrap().with_writer(writer));
         let shutdown = CancellationToken::new();
-        TaskTracker::new().spawn(Arc::clone(&source).run(shutdown.clone()));
+        TaskTracker::new().spawn(Arc::clone(&source).run_watch(shutdown.clone()));
         PgRunning { source, shutdown }
     }
 
@@ -131,7 +131,7 @@ pub struct PgRunning {
 
 impl PgRunning {
     pub async fn ready(&self) {
-        let mut said = Readiness::Ready;
+        let mut said = SourceReadiness::Ready;
         until("the source is ready", async || {
             let readiness = self.source.readiness();
             if readiness != said {
@@ -139,7 +139,7 @@ impl PgRunning {
                 println!("{readiness:?}");
                 said = readiness.clone();
             }
-            readiness == Readiness::Ready
+            readiness == SourceReadiness::Ready
         })
         .await;
     }
@@ -148,7 +148,7 @@ impl PgRunning {
     pub async fn not_ready(&self, part: &str) -> String {
         let mut said = String::new();
         until(&format!("not ready: {part}"), async || {
-            if let Readiness::NotReady(reason) = self.source.readiness()
+            if let SourceReadiness::NotReady(reason) = self.source.readiness()
                 && *reason != *said
             {
                 // Shown where the wait is in vain.

@@ -144,7 +144,7 @@ impl Prometheus {
 
     /// Waits until every instance was scraped after now.
     pub async fn scraped(&self) {
-        let now = balance_cache::clock::wall().0;
+        let now = balance_cache::clock::wall_now().0;
         let instances = self.query("up == 1").await.len();
         let later = format!("timestamp(balance_cache_build_info) * 1000 > {now}");
         self.eventually(&later, |found| (found.len() == instances).then_some(()))

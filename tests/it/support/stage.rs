@@ -101,7 +101,7 @@ impl Stage {
                 (1..=3).map(move |seq| entry(user, *asset, seq, avail * seq / 3))
             })
             .collect();
-        writer.scylla.write(&rows).await.unwrap();
+        writer.scylla.write_entries(&rows).await.unwrap();
         let newest: Vec<_> = balances
             .iter()
             .map(|(asset, avail)| (*asset, 3, *avail))
@@ -118,7 +118,7 @@ impl Stage {
         let writer = place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
         writer
             .scylla
-            .write(&[entry(user, asset, seq, avail)])
+            .write_entries(&[entry(user, asset, seq, avail)])
             .await
             .unwrap();
     }

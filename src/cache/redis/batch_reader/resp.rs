@@ -15,7 +15,7 @@ const LENGTH_MAX: usize = 512 << 20;
 
 /// The replies to one question, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct RespReplies {
     pub(super) bytes: Bytes,
     /// Where each reply ends.
     ends: Vec<usize>,
@@ -34,7 +34,7 @@ pub struct Pairs<'a> {
 
 /// How far an answer was looked through.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct RespParser {
     at: usize,
     /// Values that belong to the reply that `at` is in.
     pending: usize,
@@ -42,7 +42,7 @@ pub(super) struct Progress {
     replies: usize,
 }
 
-impl Answer {
+impl RespReplies {
     /// Each reply.
     pub fn replies(&self) -> impl Iterator<Item = Reply<'_>> {
         let mut begin = 0;
@@ -56,8 +56,8 @@ impl Answer {
 
 impl<'a> Reply<'a> {
     /// Its fields and their values; an error of the server, and whatever else is no hash, is [`Corrupt`].
-    pub fn pairs(self) -> Result<Pairs<'a>, Corrupt> {
-        let (b'*', length, rest) = head(self.0).ok_or(Corrupt)? else {
+    pub fn hash_pairs(self) -> Result<Pairs<'a>, Corrupt> {
+        let (b'*', length, rest) = split_head(self.0).ok_or(Corrupt)? else {
             return Err(Corrupt);
         };
         let length = length.ok_or(Corrupt)?;
@@ -71,8 +71,8 @@ impl<'a> Reply<'a> {
     }
 
     /// The text of an error.
-    pub fn error(self) -> Option<&'a str> {
-        let (line, _) = line(self.0.strip_prefix(b"-")?)?;
+    pub fn error_text(self) -> Option<&'a str> {
+        let (line, _) = split_line(self.0.strip_prefix(b"-")?)?;
         str::from_utf8(line).ok()
     }
 
@@ -82,8 +82,8 @@ impl<'a> Reply<'a> {
     }
 
     /// A string.
-    pub fn text(self) -> Option<&'a [u8]> {
-        string(&mut { self.0 })
+    pub fn string_bytes(self) -> Option<&'a [u8]> {
+        take_string(&mut { self.0 })
     }
 }
 
@@ -92,14 +92,14 @@ impl<'a> Iterator for Pairs<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let mut next = || string(&mut self.rest);
+        let mut next = || take_string(&mut self.rest);
         Some(next().zip(next()).ok_or(Corrupt))
     }
 }
 
 /// Reads a string off the front.
-fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (b'$', length, behind) = head(rest)? else {
+fn take_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (b'$', length, behind) = split_head(rest)? else {
         return None;
     };
     let (text, behind) = behind.split_at_checked(length?)?;
@@ -109,19 +109,19 @@ fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// Kind, length where the kind has one (none for null), and what stands behind the line; none where the line is not all there,
 /// or is no RESP.
-fn head(bytes: &[u8]) -> Option<(u8, Option<usize>, &[u8])> {
-    let (line, rest) = line(bytes)?;
+fn split_head(bytes: &[u8]) -> Option<(u8, Option<usize>, &[u8])> {
+    let (line, rest) = split_line(bytes)?;
     let (kind, length) = line.split_first()?;
-    Some((*kind, number(length), rest))
+    Some((*kind, parse_number(length), rest))
 }
 
-fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == b'\r')?;
     let (line, rest) = bytes.split_at_checked(end)?;
     Some((line, rest.strip_prefix(b"\r\n")?))
 }
 
-fn number(digits: &[u8]) -> Option<usize> {
+fn parse_number(digits: &[u8]) -> Option<usize> {
     let next = |number: usize, byte: &u8| match byte {
         b'0'..=b'9' => {
             let digit = usize::from(byte.wrapping_sub(b'0'));
@@ -136,7 +136,7 @@ fn number(digits: &[u8]) -> Option<usize> {
     digits.iter().try_fold(0, next)
 }
 
-impl Progress {
+impl RespParser {
     /// Nothing was looked at.
     pub(super) const fn new(replies: usize) -> Self {
         Self {
@@ -148,8 +148,8 @@ impl Progress {
     }
 
     /// Takes off what was looked through.
-    pub(super) fn take(self, bytes: &mut BytesMut) -> Answer {
-        Answer {
+    pub(super) fn take_answer(self, bytes: &mut BytesMut) -> RespReplies {
+        RespReplies {
             bytes: bytes.split_to(self.at.min(bytes.len())).freeze(),
             ends: self.ends,
         }
@@ -159,9 +159,9 @@ impl Progress {
     ///
     /// # Errors
     /// The bytes there are no RESP.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> io::Result<bool> {
+    pub(super) fn look_on(&mut self, bytes: &[u8]) -> io::Result<bool> {
         while self.ends.len() < self.replies {
-            let Some((line, rest)) = bytes.get(self.at..).and_then(line) else {
+            let Some((line, rest)) = bytes.get(self.at..).and_then(split_line) else {
                 let seen = bytes.get(self.at..).unwrap_or_default();
                 // Its end may still come; a line that is that long, or goes on behind its end, is none.
                 let ends = seen.iter().position(|byte| *byte == b'\r');
@@ -175,7 +175,7 @@ impl Progress {
             let (kind, length) = line.split_first().ok_or_else(no_resp)?;
             let mut end = bytes.len().saturating_sub(rest.len());
             let mut more = 0;
-            match (kind, number(length), length) {
+            match (kind, parse_number(length), length) {
                 (b'+' | b'-' | b':', ..) | (b'$' | b'*', _, b"-1") => {}
                 (b'$', Some(length), _) => {
                     let behind = rest.get(length..).unwrap_or_default();

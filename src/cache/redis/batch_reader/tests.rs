@@ -8,18 +8,18 @@ use crate::cache::redis::entry::Corrupt;
 
 const TWO: &[u8] = b"*4\r\n$1\r\nv\r\n$1\r\n1\r\n$5\r\nepoch\r\n$3\r\na\r\n\r\n*0\r\n";
 
-type Pair<'a> = (&'a [u8], &'a [u8]);
+type FieldAndValue<'a> = (&'a [u8], &'a [u8]);
 
-fn pairs(reply: Reply<'_>) -> Result<Vec<Pair<'_>>, Corrupt> {
-    reply.pairs()?.collect()
+fn reply_pairs(reply: Reply<'_>) -> Result<Vec<FieldAndValue<'_>>, Corrupt> {
+    reply.hash_pairs()?.collect()
 }
 
 /// The replies handed out to questions for that many replies each, of what comes in these pieces.
-fn handed(pieces: &[&[u8]], asked: &[usize]) -> (Vec<Option<Answer>>, io::Result<()>) {
+fn handed_out(pieces: &[&[u8]], asked: &[usize]) -> (Vec<Option<RespReplies>>, io::Result<()>) {
     let (mut waiting, mut answers) = (VecDeque::new(), Vec::new());
     for replies in asked {
         let (back, answer) = oneshot::channel();
-        waiting.push_back((Progress::new(*replies), back));
+        waiting.push_back((RespParser::new(*replies), back));
         answers.push(answer);
     }
     let mut read = BytesMut::new();
@@ -34,19 +34,19 @@ fn handed(pieces: &[&[u8]], asked: &[usize]) -> (Vec<Option<Answer>>, io::Result
 
 #[test]
 fn an_answer_is_cut_into_its_replies() {
-    let (answers, end) = handed(&[TWO], &[2]);
+    let (answers, end) = handed_out(&[TWO], &[2]);
     assert!(end.is_ok());
     let answer = answers[0].clone().unwrap();
-    let replies: Vec<_> = answer.replies().map(pairs).collect();
-    let first: [Pair<'_>; 2] = [(b"v", b"1"), (b"epoch", b"a\r\n")];
+    let replies: Vec<_> = answer.replies().map(reply_pairs).collect();
+    let first: [FieldAndValue<'_>; 2] = [(b"v", b"1"), (b"epoch", b"a\r\n")];
     assert_eq!(replies, [Ok(first.to_vec()), Ok(vec![])]);
 }
 
 #[test]
 fn questions_are_answered_in_their_order() {
-    let (answers, end) = handed(&[b"*0\r\n-LOADING wait\r\n", b"*0\r\n*0"], &[1, 2, 1]);
+    let (answers, end) = handed_out(&[b"*0\r\n-LOADING wait\r\n", b"*0\r\n*0"], &[1, 2, 1]);
     assert!(end.is_ok());
-    let bytes = |answer: &Option<Answer>| answer.as_ref().map(|answer| answer.bytes.to_vec());
+    let bytes = |answer: &Option<RespReplies>| answer.as_ref().map(|answer| answer.bytes.to_vec());
     assert_eq!(bytes(&answers[0]).unwrap(), b"*0\r\n");
     assert_eq!(bytes(&answers[1]).unwrap(), b"-LOADING wait\r\n*0\r\n");
     assert_eq!(bytes(&answers[2]), None);
@@ -66,11 +66,11 @@ fn what_is_no_hash_is_corrupt_and_what_is_no_resp_ends_the_connection() {
         "*2\r\n$1\r\na\r\n$-1\r\n",
         "*2\r\n$1\r\na\r\n*0\r\n",
     ] {
-        let (answers, end) = handed(&[bad.as_bytes()], &[1]);
+        let (answers, end) = handed_out(&[bad.as_bytes()], &[1]);
         assert!(end.is_ok(), "{bad}");
         let answer = answers[0].clone().unwrap();
         assert_eq!(
-            answer.replies().map(pairs).collect::<Vec<_>>(),
+            answer.replies().map(reply_pairs).collect::<Vec<_>>(),
             [Err(Corrupt)],
             "{bad}"
         );
@@ -86,7 +86,7 @@ fn what_is_no_hash_is_corrupt_and_what_is_no_resp_ends_the_connection() {
         "*0\rx",
         "*0\r\n*0\r\n",
     ] {
-        let (_, end) = handed(&[bad.as_bytes()], &[1]);
+        let (_, end) = handed_out(&[bad.as_bytes()], &[1]);
         assert!(end.is_err(), "{bad}");
     }
 }
@@ -102,35 +102,35 @@ proptest! {
             begin = cut;
         }
         pieces.push(&TWO[begin..]);
-        let (answers, end) = handed(&pieces, &[2]);
+        let (answers, end) = handed_out(&pieces, &[2]);
         prop_assert!(end.is_ok());
-        prop_assert_eq!(&answers, &handed(&[TWO], &[2]).0);
+        prop_assert_eq!(&answers, &handed_out(&[TWO], &[2]).0);
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in "[*$+:0-9a\r\n-]{0,40}") {
-        let (answers, _) = handed(&[bytes.as_bytes()], &[1, 2]);
+        let (answers, _) = handed_out(&[bytes.as_bytes()], &[1, 2]);
         for answer in answers.iter().flatten() {
-            answer.replies().for_each(|reply| drop(pairs(reply)));
+            answer.replies().for_each(|reply| drop(reply_pairs(reply)));
         }
     }
 }
 
-fn user(id: i64) -> UserId {
+fn test_user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn lane() -> (Lane, DuplexStream) {
+fn test_lane() -> (BatchReader, DuplexStream) {
     let (near, far) = duplex(1 << 10);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let tasks = tokio_util::task::TaskTracker::new();
-    tasks.spawn(drive(near, asked));
-    (Lane(asks), far)
+    tasks.spawn(drive_connection(near, asked));
+    (BatchReader(asks), far)
 }
 
 #[tokio::test]
 async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_ends() {
-    let (lane, mut far) = lane();
+    let (lane, mut far) = test_lane();
     let server = async {
         let asked = b"*2\r\n$7\r\nHGETALL\r\n$3\r\nu:1\r\n*2\r\n$7\r\nHGETALL\r\n$4\r\nu:22\r\n";
         let mut seen = vec![0; asked.len()];
@@ -141,11 +141,14 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
         drop(far);
     };
     let reader = async {
-        let answer = lane.hashes("u:", &[user(1), user(22)]).await.unwrap();
+        let answer = lane
+            .read_hashes("u:", &[test_user(1), test_user(22)])
+            .await
+            .unwrap();
         assert_eq!(answer.replies().count(), 2);
-        let broken = lane.hashes("u:", &[user(3)]).await;
+        let broken = lane.read_hashes("u:", &[test_user(3)]).await;
         assert!(broken.unwrap_err().is_io_error());
-        let broken = lane.hashes("u:", &[user(4)]).await;
+        let broken = lane.read_hashes("u:", &[test_user(4)]).await;
         assert!(broken.unwrap_err().is_io_error());
     };
     tokio::join!(server, reader);
@@ -153,9 +156,9 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
 
 #[tokio::test]
 async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
-    let (lane, mut far) = lane();
-    let one = [user(1)];
-    assert!(futures::FutureExt::now_or_never(lane.hashes("", &one)).is_none());
+    let (lane, mut far) = test_lane();
+    let one = [test_user(1)];
+    assert!(futures::FutureExt::now_or_never(lane.read_hashes("", &one)).is_none());
     let server = async {
         let mut seen = [0; 48];
         far.read_exact(&mut seen).await.unwrap();
@@ -163,6 +166,6 @@ async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
             .await
             .unwrap();
     };
-    let (answer, ()) = tokio::join!(lane.hashes("", &one), server);
+    let (answer, ()) = tokio::join!(lane.read_hashes("", &one), server);
     assert_eq!(&answer.unwrap().bytes[..2], b"*2");
 }

@@ -3,19 +3,19 @@
 //! **Invariants.** An entry that the service would take for corrupt is foreign here too, by the same code.
 
 use crate::{
-    cache::redis::entry::{self, Entry},
+    cache::redis::entry::{self, StoredEntry},
     domain::{AssetId, Balance, Seq},
 };
 
 /// The state of a user's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Held {
+pub enum KeyState {
     /// Nothing.
     Nothing,
     /// Something that is not of our layout, and why.
     Foreign(String),
     /// An entry.
-    Entry(Shown),
+    Entry(ShownEntry),
 }
 
 /// A floor with its end.
@@ -31,7 +31,7 @@ pub struct Floor {
 
 /// An entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Shown {
+pub struct ShownEntry {
     /// The life of Redis that it was written in.
     pub epoch: String,
     /// The balances are all that the user has.
@@ -48,13 +48,13 @@ pub struct Shown {
     pub lease_until: Option<i64>,
 }
 
-impl Held {
+impl KeyState {
     /// Reads the fields of a hash.
-    pub(super) fn read(fields: &[(Vec<u8>, Vec<u8>)], now: i64) -> Self {
+    pub(super) fn read_fields(fields: &[(Vec<u8>, Vec<u8>)], now: i64) -> Self {
         let pairs = fields
             .iter()
             .map(|(field, value)| Ok((field.as_slice(), value.as_slice())));
-        let decoded = match Entry::decode(pairs, now) {
+        let decoded = match StoredEntry::decode_fields(pairs, now) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Self::Nothing,
             Err(entry::Corrupt) => {
@@ -71,17 +71,17 @@ impl Held {
                 });
             }
         };
-        let mut shown = Shown {
+        let mut shown = ShownEntry {
             epoch: String::from_utf8_lossy(decoded.epoch).into_owned(),
             whole: decoded.whole,
             until: (decoded.until > 0).then_some(decoded.until),
             balances: decoded.snapshot.balances().to_vec(),
-            ..Shown::default()
+            ..ShownEntry::default()
         };
         for (field, value) in fields {
             let texts = (std::str::from_utf8(field), std::str::from_utf8(value));
             if let (Ok(field), Ok(value)) = texts {
-                shown.note(field, value, now);
+                shown.note_times(field, value, now);
             }
         }
         shown.floors.sort_by_key(|floor| floor.asset);
@@ -90,9 +90,9 @@ impl Held {
     }
 }
 
-impl Shown {
+impl ShownEntry {
     /// Takes the times out of one field; the rest was decoded.
-    fn note(&mut self, field: &str, value: &str, now: i64) {
+    fn note_times(&mut self, field: &str, value: &str, now: i64) {
         let last = value.rsplit(' ').next().and_then(|end| end.parse().ok());
         let Some(until) = last else { return };
         match field.split_once(':') {
@@ -119,17 +119,17 @@ impl Shown {
 mod tests {
     use super::*;
 
-    fn read(fields: &[(&str, &str)]) -> Held {
+    fn read_pairs(fields: &[(&str, &str)]) -> KeyState {
         let owned: Vec<_> = fields
             .iter()
             .map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
-        Held::read(&owned, 50)
+        KeyState::read_fields(&owned, 50)
     }
 
     #[test]
     fn an_entry_is_shown_with_its_times_and_what_has_ended_is_left_out() {
-        let held = read(&[
+        let held = read_pairs(&[
             ("v", "2 e 90 1"),
             ("lease", "abc 70"),
             ("b:1", "17 910000000000 0 - 99"),
@@ -138,7 +138,7 @@ mod tests {
             ("d:*", "60"),
             ("d:3", "61"),
         ]);
-        let Held::Entry(shown) = held else {
+        let KeyState::Entry(shown) = held else {
             panic!("{held:?}")
         };
         assert_eq!((shown.until, shown.lease_until), (Some(90), Some(70)));
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn what_the_service_would_not_read_is_foreign_with_the_reason() {
-        assert_eq!(read(&[]), Held::Nothing);
-        let Held::Foreign(why) = read(&[("v", "7")]) else {
+        assert_eq!(read_pairs(&[]), KeyState::Nothing);
+        let KeyState::Foreign(why) = read_pairs(&[("v", "7")]) else {
             panic!("not foreign")
         };
         assert_eq!(why, "it has layout 7, not 2");
         assert!(matches!(
-            read(&[("v", "2 e 90 1"), ("b:1", "x")]),
-            Held::Foreign(_)
+            read_pairs(&[("v", "2 e 90 1"), ("b:1", "x")]),
+            KeyState::Foreign(_)
         ));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use redis::{RedisResult, Value};
 
-use super::{Look, Trouble};
+use super::{RedisInspector, RedisTrouble};
 use crate::{config::RedisMode, domain::UserId};
 
 /// Keys that are looked at, at most.
@@ -18,25 +18,25 @@ pub const SCANNED_MAX: usize = 1_000_000;
 /// Keys of one step.
 const STEP: &str = "1000";
 
-impl Look {
+impl RedisInspector {
     /// The `most` users whose entries were asked for most recently, the latest first.
     ///
     /// # Errors
-    /// [`Trouble`]; a cluster is refused.
-    pub async fn recent(&self, most: usize) -> Result<Vec<UserId>, Trouble> {
+    /// [`RedisTrouble`]; a cluster is refused.
+    pub async fn recent_users(&self, most: usize) -> Result<Vec<UserId>, RedisTrouble> {
         if self.mode == RedisMode::Cluster {
-            return Err(Trouble::Unsupported("a cluster is not walked through"));
+            return Err(RedisTrouble::Unsupported("a cluster is not walked through"));
         }
         // Seconds since the last touch, or how seldom it is touched: the lowest first.
         let mut kept: BTreeSet<(i64, UserId)> = BTreeSet::new();
         let prefix = self.keys.user_prefix();
-        let pattern = format!("{}*", escaped(prefix));
+        let pattern = format!("{}*", escape_pattern(prefix));
         let (mut cursor, mut scanned) = ("0".to_owned(), 0_usize);
         loop {
             let words = ["SCAN", &cursor, "MATCH", &pattern, "COUNT", STEP];
-            let (next, keys): (String, Vec<String>) = self.one(&words).await?;
+            let (next, keys): (String, Vec<String>) = self.send_one(&words).await?;
             scanned = scanned.saturating_add(keys.len());
-            for (idle, key) in self.idle(&keys).await?.into_iter().zip(&keys) {
+            for (idle, key) in self.idle_times(&keys).await?.into_iter().zip(&keys) {
                 let user = key.strip_prefix(prefix).and_then(|id| id.parse().ok());
                 if let (Some(idle), Some(user)) = (idle, user) {
                     kept.insert((idle, user));
@@ -52,7 +52,7 @@ impl Look {
         }
     }
 
-    async fn idle(&self, keys: &[String]) -> Result<Vec<Option<i64>>, Trouble> {
+    async fn idle_times(&self, keys: &[String]) -> Result<Vec<Option<i64>>, RedisTrouble> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -62,7 +62,7 @@ impl Look {
                 command.arg(what).arg(key);
                 command
             });
-            self.within(self.conn.ask(commands.collect()))
+            self.limit_time(self.conn.send_commands(commands.collect()))
         };
         let read = |reply: RedisResult<Value>| match reply {
             Ok(Value::Int(number)) => Some(number),
@@ -79,7 +79,7 @@ impl Look {
 }
 
 /// A text that stands for itself in a pattern.
-fn escaped(text: &str) -> String {
+fn escape_pattern(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         if ['*', '?', '[', ']', '^', '-', '\\'].contains(&letter) {

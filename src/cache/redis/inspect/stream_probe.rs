@@ -3,21 +3,21 @@
 //! **Invariants.** Nothing is changed: rights, keys and the server's state are checked before the arguments, and an argument is
 //! refused.
 
-use super::{Look, Trouble};
-use crate::diagnosis::{Finding, Part};
+use super::{RedisInspector, RedisTrouble};
+use crate::diagnosis::{Finding, FindingPart};
 
 /// No id of an entry, and no number.
 const NO_ID: &str = "!";
 /// A consumer that no instance has.
 const NOBODY: &str = "doctor";
 
-impl Look {
+impl RedisInspector {
     /// The findings that keep an instance from following this stream and from putting entries aside.
     ///
     /// # Errors
-    /// [`Trouble`]: Redis does not answer.
-    pub async fn try_following(&self, stream: &str) -> Result<Vec<Finding>, Trouble> {
-        let (group, dead) = (self.keys.group(), self.keys.dead(stream));
+    /// [`RedisTrouble`]: Redis does not answer.
+    pub async fn try_following(&self, stream: &str) -> Result<Vec<Finding>, RedisTrouble> {
+        let (group, dead) = (self.keys.group_name(), self.keys.dead_key(stream));
         let commands: [&[&str]; 7] = [
             &["XGROUP", "CREATE", stream, &group, NO_ID],
             &[
@@ -32,22 +32,22 @@ impl Look {
             &["XACK", stream, &group, NO_ID],
             &["XAUTOCLAIM", stream, &group, NOBODY, "1000", NO_ID],
             &["XADD", &dead, NO_ID, "reason", "none"],
-            &["XTRIM", &self.keys.feed(), "MAXLEN", NO_ID],
-            &["XREAD", "STREAMS", &self.keys.feed(), NO_ID],
+            &["XTRIM", &self.keys.feed_key(), "MAXLEN", NO_ID],
+            &["XREAD", "STREAMS", &self.keys.feed_key(), NO_ID],
         ];
         let mut found: Vec<Finding> = Vec::new();
         for words in commands {
-            let Err(trouble) = self.one::<redis::Value>(words).await else {
+            let Err(trouble) = self.send_one::<redis::Value>(words).await else {
                 continue;
             };
             let finding = match trouble {
-                Trouble::Found(finding) if finding.code.is_forbidden() => {
-                    finding.with(words.first().copied().unwrap_or_default())
+                RedisTrouble::Found(finding) if finding.code.is_forbidden() => {
+                    finding.with_detail(words.first().copied().unwrap_or_default())
                 }
-                Trouble::Found(finding) if finding.code.is_refusal() => continue,
+                RedisTrouble::Found(finding) if finding.code.is_refusal() => continue,
                 other => return Err(other),
             };
-            found.push(finding.of(Part::Stream));
+            found.push(finding.with_part(FindingPart::Stream));
         }
         Ok(found)
     }

@@ -7,13 +7,13 @@ use std::{collections::HashMap, time::Duration};
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
 use super::{
-    GRACE, PAGE, Tap, millis,
-    wire::{RawEntry, entries, stream_entries},
+    BlockingConnection, GRACE, PAGE, whole_millis,
+    wire::{RawEntry, reply_entries, stream_entries},
 };
 use crate::{
     cache::redis::Redis,
-    diagnosis::{Code, Finding, Part},
-    domain::{FieldMap, Notification, Wire},
+    diagnosis::{Code, Finding, FindingPart},
+    domain::{FieldMap, Notification, NotificationWire},
 };
 
 /// Where a pass through the claimed entries ends, and the next begins.
@@ -43,7 +43,7 @@ pub struct Inlet {
 
 /// Why a command on the settlement stream did not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
+pub enum StreamFailure {
     /// The connection is of no use any more, or the group is gone: to be begun again.
     Lost,
     /// Redis refuses the command, on another connection too.
@@ -52,7 +52,7 @@ pub enum Failure {
 
 /// How the group stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct GroupStanding {
     /// Entries that did not take effect yet: not handed out, or not acknowledged.
     pub waiting: u64,
     /// The other groups of the stream.
@@ -68,16 +68,16 @@ impl From<RawEntry> for Event {
 impl Redis {
     /// Judges a failed command on this stream.
     #[must_use]
-    pub fn stream_failure(&self, error: &RedisError, stream: &str) -> Failure {
-        let finding = self.link.finding_of(error).of(Part::Stream);
+    pub fn stream_failure(&self, error: &RedisError, stream: &str) -> StreamFailure {
+        let finding = self.link.finding_of(error).with_part(FindingPart::Stream);
         if error.code() == Some("NOGROUP") || !finding.code.is_refusal() {
-            Failure::Lost
+            StreamFailure::Lost
         } else if finding.code == Code::RedisWrongType {
-            Failure::Refused(finding.with(stream))
+            StreamFailure::Refused(finding.with_detail(stream))
         } else if finding.code == Code::RedisKeyForbidden {
-            Failure::Refused(finding.with(format!("a command on {stream}")))
+            StreamFailure::Refused(finding.with_detail(format!("a command on {stream}")))
         } else {
-            Failure::Refused(finding)
+            StreamFailure::Refused(finding)
         }
     }
 }
@@ -87,11 +87,11 @@ impl Event {
     ///
     /// # Errors
     /// In words for the dead stream.
-    pub fn read(&self, fields: &FieldMap) -> Result<Vec<Notification>, String> {
+    pub fn read_notifications(&self, fields: &FieldMap) -> Result<Vec<Notification>, String> {
         if self.fields.is_empty() {
             return Err("it was deleted from the stream before it took effect".to_owned());
         }
-        let mut wire = Wire::default();
+        let mut wire = NotificationWire::default();
         let mut event = None;
         // One bit for each field of a notification, in the order of the arms.
         let mut seen = 0_u8;
@@ -120,7 +120,7 @@ impl Event {
         match event {
             Some(json) if seen == EVENT => fields.parse_all(json),
             Some(_) => Err("event stands beside other fields of a notification".to_owned()),
-            None => Ok(vec![wire.check()?]),
+            None => Ok(vec![wire.check_fields()?]),
         }
     }
 }
@@ -144,7 +144,7 @@ fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
         .map_err(|_| "is not a whole number of 64 bits")
 }
 
-impl Tap {
+impl BlockingConnection {
     /// Makes the consumer group, from the stream's beginning, where there is none. False where there was one.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Tap {
             .arg(&inlet.group)
             .arg("0")
             .arg("MKSTREAM");
-        match self.one::<Value>(make, GRACE).await {
+        match self.send_one::<Value>(make, GRACE).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(false),
             Err(error) => Err(error),
@@ -168,7 +168,7 @@ impl Tap {
     ///
     /// # Errors
     /// Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
-    pub async fn events(
+    pub async fn read_events(
         &self,
         inlet: &Inlet,
         after: &str,
@@ -181,10 +181,12 @@ impl Tap {
             .arg("COUNT")
             .arg(PAGE)
             .arg("BLOCK")
-            .arg(millis(block));
+            .arg(whole_millis(block));
         read.arg("STREAMS").arg(&inlet.stream).arg(after);
-        let reply = self.one::<Value>(read, block.saturating_add(GRACE)).await?;
-        Ok(entries(reply)?.into_iter().map(Event::from).collect())
+        let reply = self
+            .send_one::<Value>(read, block.saturating_add(GRACE))
+            .await?;
+        Ok(reply_entries(reply)?.into_iter().map(Event::from).collect())
     }
 
     /// A page of events that consumers took and did not acknowledge for `idle`, now ours; and where the next page begins (`0-0`:
@@ -192,7 +194,7 @@ impl Tap {
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn claim(
+    pub async fn claim_events(
         &self,
         inlet: &Inlet,
         idle: Duration,
@@ -203,11 +205,11 @@ impl Tap {
             .arg(&inlet.stream)
             .arg(&inlet.group)
             .arg(&inlet.consumer)
-            .arg(millis(idle))
+            .arg(whole_millis(idle))
             .arg(from)
             .arg("COUNT")
             .arg(PAGE);
-        let Value::Array(parts) = self.one::<Value>(claim, GRACE).await? else {
+        let Value::Array(parts) = self.send_one::<Value>(claim, GRACE).await? else {
             return Ok((END.to_owned(), Vec::new()));
         };
         let mut parts = parts.into_iter();
@@ -221,27 +223,27 @@ impl Tap {
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn acknowledge(&self, inlet: &Inlet, ids: &[String]) -> RedisResult<()> {
+    pub async fn acknowledge_events(&self, inlet: &Inlet, ids: &[String]) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
         }
         let mut acknowledge = redis::cmd("XACK");
         acknowledge.arg(&inlet.stream).arg(&inlet.group).arg(ids);
-        self.one::<i64>(acknowledge, GRACE).await.map(drop)
+        self.send_one::<i64>(acknowledge, GRACE).await.map(drop)
     }
 
     /// Puts an event that could not be read aside, with its id and the reason.
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn bury(&self, dead: &str, event: &Event, reason: &str) -> RedisResult<()> {
+    pub async fn bury_event(&self, dead: &str, event: &Event, reason: &str) -> RedisResult<()> {
         let mut bury = redis::cmd("XADD");
         bury.arg(dead).arg("MAXLEN").arg("~").arg(DEAD_MAX).arg("*");
         for (field, value) in &event.fields {
             bury.arg(field).arg(value);
         }
         bury.arg("id").arg(&event.id).arg("reason").arg(reason);
-        self.one::<String>(bury, GRACE).await.map(drop)
+        self.send_one::<String>(bury, GRACE).await.map(drop)
     }
 
     /// How many entries wait, and who else reads the stream. Where Redis does not know what was not handed out (entries were
@@ -249,10 +251,10 @@ impl Tap {
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn standing(&self, inlet: &Inlet) -> RedisResult<Standing> {
+    pub async fn read_standing(&self, inlet: &Inlet) -> RedisResult<GroupStanding> {
         let mut info = redis::cmd("XINFO");
         info.arg("GROUPS").arg(&inlet.stream);
-        let groups: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
+        let groups: Vec<HashMap<String, Value>> = self.send_one(info, GRACE).await?;
         let text = |value: &Value| String::from_redis_value_ref(value).unwrap_or_default();
         let name = |group: &HashMap<String, Value>| group.get("name").map(text).unwrap_or_default();
         let (ours, others): (Vec<_>, Vec<_>) = groups
@@ -260,7 +262,7 @@ impl Tap {
             .partition(|group| name(group) == inlet.group);
         let others = others.iter().map(name).collect();
         let Some(ours) = ours.first() else {
-            return Ok(Standing { waiting: 0, others });
+            return Ok(GroupStanding { waiting: 0, others });
         };
         let number = |name: &str| match ours.get(name) {
             Some(Value::Int(number)) => u64::try_from(*number).ok(),
@@ -274,21 +276,26 @@ impl Tap {
             let mut rest = redis::cmd("XRANGE");
             rest.arg(&inlet.stream).arg(format!("({last}")).arg("+");
             rest.arg("COUNT").arg(PAGE);
-            let rest = stream_entries(self.one(rest, GRACE).await?)?;
+            let rest = stream_entries(self.send_one(rest, GRACE).await?)?;
             u64::try_from(rest.len()).unwrap_or(u64::MAX)
         };
         let waiting = taken.saturating_add(rest);
-        Ok(Standing { waiting, others })
+        Ok(GroupStanding { waiting, others })
     }
 
     /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it.
     ///
     /// # Errors
     /// Whatever the connection or Redis says.
-    pub async fn tidy(&self, inlet: &Inlet, leaves: bool, idle: Duration) -> RedisResult<()> {
+    pub async fn remove_consumers(
+        &self,
+        inlet: &Inlet,
+        leaves: bool,
+        idle: Duration,
+    ) -> RedisResult<()> {
         let mut info = redis::cmd("XINFO");
         info.arg("CONSUMERS").arg(&inlet.stream).arg(&inlet.group);
-        let consumers: Vec<HashMap<String, Value>> = self.one(info, GRACE).await?;
+        let consumers: Vec<HashMap<String, Value>> = self.send_one(info, GRACE).await?;
         for consumer in consumers {
             let number = |name: &str| match consumer.get(name) {
                 Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
@@ -297,12 +304,12 @@ impl Tap {
             let name = consumer.get("name").cloned().map(String::from_redis_value);
             let Some(Ok(name)) = name else { continue };
             let own = name == inlet.consumer;
-            let over = (leaves && own) || (!own && number("idle") >= millis(idle));
+            let over = (leaves && own) || (!own && number("idle") >= whole_millis(idle));
             if over && number("pending") == 0 {
                 let mut remove = redis::cmd("XGROUP");
                 remove.arg("DELCONSUMER").arg(&inlet.stream);
                 remove.arg(&inlet.group).arg(&name);
-                self.one::<i64>(remove, GRACE).await?;
+                self.send_one::<i64>(remove, GRACE).await?;
             }
         }
         Ok(())

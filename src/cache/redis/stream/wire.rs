@@ -2,7 +2,7 @@
 
 use redis::{FromRedisValue, RedisResult, Value};
 
-use super::{News, Post, StreamId};
+use super::{FeedNews, Post, StreamId};
 use crate::{
     cache::redis::entry,
     domain::{BalanceChange, UserId},
@@ -12,7 +12,7 @@ use crate::{
 pub(super) type RawEntry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// The entries of the one stream that was read.
-pub(super) fn entries(reply: Value) -> RedisResult<Vec<RawEntry>> {
+pub(super) fn reply_entries(reply: Value) -> RedisResult<Vec<RawEntry>> {
     let streams = match reply {
         Value::Array(mut streams) if !streams.is_empty() => streams.swap_remove(0),
         Value::Map(mut streams) if !streams.is_empty() => {
@@ -60,7 +60,7 @@ pub(super) fn last_id(info: &Value) -> StreamId {
     match found {
         Some((_, Value::BulkString(id))) => std::str::from_utf8(id)
             .ok()
-            .and_then(StreamId::parse)
+            .and_then(StreamId::parse_id)
             .unwrap_or_default(),
         Some(_) | None => StreamId::default(),
     }
@@ -68,18 +68,18 @@ pub(super) fn last_id(info: &Value) -> StreamId {
 
 /// Reads an entry of the feed: `p`, the entry before it, then what it tells, piece by piece. One that says nothing that we know
 /// is a link of the chain still, if it names the entry before it; one that says what we cannot read is not.
-pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
-    let id = StreamId::parse(&id)?;
+pub(super) fn parse_post((id, fields): RawEntry) -> Option<Post> {
+    let id = StreamId::parse_id(&id)?;
     let (mut before, mut readable) = (None, true);
     let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
     for (field, value) in &fields {
         let value = std::str::from_utf8(value).ok();
         let mut told = |read: Option<()>| readable &= read.is_some();
         match field.as_slice() {
-            b"p" => before = value.and_then(StreamId::parse),
-            b"c" => told(value.and_then(|text| changed(text, &mut news))),
-            b"d" => told(value.and_then(|user| dropped(user, false, &mut news))),
-            b"x" => told(value.and_then(|user| dropped(user, true, &mut news))),
+            b"p" => before = value.and_then(StreamId::parse_id),
+            b"c" => told(value.and_then(|text| parse_changed(text, &mut news))),
+            b"d" => told(value.and_then(|user| parse_dropped(user, false, &mut news))),
+            b"x" => told(value.and_then(|user| parse_dropped(user, true, &mut news))),
             _ => {}
         }
     }
@@ -90,18 +90,18 @@ pub(super) fn post((id, fields): RawEntry) -> Option<Post> {
 }
 
 /// A user, then changes with a comma between, as `apply.lua` tells them. All changes of one user become one piece of news.
-fn changed(text: &str, news: &mut Vec<News>) -> Option<()> {
+fn parse_changed(text: &str, news: &mut Vec<FeedNews>) -> Option<()> {
     let (user, text) = text.split_once(' ')?;
     let user: UserId = user.parse().ok()?;
-    let read: Option<Vec<_>> = text.split(',').map(change).collect();
+    let read: Option<Vec<_>> = text.split(',').map(parse_change).collect();
     let read = read?;
     let same = news.iter_mut().rev().find_map(|piece| match piece {
-        News::Changed { user: of, changes } if *of == user => Some(changes),
-        News::Changed { .. } | News::Dropped { .. } => None,
+        FeedNews::Changed { user: of, changes } if *of == user => Some(changes),
+        FeedNews::Changed { .. } | FeedNews::Dropped { .. } => None,
     });
     match same {
         Some(changes) => changes.extend(read),
-        None => news.push(News::Changed {
+        None => news.push(FeedNews::Changed {
             user,
             changes: read,
         }),
@@ -110,7 +110,7 @@ fn changed(text: &str, news: &mut Vec<News>) -> Option<()> {
 }
 
 /// Asset or `*`, seq or nothing, rest of the balance or nothing.
-fn change(text: &str) -> Option<BalanceChange> {
+fn parse_change(text: &str) -> Option<BalanceChange> {
     let (asset, text) = text.split_once(' ')?;
     let (seq, rest) = text.split_once(' ')?;
     if asset == "*" {
@@ -126,14 +126,14 @@ fn change(text: &str) -> Option<BalanceChange> {
         balance: if rest.is_empty() {
             None
         } else {
-            Some(entry::balance(asset.as_bytes(), text.as_bytes()).ok()?)
+            Some(entry::parse_balance(asset.as_bytes(), text.as_bytes()).ok()?)
         },
     })
 }
 
-fn dropped(user: &str, floors: bool, news: &mut Vec<News>) -> Option<()> {
+fn parse_dropped(user: &str, floors: bool, news: &mut Vec<FeedNews>) -> Option<()> {
     let user = user.parse().ok()?;
-    news.push(News::Dropped { user, floors });
+    news.push(FeedNews::Dropped { user, floors });
     Some(())
 }
 
@@ -141,23 +141,23 @@ fn dropped(user: &str, floors: bool, news: &mut Vec<News>) -> Option<()> {
 mod tests {
     use super::*;
 
-    fn of(fields: &[(&str, &str)]) -> Post {
+    fn post_of(fields: &[(&str, &str)]) -> Post {
         let fields = fields
             .iter()
             .map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        post(("5-1".to_owned(), fields.collect())).unwrap()
+        parse_post(("5-1".to_owned(), fields.collect())).unwrap()
     }
 
     #[test]
     fn the_changes_of_one_user_are_one_piece_of_news() {
-        let apart = of(&[
+        let apart = post_of(&[
             ("p", "5-0"),
             ("c", "7 1 6 60 0 - 5"),
             ("c", "8 1 2 "),
             ("c", "7 2 9 "),
             ("c", "7 *  "),
         ]);
-        let joined = of(&[
+        let joined = post_of(&[
             ("p", "5-0"),
             ("c", "7 1 6 60 0 - 5,2 9 ,*  "),
             ("c", "8 1 2 "),
@@ -167,8 +167,8 @@ mod tests {
             .news
             .iter()
             .map(|piece| match piece {
-                News::Changed { user, changes } => (user.get(), changes.len()),
-                News::Dropped { user, .. } => (user.get(), 0),
+                FeedNews::Changed { user, changes } => (user.get(), changes.len()),
+                FeedNews::Dropped { user, .. } => (user.get(), 0),
             })
             .collect();
         assert_eq!(sizes, [(7, 3), (8, 1)]);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn an_entry_of_which_a_part_cannot_be_read_is_a_break_of_the_chain() {
         for bad in ["7 1 6 60 0 - 5,", "7 1 6 60 0 - 5,x 1 ", "7", "0 1 1 "] {
-            let read = of(&[("p", "5-0"), ("c", "7 2 9 "), ("c", bad)]);
+            let read = post_of(&[("p", "5-0"), ("c", "7 2 9 "), ("c", bad)]);
             assert_eq!((read.before, read.news), (None, Vec::new()), "{bad}");
         }
     }

@@ -9,15 +9,18 @@ use crate::{
 #[tokio::test]
 async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
-    let before = clock::wall();
-    let ledger = open(&folder);
-    let rows: Vec<_> = [3, 7, i64::MAX].map(|seq| entry(5, 1, seq, 10)).into();
-    ledger.write(&rows).await.unwrap();
-    ledger.write(&[entry(5, 2, 1, 10)]).await.unwrap();
+    let before = clock::wall_now();
+    let ledger = open_ledger(&folder);
+    let rows: Vec<_> = [3, 7, i64::MAX].map(|seq| test_entry(5, 1, seq, 10)).into();
+    ledger.write_entries(&rows).await.unwrap();
+    ledger
+        .write_entries(&[test_entry(5, 2, 1, 10)])
+        .await
+        .unwrap();
     let above = async |seq: Option<i64>| {
         let seq = seq.map(|seq| Seq::new(seq).unwrap());
         ledger
-            .row_above(user(5), assets(&[1])[0], seq)
+            .row_above(test_user(5), test_assets(&[1])[0], seq)
             .await
             .unwrap()
     };
@@ -29,11 +32,13 @@ async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
     let row = above(None).await.unwrap();
     assert_eq!(row.created_at, Some(UnixMillis(3)));
     let written = row.written_at.unwrap();
-    assert!((before..=clock::wall()).contains(&written));
+    assert!((before..=clock::wall_now()).contains(&written));
     drop(ledger);
-    let opened = clock::wall();
-    let ledger = open(&folder);
-    let row = ledger.row_above(user(5), assets(&[1])[0], None).await;
+    let opened = clock::wall_now();
+    let ledger = open_ledger(&folder);
+    let row = ledger
+        .row_above(test_user(5), test_assets(&[1])[0], None)
+        .await;
     assert!(
         row.unwrap().unwrap().written_at.unwrap() >= opened,
         "before this life"
@@ -43,19 +48,19 @@ async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
 #[tokio::test]
 async fn a_read_says_how_many_rows_it_took_whatever_the_history() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
+    let ledger = open_ledger(&folder);
     for seq in 1..50 {
         ledger
-            .write(&[entry(5, 1, seq, 10), entry(5, 2, seq, 10)])
+            .write_entries(&[test_entry(5, 1, seq, 10), test_entry(5, 2, seq, 10)])
             .await
             .unwrap();
     }
     let cost = Cost::default();
-    ledger.load_counting(user(5), &cost).await.unwrap();
-    assert_eq!((cost.statements(), cost.rows()), (1, 2));
+    ledger.load_counting(test_user(5), &cost).await.unwrap();
+    assert_eq!((cost.statement_count(), cost.row_count()), (1, 2));
     ledger
-        .latest_counting(user(5), &assets(&[1]), &cost)
+        .latest_counting(test_user(5), &test_assets(&[1]), &cost)
         .await
         .unwrap();
-    assert_eq!((cost.statements(), cost.rows()), (2, 3));
+    assert_eq!((cost.statement_count(), cost.row_count()), (2, 3));
 }

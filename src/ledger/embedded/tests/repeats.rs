@@ -3,7 +3,7 @@ use redb::{ReadableDatabase as _, TableDefinition};
 use super::*;
 
 #[rustfmt::skip]
-type LedgerRow = (
+type OldLedgerRow = (
     i64,
     i64,
     Option<i64>,
@@ -12,12 +12,13 @@ type LedgerRow = (
     Option<i64>,
     Option<i64>,
 );
-const LEDGER: TableDefinition<(i64, i32, i64), LedgerRow> = TableDefinition::new("balance_ledger");
-type BalanceRow = (i64, i64, i64, Option<i64>);
-const BALANCES: TableDefinition<(i64, i32), BalanceRow> = TableDefinition::new("user_balances");
+const LEDGER: TableDefinition<(i64, i32, i64), OldLedgerRow> =
+    TableDefinition::new("balance_ledger");
+type OldBalanceRow = (i64, i64, i64, Option<i64>);
+const BALANCES: TableDefinition<(i64, i32), OldBalanceRow> = TableDefinition::new("user_balances");
 
 /// The same amounts under the same seq, everything else another.
-fn otherwise(entry: &Entry) -> Entry {
+fn otherwise_same(entry: &Entry) -> Entry {
     Entry {
         delta_avail: Some(Amount::from_raw(7)),
         delta_frozen: Some(Amount::from_raw(8)),
@@ -28,31 +29,37 @@ fn otherwise(entry: &Entry) -> Entry {
     }
 }
 
-fn file(folder: &TempDir) -> redb::Database {
+fn open_file(folder: &TempDir) -> redb::Database {
     redb::Database::open(folder.path().join("ledger.redb")).unwrap()
 }
 
 #[tokio::test]
 async fn the_repeat_of_an_entry_leaves_the_row_that_stands_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    let first = entry(1, 1, 5, 50);
-    let repeat = [otherwise(&first)];
-    ledger.write(&[first]).await.unwrap();
+    let ledger = open_ledger(&folder);
+    let first = test_entry(1, 1, 5, 50);
+    let repeat = [otherwise_same(&first)];
+    ledger.write_entries(&[first]).await.unwrap();
     // Alone, and beside an entry that is new.
-    let done = ledger.write(&repeat).await.unwrap();
+    let done = ledger.write_entries(&repeat).await.unwrap();
     assert_eq!((done.written, done.repeated), (0, 1));
     let done = ledger
-        .write(&[repeat[0].clone(), entry(1, 2, 1, 1)])
+        .write_entries(&[repeat[0].clone(), test_entry(1, 2, 1, 1)])
         .await
         .unwrap();
     assert_eq!((done.written, done.repeated), (1, 1));
     let stands = (1, 5, 50, -50, Some(5));
-    let latest = ledger.latest(user(1), &assets(&[1])).await.unwrap();
-    assert_eq!(plain(&latest), [stands]);
-    assert_eq!(plain(&ledger.load(user(1)).await.unwrap())[0], stands);
+    let latest = ledger
+        .load_latest(test_user(1), &test_assets(&[1]))
+        .await
+        .unwrap();
+    assert_eq!(plain_balances(&latest), [stands]);
+    assert_eq!(
+        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap())[0],
+        stands
+    );
     drop(ledger);
-    let table = file(&folder)
+    let table = open_file(&folder)
         .begin_read()
         .unwrap()
         .open_table(LEDGER)
@@ -65,24 +72,29 @@ async fn the_repeat_of_an_entry_leaves_the_row_that_stands_as_it_is() {
 #[tokio::test]
 async fn within_one_request_the_first_of_equal_amounts_stands() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    let first = entry(1, 1, 5, 50);
-    let done = ledger.write(&[first.clone(), otherwise(&first)]).await;
+    let ledger = open_ledger(&folder);
+    let first = test_entry(1, 1, 5, 50);
+    let done = ledger
+        .write_entries(&[first.clone(), otherwise_same(&first)])
+        .await;
     let done = done.unwrap();
     assert_eq!((done.written, done.repeated), (1, 1));
-    let latest = ledger.latest(user(1), &assets(&[1])).await.unwrap();
-    assert_eq!(plain(&latest), [(1, 5, 50, -50, Some(5))]);
+    let latest = ledger
+        .load_latest(test_user(1), &test_assets(&[1]))
+        .await
+        .unwrap();
+    assert_eq!(plain_balances(&latest), [(1, 5, 50, -50, Some(5))]);
 }
 
 #[tokio::test]
 async fn a_repeat_completes_the_current_state_from_the_row_that_stands() {
     let folder = tempfile::tempdir().unwrap();
-    let mut ledger = open(&folder);
-    let rows = [entry(1, 1, 5, 50), entry(1, 1, 9, 90)];
-    ledger.write(&rows).await.unwrap();
+    let mut ledger = open_ledger(&folder);
+    let rows = [test_entry(1, 1, 5, 50), test_entry(1, 1, 9, 90)];
+    ledger.write_entries(&rows).await.unwrap();
     for held in [None, Some((30, -30, 3, Some(3)))] {
         drop(ledger);
-        let transaction = file(&folder).begin_write().unwrap();
+        let transaction = open_file(&folder).begin_write().unwrap();
         {
             let mut balances = transaction.open_table(BALANCES).unwrap();
             balances.remove((1, 1)).unwrap();
@@ -91,11 +103,15 @@ async fn a_repeat_completes_the_current_state_from_the_row_that_stands() {
             }
         }
         transaction.commit().unwrap();
-        ledger = open(&folder);
-        let repeats = [otherwise(&rows[1]), otherwise(&rows[0])];
-        let done = ledger.write(&repeats).await.unwrap();
+        ledger = open_ledger(&folder);
+        let repeats = [otherwise_same(&rows[1]), otherwise_same(&rows[0])];
+        let done = ledger.write_entries(&repeats).await.unwrap();
         assert_eq!((done.written, done.repeated), (0, 2));
-        let loaded = ledger.load(user(1)).await.unwrap();
-        assert_eq!(plain(&loaded), [(1, 9, 90, -90, Some(9))], "{held:?}");
+        let loaded = ledger.load_snapshot(test_user(1)).await.unwrap();
+        assert_eq!(
+            plain_balances(&loaded),
+            [(1, 9, 90, -90, Some(9))],
+            "{held:?}"
+        );
     }
 }

@@ -1,29 +1,33 @@
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use redb::TableDefinition;
 
-use super::{transactions::catalogue, *};
+use super::{transactions::test_catalogue, *};
 use crate::{
     domain::{AssetSum, Trade},
     ledger::{ScannedTotals, TotalsScan},
 };
 
-type BalanceRow = (i64, i64, i64, Option<i64>);
-const BALANCES: TableDefinition<(i64, i32), BalanceRow> = TableDefinition::new("user_balances");
+type TotalsBalanceRow = (i64, i64, i64, Option<i64>);
+const BALANCES: TableDefinition<(i64, i32), TotalsBalanceRow> =
+    TableDefinition::new("user_balances");
 const TOTALS: TableDefinition<i32, (i128, i128, u64)> = TableDefinition::new("balance_totals");
 
 const USERS: std::ops::RangeInclusive<i64> = 1..=40;
 const ASSETS: [i32; 3] = [1, 2, 9];
 
-async fn scan(ledger: &Embedded) -> ScannedTotals {
-    let scan = TotalsScan::begin(u32::MAX);
+async fn scan_ledger(ledger: &Embedded) -> ScannedTotals {
+    let scan = TotalsScan::begin_scan(u32::MAX);
     ledger.scan_totals(&scan).await.unwrap()
 }
 
 /// The sums of what each user has, by the ledger's newest rows.
-async fn sums(ledger: &Embedded) -> BTreeMap<AssetId, AssetSum> {
+async fn sum_users(ledger: &Embedded) -> BTreeMap<AssetId, AssetSum> {
     let mut sums: BTreeMap<AssetId, AssetSum> = BTreeMap::new();
     for id in USERS {
-        let latest = ledger.latest(user(id), &assets(&ASSETS)).await.unwrap();
+        let latest = ledger
+            .load_latest(test_user(id), &test_assets(&ASSETS))
+            .await
+            .unwrap();
         for balance in latest.balances() {
             let sum = sums.entry(balance.asset).or_default();
             sum.avail += i128::from(balance.avail.raw());
@@ -54,10 +58,10 @@ fn random_transaction(random: &mut StdRng, id: i64) -> Transaction {
             let json = format!(
                 r#"{{"trade_id":{id},"symbol":"BTC_USDT","buyer_user_id":{one},"seller_user_id":{other},"price":200000000,"quantity":{amount},"settled_at":77}}"#
             );
-            return Trade::parse(&json, &catalogue()).unwrap();
+            return Trade::parse_trade(&json, &test_catalogue()).unwrap();
         }
     };
-    Transaction::parse(&format!(
+    Transaction::parse_transaction(&format!(
         r#"{{"transaction_id":{id},"entries":[{entries}]}}"#
     ))
     .unwrap()
@@ -66,27 +70,27 @@ fn random_transaction(random: &mut StdRng, id: i64) -> Transaction {
 #[tokio::test]
 async fn totals_equal_an_independent_sum_after_10_000_random_transactions() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
+    let ledger = open_ledger(&folder);
     let mut random = StdRng::seed_from_u64(20_261_129);
     let mut written = 0_usize;
     for round in 0..20 {
         let ids = round * 500 + 1..=round * 500 + 500;
         let all: Vec<_> = ids.map(|id| random_transaction(&mut random, id)).collect();
-        let outcomes = ledger.settle(&all).await.unwrap();
-        let stands = |outcome: &&Outcome| matches!(outcome, Outcome::Written(_));
+        let outcomes = ledger.settle_transactions(&all).await.unwrap();
+        let stands = |outcome: &&SettleOutcome| matches!(outcome, SettleOutcome::Written(_));
         written += outcomes.iter().filter(stands).count();
         // An external row, the newest of its pair or an older one.
         let seq = random.random_range(1..2_000);
-        let row = entry(
+        let row = test_entry(
             random.random_range(USERS),
             2,
             seq,
             random.random_range(0..1_000_000),
         );
-        let _ = ledger.write(&[row]).await;
+        let _ = ledger.write_entries(&[row]).await;
         if round % 5 == 4 {
-            let scanned = scan(&ledger).await;
-            let expected = sums(&ledger).await;
+            let scanned = scan_ledger(&ledger).await;
+            let expected = sum_users(&ledger).await;
             assert_eq!(scanned.totals.assets, expected, "round {round}");
             assert_eq!(scanned.maintained, Some(expected), "round {round}");
         }
@@ -97,9 +101,13 @@ async fn totals_equal_an_independent_sum_after_10_000_random_transactions() {
 #[tokio::test]
 async fn a_planted_wrong_row_is_found_and_is_gone_once_the_row_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    let rows = [entry(1, 1, 5, 50), entry(2, 1, 5, 20), entry(2, 9, 1, 7)];
-    ledger.write(&rows).await.unwrap();
+    let ledger = open_ledger(&folder);
+    let rows = [
+        test_entry(1, 1, 5, 50),
+        test_entry(2, 1, 5, 20),
+        test_entry(2, 9, 1, 7),
+    ];
+    ledger.write_entries(&rows).await.unwrap();
     drop(ledger);
     let file = redb::Database::open(folder.path().join("ledger.redb")).unwrap();
     let transaction = file.begin_write().unwrap();
@@ -111,27 +119,31 @@ async fn a_planted_wrong_row_is_found_and_is_gone_once_the_row_is_written_again(
     transaction.commit().unwrap();
     drop(file);
 
-    let ledger = open(&folder);
-    let scanned = scan(&ledger).await;
+    let ledger = open_ledger(&folder);
+    let scanned = scan_ledger(&ledger).await;
     let maintained = scanned.maintained.unwrap();
     let asset = |id: i32| AssetId::new(id).unwrap();
     assert_eq!(scanned.totals.assets[&asset(1)].avail, 1_070);
     assert_eq!(maintained[&asset(1)].avail, 70);
     assert!(!scanned.totals.assets.contains_key(&asset(9)));
     assert_eq!(maintained[&asset(9)].users, 1);
-    let newer = [entry(1, 1, 6, 60), entry(2, 9, 2, 8)];
-    ledger.write(&newer).await.unwrap();
-    let scanned = scan(&ledger).await;
+    let newer = [test_entry(1, 1, 6, 60), test_entry(2, 9, 2, 8)];
+    ledger.write_entries(&newer).await.unwrap();
+    let scanned = scan_ledger(&ledger).await;
     assert_eq!(scanned.maintained, Some(scanned.totals.assets));
 }
 
 #[tokio::test]
 async fn totals_that_were_not_maintained_are_made_from_the_ledger_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    let rows = [entry(1, 1, 5, 50), entry(1, 1, 9, 90), entry(2, 1, 5, 20)];
-    ledger.write(&rows).await.unwrap();
-    let expected = sums(&ledger).await;
+    let ledger = open_ledger(&folder);
+    let rows = [
+        test_entry(1, 1, 5, 50),
+        test_entry(1, 1, 9, 90),
+        test_entry(2, 1, 5, 20),
+    ];
+    ledger.write_entries(&rows).await.unwrap();
+    let expected = sum_users(&ledger).await;
     assert_eq!(expected[&AssetId::new(1).unwrap()].avail, 110);
     drop(ledger);
     for older_version in [true, false] {
@@ -147,8 +159,11 @@ async fn totals_that_were_not_maintained_are_made_from_the_ledger_at_the_next_st
         }
         transaction.commit().unwrap();
         drop(file);
-        let ledger = open(&folder);
-        assert_eq!(scan(&ledger).await.maintained.as_ref(), Some(&expected));
+        let ledger = open_ledger(&folder);
+        assert_eq!(
+            scan_ledger(&ledger).await.maintained.as_ref(),
+            Some(&expected)
+        );
         drop(ledger);
     }
 }
@@ -157,18 +172,18 @@ async fn totals_that_were_not_maintained_are_made_from_the_ledger_at_the_next_st
 #[tokio::test]
 async fn a_scan_sees_one_moment_whatever_is_written_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Arc::new(open(&folder));
-    let rows: Vec<_> = (1..=2_000).map(|id| entry(id, 1, 1, 1)).collect();
-    ledger.write(&rows).await.unwrap();
+    let ledger = Arc::new(open_ledger(&folder));
+    let rows: Vec<_> = (1..=2_000).map(|id| test_entry(id, 1, 1, 1)).collect();
+    ledger.write_entries(&rows).await.unwrap();
     // Ten steps, each of them a fifth of a second.
-    let pace = Arc::new(TotalsScan::begin(1_000));
+    let pace = Arc::new(TotalsScan::begin_scan(1_000));
     let (scanned, reader) = (Arc::clone(&pace), Arc::clone(&ledger));
     let scan = tokio::spawn(async move { reader.scan_totals(&scanned).await.unwrap() });
-    while pace.rows() == 0 {
+    while pace.rows_read() == 0 {
         tokio::task::yield_now().await;
     }
-    let more: Vec<_> = (1..=2_000).map(|id| entry(id, 1, 2, 5)).collect();
-    ledger.write(&more).await.unwrap();
+    let more: Vec<_> = (1..=2_000).map(|id| test_entry(id, 1, 2, 5)).collect();
+    ledger.write_entries(&more).await.unwrap();
     let scanned = scan.await.unwrap();
     let total = scanned.totals.assets[&AssetId::new(1).unwrap()];
     assert_eq!((total.avail, total.users), (2_000, 2_000));

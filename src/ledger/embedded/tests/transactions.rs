@@ -4,12 +4,12 @@ use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::*;
 use crate::domain::{
-    Asset, Catalogue, Conflict, PostedBalance, Reason, Receipt, Symbol, Trade, TransactionId,
+    Asset, Catalogue, Conflict, PostedBalance, Receipt, RefusalReason, Symbol, Trade, TransactionId,
 };
 
 type TradeSide = (i64, i32, i64, i64, u8);
-type TradeRow = (i64, i64, i64, Option<i64>);
-type LedgerRow = (
+type TestTradeRow = (i64, i64, i64, Option<i64>);
+type TestLedgerRow = (
     i64,
     i64,
     Option<i64>,
@@ -19,7 +19,7 @@ type LedgerRow = (
     Option<i64>,
 );
 
-pub(super) fn catalogue() -> Catalogue {
+pub(super) fn test_catalogue() -> Catalogue {
     let asset = |id, name: &str| Asset {
         id,
         name: name.to_owned(),
@@ -35,36 +35,38 @@ pub(super) fn catalogue() -> Catalogue {
 }
 
 /// (user, asset, `delta_avail`) of each entry.
-fn transaction(id: i64, entries: &[(i64, i32, i64)]) -> Transaction {
+fn test_transaction(id: i64, entries: &[(i64, i32, i64)]) -> Transaction {
     let entries: Vec<String> = entries
         .iter()
         .map(|(user, asset, delta)| {
             format!(r#"{{"user_id":{user},"asset_id":{asset},"delta_avail":{delta}}}"#)
         })
         .collect();
-    Transaction::parse(&format!(
+    Transaction::parse_transaction(&format!(
         r#"{{"transaction_id":{id},"entries":[{}],"created_at":5}}"#,
         entries.join(",")
     ))
     .unwrap()
 }
 
-fn trade(id: i64, buyer: i64, seller: i64) -> Transaction {
+fn test_trade(id: i64, buyer: i64, seller: i64) -> Transaction {
     let json = format!(
         r#"{{"trade_id":{id},"symbol":"BTC_USDT","buyer_user_id":{buyer},"seller_user_id":{seller},"price":200000000,"quantity":10,"settled_at":77,"buyer_order_id":5}}"#
     );
-    Trade::parse(&json, &catalogue()).unwrap()
+    Trade::parse_trade(&json, &test_catalogue()).unwrap()
 }
 
-async fn settle(ledger: &Embedded, transaction: &Transaction) -> Outcome {
-    let outcomes = ledger.settle(std::slice::from_ref(transaction)).await;
+async fn settle_one(ledger: &Embedded, transaction: &Transaction) -> SettleOutcome {
+    let outcomes = ledger
+        .settle_transactions(std::slice::from_ref(transaction))
+        .await;
     outcomes.unwrap().remove(0)
 }
 
 /// (user, asset, seq, avail)
-fn posted(outcome: &Outcome) -> Vec<(i64, i32, i64, i64)> {
+fn posted_rows(outcome: &SettleOutcome) -> Vec<(i64, i32, i64, i64)> {
     let receipt = match outcome {
-        Outcome::Written(receipt) | Outcome::Repeated(receipt) => receipt,
+        SettleOutcome::Written(receipt) | SettleOutcome::Repeated(receipt) => receipt,
         other => panic!("{other:?}"),
     };
     let row = |balance: &PostedBalance| {
@@ -81,70 +83,89 @@ fn posted(outcome: &Outcome) -> Vec<(i64, i32, i64, i64)> {
 #[tokio::test]
 async fn a_transaction_follows_what_stands_and_its_repetition_hears_of_the_first_time() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    ledger.write(&[entry(1, 1, 41, 100)]).await.unwrap();
-    let first = transaction(9, &[(1, 1, -60), (2, 1, 60)]);
-    let outcome = settle(&ledger, &first).await;
-    assert!(matches!(outcome, Outcome::Written(_)));
-    assert_eq!(posted(&outcome), [(1, 1, 42, 40), (2, 1, 1, 60)]);
-    settle(&ledger, &transaction(10, &[(1, 1, 5)])).await;
+    let ledger = open_ledger(&folder);
+    ledger
+        .write_entries(&[test_entry(1, 1, 41, 100)])
+        .await
+        .unwrap();
+    let first = test_transaction(9, &[(1, 1, -60), (2, 1, 60)]);
+    let outcome = settle_one(&ledger, &first).await;
+    assert!(matches!(outcome, SettleOutcome::Written(_)));
+    assert_eq!(posted_rows(&outcome), [(1, 1, 42, 40), (2, 1, 1, 60)]);
+    settle_one(&ledger, &test_transaction(10, &[(1, 1, 5)])).await;
     drop(ledger);
-    let ledger = open(&folder);
-    let again = settle(&ledger, &first).await;
-    assert!(matches!(again, Outcome::Repeated(_)));
-    assert_eq!(posted(&again), posted(&outcome), "whatever happened since");
-    let other = settle(&ledger, &transaction(9, &[(1, 1, 60)])).await;
-    assert_eq!(other, Outcome::Conflict(Conflict::OtherContent));
-    let loaded = ledger.load(user(1)).await.unwrap();
-    assert_eq!(plain(&loaded)[0].1, 43);
+    let ledger = open_ledger(&folder);
+    let again = settle_one(&ledger, &first).await;
+    assert!(matches!(again, SettleOutcome::Repeated(_)));
     assert_eq!(
-        plain(&ledger.latest(user(1), &assets(&[1])).await.unwrap()),
-        plain(&loaded)
+        posted_rows(&again),
+        posted_rows(&outcome),
+        "whatever happened since"
     );
-    let stands = ledger.transaction(first.reference).await.unwrap().unwrap();
+    let other = settle_one(&ledger, &test_transaction(9, &[(1, 1, 60)])).await;
+    assert_eq!(other, SettleOutcome::Conflict(Conflict::OtherContent));
+    let loaded = ledger.load_snapshot(test_user(1)).await.unwrap();
+    assert_eq!(plain_balances(&loaded)[0].1, 43);
+    assert_eq!(
+        plain_balances(
+            &ledger
+                .load_latest(test_user(1), &test_assets(&[1]))
+                .await
+                .unwrap()
+        ),
+        plain_balances(&loaded)
+    );
+    let stands = ledger
+        .find_transaction(first.reference)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         (stands.content, stands.receipt.created_at),
         (first.content, UnixMillis(5))
     );
     let none = Reference::Transaction(TransactionId::new(99).unwrap());
-    assert_eq!(ledger.transaction(none).await.unwrap(), None);
+    assert_eq!(ledger.find_transaction(none).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_refused_transaction_leaves_nothing_and_refuses_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    settle(&ledger, &transaction(1, &[(1, 1, 100)])).await;
+    let ledger = open_ledger(&folder);
+    settle_one(&ledger, &test_transaction(1, &[(1, 1, 100)])).await;
     let outcomes = ledger
-        .settle(&[
-            transaction(2, &[(1, 1, -60), (2, 1, 60)]),
-            transaction(3, &[(2, 2, 7), (1, 1, -60)]),
-            transaction(4, &[(1, 1, -40)]),
-            transaction(4, &[(1, 1, -40)]),
-            transaction(4, &[(1, 1, -41)]),
+        .settle_transactions(&[
+            test_transaction(2, &[(1, 1, -60), (2, 1, 60)]),
+            test_transaction(3, &[(2, 2, 7), (1, 1, -60)]),
+            test_transaction(4, &[(1, 1, -40)]),
+            test_transaction(4, &[(1, 1, -40)]),
+            test_transaction(4, &[(1, 1, -41)]),
         ])
         .await
         .unwrap();
-    assert_eq!(posted(&outcomes[0]), [(1, 1, 2, 40), (2, 1, 1, 60)]);
-    let Outcome::Refused(refusal) = outcomes[1] else {
+    assert_eq!(posted_rows(&outcomes[0]), [(1, 1, 2, 40), (2, 1, 1, 60)]);
+    let SettleOutcome::Refused(refusal) = outcomes[1] else {
         panic!("{:?}", outcomes[1])
     };
     assert_eq!(
         (refusal.user, refusal.reason),
-        (user(1), Reason::AvailBelowZero)
+        (test_user(1), RefusalReason::AvailBelowZero)
     );
-    assert_eq!(posted(&outcomes[2]), [(1, 1, 3, 0)], "40 were left");
-    assert!(matches!(outcomes[3], Outcome::Repeated(_)));
-    assert!(matches!(outcomes[4], Outcome::Conflict(_)));
-    let nothing = ledger.transaction(transaction(3, &[(1, 1, 1)]).reference);
+    assert_eq!(posted_rows(&outcomes[2]), [(1, 1, 3, 0)], "40 were left");
+    assert!(matches!(outcomes[3], SettleOutcome::Repeated(_)));
+    assert!(matches!(outcomes[4], SettleOutcome::Conflict(_)));
+    let nothing = ledger.find_transaction(test_transaction(3, &[(1, 1, 1)]).reference);
     assert_eq!(nothing.await.unwrap(), None);
-    assert_eq!(plain(&ledger.load(user(2)).await.unwrap()).len(), 1);
+    assert_eq!(
+        plain_balances(&ledger.load_snapshot(test_user(2)).await.unwrap()).len(),
+        1
+    );
     // The id is free again.
-    let outcome = settle(&ledger, &transaction(3, &[(1, 1, 1)])).await;
-    assert_eq!(posted(&outcome), [(1, 1, 4, 1)]);
+    let outcome = settle_one(&ledger, &test_transaction(3, &[(1, 1, 1)])).await;
+    assert_eq!(posted_rows(&outcome), [(1, 1, 4, 1)]);
     assert_eq!(
         ledger.readiness(),
-        Readiness::Ready,
+        SourceReadiness::Ready,
         "a refusal is an answer"
     );
 }
@@ -152,25 +173,25 @@ async fn a_refused_transaction_leaves_nothing_and_refuses_nobody() {
 #[tokio::test]
 async fn seed_fault_05_and_24_a_trade_stands_with_both_sides_and_a_self_trade_too() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    settle(&ledger, &transaction(1, &[(1, 2, 20), (2, 1, 10)])).await;
-    let outcome = settle(&ledger, &trade(1, 1, 2)).await;
+    let ledger = open_ledger(&folder);
+    settle_one(&ledger, &test_transaction(1, &[(1, 2, 20), (2, 1, 10)])).await;
+    let outcome = settle_one(&ledger, &test_trade(1, 1, 2)).await;
     let expected = [(1, 1, 1, 10), (1, 2, 2, 0), (2, 1, 2, 0), (2, 2, 1, 20)];
-    assert_eq!(posted(&outcome), expected);
+    assert_eq!(posted_rows(&outcome), expected);
     assert!(matches!(
-        settle(&ledger, &trade(2, 1, 2)).await,
-        Outcome::Refused(_)
+        settle_one(&ledger, &test_trade(2, 1, 2)).await,
+        SettleOutcome::Refused(_)
     ));
-    let own = settle(&ledger, &trade(3, 1, 1)).await;
-    assert_eq!(posted(&own), [(1, 1, 2, 10), (1, 2, 3, 0)]);
+    let own = settle_one(&ledger, &test_trade(3, 1, 1)).await;
+    assert_eq!(posted_rows(&own), [(1, 1, 2, 10), (1, 2, 3, 0)]);
     // The same number as a transaction is another thing.
     assert!(matches!(
-        settle(&ledger, &transaction(3, &[(7, 7, 7)])).await,
-        Outcome::Written(_)
+        settle_one(&ledger, &test_transaction(3, &[(7, 7, 7)])).await,
+        SettleOutcome::Written(_)
     ));
     drop(ledger);
-    let read = file(&folder).begin_read().unwrap();
-    let sides: TableDefinition<'_, TradeSide, TradeRow> = TableDefinition::new("user_trades");
+    let read = open_file(&folder).begin_read().unwrap();
+    let sides: TableDefinition<'_, TradeSide, TestTradeRow> = TableDefinition::new("user_trades");
     let rows: Vec<_> = read
         .open_table(sides)
         .unwrap()
@@ -189,53 +210,66 @@ async fn seed_fault_05_and_24_a_trade_stands_with_both_sides_and_a_self_trade_to
     );
 }
 
-fn file(folder: &TempDir) -> redb::Database {
+fn open_file(folder: &TempDir) -> redb::Database {
     redb::Database::open(folder.path().join("ledger.redb")).unwrap()
 }
 
 #[tokio::test]
 async fn of_withdrawals_at_the_same_time_exactly_as_many_stand_as_the_balance_allows() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
-    settle(&ledger, &transaction(1, &[(1, 1, 70)])).await;
+    let ledger = open_ledger(&folder);
+    settle_one(&ledger, &test_transaction(1, &[(1, 1, 70)])).await;
     let withdrawals: Vec<_> = (0..160)
-        .map(|n| [transaction(100 + n, &[(1, 1, -10)])])
+        .map(|n| [test_transaction(100 + n, &[(1, 1, -10)])])
         .collect();
-    let answers = futures::future::join_all(withdrawals.iter().map(|one| ledger.settle(one))).await;
-    let outcomes: Vec<Outcome> = answers.into_iter().flat_map(Result::unwrap).collect();
+    let answers = futures::future::join_all(
+        withdrawals
+            .iter()
+            .map(|one| ledger.settle_transactions(one)),
+    )
+    .await;
+    let outcomes: Vec<SettleOutcome> = answers.into_iter().flat_map(Result::unwrap).collect();
     let mut seqs = BTreeSet::new();
     for outcome in &outcomes {
         match outcome {
-            Outcome::Written(_) => assert!(seqs.insert(posted(outcome)[0].2)),
-            Outcome::Refused(refusal) => assert_eq!(refusal.reason, Reason::AvailBelowZero),
+            SettleOutcome::Written(_) => assert!(seqs.insert(posted_rows(outcome)[0].2)),
+            SettleOutcome::Refused(refusal) => {
+                assert_eq!(refusal.reason, RefusalReason::AvailBelowZero)
+            }
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(seqs, (2..=8).collect(), "7 of 160, and no gap");
-    assert_eq!(plain(&ledger.load(user(1)).await.unwrap())[0].2, 0);
+    assert_eq!(
+        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap())[0].2,
+        0
+    );
 }
 
 #[tokio::test]
 async fn entries_with_the_callers_seq_and_transactions_take_each_seq_once() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
+    let ledger = open_ledger(&folder);
     let writes = (1..=40).map(|n| {
         let ledger = &ledger;
         async move {
             if n % 2 == 0 {
-                ledger.write(&[entry(1, 1, n, 1_000)]).await.is_ok()
+                ledger
+                    .write_entries(&[test_entry(1, 1, n, 1_000)])
+                    .await
+                    .is_ok()
             } else {
-                let outcome = settle(ledger, &transaction(n, &[(1, 1, 1)])).await;
-                matches!(outcome, Outcome::Written(_))
+                let outcome = settle_one(ledger, &test_transaction(n, &[(1, 1, 1)])).await;
+                matches!(outcome, SettleOutcome::Written(_))
             }
         }
     });
     let done = futures::future::join_all(writes).await;
     let written = done.iter().filter(|done| **done).count();
     drop(ledger);
-    let table: TableDefinition<'_, (i64, i32, i64), LedgerRow> =
+    let table: TableDefinition<'_, (i64, i32, i64), TestLedgerRow> =
         TableDefinition::new("balance_ledger");
-    let read = file(&folder).begin_read().unwrap();
+    let read = open_file(&folder).begin_read().unwrap();
     let rows = read.open_table(table).unwrap();
     assert_eq!(
         rows.iter().unwrap().count(),
@@ -247,26 +281,26 @@ async fn entries_with_the_callers_seq_and_transactions_take_each_seq_once() {
 #[tokio::test]
 async fn what_stands_takes_effect_before_its_caller_hears_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(&folder);
+    let ledger = open_ledger(&folder);
     let heard = Arc::new(parking_lot::Mutex::new(Vec::<Receipt>::new()));
     let recorder = Arc::clone(&heard);
     ledger.on_commit(Box::new(move |receipt, _| {
         recorder.lock().push(receipt.clone());
     }));
-    let outcome = settle(&ledger, &transaction(1, &[(1, 1, 5), (2, 1, 5)])).await;
-    let Outcome::Written(receipt) = outcome else {
+    let outcome = settle_one(&ledger, &test_transaction(1, &[(1, 1, 5), (2, 1, 5)])).await;
+    let SettleOutcome::Written(receipt) = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!(*heard.lock(), [receipt]);
-    settle(&ledger, &transaction(1, &[(1, 1, 5), (2, 1, 5)])).await;
-    settle(&ledger, &transaction(2, &[(1, 1, -50)])).await;
+    settle_one(&ledger, &test_transaction(1, &[(1, 1, 5), (2, 1, 5)])).await;
+    settle_one(&ledger, &test_transaction(2, &[(1, 1, -50)])).await;
     assert_eq!(heard.lock().len(), 1, "only what is new");
 }
 
 /// (user, asset) → (seq, avail)
-type Balances = BTreeMap<(i64, i32), (i64, i64)>;
+type ModelBalances = BTreeMap<(i64, i32), (i64, i64)>;
 
-fn model_settle(balances: &mut Balances, entries: &[(i64, i32, i64)]) -> bool {
+fn model_settle(balances: &mut ModelBalances, entries: &[(i64, i32, i64)]) -> bool {
     let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
     for (user, asset, delta) in entries {
         *sums.entry((*user, *asset)).or_default() += delta;
@@ -300,8 +334,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let ledger = open(&folder);
-        let (mut balances, mut stands) = (Balances::new(), BTreeMap::new());
+        let ledger = open_ledger(&folder);
+        let (mut balances, mut stands) = (ModelBalances::new(), BTreeMap::new());
         let useful = |entries: &Vec<(i64, i32, i64)>| {
             let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
             for (user, asset, delta) in entries {
@@ -311,8 +345,8 @@ proptest! {
         };
         let all: Vec<_> = all.into_iter().filter(|(_, entries)| useful(entries)).collect();
         for some in all.chunks(batch) {
-            let requests: Vec<_> = some.iter().map(|(id, entries)| transaction(*id, entries)).collect();
-            let outcomes = runtime.block_on(ledger.settle(&requests)).unwrap();
+            let requests: Vec<_> = some.iter().map(|(id, entries)| test_transaction(*id, entries)).collect();
+            let outcomes = runtime.block_on(ledger.settle_transactions(&requests)).unwrap();
             for ((id, entries), (request, outcome)) in some.iter().zip(requests.iter().zip(outcomes)) {
                 let word = match stands.get(id) {
                     Some(content) if *content == request.content => "repeated",
@@ -324,17 +358,17 @@ proptest! {
                     None => "refused",
                 };
                 let said = match outcome {
-                    Outcome::Written(_) => "written",
-                    Outcome::Repeated(_) => "repeated",
-                    Outcome::Refused(_) => "refused",
-                    Outcome::Conflict(_) => "conflict",
+                    SettleOutcome::Written(_) => "written",
+                    SettleOutcome::Repeated(_) => "repeated",
+                    SettleOutcome::Refused(_) => "refused",
+                    SettleOutcome::Conflict(_) => "conflict",
                 };
                 prop_assert_eq!(said, word);
             }
         }
         for id in 1..4 {
-            let loaded = runtime.block_on(ledger.load(user(id))).unwrap();
-            let found: Vec<_> = plain(&loaded).into_iter().map(|row| (row.0, row.1, row.2)).collect();
+            let loaded = runtime.block_on(ledger.load_snapshot(test_user(id))).unwrap();
+            let found: Vec<_> = plain_balances(&loaded).into_iter().map(|row| (row.0, row.1, row.2)).collect();
             let expected: Vec<_> = balances.range((id, 0)..(id + 1, 0))
                 .map(|((_, asset), (seq, avail))| (*asset, *seq, *avail)).collect();
             prop_assert_eq!(found, expected);

@@ -16,8 +16,8 @@ use crate::{
     clock,
     domain::{AssetId, Balance, UserId},
     ledger::{
-        Error,
-        records::{HistoryRow, Record, RowKey, TRADE},
+        LedgerError,
+        records::{HistoryRow, RowKey, SettledRecord, TRADE},
     },
 };
 
@@ -74,8 +74,11 @@ pub struct PgSnapshot {
 }
 
 impl PgSnapshot {
-    pub(super) async fn begin(mut connection: PgConnection, schema: &str) -> Result<Self, Error> {
-        let begun = connection.client()?.batch_execute(BEGIN).await;
+    pub(super) async fn begin_snapshot(
+        mut connection: PgConnection,
+        schema: &str,
+    ) -> Result<Self, LedgerError> {
+        let begun = connection.cached_client()?.batch_execute(BEGIN).await;
         begun.map_err(|error| faults::map_error(&error))?;
         Ok(Self {
             connection,
@@ -83,9 +86,13 @@ impl PgSnapshot {
         })
     }
 
-    async fn ask(&mut self, text: &str, values: Values<'_>) -> Result<Vec<Row>, Error> {
+    async fn query_rows(
+        &mut self,
+        text: &str,
+        values: Values<'_>,
+    ) -> Result<Vec<Row>, LedgerError> {
         let text = fill_schema(text, &self.schema);
-        let rows = query_rows(self.connection.client()?, &text, values).await;
+        let rows = query_rows(self.connection.cached_client()?, &text, values).await;
         rows.map_err(|error| faults::map_error(&error))
     }
 
@@ -97,12 +104,12 @@ impl PgSnapshot {
         &mut self,
         below: Option<PairKey>,
         most: usize,
-    ) -> Result<(Vec<PgPair>, Option<PairKey>), Error> {
+    ) -> Result<(Vec<PgPair>, Option<PairKey>), LedgerError> {
         let (user, asset) = below.unwrap_or((i64::MAX, i32::MAX));
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let values: Values<'_> = &[&user, &asset, &limit];
-        let ledger = read_keyed(&self.ask(NEWEST_BELOW, values).await?)?;
-        let table = read_keyed(&self.ask(CURRENT_BELOW, values).await?)?;
+        let ledger = read_keyed(&self.query_rows(NEWEST_BELOW, values).await?)?;
+        let table = read_keyed(&self.query_rows(CURRENT_BELOW, values).await?)?;
         // A list that is full says nothing of what is below its last pair.
         let ends = [&ledger, &table].map(|list| {
             let last = list.last().filter(|_| list.len() >= most);
@@ -120,10 +127,12 @@ impl PgSnapshot {
         &mut self,
         below: Option<RowKey>,
         most: usize,
-    ) -> Result<Vec<HistoryRow>, Error> {
+    ) -> Result<Vec<HistoryRow>, LedgerError> {
         let (user, asset, seq) = below.unwrap_or((i64::MAX, i32::MAX, i64::MAX));
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.ask(ROWS_BELOW, &[&user, &asset, &seq, &limit]).await?;
+        let rows = self
+            .query_rows(ROWS_BELOW, &[&user, &asset, &seq, &limit])
+            .await?;
         rows.iter().map(read_history_row).collect()
     }
 
@@ -131,11 +140,11 @@ impl PgSnapshot {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn read_rows(&mut self, keys: &[RowKey]) -> Result<Vec<HistoryRow>, Error> {
+    pub async fn read_rows(&mut self, keys: &[RowKey]) -> Result<Vec<HistoryRow>, LedgerError> {
         let users: Vec<i64> = keys.iter().map(|key| key.0).collect();
         let assets: Vec<i32> = keys.iter().map(|key| key.1).collect();
         let seqs: Vec<i64> = keys.iter().map(|key| key.2).collect();
-        let rows = self.ask(ROWS, &[&users, &assets, &seqs]).await?;
+        let rows = self.query_rows(ROWS, &[&users, &assets, &seqs]).await?;
         rows.iter().map(read_history_row).collect()
     }
 
@@ -143,8 +152,8 @@ impl PgSnapshot {
     ///
     /// # Errors
     /// Those of the source.
-    pub async fn read_trades(&mut self, ids: &[i64]) -> Result<Vec<Record>, Error> {
-        let rows = self.ask(TRADES, &[&ids]).await?;
+    pub async fn read_trades(&mut self, ids: &[i64]) -> Result<Vec<SettledRecord>, LedgerError> {
+        let rows = self.query_rows(TRADES, &[&ids]).await?;
         rows.iter().map(|row| read_record(row, true)).collect()
     }
 
@@ -157,14 +166,14 @@ impl PgSnapshot {
         is_trade: bool,
         id: i64,
         most: usize,
-    ) -> Result<Vec<Record>, Error> {
+    ) -> Result<Vec<SettledRecord>, LedgerError> {
         let text = if is_trade {
             TRADES_ABOVE
         } else {
             TRANSACTIONS_ABOVE
         };
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = self.ask(text, &[&id, &limit]).await?;
+        let rows = self.query_rows(text, &[&id, &limit]).await?;
         rows.iter().map(|row| read_record(row, is_trade)).collect()
     }
 }
@@ -172,8 +181,8 @@ impl PgSnapshot {
 /// A pair and its balance, pairs falling.
 type Keyed = Vec<(PairKey, Balance)>;
 
-fn read_keyed(rows: &[Row]) -> Result<Keyed, Error> {
-    let said_at = clock::wall();
+fn read_keyed(rows: &[Row]) -> Result<Keyed, LedgerError> {
+    let said_at = clock::wall_now();
     let read = |row: &Row| {
         let key = (read_column(row, 0)?, read_column(row, 1)?);
         Ok((key, read_balance_at(row, 1, said_at)?))
@@ -182,7 +191,11 @@ fn read_keyed(rows: &[Row]) -> Result<Keyed, Error> {
 }
 
 /// The pairs of both lists down to `end`, falling.
-fn merge_pairs(ledger: &Keyed, table: &Keyed, end: Option<PairKey>) -> Result<Vec<PgPair>, Error> {
+fn merge_pairs(
+    ledger: &Keyed,
+    table: &Keyed,
+    end: Option<PairKey>,
+) -> Result<Vec<PgPair>, LedgerError> {
     let mut keys: Vec<PairKey> = ledger.iter().chain(table).map(|(key, _)| *key).collect();
     keys.retain(|key| end.is_none_or(|end| *key >= end));
     keys.sort_unstable_by(|one, other| other.cmp(one));
@@ -193,7 +206,7 @@ fn merge_pairs(ledger: &Keyed, table: &Keyed, end: Option<PairKey>) -> Result<Ve
             .and_then(|at| list.get(at))
             .map(|(_, balance)| *balance)
     };
-    let corrupt = |what: &dyn std::fmt::Display| Error::Corrupt(what.to_string().into());
+    let corrupt = |what: &dyn std::fmt::Display| LedgerError::Corrupt(what.to_string().into());
     keys.into_iter()
         .map(|key| {
             Ok(PgPair {
@@ -211,8 +224,9 @@ fn key_order(one: PairKey, other: PairKey) -> std::cmp::Ordering {
     other.cmp(&one)
 }
 
-fn read_history_row(row: &Row) -> Result<HistoryRow, Error> {
-    let amount = |at| Ok::<_, Error>(read_column::<Option<i64>>(row, at)?.unwrap_or_default());
+fn read_history_row(row: &Row) -> Result<HistoryRow, LedgerError> {
+    let amount =
+        |at| Ok::<_, LedgerError>(read_column::<Option<i64>>(row, at)?.unwrap_or_default());
     let event: Option<String> = read_column(row, 7)?;
     Ok(HistoryRow {
         key: (
@@ -229,9 +243,10 @@ fn read_history_row(row: &Row) -> Result<HistoryRow, Error> {
     })
 }
 
-fn read_record(row: &Row, is_trade: bool) -> Result<Record, Error> {
-    let text = |at| Ok::<_, Error>(read_column::<Option<String>>(row, at)?.unwrap_or_default());
-    Ok(Record {
+fn read_record(row: &Row, is_trade: bool) -> Result<SettledRecord, LedgerError> {
+    let text =
+        |at| Ok::<_, LedgerError>(read_column::<Option<String>>(row, at)?.unwrap_or_default());
+    Ok(SettledRecord {
         is_trade,
         id: read_column(row, 0)?,
         content: text(1)?,

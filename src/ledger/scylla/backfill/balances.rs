@@ -5,13 +5,13 @@
 use scylla::{DeserializeRow, statement::prepared::PreparedStatement, value::MaybeUnset};
 
 use super::{
-    super::statements::unreadable,
-    Backfill, Compared, Key, Page, Planned, Row, Unusable, Wrote,
+    super::statements::unreadable_row,
+    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, Unusable, Wrote,
     paging::{At, Pages},
 };
 use crate::{
     domain::{AssetId, Seq, UserId},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 const SCAN: &str = "SELECT user_id, asset_id, seq, avail, frozen, created_at FROM {ks}.balance_ledger \
@@ -28,7 +28,7 @@ pub(super) const INSERT: &str = "INSERT INTO {ks}.user_balances \
 /// A row of the ledger or of `user_balances`.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct Stored {
+struct StoredBalanceRow {
     user: i64,
     asset: i32,
     seq: Option<i64>,
@@ -37,11 +37,11 @@ struct Stored {
     created_at: Option<i64>,
 }
 
-impl Stored {
+impl StoredBalanceRow {
     /// A missing amount is 0, as for readers.
-    fn row(&self) -> Row {
-        Row {
-            key: Key::Balance {
+    fn target_row(&self) -> BackfillRow {
+        BackfillRow {
+            key: BackfillKey::Balance {
                 user: self.user,
                 asset: self.asset,
             },
@@ -54,9 +54,9 @@ impl Stored {
         }
     }
 
-    fn plan(&self) -> Result<Planned, Unusable> {
+    fn plan_row(&self) -> Result<Planned, Unusable> {
         let seq = self.seq.unwrap_or_default();
-        let row = self.row();
+        let row = self.target_row();
         let usable = UserId::new(self.user).is_ok()
             && AssetId::new(self.asset).is_ok()
             && Seq::new(seq).is_ok();
@@ -77,7 +77,7 @@ impl Stored {
 
 /// The statements of this backfill.
 #[derive(Debug)]
-pub(super) struct Statements {
+pub(super) struct BalanceStatements {
     scan: PreparedStatement,
     target: PreparedStatement,
     newest: PreparedStatement,
@@ -85,22 +85,26 @@ pub(super) struct Statements {
     insert: PreparedStatement,
 }
 
-impl Statements {
-    pub(super) async fn prepare(of: &Pages) -> Result<Self, Error> {
+impl BalanceStatements {
+    pub(super) async fn prepare_all(of: &Pages) -> Result<Self, LedgerError> {
         Ok(Self {
             scan: of.prepare_scan(SCAN).await?,
             target: of.prepare_scan(TARGET).await?,
-            newest: of.prepare(NEWEST).await?,
-            standing: of.prepare(STANDING).await?,
-            insert: of.prepare(INSERT).await?,
+            newest: of.prepare_statement(NEWEST).await?,
+            standing: of.prepare_statement(STANDING).await?,
+            insert: of.prepare_statement(INSERT).await?,
         })
     }
 
-    pub(super) async fn read_source_page(&self, of: &Backfill, at: At) -> Result<Page, Error> {
-        let (rows, next) = of.pages.read(&self.scan, at).await?;
-        let mut page = Page::new(next);
-        for row in rows.rows::<Stored>().map_err(unreadable)? {
-            page.add(row.map_err(unreadable)?.plan());
+    pub(super) async fn read_source_page(
+        &self,
+        of: &Backfill,
+        at: At,
+    ) -> Result<SourcePage, LedgerError> {
+        let (rows, next) = of.pages.read_page(&self.scan, at).await?;
+        let mut page = SourcePage::new(next);
+        for row in rows.rows::<StoredBalanceRow>().map_err(unreadable_row)? {
+            page.add_plan(row.map_err(unreadable_row)?.plan_row());
         }
         Ok(page)
     }
@@ -109,53 +113,61 @@ impl Statements {
         &self,
         of: &Backfill,
         at: At,
-    ) -> Result<(Vec<Row>, super::Next), Error> {
-        let (rows, next) = of.pages.read(&self.target, at).await?;
-        let rows = rows.rows::<Stored>().map_err(unreadable)?;
-        let rows: Result<Vec<Row>, _> = rows.map(|row| row.map(|row| row.row())).collect();
-        Ok((rows.map_err(unreadable)?, next))
+    ) -> Result<(Vec<BackfillRow>, super::NextPage), LedgerError> {
+        let (rows, next) = of.pages.read_page(&self.target, at).await?;
+        let rows = rows.rows::<StoredBalanceRow>().map_err(unreadable_row)?;
+        let rows: Result<Vec<BackfillRow>, _> =
+            rows.map(|row| row.map(|row| row.target_row())).collect();
+        Ok((rows.map_err(unreadable_row)?, next))
     }
 
     /// Reads one row in both tables.
-    pub(super) async fn compare(
+    pub(super) async fn compare_row(
         &self,
         of: &Backfill,
         (user, asset): (i64, i32),
-    ) -> Result<Compared, Error> {
-        let first = async |statement: &PreparedStatement| -> Result<Option<Row>, Error> {
-            let rows = of.pages.rows(statement, (user, asset)).await?;
-            let row = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
-            Ok(row.map(|row| row.row()))
-        };
+    ) -> Result<ComparedRow, LedgerError> {
+        let first =
+            async |statement: &PreparedStatement| -> Result<Option<BackfillRow>, LedgerError> {
+                let rows = of.pages.query_rows(statement, (user, asset)).await?;
+                let row = rows
+                    .maybe_first_row::<StoredBalanceRow>()
+                    .map_err(unreadable_row)?;
+                Ok(row.map(|row| row.target_row()))
+            };
         // The ledger first: a live row that is written meanwhile makes the table look ahead, never behind.
         let expected = first(&self.newest).await?;
-        Ok(Compared {
+        Ok(ComparedRow {
             expected,
             standing: first(&self.standing).await?,
             claimed: false,
         })
     }
 
-    pub(super) async fn write(&self, of: &Backfill, planned: &Planned) -> Result<Wrote, Error> {
+    pub(super) async fn write_planned(
+        &self,
+        of: &Backfill,
+        planned: &Planned,
+    ) -> Result<Wrote, LedgerError> {
         for row in &planned.rows {
-            insert(of, &self.insert, row).await?;
+            insert_row(of, &self.insert, row).await?;
         }
         Ok(Wrote::Rows)
     }
 }
 
 /// Writes one row of `user_balances` by [`INSERT`].
-pub(super) async fn insert(
+pub(super) async fn insert_row(
     of: &Backfill,
     statement: &PreparedStatement,
-    row: &Row,
-) -> Result<(), Error> {
-    let Key::Balance { user, asset } = row.key else {
+    row: &BackfillRow,
+) -> Result<(), LedgerError> {
+    let BackfillKey::Balance { user, asset } = row.key else {
         return Ok(());
     };
     let [version, avail, frozen, updated_at] = row.content;
     // An absent time stays unset: a null would be a tombstone, and would win over a time with the same timestamp.
     let updated_at = updated_at.map_or(MaybeUnset::Unset, MaybeUnset::Set);
     let values = (user, asset, avail, frozen, version, updated_at, version);
-    of.pages.run(statement, values).await
+    of.pages.run_statement(statement, values).await
 }

@@ -12,11 +12,11 @@ use scylla::{
 use super::super::{
     connect::Connector,
     faults::not_prepared,
-    inspect::Stretch,
+    inspect::TokenRange,
     names::Names,
-    statements::{failed, rows_of},
+    statements::{rows_of, statement_error},
 };
-use crate::ledger::Error;
+use crate::ledger::LedgerError;
 
 /// Rows of a page of a scan.
 const PAGE: i32 = 1_000;
@@ -25,13 +25,13 @@ const PAGE: i32 = 1_000;
 const SCAN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the next page of a scan begins; none at its end.
-pub type Next = Option<PagingState>;
+pub type NextPage = Option<PagingState>;
 
 /// A page of a part of the token ring.
 #[derive(Debug)]
 pub(super) struct At {
-    pub(super) stretch: Stretch,
-    pub(super) state: Next,
+    pub(super) stretch: TokenRange,
+    pub(super) state: NextPage,
 }
 
 /// The session.
@@ -42,36 +42,39 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) async fn connect(connector: Connector) -> Result<Self, Error> {
+    pub(super) async fn connect_session(connector: Connector) -> Result<Self, LedgerError> {
         Ok(Self {
-            session: connector.session().await?,
+            session: connector.open_session().await?,
             names: connector.names,
         })
     }
 
-    pub(super) async fn prepare(&self, text: &str) -> Result<PreparedStatement, Error> {
-        let prepared = self.session.prepare(self.names.fill(text)).await;
+    pub(super) async fn prepare_statement(
+        &self,
+        text: &str,
+    ) -> Result<PreparedStatement, LedgerError> {
+        let prepared = self.session.prepare(self.names.fill_in(text)).await;
         let mut statement = prepared.map_err(|error| not_prepared(&error))?;
         statement.set_is_idempotent(true);
         Ok(statement)
     }
 
-    pub(super) async fn prepare_scan(&self, text: &str) -> Result<PreparedStatement, Error> {
-        let mut statement = self.prepare(text).await?;
+    pub(super) async fn prepare_scan(&self, text: &str) -> Result<PreparedStatement, LedgerError> {
+        let mut statement = self.prepare_statement(text).await?;
         statement.set_page_size(PAGE);
         statement.set_request_timeout(Some(SCAN_TIMEOUT));
         Ok(statement)
     }
 
-    pub(super) async fn read(
+    pub(super) async fn read_page(
         &self,
         statement: &PreparedStatement,
         at: At,
-    ) -> Result<(QueryRowsResult, Next), Error> {
+    ) -> Result<(QueryRowsResult, NextPage), LedgerError> {
         let ends = (at.stretch.from, at.stretch.to);
         let state = at.state.unwrap_or_else(PagingState::start);
         let page = self.session.execute_single_page(statement, ends, state);
-        let (result, next) = page.await.map_err(|error| failed(&error))?;
+        let (result, next) = page.await.map_err(|error| statement_error(&error))?;
         let next = match next {
             PagingStateResponse::HasMorePages { state } => Some(state),
             PagingStateResponse::NoMorePages => None,
@@ -79,21 +82,21 @@ impl Pages {
         Ok((rows_of(result)?, next))
     }
 
-    pub(super) async fn rows(
+    pub(super) async fn query_rows(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, Error> {
+    ) -> Result<QueryRowsResult, LedgerError> {
         let result = self.session.execute_unpaged(statement, values).await;
-        rows_of(result.map_err(|error| failed(&error))?)
+        rows_of(result.map_err(|error| statement_error(&error))?)
     }
 
-    pub(super) async fn run(
+    pub(super) async fn run_statement(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<(), Error> {
+    ) -> Result<(), LedgerError> {
         let result = self.session.execute_unpaged(statement, values).await;
-        result.map(drop).map_err(|error| failed(&error))
+        result.map(drop).map_err(|error| statement_error(&error))
     }
 }

@@ -6,12 +6,12 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-/// Buckets of [`Sums`]: few rows in each also where there are a hundred million.
+/// Buckets of [`BucketSums`]: few rows in each also where there are a hundred million.
 const BUCKETS: usize = 65_536;
 
 /// The key of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
+pub enum BackfillKey {
     /// Of `user_trades`.
     Trade {
         /// The owner of this side.
@@ -34,7 +34,7 @@ pub enum Key {
     },
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for BackfillKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Trade {
@@ -57,21 +57,21 @@ impl fmt::Display for Key {
 
 /// The columns of a row that are not its key: price, quantity, cost and order id of a trade's side; version, avail, frozen and
 /// `updated_at` of a balance.
-pub type Content = [Option<i64>; 4];
+pub type RowContent = [Option<i64>; 4];
 
 /// A row of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Row {
+pub struct BackfillRow {
     /// Its key.
-    pub key: Key,
+    pub key: BackfillKey,
     /// Everything else.
-    pub content: Content,
+    pub content: RowContent,
 }
 
-impl Row {
+impl BackfillRow {
     /// The bucket of its key.
     #[must_use]
-    pub fn bucket(&self) -> usize {
+    pub fn bucket_index(&self) -> usize {
         let mut hasher = DefaultHasher::new();
         self.key.hash(&mut hasher);
         let buckets = u64::try_from(BUCKETS).unwrap_or(u64::MAX);
@@ -79,7 +79,7 @@ impl Row {
         usize::try_from(bucket).unwrap_or(0)
     }
 
-    fn digest(&self, salt: u8) -> u64 {
+    fn key_digest(&self, salt: u8) -> u64 {
         let mut hasher = DefaultHasher::new();
         (salt, self).hash(&mut hasher);
         hasher.finish()
@@ -95,28 +95,28 @@ struct Sum {
 
 /// Sums over all rows of a table, by bucket.
 #[derive(Debug, Clone)]
-pub struct Sums(Vec<Sum>);
+pub struct BucketSums(Vec<Sum>);
 
-impl Default for Sums {
+impl Default for BucketSums {
     fn default() -> Self {
         Self(vec![Sum::default(); BUCKETS])
     }
 }
 
-impl Sums {
+impl BucketSums {
     /// Counts one more row.
-    pub fn add(&mut self, row: &Row) {
-        if let Some(sum) = self.0.get_mut(row.bucket()) {
+    pub fn add_row(&mut self, row: &BackfillRow) {
+        if let Some(sum) = self.0.get_mut(row.bucket_index()) {
             sum.rows = sum.rows.saturating_add(1);
             let [first, second] = &mut sum.digests;
-            *first = first.wrapping_add(row.digest(1));
-            *second = second.wrapping_add(row.digest(2));
+            *first = first.wrapping_add(row.key_digest(1));
+            *second = second.wrapping_add(row.key_digest(2));
         }
     }
 
     /// Rows in all buckets.
     #[must_use]
-    pub fn rows(&self) -> u64 {
+    pub fn row_count(&self) -> u64 {
         self.0
             .iter()
             .fold(0, |all, sum| all.saturating_add(sum.rows))
@@ -124,7 +124,7 @@ impl Sums {
 
     /// The buckets that differ from another table's.
     #[must_use]
-    pub fn differing(&self, other: &Self) -> BTreeSet<usize> {
+    pub fn differing_buckets(&self, other: &Self) -> BTreeSet<usize> {
         let pairs = self.0.iter().zip(&other.0).enumerate();
         let differing = pairs.filter(|(_, (one, other))| one != other);
         differing.map(|(bucket, _)| bucket).collect()
@@ -135,47 +135,63 @@ impl Sums {
 mod tests {
     use super::*;
 
-    fn row(user: i64, avail: i64) -> Row {
-        Row {
-            key: Key::Balance { user, asset: 1 },
+    fn test_row(user: i64, avail: i64) -> BackfillRow {
+        BackfillRow {
+            key: BackfillKey::Balance { user, asset: 1 },
             content: [Some(1), Some(avail), Some(0), None],
         }
     }
 
-    fn sums(rows: impl IntoIterator<Item = Row>) -> Sums {
-        let mut sums = Sums::default();
-        rows.into_iter().for_each(|row| sums.add(&row));
+    fn sum_rows(rows: impl IntoIterator<Item = BackfillRow>) -> BucketSums {
+        let mut sums = BucketSums::default();
+        rows.into_iter().for_each(|row| sums.add_row(&row));
         sums
     }
 
     #[test]
     fn the_same_rows_in_another_order_have_the_same_sums() {
-        let one = sums((1..=1000).map(|user| row(user, user)));
-        let other = sums((1..=1000).rev().map(|user| row(user, user)));
-        assert!(one.differing(&other).is_empty());
-        assert_eq!(other.rows(), 1000);
+        let one = sum_rows((1..=1000).map(|user| test_row(user, user)));
+        let other = sum_rows((1..=1000).rev().map(|user| test_row(user, user)));
+        assert!(one.differing_buckets(&other).is_empty());
+        assert_eq!(other.row_count(), 1000);
     }
 
     #[test]
     fn one_amount_one_row_more_and_one_row_twice_are_each_seen() {
-        let all = || (1..=1000).map(|user| row(user, user));
-        let right = sums(all());
-        let bucket = |user| BTreeSet::from([row(user, 0).bucket()]);
-        let amount = sums(all().map(|it| if it == row(7, 7) { row(7, 8) } else { it }));
-        assert_eq!(right.differing(&amount), bucket(7));
+        let all = || (1..=1000).map(|user| test_row(user, user));
+        let right = sum_rows(all());
+        let bucket = |user| BTreeSet::from([test_row(user, 0).bucket_index()]);
+        let amount = sum_rows(all().map(|it| {
+            if it == test_row(7, 7) {
+                test_row(7, 8)
+            } else {
+                it
+            }
+        }));
+        assert_eq!(right.differing_buckets(&amount), bucket(7));
         assert_eq!(
-            right.differing(&sums(all().chain([row(1001, 1)]))),
+            right.differing_buckets(&sum_rows(all().chain([test_row(1001, 1)]))),
             bucket(1001)
         );
-        assert_eq!(right.differing(&sums(all().chain([row(9, 9)]))), bucket(9));
-        let absent = |it: &Row| *it != row(4, 4);
-        assert_eq!(right.differing(&sums(all().filter(absent))), bucket(4));
+        assert_eq!(
+            right.differing_buckets(&sum_rows(all().chain([test_row(9, 9)]))),
+            bucket(9)
+        );
+        let absent = |it: &BackfillRow| *it != test_row(4, 4);
+        assert_eq!(
+            right.differing_buckets(&sum_rows(all().filter(absent))),
+            bucket(4)
+        );
     }
 
     #[test]
     fn an_absent_column_is_not_a_zero() {
-        let mut without = row(1, 0);
+        let mut without = test_row(1, 0);
         without.content[1] = None;
-        assert!(!sums([row(1, 0)]).differing(&sums([without])).is_empty());
+        assert!(
+            !sum_rows([test_row(1, 0)])
+                .differing_buckets(&sum_rows([without]))
+                .is_empty()
+        );
     }
 }

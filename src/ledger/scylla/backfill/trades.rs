@@ -9,13 +9,14 @@
 use scylla::{DeserializeRow, statement::prepared::PreparedStatement, value::MaybeUnset};
 
 use super::{
-    super::statements::unreadable,
-    Backfill, Compared, Key, Page, Planned, Row, Unusable, Wrote, balances,
+    super::statements::unreadable_row,
+    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, Unusable, Wrote,
+    balances,
     paging::{At, Pages},
 };
 use crate::{
     domain::{UserId, balances_from_text},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 const COLUMNS: &str = "trade_id, symbol_id, price, quantity, cost, settled_at, buyer_user_id, seller_user_id, \
@@ -37,7 +38,7 @@ const SELLER: i8 = 1;
 /// A trade as it stands; another program may have left columns out.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct Stored {
+struct StoredTradeRow {
     id: i64,
     symbol: Option<i32>,
     price: Option<i64>,
@@ -52,15 +53,15 @@ struct Stored {
     claimed_at: Option<i64>,
 }
 
-impl Stored {
-    fn side(&self, symbol: i32, settled_at: i64, user: i64, role: i8) -> Row {
+impl StoredTradeRow {
+    fn side_row(&self, symbol: i32, settled_at: i64, user: i64, role: i8) -> BackfillRow {
         let order = if role == BUYER {
             self.buyer_order
         } else {
             self.seller_order
         };
-        Row {
-            key: Key::Trade {
+        BackfillRow {
+            key: BackfillKey::Trade {
                 user,
                 symbol,
                 settled_at,
@@ -71,7 +72,7 @@ impl Stored {
         }
     }
 
-    fn plan(&self) -> Result<Planned, Unusable> {
+    fn plan_sides(&self) -> Result<Planned, Unusable> {
         let unusable = |why: &str| Unusable(format!("settled_trades, trade {}: {why}", self.id));
         let (Some(symbol), Some(settled_at)) = (self.symbol, self.settled_at) else {
             return Err(unusable("it has no symbol_id or no settled_at"));
@@ -85,8 +86,8 @@ impl Stored {
         }
         Ok(Planned {
             rows: vec![
-                self.side(symbol, settled_at, seller, SELLER),
-                self.side(symbol, settled_at, buyer, BUYER),
+                self.side_row(symbol, settled_at, seller, SELLER),
+                self.side_row(symbol, settled_at, buyer, BUYER),
             ],
             timestamp: self.written_at.unwrap_or_default(),
             claimed: self.claimed_at.map(|_| self.id),
@@ -97,7 +98,7 @@ impl Stored {
 /// A side as it stands.
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct Side {
+struct StoredSide {
     user: i64,
     symbol: i32,
     settled_at: i64,
@@ -109,10 +110,10 @@ struct Side {
     order: Option<i64>,
 }
 
-impl Side {
-    fn row(&self) -> Row {
-        Row {
-            key: Key::Trade {
+impl StoredSide {
+    fn target_row(&self) -> BackfillRow {
+        BackfillRow {
+            key: BackfillKey::Trade {
                 user: self.user,
                 symbol: self.symbol,
                 settled_at: self.settled_at,
@@ -125,11 +126,11 @@ impl Side {
 }
 
 /// The amounts of a ledger row.
-type Amounts = (Option<i64>, Option<i64>, Option<i64>);
+type SideAmounts = (Option<i64>, Option<i64>, Option<i64>);
 
 /// The statements of this backfill.
 #[derive(Debug)]
-pub(super) struct Statements {
+pub(super) struct TradeStatements {
     scan: PreparedStatement,
     target: PreparedStatement,
     trade: PreparedStatement,
@@ -147,8 +148,8 @@ struct Claims {
     insert_balance: PreparedStatement,
 }
 
-impl Statements {
-    pub(super) async fn prepare(of: &Pages, has_claims: bool) -> Result<Self, Error> {
+impl TradeStatements {
+    pub(super) async fn prepare_all(of: &Pages, has_claims: bool) -> Result<Self, LedgerError> {
         // An older table has no column of claims; the same time twice keeps the row's shape, and is not looked at.
         let claimed = if has_claims {
             "WRITETIME(content)"
@@ -162,14 +163,16 @@ impl Statements {
         Ok(Self {
             scan: of.prepare_scan(&scan).await?,
             target: of.prepare_scan(&target).await?,
-            trade: of.prepare(&format!("{select} trade_id = ?")).await?,
-            side: of.prepare(&format!("{SIDE} {SIDE_KEY}")).await?,
-            insert: of.prepare(INSERT).await?,
+            trade: of
+                .prepare_statement(&format!("{select} trade_id = ?"))
+                .await?,
+            side: of.prepare_statement(&format!("{SIDE} {SIDE_KEY}")).await?,
+            insert: of.prepare_statement(INSERT).await?,
             claims: if has_claims {
                 Some(Claims {
-                    balances: of.prepare(BALANCES).await?,
-                    ledger_row: of.prepare(LEDGER_ROW).await?,
-                    insert_balance: of.prepare(balances::INSERT).await?,
+                    balances: of.prepare_statement(BALANCES).await?,
+                    ledger_row: of.prepare_statement(LEDGER_ROW).await?,
+                    insert_balance: of.prepare_statement(balances::INSERT).await?,
                 })
             } else {
                 None
@@ -177,18 +180,22 @@ impl Statements {
         })
     }
 
-    fn plan(&self, mut stored: Stored) -> Result<Planned, Unusable> {
+    fn plan_trade(&self, mut stored: StoredTradeRow) -> Result<Planned, Unusable> {
         if self.claims.is_none() {
             stored.claimed_at = None;
         }
-        stored.plan()
+        stored.plan_sides()
     }
 
-    pub(super) async fn read_source_page(&self, of: &Backfill, at: At) -> Result<Page, Error> {
-        let (rows, next) = of.pages.read(&self.scan, at).await?;
-        let mut page = Page::new(next);
-        for row in rows.rows::<Stored>().map_err(unreadable)? {
-            page.add(self.plan(row.map_err(unreadable)?));
+    pub(super) async fn read_source_page(
+        &self,
+        of: &Backfill,
+        at: At,
+    ) -> Result<SourcePage, LedgerError> {
+        let (rows, next) = of.pages.read_page(&self.scan, at).await?;
+        let mut page = SourcePage::new(next);
+        for row in rows.rows::<StoredTradeRow>().map_err(unreadable_row)? {
+            page.add_plan(self.plan_trade(row.map_err(unreadable_row)?));
         }
         Ok(page)
     }
@@ -197,34 +204,45 @@ impl Statements {
         &self,
         of: &Backfill,
         at: At,
-    ) -> Result<(Vec<Row>, super::Next), Error> {
-        let (rows, next) = of.pages.read(&self.target, at).await?;
-        let rows = rows.rows::<Side>().map_err(unreadable)?;
-        let rows: Result<Vec<Row>, _> = rows.map(|row| row.map(|row| row.row())).collect();
-        Ok((rows.map_err(unreadable)?, next))
+    ) -> Result<(Vec<BackfillRow>, super::NextPage), LedgerError> {
+        let (rows, next) = of.pages.read_page(&self.target, at).await?;
+        let rows = rows.rows::<StoredSide>().map_err(unreadable_row)?;
+        let rows: Result<Vec<BackfillRow>, _> =
+            rows.map(|row| row.map(|row| row.target_row())).collect();
+        Ok((rows.map_err(unreadable_row)?, next))
     }
 
     /// Reads one row in both tables.
-    pub(super) async fn compare(&self, of: &Backfill, key: Key) -> Result<Compared, Error> {
-        let Key::Trade { trade, .. } = key else {
-            return Ok(Compared::NOWHERE);
+    pub(super) async fn compare_row(
+        &self,
+        of: &Backfill,
+        key: BackfillKey,
+    ) -> Result<ComparedRow, LedgerError> {
+        let BackfillKey::Trade { trade, .. } = key else {
+            return Ok(ComparedRow::NOWHERE);
         };
         let plan = self.find_plan(of, trade).await?;
-        Ok(Compared {
+        Ok(ComparedRow {
             claimed: plan.as_ref().is_some_and(|plan| plan.claimed.is_some()),
             expected: plan.and_then(|plan| plan.rows.into_iter().find(|row| row.key == key)),
             standing: self.find_side(of, key).await?,
         })
     }
 
-    async fn find_plan(&self, of: &Backfill, trade: i64) -> Result<Option<Planned>, Error> {
-        let rows = of.pages.rows(&self.trade, (trade,)).await?;
-        let stored = rows.maybe_first_row::<Stored>().map_err(unreadable)?;
-        Ok(stored.and_then(|stored| self.plan(stored).ok()))
+    async fn find_plan(&self, of: &Backfill, trade: i64) -> Result<Option<Planned>, LedgerError> {
+        let rows = of.pages.query_rows(&self.trade, (trade,)).await?;
+        let stored = rows
+            .maybe_first_row::<StoredTradeRow>()
+            .map_err(unreadable_row)?;
+        Ok(stored.and_then(|stored| self.plan_trade(stored).ok()))
     }
 
-    async fn find_side(&self, of: &Backfill, key: Key) -> Result<Option<Row>, Error> {
-        let Key::Trade {
+    async fn find_side(
+        &self,
+        of: &Backfill,
+        key: BackfillKey,
+    ) -> Result<Option<BackfillRow>, LedgerError> {
+        let BackfillKey::Trade {
             user,
             symbol,
             settled_at,
@@ -235,12 +253,18 @@ impl Statements {
             return Ok(None);
         };
         let values = (user, symbol, settled_at, trade, role);
-        let rows = of.pages.rows(&self.side, values).await?;
-        let side = rows.maybe_first_row::<Side>().map_err(unreadable)?;
-        Ok(side.map(|side| side.row()))
+        let rows = of.pages.query_rows(&self.side, values).await?;
+        let side = rows
+            .maybe_first_row::<StoredSide>()
+            .map_err(unreadable_row)?;
+        Ok(side.map(|side| side.target_row()))
     }
 
-    pub(super) async fn write(&self, of: &Backfill, planned: &Planned) -> Result<Wrote, Error> {
+    pub(super) async fn write_planned(
+        &self,
+        of: &Backfill,
+        planned: &Planned,
+    ) -> Result<Wrote, LedgerError> {
         if let (Some(claims), Some(id)) = (&self.claims, planned.claimed) {
             if self.is_done(of, planned).await? {
                 return Ok(Wrote::Present);
@@ -250,13 +274,13 @@ impl Statements {
             }
         }
         for row in &planned.rows {
-            self.insert(of, row, planned.timestamp).await?;
+            self.insert_row(of, row, planned.timestamp).await?;
         }
         Ok(Wrote::Rows)
     }
 
     /// Whether not all ledger rows of a claimed trade stand.
-    pub(super) async fn is_pending(&self, of: &Backfill, trade: i64) -> Result<bool, Error> {
+    pub(super) async fn is_pending(&self, of: &Backfill, trade: i64) -> Result<bool, LedgerError> {
         match &self.claims {
             Some(claims) => Ok(!claims.ledger_rows_stand(of, trade).await?.0),
             None => Ok(false),
@@ -264,7 +288,7 @@ impl Statements {
     }
 
     /// Whether both sides stand as they should.
-    async fn is_done(&self, of: &Backfill, planned: &Planned) -> Result<bool, Error> {
+    async fn is_done(&self, of: &Backfill, planned: &Planned) -> Result<bool, LedgerError> {
         for row in &planned.rows {
             if self.find_side(of, row.key).await? != Some(*row) {
                 return Ok(false);
@@ -273,8 +297,13 @@ impl Statements {
         Ok(true)
     }
 
-    async fn insert(&self, of: &Backfill, row: &Row, timestamp: i64) -> Result<(), Error> {
-        let Key::Trade {
+    async fn insert_row(
+        &self,
+        of: &Backfill,
+        row: &BackfillRow,
+        timestamp: i64,
+    ) -> Result<(), LedgerError> {
+        let BackfillKey::Trade {
             user,
             symbol,
             settled_at,
@@ -289,7 +318,7 @@ impl Statements {
         let values = (
             user, symbol, settled_at, trade, role, price, quantity, cost, order, timestamp,
         );
-        of.pages.run(&self.insert, values).await
+        of.pages.run_statement(&self.insert, values).await
     }
 }
 
@@ -299,11 +328,11 @@ impl Claims {
         &self,
         of: &Backfill,
         trade: i64,
-    ) -> Result<(bool, Vec<Row>), Error> {
-        let rows = of.pages.rows(&self.balances, (trade,)).await?;
+    ) -> Result<(bool, Vec<BackfillRow>), LedgerError> {
+        let rows = of.pages.query_rows(&self.balances, (trade,)).await?;
         let text = rows
             .maybe_first_row::<(Option<String>,)>()
-            .map_err(unreadable)?;
+            .map_err(unreadable_row)?;
         let balances = text.and_then(|(text,)| balances_from_text(&text?).ok());
         let Some(balances) = balances.filter(|balances| !balances.is_empty()) else {
             return Ok((false, Vec::new()));
@@ -313,8 +342,13 @@ impl Claims {
             let (user, asset) = (balance.user_id.get(), balance.asset_id.get());
             let (seq, avail, frozen) =
                 (balance.seq.get(), balance.avail.raw(), balance.frozen.raw());
-            let rows = of.pages.rows(&self.ledger_row, (user, asset, seq)).await?;
-            let stored = rows.maybe_first_row::<Amounts>().map_err(unreadable)?;
+            let rows = of
+                .pages
+                .query_rows(&self.ledger_row, (user, asset, seq))
+                .await?;
+            let stored = rows
+                .maybe_first_row::<SideAmounts>()
+                .map_err(unreadable_row)?;
             let Some((stored_avail, stored_frozen, created_at)) = stored else {
                 return Ok((false, Vec::new()));
             };
@@ -325,8 +359,8 @@ impl Claims {
             if amounts != (avail, frozen) {
                 return Ok((false, Vec::new()));
             }
-            standing.push(Row {
-                key: Key::Balance { user, asset },
+            standing.push(BackfillRow {
+                key: BackfillKey::Balance { user, asset },
                 content: [Some(seq), Some(avail), Some(frozen), created_at],
             });
         }
@@ -334,10 +368,10 @@ impl Claims {
     }
 
     /// Writes the rows of `user_balances` of a claimed trade; false where its ledger rows do not all stand.
-    async fn complete_balances(&self, of: &Backfill, trade: i64) -> Result<bool, Error> {
+    async fn complete_balances(&self, of: &Backfill, trade: i64) -> Result<bool, LedgerError> {
         let (stand, rows) = self.ledger_rows_stand(of, trade).await?;
         for row in rows {
-            balances::insert(of, &self.insert_balance, &row).await?;
+            balances::insert_row(of, &self.insert_balance, &row).await?;
         }
         Ok(stand)
     }

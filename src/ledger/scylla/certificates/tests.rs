@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use super::*;
 
 /// An authority, and a certificate of its own for a node and for a client.
-struct Authority {
+struct TestAuthority {
     pem: String,
     cert: String,
     key: String,
 }
 
-impl Authority {
+impl TestAuthority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,7 +31,7 @@ impl Authority {
     }
 
     /// A node with this authority's certificate, which asks clients for theirs.
-    fn node(&self) -> Arc<ServerConfig> {
+    fn node_config(&self) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         for authority in rustls_pemfile::certs(&mut self.pem.as_bytes()) {
             roots.add(authority.unwrap()).unwrap();
@@ -40,7 +40,7 @@ impl Authority {
         let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut self.key.as_bytes())
             .unwrap()
             .unwrap();
-        let provider = Arc::new(provider());
+        let provider = Arc::new(crypto_provider());
         let clients =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let config = ServerConfig::builder_with_provider(provider)
@@ -56,23 +56,23 @@ impl Authority {
 /// The files of the settings.
 struct Files {
     folder: TempDir,
-    settings: config::Scylla,
+    settings: config::ScyllaSettings,
 }
 
 impl Files {
-    fn of(authority: &Authority) -> Self {
+    fn of_authority(authority: &TestAuthority) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut settings = config::defaults().unwrap().scylla;
+        let mut settings = config::default_settings().unwrap().scylla;
         let path = |name: &str| -> PathBuf { folder.path().join(name) };
         settings.tls_ca_file = path("ca.pem");
         settings.tls_cert_file = path("cert.pem");
         settings.tls_key_file = path("key.pem");
         let files = Self { folder, settings };
-        files.write(authority);
+        files.write_files(authority);
         files
     }
 
-    fn write(&self, authority: &Authority) {
+    fn write_files(&self, authority: &TestAuthority) {
         fs::write(&self.settings.tls_ca_file, &authority.pem).unwrap();
         fs::write(&self.settings.tls_cert_file, &authority.cert).unwrap();
         fs::write(&self.settings.tls_key_file, &authority.key).unwrap();
@@ -113,29 +113,40 @@ fn shake_hands(client: &Arc<ClientConfig>, node: Arc<ServerConfig>) -> bool {
 
 #[test]
 fn the_next_connection_uses_the_certificates_that_were_read_last() {
-    let (before, after) = (Authority::new(), Authority::new());
-    let files = Files::of(&before);
-    let read = || Read::files(&files.settings).unwrap().unwrap();
-    let certificates = Certificates::new(read());
+    let (before, after) = (TestAuthority::new(), TestAuthority::new());
+    let files = Files::of_authority(&before);
+    let read = || {
+        CheckedCertificates::read_files(&files.settings)
+            .unwrap()
+            .unwrap()
+    };
+    let certificates = CqlCertificates::new(read());
     let client = certificates.client_config().unwrap();
-    assert!(shake_hands(&client, before.node()));
-    assert!(!shake_hands(&client, after.node()), "another authority");
-    assert!(!certificates.differ(&read()), "the same files");
-    files.write(&after);
+    assert!(shake_hands(&client, before.node_config()));
+    assert!(
+        !shake_hands(&client, after.node_config()),
+        "another authority"
+    );
+    assert!(!certificates.differ_from(&read()), "the same files");
+    files.write_files(&after);
     let renewed = read();
-    assert!(certificates.differ(&renewed));
-    certificates.replace(renewed);
-    assert!(shake_hands(&client, after.node()));
-    assert!(!shake_hands(&client, before.node()));
+    assert!(certificates.differ_from(&renewed));
+    certificates.replace_with(renewed);
+    assert!(shake_hands(&client, after.node_config()));
+    assert!(!shake_hands(&client, before.node_config()));
 }
 
 #[test]
 fn files_that_cannot_be_used_are_named_by_their_key() {
-    let files = Files::of(&Authority::new());
-    let key = || Read::files(&files.settings).unwrap_err().key;
+    let files = Files::of_authority(&TestAuthority::new());
+    let key = || {
+        CheckedCertificates::read_files(&files.settings)
+            .unwrap_err()
+            .key
+    };
     fs::write(&files.settings.tls_key_file, "").unwrap();
     assert_eq!(key(), "scylla.tls_key_file");
-    fs::write(&files.settings.tls_key_file, Authority::new().key).unwrap();
+    fs::write(&files.settings.tls_key_file, TestAuthority::new().key).unwrap();
     assert_eq!(key(), "scylla.tls_cert_file", "another's key");
     fs::write(&files.settings.tls_ca_file, "no certificate").unwrap();
     assert_eq!(key(), "scylla.tls_ca_file");

@@ -8,15 +8,15 @@ use scylla::{
 
 use super::{
     super::{
-        schema_state::Standing,
-        statements::{failed, rows_of, unreadable},
+        schema_state::RelationState,
+        statements::{rows_of, statement_error, unreadable_row},
         table_names::{LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES},
     },
-    Look, Stretch,
+    CqlInspector, TokenRange,
 };
 use crate::ledger::{
-    Error,
-    records::{HistoryRow, Record, RowKey, TRADE},
+    LedgerError,
+    records::{HistoryRow, RowKey, SettledRecord, TRADE},
 };
 
 /// `role` of the buyer: with that side a trade is done.
@@ -29,12 +29,12 @@ const RECORD_COLUMNS: &str = "trade_id, content, balances, buyer_user_id, symbol
 const TRANSACTION_COLUMNS: &str = "transaction_id, content, balances";
 
 /// A page, and where the next one begins.
-pub type Page<T> = (Vec<T>, Option<PagingState>);
+pub type PagedRows<T> = (Vec<T>, Option<PagingState>);
 
 /// Reads of whole rows and records.
 #[derive(Debug)]
-pub struct Histories<'a> {
-    look: &'a Look,
+pub struct HistoryScan<'a> {
+    look: &'a CqlInspector,
     rows: PreparedStatement,
     row: PreparedStatement,
     below: PreparedStatement,
@@ -63,7 +63,7 @@ struct TradeReads {
 
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct LedgerRow {
+struct HistoryColumns {
     user_id: i64,
     asset_id: i32,
     seq: i64,
@@ -75,8 +75,8 @@ struct LedgerRow {
     ref_id: Option<i64>,
 }
 
-impl From<LedgerRow> for HistoryRow {
-    fn from(row: LedgerRow) -> Self {
+impl From<HistoryColumns> for HistoryRow {
+    fn from(row: HistoryColumns) -> Self {
         Self {
             key: (row.user_id, row.asset_id, row.seq),
             avail: row.avail.unwrap_or_default(),
@@ -91,7 +91,7 @@ impl From<LedgerRow> for HistoryRow {
 
 #[derive(Debug, DeserializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct TradeRow {
+struct RecordColumns {
     trade_id: i64,
     content: Option<String>,
     balances: Option<String>,
@@ -101,16 +101,16 @@ struct TradeRow {
 }
 
 /// A row of `ledger_transactions`: id, content, balances.
-type TransactionRow = (i64, Option<String>, Option<String>);
+type TransactionColumns = (i64, Option<String>, Option<String>);
 
-impl Look {
+impl CqlInspector {
     /// Reads of whole rows and records, so many to a page.
     ///
     /// # Errors
     /// A ledger that is missing, or a database that does not answer.
-    pub async fn histories(&self, page: i32) -> Result<Histories<'_>, Error> {
-        let paged = async |text: String| -> Result<PreparedStatement, Error> {
-            let mut statement = self.statement(&text).await?;
+    pub async fn open_histories(&self, page: i32) -> Result<HistoryScan<'_>, LedgerError> {
+        let paged = async |text: String| -> Result<PreparedStatement, LedgerError> {
+            let mut statement = self.prepare_statement(&text).await?;
             statement.set_page_size(page);
             Ok(statement)
         };
@@ -136,13 +136,13 @@ impl Look {
             );
             Some(TradeReads {
                 all: paged(all).await?,
-                one: self.statement(&one).await?,
-                side: self.statement(&side).await?,
+                one: self.prepare_statement(&one).await?,
+                side: self.prepare_statement(&side).await?,
             })
         } else {
             None
         };
-        let transactions = if self.found.transactions == Standing::Table {
+        let transactions = if self.found.transactions == RelationState::Table {
             let of_transaction = stretch("transaction_id");
             let all =
                 format!("SELECT {TRANSACTION_COLUMNS} FROM {{ks}}.{TRANSACTIONS} {of_transaction}");
@@ -150,11 +150,11 @@ impl Look {
         } else {
             None
         };
-        Ok(Histories {
+        Ok(HistoryScan {
             look: self,
             rows: paged(rows).await?,
-            row: self.statement(&row).await?,
-            below: self.statement(&below).await?,
+            row: self.prepare_statement(&row).await?,
+            below: self.prepare_statement(&below).await?,
             held: paged(held).await?,
             trades,
             transactions,
@@ -162,17 +162,19 @@ impl Look {
     }
 }
 
-impl Histories<'_> {
+impl HistoryScan<'_> {
     /// Rows of the ledger in a stretch: those of one pair together, the newest first.
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn rows(
+    pub async fn read_rows(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<HistoryRow>, Error> {
-        let page = self.page::<LedgerRow>(&self.rows, stretch, at).await?;
+    ) -> Result<PagedRows<HistoryRow>, LedgerError> {
+        let page = self
+            .query_page::<HistoryColumns>(&self.rows, stretch, at)
+            .await?;
         Ok((page.0.into_iter().map(HistoryRow::from).collect(), page.1))
     }
 
@@ -180,14 +182,16 @@ impl Histories<'_> {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn held(
+    pub async fn read_held(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<(i32, i64, i64)>, Error> {
-        type Held = (i32, Option<i64>, Option<i64>);
-        let page = self.page::<Held>(&self.held, stretch, at).await?;
-        let plain = |(asset, avail, frozen): Held| {
+    ) -> Result<PagedRows<(i32, i64, i64)>, LedgerError> {
+        type BalanceColumns = (i32, Option<i64>, Option<i64>);
+        let page = self
+            .query_page::<BalanceColumns>(&self.held, stretch, at)
+            .await?;
+        let plain = |(asset, avail, frozen): BalanceColumns| {
             (asset, avail.unwrap_or_default(), frozen.unwrap_or_default())
         };
         Ok((page.0.into_iter().map(plain).collect(), page.1))
@@ -197,12 +201,12 @@ impl Histories<'_> {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn records(
+    pub async fn read_records(
         &self,
         table: RecordTable,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<Record>, Error> {
+    ) -> Result<PagedRows<SettledRecord>, LedgerError> {
         match table {
             RecordTable::Trades => self.trades(stretch, at).await,
             RecordTable::Transactions => self.transactions(stretch, at).await,
@@ -211,13 +215,15 @@ impl Histories<'_> {
 
     async fn trades(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<Record>, Error> {
+    ) -> Result<PagedRows<SettledRecord>, LedgerError> {
         let Some(trades) = &self.trades else {
             return Ok((Vec::new(), None));
         };
-        let (found, next) = self.page::<TradeRow>(&trades.all, stretch, at).await?;
+        let (found, next) = self
+            .query_page::<RecordColumns>(&trades.all, stretch, at)
+            .await?;
         let mut records = Vec::with_capacity(found.len());
         for row in found {
             records.push(self.record_of(trades, row).await?);
@@ -227,14 +233,16 @@ impl Histories<'_> {
 
     async fn transactions(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<Record>, Error> {
+    ) -> Result<PagedRows<SettledRecord>, LedgerError> {
         let Some(all) = &self.transactions else {
             return Ok((Vec::new(), None));
         };
-        let (found, next) = self.page::<TransactionRow>(all, stretch, at).await?;
-        let record = |(id, content, balances): TransactionRow| Record {
+        let (found, next) = self
+            .query_page::<TransactionColumns>(all, stretch, at)
+            .await?;
+        let record = |(id, content, balances): TransactionColumns| SettledRecord {
             is_trade: false,
             id,
             content: content.unwrap_or_default(),
@@ -249,20 +257,27 @@ impl Histories<'_> {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn record(&self, id: i64) -> Result<Option<Record>, Error> {
+    pub async fn read_record(&self, id: i64) -> Result<Option<SettledRecord>, LedgerError> {
         let Some(trades) = &self.trades else {
             return Ok(None);
         };
         let session = &self.look.session;
         let result = session.execute_unpaged(&trades.one, (id,)).await;
-        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
-        match rows.maybe_first_row::<TradeRow>().map_err(unreadable)? {
+        let rows = rows_of(result.map_err(|error| statement_error(&error))?)?;
+        match rows
+            .maybe_first_row::<RecordColumns>()
+            .map_err(unreadable_row)?
+        {
             Some(row) => self.record_of(trades, row).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn record_of(&self, trades: &TradeReads, row: TradeRow) -> Result<Record, Error> {
+    async fn record_of(
+        &self,
+        trades: &TradeReads,
+        row: RecordColumns,
+    ) -> Result<SettledRecord, LedgerError> {
         let side = (
             row.buyer_user_id.unwrap_or_default(),
             row.symbol_id.unwrap_or_default(),
@@ -272,8 +287,8 @@ impl Histories<'_> {
         );
         let session = &self.look.session;
         let result = session.execute_unpaged(&trades.side, side).await;
-        let sides = rows_of(result.map_err(|error| failed(&error))?)?;
-        Ok(Record {
+        let sides = rows_of(result.map_err(|error| statement_error(&error))?)?;
+        Ok(SettledRecord {
             is_trade: true,
             id: row.trade_id,
             content: row.content.unwrap_or_default(),
@@ -286,36 +301,38 @@ impl Histories<'_> {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn row(&self, key: RowKey) -> Result<Option<HistoryRow>, Error> {
-        self.one(&self.row, key).await
+    pub async fn read_row(&self, key: RowKey) -> Result<Option<HistoryRow>, LedgerError> {
+        self.query_row(&self.row, key).await
     }
 
     /// The row before this one in its history.
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn row_below(&self, key: RowKey) -> Result<Option<HistoryRow>, Error> {
-        self.one(&self.below, key).await
+    pub async fn row_below(&self, key: RowKey) -> Result<Option<HistoryRow>, LedgerError> {
+        self.query_row(&self.below, key).await
     }
 
-    async fn one(
+    async fn query_row(
         &self,
         statement: &PreparedStatement,
         key: RowKey,
-    ) -> Result<Option<HistoryRow>, Error> {
+    ) -> Result<Option<HistoryRow>, LedgerError> {
         let session = &self.look.session;
         let result = session.execute_unpaged(statement, key).await;
-        let rows = rows_of(result.map_err(|error| failed(&error))?)?;
-        let row = rows.maybe_first_row::<LedgerRow>().map_err(unreadable)?;
+        let rows = rows_of(result.map_err(|error| statement_error(&error))?)?;
+        let row = rows
+            .maybe_first_row::<HistoryColumns>()
+            .map_err(unreadable_row)?;
         Ok(row.map(HistoryRow::from))
     }
 
-    async fn page<T>(
+    async fn query_page<T>(
         &self,
         statement: &PreparedStatement,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<Page<T>, Error>
+    ) -> Result<PagedRows<T>, LedgerError>
     where
         T: for<'frame, 'metadata> scylla::deserialize::row::DeserializeRow<'frame, 'metadata>,
     {
@@ -323,12 +340,12 @@ impl Histories<'_> {
         let ends = (stretch.from, stretch.to);
         let session = &self.look.session;
         let asked = session.execute_single_page(statement, ends, at).await;
-        let (result, next) = asked.map_err(|error| failed(&error))?;
+        let (result, next) = asked.map_err(|error| statement_error(&error))?;
         let rows = rows_of(result)?;
-        let found: Result<Vec<T>, Error> = rows
+        let found: Result<Vec<T>, LedgerError> = rows
             .rows::<T>()
-            .map_err(unreadable)?
-            .map(|row| row.map_err(unreadable))
+            .map_err(unreadable_row)?
+            .map(|row| row.map_err(unreadable_row))
             .collect();
         let next = match next {
             PagingStateResponse::HasMorePages { state } => Some(state),

@@ -9,14 +9,14 @@ use scylla::{
 
 use super::{
     super::{
-        statements::{failed, rows_of, unreadable},
+        statements::{rows_of, statement_error, unreadable_row},
         table_names::{LEDGER, TABLE, VIEW},
     },
-    Look,
+    CqlInspector,
 };
 use crate::{
     domain::{AssetId, UserId},
-    ledger::Error,
+    ledger::LedgerError,
 };
 
 /// Where balances stand.
@@ -32,7 +32,7 @@ pub enum Relation {
 
 /// A partition: a user, and in the ledger one of the user's assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partition {
+pub struct ScannedPartition {
     /// The user.
     pub user: UserId,
     /// Of which asset; none in relations whose partition is the user.
@@ -41,17 +41,17 @@ pub struct Partition {
 
 /// A part of the token ring: above `from`, up to `to`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct TokenRange {
     /// Not in it.
     pub from: i64,
     /// In it.
     pub to: i64,
 }
 
-impl Stretch {
+impl TokenRange {
     /// The whole ring in `count` parts of about the same length.
     #[must_use]
-    pub fn ring(count: u32) -> Vec<Self> {
+    pub fn split_ring(count: u32) -> Vec<Self> {
         let count = count.max(1);
         let step = u64::MAX.checked_div(u64::from(count)).unwrap_or(u64::MAX);
         let mut parts = Vec::new();
@@ -72,24 +72,28 @@ impl Stretch {
 /// A walk through stretches of one relation.
 #[derive(Debug)]
 pub struct Stretches<'a> {
-    look: &'a Look,
+    look: &'a CqlInspector,
     statement: PreparedStatement,
     relation: Relation,
 }
 
-impl Look {
+impl CqlInspector {
     /// A walk through the partitions of a relation, so many to a page.
     ///
     /// # Errors
     /// A relation that is missing, or a database that does not answer.
-    pub async fn stretches(&self, relation: Relation, page: i32) -> Result<Stretches<'_>, Error> {
+    pub async fn walk_stretches(
+        &self,
+        relation: Relation,
+        page: i32,
+    ) -> Result<Stretches<'_>, LedgerError> {
         let (keys, name) = match relation {
             Relation::Ledger => ("user_id, asset_id", LEDGER),
             Relation::View => ("user_id", VIEW),
             Relation::Table => ("user_id", TABLE),
         };
         let mut statement = self
-            .statement(&format!(
+            .prepare_statement(&format!(
                 "SELECT DISTINCT {keys} FROM {{ks}}.{name} WHERE token({keys}) > ? AND token({keys}) <= ?"
             ))
             .await?;
@@ -108,32 +112,32 @@ impl Stretches<'_> {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn page(
+    pub async fn read_page(
         &self,
-        stretch: Stretch,
+        stretch: TokenRange,
         at: Option<PagingState>,
-    ) -> Result<(Vec<Partition>, Option<PagingState>), Error> {
+    ) -> Result<(Vec<ScannedPartition>, Option<PagingState>), LedgerError> {
         let at = at.unwrap_or_else(PagingState::start);
         let ends = (stretch.from, stretch.to);
         let session = &self.look.session;
         let asked = session.execute_single_page(&self.statement, ends, at).await;
-        let (result, next) = asked.map_err(|error| failed(&error))?;
+        let (result, next) = asked.map_err(|error| statement_error(&error))?;
         let rows = rows_of(result)?;
         let mut found = Vec::new();
         if self.relation == Relation::Ledger {
-            for row in rows.rows::<(i64, i32)>().map_err(unreadable)? {
-                let (user, asset) = row.map_err(unreadable)?;
+            for row in rows.rows::<(i64, i32)>().map_err(unreadable_row)? {
+                let (user, asset) = row.map_err(unreadable_row)?;
                 if let (Ok(user), Ok(asset)) = (UserId::new(user), AssetId::new(asset)) {
-                    found.push(Partition {
+                    found.push(ScannedPartition {
                         user,
                         asset: Some(asset),
                     });
                 }
             }
         } else {
-            for row in rows.rows::<(i64,)>().map_err(unreadable)? {
-                let (user,) = row.map_err(unreadable)?;
-                found.extend(UserId::new(user).map(|user| Partition { user, asset: None }));
+            for row in rows.rows::<(i64,)>().map_err(unreadable_row)? {
+                let (user,) = row.map_err(unreadable_row)?;
+                found.extend(UserId::new(user).map(|user| ScannedPartition { user, asset: None }));
             }
         }
         let next = match next {
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn the_ring_is_cut_without_gaps_and_ends_at_its_ends() {
         for count in [0, 1, 2, 3, 7, 256] {
-            let parts = Stretch::ring(count);
+            let parts = TokenRange::split_ring(count);
             assert_eq!(parts.first().map(|part| part.from), Some(i64::MIN));
             assert_eq!(parts.last().map(|part| part.to), Some(i64::MAX));
             for pair in parts.windows(2) {
