@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RatesError {
     /// Redis cannot be asked now.
-    #[error("redis cannot be asked for rates: {}", .0.word())]
+    #[error("redis cannot be asked for rates: {}", .0.label_value())]
     Redis(Fault),
     /// The request's deadline passed.
     #[error("the request's deadline passed")]

@@ -173,13 +173,9 @@ impl RunningService {
         };
         let answers = Arc::new(http::Service::new(Arc::clone(&parts), options));
         let facts: Arc<dyn ops::OperatorFacts> = parts.clone();
+        let described = documents.operators;
         let probes = operators.serve_connections(
-            ops::OpsService::new(
-                facts,
-                rand::random(),
-                hosts_of_operators,
-                documents.operators,
-            ),
+            ops::OpsService::new(facts, rand::random(), hosts_of_operators, described),
             ListenerLimits {
                 connections: connections.operators,
                 ..limits

@@ -76,7 +76,7 @@ impl Memory {
             .time_to_idle(kept_for)
             .eviction_listener(move |_, _, cause| match cause {
                 moka::notification::RemovalCause::Expired => {
-                    meters.count_eviction(Evicted::Expired)
+                    meters.count_eviction(Evicted::Expired);
                 }
                 moka::notification::RemovalCause::Size => meters.count_eviction(Evicted::Size),
                 moka::notification::RemovalCause::Explicit

@@ -283,7 +283,7 @@ pub(crate) enum AuthCommand {
         #[arg(long, default_value = "client")]
         name: String,
         /// The scopes: read, settle, admin; comma separated.
-        #[arg(long, value_delimiter = ',', default_value = "read", value_parser = scope)]
+        #[arg(long, value_delimiter = ',', default_value = "read", value_parser = parse_scope)]
         scopes: Vec<Scope>,
     },
 }

@@ -19,7 +19,7 @@ fn compare_tables(section: &str, before: &Table, after: &Table, keys: &mut Vec<S
         let key = super::places::join_key(section, name);
         match (before.get(name), after) {
             (Some(Value::Table(before)), Value::Table(after)) => {
-                compare(&key, before, after, keys);
+                compare_tables(&key, before, after, keys);
             }
             (before, after) if before == Some(after) => {}
             _ => keys.push(key),

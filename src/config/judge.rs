@@ -130,9 +130,11 @@ impl Judge<'_> {
             let key = join_key(section, &name);
             match (known.get(&name), value) {
                 (None, _) => self.add_unknown_key(key, section, known, &name),
-                (Some(Value::Table(known)), Value::Table(table)) => self.table(known, table, &key),
+                (Some(Value::Table(known)), Value::Table(table)) => {
+                    self.judge_table(known, table, &key);
+                }
                 (Some(Value::Table(_)), _) => {
-                    self.add_mistake(key, "is a section: must be a table")
+                    self.add_mistake(key, "is a section: must be a table");
                 }
                 (Some(Value::Array(known)), value) if first_table(known).is_some() => {
                     self.judge_table_list(first_table(known).unwrap_or(&Table::new()), value, &key);

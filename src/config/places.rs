@@ -25,7 +25,7 @@ impl Places {
     /// The line of the key, or of what it is a part of.
     pub(super) fn key_line(&self, key: &str) -> Option<usize> {
         let found = self.0.get(key).copied();
-        found.or_else(|| self.line(key.get(..key.rfind(['.', '['])?)?))
+        found.or_else(|| self.key_line(key.get(..key.rfind(['.', '['])?)?))
     }
 
     fn add_table(&mut self, table: &DeTable<'_>, section: &str, breaks: &[usize]) {
@@ -33,13 +33,13 @@ impl Places {
             let key = join_key(section, name.get_ref());
             self.put_key(&key, name.span().start, breaks);
             match value.get_ref() {
-                DeValue::Table(inner) => self.add(inner, &key, breaks),
+                DeValue::Table(inner) => self.add_table(inner, &key, breaks),
                 DeValue::Array(elements) => {
                     for (at, element) in elements.iter().enumerate() {
                         let key = format!("{key}[{at}]");
                         self.put_key(&key, element.span().start, breaks);
                         if let DeValue::Table(inner) = element.get_ref() {
-                            self.add(inner, &key, breaks);
+                            self.add_table(inner, &key, breaks);
                         }
                     }
                 }

@@ -55,7 +55,7 @@ fn the_default_file_names_every_key_and_no_other() {
     fn key_names(prefix: &str, table: &toml::Table, into: &mut BTreeSet<String>) {
         for (name, value) in table {
             match value {
-                toml::Value::Table(inner) => names(&format!("{prefix}{name}."), inner, into),
+                toml::Value::Table(inner) => key_names(&format!("{prefix}{name}."), inner, into),
                 _ => drop(into.insert(format!("{prefix}{name}"))),
             }
         }

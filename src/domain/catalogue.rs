@@ -99,7 +99,7 @@ impl CatalogueTable {
         let before = errors.len();
         let id = AssetId::new(asset.id)
             .map_err(|malformed| {
-                errors.push(catalogue_error("assets", at, "id", malformed.to_string()))
+                errors.push(catalogue_error("assets", at, "id", malformed.to_string()));
             })
             .ok();
         if id.is_some_and(|id| self.known.iter().any(|known| known.id == id)) {

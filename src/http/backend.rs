@@ -13,7 +13,7 @@ use crate::{
         SettleOutcome, StatementQuestion, StatementRow, StoredTransaction, Totals, TradesQuestion,
         Transaction, UserId, UserTrade,
     },
-    ledger::{LedgerError as SourceError, WrittenCounts},
+    ledger::{LedgerError, WrittenCounts},
     read::{self, ReadAnswer, ReadOptions},
     settle,
     telemetry::{HttpStatus, Route, Via},
@@ -96,7 +96,7 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         reference: Reference,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Option<StoredTransaction>, SourceError>> + Send;
+    ) -> impl Future<Output = Result<Option<StoredTransaction>, LedgerError>> + Send;
 
     /// A page of trades.
     fn trades_page(

@@ -62,7 +62,7 @@ pub const FILES: [File; 3] = [
 
 impl File {
     /// It, as it is sent.
-    pub fn to_response(&self) -> Response<Body> {
+    pub fn make_response(&self) -> Response<Body> {
         with_headers(self.kind, self.text)
     }
 }

@@ -16,7 +16,7 @@ use http::{
 use http_body_util::Full;
 use rand::seq::IndexedRandom;
 
-use crate::{apply, config::Scope, ledger::LedgerError as SourceError, read, settle};
+use crate::{apply, config::Scope, ledger::LedgerError, read, settle};
 
 /// The type of every body that is JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -85,7 +85,7 @@ pub enum Failure {
     /// Too much in flight.
     Shed,
     /// The source cannot answer; its words are for the log.
-    Source(SourceError),
+    Source(LedgerError),
     /// `min_seq` was not reached in time.
     NotReached,
     /// A notification cannot be given its promise now; the words are for the log.

@@ -88,7 +88,8 @@ pub(super) fn route_table<B: Backend>() -> Vec<(&'static str, MethodRouter<Share
         (OPENAPI, get_route(get_openapi::<B>)),
     ];
     table.extend(BALANCE.map(|path| (path, get_route(get_balance::<B>))));
-    table.extend(docs::FILES.map(|file| (file.path, get_route(async move || file.to_response()))));
+    table
+        .extend(docs::FILES.map(|file| (file.path, get_route(async move || file.make_response()))));
     table
 }
 

@@ -95,22 +95,14 @@ impl Meters {
             loads_in_flight: register_gauge("loads_in_flight"),
             loads_limit: register_gauge("loads_limit"),
             turns_waiting: register_gauge("turns_waiting"),
-            evictions: make_each(Evicted::ALL.iter().copied(), |cause| {
-                register_count(
-                    "evictions_total",
-                    vec![Label::new("cause", cause.label_value())],
-                )
-            }),
+            evictions: make_each(Evicted::ALL.iter().copied(), eviction_count),
             notifications: make_each(
                 Via::built_inlets()
                     .flat_map(|via| AppliedLabel::ALL.iter().map(move |result| (via, *result))),
                 notification_count,
             ),
             bus_resyncs: register_count("bus_resyncs_total", vec![]),
-            refused_fills: make_each(Refused::ALL.iter().copied(), |reason| {
-                let labels = vec![Label::new("reason", reason.label_value())];
-                register_count("refused_fills_total", labels)
-            }),
+            refused_fills: make_each(Refused::ALL.iter().copied(), refused_fill_count),
             audits: Audits::register_audits(),
             ledger,
             histories,
@@ -125,6 +117,16 @@ impl Meters {
             totals,
         }
     }
+}
+
+fn eviction_count(cause: Evicted) -> Count {
+    let labels = vec![Label::new("cause", cause.label_value())];
+    register_count("evictions_total", labels)
+}
+
+fn refused_fill_count(reason: Refused) -> Count {
+    let labels = vec![Label::new("reason", reason.label_value())];
+    register_count("refused_fills_total", labels)
 }
 
 type Makes<'a> = dyn FnMut(&'static str, &'static str, Vec<Label>) -> Seconds + 'a;

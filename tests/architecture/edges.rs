@@ -145,7 +145,7 @@ const EVERY: &[&str] = &[
 
 /// Edges over which only words may go, no machinery.
 const VOCABULARY: [(&str, &str, &[&str]); 2] = [
-    ("http", "ledger", &["Error", "Written"]),
+    ("http", "ledger", &["LedgerError", "WrittenCounts"]),
     (
         "ops",
         "http",
@@ -329,7 +329,10 @@ fn what_is_allowed_is_not_found() {
             "ledger/scylla.rs",
             "use super::Error; use crate::ledger::Source;",
         ),
-        ("http.rs", "use crate::ledger::{Error, Written};"),
+        (
+            "http.rs",
+            "use crate::ledger::{LedgerError, WrittenCounts};",
+        ),
         ("cache.rs", "pub mod redis; fn f() { redis::start() }"),
         (
             "read.rs",
@@ -349,7 +352,7 @@ fn what_is_allowed_is_not_found() {
 fn only_words_go_from_the_source_to_http() {
     let found = faults(
         "http/head.rs",
-        "use crate::ledger::{Error, scylla::Scylla};"
+        "use crate::ledger::{LedgerError, scylla::Scylla};"
             .parse()
             .unwrap(),
     );

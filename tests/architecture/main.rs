@@ -7,6 +7,8 @@ mod edges;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod scan;
 #[cfg(test)]
 mod walks;

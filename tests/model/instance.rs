@@ -2,7 +2,7 @@
 //!
 //! | here | in the code |
 //! |---|---|
-//! | [`UserMark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `protocol::ChangeLog` |
+//! | [`Mark`], [`Inst::mark`], [`Inst::shown`], [`Inst::missed`] | `protocol::ChangeLog` |
 //! | [`Inst::proven`] | `protocol::Freshness` |
 //! | [`Inst::get`], [`Inst::keep`], [`Inst::tell`] | `cache::memory::Memory`, `Reader::keep` |
 //! | [`Inst::ask_memory`] | `Reader::ask_memory` |

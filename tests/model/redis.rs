@@ -2,7 +2,7 @@
 //!
 //! | here | in `src/cache/redis` |
 //! |---|---|
-//! | [`Entry`], [`Entry::may_serve`] | `entry.rs` |
+//! | [`Entry`], [`Entry::servable`] | `entry.rs` |
 //! | [`Data::lease`], [`Data::fill`], [`Data::apply`] | `scripts/lease.lua`, `fill.lua`, `apply.lua` |
 //! | [`Redis::open`] | `scripts/epoch.lua` and the first entry of the feed, `Link::check_in` |
 

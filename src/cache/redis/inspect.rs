@@ -52,7 +52,7 @@ pub enum RedisTrouble {
     #[error("{0}")]
     Unsupported(&'static str),
     /// The error that Redis or the way to it gave instead.
-    #[error("{}", .0.cause())]
+    #[error("{}", .0.cause_text())]
     Found(Finding),
 }
 

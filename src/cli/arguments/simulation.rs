@@ -13,7 +13,7 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) trades: u64,
     /// How unequal users are: the exponent of Zipf's law, 0 for equal ones.
-    #[arg(long, value_name = "S", default_value_t = 0.99, value_parser = exponent)]
+    #[arg(long, value_name = "S", default_value_t = 0.99, value_parser = parse_exponent)]
     pub(crate) zipf: f64,
     /// Trades in a second at most; 0 for as many as the service takes.
     #[arg(long, value_name = "R", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]

@@ -80,7 +80,7 @@ async fn check_version(report: &mut DoctorReport, look: &CqlInspector) {
                 "source.version",
                 format!("Cassandra {}: older than 4.1", product.version),
                 "upgrade it to 5.0 (4.1 at least)",
-            )
+            );
         }
         Some(product) => report.report_ok(
             "source.version",

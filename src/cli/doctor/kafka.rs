@@ -19,7 +19,7 @@ pub(super) async fn check_kafka(report: &mut DoctorReport, settings: &KafkaSetti
     match looked {
         Ok(Ok(Ok(look))) => report_lag(report, settings, &look),
         Ok(Ok(Err(finding))) => {
-            report.report_failure("kafka", finding.cause_text(), finding.remedy_text())
+            report.report_failure("kafka", finding.cause_text(), finding.remedy_text());
         }
         Ok(Err(error)) => report.report_failure("kafka", error.to_string(), "correct the setting"),
         Err(error) => report.report_failure("kafka", error.to_string(), "this is a bug: report it"),

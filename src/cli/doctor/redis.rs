@@ -189,7 +189,7 @@ async fn check_settling(report: &mut DoctorReport, look: &RedisInspector) {
     match look.try_settling().await {
         Ok(()) => report.report_ok("redis.settle", "every command of a settlement is taken"),
         Err(finding) => {
-            report.report_failure("redis.settle", finding.cause_text(), finding.remedy_text())
+            report.report_failure("redis.settle", finding.cause_text(), finding.remedy_text());
         }
     }
 }

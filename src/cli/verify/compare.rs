@@ -72,7 +72,9 @@ const fn row_seq(row: Option<&Balance>) -> i64 {
 
 impl Trio {
     fn compared_places(&self) -> [(&'static str, ComparedPlace, [DifferenceKind; 3]); 2] {
-        use Kind::{TableAhead, TableAmounts, TableBehind, ViewAhead, ViewAmounts, ViewBehind};
+        use DifferenceKind::{
+            TableAhead, TableAmounts, TableBehind, ViewAhead, ViewAmounts, ViewBehind,
+        };
         [
             ("the view", self.view, [ViewBehind, ViewAhead, ViewAmounts]),
             (
@@ -90,10 +92,10 @@ impl Trio {
             let Some(row) = place else { continue };
             match (row, self.ledger) {
                 (row, ledger) if row_seq(row.as_ref()) < row_seq(ledger.as_ref()) => {
-                    found.push(behind)
+                    found.push(behind);
                 }
                 (row, ledger) if row_seq(row.as_ref()) > row_seq(ledger.as_ref()) => {
-                    found.push(ahead)
+                    found.push(ahead);
                 }
                 (Some(row), Some(ledger))
                     if (row.avail, row.frozen) != (ledger.avail, ledger.frozen) =>

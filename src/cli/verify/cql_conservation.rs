@@ -153,7 +153,7 @@ impl Scan<'_> {
                 .and_then(|(newer, older)| check_step(newer, older))
             {
                 Some(broken) => {
-                    findings.add_difference(broken.describe_difference(self.catalogue))?
+                    findings.add_difference(broken.describe_difference(self.catalogue))?;
                 }
                 None => findings.tally.lag = findings.tally.lag.saturating_add(1),
             }

@@ -23,7 +23,7 @@ use crate::{
             question::{StatementAsked, TradesAsked},
         },
     },
-    ledger::LedgerError as SourceError,
+    ledger::LedgerError,
 };
 
 const MADE_AT: UnixMillis = UnixMillis(1_765_352_441_955);
@@ -210,7 +210,7 @@ pub fn statement_operation(samples: &Samples<'_>) -> Operation {
 
 fn paged_operation(mistake: Option<String>) -> Operation {
     let mut fails = common_failures(Scope::Read, mistake);
-    fails.extend([Failure::Shed, Failure::Source(SourceError::Timeout)]);
+    fails.extend([Failure::Shed, Failure::Source(LedgerError::Timeout)]);
     Operation {
         id: "",
         tag: "histories",

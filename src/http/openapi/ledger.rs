@@ -18,7 +18,7 @@ use crate::{
         json::{self, TRANSACTIONS_MAX},
         ledger::{describe_outcome, describe_stored},
     },
-    ledger::LedgerError as SourceError,
+    ledger::LedgerError,
 };
 
 /// The id of the examples.
@@ -108,12 +108,12 @@ fn settlement_failures(mistake: Option<String>, writer: LedgerSide) -> Vec<Failu
     let mut fails = post_failures(Scope::Settle, mistake);
     fails.extend([
         Failure::Contradicts(Conflict::OtherContent.to_string().into()),
-        Failure::Source(SourceError::Timeout),
+        Failure::Source(LedgerError::Timeout),
         Failure::Promise("".into()),
     ]);
     match writer {
         LedgerSide::Service => {
-            fails.extend(sample_refusal().map(|why| Failure::Refused(why.into())))
+            fails.extend(sample_refusal().map(|why| Failure::Refused(why.into())));
         }
         LedgerSide::External => fails.push(Failure::SeqsElsewhere),
     }
@@ -237,7 +237,7 @@ fn by_id(name: &str, example: Option<Value>, mistake: Option<String>) -> Operati
         put_field(media, "examples", examples);
     }
     let mut fails = common_failures(Scope::Settle, mistake);
-    fails.extend([Failure::NothingThere, Failure::Source(SourceError::Timeout)]);
+    fails.extend([Failure::NothingThere, Failure::Source(LedgerError::Timeout)]);
     Operation {
         id: "",
         tag: "ledger",

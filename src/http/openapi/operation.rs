@@ -29,7 +29,7 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    pub(super) fn to_json(self, token: bool) -> Value {
+    pub(super) fn into_json(self, token: bool) -> Value {
         let mut responses = failure_responses(&self.fails);
         responses.extend(
             self.gives

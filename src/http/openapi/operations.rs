@@ -22,13 +22,13 @@ use crate::{
         results::{Invalidated, SettledCounts, WarmedCounts, WrittenEntries},
         routes,
     },
-    ledger::LedgerError as SourceError,
+    ledger::LedgerError,
 };
 
 /// Every path.
 pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) -> Value {
-    let get = |operation: Operation| json!({"get": operation.to_json(token)});
-    let post = |operation: Operation| json!({"post": operation.to_json(token)});
+    let get = |operation: Operation| json!({"get": operation.into_json(token)});
+    let post = |operation: Operation| json!({"post": operation.into_json(token)});
     let mut paths = Map::new();
     for (path, id) in routes::BALANCE.into_iter().zip(["balance", "balance_v1"]) {
         paths.insert(path.to_owned(), get(balance_operation(samples, id)));
@@ -94,7 +94,7 @@ fn balance_operation(samples: &Samples<'_>, id: &'static str) -> Operation {
     );
     fails.extend([
         Failure::Shed,
-        Failure::Source(SourceError::Timeout),
+        Failure::Source(LedgerError::Timeout),
         Failure::NotReached,
     ]);
     Operation {
@@ -120,7 +120,7 @@ fn balance_operation(samples: &Samples<'_>, id: &'static str) -> Operation {
 fn batch_operation(samples: &Samples<'_>) -> Operation {
     let data = json!({"type": "array", "items": {"$ref": "#/components/schemas/BalancesOf"}});
     let mut fails = post_failures(Scope::Read, json::parse_users::<0>(b"[]").err());
-    fails.push(Failure::Source(SourceError::Timeout));
+    fails.push(Failure::Source(LedgerError::Timeout));
     Operation {
         id: "balances",
         tag: "balances",
@@ -190,7 +190,7 @@ fn entries_operation(samples: &Samples<'_>) -> Operation {
     let mut fails = post_failures(Scope::Settle, json::parse_entries(b"[{}]").err());
     fails.extend([
         Failure::Conflict { index: 0 },
-        Failure::Source(SourceError::Timeout),
+        Failure::Source(LedgerError::Timeout),
         Failure::Promise("".into()),
     ]);
     let written = WrittenEntries {

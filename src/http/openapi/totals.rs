@@ -20,7 +20,7 @@ use crate::{
         totals::{self, AssetTotal},
         value::{self, Priced, UserTotal},
     },
-    ledger::LedgerError as SourceError,
+    ledger::LedgerError,
 };
 
 /// The schemas of what these routes take and give.
@@ -184,7 +184,7 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
     fails.extend([
         Failure::NoRate,
         Failure::Shed,
-        Failure::Source(SourceError::Timeout),
+        Failure::Source(LedgerError::Timeout),
         Failure::NotReached,
         Failure::Promise("".into()),
     ]);

@@ -23,7 +23,7 @@ use crate::{
         UnixMillis, UserId, UserTrade,
     },
     http::{Backend, HeldTotals},
-    ledger::{LedgerError as SourceError, WrittenCounts},
+    ledger::{LedgerError, WrittenCounts},
     read::{self, ReadAnswer, ReadOptions, RenderedSnapshot},
     settle,
     telemetry::Via,
@@ -316,7 +316,7 @@ impl Backend for Arc<FakeBackend> {
         &self,
         reference: Reference,
         _: Instant,
-    ) -> Result<Option<StoredTransaction>, SourceError> {
+    ) -> Result<Option<StoredTransaction>, LedgerError> {
         Ok(self.stands.lock().get(&reference).cloned())
     }
 

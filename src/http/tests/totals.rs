@@ -77,6 +77,10 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
 #[tokio::test]
 async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
     let asked = TestApi::new();
+    let post = async |body: &str| {
+        let request = build_request("POST", routes::RATES, &[], body);
+        asked.call_service(request).await
+    };
     let good = r#"{"asset":"BTC","rate":"1","at":7}"#;
     for (bad, says) in [
         (r#"{"asset":"BTC","rate":"0","at":7}"#, "rates[1]: rate"),
@@ -108,9 +112,7 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
         ("[]", "rates[1]: must be a JSON object"),
     ] {
         let body = format!(r#"{{"quote":"USDT","rates":[{good},{bad}]}}"#);
-        let told = asked
-            .call_service(build_request("POST", routes::RATES, &[], &body))
-            .await;
+        let told = post(&body).await;
         assert_eq!((told.status, told.envelope_code()), (400, 1001), "{bad}");
         assert!(told.body.contains(says), "{bad}: {}", told.body);
     }
@@ -124,15 +126,9 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
             vec![good; 1_001].join(",")
         ),
     ] {
-        let told = asked
-            .call_service(build_request("POST", routes::RATES, &[], &body))
-            .await;
-        assert_eq!(
-            (told.status, told.envelope_code()),
-            (400, 1001),
-            "{}",
-            told.body
-        );
+        let told = post(&body).await;
+        let code = (told.status, told.envelope_code());
+        assert_eq!(code, (400, 1001), "{}", told.body);
     }
     assert_eq!(asked.fake.asked.lock().as_slice(), [""; 0]);
     for (body, applied) in [
@@ -142,9 +138,7 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
             1,
         ),
     ] {
-        let told = asked
-            .call_service(build_request("POST", routes::RATES, &[], body))
-            .await;
+        let told = post(body).await;
         assert_eq!(
             json_of(&told)["data"],
             json!({"applied": applied, "old": 0})

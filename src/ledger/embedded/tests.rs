@@ -4,7 +4,13 @@ use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{Amount, Seq, UnixMillis};
+use crate::{
+    domain::{
+        Amount, AssetId, Entry, Notification, Reference, Seq, SettleOutcome, Transaction,
+        UnixMillis,
+    },
+    ledger::{Source, SourceReadiness, WriteError, WrittenCounts},
+};
 
 mod above;
 mod disk;

@@ -52,7 +52,7 @@ pub(super) fn make_tables(transaction: &WriteTransaction) -> Result<bool, redb::
     Ok(made)
 }
 
-const fn key_of(reference: Reference) -> TransactionKey {
+const fn record_key(reference: Reference) -> TransactionKey {
     match reference {
         Reference::Transaction(id) => (0, id.get()),
         Reference::Trade(id) => (1, id.get()),
@@ -101,7 +101,7 @@ pub(super) fn find_record(
         table => table?,
     };
     Ok(table
-        .get(key_of(reference))?
+        .get(record_key(reference))?
         .map(|row| StoredRecord::of_row(row.value())))
 }
 
@@ -163,7 +163,7 @@ impl Open<'_> {
         written: &mut Vec<Entry>,
         totals: &mut TotalChanges,
     ) -> Result<SettleOutcome, redb::Error> {
-        let key = key_of(request.reference);
+        let key = record_key(request.reference);
         let stored = self
             .transactions
             .get(key)?

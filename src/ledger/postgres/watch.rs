@@ -202,7 +202,7 @@ fn show_state(source: &Postgres, readiness: SourceReadiness, refused: PgRefused)
     match &readiness {
         SourceReadiness::Ready => tracing::info!("source is ready"),
         SourceReadiness::Failing(reason) => {
-            tracing::warn!(source.reason = %reason, "source is failing")
+            tracing::warn!(source.reason = %reason, "source is failing");
         }
         SourceReadiness::NotReady(reason) => {
             tracing::warn!(source.reason = %reason, "source is not ready");

@@ -232,7 +232,7 @@ fn show_state(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: SourceReadin
     match &readiness {
         SourceReadiness::Ready => tracing::info!("source is ready"),
         SourceReadiness::Failing(reason) => {
-            tracing::warn!(source.reason = %reason, "source is failing")
+            tracing::warn!(source.reason = %reason, "source is failing");
         }
         SourceReadiness::NotReady(reason) => {
             tracing::warn!(source.reason = %reason, "source is not ready");

@@ -66,21 +66,16 @@ async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
     let marks = ChangeLog::new(TTL, ROOM);
+    let (user, asset) = (test_user(1), test_asset());
     let shown = |reread, of: &Snapshot| {
         let began = began_after(reread);
-        let allowed = marks.may_keep(test_user(1), began, of);
-        let newest = marks.take_redis(test_user(1), (true, began), of, Instant::now());
-        assert_eq!(
-            allowed,
-            newest.as_deref() == Some(of),
-            "no more and no less than memory may keep"
-        );
+        let allowed = marks.may_keep(user, began, of);
+        let newest = marks.take_redis(user, (true, began), of, Instant::now());
+        let is_whole = newest.as_deref() == Some(of);
+        assert_eq!(allowed, is_whole, "exactly what memory may keep");
         if let Some(newest) = &newest {
-            let shown = newest.get(test_asset()).map(|balance| balance.seq);
-            assert!(
-                marks.floors_of(test_user(1)).floor_of(test_asset()) >= shown,
-                "{newest:?}"
-            );
+            let shown = newest.get(asset).map(|balance| balance.seq);
+            assert!(marks.floors_of(user).floor_of(asset) >= shown, "{newest:?}");
         }
         newest.map(Cow::into_owned)
     };
@@ -98,52 +93,41 @@ async fn what_somebody_else_held_is_shown_only_as_far_as_is_known_here() {
         (shown(0, &held_snapshot(4)), shown(0, &held_snapshot(5))),
         (None, Some(held_snapshot(5)))
     );
-    marks.change_asset(
-        test_user(1),
-        test_asset(),
-        test_seq(7),
-        Some(test_balance(7)),
-    );
+    marks.change_asset(user, asset, test_seq(7), Some(test_balance(7)));
     assert_eq!(
         shown(0, &held_snapshot(5)),
         Some(held_snapshot(7)),
         "what was told is newer"
     );
-    marks.change_asset(test_user(1), test_asset(), test_seq(8), None);
+    marks.change_asset(user, asset, test_seq(8), None);
     assert_eq!(shown(0, &held_snapshot(7)), None);
-    assert!(marks.may_keep(test_user(1), began_after(0), &held_snapshot(8)));
-    assert_eq!(
-        marks.floors_of(test_user(1)).floor_of(test_asset()),
-        Some(test_seq(8))
-    );
+    assert!(marks.may_keep(user, began_after(0), &held_snapshot(8)));
+    assert_eq!(marks.floors_of(user).floor_of(asset), Some(test_seq(8)));
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(
         shown(0, &held_snapshot(7)),
         Some(held_snapshot(7)),
         "a notified floor ends"
     );
-    assert_eq!(
-        marks.floors_of(test_user(1)).floor_of(test_asset()),
-        Some(test_seq(7))
-    );
+    assert_eq!(marks.floors_of(user).floor_of(asset), Some(test_seq(7)));
 
-    marks.require_reread(test_user(1), None);
-    let rereads = marks.reread_count(test_user(1));
+    marks.require_reread(user, None);
+    let rereads = marks.reread_count(user);
     assert_ne!(rereads, 0);
     assert_eq!(
         shown(0, &held_snapshot(9)),
         None,
         "begun before the notification"
     );
-    assert!(marks.changes_of(test_user(1)).ledger_required);
+    assert!(marks.changes_of(user).ledger_required);
     let take = |proven| {
         let (began, held) = ((proven, began_after(rereads)), held_snapshot(9));
-        let newest = marks.take_redis(test_user(1), began, &held, Instant::now());
+        let newest = marks.take_redis(user, began, &held, Instant::now());
         newest.map(Cow::into_owned)
     };
     assert_eq!(take(true), None, "the ledger was not read");
-    marks.note_read(test_user(1), rereads);
-    assert!(!marks.changes_of(test_user(1)).ledger_required);
+    marks.note_read(user, rereads);
+    assert!(!marks.changes_of(user).ledger_required);
     assert_eq!(take(true), Some(held_snapshot(9)));
     assert_eq!(take(false), None, "nothing is proven");
     marks.note_missed();

@@ -234,7 +234,7 @@ async fn of_withdrawals_at_the_same_time_exactly_as_many_stand_as_the_balance_al
         match outcome {
             SettleOutcome::Written(_) => assert!(seqs.insert(posted_rows(outcome)[0].2)),
             SettleOutcome::Refused(refusal) => {
-                assert_eq!(refusal.reason, RefusalReason::AvailBelowZero)
+                assert_eq!(refusal.reason, RefusalReason::AvailBelowZero);
             }
             other => panic!("{other:?}"),
         }
