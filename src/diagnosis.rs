@@ -23,6 +23,8 @@ pub enum FindingPart {
     Stream,
     /// Notifications by Kafka.
     Kafka,
+    /// The outbox of a PostgreSQL ledger.
+    Outbox,
     /// Applying notifications.
     Settlements,
     /// The source of balances.
@@ -53,6 +55,7 @@ impl FindingPart {
             Self::Feed => "feed",
             Self::Stream => "settlement stream",
             Self::Kafka => "kafka",
+            Self::Outbox => "outbox",
             Self::Settlements => "settlements",
             Self::Source => "source",
             Self::Process => "process",

@@ -329,6 +329,8 @@ impl<B: Backend> Api<B> {
             | Failure::Contradicts(_)
             | Failure::Refused(_)
             | Failure::SeqsElsewhere
+            | Failure::ReadOnlyLedger
+            | Failure::NoHistories
             | Failure::NothingThere
             | Failure::NoRate
             | Failure::TotalsOff

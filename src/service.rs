@@ -234,6 +234,10 @@ fn start_loops(parts: &Arc<Assembled>, loops: &TaskTracker, stop: &CancellationT
         let (consumer, token) = (Arc::clone(consumer), stop.clone());
         loops.spawn(async move { consumer.run_consumer(token).await });
     }
+    if let Some(outbox) = &parts.outbox {
+        let (outbox, token) = (Arc::clone(outbox), stop.clone());
+        loops.spawn(async move { outbox.run(token).await });
+    }
     loops.spawn(Arc::clone(&parts.totals).run_scans(stop.clone()));
     #[cfg(feature = "kafka")]
     if let Some(kafka) = &parts.kafka {

@@ -200,7 +200,11 @@ pub(crate) enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
     /// Makes keyspace, tables and view where they are not there yet.
-    Apply,
+    Apply {
+        /// Makes the outbox too, with its triggers on postgres.outbox.table (PostgreSQL). With `balances_sql` it alone is made.
+        #[arg(long)]
+        outbox: bool,
+    },
     /// Says what is there and how far the view is built; exit code 0 when all of it is.
     Status,
     /// Takes the newest migration back, with all rows of its table (PostgreSQL).
@@ -208,6 +212,9 @@ pub(crate) enum SchemaCommand {
         /// The migration that stays the newest; 0: none.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
         to: Option<i32>,
+        /// Takes back the outbox and its triggers, and nothing else.
+        #[arg(long, conflicts_with = "to")]
+        outbox: bool,
         /// Does it; without, it only says what it would do.
         #[arg(long)]
         yes: bool,

@@ -31,7 +31,11 @@ pub(crate) fn run_schema_command(what: &SchemaCommand, settings: &Settings) -> R
     }
     start_runtime()?.block_on(async {
         match what {
-            SchemaCommand::Apply => {
+            SchemaCommand::Apply { outbox: true } => {
+                let reason = "--outbox needs source.kind = \"postgres\"";
+                anyhow::bail!(Unable(reason.to_owned()));
+            }
+            SchemaCommand::Apply { outbox: false } => {
                 let applied = schema::apply_schema(&settings.scylla, &settings.source).await;
                 print_line(applied.map_err(explain_error)?.to_string().trim_end())?;
             }

@@ -12,6 +12,7 @@ mod auth;
 mod catalogue;
 mod kafka;
 mod ledger;
+mod outbox;
 mod postgres;
 mod redis;
 mod scylla;
@@ -40,6 +41,7 @@ pub(super) fn check_settings(settings: &Settings, told: SettingOrigins) -> Resul
     check.check_source();
     check.check_scylla();
     check.postgres();
+    check.mapped_ledger();
     check.check_ledger();
     check.check_catalogue();
     check.check_telemetry();

@@ -85,7 +85,7 @@ mod postgres;
 
 pub use self::{
     inlets::{FieldSettings, KafkaSasl, KafkaSettings},
-    postgres::{PostgresSettings, SslMode},
+    postgres::{PostgresOutbox, PostgresSettings, SslMode},
 };
 
 section! {
@@ -351,10 +351,19 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether the ledger is somebody else's tables: balances are read from it, and nothing else is.
+    #[must_use]
+    pub fn shows_balances_only(&self) -> bool {
+        self.source.kind == SourceKind::Postgres && self.postgres.is_mapped()
+    }
+
     /// Whether a load may show less than the ledger has acknowledged.
     #[must_use]
     pub fn source_lags(&self) -> bool {
         let has_replicas = !self.postgres.read_urls.is_empty();
+        if self.shows_balances_only() {
+            return has_replicas;
+        }
         match (self.source.kind, self.source.read_from) {
             (SourceKind::Embedded, _) | (_, ReadFrom::Ledger) => false,
             (SourceKind::Scylla, ReadFrom::View | ReadFrom::Table) => true,

@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, ffi::OsString, io::Write as _};
 
 use super::*;
 
+mod mapped;
 mod mistakes;
 mod properties;
 
@@ -383,14 +384,19 @@ fn no_part_of_a_socket_address_or_of_an_address_that_is_refused_tells_a_secret()
 #[test]
 fn the_settings_of_the_compose_file_load() {
     let compose = include_str!("../../docker-compose.yml");
-    let env: Vec<_> = compose
-        .lines()
-        .filter_map(|line| line.trim().split_once(": "))
-        .filter(|(name, _)| name.starts_with(PREFIX))
-        .map(|(name, value)| (name, value.trim_matches('"')))
-        .collect();
-    assert!(env.contains(&("BALANCE_CACHE__AUTH__MODE", "network")));
-    load_text("", &env).unwrap();
+    // Each set of variables has a name, by which several services share it.
+    let sets: Vec<_> = compose.split("environment: &").skip(1).collect();
+    assert_eq!(sets.len(), 3);
+    for set in sets {
+        let env: Vec<_> = set
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .map(|(name, value)| (name, value.trim_matches('"')))
+            .collect();
+        assert!(env.contains(&("BALANCE_CACHE__AUTH__MODE", "network")));
+        load_text("", &env).unwrap();
+    }
 }
 
 #[test]

@@ -206,6 +206,15 @@ codes! {
     KafkaUnexpected = "kafka_unexpected",
         "{at} refuses a request ({})", "see the brokers' logs; doctor tries each request by itself";
 
+    // === the outbox of a PostgreSQL ledger ===
+
+    /// The table, or the database, cannot be asked.
+    OutboxUnreachable = "outbox_unreachable",
+        "{at} cannot be followed: {}", "see the reason of the source; balance-cache schema apply --outbox makes the table and its triggers, and this user needs SELECT and DELETE on it";
+    /// Its notifications do not take effect.
+    OutboxNotTaken = "outbox_not_taken",
+        "{at}: its changes do not take effect ({})", "see the reasons of redis and of settlements; they are tried again until they do";
+
     // === Redis: identity ===
 
     /// Another source's balances.

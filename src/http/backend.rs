@@ -84,6 +84,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The writer: the side that assigns seqs.
     fn seq_writer(&self) -> LedgerSide;
 
+    /// Whether the ledger is somebody else's tables: balances are read from it, and nothing else is.
+    fn shows_balances_only(&self) -> bool {
+        false
+    }
+
     /// Writes transactions, one outcome for each in this order, and makes what stands take effect.
     fn settle_transactions(
         &self,

@@ -65,6 +65,10 @@ pub enum Failure {
     Refused(Cow<'static, str>),
     /// Seqs are assigned by an external writer.
     SeqsElsewhere,
+    /// The ledger is somebody else's tables, which nothing is written to.
+    ReadOnlyLedger,
+    /// The ledger is somebody else's tables, of which balances alone are read.
+    NoHistories,
     /// Nothing stands under this id.
     NothingThere,
     /// No rate in this quote is known.
@@ -150,6 +154,16 @@ impl Failure {
                 4093,
                 "seqs are assigned by another writer here (ledger.writer): send trades with their balances, and entries",
             ),
+            Self::ReadOnlyLedger => fixed(
+                StatusCode::CONFLICT,
+                4093,
+                "the ledger is written elsewhere (postgres.balances_sql): its writers write it, and notify what they wrote",
+            ),
+            Self::NoHistories => fixed(
+                StatusCode::NOT_FOUND,
+                4041,
+                "this ledger shows balances only (postgres.balances_sql): it has no histories",
+            ),
             Self::NothingThere => {
                 fixed(StatusCode::NOT_FOUND, 4042, "nothing stands under this id")
             }
@@ -161,7 +175,7 @@ impl Failure {
             Self::TotalsOff => fixed(
                 StatusCode::NOT_FOUND,
                 4041,
-                "totals are switched off (totals.interval_ms is 0)",
+                "totals are switched off (totals.interval_ms is 0), or the ledger shows balances only (postgres.balances_sql)",
             ),
             Self::NoTotal => fixed(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -117,6 +117,9 @@ pub(super) async fn get_user_trades<B: Backend>(
     api.authorize_request(request.headers(), Scope::Read)?;
     let asked = TradesAsked::parse_query(request.uri().query(), &api.catalogue.current_table())
         .map_err(Failure::malformed_request)?;
+    if api.backend.shows_balances_only() {
+        return Err(Failure::NoHistories);
+    }
     let page = api
         .run_with_deadline(|deadline| api.backend.trades_page(asked.question.clone(), deadline))
         .await??;
@@ -130,6 +133,9 @@ pub(super) async fn get_statement<B: Backend>(
     api.authorize_request(request.headers(), Scope::Read)?;
     let asked = StatementAsked::parse_query(request.uri().query(), &api.catalogue.current_table())
         .map_err(Failure::malformed_request)?;
+    if api.backend.shows_balances_only() {
+        return Err(Failure::NoHistories);
+    }
     let page = api
         .run_with_deadline(|deadline| api.backend.statement_page(asked.question.clone(), deadline))
         .await??;

@@ -51,6 +51,9 @@ pub(super) async fn post_transactions<B: Backend>(
     let transactions = json::parse_transactions(&body)
         .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
         .map_err(Failure::malformed_request)?;
+    if api.backend.shows_balances_only() {
+        return Err(Failure::ReadOnlyLedger);
+    }
     if api.backend.seq_writer() == LedgerSide::External && !transactions.is_empty() {
         return Err(Failure::SeqsElsewhere);
     }
@@ -66,6 +69,9 @@ pub(super) async fn post_trades<B: Backend>(
         .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
         .map_err(Failure::malformed_request)?
         .ok_or(Failure::SeqsElsewhere)?;
+    if api.backend.shows_balances_only() {
+        return Err(Failure::ReadOnlyLedger);
+    }
     settle_transactions(&api, trades, json::is_list(&body)).await
 }
 
@@ -177,6 +183,9 @@ fn parse_reference<B: Backend>(
 }
 
 async fn find_settled<B: Backend>(api: &Api<B>, reference: Reference) -> HandlerResult {
+    if api.backend.shows_balances_only() {
+        return Err(Failure::NothingThere);
+    }
     let found = api
         .run_with_deadline(|deadline| api.backend.find_transaction(reference, deadline))
         .await?;

@@ -178,6 +178,9 @@ async fn write_entries<B: Backend>(
     let entries = json::parse_entries(&body)
         .inspect_err(|_| api.backend.count_malformed(Via::Ledger))
         .map_err(Failure::malformed_request)?;
+    if api.backend.shows_balances_only() {
+        return Err(Failure::ReadOnlyLedger);
+    }
     let _room = api.elements.reserve_changes(entries.len())?;
     let done = if entries.is_empty() {
         crate::ledger::WrittenCounts::default()

@@ -16,6 +16,8 @@ mod connect;
 mod faults;
 mod history;
 pub mod inspect;
+pub mod mapped;
+pub mod outbox;
 mod pool;
 mod replicas;
 pub mod schema;
@@ -42,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 use self::{
     connect::PgConnector,
     history::PageTexts,
+    mapped::MappedLedger,
+    outbox::OutboxTable,
     pool::{PgPool, Values},
     replicas::Replicas,
     schema_state::PgSchemaState,
@@ -50,7 +54,8 @@ use self::{
 use crate::{
     config::{self, LedgerSide, ReadFrom},
     domain::{
-        AssetId, Entry, LedgerSlice, Seq, Snapshot, StatementRow, TradeSlice, UserId, UserTrade,
+        AssetId, Catalogue, Entry, LedgerSlice, Seq, Snapshot, StatementRow, TradeSlice, UserId,
+        UserTrade,
     },
     ledger::{
         Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan, WriteError,
@@ -63,7 +68,9 @@ pub use bad_setting::BadPostgresSetting;
 
 /// The PostgreSQL source.
 pub struct Postgres {
-    connector: PgConnector,
+    connector: Arc<PgConnector>,
+    /// The tables are somebody else's.
+    mapped: Option<MappedLedger>,
     primary: PgPool,
     replicas: Replicas,
     texts: StatementTexts,
@@ -117,8 +124,9 @@ impl Postgres {
         settings: &config::PostgresSettings,
         source: &config::SourceSettings,
     ) -> Result<Self, BadPostgresSetting> {
-        let connector = PgConnector::new(settings, source.timeout_ms.0)?;
+        let connector = Arc::new(PgConnector::new(settings, source.timeout_ms.0)?);
         Ok(Self {
+            mapped: None,
             primary: connector.open_primary()?,
             replicas: Replicas::new(connector.open_replicas()?),
             texts: StatementTexts::for_schema(connector.schema()),
@@ -142,6 +150,33 @@ impl Postgres {
     pub fn with_writer(mut self, writer: LedgerSide) -> Self {
         self.assigns_seqs = writer == LedgerSide::Service;
         self
+    }
+
+    /// Reads balances from somebody else's tables, where the settings say so.
+    #[must_use]
+    pub fn with_mapping(
+        mut self,
+        settings: &config::PostgresSettings,
+        catalogue: &Arc<Catalogue>,
+    ) -> Self {
+        self.mapped = MappedLedger::of_settings(settings, catalogue);
+        self
+    }
+
+    /// The outbox of this ledger. `catalogue` gives decimals their scale.
+    #[must_use]
+    pub fn open_outbox(
+        &self,
+        settings: &config::PostgresSettings,
+        catalogue: &Arc<Catalogue>,
+    ) -> OutboxTable {
+        let connector = Arc::clone(&self.connector);
+        OutboxTable::new(
+            connector,
+            settings,
+            Arc::clone(catalogue),
+            self.primary.timeout(),
+        )
     }
 
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
@@ -194,6 +229,14 @@ impl Postgres {
                 Err(LedgerError::Unavailable(Arc::clone(reason)))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A statement that shows whether the database answers.
+    fn probe_text(&self) -> &str {
+        match &self.mapped {
+            Some(_) => "SELECT 1",
+            None => &self.texts.probe,
         }
     }
 

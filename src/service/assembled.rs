@@ -24,7 +24,7 @@ use crate::{
     clock,
     config::{self, LedgerSide, ReadFrom, Settings, SourceKind, ViewCheck},
     domain::{Catalogue, FieldMap, UnixMillis},
-    feed::{invalidations::Follower, settlements::StreamConsumer},
+    feed::{invalidations::Follower, outbox::OutboxConsumer, settlements::StreamConsumer},
     ledger::{Source, embedded::Embedded},
     protocol::{ChangeLog, Freshness},
     rates::RateBook,
@@ -59,6 +59,7 @@ pub(super) struct Assembled {
     pub(super) consumer: Option<Arc<StreamConsumer>>,
     #[cfg(feature = "kafka")]
     pub(super) kafka: Option<Arc<kafka::KafkaConsumer>>,
+    pub(super) outbox: Option<Arc<OutboxConsumer>>,
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
@@ -74,6 +75,7 @@ pub(super) struct Fixed {
     pub(super) api_port: u16,
     pub(super) bytes_max: u64,
     pub(super) kind: SourceKind,
+    pub(super) balances_only: bool,
     pub(super) read_from: ReadFrom,
     pub(super) view_check: ViewCheck,
     pub(super) max_staleness: Duration,
@@ -86,6 +88,7 @@ impl Fixed {
             api_port: settings.http.listen.port(),
             bytes_max: settings.memory.max_bytes,
             kind: settings.source.kind,
+            balances_only: settings.shows_balances_only(),
             read_from: settings.source.read_from,
             view_check: settings.scylla.view_check,
             max_staleness: settings.settlement.max_staleness_ms.0,
@@ -173,19 +176,20 @@ fn field_map(settings: &Settings) -> Result<FieldMap, StartError> {
 fn build_consumer(
     settings: &Settings,
     fields: &FieldMap,
-    redis: &Arc<Redis>,
+    redis: Option<&Arc<Redis>>,
     applier: &Arc<Applier>,
     meters: &Arc<Meters>,
-) -> Arc<StreamConsumer> {
-    Arc::new(StreamConsumer::new(
-        Arc::clone(redis),
+) -> Option<Arc<StreamConsumer>> {
+    let redis = Arc::clone(redis?);
+    Some(Arc::new(StreamConsumer::new(
+        redis,
         Arc::clone(applier),
         Arc::clone(meters),
         settings.settlement.stream.clone(),
         format!("{:016x}", rand::random::<u64>()),
         fields.clone(),
         settings.settlement.claim_idle_ms.0,
-    ))
+    )))
 }
 
 #[cfg(feature = "kafka")]
@@ -209,6 +213,27 @@ fn kafka_consumer(
     );
     let consumer = consumer.map_err(|error| startup_error(Some(error)))?;
     Ok(Some(Arc::new(consumer)))
+}
+
+/// The consumer of the outbox, where there is one.
+fn outbox_consumer(
+    settings: &Settings,
+    database: &SourceDatabase,
+    fields: &FieldMap,
+    parts: &Assembled,
+) -> Option<Arc<OutboxConsumer>> {
+    let SourceDatabase::Postgres(postgres) = database else {
+        return None;
+    };
+    settings.postgres.outbox.enabled.then(|| {
+        Arc::new(OutboxConsumer::new(
+            postgres.open_outbox(&settings.postgres, &parts.catalogue),
+            fields.clone(),
+            Arc::clone(&parts.applier),
+            parts.redis.clone(),
+            Arc::clone(&parts.meters),
+        ))
+    })
 }
 
 fn build_follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower>> {
@@ -304,7 +329,7 @@ impl Assembled {
         let meters = Meters::with_catalogue(&catalogue);
         let fields = field_map(settings)?;
         let opened = open_source(settings, &catalogue)?;
-        let source = opened.source;
+        let (source, database) = (opened.source, opened.database);
         let marks = change_log(settings);
         let freshness = build_freshness(settings, &marks);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
@@ -333,12 +358,10 @@ impl Assembled {
             Arc::clone(&sampler),
         ));
         let settler = build_settler(settings, &source, &applier, &meters);
-        let consumer = redis
-            .as_ref()
-            .map(|redis| build_consumer(settings, &fields, redis, &applier, &meters));
+        let consumer = build_consumer(settings, &fields, redis.as_ref(), &applier, &meters);
         let (totals, rates) = open_totals(settings, &source, redis.as_ref(), &catalogue, &meters);
         #[cfg(feature = "kafka")]
-        let kafka = kafka_consumer(settings, fields, redis.as_ref(), &applier, &meters)?;
+        let kafka = kafka_consumer(settings, fields.clone(), redis.as_ref(), &applier, &meters)?;
         let mut assembled = Self {
             totals,
             rates,
@@ -359,6 +382,7 @@ impl Assembled {
             consumer,
             #[cfg(feature = "kafka")]
             kafka,
+            outbox: None,
             follower: None,
             shutdown,
             started: Instant::now(),
@@ -366,8 +390,9 @@ impl Assembled {
             lookup: LookupSettings::new(settings),
             warm: WarmStart::new(settings),
         };
+        assembled.outbox = outbox_consumer(settings, &database, &fields, &assembled);
         assembled.follower = build_follower(settings, &assembled);
         let auditor = build_auditor(settings, &assembled, sampler, inbox);
-        Ok((assembled, opened.database, auditor))
+        Ok((assembled, database, auditor))
     }
 }

@@ -155,6 +155,10 @@ impl Backend for Arc<Assembled> {
         self.writer
     }
 
+    fn shows_balances_only(&self) -> bool {
+        self.fixed.balances_only
+    }
+
     async fn settle_transactions(
         &self,
         transactions: Vec<Transaction>,

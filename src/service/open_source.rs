@@ -70,7 +70,8 @@ pub(super) fn open_source(
         SourceKind::Postgres => {
             let opened = Postgres::new(&settings.postgres, &settings.source);
             let postgres = opened.map_err(|error| startup_error(Some(error)))?;
-            let postgres = Arc::new(postgres.with_writer(settings.seq_writer()));
+            let postgres = postgres.with_writer(settings.seq_writer());
+            let postgres = Arc::new(postgres.with_mapping(&settings.postgres, catalogue));
             Ok(OpenedSource {
                 source: postgres.clone(),
                 embedded: None,

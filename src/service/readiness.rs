@@ -100,6 +100,9 @@ pub(super) fn of_rest(parts: &Assembled) -> GatheredFindings {
     {
         found.add_degraded(Degraded::Kafka, &finding);
     }
+    for finding in parts.outbox.iter().flat_map(|outbox| outbox.trouble()) {
+        found.add_degraded(Degraded::Outbox, &finding);
+    }
     match parts.source.readiness() {
         ledger::SourceReadiness::Ready => {}
         ledger::SourceReadiness::Failing(reason) => {

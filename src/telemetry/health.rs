@@ -15,6 +15,7 @@ pub(super) struct HealthMeters {
     stream_lag: Gauge,
     /// In builds with the feature kafka.
     kafka_lag: Option<Gauge>,
+    outbox_lag: Gauge,
     redis_memory: [(Gauge, AtomicU64); 2],
 }
 
@@ -30,6 +31,10 @@ impl HealthMeters {
             (
                 "stream_lag_entries",
                 "Entries of the settlement stream that are not acknowledged",
+            ),
+            (
+                "outbox_lag_entries",
+                "Rows of the PostgreSQL outbox that wait for their effect",
             ),
             (
                 REDIS_MEMORY[0],
@@ -62,6 +67,7 @@ impl HealthMeters {
                 metrics::describe_gauge!(metric_name("kafka_lag_entries"), what);
                 at_zero("kafka_lag_entries", vec![])
             }),
+            outbox_lag: at_zero("outbox_lag_entries", vec![]),
             redis_memory: REDIS_MEMORY.map(|name| (at_zero(name, vec![]), AtomicU64::new(0))),
         }
     }
@@ -98,6 +104,11 @@ impl Meters {
     /// How many entries of the settlement stream wait for their effect.
     pub fn stream_lag(&self, entries: u64) {
         self.health.stream_lag.set(gauge_value(entries));
+    }
+
+    /// How many rows of the outbox wait for their effect.
+    pub fn outbox_lag(&self, rows: u64) {
+        self.health.outbox_lag.set(gauge_value(rows));
     }
 
     /// How many records of the Kafka topic are not committed.

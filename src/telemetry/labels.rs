@@ -68,6 +68,8 @@ label! {
         Ledger = "ledger",
         /// Kafka; only in builds with the feature.
         Kafka = "kafka",
+        /// The outbox of a PostgreSQL ledger.
+        Outbox = "outbox",
     }
 }
 
@@ -172,6 +174,8 @@ label! {
         Stream = "stream",
         /// Kafka cannot be followed.
         Kafka = "kafka",
+        /// The outbox of a PostgreSQL ledger cannot be followed.
+        Outbox = "outbox",
         /// Redis answers and takes no settlements.
         Settlements = "settlements",
     }

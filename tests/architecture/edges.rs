@@ -94,6 +94,7 @@ const EDGES: [(&str, &[&str]); 23] = [
             "diagnosis",
             "telemetry",
             "cache",
+            "ledger",
             "apply",
         ],
     ),
@@ -144,8 +145,9 @@ const EVERY: &[&str] = &[
 ];
 
 /// Edges over which only words may go, no machinery.
-const VOCABULARY: [(&str, &str, &[&str]); 2] = [
+const VOCABULARY: [(&str, &str, &[&str]); 3] = [
     ("http", "ledger", &["LedgerError", "WrittenCounts"]),
+    ("feed", "ledger", &["self", "LedgerError", "postgres"]),
     (
         "ops",
         "http",

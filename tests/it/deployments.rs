@@ -35,14 +35,21 @@ fn is_accepted(setup: &Setup) {
 #[test]
 fn compose_gives_settings_that_are_right() {
     let compose: Value = serde_yaml_ng::from_str(&file("docker-compose.yml")).unwrap();
-    let variables = &compose["services"]["balance-cache-1"]["environment"];
-    is_accepted(&with_all(Setup::default(), variables));
+    for service in ["balance-cache-1", "balance-cache-postgres"] {
+        let variables = &compose["services"][service]["environment"];
+        is_accepted(&with_all(Setup::default(), variables));
+    }
 }
 
 #[test]
 fn kubernetes_gives_settings_that_are_right() {
-    let text = file("config/deploy/kubernetes.yaml");
-    let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+    for name in ["kubernetes.yaml", "kubernetes-postgres.yaml"] {
+        objects_are_right(&file(&format!("config/deploy/{name}")));
+    }
+}
+
+fn objects_are_right(text: &str) {
+    let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(text)
         .map(|document| Value::deserialize(document).unwrap())
         .collect();
     let one = |kind: &str| {
@@ -78,6 +85,17 @@ fn systemd_gives_settings_that_are_right() {
         setup.environment.push((name.to_owned(), value.to_owned()));
     }
     assert!(!setup.environment.is_empty());
+    is_accepted(&setup);
+    let drop_in = file("config/deploy/balance-cache-postgres.conf");
+    for pair in drop_in
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="))
+    {
+        let (name, value) = pair.split_once('=').unwrap();
+        // systemd's own escape.
+        let value = value.replace("%%", "%");
+        setup.environment.push((name.to_owned(), value));
+    }
     is_accepted(&setup);
 }
 

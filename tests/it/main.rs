@@ -38,6 +38,10 @@ mod deployments;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod existing_guide;
+#[cfg(test)]
+mod existing_ledger;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod histories;
@@ -82,6 +86,8 @@ mod openapi;
 mod openapi_page;
 #[cfg(test)]
 mod openapi_schemathesis;
+#[cfg(test)]
+mod postgres_outbox;
 #[cfg(test)]
 mod process_lines;
 #[cfg(test)]

@@ -14,28 +14,21 @@ use tokio::time::Instant;
 
 use super::{DoctorReport, latency::SortedTimes};
 
+mod mapped;
+
 /// The oldest server whose functions are what is needed (`gen_random_uuid`).
 const OLDEST: u32 = 13;
 
 /// The source's identity, where it can be read.
 pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
+    if settings.shows_balances_only() {
+        return mapped::check(report, settings).await;
+    }
     let opened = PgLook::open_schema(&settings.postgres, &settings.source).await;
     let look = match opened {
         Ok(look) => look,
         Err(trouble) => {
-            let address = PostgresAddress::parse_url(&settings.postgres.url);
-            let place = address.map_or_else(|_| String::new(), |it| it.show_place());
-            let otherwise =
-                "start it, or correct postgres.url, username, password or the TLS files";
-            let (cause, remedy) = match &trouble {
-                PgTrouble::Setting(bad) => (bad.to_string(), "correct that setting"),
-                PgTrouble::Source(ledger::LedgerError::Unavailable(reason)) => {
-                    let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
-                    (cause.to_owned(), remedy)
-                }
-                PgTrouble::Source(error) => (error.to_string(), otherwise),
-            };
-            report.report_failure("source", format!("{place}: {cause}"), remedy);
+            tell_trouble(report, settings, &trouble);
             return None;
         }
     };
@@ -49,6 +42,21 @@ pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Opt
         );
     }
     look.found.identity.clone()
+}
+
+fn tell_trouble(report: &mut DoctorReport, settings: &Settings, trouble: &PgTrouble) {
+    let address = PostgresAddress::parse_url(&settings.postgres.url);
+    let place = address.map_or_else(|_| String::new(), |it| it.show_place());
+    let otherwise = "start it, or correct postgres.url, username, password or the TLS files";
+    let (cause, remedy) = match trouble {
+        PgTrouble::Setting(bad) => (bad.to_string(), "correct that setting"),
+        PgTrouble::Source(ledger::LedgerError::Unavailable(reason)) => {
+            let (cause, remedy) = reason.rsplit_once("; ").unwrap_or((reason, otherwise));
+            (cause.to_owned(), remedy)
+        }
+        PgTrouble::Source(error) => (error.to_string(), otherwise),
+    };
+    report.report_failure("source", format!("{place}: {cause}"), remedy);
 }
 
 fn tell_version(report: &mut DoctorReport, found: &PgSchemaState) {

@@ -17,6 +17,18 @@ pub enum SslMode {
 }
 
 section! {
+    /// The outbox: changes that triggers note for this service.
+    #[derive(Debug)]
+    PostgresOutbox {
+        enabled: bool,
+        table: String,
+        user_column: String,
+        asset_column: String,
+        user_id_sql: String,
+    }
+}
+
+section! {
     /// PostgreSQL.
     PostgresSettings {
         url: String,
@@ -30,6 +42,18 @@ section! {
         tls_ca_file: PathBuf,
         tls_cert_file: PathBuf,
         tls_key_file: PathBuf,
+        balances_sql: String,
+        balance_sql: String,
+        user_id_sql: String,
+        outbox: PostgresOutbox,
+    }
+}
+
+impl PostgresSettings {
+    /// Whether balances come from somebody else's tables.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        !self.balances_sql.trim().is_empty()
     }
 }
 

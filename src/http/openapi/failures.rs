@@ -39,9 +39,13 @@ const fn describe_cause(failure: &Failure) -> &'static str {
         Failure::SeqsElsewhere => {
             "seqs are assigned elsewhere (`ledger.writer`), and this needs one"
         }
+        Failure::ReadOnlyLedger => "the ledger is written elsewhere (`postgres.balances_sql`)",
+        Failure::NoHistories => "the ledger shows balances only (`postgres.balances_sql`)",
         Failure::NothingThere => "nothing stands under this id",
         Failure::NoRate => "nobody has told a rate in this quote",
-        Failure::TotalsOff => "totals are switched off (`totals.interval_ms` is 0)",
+        Failure::TotalsOff => {
+            "totals are switched off (`totals.interval_ms` is 0), or the ledger shows balances only (`postgres.balances_sql`)"
+        }
         Failure::NoTotal => "the first total is not made yet",
         Failure::TooLarge { .. } => "the body is too large",
         Failure::NotJson => "the body says that it is not JSON",

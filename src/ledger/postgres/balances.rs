@@ -25,6 +25,10 @@ impl Postgres {
         cost: &Cost,
     ) -> Result<Snapshot, LedgerError> {
         self.refuse_loads()?;
+        if let Some(mapped) = &self.mapped {
+            let (primary, replicas) = (&self.primary, &self.replicas);
+            return mapped.load_balances(primary, replicas, user, cost).await;
+        }
         let text = match self.read_from {
             ReadFrom::View | ReadFrom::Ledger => &self.texts.newest,
             ReadFrom::Table => &self.texts.current,
@@ -53,6 +57,9 @@ impl Postgres {
         if assets.is_empty() {
             return Ok(Snapshot::default());
         }
+        if let Some(mapped) = &self.mapped {
+            return mapped.read_latest(&self.primary, user, assets, cost).await;
+        }
         let ids: Vec<i32> = assets.iter().map(|asset| asset.get()).collect();
         let values: Values<'_> = &[&user.get(), &ids];
         self.read_snapshot(&self.primary, &self.texts.latest, values, cost)
@@ -79,6 +86,9 @@ impl Postgres {
         seq: Option<Seq>,
     ) -> Result<Option<Stood>, LedgerError> {
         self.refuse_everything()?;
+        if let Some(mapped) = &self.mapped {
+            return mapped.read_row_above(&self.primary, user, asset, seq).await;
+        }
         let text = if self.commit_times() {
             &self.texts.above_with_commit
         } else {

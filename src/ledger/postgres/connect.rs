@@ -9,13 +9,17 @@
 //!
 //! **Limits.** `postgres.connect_timeout_ms` for each host.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Connect, Manager, ManagerConfig, RecyclingMethod};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinHandle,
+};
 use tokio_postgres::{
-    Client, Config, Error as PgError, NoTls,
+    AsyncMessage, Client, Config, Connection, Error as PgError, NoTls, Socket,
     config::{ChannelBinding, SslMode, TargetSessionAttrs},
 };
 use tokio_util::task::TaskTracker;
@@ -29,6 +33,7 @@ use super::{
 use crate::{
     config::{self, PostgresAddress},
     diagnosis::Code,
+    ledger::LedgerError,
 };
 
 /// Silence of a connection after which the kernel tests it.
@@ -97,6 +102,22 @@ impl PgConnector {
             .collect()
     }
 
+    /// A connection to the server that takes writes, for the caller alone, and what it hears: a token for each NOTIFY. The receiver
+    /// ends with the connection.
+    pub(super) async fn open_listener(&self) -> Result<(Client, mpsc::Receiver<()>), LedgerError> {
+        let (sender, wakeups) = mpsc::channel(1);
+        let dialer = PgDialer {
+            hosts: self.host_configs(&self.primary, ServerRole::Primary),
+            tls: self.tls.clone(),
+            timeout: self.settings.connect_timeout_ms.0,
+            connections: TaskTracker::new(),
+            wakeups: Some(sender),
+        };
+        let opened = dialer.open_connection().await;
+        let (client, _) = opened.map_err(|error| faults::map_error(&error))?;
+        Ok((client, wakeups))
+    }
+
     fn open_pool(
         &self,
         address: &PostgresAddress,
@@ -107,6 +128,7 @@ impl PgConnector {
             tls: self.tls.clone(),
             timeout: self.settings.connect_timeout_ms.0,
             connections: TaskTracker::new(),
+            wakeups: None,
         };
         let recycling_method = RecyclingMethod::Fast;
         let manager =
@@ -178,6 +200,8 @@ struct PgDialer {
     tls: Option<Arc<TlsInForce>>,
     timeout: Duration,
     connections: TaskTracker,
+    /// Hears of each NOTIFY.
+    wakeups: Option<mpsc::Sender<()>>,
 }
 
 type Opened = Result<(Client, JoinHandle<()>), PgError>;
@@ -217,17 +241,30 @@ impl PgDialer {
                 let (client, connection) = host.connect(tls.make_connector()).await?;
                 let task = self
                     .connections
-                    .spawn(async move { drop(connection.await) });
+                    .spawn(run_connection(connection, self.wakeups.clone()));
                 Ok((client, task))
             } else {
                 let (client, connection) = host.connect(NoTls).await?;
                 let task = self
                     .connections
-                    .spawn(async move { drop(connection.await) });
+                    .spawn(run_connection(connection, self.wakeups.clone()));
                 Ok((client, task))
             }
         };
         tokio::time::timeout(self.timeout, opening).await.ok()
+    }
+}
+
+/// Runs a connection until it ends.
+async fn run_connection<T>(mut connection: Connection<Socket, T>, wakeups: Option<mpsc::Sender<()>>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(_), Some(wakeups)) = (message, &wakeups) {
+            // A token that nobody has taken yet stands for this one, too.
+            let _ = wakeups.try_send(());
+        }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
     ledger,
 };
 
+mod outbox;
+
+pub use self::outbox::{apply_outbox, roll_back_outbox};
 pub use super::schema_state::{PgSchemaState, TableState};
 
 /// One step of the schema and the way back.

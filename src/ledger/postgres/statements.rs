@@ -71,6 +71,11 @@ pub(super) fn fill_schema(text: &str, schema: &str) -> String {
     text.replace("{s}.", &format!("\"{schema}\"."))
 }
 
+/// A name as SQL takes it.
+pub(super) fn quote_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// A column of a row.
 pub(super) fn read_column<'r, T: FromSql<'r>>(row: &'r Row, at: usize) -> Result<T, LedgerError> {
     row.try_get(at).map_err(unreadable_row)

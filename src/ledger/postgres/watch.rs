@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     PgRefused, PgState, Postgres,
+    mapped::MappedLedger,
     pool::{PgPool, jittered_wait},
     schema_state::{PgSchemaState, read_schema_state},
 };
@@ -46,6 +47,7 @@ async fn start_watch(source: &Postgres) {
         match connect_and_look(source).await {
             Ok(Ok(())) => {
                 check_replicas(source).await;
+                tell_unserved(source).await;
                 return show_state(source, SourceReadiness::Ready, PgRefused::Nothing);
             }
             Ok(Err((reason, _))) => {
@@ -66,6 +68,25 @@ async fn start_watch(source: &Postgres) {
         }
         sleep(jittered_wait(wait)).await;
         wait = wait.saturating_mul(2).min(RETRY_MAX);
+    }
+}
+
+/// Says which tables of the operator's statements are read whole.
+async fn tell_unserved(source: &Postgres) {
+    let Some(mapped) = &source.mapped else {
+        return;
+    };
+    for (key, unserved) in mapped
+        .find_unserved(&source.primary)
+        .await
+        .unwrap_or_default()
+    {
+        tracing::warn!(
+            source.statement = key,
+            source.table = unserved.table,
+            source.remedy = unserved.create_index.as_deref().unwrap_or_default(),
+            "no index serves the statement: each read goes through the whole table"
+        );
     }
 }
 
@@ -93,6 +114,10 @@ async fn connect_and_look(source: &Postgres) -> Result<PgJudged, LedgerError> {
 }
 
 async fn look_at_schema(source: &Postgres) -> Result<PgJudged, LedgerError> {
+    if let Some(mapped) = &source.mapped {
+        let identity = mapped.check_statements(&source.primary).await?;
+        return Ok(judge_identity(source, &identity));
+    }
     let schema = source.connector.schema();
     let found = read_schema_state(&source.primary, schema, source.read_from).await?;
     source.note_schema(&found);
@@ -104,7 +129,10 @@ fn judge_schema(source: &Postgres, found: &PgSchemaState) -> PgJudged {
         let reason = format!("{}: {reason}", source.primary.address());
         return Err((reason.into(), PgRefused::Loads));
     }
-    let identity = found.identity.as_deref().unwrap_or_default();
+    judge_identity(source, found.identity.as_deref().unwrap_or_default())
+}
+
+fn judge_identity(source: &Postgres, identity: &str) -> PgJudged {
     let known = source.identity.get_or_init(|| identity.into());
     if **known == *identity {
         Ok(())
@@ -153,7 +181,7 @@ async fn keep_checking(source: &Postgres) {
 
 /// Reads a row as every read does, and looks at the schema where that is due: it tells why a row cannot be read, too.
 async fn check_once(source: &Postgres, due: bool) -> Result<PgJudged, LedgerError> {
-    let probe = source.primary.read_rows(&source.texts.probe, &[]).await;
+    let probe = source.primary.read_rows(source.probe_text(), &[]).await;
     match probe {
         Err(error @ LedgerError::Timeout) => Err(error),
         Ok(_) if !due => Ok(Ok(())),
@@ -172,10 +200,9 @@ async fn check_replicas(source: &Postgres) {
         return;
     };
     for replica in source.replicas.servers() {
-        let schema = source.connector.schema();
-        let look = read_schema_state(&replica.pool, schema, source.read_from);
+        let look = read_identity(source, &replica.pool);
         let usable = match look.await {
-            Ok(found) if found.identity.as_deref() == Some(&**identity) => Ok(()),
+            Ok(found) if found.as_deref() == Some(&**identity) => Ok(()),
             Ok(_) => Err(Arc::from("it holds another ledger than postgres.url")),
             Err(error) => Err(reason_of(&replica.pool, error)),
         };
@@ -191,6 +218,15 @@ async fn check_replicas(source: &Postgres) {
         }
         replica.allow_reads(usable.is_ok());
     }
+}
+
+async fn read_identity(source: &Postgres, pool: &PgPool) -> Result<Option<String>, LedgerError> {
+    if source.mapped.is_some() {
+        return MappedLedger::read_identity(pool).await.map(Some);
+    }
+    let schema = source.connector.schema();
+    let found = read_schema_state(pool, schema, source.read_from).await?;
+    Ok(found.identity)
 }
 
 /// Publishes a state, and says so once when it changes.

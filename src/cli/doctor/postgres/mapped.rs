@@ -1,0 +1,39 @@
+//! The operator's own tables in PostgreSQL: whether the statements are right, and whether indexes serve them.
+
+use std::sync::Arc;
+
+use balance_cache::{config::Settings, domain::Catalogue, ledger::postgres::mapped::MappedLedger};
+
+use super::{DoctorReport, tell_trouble};
+
+/// The source's identity, where it can be read.
+pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
+    // The catalogue was checked with the settings.
+    let catalogue = Arc::new(Catalogue::new(&settings.assets, &settings.symbols).ok()?);
+    let looked = MappedLedger::inspect(&settings.postgres, &settings.source, &catalogue).await;
+    let (identity, unserved) = match looked {
+        Ok(looked) => looked,
+        Err(trouble) => {
+            tell_trouble(report, settings, &trouble);
+            return None;
+        }
+    };
+    report.report_ok(
+        "source.statements",
+        "postgres.balances_sql has its columns, each of a type that is read exactly",
+    );
+    if unserved.is_empty() {
+        report.report_ok("source.plan", "an index serves each statement");
+    }
+    for (key, table) in unserved {
+        let remedy = table.create_index.unwrap_or_else(|| {
+            "name the key of that table in the statement, or make an index that serves its condition".to_owned()
+        });
+        let said = format!(
+            "{key} reads the whole of {}: no index serves it",
+            table.table
+        );
+        report.report_failure("source.plan", said, remedy);
+    }
+    Some(identity)
+}
