@@ -119,7 +119,7 @@ impl Applier {
     /// All of them take effect, or the error: then some may have, and all may be repeated.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`ApplyError`].
     pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
@@ -305,7 +305,7 @@ impl Applier {
     /// source tells of its commits ([`Self::take_committed`]).
     ///
     /// # Errors
-    /// [`Error`]; the transactions stand, and the same request completes it.
+    /// [`ApplyError`]; the transactions stand, and the same request completes it.
     pub async fn announce_balances(
         &self,
         notifications: &[Notification],
@@ -340,7 +340,7 @@ impl Applier {
     /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.
     ///
     /// # Errors
-    /// [`Error`]: some may be dropped.
+    /// [`ApplyError`]: some may be dropped.
     pub async fn invalidate_users(
         &self,
         users: &[UserId],

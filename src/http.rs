@@ -1,7 +1,7 @@
 //! The API on the wire: routes, answers, failures, tokens, and the listener that both APIs of this process use.
 //!
 //! A request comes in by [`listener`]. A usual balance read is answered from bytes to bytes ([`fast_path`], `balance_read`); every
-//! other request goes to the router (`connection`). Both ways give the same answer ([`answer_request::BalanceResponse`]); one table of tests runs over both.
+//! other request goes to the router (`connection`). Both ways give the same answer ([`answer::BalanceResponse`]); one table of tests runs over both.
 //!
 //! **Invariants.** Every answer carries `x-request-id`. A failure is never an empty balance, and no body carries an error text of
 //! another layer: those are logged here, with the request's id.

@@ -75,7 +75,7 @@ impl Settler {
     /// Writes transactions in this order, and makes what stands take effect.
     ///
     /// # Errors
-    /// [`Error`]; all of them may be sent again.
+    /// [`SettleError`]; all of them may be sent again.
     pub async fn settle_transactions(
         &self,
         transactions: &[Transaction],

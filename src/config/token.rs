@@ -48,7 +48,7 @@ pub fn token_digest(token: &str) -> Digest {
 }
 
 impl TokenSettings {
-    /// `sha256` as bytes; none where it is not 64 hex digits, which [`super::load`] refuses.
+    /// `sha256` as bytes; none where it is not 64 hex digits, which [`super::load_settings`] refuses.
     #[must_use]
     pub fn digest_bytes(&self) -> Option<Digest> {
         let digits: Vec<u8> = self

@@ -1,6 +1,6 @@
 //! PostgreSQL as the source, by tokio-postgres. The interface to that crate and to deadpool-postgres is localized here and below.
 //!
-//! [`PostgresSettings`] is made without touching the network; [`PostgresSettings::run_watch`] connects and keeps checking. There is no view: `view` and
+//! [`Postgres`] is made without touching the network; [`Postgres::run_watch`] connects and keeps checking. There is no view: `view` and
 //! `ledger` read the newest rows of the ledger by its key, `table` reads `user_balances`.
 //!
 //! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot. `said_at` is
@@ -86,7 +86,7 @@ pub struct Postgres {
     sparing: RateLimitedLog,
 }
 
-/// Certificates that were read and are not in force yet: see [`PostgresSettings::read_certificates`].
+/// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
 #[derive(Debug)]
 pub struct NewPgCertificates(tls::TlsFiles);
 
@@ -116,7 +116,7 @@ impl fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    /// A source that is not connected yet; see [`PostgresSettings::run_watch`].
+    /// A source that is not connected yet; see [`Postgres::run_watch`].
     ///
     /// # Errors
     /// A setting that cannot be used: a certificate file that cannot be read.

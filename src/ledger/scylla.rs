@@ -1,6 +1,6 @@
 //! `ScyllaDB` and Cassandra as the source, by the scylla driver. The interface to that crate is localized here and below.
 //!
-//! [`ScyllaSettings`] is made without touching the network; [`ScyllaSettings::run_watch`] connects and keeps checking. A load reads one of three places
+//! [`Scylla`] is made without touching the network; [`Scylla::run_watch`] connects and keeps checking. A load reads one of three places
 //! (`source.read_from`): the view (`view`), `user_balances` (`table`) or the ledger (`ledger`), with the same answer.
 //!
 //! **Invariants.** A source that is not connected, or must not be read, is an error at once and never an empty snapshot (seed fault 8).
@@ -94,7 +94,7 @@ struct Writing {
     refusal: Option<Arc<str>>,
 }
 
-/// Certificates that were read and are not in force yet: see [`ScyllaSettings::read_certificates`].
+/// Certificates that were read and are not in force yet: see [`Scylla::read_certificates`].
 #[derive(Debug)]
 pub struct NewCertificates(certificates::CheckedCertificates);
 
@@ -116,7 +116,7 @@ impl fmt::Debug for Scylla {
 }
 
 impl Scylla {
-    /// A source that is not connected yet; see [`ScyllaSettings::run_watch`].
+    /// A source that is not connected yet; see [`Scylla::run_watch`].
     ///
     /// # Errors
     /// A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.

@@ -76,7 +76,7 @@ impl HistoryReader {
     /// A page of one user's trades in one symbol.
     ///
     /// # Errors
-    /// [`Error::Source`], [`Error::Shed`], [`Error::Deadline`].
+    /// [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
     pub async fn trades_page(
         &self,
         question: &TradesQuestion,
@@ -97,7 +97,7 @@ impl HistoryReader {
     /// A page of the statement of one user's balance in one asset.
     ///
     /// # Errors
-    /// [`Error::Source`], [`Error::Shed`], [`Error::Deadline`].
+    /// [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
     pub async fn statement_page(
         &self,
         question: &StatementQuestion,

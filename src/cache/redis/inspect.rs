@@ -6,7 +6,7 @@
 //! **Cancellation.** Nothing is kept of a question that was dropped.
 //!
 //! **Limits.** Each question has [`PATIENCE`], which is longer than a reader of the service would wait: what is slow is to
-//! be measured, not hidden. [`recent`](Look::recent) looks at [`SCANNED_MAX`] keys at most.
+//! be measured, not hidden. [`RedisInspector::recent_users`] looks at [`SCANNED_MAX`] keys at most.
 //!
 //! **Deliberately absent**: the breaker and the session. Whoever looks wants to see what is there, not what may be used.
 

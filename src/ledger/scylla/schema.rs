@@ -140,7 +140,7 @@ impl fmt::Display for AppliedSchema {
 /// Makes what is missing.
 ///
 /// # Errors
-/// [`Error`]; what was made before it stays.
+/// [`SchemaError`]; what was made before it stays.
 pub async fn apply_schema(
     settings: &config::ScyllaSettings,
     source: &config::SourceSettings,
