@@ -60,7 +60,7 @@ impl Assembled {
 
     #[cfg(not(feature = "kafka"))]
     #[expect(clippy::unused_self, reason = "the form with the feature needs it")]
-    const fn kafka_part(&self) -> Option<Part> {
+    const fn kafka_part(&self) -> Option<ServicePart> {
         None
     }
 
