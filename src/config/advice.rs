@@ -7,7 +7,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::{AuthMode, Consistency, ReadFrom, Settings, SourceKind, ViewCheck};
+use super::{
+    AuthMode, Consistency, PostgresAddress, ReadFrom, Settings, SourceKind, SslMode, ViewCheck,
+};
 
 /// Assets of a catalogue that one statement to the ledger can name.
 const NAMED_MAX: usize = 100;
@@ -157,8 +159,10 @@ fn advise_times(settings: &Settings, lines: &mut Vec<Advice>) {
 }
 
 fn advise_source(settings: &Settings, lines: &mut Vec<Advice>) {
-    if settings.source.kind != SourceKind::Scylla {
-        return;
+    match settings.source.kind {
+        SourceKind::Embedded => return,
+        SourceKind::Postgres => return advise_postgres(settings, lines),
+        SourceKind::Scylla => {}
     }
     let mut check = AdviceCheck(lines);
     let from = settings.source.read_from;
@@ -184,6 +188,24 @@ fn advise_source(settings: &Settings, lines: &mut Vec<Advice>) {
         from == ReadFrom::View && settings.scylla.view_check != ViewCheck::Required,
         "scylla.view_check",
         "is not required: from a view that is not whole, users are shown with less than they have",
+    );
+}
+
+fn advise_postgres(settings: &Settings, lines: &mut Vec<Advice>) {
+    let mut check = AdviceCheck(lines);
+    let is_near =
+        |host: &str| host.starts_with('/') || matches!(host, "127.0.0.1" | "::1" | "localhost");
+    let address = PostgresAddress::parse_url(&settings.postgres.url);
+    let is_far = address.is_ok_and(|it| it.hosts.iter().any(|(host, _)| !is_near(host)));
+    check.advise_if(
+        is_far && settings.postgres.sslmode == SslMode::Disable,
+        "postgres.sslmode",
+        "is disable and the server is another machine: balances and passwords go over the network in the clear; verify-full does not let them",
+    );
+    check.advise_if(
+        settings.source.read_from == ReadFrom::Ledger && !settings.postgres.read_urls.is_empty(),
+        "postgres.read_urls",
+        "is not looked at: with source.read_from = \"ledger\" nothing may lag",
     );
 }
 
@@ -319,6 +341,19 @@ mod tests {
             });
             assert_eq!(view, ["scylla.view_check"]);
         }
+    }
+
+    #[test]
+    fn a_postgresql_elsewhere_wants_tls_and_replicas_are_for_what_may_lag() {
+        let there = advised_keys(|settings| {
+            settings.source.kind = SourceKind::Postgres;
+            settings.source.read_from = ReadFrom::Ledger;
+            settings.postgres.url = "postgresql://app@db1,127.0.0.1/money".to_owned();
+            settings.postgres.read_urls = vec!["postgresql://db2/money".to_owned()];
+        });
+        assert_eq!(there, ["postgres.sslmode", "postgres.read_urls"]);
+        let here = advised_keys(|settings| settings.source.kind = SourceKind::Postgres);
+        assert!(!here.contains(&"postgres.sslmode"), "{here:?}");
     }
 
     #[test]

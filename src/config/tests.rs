@@ -4,6 +4,7 @@ use super::*;
 
 mod mapped;
 mod mistakes;
+mod postgres;
 mod properties;
 
 const TOKEN: &str = "[[auth.tokens]]\nname = \"wallet\"\nsha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\nscopes = [\"read\"]\n";

@@ -174,6 +174,8 @@ mod source_postgres;
 #[cfg(test)]
 mod source_postgres_outages;
 #[cfg(test)]
+mod source_postgres_tools;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod totals;

@@ -260,10 +260,8 @@ async fn migrations_go_up_one_by_one_and_down_again() {
         .await
         .unwrap()
         .to_string();
-    assert_eq!(
-        down,
-        "005 ledger_transactions: rolled back\n004 user_trades: rolled back\n"
-    );
+    let last = "005 ledger_transactions: rolled back\n004 user_trades: rolled back\n";
+    assert!(down.ends_with(last), "{down}");
     assert_eq!(status().await.found.migrations, [1, 2, 3]);
     assert!(
         status()
