@@ -85,10 +85,10 @@ impl Settler {
             }
             let now = Instant::now();
             let deadline = now.checked_add(self.recovery).unwrap_or(now);
-            self.applier
-                .announce_balances(&found.balances, deadline)
-                .await?;
-            self.source.note_announced(&found.balances);
+            let mut balances = found.balances;
+            balances.extend(self.source.announced_with(&balances));
+            self.applier.announce_balances(&balances, deadline).await?;
+            self.source.note_announced(&balances);
             for _ in 0..found.transactions {
                 self.meters.ledger_recovered();
             }

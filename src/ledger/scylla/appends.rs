@@ -1,10 +1,11 @@
 //! Records that stand and are not in effect everywhere yet, as far as this instance knows.
 //!
-//! **Invariants.** A record is removed from the journal when each of its balances was announced. What this instance does not
-//! know stays in the journal, and is finished by [`super::recovery`] here or elsewhere.
+//! **Invariants.** A record is removed from the journal when each of its balances was announced. No balance is announced before those
+//! of its user that stand earlier (P10). What this instance does not know stays in the journal, and is finished by
+//! [`super::recovery`] here or elsewhere.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
@@ -20,7 +21,7 @@ use super::{
     record::JournalRecord,
 };
 use crate::{
-    domain::{Notification, NotifiedChange},
+    domain::{AssetId, Notification, NotifiedChange, Seq, UserId},
     ledger::LedgerError,
 };
 
@@ -58,18 +59,10 @@ pub(super) struct Queues {
 
 #[derive(Debug, Default)]
 struct Unannounced {
-    /// The record that each balance belongs to.
-    of_row: HashMap<StandingKey, i64>,
-    records: HashMap<i64, Left>,
-}
-
-#[derive(Debug, Default)]
-struct Left {
-    /// Balances that were not announced yet.
-    rows: usize,
-    balances: Vec<Notification>,
-    /// Records of others that were written before this one.
-    after: Vec<i64>,
+    /// The record that each balance belongs to, and the balance.
+    of_user: HashMap<UserId, HashMap<(AssetId, Seq), (i64, Notification)>>,
+    /// Balances of each record that were not announced yet.
+    rows_left: HashMap<i64, usize>,
 }
 
 impl Default for Appends {
@@ -139,69 +132,91 @@ impl Appends {
     pub(super) fn take_record(&self, position: i64, record: &JournalRecord) {
         self.journal_used.store(true, Ordering::Relaxed);
         let mut unannounced = self.unannounced.lock();
-        let balances: Vec<Notification> = record.notifications().collect();
         let mut rows = 0_usize;
-        for key in balances.iter().filter_map(key_of) {
-            if unannounced.of_row.insert(key, position) != Some(position) {
+        for balance in record.notifications() {
+            let Some((user, asset, seq)) = key_of(&balance) else {
+                continue;
+            };
+            let of_user = unannounced.of_user.entry(user).or_default();
+            let before = of_user.insert((asset, seq), (position, balance));
+            if before.map(|(of, _)| of) != Some(position) {
                 rows = rows.saturating_add(1);
             }
         }
-        let left = unannounced.records.entry(position).or_default();
-        left.rows = left.rows.saturating_add(rows);
-        left.balances = balances;
+        let left = unannounced.rows_left.entry(position).or_default();
+        *left = left.saturating_add(rows);
     }
 
-    /// This record was judged by those of others, which were written for it.
-    pub(super) fn judge_after(&self, position: i64, others: &[i64]) {
-        if !others.is_empty() {
-            let mut unannounced = self.unannounced.lock();
-            let left = unannounced.records.entry(position).or_default();
-            left.after.extend(others);
-        }
-    }
-
-    /// Balances of others that have to be announced with these: without them a reader could see half of theirs.
+    /// Balances of the same users that have to be announced with these: the newest of each asset that stands in the same record or
+    /// before it. Without them a reader could see half of another transaction, whose own announcement comes later or never.
     pub(super) fn announced_with(&self, balances: &[Notification]) -> Vec<Notification> {
         let unannounced = self.unannounced.lock();
-        let keys = balances.iter().filter_map(key_of);
-        let positions = keys.filter_map(|key| unannounced.of_row.get(&key));
-        let mut others: Vec<i64> = positions
-            .filter_map(|position| unannounced.records.get(position))
-            .flat_map(|left| left.after.iter().copied())
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        let left = others
-            .iter()
-            .filter_map(|position| unannounced.records.get(position));
-        left.flat_map(|left| left.balances.iter().copied())
+        let mut newest: HashMap<UserId, i64> = HashMap::new();
+        for (user, asset, seq) in balances.iter().filter_map(key_of) {
+            let of_user = unannounced.of_user.get(&user);
+            if let Some((position, _)) = of_user.and_then(|rows| rows.get(&(asset, seq))) {
+                let newest = newest.entry(user).or_default();
+                *newest = (*newest).max(*position);
+            }
+        }
+        let mut rows: HashMap<(UserId, AssetId), (Seq, Notification)> = HashMap::new();
+        for (user, newest) in &newest {
+            let of_user = unannounced.of_user.get(user).into_iter().flatten();
+            for ((asset, seq), (position, balance)) in of_user {
+                if position <= newest {
+                    let row = rows.entry((*user, *asset)).or_insert((*seq, *balance));
+                    if row.0 < *seq {
+                        *row = (*seq, *balance);
+                    }
+                }
+            }
+        }
+        let own: HashSet<StandingKey> = balances.iter().filter_map(key_of).collect();
+        let others = rows.into_values().map(|(_, balance)| balance);
+        others
+            .filter(|balance| key_of(balance).is_none_or(|key| !own.contains(&key)))
             .collect()
     }
 
     /// Records up to this position were finished, by this instance or by others.
     pub(super) fn forget_up_to(&self, position: i64) {
         let mut unannounced = self.unannounced.lock();
-        unannounced.of_row.retain(|_, of| *of > position);
-        unannounced.records.retain(|of, _| *of > position);
+        unannounced.rows_left.retain(|of, _| *of > position);
+        unannounced.of_user.retain(|_, rows| {
+            rows.retain(|_, (of, _)| *of > position);
+            !rows.is_empty()
+        });
     }
 
     /// These balances are in effect everywhere.
     pub(super) fn note_announced(&self, balances: &[Notification]) {
         let mut unannounced = self.unannounced.lock();
-        for key in balances.iter().filter_map(key_of) {
-            let Some(position) = unannounced.of_row.remove(&key) else {
+        for (user, asset, seq) in balances.iter().filter_map(key_of) {
+            let Some(position) = unannounced.remove_row(user, (asset, seq)) else {
                 continue;
             };
-            let Some(left) = unannounced.records.get_mut(&position) else {
+            let Some(left) = unannounced.rows_left.get_mut(&position) else {
                 continue;
             };
-            left.rows = left.rows.saturating_sub(1);
-            if left.rows == 0 {
-                unannounced.records.remove(&position);
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                unannounced.rows_left.remove(&position);
                 // Where there is no room, the record is left to recovery.
                 let _ = self.removals.try_send(position);
             }
         }
+    }
+}
+
+impl Unannounced {
+    /// Removes a balance; the record that it belongs to.
+    fn remove_row(&mut self, user: UserId, row: (AssetId, Seq)) -> Option<i64> {
+        let rows = self.of_user.get_mut(&user)?;
+        let (position, _) = rows.remove(&row)?;
+        if rows.is_empty() {
+            self.of_user.remove(&user);
+        }
+        Some(position)
     }
 }
 
@@ -220,9 +235,9 @@ mod tests {
         ledger::scylla::record::{Item, RowToWrite},
     };
 
-    fn record_of(rows: &[(i64, i64)]) -> JournalRecord {
-        let row = |(user, seq): &(i64, i64)| {
-            let json = serde_json::json!({"user_id": user, "asset_id": 1, "seq": seq, "avail": 1, "frozen": 0});
+    fn record_of(rows: &[(i64, i32, i64)]) -> JournalRecord {
+        let row = |(user, asset, seq): &(i64, i32, i64)| {
+            let json = serde_json::json!({"user_id": user, "asset_id": asset, "seq": seq, "avail": 1, "frozen": 0});
             RowToWrite {
                 entry: Entry::parse_entry(&json.to_string()).unwrap(),
                 stood: false,
@@ -235,27 +250,56 @@ mod tests {
         }
     }
 
+    fn balances_of(record: &JournalRecord) -> Vec<Notification> {
+        record.notifications().collect()
+    }
+
     #[test]
     fn a_record_is_removed_when_each_of_its_balances_was_announced() {
         let appends = Appends::default();
-        let (first, second) = (record_of(&[(1, 1), (2, 1)]), record_of(&[(1, 2)]));
+        let (first, second) = (record_of(&[(1, 1, 1), (2, 1, 1)]), record_of(&[(1, 1, 2)]));
         appends.take_record(7, &first);
         appends.take_record(8, &second);
-        appends.judge_after(8, &[7]);
-        let of = |record: &JournalRecord| record.notifications().collect::<Vec<_>>();
-        assert_eq!(appends.announced_with(&of(&second)), of(&first));
         let mut queues = appends.queues.try_lock().unwrap();
-        appends.note_announced(&of(&first)[..1]);
+        appends.note_announced(&balances_of(&first)[..1]);
         assert!(queues.removals.try_recv().is_err());
-        appends.note_announced(&of(&second));
+        appends.note_announced(&balances_of(&second));
         assert_eq!(queues.removals.try_recv().unwrap(), 8);
-        appends.note_announced(&of(&first));
+        appends.note_announced(&balances_of(&first));
         assert_eq!(queues.removals.try_recv().unwrap(), 7);
         appends.take_record(9, &second);
         appends.forget_up_to(9);
-        appends.note_announced(&of(&second));
+        appends.note_announced(&balances_of(&second));
         assert!(queues.removals.try_recv().is_err());
-        assert!(appends.announced_with(&of(&first)).is_empty());
+        assert!(appends.announced_with(&balances_of(&first)).is_empty());
+    }
+
+    #[test]
+    fn balances_are_announced_with_all_of_the_same_users_that_stand_before_them() {
+        let appends = Appends::default();
+        let records = [
+            record_of(&[(1, 1, 1), (1, 2, 1), (2, 1, 1)]),
+            record_of(&[(2, 1, 2), (3, 1, 1)]),
+            record_of(&[(1, 1, 2), (3, 1, 2), (1, 1, 3), (3, 2, 1)]),
+            record_of(&[(1, 1, 4), (1, 2, 2)]),
+        ];
+        for (position, record) in (5..).zip(&records) {
+            appends.take_record(position, record);
+        }
+        let third = balances_of(&records[2]);
+        let with = |balances: &[Notification]| {
+            let mut found = appends.announced_with(balances);
+            found.sort_by_key(key_of);
+            found
+        };
+        let of = |record: usize, row: usize| balances_of(&records[record])[row];
+        // Of user 1 both assets by the first and the third record; nothing of user 2, and nothing that stands later.
+        assert_eq!(with(&third[..1]), [of(2, 2), of(0, 1)]);
+        assert_eq!(with(&third), [of(0, 1)]);
+        assert_eq!(with(&third[1..2]), [of(2, 3)]);
+        appends.note_announced(&balances_of(&records[0]));
+        assert_eq!(with(&third), []);
+        assert_eq!(with(&balances_of(&records[0])), []);
     }
 
     #[test]

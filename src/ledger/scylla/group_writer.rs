@@ -129,7 +129,6 @@ impl WriterState {
             postings,
             group,
             lost: Vec::new(),
-            written_for_others: Vec::new(),
         };
         let mut round: u32 = 0;
         loop {
@@ -175,8 +174,6 @@ struct GroupWriter<'g> {
     group: &'g [WaitingAppend],
     /// Appends whose answers were lost.
     lost: Vec<Attempt>,
-    /// Positions of records that were written for others.
-    written_for_others: Vec<i64>,
 }
 
 impl GroupWriter<'_> {
@@ -238,7 +235,7 @@ impl GroupWriter<'_> {
 
     /// Writes the records of others without which this group would be judged by what no longer stands.
     async fn write_for_others(&mut self, known: &mut JournalState) -> Result<(), LedgerError> {
-        let users: HashSet<UserId> = self
+        let mut users: HashSet<UserId> = self
             .group_requests()
             .flat_map(judged_pairs)
             .map(|(user, _)| user)
@@ -250,22 +247,23 @@ impl GroupWriter<'_> {
                 LedgerRequest::Entries(_) => None,
             })
             .collect();
-        let is_needed = |record: &JournalRecord| {
-            record.rows().any(|row| users.contains(&row.entry.user))
+        // A record before one that is written is written too where they share a user: its rows of that user stand earlier.
+        let mut positions = Vec::new();
+        for (position, record) in known.unwritten.iter().rev() {
+            let is_needed = record.rows().any(|row| users.contains(&row.entry.user))
                 || record
                     .references()
-                    .any(|reference| ids.contains(&reference))
-        };
-        let shared = known
-            .unwritten
-            .iter()
-            .filter(|(_, record)| is_needed(record));
-        let positions: Vec<i64> = shared.map(|(position, _)| *position).collect();
+                    .any(|reference| ids.contains(&reference));
+            if is_needed {
+                users.extend(record.rows().map(|row| row.entry.user));
+                positions.push(*position);
+            }
+        }
+        positions.reverse();
         for position in positions {
             if let Some(record) = known.unwritten.get(&position) {
                 self.postings.write_record(self.live, record).await?;
                 self.scylla.appends.take_record(position, record);
-                self.written_for_others.push(position);
             }
             known.unwritten.remove(&position);
         }
@@ -353,9 +351,6 @@ impl GroupWriter<'_> {
         fail::fail_point!("record-appended");
         let Attempt { record, answers } = attempt;
         self.scylla.appends.take_record(position, &record);
-        self.scylla
-            .appends
-            .judge_after(position, &self.written_for_others);
         if let Some(hook) = self.scylla.hook.get() {
             for answer in &answers {
                 if let JudgedAnswer::Outcome(SettleOutcome::Written(receipt)) = answer {
