@@ -57,10 +57,12 @@ pub(super) struct Queues {
     pub(super) removals: mpsc::Receiver<i64>,
 }
 
+/// The balances of one user, each with the position of its record.
+type UserRows = HashMap<(AssetId, Seq), (i64, Notification)>;
+
 #[derive(Debug, Default)]
 struct Unannounced {
-    /// The record that each balance belongs to, and the balance.
-    of_user: HashMap<UserId, HashMap<(AssetId, Seq), (i64, Notification)>>,
+    of_user: HashMap<UserId, UserRows>,
     /// Balances of each record that were not announced yet.
     rows_left: HashMap<i64, usize>,
 }
