@@ -58,11 +58,11 @@ pub(super) struct Queues {
 }
 
 /// The balances of one user, each with the position of its record.
-type UserRows = HashMap<(AssetId, Seq), (i64, Notification)>;
+type UnannouncedRows = HashMap<(AssetId, Seq), (i64, Notification)>;
 
 #[derive(Debug, Default)]
 struct Unannounced {
-    of_user: HashMap<UserId, UserRows>,
+    of_user: HashMap<UserId, UnannouncedRows>,
     /// Balances of each record that were not announced yet.
     rows_left: HashMap<i64, usize>,
 }
