@@ -72,7 +72,10 @@ async fn one_load(setup: Setup, proxy: &Proxy, cold: &str) {
 
 async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) {
     let (stage, proxy) = slow_stage(database).await;
-    let alone = stage.setup_at(proxy.address());
+    let alone = stage
+        .setup_at(proxy.address())
+        .with("source.timeout_ms", 5_000)
+        .with("limits.deadline_ms", 12_000);
     one_load(alone.clone(), &proxy, "source; hit, memory; fwd=miss").await;
     let redis = Redis::start();
     one_load(
@@ -86,7 +89,14 @@ async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) 
 async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(database: Database) {
     let (stage, proxy) = slow_stage(database).await;
     let redis = Redis::start();
-    let service = Service::start_ready(stage.setup_at(proxy.address()).and(&redis)).await;
+    let service = Service::start_ready(
+        stage
+            .setup_at(proxy.address())
+            .with("source.timeout_ms", 5_000)
+            .with("limits.deadline_ms", 12_000)
+            .and(&redis),
+    )
+    .await;
     in_order(&service).await;
     proxy.set(Mode::Delay(SLOW));
     let before = loads(&service).await;
@@ -126,6 +136,8 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     // Longer than the load: whoever has no lease waits for the filler.
     let setup = stage
         .setup_at(proxy.address())
+        .with("source.timeout_ms", 5_000)
+        .with("limits.deadline_ms", 12_000)
         .and(&redis)
         .with("redis.lease_wait_ms", 1_500);
     let (one, other) = (
