@@ -10,10 +10,11 @@
 //!
 //! **Limits.** Redis gets them in pipelines; the caller bounds how many there are.
 
+mod grouping;
 mod outbox;
 mod retell;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -31,6 +32,7 @@ use crate::{
     telemetry::{self, Fault, Meters, Op, Via},
 };
 
+use self::grouping::{by_user, changes_of, users_of};
 pub use self::outbox::OutboxState;
 
 /// Why a notification was not acknowledged.
@@ -378,27 +380,4 @@ const fn fault_word(fault: Fault) -> &'static str {
 fn takes_together() -> bool {
     fail::fail_point!("one-by-one", |_| false);
     true
-}
-
-/// Each user with their notifications, where those stand together.
-fn users_of(grouped: &[Notification]) -> impl Iterator<Item = (UserId, &[Notification])> {
-    let users = grouped.chunk_by(|one, other| one.user == other.user);
-    users.filter_map(|one_users| Some((one_users.first()?.user, one_users)))
-}
-
-fn changes_of(notifications: &[Notification], heard_at: UnixMillis) -> Vec<BalanceChange> {
-    let changes = notifications.iter();
-    changes
-        .map(|notification| BalanceChange::of_notification(notification, heard_at))
-        .collect()
-}
-
-/// Those of one user stand together, in the order in which they came. Users may stand in any order.
-fn by_user(notifications: &[Notification]) -> Cow<'_, [Notification]> {
-    if notifications.is_sorted_by_key(|notification| notification.user) {
-        return Cow::Borrowed(notifications);
-    }
-    let mut sorted = notifications.to_vec();
-    sorted.sort_by_key(|notification| notification.user);
-    Cow::Owned(sorted)
 }

@@ -23,6 +23,7 @@ mod single_flight;
 #[cfg(test)]
 mod tests;
 mod timings;
+mod usage;
 mod whole_batch;
 
 use std::sync::Arc;

@@ -80,10 +80,12 @@ macro_rules! choice {
     };
 }
 
+mod derived;
 mod inlets;
 mod postgres;
 
 pub use self::{
+    derived::LedgerSide,
     inlets::{FieldSettings, KafkaSasl, KafkaSettings},
     postgres::{PostgresOutbox, PostgresSettings, SslMode},
 };
@@ -319,60 +321,10 @@ choice! {
     LedgerWriter { Auto, Service, External, }
 }
 
-/// The writer: the side that assigns seqs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerSide {
-    /// The instances of this service, and nobody else.
-    Service,
-    /// A settlement service.
-    External,
-}
-
 section! {
     /// Transactions and trades.
     #[derive(Debug)]
     LedgerSettings { writer: LedgerWriter, recovery_ms: Millis, }
-}
-
-impl Settings {
-    /// The writer, which assigns seqs: `ledger.writer`, or the one that suits the kind of source.
-    #[must_use]
-    pub const fn seq_writer(&self) -> LedgerSide {
-        match (self.ledger.writer, self.source.kind) {
-            (LedgerWriter::Service, _) | (LedgerWriter::Auto, SourceKind::Embedded) => {
-                LedgerSide::Service
-            }
-            (LedgerWriter::External, _)
-            | (LedgerWriter::Auto, SourceKind::Scylla | SourceKind::Postgres) => {
-                LedgerSide::External
-            }
-        }
-    }
-}
-
-impl Settings {
-    /// Whether the ledger is somebody else's tables: balances are read from it, and nothing else is.
-    #[must_use]
-    pub fn shows_balances_only(&self) -> bool {
-        self.source.kind == SourceKind::Postgres && self.postgres.is_mapped()
-    }
-
-    /// Whether a load may show less than the ledger has acknowledged.
-    #[must_use]
-    pub fn source_lags(&self) -> bool {
-        let has_replicas = !self.postgres.read_urls.is_empty();
-        if self.shows_balances_only() {
-            return has_replicas;
-        }
-        match (self.source.kind, self.source.read_from) {
-            (SourceKind::Embedded, _) | (_, ReadFrom::Ledger) => false,
-            (SourceKind::Scylla, ReadFrom::View | ReadFrom::Table) => true,
-            (SourceKind::Postgres, ReadFrom::View) => has_replicas,
-            (SourceKind::Postgres, ReadFrom::Table) => {
-                has_replicas || self.seq_writer() == LedgerSide::External
-            }
-        }
-    }
 }
 
 section! {

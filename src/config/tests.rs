@@ -329,60 +329,6 @@ fn allowed_but_worth_a_line() {
 }
 
 #[test]
-fn no_secret_is_shown_or_logged() {
-    let text = format!(
-        "[redis]\nmode = \"cluster\"\nurl = \"redis://secret1:pw1secret@h:1/0?protocol=resp3,redis://:pw3secret@i,redis://secret2@j\"\n[scylla]\nusername = \"u\"\npassword = \"pw4secret\"\n[auth]\nmode = \"token\"\n{TOKEN}"
-    );
-    let settings = load_text(&text, &[]).unwrap();
-    for said in [shown(&settings), format!("{settings:?}")] {
-        assert!(
-            !said.contains("secret") && !said.contains("ba7816bf"),
-            "{said}"
-        );
-        assert!(
-            said.contains("redis://***:***@h:1/0?protocol=resp3"),
-            "{said}"
-        );
-        assert!(said.contains("redis://:***@i,redis://***@j"), "{said}");
-    }
-    let refused = mistaken_keys(&shown(&settings), &[]);
-    assert_eq!(
-        refused,
-        ["auth.tokens[0].sha256", "redis.url", "scylla.password"]
-    );
-}
-
-#[test]
-fn no_part_of_a_socket_address_or_of_an_address_that_is_refused_tells_a_secret() {
-    let socket = "[redis]\nurl = \"unix:///run/s?user=secret&pass=secret&db=2\"";
-    let settings = load_text(socket, &[]).unwrap();
-    for said in [shown(&settings), format!("{settings:?}")] {
-        assert!(
-            said.contains("unix:///run/s?user=***&pass=***&db=2"),
-            "{said}"
-        );
-    }
-    for url in [
-        "redis://h:1/3?password=secret",
-        "redis://h:1/3?pass=secret",
-        "redis://h?secret",
-        "redis://h/secret",
-        "redis://h#secret",
-        "redis://u:sec,secret@h",
-        "http://secret@h",
-        "secret",
-    ] {
-        let mut settings = default_settings().unwrap();
-        url.clone_into(&mut settings.redis.url);
-        for said in [shown(&settings), format!("{settings:?}")] {
-            assert!(!said.contains("sec,") && !said.contains("secret"), "{said}");
-        }
-        let refused = load_text("", &[("BALANCE_CACHE__REDIS__URL", url)]).unwrap_err();
-        assert!(!refused.to_string().contains("secret"), "{refused}");
-    }
-}
-
-#[test]
 fn the_settings_of_the_compose_file_load() {
     let compose = include_str!("../../docker-compose.yml");
     // Each set of variables has a name, by which several services share it.
@@ -415,3 +361,5 @@ fn seqs_are_assigned_by_what_suits_the_source_unless_a_file_says_it() {
     let assigns = format!("{scylla}[ledger]\nwriter = \"service\"");
     assert_eq!(writer(&assigns), LedgerSide::Service);
 }
+
+mod secrets;

@@ -11,6 +11,7 @@
 
 mod generations;
 mod invalidations;
+mod memory_use;
 #[cfg(test)]
 mod tests;
 mod user_changes;
@@ -24,6 +25,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use self::memory_use::{Use, Uses};
 use generations::{Generations, GivenUp};
 use user_changes::{AnnouncedChanges, KnownUser};
 
@@ -66,26 +68,6 @@ pub struct Knowledge {
     pub given_up: u64,
 }
 
-/// How much is remembered of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Use {
-    /// Users.
-    pub users: u64,
-    /// The bytes that they take.
-    pub bytes: u64,
-    /// Users given up for want of room since the start, before they were old enough to be forgotten.
-    pub given_up: u64,
-}
-
-/// Bytes taken by changes and by answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Uses {
-    /// Changes that notifications announced.
-    pub changes: Use,
-    /// Balances that were shown.
-    pub shown: Use,
-}
-
 #[derive(Debug)]
 struct ChangeShard {
     changes: Generations<Box<AnnouncedChanges>>,
@@ -108,14 +90,6 @@ pub struct ChangeLog {
     given_up: AtomicU64,
     changes_given_up: AtomicU64,
     shown_given_up: AtomicU64,
-}
-
-impl Use {
-    fn add_size(&mut self, (users, bytes): (usize, usize)) {
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        self.users = self.users.saturating_add(count(users));
-        self.bytes = self.bytes.saturating_add(count(bytes));
-    }
 }
 
 impl ChangeShard {

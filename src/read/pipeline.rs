@@ -381,24 +381,4 @@ impl Reader {
     pub async fn warm_users(self: &Arc<Self>, users: &[UserId], deadline: Instant) -> (u64, u64) {
         multi_get::warm_users(self, users, deadline).await
     }
-
-    /// More than half of the source's permits are free.
-    #[must_use]
-    pub fn has_spare_permits(&self) -> bool {
-        self.admission.source.has_spare_half()
-    }
-
-    /// Sets the gauges of the limit and of the waiting callers.
-    pub fn update_gauges(&self) {
-        let (loads, waiting) = self.admission.source.current_usage();
-        let (_, waiting_for_redis) = self.admission.redis.current_usage();
-        let waiting = waiting.saturating_add(waiting_for_redis);
-        self.recorder.meters.set_load_limits(loads, waiting);
-    }
-
-    /// Loads under way.
-    #[must_use]
-    pub fn load_count(&self) -> usize {
-        self.single_flight.load_count()
-    }
 }

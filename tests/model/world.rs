@@ -1,9 +1,13 @@
 //! What may happen next, and what must always hold.
 
+mod action;
+
 use stateright::{Model, Property};
 
+pub use self::action::Action;
+
 use crate::{
-    faults::{self, Fault},
+    faults,
     instance::Session,
     load::{self, Forward, Load, Stage, Waiting},
     redis::{Form, News},
@@ -13,50 +17,6 @@ use crate::{
 
 /// What must happen somewhere.
 pub const FRESH: &str = "a fresh value reaches memory";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    Write,
-    /// A notification arrives at an instance, and its first step is done.
-    Apply {
-        at: usize,
-        note: usize,
-    },
-    ApplyOn,
-    Read {
-        at: usize,
-    },
-    Load {
-        at: usize,
-        load: usize,
-    },
-    /// The same, of the view, which has caught up.
-    LoadCaughtUp {
-        at: usize,
-        load: usize,
-    },
-    ForceLease {
-        at: usize,
-        load: usize,
-    },
-    ReadFeed {
-        at: usize,
-    },
-    TakeFeed {
-        at: usize,
-    },
-    EndSession {
-        at: usize,
-    },
-    OpenSession {
-        at: usize,
-    },
-    BeginFollowing {
-        at: usize,
-    },
-    Tick,
-    Fault(Fault, usize),
-}
 
 #[derive(Debug, Clone)]
 pub struct World {

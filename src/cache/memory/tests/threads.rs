@@ -1,0 +1,103 @@
+//! Promises among threads that read and change one memory.
+
+use super::*;
+
+/// Promises P2 and P3 among threads that each have copies of their own.
+#[test]
+fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
+    let memory = test_memory();
+    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 1)]), |_| true);
+    let (least, over) = (AtomicI64::new(1), AtomicBool::new(false));
+    let seq_of = |held: RenderedSnapshot<&[u8]>| {
+        let snapshot = held.read_snapshot();
+        snapshot.get(AssetId::new(1).unwrap()).unwrap().seq.get()
+    };
+    let read = || {
+        let mut from_near = 0_u64;
+        while !over.load(Ordering::SeqCst) {
+            let (before, now) = (least.load(Ordering::SeqCst), Instant::now());
+            let near = memory.show_near(test_user(), 1, now, |held, _| seq_of(held));
+            from_near += u64::from(near.is_some());
+            let shown = near.unwrap_or_else(|| {
+                seq_of(
+                    memory
+                        .get_entry(test_user(), 1)
+                        .unwrap()
+                        .held
+                        .borrowed_view(),
+                )
+            });
+            assert!(shown >= before, "{shown} after {before}");
+            least.fetch_max(shown, Ordering::SeqCst);
+        }
+        from_near
+    };
+    std::thread::scope(|threads| {
+        let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
+        for seq in 2..=5_000 {
+            memory.advance_user(test_user(), &[moved_to(1, seq)]);
+            least.fetch_max(seq, Ordering::SeqCst);
+            // Now and then long enough for the readers to have it at hand.
+            if seq % 64 == 0 {
+                std::thread::yield_now();
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        let from_near: u64 = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum();
+        assert!(from_near > 0, "{from_near}");
+    });
+}
+
+/// Promise P10 among threads that each have copies of their own.
+#[test]
+fn no_thread_is_shown_half_of_a_settlement() {
+    let memory = test_memory();
+    keep_entry(
+        &memory,
+        &kept_entry(1, vec![test_balance(1, 1), test_balance(2, 1)]),
+        |_| true,
+    );
+    let over = AtomicBool::new(false);
+    let torn_in = |held: RenderedSnapshot<&[u8]>| {
+        let snapshot = held.read_snapshot();
+        let [one, other] = snapshot.balances() else {
+            return true;
+        };
+        one.seq != other.seq
+    };
+    let read = || {
+        let (mut reads, mut torn) = (0_u64, 0_u64);
+        while !over.load(Ordering::SeqCst) {
+            let near = memory.show_near(test_user(), 1, Instant::now(), |held, _| torn_in(held));
+            let half = near.unwrap_or_else(|| {
+                torn_in(
+                    memory
+                        .get_entry(test_user(), 1)
+                        .unwrap()
+                        .held
+                        .borrowed_view(),
+                )
+            });
+            reads += 1;
+            torn += u64::from(half);
+        }
+        (reads, torn)
+    };
+    std::thread::scope(|threads| {
+        let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
+        for seq in 2..5_000 {
+            memory.advance_user(test_user(), &[moved_to(1, seq), moved_to(2, seq)]);
+            if seq % 64 == 0 {
+                std::thread::yield_now();
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        for reader in readers {
+            let (reads, torn) = reader.join().unwrap();
+            assert_eq!(torn, 0, "of {reads}");
+        }
+    });
+}
