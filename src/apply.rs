@@ -1,9 +1,9 @@
-//! A notification takes effect: Redis first (floor, value, lease, feed), then this instance, then the acknowledgement.
-//! One path for every way in.
+//! A notification takes effect: Redis first (floor, value, lease, feed), then this instance, then the acknowledgement. HTTP,
+//! stream, Kafka and ledger writes all use this path.
 //!
-//! **Invariants.** Idempotent and free of order: late, duplicate and replayed notifications are harmless. Nothing is acknowledged
-//! that did not take effect in Redis and here. A mark is made before memory is told. All changes of one user that one call
-//! brings become visible together, in each tier (promise P10).
+//! **Invariants.** Idempotent and free of order: late, duplicate and replayed notifications are harmless. Nothing is
+//! acknowledged that did not take effect in Redis and here. The change log is written before memory is changed. All changes of
+//! one user that one call brings become visible together, in each tier (promise P10).
 //!
 //! **Cancellation.** Dropped in the middle, Redis may have it and this instance not yet: the feed brings it here, and the
 //! sender, who has no acknowledgement, repeats it.
@@ -66,9 +66,9 @@ pub enum EntriesError {
 /// The result of a request of notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ApplyResult {
-    /// Those that were news.
+    /// Notifications that changed something.
     pub applied: u64,
-    /// Those that were known.
+    /// Notifications that were known already.
     pub old: u64,
 }
 
@@ -92,12 +92,12 @@ pub struct Applier {
     marks: Arc<ChangeLog>,
     meters: Arc<Meters>,
     sampler: Arc<Sampler>,
-    /// Of the source, as far as it has one.
+    /// The outbox of the source, if it has one.
     pub outbox: OutboxState,
 }
 
 impl Applier {
-    /// Over these tiers.
+    /// Makes an applier over these tiers.
     #[must_use]
     pub fn new(
         redis: Option<Arc<Redis>>,
@@ -233,7 +233,7 @@ impl Applier {
         self.meters.bus_resync();
     }
 
-    /// Whatever was held before there was a feed counts for nothing: nobody knows what it missed.
+    /// Discards everything held from before the feed was followed: changes may have been missed.
     pub fn start_over(&self) {
         self.marks.start_over();
     }

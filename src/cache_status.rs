@@ -1,4 +1,4 @@
-//! The tiers' common words: who answered, and what each tier that was asked before it had to say.
+//! The words of an answer: the tier that answered, and why each tier before it did not.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ pub enum Tier {
 /// Why a tier sent the reader on, in the words of RFC 9211.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ForwardReason {
-    /// It holds nothing.
+    /// The tier holds no snapshot of the user.
     Miss,
-    /// It holds something that may not be shown: unproven, below a floor or below the reader's `min_seq`.
+    /// The tier holds a snapshot that may not be shown: unproven, below a floor or below the reader's `min_seq`.
     Stale,
     /// The reader asked for the ledger.
     Request,
-    /// It could not be asked.
+    /// The tier could not be asked.
     Bypass,
 }
 

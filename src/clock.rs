@@ -1,7 +1,7 @@
 //! The two clocks: one to show, one to measure with.
 //!
-//! The wall clock is read here and nowhere else. Whatever decides over freshness uses the monotonic clock
-//! ([`tokio::time::Instant`]), which tests can move.
+//! The wall clock is read here and nowhere else. Decisions about freshness use the monotonic clock ([`tokio::time::Instant`]),
+//! which tests can move.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -84,20 +84,20 @@ impl Finding {
         self
     }
 
-    /// The same finding, of another part.
+    /// Moves the finding to another part.
     #[must_use]
     pub const fn with_part(mut self, part: FindingPart) -> Self {
         self.part = part;
         self
     }
 
-    /// Where and why, without the part's word.
+    /// Returns the cause, without the part's word.
     #[must_use]
     pub fn cause_text(&self) -> String {
         self.fill_text(self.code.cause_template())
     }
 
-    /// The action that ends it.
+    /// Returns the action that ends it.
     #[must_use]
     pub fn remedy_text(&self) -> String {
         self.fill_text(self.code.remedy_template())

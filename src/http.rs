@@ -80,8 +80,7 @@ use crate::{
     telemetry::{HttpStatus, RateLimitedLog, Route, traces},
 };
 
-/// How much later than the deadline a request is cut here: whoever was told the deadline comes first to say what it was
-/// that did not come in time.
+/// The time past the deadline after which a request is cut here. The called component fails first, with a more exact reason.
 const GRACE: Duration = Duration::from_millis(25);
 
 /// The value of `X-Content-Type-Options`, on every answer: no browser takes an answer for something else.
@@ -161,7 +160,7 @@ impl<B: Backend> Service<B> {
         }
     }
 
-    /// The same without the short way: every request takes the router.
+    /// Disables the fast path: the router answers every request.
     #[must_use]
     pub const fn through_the_router(mut self) -> Self {
         self.short = false;
@@ -280,12 +279,12 @@ impl<B: Backend> Api<B> {
             .check_token(answer::header_values(headers, AUTHORIZATION), scope)
     }
 
-    /// When a request that `came` then has to be answered.
+    /// The deadline of a request that came at `came`.
     fn request_deadline(&self, came: Instant) -> Instant {
         came.checked_add(self.deadline).unwrap_or(came)
     }
 
-    /// Work that is told its deadline, and cut a little after it.
+    /// Runs work with its deadline, and cuts it [`GRACE`] later.
     async fn run_with_deadline<T, F: Future<Output = T>>(
         &self,
         work: impl FnOnce(Instant) -> F,
@@ -297,7 +296,7 @@ impl<B: Backend> Api<B> {
             .map_err(|_| Failure::Deadline)
     }
 
-    /// The part that a client is not told. Failures that say everything to the client are not logged, only counted elsewhere.
+    /// Logs the cause of a failure that the client does not see. Other failures are only counted.
     fn log_failure(&self, failure: &Failure, id: &http::HeaderValue) {
         let id = id.to_str().unwrap_or_default();
         let line = || self.log.permit_line();

@@ -108,7 +108,7 @@ impl Cost {
             .fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// So many rows were not written as the service writes them, and were read from the ledger instead.
+    /// Counts rows that another program wrote, and that were read from the ledger instead.
     pub fn add_untrusted(&self, rows: usize) {
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);
         self.untrusted.fetch_add(rows, Ordering::Relaxed);
@@ -139,11 +139,11 @@ impl Cost {
     }
 }
 
-/// A row of the ledger and since when it stands there, as far as anybody says. Without amounts: for who asks whether
-/// something was old, not what it was.
+/// The times of a ledger row, as far as they are known, without its amounts. The audit compares them with when an answer was
+/// given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stood {
-    /// Which.
+    /// The seq of the row.
     pub seq: Seq,
     /// The writer's own statement.
     pub created_at: Option<UnixMillis>,
@@ -198,8 +198,8 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         cost: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, LedgerError>>;
 
-    /// The lowest ledger row of this asset above `seq`, or the lowest of all: what somebody who was shown `seq` has
-    /// missed first. Never lags.
+    /// The lowest ledger row of this asset above `seq`, or the lowest of all: the first row that a reader of `seq` has missed.
+    /// Never lags.
     fn row_above(
         &self,
         user: UserId,
@@ -207,12 +207,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         seq: Option<Seq>,
     ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>>;
 
-    /// As [`Source::load_counting`], for who does not ask what it cost.
+    /// As [`Source::load_counting`], without the cost.
     fn load_snapshot(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, LedgerError>> {
         Box::pin(async move { self.load_counting(user, &Cost::default()).await })
     }
 
-    /// As [`Source::latest_counting`], for who does not ask what it cost.
+    /// As [`Source::latest_counting`], without the cost.
     fn load_latest<'a>(
         &'a self,
         user: UserId,
@@ -319,7 +319,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// These balances are in effect everywhere. A source that remembers what it owes to Redis may forget them.
+    /// Tells the source that these balances took effect everywhere, so that its outbox may drop them.
     fn note_announced(&self, balances: &[Notification]) {
         let _ = balances;
     }

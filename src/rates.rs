@@ -5,7 +5,7 @@
 //!
 //! **Cancellation.** Rates whose request was dropped may be taken; they may be sent again.
 //!
-//! **Limits.** The rates of each quote of the catalogue, one at a time from Redis for all who ask.
+//! **Limits.** The rates of each quote of the catalogue, read from Redis once for all waiting callers.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -92,14 +92,14 @@ impl RateBook {
         let name = table.get_asset(quote).map(|(name, _)| name.to_owned());
         let name = name.unwrap_or_else(|| quote.to_string());
         let taken = timeout_at(deadline, redis.set_rates(&name, rates, &table)).await;
-        // Whatever became of it: Redis may have taken them.
+        // Forgotten even after an error: Redis may have taken the rates.
         held.forget_answer();
         taken
             .map_err(|_| RatesError::Deadline)?
             .map_err(RatesError::Redis)
     }
 
-    /// The rates in a quote of the catalogue; empty where nobody has told one.
+    /// Returns the rates in a quote of the catalogue; empty if none was posted.
     ///
     /// # Errors
     /// [`RatesError`]

@@ -186,7 +186,7 @@ impl RunningService {
         loops.spawn(probes);
         api.serve_connections(answers, limits, work.clone(), shutdown)
             .await;
-        // Whatever readers began is finished; probes are answered until nobody is left to ask.
+        // All requests are finished; probes are answered until the loops stop.
         stop_loops.cancel();
         work.close();
         loops.close();

@@ -31,7 +31,7 @@ pub enum SettleError {
     /// The source failed; some of them may stand.
     #[error(transparent)]
     Source(#[from] ledger::LedgerError),
-    /// They stand, and did not take effect everywhere.
+    /// The transactions stand, and did not take effect everywhere.
     #[error(transparent)]
     Apply(#[from] apply::ApplyError),
 }
@@ -48,7 +48,7 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Over this source. From here on what it commits takes effect on this instance before anybody hears of it.
+    /// Makes a settler over this source. From then on its commits take effect on this instance before they are acknowledged.
     #[must_use]
     pub fn new(
         source: Arc<dyn Source>,

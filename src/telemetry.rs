@@ -131,7 +131,7 @@ impl Meters {
         page
     }
 
-    /// Lets the exporter tidy up. To be called every few seconds.
+    /// Runs the exporter's upkeep; a task calls it every few seconds.
     pub fn run_upkeep(&self) {
         self.prometheus.run_upkeep();
     }
@@ -161,12 +161,12 @@ impl Meters {
         }
     }
 
-    /// The same read, for [`Meters::slowest_reads`]: asked for only if it is one of them.
+    /// The same read, for [`Meters::slowest_reads`]: `what` runs only if the read is one of them.
     pub fn offer_slow_read(&self, took: Duration, what: impl FnOnce() -> SlowRead) {
         self.slowest.offer_read(took, what);
     }
 
-    /// A user with nothing was shown.
+    /// Counts a read of a user without balances.
     pub fn absent_read(&self) {
         self.absent_reads.increment_by(1);
     }
@@ -181,27 +181,27 @@ impl Meters {
         self.seq_regressions.increment_by(1);
     }
 
-    /// A tier answered.
+    /// Records the time that a tier took for an operation.
     pub fn record_tier(&self, tier: Tier, op: Op, took: Duration) {
         if let Some(seconds) = self.tiers.get((tier, op)) {
             seconds.record_duration(took);
         }
     }
 
-    /// A tier did not answer.
+    /// Counts an operation that failed in a tier.
     pub fn tier_failure(&self, tier: Tier, op: Op, fault: Fault) {
         if let Some(count) = self.failures.get((tier, op, fault)) {
             count.increment_by(1);
         }
     }
 
-    /// The contents of memory.
+    /// Sets the number of entries and bytes in memory.
     pub fn set_memory_use(&self, entries: u64, bytes: u64) {
         self.memory_entries.set(gauge_value(entries));
         self.memory_bytes.set(gauge_value(bytes));
     }
 
-    /// One more (or less) load is under way.
+    /// Counts a load that begins or ends.
     pub fn load_in_flight(&self, begins: bool) {
         if begins {
             self.loads_in_flight.increment(1.0);
@@ -210,21 +210,21 @@ impl Meters {
         }
     }
 
-    /// How many loads are let in at once, and how many wait for a turn at Redis or the source.
+    /// Sets the limit of concurrent loads, and the number of callers that wait for a permit.
     pub fn set_load_limits(&self, loads: usize, waiting: usize) {
         let value = |count| gauge_value(u64::try_from(count).unwrap_or(u64::MAX));
         self.loads_limit.set(value(loads));
         self.turns_waiting.set(value(waiting));
     }
 
-    /// Memory let go of something.
+    /// Counts an entry that memory dropped.
     pub fn count_eviction(&self, cause: Evicted) {
         if let Some(count) = self.evictions.get(cause) {
             count.increment_by(1);
         }
     }
 
-    /// Notifications came.
+    /// Counts notifications by the way they came and their result.
     pub fn count_notifications(&self, via: Via, result: AppliedLabel, count: u64) {
         if let Some(counter) = self.notifications.get((via, result)) {
             counter.increment_by(count);

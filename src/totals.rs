@@ -3,11 +3,11 @@
 //! Each `totals.interval_ms` one instance scans all balances and publishes the sums in Redis, where the other instances read them.
 //! Without a Redis this is the only instance, and it keeps them.
 //!
-//! **Invariants.** A request shows what is held here, with its age, and nothing else. What is held is replaced by a later scan only,
-//! and a scan that fails leaves it. An instance that loses the right to scan stops, and publishes nothing. Where the source says what
-//! the writer maintained, of the moment of the scan, each difference is shown and logged.
+//! **Invariants.** A request shows what is held here, with its age, and nothing else. What is held is replaced by a later scan
+//! only, and a scan that fails leaves it. An instance that loses the scan lease stops, and publishes nothing. Where the source
+//! says what the writer maintained, of the moment of the scan, each difference is shown and logged.
 //!
-//! **Cancellation.** A scan that is stopped gives the right back; one that dies lets it end ([`LEASE`]).
+//! **Cancellation.** A scan that is stopped gives the lease back; one that dies lets it end ([`LEASE`]).
 //!
 //! **Limits.** One scan at a time over all instances, `totals.rows_per_second`. One question to Redis per [`POLL_MAX`] or less.
 
@@ -38,7 +38,7 @@ const NOT_READY_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a scan that failed: a sixth of the interval, within these.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// The right to scan is renewed so many times while it lasts.
+/// Renewals of the scan lease within its time.
 const RENEWALS: u32 = 5;
 
 /// Keeps the totals.
@@ -49,7 +49,7 @@ pub struct TotalsKeeper {
     meters: Arc<Meters>,
     interval: Duration,
     rows_per_second: u32,
-    /// This instance's own, random.
+    /// The random token of this instance.
     token: String,
     started: Instant,
     held: ArcSwapOption<CurrentTotals>,
@@ -62,7 +62,7 @@ pub struct TotalsKeeper {
 #[derive(Debug)]
 struct CurrentTotals {
     totals: Arc<Totals>,
-    /// Of the scan; 0 without a Redis.
+    /// The fence of the scan; 0 without a Redis.
     fence: i64,
     /// Other instances can read them.
     is_published: bool,
@@ -181,7 +181,7 @@ impl TotalsKeeper {
         }
     }
 
-    /// Reads what is published if it is news, and scans if that is due and nobody does.
+    /// Reads published totals if they are new, and scans if a scan is due and no instance runs one.
     async fn take_turn(&self, redis: &Redis) -> Duration {
         let poll = self.interval.min(POLL_MAX);
         let Ok(turn) = redis.lease_scan(&self.token, false).await else {
@@ -327,7 +327,7 @@ impl TotalsKeeper {
     }
 }
 
-/// Renews the right as long as it is this instance's. A Redis that does not answer takes it from nobody.
+/// Renews the scan lease until it is lost. A Redis that does not answer does not end it.
 async fn lose_right(redis: &Redis, lease: &ScanLease) {
     let pause = LEASE.checked_div(RENEWALS).unwrap_or_default();
     loop {

@@ -84,7 +84,7 @@ pub struct AdaptiveLimit {
 struct SampleWindow {
     begun: Instant,
     samples: Vec<(Duration, bool)>,
-    /// Of all samples together.
+    /// The scheduling lag of all samples together.
     lag: Duration,
     busiest: usize,
 }
@@ -170,7 +170,7 @@ impl AdaptiveLimit {
         self.typical
     }
 
-    /// With this one so many are under way.
+    /// Notes that a load begins; `busy` are under way with it.
     pub fn note_begin(&mut self, busy: usize) {
         if let Some(window) = &mut self.window {
             window.busiest = window.busiest.max(busy);

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::adaptive_limit::{AdaptiveLimit, Bounds, LoadSample};
 
-/// Callers that may wait in one queue.
+/// The most callers that wait in one queue.
 const QUEUE_MAX: usize = 4_096;
 
 /// The class of a load.

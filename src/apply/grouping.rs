@@ -22,7 +22,7 @@ pub(super) fn changes_of(
         .collect()
 }
 
-/// Those of one user stand together, in the order in which they came. Users may stand in any order.
+/// Groups notifications by user; those of one user keep their order.
 pub(super) fn by_user(notifications: &[Notification]) -> Cow<'_, [Notification]> {
     if notifications.is_sorted_by_key(|notification| notification.user) {
         return Cow::Borrowed(notifications);

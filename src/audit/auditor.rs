@@ -28,15 +28,15 @@ const TIERS: u32 = 3;
 
 /// The parts that the auditor reads.
 pub struct AuditorParts {
-    /// A note of a serving thread.
+    /// The sampler to which serving threads give answers.
     pub sampler: Arc<Sampler>,
-    /// Where it comes.
+    /// The queue that the sampler fills.
     pub inbox: SampleQueue,
     /// The ledger.
     pub source: Arc<dyn Source>,
-    /// Assets that nobody may have been shown.
+    /// The assets that an answer may have lacked.
     pub catalogue: Arc<Catalogue>,
-    /// Floors, for the story.
+    /// The change log, for the log line of a stale answer.
     pub marks: Arc<ChangeLog>,
     /// The counted thing.
     pub meters: Arc<Meters>,
@@ -89,7 +89,7 @@ impl Auditor {
         })
     }
 
-    /// Looks again at what was served, until shutdown.
+    /// Compares served answers with the ledger until shutdown.
     pub async fn run_audit(mut self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.audit_loop()).await;
         self.parts.sampler.disarm_all();
@@ -138,7 +138,7 @@ impl Auditor {
         follows.chain(self.agenda.next_due()).min()
     }
 
-    /// The sample that is due longest of either kind.
+    /// Checks the answer or the notification that is due the longest.
     async fn look_at_next(&mut self) {
         let now = Instant::now();
         let first = self
@@ -160,7 +160,7 @@ impl Auditor {
         }
     }
 
-    /// Waits for the next turn to ask the source. False where readers need it, or it is not in order.
+    /// Waits until the read budget allows a statement. False while readers need the source or it is not ready.
     async fn wait_for_turn(&mut self) -> bool {
         sleep_until(self.next_read).await;
         self.next_read = add_wait(Instant::now(), self.gap);
@@ -234,7 +234,7 @@ impl Auditor {
     /// The rows that were shown, and those that might have been, ascending.
     fn assets_to_check(&self, sample: &AuditSample) -> Vec<AssetId> {
         let mut assets: BTreeSet<_> = sample.shown.iter().map(|shown| shown.asset).collect();
-        // Of an answer that is not remembered whole nobody can say what it lacked.
+        // An answer that is remembered in part does not show which assets it lacked.
         if !sample.cut {
             let room = ASSETS_MAX.saturating_sub(assets.len());
             let others = self

@@ -22,7 +22,7 @@ pub(super) struct Missed {
     pub(super) newest: Seq,
 }
 
-/// One line.
+/// Logs one line about a stale answer.
 pub(super) fn log_stale_answer(
     sample: &AuditSample,
     missed: &Missed,

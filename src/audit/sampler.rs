@@ -39,13 +39,13 @@ pub struct ShownSeq {
 pub struct AuditSample {
     /// Whose balances.
     pub user: UserId,
-    /// The readers that had them.
+    /// The tier that answered.
     pub tier: Tier,
     /// When the answer was there.
     pub served: Instant,
     /// When the read began, by the wall clock: what was in the ledger long before has to be shown.
     pub asked_at: UnixMillis,
-    /// The same moment by the other clock.
+    /// When the read began, by the monotonic clock.
     pub asked: Instant,
     /// The seqs that were shown, by asset.
     pub shown: Vec<ShownSeq>,
@@ -57,20 +57,20 @@ pub struct AuditSample {
     pub joined: bool,
 }
 
-/// A notification that was news.
+/// A notification that changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToldChange {
     /// The user of the balance.
     pub user: UserId,
-    /// In what.
+    /// The asset of the balance.
     pub asset: AssetId,
-    /// At least at that.
+    /// The lowest seq that the balance has now.
     pub seq: Seq,
     /// When it took effect here.
     pub told: Instant,
 }
 
-/// The note.
+/// A message to the auditor.
 #[derive(Debug)]
 pub(super) enum AuditNote {
     Answer(Box<AuditSample>),
@@ -160,7 +160,7 @@ impl Sampler {
         let _ = self.inbox.try_send(AuditNote::Answer(Box::new(sample)));
     }
 
-    /// A notification was news.
+    /// Notes a notification that changed something.
     pub fn note_change(&self, user: UserId, asset: AssetId, seq: Seq) {
         if take_flag(&self.news) {
             let told = Instant::now();
@@ -186,7 +186,7 @@ impl Sampler {
         self.news.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing is noted.
+    /// Stops taking samples.
     pub fn disarm_all(&self) {
         for flag in [&self.memory, &self.redis, &self.source, &self.news] {
             flag.store(false, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Sampler {
     }
 }
 
-/// Written by one of those who see it set; all others only read, and share the line.
+/// Takes the flag if it is set: one thread writes it, the others only read the cache line.
 fn take_flag(flag: &AtomicBool) -> bool {
     flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::Relaxed)
 }

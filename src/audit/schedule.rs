@@ -24,7 +24,7 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Agenda([VecDeque<Due>; 4]);
 
-/// How long after the answer.
+/// The delay of this check after the answer.
 pub(super) const fn delay_of(window: CompareDelay) -> Duration {
     match window {
         CompareDelay::Tenth => Duration::from_millis(100),
@@ -68,7 +68,7 @@ impl Agenda {
         }
     }
 
-    /// It was looked at, or was not: its next window is waited for, if there is one.
+    /// Schedules the next check of this answer, if one is left.
     pub(super) fn schedule_next_window(&mut self, due: Due) {
         let later = next_window(due.window)
             .and_then(|window| Some((window, due.sample.served.checked_add(delay_of(window))?)));

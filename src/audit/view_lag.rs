@@ -15,7 +15,7 @@ use super::sampler::ToldChange;
 
 /// Notifications that are followed at the same time.
 pub(super) const FOLLOWS_MAX: usize = 16;
-/// How often a new one may be.
+/// The pause between two notifications that are followed.
 pub(super) const NEWS_EVERY: Duration = Duration::from_secs(1);
 
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -31,7 +31,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// To be looked at now.
+    /// A notification that is to be checked at once.
     pub(super) const fn new(news: ToldChange) -> Self {
         Self {
             news,
@@ -39,7 +39,7 @@ impl Follow {
         }
     }
 
-    /// To be looked at after a quarter of what has passed.
+    /// Schedules the next check after a quarter of the time that has passed.
     pub(super) fn schedule_again(self, now: Instant) -> Self {
         let passed = now.saturating_duration_since(self.news.told);
         let pause = passed.checked_div(4).unwrap_or_default().max(PAUSE_MIN);

@@ -57,9 +57,8 @@ fn weigh_entry(slot: &PackedEntry) -> u32 {
 }
 
 impl Memory {
-    /// Empty, for at most `max_bytes`. Entries stay until nobody has asked for them for `kept_for`: at least as long as any
-    /// may be shown, and longer where what is no longer good may still be shown as stale. Nothing is
-    /// ever held where that is [`WORTHLESS`].
+    /// Makes an empty memory of at most `max_bytes`. An entry ends when it was not read for `kept_for`, which covers its time
+    /// to live and the time it may be shown as stale. Nothing is ever held where that is [`WORTHLESS`].
     #[must_use]
     pub fn new(
         max_bytes: u64,
@@ -167,8 +166,8 @@ impl Memory {
             .map(|slot| slot.unpack_entry(self.base))
     }
 
-    /// Keeps it, which shows this snapshot, merged with what is held already, if the guard still allows it: the guard runs while
-    /// nobody else can change this user's entry, and is given what is about to be kept. Returns what is held then.
+    /// Keeps it, which shows this snapshot, merged with what is held already, if the guard still allows it: the guard runs
+    /// under the user's lock, and gets the snapshot that is about to be kept. Returns the snapshot that is held then.
     pub fn keep_merged(
         &self,
         user: UserId,
@@ -247,7 +246,7 @@ impl Memory {
         });
     }
 
-    /// Decides about one user's entry while nobody else can change it: none leaves it as it is.
+    /// Changes one user's entry under its lock; none leaves it as it is.
     fn change_entry(
         &self,
         user: UserId,

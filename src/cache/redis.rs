@@ -188,7 +188,7 @@ impl Redis {
         }
     }
 
-    /// Asks for the right to fill after a miss. With `force` it is taken from whoever has it, and what is held is passed over.
+    /// Asks for the lease after a miss. With `force` the lease is taken from its owner, and a snapshot in Redis is ignored.
     ///
     /// # Errors
     /// The fault, counted.

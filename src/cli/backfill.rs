@@ -173,7 +173,7 @@ async fn fill_table(
     Ok(report)
 }
 
-/// So many in a second, in whole numbers.
+/// Returns whole rows per second.
 fn per_second(rows: u64, millis: u64) -> u64 {
     let thousands = rows.saturating_mul(1_000);
     thousands.checked_div(millis).unwrap_or(rows)

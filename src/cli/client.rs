@@ -4,8 +4,8 @@
 //!
 //! **Cancellation.** A dropped request closes its connection.
 //!
-//! **Limits.** One connection for each request; an answer has [`ANSWER_BYTES`] and [`PATIENCE`],
-//! unless somebody says otherwise.
+//! **Limits.** One connection for each request; an answer has [`ANSWER_BYTES`] and [`PATIENCE`], unless an option says
+//! otherwise.
 //!
 //! **Deliberately absent**: TLS. The service speaks none itself; a proxy before it would hide which instance answers.
 
@@ -114,12 +114,12 @@ impl ServiceClient {
         })
     }
 
-    /// The same, for who cannot wait so long for an answer.
+    /// Sets a shorter timeout for answers.
     pub(crate) fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Where it asks.
+    /// Returns the address of the service.
     pub(crate) fn base_url(&self) -> &str {
         &self.base
     }

@@ -55,7 +55,7 @@ struct TradeAnswer {
 struct LoadSummary {
     written: u64,
     repeated: u64,
-    /// Those that do not stand.
+    /// Trades that do not stand.
     failed: Vec<Failed>,
 }
 

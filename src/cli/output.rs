@@ -1,4 +1,4 @@
-//! Text that is written to standard output: text, tables, times in words.
+//! Writes to standard output and error: lines, tables, durations and times.
 //!
 //! **Invariants.** Colours reach a terminal only, and none where `NO_COLOR` is set. A reader that went away (`| head`) is no
 //! error: the command goes on to its exit code.

@@ -15,7 +15,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// 0: as many as come.
+    /// Makes a rate limit per second; 0 sets no limit.
     pub(crate) fn new(rate: u32) -> Self {
         Self {
             each: Duration::from_secs(1).checked_div(rate).unwrap_or_default(),
@@ -23,7 +23,7 @@ impl Pace {
         }
     }
 
-    /// Waits for the next turn.
+    /// Waits until the rate allows the next request.
     pub(crate) async fn wait_turn(&self) {
         if self.each.is_zero() {
             return;

@@ -23,7 +23,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// Towards so many, of which some were done before: they do not count as this run's speed.
+    /// Makes a bar of which a part was done before; that part does not count for the speed.
     pub(crate) fn resume_from(what: &'static str, total: u64, done: u64) -> Self {
         let progress = Self::new(what, total);
         progress.0.set_position(done);
@@ -31,7 +31,7 @@ impl Progress {
         progress
     }
 
-    /// So many more are done.
+    /// Adds finished work to the bar.
     pub(crate) fn add_done(&self, count: u64) {
         self.0.inc(count);
     }
@@ -46,12 +46,12 @@ impl Progress {
         self.0.suspend(write)
     }
 
-    /// Whether nobody sees the bar: standard error is no terminal.
+    /// Whether the bar is hidden, because standard error is no terminal.
     pub(crate) fn is_hidden() -> bool {
         !io::stderr().is_terminal()
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear_bar(&self) {
         self.0.finish_and_clear();
     }

@@ -26,7 +26,7 @@ pub(crate) struct ServiceEnvelope<T> {
 }
 
 impl<T: for<'a> Deserialize<'a>> ServiceEnvelope<T> {
-    /// Of an answer; what is no envelope is told by its HTTP code.
+    /// Parses an answer; a body that is no envelope becomes one with the HTTP code.
     pub(crate) fn from_answer(answer: &ClientResponse) -> Self {
         serde_json::from_slice(&answer.body).unwrap_or_else(|_| Self {
             status: i64::from(answer.status),
@@ -43,7 +43,7 @@ pub(crate) struct ServiceAnswer {
     pub(crate) balances: Result<Vec<ShownBalance>, String>,
     /// `Cache-Status`, as it was sent.
     pub(crate) way: String,
-    /// `Age`: whole seconds since somebody who knew said so.
+    /// `Age`: whole seconds since the source or a notification told the balances.
     pub(crate) age: Option<u64>,
 }
 

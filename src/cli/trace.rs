@@ -129,7 +129,7 @@ impl TraceFacts {
         known.map_or_else(|| asset.to_string(), |(name, _)| name)
     }
 
-    /// Every asset that somebody holds, or that has a floor.
+    /// Returns every asset that some part holds or that has a floor.
     fn seen_assets(&self) -> Vec<AssetId> {
         let mut assets: Vec<AssetId> = Vec::new();
         for (_, holding) in self.named_holdings() {

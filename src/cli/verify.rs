@@ -58,7 +58,7 @@ impl VerifyFindings {
         }
     }
 
-    /// Something that is not compared, or that whoever reads this has to know.
+    /// Adds a note on what is not compared, or on what the result does not show.
     fn add_note(&mut self, text: impl Into<String>) {
         let text = text.into();
         if !self.json {

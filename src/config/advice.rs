@@ -1,9 +1,10 @@
 //! Settings that work and hurt: what is told once at start, and by `config check`.
 //!
-//! A mistake is refused; this is what somebody may want and most do not. What shows only at run time is told where it is
-//! found: by the service (open files) and by the link to Redis (its eviction policy and what it keeps on disk).
+//! Advice names settings that are allowed and rarely intended; mistakes are refused elsewhere. What shows only at run time is
+//! told where it is found: by the service (open files) and by the link to Redis (its eviction policy and what it keeps on
+//! disk).
 //!
-//! **Limits.** Only what the settings say themselves: no file is opened, nobody is asked.
+//! **Limits.** Advice uses the settings alone: no file is opened, no server is asked.
 
 use std::{fmt, time::Duration};
 

@@ -59,8 +59,8 @@ struct SettingsCheck<'a> {
 }
 
 impl SettingsCheck<'_> {
-    /// A mistake in the first of `keys` together with the others. Silent where one of them is unusable: the settings
-    /// hold its default then, or what nobody can want, and what does not fit to that is no news.
+    /// A mistake in the first of `keys` together with the others. Reports nothing if one of the keys was reported before: the
+    /// settings hold its default then, and a conflict with a default is no mistake.
     fn add_mistake(&mut self, keys: &[&str], reason: impl Into<String>) {
         let Some(key) = keys.first() else { return };
         if keys.iter().any(|key| self.is_bad(key)) {

@@ -36,7 +36,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// No layer but the defaults.
+    /// Starts with the defaults alone.
     pub(super) fn new() -> Result<Self, Errors> {
         let mut schema: Table = DEFAULT.parse().map_err(Errors::of_defaults)?;
         let samples: Table = SAMPLES.parse().map_err(Errors::of_defaults)?;

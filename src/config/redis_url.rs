@@ -90,7 +90,7 @@ fn is_hidden(url: &Url) -> bool {
             .any(|(key, value)| is_secret(&key) && value == HIDDEN)
 }
 
-/// Whether the parameter's value is nobody's business.
+/// Whether the parameter's value is a secret.
 fn is_secret(key: &str) -> bool {
     matches!(key, "user" | "pass")
 }
@@ -103,8 +103,8 @@ pub(super) fn has_user(node: &str) -> bool {
     })
 }
 
-/// All addresses, each with user and password as `***`. What [`find_fault`] refuses is hidden whole: nobody knows where in it
-/// a secret stands.
+/// All addresses, each with user and password as `***`. What [`find_fault`] refuses is hidden whole, because a secret may stand
+/// anywhere in it.
 pub(super) fn hide_secrets(redis: &RedisSettings) -> String {
     let nodes: Vec<_> = redis
         .node_urls()

@@ -11,7 +11,7 @@ use crate::domain::{Asset, Symbol};
 pub struct Millis(pub Duration);
 
 impl Millis {
-    /// As milliseconds, for messages and scripts.
+    /// Returns the milliseconds, for messages and scripts.
     #[must_use]
     pub fn as_millis(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
@@ -130,7 +130,7 @@ choice! {
 }
 
 impl Scope {
-    /// As in a file.
+    /// The word in a configuration file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

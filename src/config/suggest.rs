@@ -30,11 +30,11 @@ pub(super) enum Stray {
         /// The key, `redis.url`.
         key: String,
     },
-    /// Of unknown purpose.
+    /// A variable that may belong to another program.
     Unknown,
 }
 
-/// The one of `candidates` that is spelled most like `given`, if it is alike.
+/// Returns the candidate with the smallest edit distance to `given`, if it is close enough.
 pub(super) fn nearest_word<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,

@@ -1,4 +1,4 @@
-//! Bearer tokens: made here, kept by nobody but their owner.
+//! Bearer tokens: made here; the service stores only their digests.
 //!
 //! **Invariants.** A token is 256 random bits that the caller brings; the file keeps its SHA-256 only. Digests of random
 //! tokens need no salt and no slow hash: there is nothing to guess.

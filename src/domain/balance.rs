@@ -9,11 +9,11 @@ pub struct Balance {
     pub asset: AssetId,
     /// The version of this balance.
     pub seq: Seq,
-    /// The time that may be spent.
+    /// The amount that may be spent.
     pub avail: Amount,
     /// The amount held back by orders.
     pub frozen: Amount,
-    /// The `created_at` of that seq; none where nobody said it.
+    /// The `created_at` of that seq; none if it is unknown.
     pub updated_at: Option<UnixMillis>,
     /// When the source, or a notification's values, said so, by the wall clock of the instance that heard it.
     pub said_at: UnixMillis,
@@ -70,7 +70,7 @@ impl Snapshot {
         Self::new(self.0.iter().chain(&other.0).copied().collect())
     }
 
-    /// These balances, and the other's of assets that are not among them.
+    /// Adds the other's balances in assets that this snapshot lacks.
     #[must_use]
     pub fn complete_with(&self, other: &Self) -> Self {
         let missing = other

@@ -1,4 +1,4 @@
-//! One change of a user's balances, in the form that every tier takes.
+//! A change of one balance, in the form in which every tier applies it.
 
 use crate::domain::{AssetId, Balance, Notification, NotifiedChange, Seq, UnixMillis};
 
@@ -14,7 +14,7 @@ pub enum BalanceChange {
         /// The balance itself, where the notification carried it.
         balance: Option<Balance>,
     },
-    /// The balance in this asset (or in any) changed to an amount that nobody said: it is read again from the ledger.
+    /// The balance in this asset (or in any) changed to an amount that is not known: it is read again from the ledger.
     Unknown {
         /// The asset; none stands for all of them.
         asset: Option<AssetId>,

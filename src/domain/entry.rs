@@ -10,7 +10,7 @@ use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
 pub struct Entry {
     /// The user of the balance.
     pub user: UserId,
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// Which version of it.
     pub seq: Seq,
@@ -38,7 +38,7 @@ pub struct EntryWire {
     /// The user of the balance.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
-    /// In what.
+    /// The asset.
     #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     asset_id: i64,
     /// Which version of it.

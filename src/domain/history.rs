@@ -121,7 +121,7 @@ pub struct StatementRow {
 pub struct TradesQuestion {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// Of this symbol, by its number in the catalogue.
+    /// The symbol's number in the catalogue.
     pub symbol_id: i32,
     /// Not settled earlier.
     pub from: Option<UnixMillis>,
@@ -140,7 +140,7 @@ pub struct TradesQuestion {
 pub struct StatementQuestion {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// The statement begins with the row that stood then.
     pub at: Option<UnixMillis>,
@@ -192,7 +192,7 @@ pub struct TradeSlice {
 pub struct LedgerSlice {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// The lowest seq, itself in it.
     pub lowest: i64,

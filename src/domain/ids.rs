@@ -111,7 +111,7 @@ positive_id! {
     TradeId(i64), "trade_id", "9223372036854775807"
 }
 
-/// Milliseconds since 1970 by the wall clock of whoever said it. Any signed 64-bit number: it is shown, never trusted.
+/// Milliseconds since 1970 by the wall clock of its sender. Any signed 64-bit number: it is shown, never trusted.
 #[derive(Default, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);

@@ -58,7 +58,7 @@ pub struct NotificationWire {
     /// Whose balance changed.
     #[schema(value_type = i64, minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     pub user_id: Option<i64>,
-    /// In what.
+    /// The asset.
     #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     pub asset_id: Option<i64>,
     /// Its new version; needs the asset.

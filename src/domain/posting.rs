@@ -14,7 +14,7 @@ use crate::domain::{Amount, AssetId, Entry, Seq, Transaction, UnixMillis, UserId
 pub struct PostedChange {
     /// The user of the balance.
     pub user: UserId,
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// Change of `avail`; may exceed 64 bits.
     pub delta_avail: i128,
@@ -75,7 +75,7 @@ pub struct BalanceHead {
 pub struct PostedBalance {
     /// The user.
     pub user_id: UserId,
-    /// In what.
+    /// The asset.
     pub asset_id: AssetId,
     /// The seq of the row.
     pub seq: Seq,
@@ -112,7 +112,7 @@ impl From<&Entry> for PostedBalance {
 pub struct PostingRefusal {
     /// The user of the balance.
     pub user: UserId,
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// Why.
     pub reason: RefusalReason,

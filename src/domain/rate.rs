@@ -1,4 +1,4 @@
-//! Rates: what one whole unit of an asset is worth in another one, as somebody else says.
+//! Rates: the worth of one whole unit of an asset in another asset, posted from outside.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 

@@ -38,9 +38,9 @@ pub enum Conflict {
     SeqTaken {
         /// The user of the row.
         user: UserId,
-        /// In what.
+        /// The asset.
         asset: AssetId,
-        /// Which.
+        /// The seq.
         seq: Seq,
     },
 }
@@ -117,7 +117,7 @@ pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
 }
 
 impl Receipt {
-    /// Of these rows; `now` where they say no time.
+    /// Makes the receipt of these rows; `now` is used if they have no time.
     #[must_use]
     pub fn of_rows(rows: &[Entry], now: UnixMillis) -> Self {
         let created_at = rows.first().and_then(|row| row.created_at);

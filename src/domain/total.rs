@@ -15,7 +15,7 @@ pub struct AssetSum {
     pub users: u64,
 }
 
-/// The totals of all assets that anybody has a row in.
+/// The totals of all assets that have a row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
     /// By asset id.

@@ -69,7 +69,7 @@ pub struct FeeWire {
     /// The payer.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
-    /// In what.
+    /// The asset.
     #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     asset_id: i64,
     /// Raw units.
@@ -88,7 +88,7 @@ pub struct BalanceWire {
     /// The user.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
-    /// In what.
+    /// The asset.
     #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     asset_id: i64,
     /// The seq of its row.

@@ -22,9 +22,9 @@ const EVENT_TYPE: &str = "adjustment";
 /// The id of a transaction. Transactions and trades have separate ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// Of a transaction.
+    /// The id of a transaction.
     Transaction(TransactionId),
-    /// Of a trade.
+    /// The id of a trade.
     Trade(TradeId),
 }
 
@@ -68,7 +68,7 @@ pub struct ChangeWire {
     /// The user of the balance.
     #[schema(minimum = 1_i64, maximum = 9_223_372_036_854_775_807_i64)]
     user_id: i64,
-    /// In what.
+    /// The asset.
     #[schema(minimum = 1_i64, maximum = 2_147_483_647_i64)]
     asset_id: i64,
     /// Change of `avail` in raw units; 0 where it is left out.

@@ -25,7 +25,7 @@ pub struct Valuation {
 /// A balance and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PricedBalance {
-    /// In what.
+    /// The asset.
     pub asset: AssetId,
     /// `avail + frozen` as a canonical decimal; raw units where the catalogue does not know the asset.
     pub amount: String,

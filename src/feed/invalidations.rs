@@ -50,7 +50,7 @@ pub struct Follower {
     gap_log: RateLimitedLog,
 }
 
-/// Where it is.
+/// The position in the feed.
 #[derive(Debug, Clone)]
 struct Position {
     epoch: String,
@@ -162,7 +162,7 @@ impl Follower {
         }
     }
 
-    /// Reads on until the connection is lost; returns where it got to.
+    /// Reads entries until the connection is lost; returns its last position.
     async fn follow_feed(
         &self,
         tap: &BlockingConnection,
@@ -210,8 +210,8 @@ impl Follower {
         }
     }
 
-    /// Forgets what is older than anybody reads back. The entry that was seen last stays: the next one names it, and in an empty
-    /// feed that would be a break of the chain.
+    /// Trims entries that no instance reads any more. The entry that was seen last stays: the next one names it, and in an
+    /// empty feed that would be a break of the chain.
     async fn trim_feed(
         &self,
         tap: &BlockingConnection,

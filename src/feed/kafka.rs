@@ -1,4 +1,4 @@
-//! Taking notifications from a Kafka topic, as one consumer of a group.
+//! Consumes notifications from a Kafka topic, as one member of a consumer group.
 //!
 //! **Invariants.** An offset is committed after every record before it took effect, or stands in the dead topic. What was received and
 //! not committed is received again, by this instance or another: that is harmless. A record that cannot be read, or a notification that
@@ -47,7 +47,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct BrokenClient;
 
-/// The duties of the consumer, the most important first.
+/// The steps of the consumer that can fail, each with its own finding; the most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum KafkaDuty {
     Look,

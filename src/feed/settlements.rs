@@ -35,7 +35,7 @@ use crate::{
 
 /// How long one read waits for entries.
 const BLOCK: Duration = Duration::from_millis(500);
-/// The same, where there is more to claim.
+/// How long one read waits while more entries can be claimed.
 const BLOCK_SHORT: Duration = Duration::from_millis(1);
 /// How long to wait before another try.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ struct LostConnection;
 /// An entry that was read.
 type Taken = (String, Vec<Notification>);
 
-/// The pass through what other consumers had taken.
+/// The pass through entries that other consumers took and did not acknowledge.
 #[derive(Debug)]
 struct Claiming {
     from: String,
@@ -80,7 +80,7 @@ pub struct StreamConsumer {
     /// The groups that were told of in the log.
     sharers: Mutex<Vec<String>>,
     unreadable_log: RateLimitedLog,
-    /// The group stood once.
+    /// The group was found or made once.
     followed: AtomicBool,
     deleted_log: RateLimitedLog,
 }
@@ -261,7 +261,7 @@ impl StreamConsumer {
         Ok(())
     }
 
-    /// Looks at the group: how much waits, who reads the stream beside it, and consumers that ended.
+    /// Inspects the group: entries that wait, other groups of the stream, and consumers that ended.
     async fn look_at_group(&self, tap: &BlockingConnection) -> Result<(), LostConnection> {
         let failure = |error| self.redis.stream_failure(&error, &self.inlet.stream);
         let looked = async {
@@ -290,7 +290,7 @@ impl StreamConsumer {
         Ok(())
     }
 
-    /// These take effect, or are put aside, and are acknowledged.
+    /// Applies or puts aside these events, then acknowledges them.
     async fn take_events(
         &self,
         tap: &BlockingConnection,

@@ -62,7 +62,7 @@ impl<'a> BalanceResponse<'a> {
         }
     }
 
-    /// As a response.
+    /// Turns the rendered answer into a response.
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(if self.known {
             Full::default()
@@ -109,7 +109,7 @@ pub fn wants_ledger<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> bool {
     })
 }
 
-/// The values of a field, as bytes.
+/// Returns the values of a header field as bytes.
 pub fn header_values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
@@ -144,7 +144,7 @@ pub fn batch_body(users: &[UserId], answers: &[ReadAnswer]) -> Vec<u8> {
     data
 }
 
-/// Success, with what was done as `data`.
+/// Builds a success response with `data` in the envelope.
 pub fn done_response(data: &impl Serialize) -> Result<Response<Body>, Failure> {
     done_body(data)
         .map(json_response)
@@ -159,7 +159,7 @@ pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A body of JSON.
+/// Builds a response with a JSON body.
 pub fn json_response(body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -47,7 +47,7 @@ impl Authorization {
         Ok(Self { tokens })
     }
 
-    /// From here on these tokens are known and no others. Without effect where no tokens are asked for.
+    /// Replaces all known tokens. Has no effect if no tokens are required.
     pub fn replace_tokens(&self, tokens: Tokens) {
         if let Some(known) = &self.tokens {
             known.store(Arc::new(tokens.0));

@@ -1,4 +1,4 @@
-//! The routes' view of the rest of the service: the seam between the wire and the work.
+//! The trait through which the routes use the rest of the service.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,14 +24,14 @@ use crate::{
 /// **Cancellation.** Every future may be dropped at any point: clients hang up. Whatever must not stop half-way runs in
 /// a task of its own behind this seam.
 ///
-/// **Deadlines.** `deadline` is when the answer has to be there. The routes cut a little later
-/// ([`super::Options::deadline`]), so that this side can say in its own words what was waited for.
+/// **Deadlines.** `deadline` is when the answer has to be there. The routes cut a little later ([`super::Options::deadline`]),
+/// so that this side can name what was late.
 pub trait Backend: Send + Sync + 'static {
-    /// Memory only, without waiting: shows the answer if memory may give it to a reader who came at `now`. The error says why it
-    /// does not, and counts nothing: [`Backend::read_balances`] follows, which is told of it ([`ReadOptions::passed_on`]).
+    /// Answers from memory only, without waiting, for a read that came at `now`. The error says why it does not, and counts
+    /// nothing: [`Backend::read_balances`] follows, which is told of it ([`ReadOptions::passed_on`]).
     ///
     /// # Errors
-    /// Why memory does not answer.
+    /// The reason why memory does not answer.
     fn read_memory<T>(
         &self,
         user: UserId,
@@ -40,7 +40,7 @@ pub trait Backend: Send + Sync + 'static {
         show: impl FnMut(ReadAnswer<&[u8]>) -> T,
     ) -> Result<T, ForwardReason>;
 
-    /// One user's balances, from wherever they may come, or a failure, by the deadline whatever happens.
+    /// Reads one user's balances from any tier, or fails, by the deadline.
     fn read_balances(
         &self,
         user: UserId,
@@ -128,14 +128,14 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<RatesTaken, apply::ApplyError>> + Send;
 
-    /// The rates in a quote of the catalogue; empty where nobody has told one.
+    /// Returns the rates in a quote of the catalogue; empty if none was posted.
     fn load_rates(
         &self,
         quote: AssetId,
         deadline: Instant,
     ) -> impl Future<Output = Result<Arc<Rates>, apply::ApplyError>> + Send;
 
-    /// Drops snapshots everywhere, and with `floors` what must not be undercut too. Says how many users.
+    /// Drops the users' snapshots in every tier and instance, with `floors` their floors too; returns the number of users.
     fn invalidate_users(
         &self,
         users: Vec<UserId>,

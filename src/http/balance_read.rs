@@ -1,9 +1,8 @@
-//! The short way: the usual read of a balance, from the bytes of its request to the bytes of its answer. What memory holds is
-//! answered without waiting.
+//! The fast path of balance reads: from the bytes of the request to the bytes of the response. Hits in memory are answered
+//! without waiting.
 //!
-//! **Invariants.** An answer made here is, byte for byte but for date and request id, what the router would have
-//! answered. Anything unusual is not answered here: a parameter that is wrong, a token that is not good, a field that
-//! comes twice, a reader who wants the ledger. The router finds out what it is, and says it.
+//! **Invariants.** An answer made here is, byte for byte but for date and request id, what the router would have answered. The
+//! router answers every other request: a wrong parameter, a bad token, a header field that comes twice, a read of the ledger.
 
 use std::{
     cell::RefCell,
@@ -32,7 +31,7 @@ use crate::{
     telemetry::{HttpStatus, Route, traces},
 };
 
-/// The fields that say something about a balance read.
+/// The header fields that a balance read uses.
 #[derive(Debug, Default)]
 struct BalanceFields<'b> {
     request_id: Option<&'b [u8]>,
@@ -62,7 +61,7 @@ impl<'b> BalanceFields<'b> {
     }
 }
 
-/// Characters that mean in a query what they look like. Others are the router's business, or hyper's.
+/// Whether the query has only characters that need no further decoding. The router parses all others.
 fn is_plain(query: &str) -> bool {
     query.bytes().all(|byte| {
         byte.is_ascii_alphanumeric()
@@ -73,7 +72,7 @@ fn is_plain(query: &str) -> bool {
     })
 }
 
-/// A usual read, and what its answer needs to know of it.
+/// A parsed balance read, with the header fields that its response needs.
 struct Usual<'b> {
     question: Question,
     ask: ReadOptions,
@@ -81,7 +80,7 @@ struct Usual<'b> {
     if_none_match: Option<&'b [u8]>,
 }
 
-/// The same while it is waited for.
+/// A balance read that waits for the slower tiers.
 struct WaitingRead {
     question: Question,
     /// The client's own.
@@ -168,7 +167,7 @@ impl<B: Backend> Api<B> {
         })
     }
 
-    /// Later, of the tiers behind memory.
+    /// Starts the read of the tiers behind memory.
     fn read_slower_tiers(
         self: Arc<Self>,
         usual: Usual<'_>,
@@ -278,7 +277,7 @@ impl BalanceResponse<'_> {
 }
 
 impl Failure {
-    /// The same for a failure.
+    /// Writes a failure in the same form.
     fn write_response(
         &self,
         id: &HeaderValue,
@@ -346,7 +345,7 @@ pub(super) fn write_date(now: UnixMillis, out: &mut Vec<u8>) {
     });
 }
 
-/// As RFC 9110 spells it; 1970 for what is before.
+/// Formats a date as RFC 9110 does; seconds before 1970 become 1970.
 fn http_date(second: i64) -> String {
     let since = Duration::from_secs(u64::try_from(second).unwrap_or(0));
     let at = SystemTime::UNIX_EPOCH.checked_add(since);

@@ -1,7 +1,7 @@
 //! Reading a request's body: bounded in bytes, in time, and over all requests together.
 //!
-//! **Invariants.** Not more than `max` bytes of one body, and not more than [`WHOLE_BODIES`] whole bodies of all requests,
-//! are held at once. A client that trickles is let go.
+//! **Invariants.** Not more than `max` bytes of one body, and not more than [`WHOLE_BODIES`] whole bodies of all requests, are
+//! held at once. A client that sends too slowly is refused.
 //!
 //! **Cancellation.** Dropped with the connection; the room it took is given back.
 //!
@@ -35,7 +35,7 @@ pub struct Bodies {
     room: Arc<Semaphore>,
 }
 
-/// A body, and the room that it takes as long as it is held.
+/// A body with its share of the memory budget.
 #[derive(Debug)]
 pub struct Whole {
     bytes: Vec<u8>,
@@ -59,7 +59,7 @@ impl Bodies {
         }
     }
 
-    /// The whole of a JSON body.
+    /// Reads a whole JSON body.
     ///
     /// # Errors
     /// Another type, too long, too slow, cut off, or no room for it now.

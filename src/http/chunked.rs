@@ -1,7 +1,7 @@
 //! The chunked transfer coding (RFC 9112, section 7.1), decoded from whatever pieces arrive.
 //!
-//! **Invariants.** Where a body ends depends on its bytes only, never on how they were cut. Nothing is forgiven: line ends are
-//! CRLF, sizes are hexadecimal digits, trailers are fields.
+//! **Invariants.** Where a body ends depends on its bytes only, never on how they were cut. The grammar is strict: line ends
+//! are CRLF, sizes are hexadecimal digits, trailers are fields.
 //!
 //! **Limits.** Extensions and trailers are read over; together they may be [`OVERHEAD_MAX`] bytes.
 
@@ -15,7 +15,7 @@ const OVERHEAD_MAX: usize = 16 * 1024;
 #[error("the chunks cannot be read")]
 pub struct MalformedChunk;
 
-/// Where in the coding the next byte stands.
+/// The decoder's position in the coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChunkState {
     Size { digits: u8, size: u64 },
@@ -41,7 +41,7 @@ pub struct Chunked {
 }
 
 impl Chunked {
-    /// At the first byte of a body.
+    /// A decoder at the first byte of a body.
     pub const fn new() -> Self {
         Self {
             state: ChunkState::Size { digits: 0, size: 0 },

@@ -33,11 +33,12 @@ use super::{
 };
 use crate::clock;
 
-/// How long, with how long a pause, and for how many bytes a client is listened to after the last answer.
+/// After the last response the client's bytes are read and dropped: for this time, this pause between two reads, and this many
+/// bytes at most.
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
-/// The same where the service ends.
+/// The same time while the service shuts down.
 const LINGER_ENDING: Duration = Duration::from_millis(500);
 /// Pieces of a body up to so many bytes are sent together with what stands before them.
 const TOGETHER_MAX: usize = 16 * 1024;
@@ -60,12 +61,12 @@ pub(super) struct Connection<S> {
     pub header_timeout: Duration,
     pub ending: Ending,
     pub cut: CancellationToken,
-    /// Its place among the connections.
+    /// The permit that counts this connection against the limit of its listener.
     pub _permit: OwnedSemaphorePermit,
 }
 
 impl<S: Answers> Connection<S> {
-    /// Serves it to its end.
+    /// Serves the connection until it ends.
     pub(super) async fn serve_connection(self, stream: TcpStream) {
         // Answers are written whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
@@ -81,7 +82,7 @@ impl<S: Answers> Connection<S> {
                 NextStep::Refuse(refusal) => {
                     return Box::pin(self.send_refusal(&front.stream, &refusal)).await;
                 }
-                // Boxed: what few connections need takes no room in the others.
+                // Boxed: few connections need this, and the others stay small.
                 NextStep::HandOff(request) => {
                     if !Box::pin(self.answer_handed_off(&mut front, request)).await {
                         return;
@@ -192,7 +193,7 @@ impl<S: Answers> Connection<S> {
             .ok()
     }
 
-    /// Answers what does not reach the service, and ends.
+    /// Sends the refusal of a request that does not reach the service, then closes the connection.
     async fn send_refusal(&self, stream: &TcpStream, refusal: &BadRequest) {
         let bytes = self.service.render_refusal(refusal);
         let sent = tokio::select! {
@@ -206,8 +207,8 @@ impl<S: Answers> Connection<S> {
         }
     }
 
-    /// Ends a connection. A client that is `sending`, or may be, would lose the last answer to a reset: it is listened to
-    /// for a while.
+    /// Ends a connection. A client that is still `sending` would lose the last response to a TCP reset, so its bytes are read
+    /// for a while first.
     async fn close_connection(&self, stream: &TcpStream, sending: bool) {
         socket::end_sending(stream);
         if !sending && !matches!(stream.try_read(&mut [0]), Ok(1..)) {

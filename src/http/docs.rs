@@ -4,8 +4,8 @@
 //! forbids it. A token that is typed in is kept by the page alone, until it is closed. Bodies are shown as they came:
 //! a number above 2^53 is never read as a floating one.
 //!
-//! **Deliberately absent**: somebody else's viewer. Those weigh from a quarter of a megabyte (packed), need a policy that
-//! allows inline styles beside a typed token, and show 64-bit numbers rounded.
+//! **Deliberately absent**: a third-party viewer. Those weigh from a quarter of a megabyte (packed), need a policy that allows
+//! inline styles beside a typed token, and show 64-bit numbers rounded.
 
 use axum::{
     body::Body,

@@ -1,4 +1,4 @@
-//! How many elements of lists are worked at, over all requests: what they take of memory is many times their bytes.
+//! A budget of list elements that all requests share: an element in work takes many times its bytes.
 //!
 //! **Invariants.** Reads and changes have a bound each, so that neither keeps the other out. A list that fits no more is
 //! shed whole, before anything is done.
@@ -16,7 +16,7 @@ const USERS_MAX: usize = 100_000;
 /// Twenty requests of the greatest length.
 const CHANGES_MAX: usize = 200_000;
 
-/// The elements that are worked at.
+/// The budgets of users and changes.
 #[derive(Debug)]
 pub(super) struct ElementBudget {
     users: Semaphore,
@@ -31,12 +31,12 @@ impl ElementBudget {
         }
     }
 
-    /// Room for so many users that are read.
+    /// Reserves the budget of a batch read of `count` users.
     pub(super) fn reserve_users(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
         acquire_room(&self.users, count)
     }
 
-    /// Room for so many changes.
+    /// Reserves the budget of `count` changes.
     pub(super) fn reserve_changes(&self, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
         acquire_room(&self.changes, count)
     }

@@ -22,7 +22,7 @@ use crate::{apply, config::Scope, ledger::LedgerError, read, settle};
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Seconds after which a client may try again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
-/// Those of who is sent away because there are too many: one of them, or all would come back together.
+/// `Retry-After` of shed requests: one of these at random, so that their clients do not all return together.
 const RETRY_AFTER_SPREAD: [HeaderValue; 3] = [
     HeaderValue::from_static("1"),
     HeaderValue::from_static("2"),
@@ -51,7 +51,7 @@ pub enum Failure {
     NoRoute,
     /// The route takes other methods.
     Method {
-        /// Those that it takes.
+        /// The methods that the route takes.
         allow: &'static str,
     },
     /// The seq of this element is taken by other amounts.
@@ -253,13 +253,13 @@ impl Failure {
         .into_bytes()
     }
 
-    /// The whole response but for the request id's header.
+    /// Builds the response, without the request id's header.
     #[must_use]
     pub fn to_response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
         self.with_text(request_id).map(Full::from)
     }
 
-    /// The same with its body as text.
+    /// Builds the response with its body as text.
     #[must_use]
     pub fn with_text(&self, request_id: &HeaderValue) -> Response<String> {
         let (status, body) = self.error_envelope(request_id.to_str().unwrap_or_default());

@@ -1,6 +1,7 @@
-//! The fast path of a connection: answers requests from their heads where possible, and hands the others on.
+//! The fast path of a connection: answers balance reads from their heads, and hands every other request (one with a body
+//! included) to the service.
 //!
-//! An answer is made of the bytes that came and bytes that are ready, in one read and one write; answers to pipelined requests go out together.
+//! One read and one write of the socket serve a hit. Answers to pipelined requests go out together.
 //!
 //! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once. Nothing is read while an answer
 //! waits to be taken. A client that ended its side still gets its answers; a broken connection drops the answer under way.
@@ -36,14 +37,14 @@ const AHEAD_MAX: usize = 16 * 1024;
 /// The part of the room of answers that is kept.
 const ROOM_MAX: usize = 4 * 1024;
 thread_local! {
-    /// Room for answers, of all connections that this thread serves in turn: it stays in the core's nearest cache. Only who
-    /// does not take an answer at once keeps it for longer.
+    /// The response buffer that all connections of this thread share, so that it stays in the L1 cache. A connection keeps it
+    /// only while its client is slow.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// Room for what comes.
+    /// The read buffer that all connections of this thread share.
     static CAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Room for an answer, if this thread has some: it comes back when the answer was sent.
+/// Takes this thread's response buffer, which comes back after the response was sent.
 #[must_use]
 pub fn take_response_buffer() -> Vec<u8> {
     ROOM.take()
@@ -54,11 +55,11 @@ pub fn take_response_buffer() -> Vec<u8> {
 pub struct Late {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Where among them another field may be put in.
+    /// The offset among the bytes at which a further header field may be inserted.
     pub fields_end: usize,
 }
 
-/// An answer that takes its time.
+/// A response that another tier is still making.
 pub type PendingResponse = Pin<Box<dyn Future<Output = Late> + Send>>;
 
 /// The field that says that a connection ends.
@@ -66,11 +67,11 @@ pub const CLOSE: &[u8] = b"\r\nconnection: close";
 
 /// The answer to a request.
 pub enum FastPathOutcome {
-    /// The whole answer: it has been appended.
+    /// The whole response was appended to the output.
     All,
-    /// It is being made.
+    /// Another tier makes the response; this future yields it.
     Later(PendingResponse),
-    /// Nothing: somebody else has to be asked.
+    /// The fast path does not answer this request; the service does.
     Nothing,
 }
 
@@ -96,7 +97,7 @@ pub trait FastPath {
     fn check_host(&self, host: &[u8]) -> Result<(), hosts::HostError>;
 }
 
-/// A connection, and what of it was read and not used yet.
+/// A connection with the bytes that were read and not used yet.
 pub struct Front {
     /// The connection.
     pub stream: Arc<TcpStream>,
@@ -104,7 +105,7 @@ pub struct Front {
     pub held: Vec<u8>,
     /// The `Host` that was checked last: most clients say the same in every request.
     host: Vec<u8>,
-    /// `held` has bytes that were not looked at yet.
+    /// `held` has bytes that were not parsed yet.
     unseen: bool,
     /// The client sends nothing more.
     read_closed: bool,
@@ -130,13 +131,13 @@ impl Front {
         }
     }
 
-    /// The connection goes on behind a request that was handed off; `held` was read behind it.
+    /// Continues after a request that was handed off. `held` are the bytes that were read behind that request.
     pub fn resume_reading(&mut self, held: Vec<u8>) {
         self.unseen = !held.is_empty();
         self.held = held;
     }
 
-    /// Answers what `who` can answer at once, until something else is needed.
+    /// Answers what `who` can answer at once, until a request needs the service or the connection ends.
     pub async fn serve_next<F: Future<Output = ()>>(
         &mut self,
         who: &impl FastPath,
@@ -219,7 +220,7 @@ impl Front {
         }
     }
 
-    /// While an answer is made: over if the connection breaks, or the service waits no more.
+    /// Reads ahead while a response is made. Ends if the connection breaks or the shutdown cuts it.
     fn poll_meanwhile<F: Future<Output = ()>>(
         &mut self,
         waits: &mut Waits<'_, F>,
@@ -239,12 +240,12 @@ impl Front {
             Poll::Ready(Waited::Stopped) => {
                 waits.cut.as_mut().poll(context).map(|()| NextStep::Abort)
             }
-            // It is we who take long.
+            // The service is slow, not the client, so the client's timeout does not count.
             Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Whether all that was answered has been written; false where it cannot be.
+    /// Writes the pending responses. False if the connection does not take them.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match socket::poll_send(&self.stream, rest, context) {

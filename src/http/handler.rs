@@ -8,12 +8,12 @@ use http::Response;
 use super::{Api, Backend, body::Whole, failure::Failure, query};
 use crate::config::Scope;
 
-/// The answer of a handler.
+/// The result of a handler.
 pub(super) type HandlerResult = Result<Response<Body>, Failure>;
 /// The state of a handler.
 pub(super) type SharedApi<B> = Arc<Api<B>>;
 
-/// The body of a POST, once its sender may send it.
+/// Reads the body of a POST after its token and query were checked.
 pub(super) async fn read_posted_body<B: Backend>(
     api: &Api<B>,
     request: Request,

@@ -174,7 +174,7 @@ fn one_or_many<T, const MAX: usize>(
     Ok(all)
 }
 
-/// Derived forms take an array of their fields too; ours are objects only.
+/// Parses an element that must be a JSON object: a derived `Deserialize` would take an array of its fields too.
 pub(super) fn parse_object_text<T>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,

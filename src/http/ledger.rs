@@ -170,7 +170,7 @@ pub(super) async fn get_trade<B: Backend>(
     find_settled(&api, reference).await
 }
 
-/// The id at the end of the path, as it stands there.
+/// Checks access and parses the id at the end of the path.
 fn parse_reference<B: Backend>(
     api: &Api<B>,
     request: &Request,

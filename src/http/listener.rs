@@ -28,7 +28,7 @@ use crate::telemetry::RateLimitedLog;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// After an accept that failed for want of something.
+/// The pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds of one listener.
@@ -52,7 +52,7 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// A socket that listens; nobody is accepted yet.
+/// A bound socket that does not accept connections yet.
 #[derive(Debug)]
 pub struct Listening {
     socket: TcpListener,
@@ -83,7 +83,7 @@ impl Listening {
         bound().map_err(|source| ListenError { address, source })
     }
 
-    /// Where it listens, with the port that the system chose.
+    /// Returns the bound address, with the port that the system chose.
     #[must_use]
     pub const fn bound_address(&self) -> SocketAddr {
         self.address
@@ -126,7 +126,7 @@ impl Listening {
         }
     }
 
-    /// The next connection with its place; none after shutdown.
+    /// Accepts the next connection with its permit; none after shutdown.
     async fn accept_connection(
         &self,
         room: &Arc<Semaphore>,

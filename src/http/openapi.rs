@@ -4,8 +4,8 @@
 //! bodies are rendered by hand. Examples and headers are not written here: the functions that serve make them, from sample
 //! data and from bad questions.
 //!
-//! **Invariants.** Every route of the router is described, and only those; every failure shows the status, code, headers
-//! and message that a client gets. Nothing secret goes in: anybody may read it.
+//! **Invariants.** Every route of the router is described, and only those; every failure shows the status, code, headers and
+//! message that a client gets. The document has no secrets and needs no token.
 //!
 //! **Limits.** Made at start, and again when a reload changes the assets ([`Document`]).
 //!

@@ -74,10 +74,10 @@ impl Question {
     }
 }
 
-/// Routes without parameters take none.
+/// Refuses every parameter, for routes without any.
 ///
 /// # Errors
-/// The first parameter there is.
+/// The first parameter of the query.
 pub fn refuse_parameters(query: Option<&str>) -> Result<(), String> {
     match split_pairs(query).next() {
         None => Ok(()),
@@ -85,7 +85,7 @@ pub fn refuse_parameters(query: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// Names and values as they stand there; `&&` separates nothing.
+/// Splits a query into undecoded names and values; empty pairs are skipped.
 pub(super) fn split_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
     query
         .unwrap_or_default()

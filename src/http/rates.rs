@@ -1,4 +1,4 @@
-//! `POST /api/v1/rates`: what whole units are worth, as somebody else says.
+//! `POST /api/v1/rates`: the worth of whole units, posted by an external price service.
 
 use axum::extract::{Request, State};
 use serde::{Deserialize, Serialize};

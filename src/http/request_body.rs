@@ -29,14 +29,14 @@ const READ: usize = 16 * 1024;
 /// The interim answer for a client that asked for it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The rest of a body after its request was answered.
+/// The part of a body that is unread when its request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
     /// Nothing: the next request follows.
     Nothing,
-    /// So little that it is skipped.
+    /// At most `DRAIN_LATER_MAX` bytes: they are skipped, and the connection goes on.
     Little,
-    /// Too much, or what cannot be read: the connection ends.
+    /// More than that, or a body that cannot be read: the connection ends.
     Rest,
 }
 
@@ -61,7 +61,7 @@ struct BodyState {
 enum Remaining {
     Length(u64),
     Chunked(Chunked),
-    /// The body broke off, or the connection goes on without it.
+    /// The body broke off, or the connection took its buffer back.
     Broken,
 }
 
@@ -146,7 +146,7 @@ impl Incoming {
     /// Waits for the rest of the body and skips it.
     ///
     /// # Errors
-    /// It does not come.
+    /// The rest of the body cannot be read.
     pub async fn skip_rest(&self) -> io::Result<()> {
         std::future::poll_fn(|context| {
             let mut state = self.0.lock();

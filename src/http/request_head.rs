@@ -20,16 +20,16 @@ pub const FIELDS_MAX: usize = 100;
 /// Header fields of a request that the fast path may answer.
 pub const FAST_FIELDS_MAX: usize = 32;
 
-/// Where the fields of a head are kept while the fast path looks at it.
+/// The array of header fields that the fast path parses into.
 pub type Room<'b> = [MaybeUninit<Header<'b>>; FAST_FIELDS_MAX];
 
-/// An empty one.
+/// Makes an empty array of [`FAST_FIELDS_MAX`] fields.
 #[must_use]
 pub const fn empty_fields<'b>() -> Room<'b> {
     [const { MaybeUninit::uninit() }; FAST_FIELDS_MAX]
 }
 
-/// Room for as many fields as a request may have.
+/// Makes an empty array of [`FIELDS_MAX`] fields.
 #[must_use]
 pub const fn large_room<'b>() -> [MaybeUninit<Header<'b>>; FIELDS_MAX] {
     [const { MaybeUninit::uninit() }; FIELDS_MAX]
@@ -38,13 +38,13 @@ pub const fn large_room<'b>() -> [MaybeUninit<Header<'b>>; FIELDS_MAX] {
 /// The head of a request.
 #[derive(Debug)]
 pub struct RequestHead<'h, 'b> {
-    /// As it stands there.
+    /// The method as the client spelled it.
     pub method: &'b str,
     /// Path and query, or whatever the client put in their place.
     pub target: &'b str,
-    /// Names and values.
+    /// The header fields.
     pub fields: &'h [Header<'b>],
-    /// Bytes, with the empty line.
+    /// Bytes of the head, with its empty line.
     pub len: usize,
     /// The bytes that belong to the request behind its head.
     pub framing: Framing,
@@ -71,9 +71,9 @@ impl RequestHead<'_, '_> {
 pub enum Framing {
     /// No body.
     None,
-    /// So many bytes.
+    /// `Content-Length` bytes.
     Length(u64),
-    /// Chunks.
+    /// The chunked transfer coding.
     Chunked,
 }
 
@@ -82,7 +82,7 @@ pub enum Framing {
 pub enum Parsed<'h, 'b> {
     /// The beginning of a head.
     Partial,
-    /// More fields than there is room for.
+    /// More header fields than the array holds.
     TooMany,
     /// No head.
     Unreadable,
@@ -132,7 +132,7 @@ pub fn parse_head<'h, 'b>(
     }
 }
 
-/// The framing that the fields declare: connection and body.
+/// The connection, body framing and host that the header fields declare.
 struct Meaning<'b> {
     framing: Framing,
     close: bool,

@@ -29,7 +29,7 @@ impl RequestIds {
         }
     }
 
-    /// The client's id, if it is fit, else a new one.
+    /// Returns the client's id if it is valid, else a new one.
     #[must_use]
     pub fn choose_id(&self, headers: &HeaderMap) -> HeaderValue {
         headers
@@ -45,7 +45,7 @@ impl RequestIds {
             .unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 
-    /// The same as bytes.
+    /// Makes the next id as bytes.
     pub fn next_id_bytes(&self) -> [u8; NEW] {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let both = (u128::from(self.prefix) << 64) | u128::from(number);

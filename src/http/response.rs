@@ -26,7 +26,7 @@ pub struct ResponseForm {
 }
 
 impl ResponseForm {
-    /// Of a response to a request with this method.
+    /// The form of the response to a request with this method.
     pub fn new(method: &Method, is_http_1_0: bool, close: bool) -> Self {
         Self {
             is_head: method == Method::HEAD,
@@ -39,9 +39,9 @@ impl ResponseForm {
 /// How a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
-    /// Not at all.
+    /// Without a body.
     Nothing,
-    /// As it is: its length was announced, or the end of the connection is its end.
+    /// As plain bytes: `Content-Length` or the end of the connection delimits them.
     Plain,
     /// In chunks.
     Chunked,

@@ -68,7 +68,7 @@ pub fn build_router<B: Backend>(api: SharedApi<B>) -> Router {
     router.fallback(async || Failure::NoRoute).with_state(api)
 }
 
-/// Each path with what answers it.
+/// Lists each path with its handler.
 pub(super) fn route_table<B: Backend>() -> Vec<(&'static str, MethodRouter<SharedApi<B>>)> {
     let mut table = vec![
         (BATCH, post_route(post_batch::<B>)),

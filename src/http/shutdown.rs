@@ -1,4 +1,4 @@
-//! That a listener ends, as its connections hear of it: each looks at it with every wake-up, so that looking costs a load.
+//! The shutdown signal of a listener. Each connection checks it at every wake-up, so a check costs one atomic load.
 //!
 //! **Invariants.** A task woken by [`Ending::wait_begun`] finds [`Ending::has_begun`] true.
 
@@ -9,7 +9,7 @@ use std::sync::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// Whether it ends, and who is to be woken then.
+/// The shutdown flag, and the token that wakes waiting tasks.
 #[derive(Debug, Default)]
 pub struct Ending {
     begun: Arc<AtomicBool>,
@@ -17,7 +17,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// The same, for one connection: who waits there is in nobody's way.
+    /// Makes the signal of one connection, so that waiters of different connections share no lock.
     #[must_use]
     pub fn child_signal(&self) -> Self {
         Self {
@@ -26,19 +26,19 @@ impl Ending {
         }
     }
 
-    /// It ends, for all children.
+    /// Begins the shutdown for this signal and its children.
     pub fn begin_shutdown(&self) {
         self.begun.store(true, Ordering::Release);
         self.woken.cancel();
     }
 
-    /// Whether it ends.
+    /// Whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Ready when it ends.
+    /// Waits until the shutdown begins.
     pub fn wait_begun(&self) -> WaitForCancellationFuture<'_> {
         self.woken.cancelled()
     }

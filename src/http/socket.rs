@@ -1,7 +1,7 @@
-//! Reading from a connection and writing to it, by system calls that are nothing else.
+//! Reads from a connection and writes to it by plain system calls.
 //!
 //! libc makes `recv` and `send` points where a thread can be cancelled, which in a process of several threads takes two atomic
-//! exchanges for each; no thread is cancelled here. What is ready and who is woken stays tokio's affair.
+//! exchanges for each; no thread is cancelled here. tokio still decides which socket is ready and which task is woken.
 //!
 //! **Invariants.** A call that moved less than it could have shows that the socket is drained, or full, as it does to tokio: it is
 //! asked again only when the system says so.
@@ -86,7 +86,7 @@ pub async fn wait_broken(stream: &TcpStream) {
     drop(stream.ready(Interest::ERROR).await);
 }
 
-/// How many bytes a call moved that could move `most`; none where the socket is not ready.
+/// Runs a call that can move `most` bytes and returns how many it moved; none if the socket is not ready.
 fn try_transfer(
     stream: &TcpStream,
     interest: Interest,

@@ -1,4 +1,4 @@
-//! The events that a connection waits for beside its client: that the service ends, and that the client has taken too long.
+//! The events that end a connection's wait for its client: the shutdown of the service, and the client's timeout.
 //!
 //! **Invariants.** Only another task notifies a waiter again: a wait that was begun is not begun anew with every request.
 
@@ -20,19 +20,19 @@ pub fn transfer_time(bytes: usize) -> Duration {
     Duration::from_millis(bytes.checked_div(BYTES_PER_MS).unwrap_or(0))
 }
 
-/// The event that ends the wait for a request.
+/// The waits of one connection: shutdown, cut and client timeout.
 pub struct Waits<'a, F> {
     /// The service ends.
     pub ends: &'a Ending,
-    /// The wait for that.
+    /// Ready when the shutdown begins.
     pub stop: Pin<&'a mut F>,
-    /// And has waited long enough.
+    /// Ready when the time for draining is over.
     pub cut: Pin<&'a mut F>,
     /// The client took too long.
     pub alarm: Pin<&'a mut Sleep>,
-    /// After how long that is.
+    /// The time that a client may take.
     pub patience: Duration,
-    /// Since when it has been waited.
+    /// When the current wait began.
     pub since: Instant,
     /// Time that the client may take beyond `patience`, for an answer that is long.
     pub extra: Duration,
@@ -62,9 +62,9 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
         }
     }
 
-    /// Looks whether the wait is over. `again`: something was done since the last look, so that this look is needed only
-    /// to be woken, and who is to be woken may be known already.
-    /// `ends`: whether the service did when this task was woken; who ends it afterwards wakes it again.
+    /// Polls the waits. `again`: the connection worked since the last poll, so this poll only has to register its waker, which
+    /// may be known already. `ends`: whether the shutdown had begun when this task was woken; a later shutdown wakes the task
+    /// again.
     pub fn poll_waits(
         &mut self,
         context: &mut Context<'_>,

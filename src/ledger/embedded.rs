@@ -221,7 +221,7 @@ impl Embedded {
         self.watch_read(done).await
     }
 
-    /// The same; every row that it looks at is one of the snapshot.
+    /// Runs a read and counts its rows; every row it reads is part of the snapshot.
     async fn read_counted<R>(&self, cost: &Cost, read: R) -> Result<Snapshot, LedgerError>
     where
         R: Fn(&Tables) -> Result<Snapshot, LedgerError> + Send + 'static,

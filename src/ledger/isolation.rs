@@ -35,7 +35,7 @@ struct RecentTransactions {
     window: Option<u64>,
 }
 
-/// Where a batch read began: what is numbered from here on may be met half-way.
+/// The start of a batch read: it may see only a part of a transaction with this number or a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
@@ -79,8 +79,8 @@ impl Isolation {
 #[error("the batch read began before what is remembered")]
 pub struct Forgotten;
 
-/// The users whose answers lack a transaction that another answer, or another asset of theirs, shows. `shown` is the seq that was
-/// answered of a (user, asset): none for a user of whom nothing is compared.
+/// The users whose answers lack a transaction that another answer, or another asset of theirs, shows. `shown` is the seq that
+/// was answered of a (user, asset): none for a user that is not compared.
 #[must_use]
 pub fn lagging_users(
     transactions: &[Arc<[PostedBalance]>],

@@ -1,4 +1,4 @@
-//! Rows of the ledger and records of transactions as the tools read them: plain numbers, judged by nobody yet.
+//! Rows of the ledger and records of transactions as the tools read them: plain numbers that no check has seen yet.
 
 use serde::{Deserialize, Serialize};
 

@@ -21,7 +21,7 @@ pub struct ScannedTotals {
     pub untrusted_rows: u64,
 }
 
-/// The pace of one scan, and how far it is. Shared with those who show it.
+/// The pace and progress of one scan, shared with metrics and dashboard.
 #[derive(Debug)]
 pub struct TotalsScan {
     rows_per_second: u32,
@@ -48,7 +48,7 @@ impl TotalsScan {
         (self.rows_per_second / 5).clamp(1, most.max(1))
     }
 
-    /// So many more rows were read: waits until that is not too fast.
+    /// Counts rows, and waits while the scan is faster than its limit.
     pub async fn pace_rows(&self, rows: u64) {
         let all = self.rows.fetch_add(rows, Ordering::Relaxed);
         let all = all.saturating_add(rows);

@@ -4,7 +4,7 @@
 //! forbids it. The page shows users of slow reads, and amounts of one user where `ops.user_lookup` allows to look it up. Its
 //! totals are those of `/metrics`.
 //!
-//! **Limits.** One answer holds at most 15 minutes of seconds; who says what it has (`after`) gets the rest.
+//! **Limits.** One answer holds at most 15 minutes of seconds; a page that sends `after` gets only later seconds.
 //!
 //! **Deliberately absent**: state of its own. What is shown is counted in `telemetry`.
 

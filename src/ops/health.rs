@@ -5,14 +5,14 @@ use http::StatusCode;
 /// The reasons that keep the service from answering, and those that it answers in spite of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadinessReasons {
-    /// Reasons why it cannot answer: send nobody here.
+    /// Reasons why the service cannot answer: load balancers should send it no traffic.
     pub not_ready: Vec<String>,
-    /// Reasons why it answers less well than it could.
+    /// Reasons why the service answers and is impaired.
     pub degraded: Vec<String>,
 }
 
 impl ReadinessReasons {
-    /// Status and body. One that is not ready names what is degraded too: whoever looks wants all of it.
+    /// Status and body. A body that is not ready names what is degraded too.
     #[must_use]
     pub fn render_readiness(&self) -> (StatusCode, String) {
         let (status, word) = match (self.not_ready.as_slice(), self.degraded.as_slice()) {

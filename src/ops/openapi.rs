@@ -15,9 +15,9 @@ use crate::http::openapi::{self, Document};
 /// The rendered document, for either listener.
 #[derive(Debug, Clone)]
 pub struct Documents {
-    /// For who asks where clients ask.
+    /// The document of the API's listener.
     pub api: Document,
-    /// For who asks where operators ask.
+    /// The document of the operators' listener.
     pub operators: Document,
     api_at: SocketAddr,
     operators_at: SocketAddr,
@@ -68,7 +68,7 @@ fn merge_document(api: &Value, api_server: &Value, operators: &Value) -> Bytes {
     document.to_string().into()
 }
 
-/// An address that others may reach otherwise: behind a proxy, by another name.
+/// A server entry; clients behind a proxy may use another address.
 fn server_entry(description: &str, at: SocketAddr) -> Value {
     let host = match at.ip() {
         any if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

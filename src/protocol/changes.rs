@@ -1,10 +1,10 @@
 //! This instance's knowledge of changes: which users changed lately, the lowest seqs that may still be shown, and how fresh
 //! that knowledge is.
 //!
-//! **Invariants.** Whatever was notified or shown here in the last `floor_ttl` is remembered here, whatever Redis forgets. A mark
-//! is made before memory is told, and memory asks for the mark while it holds its own lock on the user: so either the fill sees
-//! the mark, or the change sees the fill. Where marks had to be given up, or were never had, the view is not trusted
-//! ([`ChangeLog::distrusts_view`]). Who cannot prove freshness does not serve from memory ([`super::Freshness`]).
+//! **Invariants.** Everything notified or shown here in the last `floor_ttl` is remembered, whatever Redis forgets. A change is
+//! written here before memory is changed. Memory asks for it under its own lock on the user: either the fill sees the change,
+//! or the change sees the fill. Where changes were given up or never known, the view is not trusted
+//! ([`ChangeLog::distrusts_view`]). Memory serves only while freshness is proven ([`super::Freshness`]).
 //!
 //! **Limits.** `settlement.change_log_max_bytes`: a quarter for what was shown, the rest for what was notified, each in two
 //! generations of which the older one is given up first. What was notified counts for `floor_ttl`, what was shown for one to two.
@@ -45,7 +45,7 @@ const SHOWN_PART: usize = 4;
 pub struct UserMark {
     /// The lowest seqs that may still be shown.
     pub floors: Floors,
-    /// The newest balances that notifications said. Not all that the user has: worth something beside a load only.
+    /// The newest balances that notifications said. Not all that the user has, so they are only merged into a load.
     pub told: Snapshot,
     /// A notification came in the last `floor_ttl`: the view may not have it yet.
     pub changed: bool,
@@ -164,7 +164,7 @@ impl ChangeLog {
         }
     }
 
-    /// Memory may keep a snapshot whose load began with this knowledge.
+    /// Whether memory may keep a snapshot whose load began with this knowledge.
     #[must_use]
     pub fn may_keep(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
         let facts = self.look_at_user(user, |known| {
@@ -178,8 +178,8 @@ impl ChangeLog {
         facts.is_some_and(|facts| may_memory_store(&facts).is_ok())
     }
 
-    /// Takes at `now` what Redis held, for a load that began with this knowledge: what may be shown of it, with the newer balances
-    /// that notifications carried. Nothing below what it gives may be shown from now on.
+    /// Validates a snapshot from Redis for a load that began with this knowledge, and merges newer notified balances. Raises
+    /// the floors to what it returns.
     #[must_use]
     pub fn take_redis<'a>(
         &self,
@@ -204,7 +204,7 @@ impl ChangeLog {
         })
     }
 
-    /// The highest seq that a notification of the last `floor_ttl` named, and when: for the story of an answer.
+    /// Returns the highest seq that a notification of the last `floor_ttl` named, and when; for the audit's log line.
     #[must_use]
     pub fn last_announced(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
         let told = self.look_at_user(user, |known| {
@@ -214,8 +214,8 @@ impl ChangeLog {
         told.map(|(_, seq, told)| (seq, told))
     }
 
-    /// Notifications said that the user's balances changed so. A reader sees all of these changes in the mark, or none. Returns
-    /// for each whether it is news.
+    /// Records the changes that notifications announced for a user; a reader sees all of them or none. Returns for each whether
+    /// it was new.
     pub fn advance_user(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
         let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
         let rereads = if changes.iter().any(unknown) {
@@ -292,7 +292,7 @@ impl ChangeLog {
         }
     }
 
-    /// The user's floors are forgotten. What is under way is from before.
+    /// Forgets the user's floors, and discards loads that are under way.
     pub fn forget_user(&self, user: UserId) {
         self.with_shard(user, |shard| {
             shard.changes.remove_user(user);
@@ -301,7 +301,7 @@ impl ChangeLog {
         self.require_reread(user, None);
     }
 
-    /// Everybody with changes of the last `floor_ttl` at least: who, the floors, and the balances that were told.
+    /// Returns the users with changes of the last `floor_ttl`, their floors, and the balances that notifications carried.
     #[must_use]
     pub fn recent_changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
         let (mut changes, now) = (Vec::new(), Instant::now());
@@ -330,7 +330,7 @@ impl ChangeLog {
         uses
     }
 
-    /// Changes what is known of the user's changes, which the user has from then on.
+    /// Changes the user's entry, which is made if there is none.
     fn change_user<R>(
         &self,
         shard: &mut ChangeShard,
@@ -355,7 +355,7 @@ impl ChangeLog {
     ) {
         let raise = |floors: &mut Floors| floors.raise_to(snapshot);
         let ((), given_up) = shard.shown.change_value(user, self.ttl, now, raise);
-        // Redis and reads by quorum keep what was shown, too: nobody's reads become dearer for it.
+        // Redis and quorum reads remember what was shown too, so giving it up makes no read slower.
         if let Some(GivenUp { users, .. }) = given_up {
             let users = u64::try_from(users).unwrap_or(u64::MAX);
             self.shown_given_up.fetch_add(users, Ordering::Relaxed);

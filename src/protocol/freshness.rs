@@ -1,4 +1,4 @@
-//! How fresh knowledge is.
+//! Proofs that this instance knows all changes up to `max_staleness` ago.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How fresh this instance's knowledge of changes is known to be.
+/// The proof that this instance knows all changes up to a moment.
 ///
 /// Proofs belong to a term; a term ends with the session that they came from ([`Freshness::revoke_proof`]). So nothing that was
 /// proven with one Redis counts with the next.
@@ -29,7 +29,7 @@ struct Proof {
 }
 
 impl Freshness {
-    /// With a feed: proofs are needed, and are good for `max_staleness`.
+    /// Freshness with a feed: it has to be proven, and a proof is good for `max_staleness`.
     #[must_use]
     pub fn by_proof(max_staleness: Duration) -> Self {
         Self::new(Some(max_staleness))
@@ -94,7 +94,7 @@ impl Freshness {
         Some(now.saturating_duration_since(proof))
     }
 
-    /// Whether a read that begins `now` may rely on what is held.
+    /// Whether freshness is proven for a read that begins `now`.
     #[must_use]
     pub fn is_proven(&self, now: Instant) -> bool {
         let Some(max) = self.max_staleness else {

@@ -97,7 +97,7 @@ pub enum ViewRefusal {
     ChangesUnknown,
     /// The view may not have the user's last change yet.
     ChangedLately,
-    /// Redis said so.
+    /// Redis names this user as one to be read from the ledger.
     RedisWantsLedger,
 }
 
@@ -194,7 +194,7 @@ pub struct KeepFacts {
     pub from_ledger: bool,
     /// There is a Redis tier.
     pub redis_configured: bool,
-    /// Redis gave the right to fill.
+    /// Redis granted the lease.
     pub lease_granted: bool,
     /// Redis took the fill.
     pub fill_accepted: bool,
@@ -205,9 +205,9 @@ pub struct KeepFacts {
 pub enum KeepRefusal {
     /// It is below a floor.
     BelowFloor,
-    /// Redis refused the fill: a notification overtook the load.
+    /// Redis refused the fill: its lease was revoked, its epoch ended, or it is below a floor.
     RefusedByRedis,
-    /// Redis was not asked, and only the ledger is good without it.
+    /// No lease was granted, and without one only a snapshot from the ledger may be kept.
     WithoutLease,
 }
 

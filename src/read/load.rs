@@ -44,7 +44,7 @@ pub(super) struct SourceTier {
     meters: Arc<Meters>,
 }
 
-/// A snapshot that the source gave.
+/// A snapshot from the source.
 pub(super) struct SourceSnapshot {
     pub(super) snapshot: Snapshot,
     /// Its amounts are the ledger's own.
@@ -144,7 +144,7 @@ impl SourceTier {
             // Nor revoked since then: the lease may be of another Redis than the proof.
             proven_now: self.memory.freshness.is_proven(Instant::now()),
             redis_bypassed: miss.forward == Some(ForwardReason::Bypass),
-            // After the mark: changes that were given up leave either of them.
+            // Read after the user's changes: a change that was given up shows in one of the two.
             changes_unknown: self.memory.changes.distrusts_view(),
             changed_lately: mark.changed,
             redis_wants_ledger: miss.lease.as_ref().is_some_and(RedisLease::wants_ledger),
@@ -169,7 +169,7 @@ impl SourceTier {
             let unnamed = unnamed.filter(|asset| named.binary_search(asset).is_err());
             let unnamed: Vec<_> = unnamed.collect();
             let more = self.source.latest_counting(user, &unnamed, cost).await?;
-            // The view says which assets there are. A row of it that the ledger does not have is nobody's balance.
+            // The view says which assets there are. A row of the view that the ledger does not have is no balance.
             ledger.merge_with(&more).complete_with(&viewed)
         } else {
             viewed.merge_with(&ledger)

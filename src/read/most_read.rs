@@ -23,10 +23,10 @@ const USERS_MAX: usize = 2_048;
 /// Users whose counts wait for the next call of [`MostRead::take_counts`]: half of the room, so that others are counted too.
 const WAITING_MAX: usize = STRIPES * USERS_MAX / 2;
 
-/// The counts.
+/// Counts of reads by user.
 #[derive(Debug, Default)]
 pub(super) struct MostRead {
-    /// None where nobody is counted.
+    /// Empty if reads are not counted.
     stripes: Vec<Mutex<HashMap<UserId, u32>>>,
 }
 

@@ -1,5 +1,5 @@
 //! One read from top to bottom, one function a tier: memory, the single flight, the lookup in Redis, the lease, the source, the
-//! floors, the fill, memory.
+//! floors, the fill, memory. A further tier between Redis and the source would be asked in the load, before the source.
 //!
 //! **Invariants.** A snapshot that Redis refused is served, never kept. A served snapshot raises the floor of what memory may hold
 //! before it is kept or shown.

@@ -48,7 +48,7 @@ pub(super) struct RedisTier {
 pub(super) enum RedisAnswer<'a> {
     /// A snapshot that may be served.
     Hit(LoadResult),
-    /// None.
+    /// No snapshot that may be served.
     Miss(RedisMiss<'a>),
 }
 
@@ -65,7 +65,7 @@ pub(super) struct RedisMiss<'a> {
     pub(super) reservation: Option<Reservation<'a>>,
 }
 
-/// The right to fill the entry of one user.
+/// The lease of one user's entry in Redis.
 pub(super) struct RedisLease<'a> {
     redis: &'a Redis,
     user: UserId,

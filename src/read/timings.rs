@@ -17,13 +17,13 @@ use crate::{
 /// The times of a read; a follower has those of the load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Timings {
-    /// In memory.
+    /// Time in memory.
     pub(super) memory: Duration,
-    /// With Redis: the lookup, the lease, the fill.
+    /// Time with Redis: the lookup, the lease, the fill.
     pub(super) redis: Duration,
-    /// Waiting for a permit.
+    /// Time waiting for a permit.
     pub(super) permit: Duration,
-    /// With the source, waits for rows included.
+    /// Time with the source, waits for rows included.
     pub(super) source: Duration,
     /// The kind of statements that the load sent.
     pub(super) asked: &'static str,
@@ -36,9 +36,9 @@ pub(super) struct Timings {
 pub(super) struct SourceStatements {
     /// The place that is read may lag behind the ledger.
     pub(super) lags: bool,
-    /// Without the ledger.
+    /// The name of the statements that read the view or table alone.
     pub(super) alone: &'static str,
-    /// Beside the ledger.
+    /// The name of the statements that read the ledger too.
     pub(super) both: &'static str,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct SlowReadLog {
 }
 
 impl SlowReadLog {
-    /// Logs reads of at least that long; none for zero.
+    /// Makes a log of reads that take at least `threshold`; zero logs none.
     pub(super) fn new(threshold: Duration) -> Self {
         Self {
             threshold: (!threshold.is_zero()).then_some(threshold),

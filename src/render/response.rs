@@ -1,7 +1,7 @@
 //! The snapshot that is held of a user: one piece of memory, of which hits share parts.
 //!
-//! The body is the snapshot: amounts, seqs and times stand in it, and are read back from it where somebody has to know
-//! them (to merge, to compare with floors). Behind the body stands what it does not say:
+//! The body is the snapshot: amounts, seqs and times stand in it, and are read back from it where code needs them (to merge, to
+//! compare with floors). Behind the body stands what it does not say:
 //!
 //! ```text
 //! body | entity tag | notes: oldest said_at, heard_at, (asset, decimals, said_at) of each balance | length of the notes
@@ -76,7 +76,7 @@ impl RenderedSnapshot {
         Self(shared_bytes::share_bytes(&piece))
     }
 
-    /// The same, not shared.
+    /// Converts to owned bytes that are not shared.
     #[must_use]
     pub fn into_cow<'a>(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
         RenderedSnapshot(Cow::Owned(self.0.into()))
@@ -96,7 +96,7 @@ impl<'a> RenderedSnapshot<&'a [u8]> {
         Self(piece)
     }
 
-    /// The same, perhaps of its own.
+    /// Converts to borrowed bytes.
     #[must_use]
     pub const fn into_cow(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
         RenderedSnapshot(Cow::Borrowed(self.0))
@@ -116,7 +116,7 @@ impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
         self.0.as_ref()
     }
 
-    /// The same, looked at.
+    /// Borrows the rendered snapshot.
     #[must_use]
     pub fn borrowed_view(&self) -> RenderedSnapshot<&[u8]> {
         RenderedSnapshot(self.whole_piece())
@@ -179,7 +179,7 @@ impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
         Snapshot::new(self.read_back().unwrap_or_default())
     }
 
-    /// The same with that asset only.
+    /// Renders only the balance in this asset.
     #[must_use]
     pub fn only_asset(&self, catalogue: &Catalogue, asset: AssetId) -> RenderedSnapshot {
         RenderedSnapshot::new(

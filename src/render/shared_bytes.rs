@@ -22,7 +22,7 @@ impl<const N: usize> AsRef<[u8]> for Piece<N> {
     }
 }
 
-/// The same bytes, in as little memory as they can be shared from.
+/// Copies bytes into the smallest shared allocation.
 pub(super) fn share_bytes(bytes: &[u8]) -> Bytes {
     macro_rules! of_size {
         ($($size:literal)*) => {

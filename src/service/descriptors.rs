@@ -11,20 +11,20 @@ const LIMITS: &str = "/proc/self/limits";
 const OTHER_FILES: usize = 128;
 /// Connections of operators: probes, scrapes, dashboards.
 const OPERATORS_MAX: usize = 256;
-/// The default of `limits.connections`: an upper bound, lowered without a word where fewer files may be open.
+/// The default of `limits.connections`: an upper bound, lowered silently if fewer files may be open.
 pub const DEFAULT_CONNECTIONS: usize = 20_000;
 
 /// Connections of each listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
-    /// Of clients.
+    /// Connections of clients.
     pub api: usize,
-    /// Of operators.
+    /// Connections of operators.
     pub operators: usize,
 }
 
 impl Connections {
-    /// Those that the settings ask for, as far as `open_files` allows.
+    /// Computes the connections that the settings ask for and `open_files` allows.
     #[must_use]
     pub fn new(settings: &Settings, open_files: Option<u64>) -> Self {
         let wanted = settings.limits.connections.max(1);
@@ -44,7 +44,7 @@ impl Connections {
         }
     }
 
-    /// Those of this process.
+    /// Computes the connections of this process.
     #[must_use]
     pub fn of_this_process(settings: &Settings) -> Self {
         Self::new(settings, open_files())
@@ -57,7 +57,7 @@ pub fn open_files() -> Option<u64> {
     parse_open_files(&std::fs::read_to_string(LIMITS).unwrap_or_default())
 }
 
-/// The same from the text of the system.
+/// Parses the limit from the text of `/proc/self/limits`.
 pub(super) fn parse_open_files(limits: &str) -> Option<u64> {
     let line = limits
         .lines()

@@ -1,4 +1,4 @@
-//! The outbox of the embedded ledger at the start, before anybody reads.
+//! Announces the outbox of the embedded ledger at start, before the first read.
 
 use super::assembled::Assembled;
 use crate::ledger;

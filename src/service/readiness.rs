@@ -15,7 +15,7 @@ use crate::{
 /// How long an instance waits with its readiness for Redis. Without Redis it is ready, and degraded, after that.
 const STARTING: Duration = Duration::from_secs(2);
 
-/// Findings while they are gathered.
+/// Findings while they are collected.
 #[derive(Default)]
 pub(super) struct GatheredFindings {
     /// In words, for probes.
@@ -72,14 +72,14 @@ impl GatheredFindings {
     }
 }
 
-/// Collects the findings that keep the parts from answering, and those that they answer in spite of.
+/// Collects the findings that stop the parts from answering, and those that only degrade them.
 pub(super) fn collect_findings(parts: &Assembled) -> GatheredFindings {
     let mut found = of_rest(parts);
     found.words.not_ready.extend(parts.warm.keeps_from_ready());
     found
 }
 
-/// The same but for users that are to be loaded first.
+/// Collects the findings without the wait for warming.
 pub(super) fn of_rest(parts: &Assembled) -> GatheredFindings {
     let mut found = GatheredFindings::default();
     if parts.shutdown.is_cancelled() {

@@ -10,7 +10,7 @@ use crate::{
     ops::dashboard::{DashboardParts, MemoryUse, PartState, ServicePart},
 };
 
-/// From here on, in thousandths of its limit, Redis refuses what it has to hold, or soon will.
+/// Thousandths of its limit from which Redis refuses writes, or soon will.
 const REDIS_FULL_PERMILLE: u64 = 990;
 const REDIS_NEARLY_FULL_PERMILLE: u64 = 900;
 

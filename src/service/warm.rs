@@ -18,11 +18,11 @@ use crate::{cache::redis::Redis, clock};
 
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FLUSHED_MAX: usize = 2_000;
-/// How often it looks whether users can be loaded.
+/// How often warming checks whether users can be loaded.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Portions of a second in which users are loaded.
 const PORTIONS: u32 = 20;
-/// The list is that much longer than what is loaded, so that a user who is read more and more comes into it.
+/// The list is this many times longer than the load, so that users whose reads increase enter it.
 const LIST_FACTOR: usize = 4;
 
 /// Loads the users once, then adds to their list until it is dropped.
@@ -48,7 +48,7 @@ pub(super) async fn warm_hot_users(parts: &Assembled) {
     keep_list(parts, redis).await;
 }
 
-/// Ends readiness' wait after its longest time, and never returns: the users are loaded to the end.
+/// Ends the wait of readiness after its longest time, and never returns, so that loading goes on.
 async fn end_patience(warm: &WarmStart) {
     if let Some(end) = Instant::now().checked_add(warm.wait_max) {
         sleep_until(end).await;

@@ -21,7 +21,7 @@ pub(super) struct WarmStart {
     failed: AtomicU64,
     /// Readiness waits for it.
     pub(super) before_ready: bool,
-    /// It waited for as long as it may.
+    /// The longest wait of readiness is over.
     patience_is_over: AtomicBool,
     pub(super) users_max: usize,
     pub(super) per_second: u32,
@@ -29,7 +29,7 @@ pub(super) struct WarmStart {
     pub(super) deadline: Duration,
 }
 
-/// How far it is, in words.
+/// The phase of warming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WarmProgress {
     Off,
@@ -71,7 +71,7 @@ impl WarmStart {
         (of(&self.users), of(&self.loaded), of(&self.failed))
     }
 
-    /// So many users are to be loaded.
+    /// Begins the loading of `users` users.
     pub(super) fn begin_loading(&self, users: u64) {
         self.users.store(users, Ordering::Relaxed);
         self.phase.store(LOADING, Ordering::Release);
@@ -83,7 +83,7 @@ impl WarmStart {
         self.failed.fetch_add(failed, Ordering::Relaxed);
     }
 
-    /// It is over.
+    /// Ends the loading.
     pub(super) fn end_loading(&self) {
         self.phase.store(DONE, Ordering::Release);
     }

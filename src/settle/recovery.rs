@@ -57,7 +57,7 @@ impl Settler {
         let _ = stop.run_until_cancelled(looks).await;
     }
 
-    /// Finishes what failed at least this long ago: the caller who sends it again at once comes first.
+    /// Finishes transactions that failed at least this long ago, so that a caller may repeat them first.
     async fn recover_failed(&self, age: std::time::Duration) {
         let due: Vec<Unfinished> = {
             let mut unfinished = self.unfinished.lock();

@@ -93,7 +93,7 @@ impl Meters {
         }
     }
 
-    /// The same, as it was told last.
+    /// Returns the bytes that were set last.
     #[must_use]
     pub fn last_redis_memory(&self) -> (u64, u64) {
         let [used, max] = &self.health.redis_memory;

@@ -1,13 +1,13 @@
-//! Histograms that cost nothing to speak of: fixed buckets of plain atomics, one set per few threads.
+//! Histograms with fixed buckets of atomics, sharded over threads.
 //!
 //! The buckets are log-linear: eight to each power of two, so that a quantile is at most 12.5% above the truth. What Prometheus
 //! is shown are the powers of two among their bounds, for which the counts are exact; `_sum` and `_count` are exact too.
 //!
 //! **Invariants.** Recording takes no lock, allocates nothing and is two relaxed additions to memory that, up to [`SHARDS`]
-//! threads, no other thread writes. Nothing is ever taken out: who wants a window subtracts two tallies.
+//! threads, no other thread writes. Values are never removed: a window is the difference of two tallies.
 //!
 //! **Limits.** 12 KiB a histogram. Seconds from 125 ns to 8.4 s, counts from 1 to 65,536; what is above is counted beyond the
-//! last bound. The number of a thread's shard is the one global here: it must be had without asking anybody.
+//! last bound. The number of a thread's shard is the one global here: a thread has to find its shard without a lookup.
 
 use std::{
     cell::Cell,
@@ -36,7 +36,7 @@ struct HistogramShard {
     sum: AtomicU64,
 }
 
-/// Where values are counted.
+/// The buckets of one histogram, sharded over threads.
 pub(super) struct Histogram {
     shards: [HistogramShard; SHARDS],
 }
@@ -54,7 +54,7 @@ pub struct CountHistogram(pub(super) Arc<Histogram>);
 pub struct HistogramTally {
     /// Buckets with something in them, ascending.
     buckets: Vec<(usize, u64)>,
-    /// Of all values: nanoseconds, or what was counted.
+    /// The sum of all values: nanoseconds, or numbers.
     pub sum: u64,
 }
 
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Histogram {
 // === impl Seconds ===
 
 impl Seconds {
-    /// Something took that long.
+    /// Records a duration.
     pub fn record_duration(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0
@@ -149,7 +149,7 @@ impl std::fmt::Debug for Seconds {
 // === impl Counts ===
 
 impl CountHistogram {
-    /// There were that many. None at all is counted below the first bound.
+    /// Records a number. Zero is counted below the first bound.
     pub fn record_number(&self, number: u64) {
         let ticks = number.saturating_mul(8).saturating_sub(1);
         self.0.record_ticks(ticks, number);
@@ -214,7 +214,7 @@ impl HistogramTally {
         }
     }
 
-    /// Both together.
+    /// Adds the values of another tally.
     pub fn add_tally(&mut self, other: &Self) {
         for (at, count) in &other.buckets {
             match self.buckets.binary_search_by_key(at, |(at, _)| *at) {

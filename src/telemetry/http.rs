@@ -23,7 +23,7 @@ use super::{
 const SECONDS: &str = "http_request_seconds";
 const REQUESTS: &str = "http_requests_total";
 
-/// A counter of ours and its series, which is brought up to date when the metrics are read.
+/// A counter and its exported series, which is updated when the metrics are read.
 struct Requests {
     counted: AtomicU64,
     shown: Counter,
@@ -34,7 +34,7 @@ pub(super) struct Http {
     routes: Each<Route, (Each<HttpStatus, Requests>, Seconds)>,
     /// Hits in memory on the fast path, of any status.
     hits: Seconds,
-    /// Those of them that were answered with 304.
+    /// Hits among them that were answered with 304.
     unchanged: AtomicU64,
 }
 

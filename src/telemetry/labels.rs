@@ -22,13 +22,13 @@ macro_rules! label {
 label! {
     /// The operation that a tier was asked for.
     Op {
-        /// To answer.
+        /// Answers a read.
         Get = "get",
-        /// To keep what was loaded.
+        /// Keeps the result of a load.
         Fill = "fill",
-        /// To take a notification.
+        /// Applies a notification.
         Apply = "apply",
-        /// To load from the source.
+        /// Loads from the source.
         Load = "load",
     }
 }
@@ -36,13 +36,13 @@ label! {
 label! {
     /// How a tier failed.
     Fault {
-        /// Silence.
+        /// The tier did not answer in time.
         Timeout = "timeout",
-        /// It said no, or the connection broke.
+        /// The tier answered with an error, or the connection broke.
         Error = "error",
-        /// It held something that cannot be ours.
+        /// The tier held bytes that this service did not write.
         Corrupt = "corrupt",
-        /// It was not asked: the breaker is open.
+        /// The tier was not asked, because the breaker is open.
         Open = "open",
     }
 }
@@ -58,7 +58,7 @@ label! {
 }
 
 label! {
-    /// How a notification came.
+    /// The way by which a notification came.
     Via {
         /// `POST /api/v1/settlements`.
         Http = "http",
@@ -74,7 +74,7 @@ label! {
 }
 
 impl Via {
-    /// The ways in that this build has.
+    /// Returns the ways by which notifications can come in this build.
     pub fn built_inlets() -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();
         all.filter(|via| *via != Self::Kafka || cfg!(feature = "kafka"))
@@ -84,13 +84,13 @@ impl Via {
 label! {
     /// The effect of a notification.
     AppliedLabel {
-        /// It was news.
+        /// The notification changed something.
         News = "applied",
-        /// It was known.
+        /// The notification was known already.
         Old = "old",
-        /// It could not be read.
+        /// The notification could not be parsed.
         Invalid = "invalid",
-        /// It could not be given its promise.
+        /// The notification did not take effect in time.
         Failed = "failed",
     }
 }
@@ -98,13 +98,13 @@ label! {
 label! {
     /// The result of a transaction or trade.
     SettledLabel {
-        /// It stands since now.
+        /// The transaction was written.
         Written = "written",
-        /// It stood already.
+        /// The transaction was written before.
         Repeated = "repeated",
         /// A balance refused it.
         Refused = "refused",
-        /// It contradicts what stands.
+        /// Another transaction or seq with other content stands.
         Conflict = "conflict",
         /// The source or Redis failed: it may stand.
         Failed = "failed",
@@ -134,13 +134,13 @@ label! {
 }
 
 label! {
-    /// Why what was loaded was not kept.
+    /// Why Redis refused a fill.
     Refused {
-        /// The right to fill was gone.
+        /// The lease was lost: revoked, taken or expired.
         Lease = "lease",
         /// Below a floor.
         Floor = "floor",
-        /// Redis is not the one that it was.
+        /// The lease is of another epoch.
         Epoch = "epoch",
         /// An asset with a floor is missing.
         Incomplete = "incomplete",
@@ -148,11 +148,11 @@ label! {
 }
 
 label! {
-    /// Why memory let go of something.
+    /// Why memory dropped an entry.
     Evicted {
-        /// The bytes are limited.
+        /// `memory.max_bytes` was reached.
         Size = "size",
-        /// Its time was over.
+        /// Its time to live was over.
         Expired = "expired",
     }
 }

@@ -1,4 +1,4 @@
-//! How the meters are made: names, labels, and what each counts.
+//! Registers the meters: their names, labels and help texts.
 
 use metrics::{Counter, Label};
 use metrics_exporter_prometheus::PrometheusHandle;

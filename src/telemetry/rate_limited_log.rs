@@ -1,4 +1,4 @@
-//! Log lines that cannot become a flood: so many a second, and how many were left out.
+//! Rate-limited log lines: at most [`LINES_MAX`] in a second, with the number of lines left out.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const LINES_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A gate in front of one kind of line.
+/// The rate limit of one kind of log line.
 #[derive(Debug, Default)]
 pub struct RateLimitedLog(Mutex<LogWindow>);
 
@@ -21,7 +21,7 @@ struct LogWindow {
 }
 
 impl RateLimitedLog {
-    /// Some if a line may be written now, with how many were left out since the last.
+    /// Allows a line or not: some with the number of lines left out since the last one.
     pub fn permit_line(&self) -> Option<u64> {
         let now = Instant::now();
         let mut window = self.0.lock();

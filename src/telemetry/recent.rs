@@ -11,7 +11,7 @@ use crate::{cache_status::ReadOutcome, domain::UnixMillis};
 
 /// How many seconds are kept.
 pub const SECONDS: usize = 900;
-/// Over how many the quantiles of the page's table are taken.
+/// Seconds over which the quantiles of the page's table are taken.
 pub const WINDOW: usize = 60;
 /// All outcomes, and all of them together.
 pub const GROUPS: usize = ReadOutcome::ALL.len() + 1;
@@ -184,7 +184,7 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     queue.push_back(item);
 }
 
-/// Of each outcome, and at the end of all reads.
+/// Maps the tally of each outcome, then that of all reads.
 fn with_all<T>(
     reads: &[HistogramTally; ReadOutcome::ALL.len()],
     told: impl Fn(&HistogramTally) -> T,

@@ -32,9 +32,9 @@ pub struct SlowRead {
     pub outcome: ReadOutcome,
     /// In all.
     pub took: Duration,
-    /// Of that, Redis, where it is known.
+    /// The part of the time that Redis took, if known.
     pub redis: Option<Duration>,
-    /// Of that, the source, where it is known.
+    /// The part of the time that the source took, if known.
     pub source: Option<Duration>,
     /// Assets shown; none where nothing was.
     pub assets: Option<usize>,
@@ -51,7 +51,7 @@ pub struct Slowest {
 }
 
 impl Slowest {
-    /// A read took that long; `what` is asked only if it is among the slowest.
+    /// Offers a read that took that long; `what` runs only if it is among the slowest.
     pub fn offer_read(&self, took: Duration, what: impl FnOnce() -> SlowRead) {
         if whole_micros(took) < self.least.load(Ordering::Relaxed) {
             return;

@@ -16,28 +16,28 @@ use crate::domain::UserId;
 #[cfg(feature = "otel")]
 pub(super) use sent::{TARGET, layer};
 
-/// Callers' traces are followed.
+/// Whether spans continue the callers' traces (`traceparent`).
 pub const FOLLOWED: bool = cfg!(feature = "otel");
 
-/// A request that is not answered from memory at once; the child of whoever sent it.
+/// Makes the span of a request that the fast path does not answer; its parent is the caller's span.
 #[must_use]
 pub fn request(method: &http::Method, path: &str, headers: &HeaderMap) -> Span {
     sent::request(method, path, headers)
 }
 
-/// One user's read.
+/// Makes the span of one user's read.
 #[must_use]
 pub fn read(user: UserId) -> Span {
     sent::read(user)
 }
 
-/// One user's load, whoever waits for it.
+/// Makes the span of one user's load.
 #[must_use]
 pub fn load(user: UserId) -> Span {
     sent::load(user)
 }
 
-/// That many notifications or entries.
+/// Makes the span of applying `count` notifications or entries.
 #[must_use]
 pub fn apply(count: usize) -> Span {
     sent::apply(count)
@@ -92,7 +92,7 @@ mod sent {
     /// The field that tells our spans from all others.
     pub(in crate::telemetry) const TARGET: &str = "balance_cache::traces";
 
-    /// Kept for the end: the one who sends belongs to the process, as its log does.
+    /// The provider of the process, kept to flush it at the end.
     static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
     /// The layer that sends spans to a collector, `http://host:4318`; nothing for an empty address.
@@ -140,7 +140,7 @@ mod sent {
     pub(super) fn request(method: &http::Method, path: &str, headers: &HeaderMap) -> Span {
         let span = info_span!(target: TARGET, "request", otel.kind = "server", http.request.method = %method, url.path = path);
         let context = TraceContextPropagator::new().extract(&Headers(headers));
-        // It fails where nobody listens to spans, which is no failure.
+        // The call fails if no layer takes spans; that is no error here.
         let _ = span.set_parent(context);
         span
     }

@@ -47,19 +47,19 @@ impl WarmMeters {
 }
 
 impl Meters {
-    /// So many users are to be loaded.
+    /// Sets the number of users that warming will load.
     pub fn warm_begins(&self, users: u64) {
         self.warm.users.set(gauge_value(users));
         self.warm.under_way.set(1.0);
     }
 
-    /// Some of them were, or could not be.
+    /// Counts users that warming loaded, and those that it could not load.
     pub fn count_warmed(&self, loaded: u64, failed: u64) {
         self.warm.loaded.increment_by(loaded);
         self.warm.failed.increment_by(failed);
     }
 
-    /// It is over.
+    /// Notes that warming has ended.
     pub fn warm_ends(&self) {
         self.warm.under_way.set(0.0);
     }

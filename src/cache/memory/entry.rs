@@ -13,7 +13,7 @@ use crate::render::RenderedSnapshot;
 pub struct CacheEntry {
     /// The snapshot and its body.
     pub held: RenderedSnapshot,
-    /// How long it may be shown.
+    /// When its time to live ends.
     pub until: Instant,
     /// When it was loaded, before the tier behind was asked.
     pub loaded: Instant,
@@ -21,11 +21,11 @@ pub struct CacheEntry {
     pub from_ledger: bool,
     /// See [`crate::protocol::ChangeLog::generation`].
     pub generation: u64,
-    /// Below what was notified: it may not be shown as good, only be merged with.
+    /// Invalidated: the snapshot is below a notification, and may only be merged with newer balances.
     pub doubted: bool,
 }
 
-/// The same, smaller: times count from the map's beginning, flags stand below the generation.
+/// A packed entry: times count from the map's beginning, flags are the lowest bits of the generation.
 #[derive(Clone)]
 pub(super) struct PackedEntry {
     held: RenderedSnapshot,

@@ -4,8 +4,8 @@
 //! from the user, with everything that a hit shows. `docs/adr/0013` says what that saves.
 //!
 //! **Invariants.** A copy is shown only where the map could show it at that moment: a place is good only at the version of its
-//! user's stripe at which it was copied, and whoever changes an entry there counts the version up before and after (see
-//! [`super::striped_seqlock`]). Time and generation are compared as they are for what the map holds; what is doubted is never here.
+//! user's stripe at which it was copied, and every change of an entry there raises the version before and after (see
+//! [`super::striped_seqlock`]). Time and generation are compared as they are for what the map holds; none is invalidated.
 //!
 //! **Limits.** A power of two of places for each thread that asks, as many as fit into a share of `memory.max_bytes`, which the
 //! map goes without. An entry that does not fit into a place is shown by the map. One use in 256 goes to the map all the
@@ -24,7 +24,7 @@ const PLACE: usize = 512;
 const HEAD: usize = 5 * WORD + 2;
 const WORD: usize = size_of::<u64>();
 const LINE: usize = 64;
-/// Of three assets.
+/// Cache lines of a copy: enough for three assets.
 const LINES: usize = 6;
 /// No thread has more.
 const PLACES_MAX: u64 = 16_384;
@@ -36,9 +36,9 @@ const SHARE: u64 = 16;
 /// When an entry is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryVersion {
-    /// Of the user's stripe.
+    /// The version of the user's stripe.
     pub(super) version: u64,
-    /// Of the marks.
+    /// The generation of the change log.
     pub(super) generation: u64,
 }
 

@@ -38,7 +38,7 @@ impl Default for Stripes {
 }
 
 impl Stripes {
-    /// Waits until nobody else changes anything under the user's stripe. There always is one.
+    /// Locks the user's stripe for a change. Every user has a stripe, so none is never returned.
     pub(super) fn lock_stripe(&self, user: UserId) -> Option<Changing<'_>> {
         let Stripe { lock, version } = self.stripe_of(user)?;
         let locked = lock.lock();

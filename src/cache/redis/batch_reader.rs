@@ -30,7 +30,7 @@ use resp::{Reply, RespParser, no_resp};
 
 /// Questions that wait to be sent.
 const ASKS_MAX: usize = 128;
-/// Room for what comes, and how much of it there is for one read at least. Answers share it while they are looked at.
+/// Bytes of the read buffer, and the fewest that one read gets. Replies share the buffer while they are decoded.
 const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MIN: usize = 16 << 10;
 /// A connection that many may use at once.
@@ -154,8 +154,7 @@ impl BatchReader {
     }
 }
 
-/// Sends what is asked and hands out what comes, until nobody can ask any more or the connection fails: then all who wait are
-/// let go.
+/// Sends commands and hands out replies until all senders are gone or the connection fails; waiting callers get an error then.
 async fn drive_connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mut asked: mpsc::Receiver<PendingCommands>,
@@ -189,7 +188,7 @@ async fn drive_connection(
     }
 }
 
-/// Whole answers go to those who wait for them.
+/// Hands complete replies to their callers.
 fn hand_out(
     read: &mut BytesMut,
     waiting: &mut VecDeque<(RespParser, oneshot::Sender<RespReplies>)>,

@@ -321,7 +321,7 @@ impl Link {
         self.mended.notify_waiters();
     }
 
-    /// The feed was found to be another's, or gone back: the session is over.
+    /// Ends the session because the feed is another one or went back.
     pub fn end_changed(&self, session: &Arc<RedisSession>) {
         self.end_session(session, self.finding_here(Code::RedisChanged));
     }

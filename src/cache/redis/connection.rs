@@ -15,9 +15,9 @@ use super::server::Server;
 /// A connection that many may use at once; a clone is the same connection.
 #[derive(Clone)]
 pub(super) enum Conn {
-    /// To one server.
+    /// A connection to one server.
     Single(MultiplexedConnection),
-    /// To all masters of a cluster.
+    /// Connections to all masters of a cluster.
     Cluster(ClusterConnection),
 }
 

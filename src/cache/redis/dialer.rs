@@ -66,7 +66,7 @@ struct Sentinel {
     credentials: RedisConnectionInfo,
 }
 
-/// Without passwords and keys.
+/// Passwords and keys are left out.
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer")

@@ -3,7 +3,7 @@
 //! | field | value |
 //! |---|---|
 //! | `v` | layout version; epoch (life of the Redis it was written in: another one is a miss); end of the snapshot in ms of Redis' clock (`0`: none); `1` if the balances are all that the user has, else `0` |
-//! | `lease` | token and end of the right to fill |
+//! | `lease` | token and end of the lease |
 //! | `b:<asset>` | balance: seq, avail, frozen, updated at (or `-`), said at |
 //! | `f:<asset>` | floor: seq, the seq that was announced last (`0`: none was), end in ms |
 //! | `d:<asset>`, `d:*` | to be read from the ledger, until then in ms |

@@ -1,4 +1,4 @@
-//! Findings of what Redis or the way to it answered instead of a reply.
+//! Turns errors of Redis, or of the connection to it, into findings.
 
 use std::{error::Error as _, io};
 

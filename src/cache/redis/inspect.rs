@@ -1,4 +1,4 @@
-//! A look at Redis from outside, for the tools: what stands there, who it is, how fast it answers.
+//! Read-only inspection of Redis for the command-line tools: its keys, its identity, its latency.
 //!
 //! **Invariants.** Nothing is written: every command here is a read, but for the trial of a settlement's commands, which changes
 //! nothing. (`SET balance:source … NX`, which an instance begins with, is not sent: a tool must not claim a Redis.)
@@ -100,7 +100,7 @@ pub struct Owner {
 /// The settlement stream and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamState {
-    /// Entries that nobody was given yet; none where Redis cannot say.
+    /// Entries that no consumer has received; none if Redis cannot say.
     pub waiting: Option<u64>,
     /// Entries that were given out and are not acknowledged.
     pub pending: u64,
@@ -284,7 +284,7 @@ impl RedisInspector {
         })
     }
 
-    /// The addresses of those who wait for entries of a stream as consumers of a group: instances of this service, as a rule.
+    /// Addresses of the clients that block on a stream as consumers of a group: normally instances of this service.
     ///
     /// # Errors
     /// [`RedisTrouble`].

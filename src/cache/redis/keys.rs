@@ -10,7 +10,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// With `redis.namespace` before each.
+    /// Makes the key names with `redis.namespace` as their prefix.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
         let prefix = if namespace.is_empty() {

@@ -15,18 +15,18 @@ pub enum Lookup {
     Hit {
         /// All balances.
         snapshot: Snapshot,
-        /// The rest of its life.
+        /// The time that the snapshot may still be served.
         ttl: Duration,
     },
-    /// Nothing that lasts still.
+    /// No snapshot, or one whose time to live is over.
     Miss(KnownBalances),
     /// Something that may not be shown any more: below a floor, or to be read from the ledger.
     Stale(KnownBalances),
-    /// It could not be asked.
+    /// Redis could not be asked.
     Fault(Fault),
 }
 
-/// The knowledge of a user, though it may not be all.
+/// The knowledge of Redis about a user: perhaps not all balances.
 #[derive(Debug, Clone, Default)]
 pub struct KnownBalances {
     /// Balances.
@@ -40,20 +40,20 @@ pub struct KnownBalances {
 /// The result of a miss.
 #[derive(Debug, Clone)]
 pub enum Lease {
-    /// The right to fill, with what is known of the user.
+    /// The lease, with what Redis knows of the user.
     Granted(Grant, KnownBalances),
     /// Another load filled meanwhile.
     Hit {
         /// All balances.
         snapshot: Snapshot,
-        /// The rest of its life.
+        /// The time that the snapshot may still be served.
         ttl: Duration,
     },
     /// Another instance is filling.
     Busy,
 }
 
-/// The right to fill.
+/// A granted lease.
 #[derive(Debug, Clone)]
 pub struct Grant {
     pub(super) token: String,

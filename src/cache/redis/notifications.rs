@@ -5,7 +5,7 @@
 //! in between is repaired by the repeated notification.
 //!
 //! **Limits.** [`BATCH`] changes in one pipeline, [`TOGETHER`] of them in one script, and more only where one user has more:
-//! nobody else is served by Redis while a script runs (about 5 µs for each change).
+//! Redis serves no other client while a script runs (about 5 µs for each change).
 
 use std::sync::Arc;
 

@@ -71,7 +71,7 @@ impl Redis {
     }
 }
 
-/// As the catalogue names it, or its number.
+/// Returns the asset's name in the catalogue, or its number.
 fn asset_field(asset: AssetId, catalogue: &CatalogueTable) -> String {
     let known = catalogue.get_asset(asset);
     known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())

@@ -36,7 +36,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 pub(super) const REPLACE_AFTER: Duration = Duration::from_millis(20);
 /// How often what a settlement needs is tried.
 const TRY_EVERY: Duration = Duration::from_secs(1);
-/// How often the keeper looks whether the source has said who it is.
+/// How often the keeper checks whether the source has told its identity.
 const IDENTITY_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a check of an open session did not pass.
@@ -205,7 +205,7 @@ impl Link {
         })
     }
 
-    /// This Redis and namespace become this source's, or are already.
+    /// Claims this Redis and namespace for this source, unless they are claimed already.
     async fn claim_namespace(&self, conn: &Conn, identity: &str) -> Result<(), Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let owner = async || {

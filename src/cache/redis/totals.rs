@@ -28,19 +28,19 @@ use crate::{
 /// How long the right to scan lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// The right to scan.
+/// The lease of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanLease {
     token: String,
     fence: i64,
 }
 
-/// The answer to who asks for the right to scan.
+/// The reply to a request for the scan lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanTurn {
     /// The right, if it was given.
     pub lease: Option<ScanLease>,
-    /// Until it is worth asking again.
+    /// The time after which the next request makes sense.
     pub wait: Duration,
     /// The scan whose totals are published: its fence. None before the first.
     pub published: Option<i64>,
@@ -112,7 +112,7 @@ impl Redis {
     /// Publishes totals, and gives the right back. The next scan is due `after` that.
     ///
     /// # Errors
-    /// The fault: some of it may be written, and nobody reads it before all of it is.
+    /// The fault: parts may be written, and no instance reads them before all are.
     pub async fn publish_totals(
         &self,
         lease: &ScanLease,
@@ -261,7 +261,7 @@ impl Redis {
     }
 }
 
-/// As the catalogue names it, or its number.
+/// Returns the asset's name in the catalogue, or its number.
 fn asset_name(asset: AssetId, catalogue: &CatalogueTable) -> String {
     let known = catalogue.get_asset(asset);
     known.map_or_else(|| asset.to_string(), |(name, _)| name.to_owned())

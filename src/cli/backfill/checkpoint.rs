@@ -1,6 +1,6 @@
-//! The parts of a backfill that are done, in a file.
+//! The checkpoint file of a backfill: the parts that are done.
 //!
-//! The first line says of what; each other line is one part that is done. A part is written when all of its rows stand.
+//! The first line names the tables; each other line is one finished part, written when all of its rows stand.
 //!
 //! **Invariants.** A line reaches the disk before the part counts as done. A last line that a crash cut off counts for nothing.
 //! A file of other tables, or of other parts, is refused and stays as it is. Two processes never write one file.

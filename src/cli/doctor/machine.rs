@@ -32,7 +32,7 @@ pub(super) fn check_machine(report: &mut DoctorReport, settings: &Settings, file
     check_descriptors(report, settings);
 }
 
-/// A file with passwords in it is nobody else's business.
+/// Warns if a file with secrets is readable by all.
 fn check_file_secrets(report: &mut DoctorReport, settings: &Settings, file: &Path) {
     let mode = fs::metadata(file).map_or(0, |metadata| metadata.mode());
     let secret = !settings.scylla.password.is_empty()

@@ -22,7 +22,7 @@ const TESTED: (u32, u32) = (7, 0);
 const SKEW_WARN_MS: u64 = 500;
 const SKEW_FAIL_MS: u64 = 5_000;
 
-/// Of a hundred of its memory.
+/// Percent of Redis' memory from which it counts as full.
 const FULL: u64 = 90;
 
 pub(super) async fn check_redis(

@@ -17,7 +17,7 @@ type ShadowAmounts = (String, String);
 pub(super) struct ShadowBalances(BTreeMap<String, ShadowAmounts>);
 
 impl ShadowBalances {
-    /// Those of this service.
+    /// The balances of this service.
     pub(super) fn of_service(balances: &[ShownBalance]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         for balance in balances {
@@ -30,7 +30,7 @@ impl ShadowBalances {
         Ok(Self(all))
     }
 
-    /// Those of the other gateway's answer.
+    /// The balances in the other gateway's answer.
     pub(super) fn of_other(body: &[u8], what: &Shadow) -> Result<Self, String> {
         let answer: Value =
             serde_json::from_slice(body).map_err(|_| "its answer is no JSON".to_owned())?;

@@ -49,7 +49,7 @@ struct EntriesAnswer {
 pub(super) struct Answered {
     pub(super) written: u64,
     pub(super) repeated: u64,
-    /// Those that do not stand, in words.
+    /// One sentence for each transaction that does not stand.
     pub(super) failed: Vec<String>,
     /// Seqs are assigned by another program.
     pub(super) is_elsewhere: bool,

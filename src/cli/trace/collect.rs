@@ -164,7 +164,7 @@ async fn look_into_postgres(seen: &mut TraceFacts, settings: &Settings) {
     }
 }
 
-/// The assets of which somebody holds another seq than the ledger, or where only the ledger has any.
+/// Returns the assets whose seqs are not the same in all parts.
 fn differing_assets(seen: &TraceFacts) -> Vec<AssetId> {
     let seqs = |asset: AssetId| {
         let holdings = seen.named_holdings();

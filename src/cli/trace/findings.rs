@@ -1,6 +1,6 @@
-//! Why a balance looks as it does: one sentence for each thing that is odd.
+//! Explains a user's balances: one sentence for each difference between the parts.
 //!
-//! **Invariants.** The ledger is what others are compared with. Nothing here asks anybody.
+//! **Invariants.** The ledger is what others are compared with. Nothing here does I/O.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::cli::output::span_text;
 /// One sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct TraceFinding {
-    /// It can be why somebody sees a wrong balance; else it is only good to know.
+    /// The finding can explain a wrong balance; others are for information.
     pub(super) grave: bool,
     pub(super) said: String,
 }

@@ -67,7 +67,7 @@ impl Units {
         self.0 = self.0.saturating_add(more);
     }
 
-    /// As people write it.
+    /// Formats the amount with its decimals.
     fn decimal_text(self, decimals: u8) -> String {
         let digits = self.0.unsigned_abs().to_string();
         let places = usize::from(decimals);

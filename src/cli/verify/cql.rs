@@ -244,7 +244,7 @@ impl CqlVerification<'_> {
             .walk_stretches(Relation::Ledger, OF_A_PLACE)
             .await?;
         let (mut users, mut seen, mut without) = (Vec::new(), HashSet::new(), 0_u32);
-        // A small ledger is found whole sooner or later; many places that bring nobody new mean that it was.
+        // A small ledger is found whole sooner or later; after many places without a new user it was found whole.
         while users.len() < most && without < 64 {
             let place = TokenRange {
                 from: rand::random(),

@@ -1,4 +1,4 @@
-//! Notifications by Kafka.
+//! Checks the settings of Kafka.
 
 use std::path::Path;
 

@@ -14,7 +14,7 @@ const STALENESS_MIN: Duration = Duration::from_millis(50);
 /// How many times `max_staleness` fits into what it must be small against.
 const STALENESS_PARTS: u32 = 4;
 
-/// More often nobody needs the balances of all users.
+/// A shorter interval has no use.
 const TOTALS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// How many times the wait for a row fits into the time of the request that waits.
@@ -100,8 +100,8 @@ fn all_times(settings: &Settings) -> [(&'static str, Millis, Duration); 21] {
     ]
 }
 
-/// A floor that is forgotten while a value from before it is held, or a load from before it runs, brings the old
-/// balance back. Of times that are wrong themselves the rest is compared: more can only be worse.
+/// A floor that is forgotten while a value from before it is held, or a load from before it runs, brings the old balance back.
+/// Times that are wrong themselves are left out of the sum.
 fn check_floor_times(check: &mut SettingsCheck<'_>, settings: &Settings) {
     let held: Vec<_> = [
         ("redis.snapshot_ttl_ms", settings.redis.snapshot_ttl_ms),

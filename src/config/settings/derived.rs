@@ -5,7 +5,7 @@ use super::{LedgerWriter, ReadFrom, Settings, SourceKind};
 /// The writer: the side that assigns seqs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerSide {
-    /// The instances of this service, and nobody else.
+    /// Only the instances of this service.
     Service,
     /// A settlement service.
     External,

@@ -1,4 +1,4 @@
-//! The effect of what was received: applied, tried again, or put aside.
+//! Decides what becomes of received records: they take effect, are tried again, or go to the dead topic.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ const APPLY_MAX: Duration = Duration::from_secs(5);
 const TRIES: usize = 5;
 
 impl KafkaConsumer {
-    /// Applies what was received. Where Redis takes some of it and refuses the rest, that is left for later.
+    /// Applies the received records. After `TRIES` failed tries they are applied one by one, and those that Redis refuses are
+    /// tried again later.
     pub(super) async fn apply_fresh(&self, work: &mut Work) {
         if work.fresh.is_empty() {
             return;
@@ -96,7 +97,7 @@ impl KafkaConsumer {
             .await;
         match &applied {
             Ok(_) => self.note_duty(KafkaDuty::Apply, None),
-            // That Redis is away is told elsewhere.
+            // An outage of Redis is another finding.
             Err(error) if self.redis_answers() => self.note_not_taken(error),
             Err(_) => {}
         }

@@ -81,7 +81,8 @@ impl KafkaConsumer {
         }
     }
 
-    /// Takes a record into the work; returns how many notifications it has.
+    /// Parses a record into the work; returns how many notifications it has. A record that cannot be read becomes a dead
+    /// letter.
     fn begin_record(&self, work: &mut Work, record: &BorrowedMessage<'_>) -> usize {
         let place = RecordPlace {
             partition: record.partition(),

@@ -1,8 +1,8 @@
-//! Reads a record: a notification or an array of them; without a value, the user that is its key.
+//! Parses a record: its value is a notification or an array of them. Without a value, its key is the user.
 
 use crate::domain::{FieldMap, Notification, NotifiedChange, UserId};
 
-/// The notifications of a record; else why it cannot be read.
+/// Parses the notifications of a record. The error says why it cannot be read and goes to the dead topic.
 pub(super) fn read_record(
     fields: &FieldMap,
     key: Option<&[u8]>,

@@ -1,4 +1,4 @@
-//! The work under way of a follower of the topic.
+//! The records that the consumer received and has not finished.
 
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ pub(super) struct PendingRecord {
     pub notifications: Vec<Notification>,
 }
 
-/// The work under way of one follower.
+/// The records of one consumer that are not finished.
 #[derive(Default)]
 pub(super) struct Work {
     pub progress: PartitionProgress,
@@ -26,7 +26,7 @@ pub(super) struct Work {
     pub fresh: Vec<PendingRecord>,
     /// Failed tries of `fresh`.
     pub tries: usize,
-    /// Tried one by one and refused: tried again later, beside what comes.
+    /// Records that Redis refused one by one; they are tried again beside new records.
     pub refused: Vec<PendingRecord>,
     pub refused_due: Option<Instant>,
     pub letters: DeadLetters,
@@ -34,7 +34,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Notifications that are not in effect yet.
+    /// The number of notifications that have not taken effect.
     pub(super) fn notification_count(&self) -> usize {
         let records = self.fresh.iter();
         records.fold(0, |sum, record| {
@@ -42,7 +42,7 @@ impl Work {
         })
     }
 
-    /// Nothing more may be consumed for now.
+    /// Whether the partitions have to pause until some of the records are finished.
     pub(super) fn is_full(&self) -> bool {
         let refused = self.refused.iter();
         let refused = refused.fold(0_usize, |sum, it| {
@@ -51,12 +51,12 @@ impl Work {
         !self.fresh.is_empty() || refused >= AT_ONCE || self.letters.is_full()
     }
 
-    /// Something is to be done again soon.
+    /// Whether some records wait for another try.
     pub(super) fn is_pending(&self) -> bool {
         !(self.fresh.is_empty() && self.refused.is_empty() && self.letters.is_empty())
     }
 
-    /// Drops all of a partition that is another consumer's now.
+    /// Drops the records of a partition that was revoked.
     pub(super) fn forget_partition(&mut self, partition: i32) {
         let others = |record: &PendingRecord| record.place.partition != partition;
         self.progress.forget_partition(partition);

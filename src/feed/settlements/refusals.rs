@@ -1,4 +1,4 @@
-//! Refusals of Redis to a consumer of the settlement stream: one finding for each duty, until that works again.
+//! Errors of Redis to the consumer of the settlement stream: one finding for each step, until it works again.
 
 use std::collections::BTreeMap;
 

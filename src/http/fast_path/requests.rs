@@ -1,4 +1,4 @@
-//! The requests at the beginning of what a connection brought: answered, handed off, or refused.
+//! Parses the requests that a connection sent, and answers them, hands them off to the service, or refuses them.
 //!
 //! **Invariants.** The handling of a request depends on its bytes only, never on how they were cut or on what follows.
 
@@ -28,7 +28,7 @@ pub struct BadRequest {
 /// The reasons to refuse a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadRequestReason {
-    /// It is not HTTP/1 as it must be.
+    /// The request is not well-formed HTTP/1.
     Malformed(&'static str),
     /// More than [`HEAD_MAX`] bytes, or [`request_head::FIELDS_MAX`] fields.
     HeadTooLarge,
@@ -149,7 +149,7 @@ fn many_fields(who: &impl FastPath, host: &mut Vec<u8>, window: &[u8]) -> Then {
     }
 }
 
-/// The head, if it may be served: whole, of a known form, for a host that is ours.
+/// Returns the head if it is complete, well-formed, and names a host of this service.
 fn check_head<'h, 'b>(
     who: &impl FastPath,
     host: &mut Vec<u8>,

@@ -26,7 +26,7 @@ pub trait Paged {
     /// The place of a row.
     type Place;
 
-    /// Everything that the rows and their order depend on; not the limit.
+    /// The parameters that a cursor is bound to: all that decide the rows and their order, without the limit.
     fn binding_text(&self) -> String;
     /// The place as bytes.
     fn to_bytes(place: &Self::Place) -> Vec<u8>;
@@ -139,7 +139,7 @@ pub fn encode_cursor<Q: Paged>(question: &Q, place: &Q::Place) -> String {
 /// The place that a cursor of this question names.
 ///
 /// # Errors
-/// It is none of this question's, in words for the client.
+/// The cursor belongs to another query; the text is for the client.
 pub fn decode_cursor<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static str> {
     let read = || {
         let bytes = decode_hex(text)?;

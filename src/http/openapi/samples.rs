@@ -1,4 +1,4 @@
-//! Sample answers, made by what makes the real ones.
+//! Sample answers, made by the code that makes the real ones.
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;

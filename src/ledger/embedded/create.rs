@@ -22,7 +22,7 @@ pub(super) fn create_ledger(
     })
 }
 
-/// The same, with what `write` writes. The database is closed before the file gets its name.
+/// Makes a ledger with what `write` writes. The database is closed before the file gets its name.
 pub(super) fn create_with(
     path: &Path,
     write: impl FnOnce(&OpenDatabase) -> Result<(), redb::Error>,

@@ -18,7 +18,7 @@ use super::failure::{DiskFailure, OpenError};
 
 /// Bytes of a block: redb's page.
 pub(super) const BLOCK: usize = 4096;
-/// The same, for offsets.
+/// Bytes of a block, as an offset.
 pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Bytes that are read at once when the whole file is.
@@ -30,10 +30,10 @@ const PROBE_BYTES: usize = 1024 * 1024;
 /// Bytes that redb makes a large file longer by; a smaller file doubles.
 const GROWTH_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Whether the file may be written, and whom its lock shuts out.
+/// The access to the file, and the lock that goes with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Reads and writes; nobody else has it.
+    /// Reads and writes, with an exclusive lock.
     Write,
     /// Reads only; other readers may have it, too.
     Read,
@@ -111,7 +111,7 @@ impl LedgerFile {
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::in_use(path)),
-            // A file system without locks: whoever runs it has to see to it that one process has the file.
+            // A file system without locks: the operator has to ensure that one process has the file.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => {
                 return Err(OpenError::of_inaccessible(path, path, &error));

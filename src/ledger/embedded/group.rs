@@ -22,8 +22,8 @@ struct WaitingWrite {
 
 /// The writer of a file.
 ///
-/// Invariant: every job in the queue has a caller who waits for its turn, or is gone; who gets the turn takes what is
-/// first in the queue, so no job is left behind.
+/// Invariant: every job in the queue has a caller that waits for the turn, or is gone. The caller that gets the turn takes the
+/// first jobs of the queue, so no job is left behind.
 #[derive(Debug)]
 pub(super) struct Group {
     keeper: Arc<Keeper>,
@@ -62,7 +62,7 @@ impl Group {
         }
     }
 
-    /// Starts the transaction of what is first in the queue. The turn ends with it, also if nobody waits any more.
+    /// Starts the transaction of the first jobs of the queue. The turn ends with it, even if all callers are gone.
     fn start_transaction(&self, turn: OwnedMutexGuard<()>) {
         let jobs = self.next_group();
         if jobs.is_empty() {
@@ -75,7 +75,7 @@ impl Group {
             let answers =
                 keeper.write_requests(&requests, &mut |receipt| window.add_receipt(receipt));
             window.close_window(answers.is_ok());
-            // Before the answers: who has his and closes the ledger may open it again.
+            // Dropped before the answers: a caller that has its answer may close the ledger and open it again.
             drop(keeper);
             match answers {
                 Ok(answers) => {
@@ -90,7 +90,7 @@ impl Group {
                     }
                 }
             }
-            // After the answers: whoever gets the turn next either has his, or still has his job in the queue.
+            // Dropped after the answers: the next caller either has its answer, or still has its job in the queue.
             drop(turn);
         }));
     }

@@ -1,4 +1,4 @@
-//! A look at a ledger from outside, for the tools. Everything here blocks.
+//! Read-only inspection of a ledger file for the command-line tools. Everything here blocks.
 //!
 //! **Invariants.** Nothing is written to the file: what a repair after a crash needs stays in memory. All answers of one look are
 //! of one moment. A ledger that an instance has open is asked through that instance.
@@ -49,7 +49,7 @@ impl fmt::Debug for EmbeddedInspector {
 pub struct TablePair {
     /// The user.
     pub user: UserId,
-    /// Of which asset.
+    /// The asset.
     pub asset: AssetId,
     /// The ledger's newest row.
     pub ledger: Option<Balance>,

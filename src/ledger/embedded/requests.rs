@@ -29,8 +29,8 @@ impl WriteRequest {
 /// The answer to a [`WriteRequest`] of the same name.
 #[derive(Debug)]
 pub(super) enum WriteAnswer {
-    /// To entries.
+    /// The answer to entries.
     Entries(Result<WrittenCounts, WriteError>),
-    /// To transactions, in their order.
+    /// The answers to transactions, in their order.
     Transactions(Vec<SettleOutcome>),
 }

@@ -30,7 +30,7 @@ struct TimeGenerations {
 }
 
 impl RowTimes {
-    /// Of a file that is opened now: whatever it holds was written before.
+    /// The times of a file that is opened now: all its rows were written before.
     pub(super) fn opened_at(now: UnixMillis) -> Self {
         Self(Mutex::new(TimeGenerations {
             young: HashMap::new(),
@@ -40,7 +40,7 @@ impl RowTimes {
         }))
     }
 
-    /// These are written now.
+    /// Notes that these rows are written now.
     pub(super) fn note_written(&self, entries: &[Entry], now: UnixMillis) {
         let mut both = self.0.lock();
         for entry in entries {

@@ -246,7 +246,7 @@ impl Tables {
                     WriteRequest::Entries(entries) => {
                         let done = put_entries(&transaction, entries, &mut totals)?;
                         changed |= matches!(&done, Ok(done) if done.changed);
-                        // Before, so that nobody finds a row whose time is not known yet.
+                        // Noted before the write, so that no reader finds a row without its time.
                         self.times.note_written(entries, clock::wall_now());
                         WriteAnswer::Entries(done.map(|done| {
                             rows.extend(done.rows);

@@ -28,14 +28,14 @@ use crate::{
 /// Requests that wait, and removals.
 const QUEUED_MAX: usize = 4_096;
 
-/// A request, and the end of it that waits for the answer.
+/// A request with the channel for its answer.
 #[derive(Debug)]
 pub(super) struct WaitingAppend {
     pub(super) request: LedgerRequest,
     pub(super) reply: oneshot::Sender<Result<JudgedAnswer, LedgerError>>,
 }
 
-/// Records under way.
+/// The queue of requests, and the records that are not announced yet.
 #[derive(Debug)]
 pub(super) struct Appends {
     waiting: mpsc::Sender<WaitingAppend>,
@@ -50,7 +50,7 @@ pub(super) struct Appends {
     journal_used: AtomicBool,
 }
 
-/// The other ends, for the loops.
+/// The receiving ends of the channels, for the writer's loops.
 #[derive(Debug)]
 pub(super) struct Queues {
     pub(super) waiting: mpsc::Receiver<WaitingAppend>,
@@ -190,7 +190,7 @@ impl Appends {
         });
     }
 
-    /// These balances are in effect everywhere.
+    /// Notes that these balances took effect on every instance.
     pub(super) fn note_announced(&self, balances: &[Notification]) {
         let mut unannounced = self.unannounced.lock();
         for (user, asset, seq) in balances.iter().filter_map(key_of) {

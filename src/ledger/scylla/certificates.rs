@@ -1,4 +1,4 @@
-//! The certificates of TLS to the database: which authorities are trusted, and who this client is. They are read again on
+//! The certificates of TLS to the database: the trusted authorities, and this client's certificate. They are read again on
 //! demand, and the driver's next connections use what was read last.
 //!
 //! **Invariants.** Files that cannot be used change nothing. Checking a node's certificate is rustls' own work.

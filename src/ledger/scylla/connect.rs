@@ -1,9 +1,9 @@
 //! Opens sessions: nodes, consistency, timeouts, preferred datacenter, password, TLS.
 //!
-//! **Invariants.** A statement ends within `source.timeout_ms` over all tries; after [`SECOND_AFTER`] of it a second node is asked as
-//! well, and the first answer counts. So every statement may run twice: reads change nothing, ledger rows are the same whoever writes
-//! them, rows of `user_balances` carry their seq as timestamp. Another datacenter is never asked: its `LOCAL_QUORUM` does not meet
-//! the quorum of the writes here.
+//! **Invariants.** A statement ends within `source.timeout_ms` over all tries; after [`SECOND_AFTER`] of it a second node is
+//! asked as well, and the first answer counts. So every statement may run twice: reads change nothing, ledger rows are the same
+//! whichever instance writes them, rows of `user_balances` carry their seq as timestamp. Another datacenter is never asked: its
+//! `LOCAL_QUORUM` does not meet the quorum of the writes here.
 //!
 //! **Limits.** The driver checks a certificate against the node's IP address, not a name. `limits.source_loads` bounds the statements.
 //!

@@ -46,7 +46,7 @@ const YIELD_MAX: Duration = Duration::from_millis(6);
 /// Another instance counts as writing for so long after its record was met.
 const CONTENDED_FOR: Duration = Duration::from_secs(1);
 
-/// The journal, as far as the writer knows it.
+/// The writer's knowledge of the journal.
 #[derive(Debug)]
 struct JournalState {
     tail: Tail,
@@ -94,7 +94,7 @@ pub(super) async fn run_writer(scylla: &Scylla, queue: &mut mpsc::Receiver<Waiti
     }
 }
 
-/// Those that wait, in their order, without those whose callers are gone.
+/// Collects the waiting requests in their order, without those whose callers are gone.
 fn gather_group(
     first: WaitingAppend,
     queue: &mut mpsc::Receiver<WaitingAppend>,
@@ -150,7 +150,7 @@ impl WriterState {
         }
     }
 
-    /// While others write too, a short pause gives them their turn.
+    /// Pauses shortly while other instances write too.
     async fn let_others_write(&mut self) {
         match self.contended {
             Some(at) if at.elapsed() < CONTENDED_FOR => pause_randomly(YIELD_MAX).await,

@@ -1,8 +1,8 @@
 //! The journal: one ordered log of records, each appended by one lightweight transaction.
 //!
 //! Position 0 of the partition holds the tail, the highest position that was given away. An append sets it from what the writer
-//! judged by to one more, and writes the record, in one conditional batch. So the order of records is the order in which
-//! they were judged, and a writer that does not know the newest record appends nothing.
+//! judged by to one more, and writes the record, in one conditional batch. So the order of records is the order in which they
+//! were judged. A writer that does not know the newest record appends nothing, so two instances never assign one seq.
 //!
 //! **Invariants.** A record that was appended stands. It is removed only when all of it is written and in effect everywhere. All
 //! positions up to `removed` are.
@@ -34,12 +34,12 @@ const TAIL: i64 = 0;
 /// Records of one read.
 pub(super) const PAGE: usize = 64;
 
-/// How far the copies reach that a decision needs.
+/// The consistency levels that a decision needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QuorumReach {
-    /// Of reads and writes that a decision hangs on.
+    /// The level of reads and writes on which a decision depends.
     pub(super) consistency: Consistency,
-    /// Of lightweight transactions.
+    /// The level of lightweight transactions.
     pub(super) serial: SerialConsistency,
 }
 

@@ -26,11 +26,11 @@ pub(super) enum LedgerRequest {
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JudgedAnswer {
-    /// To a transaction or a trade.
+    /// The answer to a transaction or a trade.
     Outcome(SettleOutcome),
-    /// To entries that stand.
+    /// The answer to entries that stand.
     Entries(WrittenCounts),
-    /// To entries: the seq of the one at this index has other amounts.
+    /// The answer to entries: the row with the seq of the entry at this index has other amounts.
     Taken(usize),
 }
 

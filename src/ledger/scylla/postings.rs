@@ -3,9 +3,9 @@
 //! The order: `user_balances`; ledger rows and `ledger_transactions`; `settled_trades` and the sellers' rows of `user_trades`;
 //! the buyers' rows, with which a trade is done.
 //!
-//! **Invariants.** Every statement is idempotent, so a record may be written by several and again. No row of `user_trades` stands
-//! before all rows of the ledger. The rows of one user in `user_balances` are one statement, and become visible together: a
-//! reader who met one row of the ledger finds all of that user's rows there (P10).
+//! **Invariants.** Every statement is idempotent, so a record may be written by several and again. No row of `user_trades`
+//! stands before all rows of the ledger. The rows of one user in `user_balances` are one statement, and become visible
+//! together: a reader that saw one row of the ledger finds all of that user's rows there (P10).
 //!
 //! **Limits.** [`AT_ONCE`] statements at a time, [`ROWS_PER_BATCH`] rows in one of them.
 

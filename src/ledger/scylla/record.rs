@@ -1,7 +1,7 @@
 //! An entry of the journal: transactions with all of their rows, as JSON.
 //!
-//! **Invariants.** A record holds everything that has to be written for it: whoever reads it can complete it, and writes the same
-//! whenever it is completed. A record of another version is refused, not guessed at.
+//! **Invariants.** A record holds everything that has to be written for it: every instance that reads it can complete it, and
+//! writes the same whenever it is completed. A record of another version is refused, not guessed at.
 
 use serde::{Deserialize, Serialize};
 

@@ -105,7 +105,7 @@ pub enum SchemaError {
 pub enum SchemaStep {
     /// Made now.
     Created,
-    /// Was there, as it should be.
+    /// The table or view was there with the right columns.
     Present,
     /// Left out, and why.
     Skipped(String),
@@ -244,7 +244,7 @@ async fn run_ddl(session: &Session, text: &str, what: &str) -> Result<(), Schema
 pub struct Status {
     /// The value that stands there.
     pub found: FoundSchema,
-    /// How much of the ledger the view shows; none where one of them is missing.
+    /// A sample of how much of the ledger the view shows; none if one of them is missing.
     pub sample: Option<ViewSample>,
     read_from: ReadFrom,
     view_check: ViewCheck,

@@ -306,7 +306,7 @@ async fn complete_found(
 /// table, column, type, kind, position, order
 type Described = (String, String, String, String, i32, String);
 
-/// The first difference between what is and what should be. Further columns that are no keys are nobody's business.
+/// The first difference between what is and what should be. Additional columns that are no keys are ignored.
 fn first_difference(
     names: &Names,
     relation: &str,

@@ -78,11 +78,11 @@ pub(super) struct Live {
     pub(super) insert_table: PreparedStatement,
     /// The rows of a user in `user_balances`.
     pub(super) table_rows: PreparedStatement,
-    /// Those of transactions, prepared by the first one: an older keyspace has no tables for them.
+    /// The statements of transactions, prepared on first use: an older keyspace has no tables for them.
     pub(super) postings: OnceCell<Postings>,
-    /// Those of trades' pages, for the same reason.
+    /// The statements of trade pages, prepared on first use.
     pub(super) trade_pages: OnceCell<PageStatements>,
-    /// Those of statements.
+    /// The statements of account statement pages, prepared on first use.
     pub(super) statement_pages: OnceCell<PageStatements>,
     /// Before lines about what stands in the tables.
     pub(super) sparing: RateLimitedLog,
@@ -207,7 +207,7 @@ impl Live {
         rows_of(self.run_statement(statement, values).await?)
     }
 
-    /// The same for a read that says what it cost.
+    /// Reads rows and adds them to the cost.
     pub(super) async fn query_counted(
         &self,
         cost: &Cost,
@@ -219,7 +219,7 @@ impl Live {
         Ok(rows)
     }
 
-    /// The same; none where the nodes gave the read up by themselves, as above their limit of deleted rows.
+    /// Reads rows and adds them to the cost; none if the nodes gave up, as above their tombstone limit.
     pub(super) async fn query_readable(
         &self,
         cost: &Cost,

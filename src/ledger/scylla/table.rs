@@ -1,7 +1,7 @@
 //! A load from `user_balances`, one row for each asset.
 //!
-//! A writer gives every cell its row's seq as the timestamp. A cell with another timestamp was written by somebody else: a row
-//! mended by hand has the time of day in microseconds, far above any seq, and hides every later write of that column.
+//! A writer gives every cell its row's seq as the timestamp. A cell with another timestamp was written by another program: a
+//! row mended by hand has the time of day in microseconds, far above any seq, and hides every later write of that column.
 //!
 //! **Invariants.** A row with such a cell is not shown where the ledger has the asset; the ledger's newest row is.
 

@@ -32,7 +32,7 @@ use crate::{
 /// Stretches that are walked at once.
 const STRETCHES_MAX: usize = 32;
 
-/// Assets of a catalogue that are asked for by name whoever the user is: what one statement takes.
+/// The most catalogue assets that every load reads by name: the limit of one statement.
 const NAMED_MAX: usize = 100;
 
 /// Users in one generation of [`RememberedAssets`].

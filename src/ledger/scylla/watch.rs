@@ -31,7 +31,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_MIN: Duration = Duration::from_millis(100);
 const INSPECT_EVERY: Duration = Duration::from_secs(5);
-/// The same after a statement that failed.
+/// The pause before the next inspection after a statement failed.
 const INSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the database must not be used.

@@ -42,7 +42,7 @@ impl StandingAmounts {
 /// An entry with its place in the request.
 type Indexed<'a> = (usize, &'a Entry);
 
-/// An entry, and what stands already.
+/// An entry with the row that stands under its key.
 struct CheckedEntry<'a> {
     entry: &'a Entry,
     stored: Option<StandingAmounts>,
@@ -143,7 +143,7 @@ async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), LedgerError> {
         .map(drop)
 }
 
-/// The values of a ledger row. What nobody said stays unset: a null would be a tombstone in every row.
+/// The values of a ledger row. Absent values stay unset: a null would be a tombstone in every row.
 pub(super) fn ledger_values(entry: &Entry) -> impl SerializeRow + use<'_> {
     let raw =
         |amount: Option<Amount>| amount.map_or(MaybeUnset::Unset, |a| MaybeUnset::Set(a.raw()));

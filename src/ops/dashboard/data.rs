@@ -1,4 +1,4 @@
-//! The data of the page, as JSON. Times are in milliseconds since 1970, durations in nanoseconds unless the name says
+//! The dashboard's data, as JSON. Times are in milliseconds since 1970, durations in nanoseconds unless the name says
 //! otherwise; a quantile without values is null.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -24,11 +24,11 @@ const ALL: &str = "all";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartState {
-    /// As it should be.
+    /// The part works.
     Good,
-    /// It works less well.
+    /// The part works with restrictions.
     Warn,
-    /// It does not work.
+    /// The part does not work.
     Bad,
     /// There is none.
     Off,
@@ -41,7 +41,7 @@ pub struct ServicePart {
     pub name: &'static str,
     /// How it is.
     pub state: PartState,
-    /// The same in a word or two.
+    /// The state in one or two words.
     pub word: String,
     /// More, where there is more to say.
     pub detail: String,
@@ -52,9 +52,9 @@ pub struct ServicePart {
 pub struct MemoryUse {
     /// Snapshots.
     pub entries: u64,
-    /// As weighed.
+    /// Bytes in use, as memory weighs its entries.
     pub bytes: u64,
-    /// At most.
+    /// The limit in bytes.
     pub bytes_max: u64,
 }
 

@@ -109,7 +109,7 @@ impl<V: HeapBytes> Generations<V> {
         (result, self.make_room(ttl, now))
     }
 
-    /// The same for a user who is known; else nothing happens.
+    /// Changes the entry of a known user; does nothing for another one.
     pub(super) fn change_known(
         &mut self,
         user: UserId,

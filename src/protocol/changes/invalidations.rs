@@ -10,15 +10,14 @@ use tokio::time::Instant;
 use super::{ChangeLog, generations::GivenUp};
 
 impl ChangeLog {
-    /// Redis lost its data: whatever is held or under way from before now counts for nothing, and the view is not trusted for
-    /// `floor_ttl`.
+    /// Begins a generation because Redis lost its data, and does not trust the view for `floor_ttl`.
     pub fn note_lost(&self) {
         self.blind_for(self.ttl);
         self.start_over();
     }
 
-    /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by
-    /// somebody who missed them too).
+    /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by an
+    /// instance that missed them too).
     #[must_use]
     pub fn doubts_redis(&self) -> bool {
         let until = self.doubtful_until.load(Ordering::SeqCst);
@@ -32,12 +31,12 @@ impl ChangeLog {
         self.note_lost();
     }
 
-    /// Whatever is held or under way from before now counts for nothing.
+    /// Begins a generation: everything held or under way from before counts as absent.
     pub fn start_over(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The view is not trusted for this long.
+    /// Does not trust the view for this long.
     pub fn blind_for(&self, time: Duration) {
         let until = self.since_base(
             Instant::now()
@@ -47,7 +46,7 @@ impl ChangeLog {
         self.blind_until.fetch_max(until, Ordering::SeqCst);
     }
 
-    /// Changes may be unknown here, so that nobody can be read from the view.
+    /// Whether changes may be unknown here, so that no load may trust the view.
     #[must_use]
     pub fn distrusts_view(&self) -> bool {
         self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)

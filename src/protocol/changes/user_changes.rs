@@ -10,7 +10,7 @@ use crate::{
     protocol::rules::{RedisFacts, may_redis_snapshot_be_accepted},
 };
 
-/// Assets that one user's mark names for reading them again from the ledger. More are of no use: they are read by catalogue.
+/// The most assets of one user that are read again from the ledger by name; beyond that the whole catalogue is read.
 const REREAD_MAX: usize = 64;
 
 /// Announced changes of one user. They end by themselves, however often the user is read: a forged seq must not stay, and a
@@ -90,7 +90,7 @@ impl AnnouncedChanges {
         }
     }
 
-    /// A notification's floor. True if it rose.
+    /// Raises the floor of a notification; true if it rose.
     fn raise_floor(&mut self, asset: AssetId, seq: Seq, ttl: Duration, now: Instant) -> bool {
         self.notified
             .retain(|(_, _, told)| lasts_until(*told, ttl, now));

@@ -13,7 +13,7 @@ const LINE_MAX: usize = 64 << 10;
 /// The longest string that Redis has (`proto-max-bulk-len`), and more than an answer has parts.
 const LENGTH_MAX: usize = 512 << 20;
 
-/// The replies to one question, in its order.
+/// The replies to one group of commands, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RespReplies {
     pub(super) bytes: Bytes,

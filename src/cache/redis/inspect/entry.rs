@@ -12,7 +12,7 @@ use crate::{
 pub enum KeyState {
     /// Nothing.
     Nothing,
-    /// Something that is not of our layout, and why.
+    /// A value of another layout, and why it is foreign.
     Foreign(String),
     /// An entry.
     Entry(ShownEntry),
@@ -21,7 +21,7 @@ pub enum KeyState {
 /// A floor with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
-    /// Of which asset.
+    /// The asset.
     pub asset: AssetId,
     /// The lowest seq that may be shown.
     pub seq: Seq,
@@ -32,7 +32,7 @@ pub struct Floor {
 /// An entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShownEntry {
-    /// The life of Redis that it was written in.
+    /// The epoch in which the entry was written.
     pub epoch: String,
     /// The balances are all that the user has.
     pub whole: bool,
@@ -44,7 +44,7 @@ pub struct ShownEntry {
     pub floors: Vec<Floor>,
     /// Assets to be read from the ledger, and until when; no asset: all of them.
     pub rereads: Vec<(Option<AssetId>, i64)>,
-    /// Until when somebody has the right to fill.
+    /// When the current lease ends.
     pub lease_until: Option<i64>,
 }
 

@@ -246,8 +246,8 @@ impl BlockingConnection {
         self.send_one::<String>(bury, GRACE).await.map(drop)
     }
 
-    /// How many entries wait, and who else reads the stream. Where Redis does not know what was not handed out (entries were
-    /// deleted, or it is older than 7), that is counted up to [`PAGE`].
+    /// Returns how many entries wait, and the other groups of the stream. Where Redis does not know what was not handed out
+    /// (entries were deleted, or it is older than 7), that is counted up to [`PAGE`].
     ///
     /// # Errors
     /// Whatever the connection or Redis says.

@@ -35,7 +35,7 @@ pub enum Relation {
 pub struct ScannedPartition {
     /// The user.
     pub user: UserId,
-    /// Of which asset; none in relations whose partition is the user.
+    /// The asset; none in relations whose partition is the user.
     pub asset: Option<AssetId>,
 }
 

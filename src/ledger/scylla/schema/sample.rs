@@ -26,12 +26,12 @@ const AT_ONCE: usize = 8;
 pub struct ViewSample {
     /// Partitions of the ledger whose newest row was looked for.
     pub checked: u64,
-    /// Those that were found.
+    /// Partitions among them whose newest row the view shows.
     pub found: u64,
 }
 
 impl ViewSample {
-    /// Of a hundred; none for an empty ledger.
+    /// Returns the share in percent; none for an empty ledger.
     #[must_use]
     pub fn present_percent(&self) -> Option<u64> {
         self.found.saturating_mul(100).checked_div(self.checked)
