@@ -1,3 +1,5 @@
+use balance_cache::ledger::records::RecordedRow;
+
 use super::*;
 
 fn sample_row(key: RowKey, avail: i64, delta: Option<i64>) -> HistoryRow {
