@@ -1,4 +1,4 @@
-//! What follows from several settings.
+//! Values that follow from several settings.
 
 use super::{LedgerWriter, ReadFrom, Settings, SourceKind};
 

@@ -1,4 +1,4 @@
-//! What the change log takes of memory.
+//! The memory that the change log takes.
 
 /// How much is remembered of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
