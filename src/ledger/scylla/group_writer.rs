@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     clock,
-    domain::{Reference, SettleOutcome, UserId},
+    domain::{Reference, UserId},
     ledger::{Commit, LedgerError},
 };
 
@@ -264,6 +264,7 @@ impl GroupWriter<'_> {
             if let Some(record) = known.unwritten.get(&position) {
                 self.postings.write_record(self.live, record).await?;
                 self.scylla.appends.take_record(position, record);
+                self.tell_commits(record);
             }
             known.unwritten.remove(&position);
         }
@@ -351,15 +352,22 @@ impl GroupWriter<'_> {
         fail::fail_point!("record-appended");
         let Attempt { record, answers } = attempt;
         self.scylla.appends.take_record(position, &record);
-        if let Some(hook) = self.scylla.hook.get() {
-            for answer in &answers {
-                if let JudgedAnswer::Outcome(SettleOutcome::Written(receipt)) = answer {
-                    hook(receipt, Commit::Stands);
-                }
-            }
-        }
+        self.tell_commits(&record);
         self.postings.write_record(self.live, &record).await?;
         fail::fail_point!("record-written");
         Ok(answers)
+    }
+
+    /// The transactions of a record take effect on this instance, one after the other and each whole: a later one of the same user
+    /// must not be shown without them.
+    fn tell_commits(&self, record: &JournalRecord) {
+        let Some(hook) = self.scylla.hook.get() else {
+            return;
+        };
+        for item in &record.items {
+            if let Some(claim) = &item.claim {
+                hook(&item.receipt_of(claim), Commit::Stands);
+            }
+        }
     }
 }
