@@ -64,9 +64,15 @@ async fn the_documented_rights_suffice_for_service_tools_and_producer_and_none_i
             .with("redis.username", user)
             .with("redis.password", password)
     };
-    let mut service = Service::start_ready(with("balance-cache", "service-password")).await;
+    let setup =
+        with("balance-cache", "service-password").with("memory.warm_on_start", "background");
+    let mut service = Service::start_ready(setup).await;
     whole(&service).await;
     works(&service, &redis, 1).await;
+    eventually(SOON, "the most-read users are listed", || {
+        let lists: Vec<String> = redis.ask(&["KEYS", "balance:most_read:*"]);
+        (!lists.is_empty()).then_some(())
+    });
     let _: String = redis.ask(&["XADD", STREAM, "*", "unreadable", "1"]);
     eventually(SOON, "what cannot be read is put aside", || {
         let dead: u64 = redis.ask(&["XLEN", &format!("{STREAM}:dead")]);
