@@ -39,7 +39,7 @@ fn what_is_held_is_what_was_there_and_everything_that_moved() {
     assert_eq!(
         all.asset_sentences(&catalogue, false),
         [
-            "1: 200 in the ledger = 100 at the beginning + 0 by trades + 100 by everything else; 2 of 5 rows have no deltas"
+            "1: 200 in the ledger = 100 at the beginning + 0 by trades + 0 by transactions + 100 by everything else; 2 of 5 rows have no deltas"
         ]
     );
 }
