@@ -29,6 +29,8 @@ use crate::domain::{
 pub mod embedded;
 pub mod history;
 pub mod isolation;
+mod item;
+mod judge;
 pub mod postgres;
 pub mod records;
 pub mod scylla;

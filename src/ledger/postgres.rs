@@ -12,6 +12,7 @@
 
 mod bad_setting;
 mod balances;
+mod columns;
 mod connect;
 mod faults;
 mod history;
@@ -19,7 +20,13 @@ pub mod inspect;
 pub mod mapped;
 pub mod outbox;
 mod pool;
+mod post_failure;
+mod post_rows;
+mod post_statements;
+mod posting;
+mod redis_outbox;
 mod replicas;
+mod requests;
 pub mod schema;
 mod schema_state;
 mod statements;
@@ -33,6 +40,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -47,6 +55,7 @@ use self::{
     mapped::MappedLedger,
     outbox::OutboxTable,
     pool::{PgPool, Values},
+    redis_outbox::RedisOutbox,
     replicas::Replicas,
     schema_state::PgSchemaState,
     statements::StatementTexts,
@@ -54,12 +63,12 @@ use self::{
 use crate::{
     config::{self, LedgerSide, ReadFrom},
     domain::{
-        AssetId, Catalogue, Entry, LedgerSlice, Seq, Snapshot, StatementRow, TradeSlice, UserId,
-        UserTrade,
+        AssetId, Catalogue, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome,
+        Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan, WriteError,
-        WrittenCounts,
+        Cost, LedgerError, Recovered, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan,
+        WriteError, WrittenCounts,
     },
     telemetry::RateLimitedLog,
 };
@@ -84,6 +93,7 @@ pub struct Postgres {
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
     sparing: RateLimitedLog,
+    redis_outbox: RedisOutbox,
 }
 
 /// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
@@ -142,6 +152,7 @@ impl Postgres {
             has_commit_times: AtomicBool::new(false),
             nudge: Notify::new(),
             sparing: RateLimitedLog::default(),
+            redis_outbox: RedisOutbox::default(),
         })
     }
 
@@ -181,7 +192,10 @@ impl Postgres {
 
     /// Connects and keeps checking, until told to stop. The service lives meanwhile.
     pub async fn run_watch(self: Arc<Self>, shutdown: CancellationToken) {
-        watch::run_checks(&self, &shutdown).await;
+        tokio::join!(
+            watch::run_checks(&self, &shutdown),
+            shutdown.run_until_cancelled(self.run_removals()),
+        );
     }
 
     /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
@@ -314,8 +328,49 @@ impl Source for Postgres {
         &'a self,
         entries: &'a [Entry],
     ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
-        let _ = (entries, self.assigns_seqs);
-        Box::pin(async { Err(LedgerError::unavailable("it takes no entries").into()) })
+        Box::pin(async move {
+            let result = self.post_entries(entries).await;
+            if let Err(WriteError::Source(LedgerError::Unavailable(_) | LedgerError::Timeout)) =
+                &result
+            {
+                self.nudge.notify_one();
+            }
+            result
+        })
+    }
+
+    fn settle_transactions<'a>(
+        &'a self,
+        transactions: &'a [Transaction],
+    ) -> BoxFuture<'a, Result<Vec<SettleOutcome>, LedgerError>> {
+        Box::pin(async move { self.note_failure(self.post_transactions(transactions).await) })
+    }
+
+    fn find_transaction(
+        &self,
+        reference: Reference,
+    ) -> BoxFuture<'_, Result<Option<StoredTransaction>, LedgerError>> {
+        Box::pin(async move { self.note_failure(self.find_record(reference).await) })
+    }
+
+    fn can_recover(&self) -> bool {
+        true
+    }
+
+    fn recover_unfinished(&self, age: Duration) -> BoxFuture<'_, Result<Recovered, LedgerError>> {
+        Box::pin(async move { self.find_unannounced(age).await })
+    }
+
+    fn announced_with(&self, balances: &[Notification]) -> Vec<Notification> {
+        self.redis_outbox.owed_with(balances)
+    }
+
+    fn note_announced(&self, balances: &[Notification]) {
+        self.redis_outbox.note_announced(balances);
+    }
+
+    fn lost_races(&self) -> u64 {
+        self.redis_outbox.lost_races()
     }
 
     fn user_trades<'a>(

@@ -21,7 +21,6 @@ mod group_writer;
 mod history;
 pub mod inspect;
 mod journal;
-mod judge;
 mod ledger;
 mod names;
 mod postings;
@@ -60,7 +59,7 @@ use self::{
 use crate::{
     config::{self, LedgerSide, ReadFrom, ViewCheck},
     domain::Catalogue,
-    ledger::{CommitHook, LedgerError, SourceReadiness},
+    ledger::{CommitHook, LedgerError, SourceReadiness, judge},
 };
 
 pub use bad_setting::BadSetting;

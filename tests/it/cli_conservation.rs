@@ -1,16 +1,15 @@
 //! `verify --conservation`: rows that do not add up, planted in real ledgers.
 
-use balance_cache::{config::ReadFrom, domain::Trade, ledger::Source as _};
+use balance_cache::{config::ReadFrom, domain::Trade};
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
 use crate::{
     cli_support::{Apart, Said},
-    ledger_external::catalogue,
-    ledger_service::{keyspace, setup},
+    ledger_service::setup,
     ledger_settle::{TRADES, TRANSACTIONS},
     support::{
-        cassandra::shared,
+        ground::{Ground, btc_and_usdt, on_each_ground},
         service::{Service, Setup},
     },
 };
@@ -146,26 +145,29 @@ async fn a_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cql_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
-    let place = keyspace("c").await;
-    let source = place.open(ReadFrom::Table, &catalogue()).await;
-    let session = shared().session().await;
+on_each_ground! {
+    a_database_adds_up_until_a_row_is_changed_lost_or_doubled,
+}
+
+async fn a_database_adds_up_until_a_row_is_changed_lost_or_doubled(ground: Ground) {
+    let source = ground.open(ReadFrom::Table).await;
     for (user, asset) in [(11, 2), (12, 1)] {
         let text = format!(
             "INSERT INTO {{ks}}.balance_ledger (user_id, asset_id, seq, avail, frozen) VALUES ({user}, {asset}, 1, 100, 0)"
         );
-        place.cql(&session, &text).await;
+        ground.run(&text).await;
     }
-    let parsed = Trade::parse_trade(&trade(7, Some(2)).to_string(), &catalogue()).unwrap();
-    source.scylla.settle_transactions(&[parsed]).await.unwrap();
+    let parsed = Trade::parse_trade(&trade(7, Some(2)).to_string(), &btc_and_usdt()).unwrap();
+    source.source.settle_transactions(&[parsed]).await.unwrap();
     let apart = Apart::new(
-        Setup::default()
-            .with("source.kind", "scylla")
-            .with("source.read_from", "table")
-            .with("scylla.nodes", shared().node())
-            .with("scylla.keyspace", &place.settings.keyspace),
+        ground
+            .name_in(Setup::default())
+            .with("source.read_from", "table"),
     );
+    let compared = match &ground {
+        Ground::Cassandra(_) => "the same: 2 users, 4 assets, 12 rows compared, 0 differences",
+        Ground::Postgres(_) => "the same: 2 users, 4 assets, 8 rows compared, 0 differences",
+    };
     // The view is filled in the background.
     let quiet = ["verify", "--conservation", "--grace-ms", "3000"];
     apart.run(&quiet).has(
@@ -174,7 +176,7 @@ async fn a_cql_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
             "BTC: 0.000001 in the ledger = 0.000001 at the beginning + 0 by trades + 0 by transactions + 0 by everything else; 0.000001 in user_balances",
             "1 of 3 rows have no deltas",
             "1 transactions and trades",
-            "the same: 2 users, 4 assets, 12 rows compared, 0 differences",
+            compared,
         ],
     );
     for text in [
@@ -183,7 +185,7 @@ async fn a_cql_ledger_adds_up_until_a_row_is_changed_lost_or_doubled() {
         "INSERT INTO {ks}.balance_ledger (user_id, asset_id, seq, avail, frozen, delta_avail, event_type, ref_id) \
          VALUES (11, 1, 3, 20, 0, 10, 'trade', 7)",
     ] {
-        place.cql(&session, text).await;
+        ground.run(text).await;
     }
     let said = apart.run(&VERIFY);
     said.has(
@@ -204,8 +206,8 @@ fn entry(user: i64, asset: i32, units: i64) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cql_transaction_is_compared_with_its_record() {
-    let place = keyspace("d").await;
-    let service = Service::start_ready(setup(&place, "")).await;
+    let ground = Ground::cassandra().await;
+    let service = Service::start_ready(setup(&ground, "")).await;
     let deposit = |id: i64, entries: &[Value]| json!({"transaction_id": id, "event_type": "deposit", "entries": entries});
     for (path, body) in [
         (
@@ -231,7 +233,6 @@ async fn a_cql_transaction_is_compared_with_its_record() {
         ],
     );
     // One unit more in all columns alike, a deposit that no transaction made, and one whose row is lost.
-    let session = shared().session().await;
     for text in [
         "UPDATE {ks}.balance_ledger SET avail = 6, delta_avail = 6 WHERE user_id = 13 AND asset_id = 1 AND seq = 1",
         "UPDATE {ks}.user_balances USING TIMESTAMP 2 SET avail = 6 WHERE user_id = 13 AND asset_id = 1",
@@ -241,7 +242,7 @@ async fn a_cql_transaction_is_compared_with_its_record() {
         "DELETE FROM {ks}.balance_ledger WHERE user_id = 15 AND asset_id = 2 AND seq = 1",
         "DELETE FROM {ks}.user_balances USING TIMESTAMP 2 WHERE user_id = 15 AND asset_id = 2",
     ] {
-        place.cql(&session, text).await;
+        ground.run(text).await;
     }
     Said::of(service.run(&quiet)).has(
         1,

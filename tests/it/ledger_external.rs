@@ -1,13 +1,10 @@
-//! Trades whose seqs an external writer assigned, on a real Cassandra.
+//! Trades whose seqs an external writer assigned, on a real Cassandra and a real PostgreSQL.
 
 use std::time::Duration;
 
 use balance_cache::{
     config::ReadFrom,
-    domain::{
-        Asset, Catalogue, Conflict, Reference, SettleOutcome, SettleState, Symbol, Trade, TradeId,
-        Transaction,
-    },
+    domain::{Conflict, Reference, SettleOutcome, SettleState, Trade, TradeId, Transaction},
     ledger::{Source, scylla::schema},
 };
 use serde_json::{Value, json};
@@ -17,29 +14,12 @@ use crate::{
     settlement_support::{SOON, short},
     support::{
         cassandra::shared,
-        cql::{Place, Running, asset, entry, told, user},
+        cql::{Place, asset, entry, told, user},
         eventually::eventually_async,
+        ground::{Ground, btc_and_usdt, on_each_ground},
         service::Service,
     },
 };
-
-/// BTC, USDT and their market.
-pub fn catalogue() -> std::sync::Arc<Catalogue> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol])
-        .unwrap()
-        .into()
-}
 
 /// A trade of 10 raw BTC for 20 raw USDT, whose four rows have this seq and these amounts.
 fn trade(id: i64, seq: i64, avail: i64) -> Value {
@@ -51,33 +31,40 @@ fn trade(id: i64, seq: i64, avail: i64) -> Value {
 }
 
 fn parsed(trade: &Value) -> Transaction {
-    Trade::parse_trade(&trade.to_string(), &catalogue()).unwrap()
+    Trade::parse_trade(&trade.to_string(), &btc_and_usdt()).unwrap()
 }
 
-async fn settle(source: &Running, trades: &[Transaction]) -> Vec<SettleOutcome> {
-    source.scylla.settle_transactions(trades).await.unwrap()
+async fn settle(source: &dyn Source, trades: &[Transaction]) -> Vec<SettleOutcome> {
+    source.settle_transactions(trades).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessly() {
-    let place = Place::new(shared()).applied().await;
-    let source = place.open(ReadFrom::Table, &catalogue()).await;
+on_each_ground! {
+    a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessly,
+    other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts,
+    transactions_and_trades_without_balances_need_another_writer,
+    a_trade_of_two_writers_at_one_moment_stands_once,
+}
+
+async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessly(ground: Ground) {
+    let source = ground.open(ReadFrom::Table).await;
     let one = parsed(&trade(7, 5, 100));
     for word in ["written", "repeated"] {
-        let outcome = settle(&source, std::slice::from_ref(&one)).await.remove(0);
+        let outcome = settle(&*source.source, std::slice::from_ref(&one))
+            .await
+            .remove(0);
         let same = matches!(
             (&outcome, word),
             (SettleOutcome::Written(_), "written") | (SettleOutcome::Repeated(_), "repeated")
         );
         assert!(same, "{outcome:?}");
         assert_eq!(
-            told(&source.scylla.load_snapshot(user(1)).await.unwrap()),
+            told(&source.source.load_snapshot(user(1)).await.unwrap()),
             [(1, 5, 100), (2, 5, 100)]
         );
     }
     let reference = Reference::Trade(TradeId::new(7).unwrap());
     let stands = source
-        .scylla
+        .source
         .find_transaction(reference)
         .await
         .unwrap()
@@ -87,28 +74,14 @@ async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessl
         (SettleState::Done, &one.content)
     );
     assert_eq!(Some(stands.receipt.balances), one.balances);
-    let session = shared().session().await;
-    let text = format!(
-        "SELECT user_id, role, order_id, cost FROM \"{0}\".user_trades WHERE user_id IN (1, 2) AND symbol_id = 1",
-        place.settings.keyspace
-    );
-    let rows = session
-        .query_unpaged(text, ())
-        .await
-        .unwrap()
-        .into_rows_result()
-        .unwrap();
-    let sides: Vec<(i64, i8, Option<i64>, i64)> =
-        rows.rows().unwrap().map(Result::unwrap).collect();
+    let sides = ground.sides("1, 2").await;
     assert_eq!(sides, [(1, 0, Some(5), 20), (2, 1, None, 20)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() {
-    let place = Place::new(shared()).applied().await;
-    let source = place.open(ReadFrom::Ledger, &catalogue()).await;
+async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts(ground: Ground) {
+    let source = ground.open(ReadFrom::Ledger).await;
     source
-        .scylla
+        .source
         .write_entries(&[entry(2, 2, 9, 1)])
         .await
         .unwrap();
@@ -122,7 +95,7 @@ async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() 
         parsed(&trade(7, 5, 100)),
         parsed(&trade(9, 5, 101)),
     ];
-    let outcomes = settle(&source, &all).await;
+    let outcomes = settle(&*source.source, &all).await;
     assert!(matches!(outcomes[0], SettleOutcome::Written(_)));
     for at in [1, 2] {
         assert_eq!(
@@ -140,17 +113,47 @@ async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts() 
     }
     assert!(matches!(outcomes[4], SettleOutcome::Repeated(_)));
     let free = source
-        .scylla
+        .source
         .find_transaction(Reference::Trade(TradeId::new(8).unwrap()));
     assert_eq!(free.await.unwrap(), None, "a conflict leaves no claim");
+}
+
+async fn a_trade_of_two_writers_at_one_moment_stands_once(ground: Ground) {
+    let (one, other) = (
+        ground.open(ReadFrom::Ledger).await,
+        ground.open(ReadFrom::Ledger).await,
+    );
+    for id in 1..=8 {
+        // Another id with the same seqs and other amounts beside it: one of the two stands.
+        let (first, second) = (
+            parsed(&trade(id, id, 100)),
+            parsed(&trade(100 + id, id, 200)),
+        );
+        let (first, second) = (
+            std::slice::from_ref(&first).to_vec(),
+            std::slice::from_ref(&second).to_vec(),
+        );
+        let (a, b) = tokio::join!(
+            settle(&*one.source, &first),
+            settle(&*other.source, &second)
+        );
+        let stands = |outcome: &SettleOutcome| matches!(outcome, SettleOutcome::Written(_));
+        assert_eq!(
+            u8::from(stands(&a[0])) + u8::from(stands(&b[0])),
+            1,
+            "{a:?} {b:?}"
+        );
+        let sides = ground.sides("1, 2").await;
+        assert_eq!(sides.len(), 2 * usize::try_from(id).unwrap());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_read_in_the_middle_of_a_trade_shows_both_of_its_balances() {
     let place = Place::new(shared()).applied().await;
     let session = shared().session().await;
-    let writer = place.open(ReadFrom::Table, &catalogue()).await;
-    let outcome = settle(&writer, &[parsed(&trade(7, 5, 100))]).await;
+    let writer = place.open(ReadFrom::Table, &btc_and_usdt()).await;
+    let outcome = settle(&*writer.scylla, &[parsed(&trade(7, 5, 100))]).await;
     assert!(
         matches!(outcome[..], [SettleOutcome::Written(_)]),
         "{outcome:?}"
@@ -165,7 +168,7 @@ async fn a_cold_read_in_the_middle_of_a_trade_shows_both_of_its_balances() {
         place.cql(&session, text).await;
     }
     for way in [ReadFrom::View, ReadFrom::Ledger] {
-        let reader = place.open(way, &catalogue()).await;
+        let reader = place.open(way, &btc_and_usdt()).await;
         reader.shows(1, &[(1, 5, 100), (2, 6, 101)]).await;
         // Every instance looks at the journal again and again.
         reader
@@ -192,7 +195,7 @@ async fn an_older_keyspace_is_read_and_schema_apply_brings_it_up_to_date() {
             .cql(&session, &format!("DROP TABLE {{ks}}.{table}"))
             .await;
     }
-    let source = place.open(ReadFrom::Table, &catalogue()).await;
+    let source = place.open(ReadFrom::Table, &btc_and_usdt()).await;
     assert!(
         source
             .scylla
@@ -219,17 +222,17 @@ async fn an_older_keyspace_is_read_and_schema_apply_brings_it_up_to_date() {
             .unwrap()
             .is_ready()
     );
-    let outcome = settle(&source, &[parsed(&trade(1, 1, 1))]).await.remove(0);
+    let outcome = settle(&*source.scylla, &[parsed(&trade(1, 1, 1))])
+        .await
+        .remove(0);
     assert!(matches!(outcome, SettleOutcome::Written(_)));
 }
 
-/// A service over this keyspace, with what more it is given.
-async fn service(place: &Place, raw: Option<(&str, String)>, recovery_ms: u32) -> Service {
-    let mut setup = short("")
-        .with("source.kind", "scylla")
+/// A service over it, with what more it is given.
+async fn service(ground: &Ground, raw: Option<(&str, String)>, recovery_ms: u32) -> Service {
+    let mut setup = ground
+        .name_in(short(""))
         .with("source.read_from", "table")
-        .with("scylla.nodes", shared().node())
-        .with("scylla.keyspace", &place.settings.keyspace)
         .with("ledger.recovery_ms", recovery_ms);
     if let Some((name, value)) = raw {
         setup = setup.raw(name, value);
@@ -237,13 +240,8 @@ async fn service(place: &Place, raw: Option<(&str, String)>, recovery_ms: u32) -
     Service::start_ready(setup).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn transactions_and_trades_without_balances_need_another_writer() {
-    let place = Place::new(shared())
-        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_w")
-        .applied()
-        .await;
-    let service = service(&place, None, 30_000).await;
+async fn transactions_and_trades_without_balances_need_another_writer(ground: Ground) {
+    let service = service(&ground, None, 30_000).await;
     let mut without = trade(7, 5, 100);
     without.as_object_mut().unwrap().remove("balances");
     let deposit =
@@ -276,13 +274,10 @@ async fn transactions_and_trades_without_balances_need_another_writer() {
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_that_broke_off_is_finished_without_being_sent_again() {
-    let place = Place::new(shared())
-        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_r")
-        .applied()
-        .await;
+    let ground = Ground::cassandra().await;
     // The first trade is held up for longer than its request may take, right after its record was appended.
     let service = service(
-        &place,
+        &ground,
         Some(("FAILPOINTS", "record-appended=1*sleep(4000)".to_owned())),
         2_000,
     )
@@ -314,12 +309,12 @@ async fn a_trade_that_broke_off_is_finished_without_being_sent_again() {
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
-    let place = Place::new(shared())
-        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_k")
-        .applied()
-        .await;
+    let ground = Ground::cassandra().await;
     let session = shared().session().await;
     let count = async |text: &str| {
+        let Ground::Cassandra(place) = &ground else {
+            unreachable!()
+        };
         let text = text.replace("{ks}", &place.settings.keyspace);
         let result = session.query_unpaged(text, ()).await.unwrap();
         result.into_rows_result().unwrap().rows_num()
@@ -345,7 +340,7 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
     for ((point, rows, stand), id) in points.into_iter().zip(1_i64..) {
         let rows = format!("SELECT * FROM {{ks}}.{rows}").replace("{id}", &id.to_string());
         let pause = ("FAILPOINTS", format!("{point}=pause"));
-        let mut victim = service(&place, Some(pause), 30_000).await;
+        let mut victim = service(&ground, Some(pause), 30_000).await;
         let sent = trade(id, id, 100 + id);
         let request = victim.request(reqwest::Method::POST, TRADES).json(&sent);
         let unanswered = async {
@@ -361,7 +356,7 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
             () = reached => {}
         }
         victim.kill9();
-        let next = service(&place, None, 30_000).await;
+        let next = service(&ground, None, 30_000).await;
         let state = next.get(&format!("{TRADES}/{id}")).await.data();
         assert_eq!(state["state"], "pending", "{point}");
         let answer = next.post(TRADES, &sent).await;
@@ -376,13 +371,10 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_of_a_killed_instance_is_finished_by_the_next_one_without_being_sent_again() {
-    let place = Place::new(shared())
-        .with(|settings| settings.keyspace = settings.keyspace.to_lowercase() + "_l")
-        .applied()
-        .await;
+    let ground = Ground::cassandra().await;
     let pause = ("FAILPOINTS", "record-appended=pause".to_owned());
-    let mut victim = service(&place, Some(pause), 30_000).await;
-    let next = service(&place, None, 1_000).await;
+    let mut victim = service(&ground, Some(pause), 30_000).await;
+    let next = service(&ground, None, 1_000).await;
     let request = victim
         .request(reqwest::Method::POST, TRADES)
         .json(&trade(7, 5, 100));

@@ -1,4 +1,4 @@
-//! Transactions and trades whose seqs the service assigns, on a real Cassandra.
+//! Transactions and trades whose seqs the service assigns, on a real Cassandra and a real PostgreSQL.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +12,25 @@ use crate::{
     },
     settlement_support::{SOON, short, whole},
     support::{
-        cassandra::shared,
-        cql::Place,
         eventually::eventually_async,
+        ground::{Ground, on_each_ground},
         redis::Redis,
         service::{Service, Setup},
     },
 };
 
-/// A keyspace of lower case, which a URL-like setting can name.
-pub async fn keyspace(suffix: &str) -> Place {
-    let place = Place::new(shared()).with(|settings| {
-        settings.keyspace = format!("{}_{suffix}", settings.keyspace.to_lowercase());
-    });
-    place.applied().await
+on_each_ground! {
+    what_holds_for_the_embedded_ledger_holds_here,
+    of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the_balance_allows,
+    trades_that_all_pay_one_account_are_conserved_and_each_stands_once,
+    reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole,
 }
 
 /// An instance over it that assigns seqs.
-pub fn setup(place: &Place, redis: &str) -> Setup {
-    short(redis)
-        .with("source.kind", "scylla")
+pub fn setup(ground: &Ground, redis: &str) -> Setup {
+    ground
+        .name_in(short(redis))
         .with("source.read_from", "table")
-        .with("scylla.nodes", shared().node())
-        .with("scylla.keyspace", &place.settings.keyspace)
         .with("ledger.writer", "service")
         .with("ledger.recovery_ms", 1_000)
         .with("limits.deadline_ms", 8_000)
@@ -65,20 +61,10 @@ async fn settled(service: &Service, path: &str, body: &Value) -> (u16, String) {
     (answer.status, result.unwrap_or_default())
 }
 
-/// user, asset, seq, delta of avail, avail, event type, id
-type LedgerRow = (i64, i32, i64, i64, i64, String, i64);
-
-/// Reads the whole ledger of a keyspace, and checks it by itself: seqs without gaps, each row from the one before it, nothing below 0,
+/// Reads the whole ledger, and checks it by itself: seqs without gaps, each row from the one before it, nothing below 0,
 /// each trade without a change of any asset's sum, and `user_balances` equal to the newest rows. Returns the newest rows.
-async fn check_ledger(place: &Place) -> BTreeMap<(i64, i32), (i64, i64)> {
-    let session = shared().session().await;
-    let ks = &place.settings.keyspace;
-    let text = format!(
-        "SELECT user_id, asset_id, seq, delta_avail, avail, event_type, ref_id FROM {ks}.balance_ledger"
-    );
-    let rows = session.query_unpaged(text, ()).await.unwrap();
-    let rows = rows.into_rows_result().unwrap();
-    let mut rows: Vec<LedgerRow> = rows.rows().unwrap().map(Result::unwrap).collect();
+async fn check_ledger(ground: &Ground) -> BTreeMap<(i64, i32), (i64, i64)> {
+    let mut rows = ground.ledger_rows().await;
     rows.sort();
     let mut newest: BTreeMap<(i64, i32), (i64, i64)> = BTreeMap::new();
     let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
@@ -97,11 +83,7 @@ async fn check_ledger(place: &Place) -> BTreeMap<(i64, i32), (i64, i64)> {
         }
     }
     assert!(sums.values().all(|sum| *sum == 0), "half a trade: {sums:?}");
-    let text = format!("SELECT user_id, asset_id, version, avail FROM {ks}.user_balances");
-    let rows = session.query_unpaged(text, ()).await.unwrap();
-    let rows = rows.into_rows_result().unwrap();
-    let current = rows.rows::<(i64, i32, i64, i64)>().unwrap();
-    let current = current.map(Result::unwrap);
+    let current = ground.current_rows().await.into_iter();
     let current: BTreeMap<_, _> = current
         .map(|(user, asset, seq, avail)| ((user, asset), (seq, avail)))
         .collect();
@@ -109,21 +91,8 @@ async fn check_ledger(place: &Place) -> BTreeMap<(i64, i32), (i64, i64)> {
     newest
 }
 
-/// Seq and avail of a newest row of the ledger.
-async fn check_newest(place: &Place, user: i64, asset: i32) -> (i64, i64) {
-    let session = shared().session().await;
-    let ks = &place.settings.keyspace;
-    let text = format!(
-        "SELECT seq, avail FROM {ks}.balance_ledger WHERE user_id = {user} AND asset_id = {asset} LIMIT 1"
-    );
-    let rows = session.query_unpaged(text, ()).await.unwrap();
-    rows.into_rows_result().unwrap().first_row().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_holds_for_the_embedded_ledger_holds_here() {
-    let place = keyspace("same").await;
-    let service = Service::start_ready(setup(&place, "")).await;
+async fn what_holds_for_the_embedded_ledger_holds_here(ground: Ground) {
+    let service = Service::start_ready(setup(&ground, "")).await;
     what_is_refused_leaves_nothing(&service).await;
     for (id, user, asset, units) in [(1_001, 1001, 1, 5_000_000), (1_002, 1002, 1, 5_000_000)] {
         let deposited = service
@@ -150,7 +119,7 @@ async fn what_holds_for_the_embedded_ledger_holds_here() {
         written.filter(|one| one["result"] == "written").count(),
         600
     );
-    let newest = check_newest(&place, 50, 3).await;
+    let newest = ground.newest_row(50, 3).await;
     assert_eq!(newest, (600, 600));
     // A trade with balances has its seqs from elsewhere.
     let mut given = trade(99, 1001, 1002);
@@ -158,16 +127,16 @@ async fn what_holds_for_the_embedded_ledger_holds_here() {
     assert_eq!(code(&service.post(TRADES, &given).await), (400, 1001));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the_balance_allows() {
+async fn of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the_balance_allows(
+    ground: Ground,
+) {
     const WRITERS: i64 = 16;
     const EACH: i64 = 3;
     const ALLOWED: i64 = 20;
-    let place = keyspace("race").await;
     let redis = Redis::start();
     let mut services = Vec::new();
     for _ in 0..2 {
-        let service = Service::start_ready(setup(&place, &redis.url())).await;
+        let service = Service::start_ready(setup(&ground, &redis.url())).await;
         whole(&service).await;
         services.push(service);
     }
@@ -191,7 +160,7 @@ async fn of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the
     });
     let stood: i64 = join_all(withdrawals).await.into_iter().sum();
     assert_eq!(stood, ALLOWED);
-    let newest = check_ledger(&place).await;
+    let newest = check_ledger(&ground).await;
     assert_eq!(newest[&(7, 1)], (ALLOWED + 1, 4));
     for service in &services {
         eventually_async(SOON, "it shows the last one", async || {
@@ -209,15 +178,13 @@ async fn of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn trades_that_all_pay_one_account_are_conserved_and_each_stands_once() {
+async fn trades_that_all_pay_one_account_are_conserved_and_each_stands_once(ground: Ground) {
     const WRITERS: u64 = 16;
     const EACH: u64 = 6;
-    let place = keyspace("fees").await;
     let redis = Redis::start();
     let mut services = Vec::new();
     for _ in 0..2 {
-        let service = Service::start_ready(setup(&place, &redis.url())).await;
+        let service = Service::start_ready(setup(&ground, &redis.url())).await;
         whole(&service).await;
         services.push(service);
     }
@@ -246,7 +213,7 @@ async fn trades_that_all_pay_one_account_are_conserved_and_each_stands_once() {
         }
     });
     join_all(trades).await;
-    let newest = check_ledger(&place).await;
+    let newest = check_ledger(&ground).await;
     let trades = i64::try_from(WRITERS * EACH).unwrap();
     assert_eq!(newest[&(1, 2)], (trades, trades));
     for asset in [1, 2] {
@@ -282,11 +249,9 @@ async fn sum_of(service: &Service, user: u64) -> i64 {
     data.as_array().unwrap().iter().map(units).sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole() {
-    let place = keyspace("whole").await;
+async fn reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole(ground: Ground) {
     let redis = Redis::start();
-    let way = |way: &str| setup(&place, &redis.url()).with("source.read_from", way);
+    let way = |way: &str| setup(&ground, &redis.url()).with("source.read_from", way);
     let writer = Service::start_ready(way("table")).await;
     let reader = Service::start_ready(way("ledger")).await;
     whole(&writer).await;
@@ -320,8 +285,12 @@ async fn reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole
 mod killed {
     use super::*;
 
+    on_each_ground! {
+        what_a_killed_instance_left_is_finished_by_another_without_being_sent_again,
+    }
+
     /// Places between any two statements, and whether the trade stands when the process dies there.
-    const POINTS: [(&str, bool); 9] = [
+    const ON_CASSANDRA: [(&str, bool); 9] = [
         ("record-judged", false),
         ("record-appended", true),
         ("record-balances-written", true),
@@ -332,14 +301,26 @@ mod killed {
         ("redis-took", true),
         ("took-effect", true),
     ];
+    /// The same.
+    const ON_POSTGRES: [(&str, bool); 5] = [
+        ("ledger-before-commit", false),
+        ("ledger-committed", true),
+        ("ledger-written", true),
+        ("redis-took", true),
+        ("took-effect", true),
+    ];
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_a_killed_instance_left_is_finished_by_another_without_being_sent_again() {
-        let place = keyspace("kill").await;
+    async fn what_a_killed_instance_left_is_finished_by_another_without_being_sent_again(
+        ground: Ground,
+    ) {
+        let points: &[(&str, bool)] = match &ground {
+            Ground::Cassandra(_) => &ON_CASSANDRA,
+            Ground::Postgres(_) => &ON_POSTGRES,
+        };
         let redis = Redis::start();
-        let survivor = Service::start_ready(setup(&place, &redis.url())).await;
+        let survivor = Service::start_ready(setup(&ground, &redis.url())).await;
         whole(&survivor).await;
-        for ((point, stands), round) in POINTS.into_iter().zip(0_i64..) {
+        for ((point, stands), round) in points.iter().copied().zip(0_i64..) {
             let (buyer, seller) = (
                 100 + 2 * round.unsigned_abs(),
                 101 + 2 * round.unsigned_abs(),
@@ -350,7 +331,7 @@ mod killed {
             assert_eq!(answer.status, 200, "{}", answer.body);
             // Held in memory, and in Redis.
             assert_eq!(held(&survivor, &[buyer, seller]).await, [0, 10]);
-            let stop = setup(&place, &redis.url()).raw("FAILPOINTS", format!("{point}=pause"));
+            let stop = setup(&ground, &redis.url()).raw("FAILPOINTS", format!("{point}=pause"));
             let mut victim = Service::start_ready(stop).await;
             let one = trade(id, buyer, seller);
             let sent = victim.request(reqwest::Method::POST, TRADES).json(&one);
@@ -391,20 +372,48 @@ mod killed {
             assert_eq!(again, (200, word.to_owned()), "{point}");
             assert_eq!(held(&survivor, &[buyer, seller]).await, [10, 0], "{point}");
         }
-        check_ledger(&place).await;
-        let session = shared().session().await;
-        eventually_async(SOON, "the journal is empty", async || {
-            let ks = &place.settings.keyspace;
-            let text = format!(
-                "SELECT position FROM {ks}.ledger_journal WHERE journal = 0 AND position > 0"
-            );
-            let left = session.query_unpaged(text, ()).await.unwrap();
-            (left.into_rows_result().unwrap().rows_num() == 0).then_some(())
+        check_ledger(&ground).await;
+        eventually_async(SOON, "nothing is unfinished", async || {
+            (ground.unfinished().await == 0).then_some(())
         })
         .await;
         let page = survivor.get_ops("/metrics").await.body;
         let of = "balance_cache_ledger_recovered_total ";
         let recovered = page.lines().find_map(|line| line.strip_prefix(of)).unwrap();
-        assert!(recovered.parse::<u64>().unwrap() >= 6, "{recovered}");
+        let least = points.len() - 3;
+        assert!(recovered.parse::<usize>().unwrap() >= least, "{recovered}");
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_whose_answer_was_lost_is_found_by_its_id() {
+        let ground = Ground::postgres().await;
+        let lost = "commit-answer-lost=1*return".to_owned();
+        let service = Service::start_ready(setup(&ground, "").raw("FAILPOINTS", lost)).await;
+        let answer = service.post(TRANSACTIONS, &deposit(1, 7, 1, 5)).await;
+        assert_eq!(result(&answer), "repeated");
+        assert_eq!(ground.newest_row(7, 1).await, (1, 5));
+        assert_eq!(held(&service, &[7]).await, [5]);
+        check_ledger(&ground).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_another_program_locks_is_503_and_stands_once_when_it_is_sent_again() {
+    let ground = Ground::postgres().await;
+    let service = Service::start_ready(setup(&ground, "")).await;
+    let first = service.post(TRANSACTIONS, &deposit(1, 7, 1, 5)).await;
+    assert_eq!(result(&first), "written");
+    let lock = ground.hold("SELECT version FROM {ks}.user_balances WHERE user_id = 7 FOR UPDATE");
+    let lock = lock.await;
+    let refused = service.post(TRANSACTIONS, &deposit(2, 7, 1, 5)).await;
+    assert_eq!(code(&refused), (503, 5031), "{}", refused.body);
+    // Others are not held up, and reads go on.
+    let other = settled(&service, TRANSACTIONS, &deposit(3, 8, 1, 5)).await;
+    assert_eq!(other.0, 200);
+    assert_eq!(held(&service, &[7, 8]).await, [5, 5]);
+    lock.batch_execute("ROLLBACK").await.unwrap();
+    let again = settled(&service, TRANSACTIONS, &deposit(2, 7, 1, 5)).await;
+    assert_eq!(again.0, 200);
+    check_ledger(&ground).await;
+    assert_eq!(ground.newest_row(7, 1).await, (2, 10));
 }

@@ -34,9 +34,9 @@ const USERS: i64 = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Embedded,
-    /// CQL, and the service assigns seqs.
+    /// A database, and the service assigns seqs.
     Journal,
-    /// CQL, and the sender assigns seqs.
+    /// A database, and the sender assigns seqs.
     External,
 }
 
@@ -409,7 +409,15 @@ async fn survives(setup: Setup, seed: i64, trades: u64, kind: Kind) {
 
 mod killed {
     use super::*;
-    use crate::ledger_service::{keyspace, setup};
+    use crate::{
+        ledger_service::setup,
+        support::ground::{Ground, on_each_ground},
+    };
+
+    on_each_ground! {
+        whose_seqs_are_assigned_elsewhere,
+        whose_seqs_the_service_assigns,
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_embedded_ledger_beside_redis() {
@@ -418,19 +426,15 @@ mod killed {
         survives(short(&redis.url()), 2, trades, Kind::Embedded).await;
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_cassandra_whose_seqs_the_service_assigns() {
-        let place = keyspace("j").await;
+    async fn whose_seqs_the_service_assigns(ground: Ground) {
         let redis = Redis::start();
         let trades = number("BALANCE_CACHE_TEST_TRADES", 90);
-        survives(setup(&place, &redis.url()), 4, trades, Kind::Journal).await;
+        survives(setup(&ground, &redis.url()), 4, trades, Kind::Journal).await;
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_cassandra_whose_seqs_are_assigned_elsewhere() {
-        let place = keyspace("s").await;
+    async fn whose_seqs_are_assigned_elsewhere(ground: Ground) {
         let redis = Redis::start();
-        let setup = setup(&place, &redis.url()).with("ledger.writer", "external");
+        let setup = setup(&ground, &redis.url()).with("ledger.writer", "external");
         let trades = number("BALANCE_CACHE_TEST_TRADES", 90);
         survives(setup, 3, trades, Kind::External).await;
     }

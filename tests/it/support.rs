@@ -11,6 +11,7 @@ pub mod databases;
 pub mod described;
 pub mod desk;
 pub mod eventually;
+pub mod ground;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod names;

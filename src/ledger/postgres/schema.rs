@@ -48,12 +48,13 @@ macro_rules! migration {
 }
 
 /// In their order.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     migration!(1, "balance_ledger", "001_balance_ledger"),
     migration!(2, "user_balances", "002_user_balances"),
     migration!(3, "settled_trades", "003_settled_trades"),
     migration!(4, "user_trades", "004_user_trades"),
     migration!(5, "ledger_transactions", "005_ledger_transactions"),
+    migration!(6, "redis_outbox", "006_redis_outbox"),
 ];
 
 /// The record of what was applied.

@@ -26,7 +26,7 @@ pub(super) const LEDGER: &str = "balance_ledger";
 pub(super) const TABLE: &str = "user_balances";
 
 /// In the order of the migrations.
-const EXPECTED: [ExpectedTable; 5] = [
+const EXPECTED: [ExpectedTable; 6] = [
     ExpectedTable {
         name: LEDGER,
         columns: &[
@@ -97,6 +97,16 @@ const EXPECTED: [ExpectedTable; 5] = [
             ("created_at", BIG),
         ],
         key: &["transaction_id"],
+    },
+    ExpectedTable {
+        name: "redis_outbox",
+        columns: &[
+            ("user_id", BIG),
+            ("asset_id", INT),
+            ("seq", BIG),
+            ("written_at", "timestamp with time zone"),
+        ],
+        key: &["user_id", "asset_id"],
     },
 ];
 
@@ -202,7 +212,8 @@ const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM {s}.user_balances) AND 
 
 /// Rights that writes need: a table and a right.
 const RIGHTS: &str = "SELECT r.kind || ' on ' || r.name FROM (VALUES ('balance_ledger', 'INSERT'), ('user_balances', 'INSERT'), \
-     ('user_balances', 'UPDATE'), ('settled_trades', 'INSERT'), ('user_trades', 'INSERT'), ('ledger_transactions', 'INSERT')) \
+     ('user_balances', 'UPDATE'), ('settled_trades', 'INSERT'), ('user_trades', 'INSERT'), ('ledger_transactions', 'INSERT'), \
+     ('user_balances', 'DELETE'), ('redis_outbox', 'INSERT'), ('redis_outbox', 'UPDATE'), ('redis_outbox', 'DELETE')) \
      AS r (name, kind) JOIN pg_class c ON c.relname = r.name JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.kind) LIMIT 1";
 

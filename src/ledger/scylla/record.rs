@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::statements::unreadable_row;
 use crate::{
     domain::{
-        Amount, AssetId, Entry, MalformedId, Notification, PostedBalance, Receipt, Reference, Seq,
-        SettleState, StoredTransaction, Trade, TradeId, TransactionId, UnixMillis, UserId,
+        Amount, AssetId, Entry, MalformedId, Notification, Reference, Seq, Trade, TradeId,
+        TransactionId, UnixMillis, UserId,
     },
     ledger::LedgerError,
 };
+
+pub(super) use crate::ledger::item::{Claim, Item, RowToWrite};
 
 /// The form of the records that this version writes and reads.
 const VERSION: u8 = 1;
@@ -23,52 +25,6 @@ pub(super) struct JournalRecord {
     /// Tells the record from every other one, also where the answer to its append was lost.
     pub(super) token: u64,
     pub(super) items: Vec<Item>,
-}
-
-/// One transaction or trade, or the entries of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) claim: Option<Claim>,
-    pub(super) rows: Vec<RowToWrite>,
-}
-
-/// The id that an item takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
-    pub(super) reference: Reference,
-    pub(super) content: String,
-    pub(super) created_at: UnixMillis,
-    pub(super) trade: Option<Trade>,
-}
-
-/// A row of the ledger. One that stood before with the same amounts is not written again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RowToWrite {
-    pub(super) entry: Entry,
-    pub(super) stood: bool,
-}
-
-impl Item {
-    /// The rows that it wrote.
-    pub(super) fn receipt_of(&self, claim: &Claim) -> Receipt {
-        Receipt {
-            balances: self
-                .rows
-                .iter()
-                .map(|row| PostedBalance::from(&row.entry))
-                .collect(),
-            created_at: claim.created_at,
-        }
-    }
-
-    /// The record under its id, not yet written whole.
-    pub(super) fn pending_record(&self, claim: &Claim) -> StoredTransaction {
-        StoredTransaction {
-            state: SettleState::Pending,
-            content: claim.content.clone(),
-            receipt: self.receipt_of(claim),
-        }
-    }
 }
 
 impl JournalRecord {

@@ -1,11 +1,11 @@
-//! Judges a group of requests by what stands: the items of a record, and the answer to each request. Pure.
+//! Judges a group of requests by what stands: the items to write, and the answer to each request. Pure.
 //!
 //! **Invariants.** Requests are judged in their order, each by what stands after those before it. A refused one, or one in
 //! conflict, leaves nothing behind that a later one could see.
 
 use std::collections::HashMap;
 
-use super::record::{Claim, Item, RowToWrite};
+use super::item::{Claim, Item, RowToWrite};
 use crate::{
     domain::{
         Amount, AssetId, BalanceHead, Conflict, Entry, PostedBalance, Reference, Seq,

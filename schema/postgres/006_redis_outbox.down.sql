@@ -1,0 +1,1 @@
+DROP TABLE trading.redis_outbox;
