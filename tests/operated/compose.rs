@@ -150,8 +150,8 @@ fn ports_are_on_loopback_and_each_is_published_once() {
             assert!(published.insert(address.to_owned()), "{name}: {port} again");
         }
     }
-    // The instances of the profiles cassandra and kafka, Prometheus and Grafana.
-    assert_eq!(published.len(), 2 * (INSTANCES.len() + 2) + 2);
+    // The instances of the profiles cassandra, kafka and postgres, Prometheus and Grafana.
+    assert_eq!(published.len(), 2 * (INSTANCES.len() + 3) + 2);
 }
 
 #[test]
