@@ -97,6 +97,7 @@ async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip(database: Databas
         .setup()
         .and(&redis)
         .with("redis.timeout_ms", 1_900)
+        .with("memory.ttl_ms", 50_000)
         .with("totals.interval_ms", 0);
     let reader = Service::start_ready(reader).await;
     in_order(&reader).await;
