@@ -83,7 +83,8 @@ async fn a_planted_older_balance_is_found_within_its_window_and_told_without_amo
     stage.has(1, &[(1, 300_000_000), (2, 300_000_000)]).await;
     stage.has(2, &[(1, 912_345_678)]).await;
     let redis = Redis::start();
-    let setup = audited(stage.setup().and(&redis));
+    // What is loaded has to be in Redis, on a slow machine too.
+    let setup = audited(stage.setup().and(&redis)).with("redis.timeout_ms", 1_900);
     let first = Service::start_ready(setup.clone()).await;
     let mut second = Service::start_ready(setup).await;
     in_order(&first).await;
