@@ -1,5 +1,7 @@
 //! Notifications on one instance, on a real Redis: every form and every way in (P1), and what must do no harm.
 
+mod many;
+
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -383,27 +385,5 @@ async fn every_form_comes_in_by_the_stream_too_and_what_cannot_be_read_is_put_as
             (btc(&service, USER).await == seq).then_some(())
         })
         .await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_notifications_in_one_request_take_effect_together() {
-    let redis = Redis::start();
-    // A busy machine takes its time.
-    let setup = short(&redis.url())
-        .with("limits.deadline_ms", 30_000)
-        .with("settlement.floor_ttl_ms", 600_000);
-    let service = Service::start_ready(setup).await;
-    whole(&service).await;
-    let all: Vec<_> = (0..10_000_u64)
-        .map(|n| values(1 + n % 2_500, 1, 1_000_000 + i64::try_from(n).unwrap(), 1))
-        .collect();
-    let begun = Instant::now();
-    let answer = service.post(SETTLEMENTS, &json!(all)).await;
-    let took = begun.elapsed();
-    eprintln!("10,000 notifications: {took:?}");
-    assert_eq!(settled(&answer), (10_000, 0));
-    for user in [1, 1_001, 2_500] {
-        assert!(btc(&service, user).await >= 1_000_000);
     }
 }

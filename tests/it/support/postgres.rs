@@ -4,6 +4,9 @@
 //! input, which is a pipe from here, and ends the server and removes its folder when the pipe closes. Port and folder stay the same
 //! over a restart. Nothing is forced to disk unless `durable` says so. A missing package is a failure, never a skip.
 
+#[path = "postgres_programs.rs"]
+mod programs;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -18,6 +21,9 @@ use std::{
 use tokio_postgres::{Client, NoTls};
 use tokio_util::task::TaskTracker;
 
+use self::programs::{
+    binary, children, give_to_server, new_folder, program, run, send_signal, stat,
+};
 use super::{eventually::step, port::Port};
 
 /// How long it may take to start or end.
@@ -348,82 +354,5 @@ impl Drop for PgServer {
             let _ = running.keeper.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// State and parent of a process.
-fn stat(pid: u32) -> Option<(char, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut words = rest.split(' ');
-    let state = words.next()?.chars().next()?;
-    Some((state, words.next()?.parse().ok()?))
-}
-
-fn children(of: u32) -> Vec<u32> {
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, parent)| parent == of))
-        .collect()
-}
-
-fn send_signal(name: &str, pids: &[u32]) {
-    let all: Vec<_> = pids.iter().map(u32::to_string).collect();
-    // The shell's own kill: the program is not everywhere. A child that ended meanwhile is none.
-    let text = format!("kill -{name} {} 2>/dev/null; true", all.join(" "));
-    Command::new("sh").args(["-c", &text]).status().unwrap();
-}
-
-/// Where the programs of the newest version are.
-fn binary(name: &str) -> PathBuf {
-    let versions =
-        fs::read_dir("/usr/lib/postgresql").expect("the package postgresql is installed");
-    let versions = versions.flatten().map(|entry| entry.path());
-    let newest = versions
-        .filter(|path| path.join("bin/postgres").exists())
-        .max_by_key(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
-    let newest = newest.expect("the package postgresql is installed");
-    newest.join("bin").join(name)
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
-/// A program of the server, which refuses to run as root.
-fn program(name: &str) -> Command {
-    if !is_root() {
-        return Command::new(binary(name));
-    }
-    let mut command = Command::new("setpriv");
-    let user = format!("--reuid={SUPERUSER}");
-    command.args([&user, "--regid=postgres", "--clear-groups"]);
-    command.arg(binary(name));
-    command
-}
-
-fn run(mut command: Command) {
-    let output = command.current_dir("/").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command:?}\n{said}");
-}
-
-/// A folder that the server's user owns.
-fn new_folder() -> PathBuf {
-    let folder = tempfile::Builder::new().prefix("postgres-").tempdir();
-    let folder = folder.unwrap().keep();
-    give_to_server(&folder);
-    folder
-}
-
-fn give_to_server(path: &Path) {
-    let mut mode = Command::new("chmod");
-    mode.arg(if path.is_dir() { "700" } else { "600" })
-        .arg(path);
-    run(mode);
-    if is_root() {
-        let mut owner = Command::new("chown");
-        owner.arg(format!("{SUPERUSER}:")).arg(path);
-        run(owner);
     }
 }
