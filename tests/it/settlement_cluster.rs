@@ -28,7 +28,11 @@ fn feed(cluster: &mut RedisCluster) -> (usize, Vec<Entry>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_entry_of_the_feed_has_all_of_a_user_and_what_it_cannot_tell_is_not_acknowledged() {
     let mut cluster = tokio::task::block_in_place(RedisCluster::start);
-    let setup = short(&cluster.url()).with("redis.mode", "cluster");
+    // Six nodes on a busy machine are slow.
+    let setup = short(&cluster.url())
+        .with("redis.mode", "cluster")
+        .with("limits.deadline_ms", 10_000)
+        .with("settlement.floor_ttl_ms", 60_000);
     let service = Service::start_ready(setup).await;
     whole(&service).await;
     let seq = seq_of(&service.balances(USER).await, "BTC") + 1_000;
