@@ -62,14 +62,6 @@ impl PostFailure {
         Self::of(unreadable_row(what))
     }
 
-    /// The answer to the commit was lost.
-    pub(super) fn lost_answer() -> Self {
-        Self {
-            error: LedgerError::unavailable("the answer to the commit was lost"),
-            kind: PostFailureKind::Connection,
-        }
-    }
-
     /// Whether the connection can be used again, once its transaction is rolled back.
     pub(super) fn keeps_connection(&self) -> bool {
         self.kind == PostFailureKind::Race

@@ -99,7 +99,10 @@ impl Poster<'_> {
         let written = self.write_items(client, statements, &items).await;
         written.map_err(PostFailure::of_trip)?;
         fail::fail_point!("ledger-committed");
-        fail::fail_point!("commit-answer-lost", |_| Err(PostFailure::lost_answer()));
+        fail::fail_point!("commit-answer-lost", |_| Err(PostFailure {
+            error: LedgerError::unavailable("the answer to the commit was lost"),
+            kind: super::post_failure::PostFailureKind::Connection,
+        }));
         Ok(Posted { answers, owed })
     }
 
