@@ -14,11 +14,6 @@ pub(crate) use history::{HistoryCommand, PageArguments};
 pub(crate) use migration::{BackfillArguments, BackfillSource, BackfillTable, Shadow};
 pub(crate) use simulation::Simulate;
 
-/// Users of one simulation.
-const USERS_MAX: i64 = 1_000_000;
-/// Seeds of simulations.
-const SEEDS: i64 = 1_000_000;
-
 const EXAMPLES: &str = "\
 Without a configuration it serves a sample ledger on this machine:
   balance-cache

@@ -2,7 +2,12 @@
 
 use clap::Args;
 
-use super::{SEEDS, ServiceReach, USERS_MAX};
+use super::ServiceReach;
+
+/// Users of one simulation.
+const USERS_MAX: i64 = 1_000_000;
+/// Seeds of simulations.
+const SEEDS: i64 = 1_000_000;
 
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
