@@ -8,6 +8,9 @@ use serde::Serialize;
 /// Parts that the token ring is cut into; progress is counted in them.
 pub(super) const STRETCHES: u32 = 256;
 
+/// Random places in a row without a new user, after which the rest of a sample is read in order.
+pub(super) const REPEATED_PLACES_MAX: u32 = 16;
+
 /// How two places differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -18,7 +18,7 @@ use balance_cache::{
     domain::{AssetId, Balance, Catalogue, UserId},
     ledger::{
         LedgerError,
-        scylla::inspect::{CqlInspector, InspectError, Relation, TokenRange},
+        scylla::inspect::{CqlInspector, InspectError, Relation, ScannedPartition, TokenRange},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use self::relations::choose_relations;
 use super::{
     Progress, VerifyFindings,
-    compare::{DifferenceKind, STRETCHES, Trio},
+    compare::{DifferenceKind, REPEATED_PLACES_MAX, STRETCHES, Trio},
     comparison_failed,
     cql_conservation::Scan,
     file::settings_catalogue,
@@ -236,32 +236,44 @@ impl CqlVerification<'_> {
         Ok(())
     }
 
-    /// Users from random places of the token ring; fewer where there are no more.
+    /// Users from random places of the token ring; all of them where there are no more.
     async fn sample_users(&self, most: u32) -> Result<Vec<UserId>, LedgerError> {
         let most = usize::try_from(most).unwrap_or(1);
         let walk = self
             .look
             .walk_stretches(Relation::Ledger, OF_A_PLACE)
             .await?;
-        let (mut users, mut seen, mut without) = (Vec::new(), HashSet::new(), 0_u32);
-        // A small ledger is found whole sooner or later; after many places without a new user it was found whole.
-        while users.len() < most && without < 64 {
-            let place = TokenRange {
-                from: rand::random(),
-                to: i64::MAX,
-            };
-            let (found, _) = walk.read_page(place, None).await?;
+        let (mut users, mut seen) = (Vec::new(), HashSet::new());
+        let mut keep = |found: Vec<ScannedPartition>| {
             let before = users.len();
             for partition in found {
                 if users.len() < most && seen.insert(partition.user) {
                     users.push(partition.user);
                 }
             }
-            without = if users.len() > before {
-                0
-            } else {
-                without.saturating_add(1)
+            (users.len() > before, users.len() >= most)
+        };
+        let (mut full, mut without) = (most == 0, 0_u32);
+        while !full && without < REPEATED_PLACES_MAX {
+            let place = TokenRange {
+                from: rand::random(),
+                to: i64::MAX,
             };
+            let added;
+            (added, full) = keep(walk.read_page(place, None).await?.0);
+            without = if added { 0 } else { without.saturating_add(1) };
+        }
+        // A small ledger: the rest of the sample is read in order, so that no user is missed.
+        let ring = TokenRange {
+            from: i64::MIN,
+            to: i64::MAX,
+        };
+        let mut at = None;
+        while !full {
+            let (found, next) = walk.read_page(ring, at).await?;
+            (_, full) = keep(found);
+            at = next;
+            full |= at.is_none();
         }
         Ok(users)
     }

@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 use super::{
     Progress, VerifyFindings,
-    compare::{DifferenceKind, Trio},
+    compare::{DifferenceKind, REPEATED_PLACES_MAX, Trio},
     comparison_failed,
     conservation::{Conservation, compare_recorded, describe_stray},
     file::settings_catalogue,
@@ -98,13 +98,12 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Verify
 }
 
 impl PgJob<'_> {
-    /// Users from random places between the lowest and the highest; fewer where there are no more.
+    /// Users from random places between the lowest and the highest; all of them where there are no more.
     async fn choose_sample(&self, most: u32) -> Result<Vec<UserId>, LedgerError> {
         let most = usize::try_from(most).unwrap_or(1);
         let (lowest, highest, _) = self.look.find_extent().await?;
         let (mut users, mut seen, mut without) = (Vec::new(), HashSet::new(), 0_u32);
-        // A small ledger is found whole sooner or later; many places that bring nobody new mean that it was.
-        while users.len() < most && without < 64 {
+        while users.len() < most && without < REPEATED_PLACES_MAX {
             let place = rand::random_range(lowest..=highest);
             let found = self.look.find_user_from(place).await?;
             without = match found.filter(|user| seen.insert(*user)) {
@@ -114,6 +113,17 @@ impl PgJob<'_> {
                 }
                 None => without.saturating_add(1),
             };
+        }
+        // A small ledger: the rest of the sample is read in order, so that no user is missed.
+        let mut place = Some(lowest);
+        while users.len() < most
+            && let Some(from) = place
+            && let Some(user) = self.look.find_user_from(from).await?
+        {
+            if seen.insert(user) {
+                users.push(user);
+            }
+            place = user.get().checked_add(1);
         }
         Ok(users)
     }
