@@ -48,7 +48,8 @@ pub fn fuzz<S: Strategy>(
     let mut seeds = TestRunner::new_with_rng(config.clone(), random);
     let tried = Cell::new(0_u64);
     println!("{target}: BALANCE_CACHE_FUZZ_SEED={}", hex(&seed));
-    while Instant::now() < end {
+    // At least one batch, also where the machine stood still meanwhile.
+    while Instant::now() < end || tried.get() == 0 {
         // A runner tries its number of cases once and is done.
         let mut runner = TestRunner::new_with_rng(config.clone(), seeds.new_rng());
         let finding = runner.run(inputs, |input| {
