@@ -3,7 +3,7 @@
 use crate::scan::{ending, files, root, split, text, tokens, uses};
 
 /// Lines that a file may have.
-const LINES: usize = 450;
+const LINES: usize = 400;
 
 /// Ways to wait for time to pass.
 const WAITING: [&str; 4] = ["sleep", "sleep_until", "sleep_ms", "park_timeout"];

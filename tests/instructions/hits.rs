@@ -3,38 +3,32 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use balance_cache::{
-    apply::{self, ApplyResult, EntriesError, WarmResult},
     audit::Sampler,
     cache::memory::Memory,
-    cache_status::{ForwardReason, Tier},
-    config::{self, AuthMode, LedgerSide, Millis, Scope, Settings, TokenSettings},
-    domain::{
-        Amount, AssetId, Balance, Catalogue, DatedRate, Entry, HistoryPage, Notification, Rates,
-        RatesTaken, Reference, Seq, SettleOutcome, Snapshot, StatementQuestion, StatementRow,
-        StoredTransaction, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
-    },
+    cache_status::Tier,
+    config::{self, AuthMode, Millis, Scope, Settings, TokenSettings},
+    domain::{Catalogue, UnixMillis, UserId},
     http::{
-        Backend, HeldTotals, Hosts, Options, Service,
+        Hosts, Options, Service,
         auth::Authorization,
         fast_path::{FastPath, FastPathOutcome},
         openapi::Document,
         request_head::{self, Framing, Parsed},
     },
-    ledger::{self, Cost, Source, SourceReadiness, Stood, WrittenCounts},
     protocol::{ChangeLog, Freshness},
-    read::{self, ReadAnswer, ReadOptions, Reader, ReaderParts},
-    settle,
-    telemetry::{Meters, Via},
+    read::{ReadOptions, Reader, ReaderParts},
+    telemetry::Meters,
 };
-use futures::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+use crate::backend::{Reads, Three};
 
 /// Longer than any run.
 const LONG: Duration = Duration::from_hours(1);
 
 /// The wall clock stands still, so that each run spells its date once.
-const NOW: UnixMillis = UnixMillis(1_765_352_450_000);
+pub const NOW: UnixMillis = UnixMillis(1_765_352_450_000);
 
 const TOKEN: &str = "instructions-are-counted-not-timed";
 const TOKEN_SHA256: &str = "13a35305a2e3ccdcc4730bc5876d6bedb02dc0c24cd15c46e4d5cd526394f606";
@@ -79,188 +73,6 @@ impl Kind {
         Self::OneAsset,
         Self::UsualAndMore,
     ];
-}
-
-/// Three balances, whoever asks.
-#[derive(Debug)]
-struct Three;
-
-impl Three {
-    fn balances() -> Snapshot {
-        let balance = |asset, raw| Balance {
-            asset: AssetId::new(asset).unwrap(),
-            seq: Seq::new(17).unwrap(),
-            avail: Amount::from_raw(raw),
-            frozen: Amount::from_raw(0),
-            updated_at: Some(UnixMillis(1_765_352_441_955)),
-            said_at: UnixMillis(NOW.0 - 3_000),
-        };
-        let three = [(1, 910_000_000_000), (2, 12_345), (3, 250_000_000)];
-        Snapshot::new(three.map(|(asset, raw)| balance(asset, raw)).to_vec())
-    }
-}
-
-impl Source for Three {
-    fn identity(&self) -> Option<Arc<str>> {
-        Some("three".into())
-    }
-
-    fn readiness(&self) -> SourceReadiness {
-        SourceReadiness::Ready
-    }
-
-    fn load_counting<'a>(
-        &'a self,
-        _: UserId,
-        _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
-        async { Ok(Self::balances()) }.boxed()
-    }
-
-    fn latest_counting<'a>(
-        &'a self,
-        _: UserId,
-        _: &'a [AssetId],
-        _: &'a Cost,
-    ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
-        async { Ok(Self::balances()) }.boxed()
-    }
-
-    fn row_above(
-        &self,
-        _: UserId,
-        _: AssetId,
-        _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::LedgerError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, ledger::WriteError>> {
-        async { Ok(WrittenCounts::default()) }.boxed()
-    }
-}
-
-/// Reads as the service does; nothing here changes anything.
-struct Reads(Arc<Reader>);
-
-impl Backend for Reads {
-    fn read_memory<T>(
-        &self,
-        user: UserId,
-        ask: &ReadOptions,
-        now: Instant,
-        show: impl FnMut(ReadAnswer<&[u8]>) -> T,
-    ) -> Result<T, ForwardReason> {
-        self.0.serve_from_memory(user, ask, now, show)
-    }
-
-    async fn read_balances(
-        &self,
-        user: UserId,
-        ask: ReadOptions,
-        deadline: Instant,
-    ) -> Result<ReadAnswer, read::ReadError> {
-        self.0.read_user(user, ask, deadline).await
-    }
-
-    async fn read_many(
-        &self,
-        _: Vec<UserId>,
-        _: Instant,
-    ) -> Result<Vec<ReadAnswer>, read::ReadError> {
-        Err(read::ReadError::Shed)
-    }
-
-    async fn apply_notifications(
-        &self,
-        _: Vec<Notification>,
-        _: Instant,
-    ) -> Result<ApplyResult, apply::ApplyError> {
-        Err(apply::ApplyError::Deadline)
-    }
-
-    fn count_malformed(&self, _: Via) {}
-
-    async fn write_entries(
-        &self,
-        _: Vec<Entry>,
-        _: Instant,
-    ) -> Result<WrittenCounts, EntriesError> {
-        Err(EntriesError::Apply(apply::ApplyError::Deadline))
-    }
-
-    fn seq_writer(&self) -> LedgerSide {
-        LedgerSide::External
-    }
-
-    async fn settle_transactions(
-        &self,
-        _: Vec<Transaction>,
-        _: Instant,
-    ) -> Result<Vec<SettleOutcome>, settle::SettleError> {
-        Ok(Vec::new())
-    }
-
-    async fn find_transaction(
-        &self,
-        _: Reference,
-        _: Instant,
-    ) -> Result<Option<StoredTransaction>, ledger::LedgerError> {
-        Ok(None)
-    }
-
-    async fn trades_page(
-        &self,
-        _: TradesQuestion,
-        _: Instant,
-    ) -> Result<HistoryPage<UserTrade>, read::ReadError> {
-        Err(read::ReadError::Shed)
-    }
-
-    async fn statement_page(
-        &self,
-        _: StatementQuestion,
-        _: Instant,
-    ) -> Result<HistoryPage<StatementRow>, read::ReadError> {
-        Err(read::ReadError::Shed)
-    }
-
-    fn current_totals(&self) -> HeldTotals {
-        HeldTotals::Off
-    }
-
-    async fn set_rates(
-        &self,
-        _: AssetId,
-        _: Vec<(AssetId, DatedRate)>,
-        _: Instant,
-    ) -> Result<RatesTaken, apply::ApplyError> {
-        Err(apply::ApplyError::Deadline)
-    }
-
-    async fn load_rates(&self, _: AssetId, _: Instant) -> Result<Arc<Rates>, apply::ApplyError> {
-        Err(apply::ApplyError::Deadline)
-    }
-
-    async fn invalidate_users(
-        &self,
-        _: Vec<UserId>,
-        _: bool,
-        _: Instant,
-    ) -> Result<u64, apply::ApplyError> {
-        Err(apply::ApplyError::Deadline)
-    }
-
-    async fn warm_users(&self, _: Vec<UserId>, _: Instant) -> WarmResult {
-        WarmResult {
-            users: 0,
-            loaded: 0,
-            failed: 0,
-        }
-    }
 }
 
 fn settings(kind: Kind) -> Settings {

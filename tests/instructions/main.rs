@@ -12,6 +12,8 @@
 //! leaves undone is not seen. Sockets and the runtime are not in it.
 
 #[cfg(test)]
+mod backend;
+#[cfg(test)]
 mod callgrind;
 #[cfg(test)]
 mod hits;

@@ -2,8 +2,8 @@
 
 use balance_cache::{
     config::ReadFrom,
-    domain::{Amount, Seq},
-    ledger::{Cost, LedgerError, Source, WriteError, WrittenCounts},
+    domain::{Amount, Entry, Seq},
+    ledger::{Cost, LedgerError, Source, WriteError},
 };
 
 use crate::support::{
@@ -152,7 +152,7 @@ async fn a_row_that_cannot_be_a_balance_is_corrupt_and_never_left_out() {
              VALUES ({user_id}, {asset_id}, {seq}, 1, 1)"
         );
         place.cql(&session, &insert).await;
-        crate::support::cql::until("it is corrupt", async || {
+        until("it is corrupt", async || {
             let answer = view.scylla.load_snapshot(user(user_id)).await;
             matches!(answer, Err(LedgerError::Corrupt(_)))
         })
@@ -171,22 +171,12 @@ async fn latest_takes_more_assets_than_one_statement_does_and_leaves_out_what_ne
     let place = Place::new(shared()).applied().await;
     history(&place, 1, &[3, 250], 5).await;
     let source = place.open(ReadFrom::View, &catalogue([1])).await;
-    let asked: Vec<_> = (1..=250).map(asset).collect();
     let before = source.scylla.statements_sent();
-    let latest = source.scylla.load_latest(user(1), &asked).await.unwrap();
+    let latest = source.latest(1, 1..=250).await;
     assert_eq!(told(&latest), newest(&[3, 250], 5));
     assert_eq!(source.scylla.statements_sent() - before, 3);
-    let one = source
-        .scylla
-        .load_latest(user(1), &[asset(3)])
-        .await
-        .unwrap();
-    assert_eq!(told(&one), newest(&[3], 5));
-    let none = source
-        .scylla
-        .load_latest(user(1), &[asset(4)])
-        .await
-        .unwrap();
+    assert_eq!(told(&source.latest(1, [3]).await), newest(&[3], 5));
+    let none = source.latest(1, [4]).await;
     assert!(none.balances().is_empty());
 }
 
@@ -202,13 +192,7 @@ async fn the_same_amounts_again_are_repeated_and_other_amounts_write_nothing() {
     let done = table.scylla.write_entries(&first).await.unwrap();
     assert_eq!((done.written, done.repeated), (2, 1));
     let again = table.scylla.write_entries(&first).await.unwrap();
-    assert_eq!(
-        again,
-        WrittenCounts {
-            written: 0,
-            repeated: 3
-        }
-    );
+    assert_eq!((again.written, again.repeated), (0, 3));
 
     let mixed = [entry(1, 1, 6, 1), entry(1, 2, 5, 201), entry(1, 3, 1, 1)];
     let refused = table.scylla.write_entries(&mixed).await;
@@ -216,9 +200,10 @@ async fn the_same_amounts_again_are_repeated_and_other_amounts_write_nothing() {
     let contradiction = [entry(1, 4, 1, 1), entry(1, 4, 1, 2)];
     let refused = table.scylla.write_entries(&contradiction).await;
     assert!(matches!(refused, Err(WriteError::Conflict { index: 1 })));
-    let assets: Vec<_> = (1..=4).map(asset).collect();
-    let latest = table.scylla.load_latest(user(1), &assets).await.unwrap();
-    assert_eq!(told(&latest), [(1, 5, 100), (2, 5, 200)]);
+    assert_eq!(
+        told(&table.latest(1, 1..=4).await),
+        [(1, 5, 100), (2, 5, 200)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +270,7 @@ async fn a_repetition_completes_the_current_state_and_takes_nothing_from_it() {
             .balances()
             .is_empty()
     );
-    let without_time = balance_cache::domain::Entry {
+    let without_time = Entry {
         created_at: None,
         ..whole
     };
@@ -308,7 +293,7 @@ async fn a_thousand_entries_with_all_their_columns_are_written_in_one_request() 
     let place = Place::new(shared()).applied().await;
     let writer = place.open(ReadFrom::View, &catalogue([1])).await;
     let entries: Vec<_> = (1..=1_000)
-        .map(|seq| balance_cache::domain::Entry {
+        .map(|seq| Entry {
             delta_avail: Some(Amount::from_raw(1)),
             event_type: Some("deposit".to_owned()),
             ref_id: Some(seq),
@@ -317,11 +302,7 @@ async fn a_thousand_entries_with_all_their_columns_are_written_in_one_request() 
         .collect();
     let done = writer.scylla.write_entries(&entries).await.unwrap();
     assert_eq!(done.written, 1_000);
-    let newest = writer
-        .scylla
-        .load_latest(user(1), &[asset(1)])
-        .await
-        .unwrap();
+    let newest = writer.latest(1, [1]).await;
     assert_eq!(newest.balances()[0].seq, Seq::new(1_000).unwrap());
     let session = shared().session().await;
     let text = format!(

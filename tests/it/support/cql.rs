@@ -202,6 +202,13 @@ impl Running {
         }
     }
 
+    /// The newest rows of these assets, read from the ledger.
+    pub async fn latest(&self, user_id: i64, assets: impl IntoIterator<Item = i32>) -> Snapshot {
+        let assets: Vec<_> = assets.into_iter().map(asset).collect();
+        let latest = self.scylla.load_latest(user(user_id), &assets).await;
+        latest.unwrap()
+    }
+
     /// Statements that one load sends.
     pub async fn statements(&self, user_id: i64) -> u64 {
         let before = self.scylla.statements_sent();
