@@ -43,20 +43,16 @@ pub struct Shed;
 /// A load as admission sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Admitted {
-    /// The user that is loaded.
     pub user: UserId,
     /// Single read or batch.
     pub class: LoadClass,
-    /// When the load began.
     pub began_at: Instant,
 }
 
 /// All permits of one instance.
 #[derive(Debug)]
 pub struct Admission {
-    /// Permits for lookups in Redis.
     pub redis: PermitQueue,
-    /// Permits for loads from the source.
     pub source: PermitQueue,
     users: PerUserLimit,
     /// Half of a request's time.
@@ -64,8 +60,6 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Admission by these settings.
-    #[must_use]
     pub fn new(settings: &Settings, now: Instant) -> Self {
         let deadline = settings.limits.deadline_ms.0;
         let part = |time: Duration, of| time.checked_div(of).unwrap_or_default();
@@ -98,9 +92,6 @@ impl Admission {
     }
 
     /// Waits for the user's permit and for one of the source, until half of the load's time is over.
-    ///
-    /// # Errors
-    /// [`Shed`].
     pub async fn acquire_source_permit(
         &self,
         load: Admitted,
@@ -120,9 +111,6 @@ impl Admission {
     }
 
     /// Reserves a source permit before Redis is given work that would be wasted without one. Batches were admitted when they began.
-    ///
-    /// # Errors
-    /// [`Shed`].
     pub fn reserve_source_permit(&self, load: Admitted) -> Result<Option<Reservation<'_>>, Shed> {
         if self.users.is_full(load.user) {
             return Err(Shed);
@@ -134,19 +122,16 @@ impl Admission {
     }
 
     /// A load of this class would be shed by the source now. Batches were admitted when they began.
-    #[must_use]
     pub fn is_source_closed(&self, class: LoadClass) -> bool {
         class == LoadClass::Single && self.source.is_closed(LoadClass::Single)
     }
 
     /// When half of the time of a load is over: what begins later would come too late.
-    #[must_use]
     pub fn half_time(&self, began_at: Instant) -> Instant {
         began_at.checked_add(self.half_deadline).unwrap_or(began_at)
     }
 
     /// Whether something that takes so long is over before half of a request's time.
-    #[must_use]
     pub fn ends_before_half_time(&self, time: Duration) -> bool {
         time < self.half_deadline
     }

@@ -55,7 +55,6 @@ pub enum EntriesError {
         /// Counted from 0.
         index: usize,
     },
-    /// The source failed.
     #[error(transparent)]
     Source(#[from] ledger::LedgerError),
     /// The rows stand, but did not take effect here.
@@ -72,7 +71,6 @@ pub struct ApplyResult {
     pub old: u64,
 }
 
-/// The result of a request to warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WarmResult {
     /// Users asked for.
@@ -98,7 +96,6 @@ pub struct Applier {
 
 impl Applier {
     /// Makes an applier over these tiers.
-    #[must_use]
     pub fn new(
         redis: Option<Arc<Redis>>,
         source: Arc<dyn Source>,
@@ -119,9 +116,6 @@ impl Applier {
     }
 
     /// All of them take effect, or the error: then some may have, and all may be repeated.
-    ///
-    /// # Errors
-    /// [`ApplyError`].
     pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
@@ -239,9 +233,7 @@ impl Applier {
     }
 
     /// Writes entries to the ledger, then applies them as notifications.
-    ///
-    /// # Errors
-    /// [`EntriesError`]; after [`EntriesError::Apply`] the rows stand, and the same request completes it.
+    /// Errors: [`EntriesError`]; after [`EntriesError::Apply`] the rows stand, and the same request completes it.
     pub async fn write_entries(
         &self,
         entries: &[Entry],
@@ -305,9 +297,7 @@ impl Applier {
 
     /// The balances of transactions that stand take effect in all tiers and instances. Without a Redis they have, where the
     /// source tells of its commits ([`Self::take_committed`]).
-    ///
-    /// # Errors
-    /// [`ApplyError`]; the transactions stand, and the same request completes it.
+    /// Errors: [`ApplyError`]; the transactions stand, and the same request completes it.
     pub async fn announce_balances(
         &self,
         notifications: &[Notification],
@@ -340,9 +330,7 @@ impl Applier {
     }
 
     /// Drops snapshots in every tier and instance; floors too if they are to be forgotten.
-    ///
-    /// # Errors
-    /// [`ApplyError`]: some may be dropped.
+    /// Errors: [`ApplyError`]: some may be dropped.
     pub async fn invalidate_users(
         &self,
         users: &[UserId],

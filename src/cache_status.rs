@@ -7,7 +7,6 @@ use std::fmt;
 pub enum Tier {
     /// This process.
     Memory,
-    /// Redis.
     Redis,
     /// The ledger, or what is derived from it.
     Source,
@@ -37,7 +36,6 @@ pub enum Detail {
 
 impl Detail {
     /// The word in headers, bodies and metrics.
-    #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Behind => "behind",
@@ -49,7 +47,6 @@ impl Detail {
 /// How an answer came about: the `Cache-Status` of RFC 9211, the tier nearest the source first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// The tier that answered.
     pub answered: Tier,
     /// Whole seconds for which a tier that answered may go on to do so.
     pub ttl: Option<u64>,
@@ -67,7 +64,6 @@ pub struct CacheStatus {
 
 impl CacheStatus {
     /// A hit in memory that lasts for `ttl` more whole seconds.
-    #[must_use]
     pub const fn memory_hit(ttl: u64) -> Self {
         Self {
             answered: Tier::Memory,
@@ -81,13 +77,11 @@ impl CacheStatus {
     }
 
     /// The time to live of a hit in memory about which there is nothing else to say.
-    #[must_use]
     pub fn plain_hit(&self) -> Option<u64> {
         self.ttl.filter(|ttl| *self == Self::memory_hit(*ttl))
     }
 
     /// The word of metrics and logs for this answer.
-    #[must_use]
     pub const fn read_outcome(&self) -> ReadOutcome {
         match (self.detail, self.collapsed, self.answered) {
             (Some(Detail::Stale), _, _) => ReadOutcome::Stale,
@@ -103,11 +97,8 @@ impl CacheStatus {
 /// The tier or result of a read: one word for header, metric, log and dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReadOutcome {
-    /// Memory.
     Memory,
-    /// Redis.
     Redis,
-    /// The source.
     Source,
     /// Another reader's load.
     Joined,
@@ -134,8 +125,6 @@ impl ReadOutcome {
         Self::Failed,
     ];
 
-    /// The word.
-    #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -151,8 +140,6 @@ impl ReadOutcome {
 }
 
 impl Tier {
-    /// The word.
-    #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Memory => "memory",

@@ -9,7 +9,6 @@ use crate::domain::UnixMillis;
 
 /// [`wall_now`] as of the system's last tick, at most a few milliseconds behind, for what is shown in whole seconds: it takes a
 /// fraction of the time.
-#[must_use]
 #[cfg(target_os = "linux")]
 pub fn wall_at_last_tick() -> UnixMillis {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
@@ -18,14 +17,12 @@ pub fn wall_at_last_tick() -> UnixMillis {
 }
 
 /// [`wall_now`]: there are no ticks to be asked for.
-#[must_use]
 #[cfg(not(target_os = "linux"))]
 pub fn wall_at_last_tick() -> UnixMillis {
     wall()
 }
 
 /// Now, by the wall clock of this machine. For display and for messages between machines, never for a decision here.
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"

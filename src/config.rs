@@ -52,9 +52,7 @@ pub const PREFIX: &str = "BALANCE_CACHE__";
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The settings of this process: defaults, overridden by `file`, overridden by `env` (see [`read_environment`]).
-///
-/// # Errors
-/// Everything that is wrong with any layer and with what they come to together.
+/// Errors: Everything that is wrong with any layer and with what they come to together.
 pub fn load_settings<N, V>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (N, V)>,
@@ -80,7 +78,6 @@ where
 }
 
 /// Variables that begin like ours and set nothing: not refused, for another program may read them, but worth a line.
-#[must_use]
 pub fn unknown_variables<N, V>(env: impl IntoIterator<Item = (N, V)>) -> Vec<String>
 where
     N: Into<OsString>,
@@ -102,15 +99,12 @@ where
 }
 
 /// The settings without a file and an environment.
-///
-/// # Errors
-/// None, as long as `config/default.toml` passes its tests.
+/// Errors: None, as long as `config/default.toml` passes its tests.
 pub fn default_settings() -> Result<Settings, Errors> {
     load_settings(None, std::iter::empty::<(OsString, OsString)>())
 }
 
 /// The environment of this process, for [`load_settings`].
-#[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"

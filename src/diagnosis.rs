@@ -15,28 +15,22 @@ pub use code::Code;
 /// The part of the service that a finding concerns; the sentence begins with its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindingPart {
-    /// The Redis tier.
     Redis,
     /// The feed `balance:invalidations`.
     Feed,
-    /// The settlement stream.
     Stream,
-    /// Notifications by Kafka.
     Kafka,
     /// The outbox of a PostgreSQL ledger.
     Outbox,
     /// Applying notifications.
     Settlements,
-    /// The source of balances.
     Source,
-    /// This process.
     Process,
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The part that it concerns.
     pub part: FindingPart,
     /// The kind of finding: its word is the label of the metric.
     pub code: Code,
@@ -48,7 +42,6 @@ pub struct Finding {
 
 impl FindingPart {
     /// The word that the sentence begins with.
-    #[must_use]
     pub const fn leading_word(self) -> &'static str {
         match self {
             Self::Redis => "redis",
@@ -67,7 +60,6 @@ impl FindingPart {
 
 impl Finding {
     /// A finding of this code at an address, a file or a key; the address must not hold a password.
-    #[must_use]
     pub fn new(part: FindingPart, code: Code, at: impl Into<Arc<str>>) -> Self {
         Self {
             part,
@@ -92,13 +84,11 @@ impl Finding {
     }
 
     /// Returns the cause, without the part's word.
-    #[must_use]
     pub fn cause_text(&self) -> String {
         self.fill_text(self.code.cause_template())
     }
 
     /// Returns the action that ends it.
-    #[must_use]
     pub fn remedy_text(&self) -> String {
         self.fill_text(self.code.remedy_template())
     }

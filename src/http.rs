@@ -138,7 +138,6 @@ struct Api<B> {
 
 impl<B: Backend> Service<B> {
     /// The API over this backend.
-    #[must_use]
     pub fn new(backend: B, options: Options) -> Self {
         let api = Arc::new(Api {
             backend,
@@ -167,7 +166,6 @@ impl<B: Backend> Service<B> {
         self
     }
 
-    /// Answers one request.
     pub async fn answer_request<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: HttpBody<Data = Bytes> + Send + 'static,

@@ -122,20 +122,16 @@ impl Cost {
     }
 
     /// Rows of [`Cost::add_untrusted`], and statements of [`Cost::add_unreadable`].
-    #[must_use]
     pub fn detour_counts(&self) -> (u64, u64) {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (count(&self.untrusted), count(&self.unreadable))
     }
 
     /// Statements so far, those that failed among them or not.
-    #[must_use]
     pub fn statement_count(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// Rows so far.
-    #[must_use]
     pub fn row_count(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
@@ -145,7 +141,6 @@ impl Cost {
 /// given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stood {
-    /// The seq of the row.
     pub seq: Seq,
     /// The writer's own statement.
     pub created_at: Option<UnixMillis>,

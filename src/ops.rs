@@ -49,7 +49,6 @@ pub trait OperatorFacts: Send + Sync + 'static {
     /// The counted thing.
     fn shared_meters(&self) -> &Meters;
 
-    /// How the parts of the service are.
     fn parts_state(&self) -> dashboard::DashboardParts;
 
     /// The holdings of each tier for a user; none where the settings forbid to show it.
@@ -76,7 +75,6 @@ impl std::fmt::Debug for OpsService {
 
 impl OpsService {
     /// Over these facts; `id_prefix` is random, `hosts` are the names of this listener, `openapi` is the description for this listener.
-    #[must_use]
     pub fn new(
         facts: Arc<dyn OperatorFacts>,
         id_prefix: u64,
@@ -111,7 +109,6 @@ impl OpsService {
         }
     }
 
-    /// Answers one request.
     pub async fn answer_request(&self, request: Request<axum::body::Body>) -> http::Response<Body> {
         let (route, came) = (Route::of_path(request.uri().path()), Instant::now());
         let id = self.ids.choose_id(request.headers());

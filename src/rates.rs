@@ -32,7 +32,6 @@ pub enum RatesError {
     Deadline,
 }
 
-/// The rates of all quotes.
 #[derive(Debug)]
 pub struct RateBook {
     redis: Option<Arc<Redis>>,
@@ -41,7 +40,6 @@ pub struct RateBook {
     quotes: Mutex<HashMap<AssetId, Arc<Quote>>>,
 }
 
-/// The rates of one quote.
 #[derive(Debug, Default)]
 struct Quote {
     held: Mutex<HeldRates>,
@@ -60,7 +58,6 @@ struct HeldRates {
 
 impl RateBook {
     /// An empty book. `max_staleness` is `settlement.max_staleness_ms`.
-    #[must_use]
     pub fn new(
         redis: Option<Arc<Redis>>,
         catalogue: Arc<Catalogue>,
@@ -75,9 +72,7 @@ impl RateBook {
     }
 
     /// Takes rates in a quote of the catalogue, in this order; each unless a newer one is held.
-    ///
-    /// # Errors
-    /// [`RatesError`]; some may be taken, and all may be sent again.
+    /// Errors: [`RatesError`]; some may be taken, and all may be sent again.
     pub async fn set_rates(
         &self,
         quote: AssetId,
@@ -100,9 +95,6 @@ impl RateBook {
     }
 
     /// Returns the rates in a quote of the catalogue; empty if none was posted.
-    ///
-    /// # Errors
-    /// [`RatesError`]
     pub async fn get_rates(
         &self,
         quote: AssetId,

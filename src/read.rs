@@ -64,13 +64,10 @@ pub struct ReadOptions {
 /// Memory refused a read.
 #[derive(Debug, Clone, Copy)]
 pub struct PassedOn {
-    /// The reason.
     pub said: ForwardReason,
-    /// When the read came.
     pub came: Instant,
 }
 
-/// An answer to one user's read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadAnswer<B: AsRef<[u8]> = Bytes> {
     /// The balances, whole, with their rendered body.
@@ -81,7 +78,6 @@ pub struct ReadAnswer<B: AsRef<[u8]> = Bytes> {
 
 impl ReadAnswer {
     /// The same answer, borrowed.
-    #[must_use]
     pub fn borrowed_view(&self) -> ReadAnswer<&[u8]> {
         ReadAnswer {
             held: self.held.borrowed_view(),
@@ -92,7 +88,6 @@ impl ReadAnswer {
 
 impl ReadAnswer<&[u8]> {
     /// The same answer, owned.
-    #[must_use]
     pub fn to_shared(&self) -> ReadAnswer {
         ReadAnswer {
             held: self.held.to_shared(),
@@ -124,7 +119,6 @@ impl From<admission::Shed> for ReadError {
     }
 }
 
-/// The parts of a reader.
 #[derive(Debug)]
 pub struct ReaderParts {
     /// Names and scales.
@@ -135,19 +129,16 @@ pub struct ReaderParts {
     pub redis: Option<Arc<Redis>>,
     /// The ledger, and the tables derived from it.
     pub source: Arc<dyn Source>,
-    /// The known changes.
     pub marks: Arc<ChangeLog>,
     /// How fresh that is.
     pub freshness: Arc<Freshness>,
     /// Metrics.
     pub meters: Arc<Meters>,
-    /// The tracker of the tasks of loads.
     pub tasks: TaskTracker,
     /// The auditor's sampler of answers.
     pub sampler: Arc<Sampler>,
 }
 
-/// Answers reads.
 #[derive(Debug)]
 pub struct Reader {
     memory: MemoryTier,

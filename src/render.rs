@@ -73,7 +73,6 @@ fn push_balance(text: &mut String, catalogue: &CatalogueTable, balance: &Balance
 }
 
 /// The strong tag of a body, quoted: 96 bits of its SHA-256.
-#[must_use]
 pub fn entity_tag(body: &[u8]) -> [u8; TAG_BYTES] {
     let digest = Sha256::digest(body);
     let mut bits = digest

@@ -69,9 +69,7 @@ pub struct RunningService {
 
 impl RunningService {
     /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
-    ///
-    /// # Errors
-    /// The reason that keeps it from starting.
+    /// Errors: The reason that keeps it from starting.
     pub fn open_service(
         settings: Settings,
         shutdown: CancellationToken,
@@ -106,20 +104,17 @@ impl RunningService {
     }
 
     /// Where clients and operators ask, with the ports that the system chose.
-    #[must_use]
     pub const fn bound_addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.api.bound_address(), self.operators.bound_address())
     }
 
     /// How the embedded ledger came to be; none with a database.
-    #[must_use]
     pub fn ledger_origin(&self) -> Option<LedgerOrigin> {
         let embedded = self.parts.embedded.as_ref();
         embedded.map(|embedded| embedded.origin())
     }
 
     /// Makes the reloader of this service's settings; `log` is the logger's filter, where it is to be replaced too.
-    #[must_use]
     pub fn new_reloader(&self, log: Option<FilterHandle>) -> Reloader {
         Reloader {
             in_force: Mutex::new(self.settings.clone()),

@@ -36,7 +36,6 @@ pub enum SettleError {
     Apply(#[from] apply::ApplyError),
 }
 
-/// Settles transactions.
 #[derive(Debug)]
 pub struct Settler {
     source: Arc<dyn Source>,
@@ -49,7 +48,6 @@ pub struct Settler {
 
 impl Settler {
     /// Makes a settler over this source. From then on its commits take effect on this instance before they are acknowledged.
-    #[must_use]
     pub fn new(
         source: Arc<dyn Source>,
         applier: Arc<Applier>,
@@ -73,9 +71,7 @@ impl Settler {
     }
 
     /// Writes transactions in this order, and makes what stands take effect.
-    ///
-    /// # Errors
-    /// [`SettleError`]; all of them may be sent again.
+    /// Errors: [`SettleError`]; all of them may be sent again.
     pub async fn settle_transactions(
         &self,
         transactions: &[Transaction],
@@ -137,9 +133,6 @@ impl Settler {
     }
 
     /// The record under an id.
-    ///
-    /// # Errors
-    /// The source cannot answer.
     pub async fn find_transaction(
         &self,
         reference: Reference,

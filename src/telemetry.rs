@@ -50,7 +50,6 @@ pub use labels::{
 };
 pub use rate_limited_log::RateLimitedLog;
 
-/// All meters of one process.
 pub struct Meters {
     prometheus: PrometheusHandle,
     families: Families,
@@ -96,13 +95,11 @@ const TIERS: [Tier; 3] = [Tier::Memory, Tier::Redis, Tier::Source];
 
 impl Meters {
     /// All series, at zero, without names of assets.
-    #[must_use]
     pub fn new() -> Arc<Self> {
         Self::with_catalogue(&Catalogue::default())
     }
 
     /// All series, at zero, with these assets.
-    #[must_use]
     pub fn with_catalogue(catalogue: &Catalogue) -> Arc<Self> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
@@ -112,8 +109,6 @@ impl Meters {
         Arc::new(meters)
     }
 
-    /// The page that Prometheus reads.
-    #[must_use]
     pub fn prometheus_page(&self) -> String {
         for (outcome, (count, seconds)) in &self.reads.0 {
             let hits = match outcome {
@@ -149,7 +144,6 @@ impl Meters {
     }
 
     /// The slowest reads of the last minutes.
-    #[must_use]
     pub fn slowest_reads(&self) -> Vec<SlowRead> {
         self.slowest.all_reads()
     }
@@ -256,7 +250,6 @@ impl Meters {
         self.bus_resyncs.increment_by(1);
     }
 
-    /// Redis refused a fill.
     pub fn refused_fill(&self, reason: Refused) {
         if let Some(count) = self.refused_fills.get(reason) {
             count.increment_by(1);

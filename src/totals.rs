@@ -41,7 +41,6 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Renewals of the scan lease within its time.
 const RENEWALS: u32 = 5;
 
-/// Keeps the totals.
 pub struct TotalsKeeper {
     source: Arc<dyn Source>,
     redis: Option<Arc<Redis>>,
@@ -58,7 +57,6 @@ pub struct TotalsKeeper {
     log: RateLimitedLog,
 }
 
-/// Totals, and the scan that they are of.
 #[derive(Debug)]
 struct CurrentTotals {
     totals: Arc<Totals>,
@@ -77,7 +75,6 @@ enum ScanOutcome {
 
 impl TotalsKeeper {
     /// Over this source and Redis; scans begin with [`TotalsKeeper::run_scans`].
-    #[must_use]
     pub fn new(
         source: Arc<dyn Source>,
         redis: Option<Arc<Redis>>,
@@ -102,26 +99,22 @@ impl TotalsKeeper {
     }
 
     /// Whether totals are made at all (`totals.interval_ms` above 0).
-    #[must_use]
     pub const fn is_on(&self) -> bool {
         !self.interval.is_zero()
     }
 
     /// The age at which totals are late: three intervals.
-    #[must_use]
     pub fn late_after(&self) -> Duration {
         self.interval.saturating_mul(3).max(Duration::from_secs(1))
     }
 
     /// The newest totals that this instance knows. None before the first.
-    #[must_use]
     pub fn newest_totals(&self) -> Option<Arc<Totals>> {
         let held = self.held.load();
         held.as_ref().map(|held| Arc::clone(&held.totals))
     }
 
     /// The part of the scan under way here that is done, in thousandths, and the rows that it has read.
-    #[must_use]
     pub fn scan_progress(&self) -> Option<(u32, u64)> {
         let scan = self.scan.load();
         scan.as_ref()

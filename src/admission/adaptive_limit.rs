@@ -57,7 +57,6 @@ pub struct Bounds {
 pub struct LoadSample {
     /// When it began.
     pub begun: Instant,
-    /// The time it took.
     pub took: Duration,
     /// It got no answer in its time.
     pub timed_out: bool,
@@ -120,7 +119,6 @@ impl SampleWindow {
 
 impl AdaptiveLimit {
     /// Nothing is known yet. A floor above the ceiling is the ceiling.
-    #[must_use]
     pub fn new(bounds: Bounds, now: Instant) -> Self {
         let ceiling = bounds.ceiling.max(1);
         let floor = bounds.floor.clamp(1, ceiling);
@@ -143,7 +141,6 @@ impl AdaptiveLimit {
 
     /// One that does not move.
     #[cfg(test)]
-    #[must_use]
     pub fn fixed_at(limit: usize, now: Instant) -> Self {
         let bounds = Bounds {
             floor: limit,
@@ -154,8 +151,6 @@ impl AdaptiveLimit {
         Self::new(bounds, now)
     }
 
-    /// The limit in force.
-    #[must_use]
     pub fn current_limit(&self) -> usize {
         if self.probing {
             self.probe_limit()
@@ -165,7 +160,6 @@ impl AdaptiveLimit {
     }
 
     /// The time that most questions took lately; zero before the first.
-    #[must_use]
     pub const fn typical_latency(&self) -> Duration {
         self.typical
     }

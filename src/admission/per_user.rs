@@ -23,7 +23,6 @@ const PERMITS_MAX: usize = 2;
 /// Loads of one user that wait.
 const WAITING_MAX: usize = 64;
 
-/// Limits the loads of each user.
 #[derive(Debug, Default)]
 pub struct PerUserLimit(Mutex<HashMap<UserId, UserState>>);
 
@@ -59,7 +58,6 @@ impl PerUserLimit {
     }
 
     /// One more load of this user would be shed.
-    #[must_use]
     pub fn is_full(&self, user: UserId) -> bool {
         let users = self.0.lock();
         users.get(&user).is_some_and(|user| user.loads >= LOADS_MAX)

@@ -23,7 +23,6 @@ use super::adaptive_limit::{AdaptiveLimit, Bounds, LoadSample};
 /// The most callers that wait in one queue.
 const QUEUE_MAX: usize = 4_096;
 
-/// The class of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadClass {
     /// A read of one user.
@@ -32,16 +31,13 @@ pub enum LoadClass {
     Batch,
 }
 
-/// Bounds of a queue.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Bounds of the adaptive limit.
     pub bounds: Bounds,
     /// Permits that batches may hold, if half of the limit is more.
     pub bulk: usize,
 }
 
-/// A queue for permits.
 #[derive(Debug)]
 pub struct PermitQueue {
     all: Semaphore,
@@ -102,7 +98,6 @@ pub struct Reservation<'a> {
 
 impl PermitQueue {
     /// An empty queue.
-    #[must_use]
     pub fn new(limits: QueueLimits, patience: Duration, now: Instant) -> Self {
         let queue = Self {
             all: Semaphore::new(0),
@@ -133,7 +128,6 @@ impl PermitQueue {
 
     /// Reserves a place in the queue before work that would be wasted without a permit; none when the caller is shed. A reservation
     /// counts as waiting, so a crowd that prepares at the same time is admitted only as far as permits can be expected.
-    #[must_use]
     pub fn reserve_place(&self) -> Option<Reservation<'_>> {
         let mut state = self.state.lock();
         if !self.can_expect_permit(&state, Pool::All, Instant::now()) {
@@ -176,7 +170,6 @@ impl PermitQueue {
     }
 
     /// A caller of this class would be shed now.
-    #[must_use]
     pub fn is_closed(&self, class: LoadClass) -> bool {
         let pool = match class {
             LoadClass::Single => Pool::All,
@@ -190,14 +183,12 @@ impl PermitQueue {
     }
 
     /// Less than half of the permits are in use.
-    #[must_use]
     pub fn has_spare_half(&self) -> bool {
         let state = self.state.lock();
         state.busy.saturating_mul(2) < state.limit.current_limit()
     }
 
     /// The limit in force, and the callers that wait.
-    #[must_use]
     pub fn current_usage(&self) -> (usize, usize) {
         let state = self.state.lock();
         let waiting = state.all.waiting.saturating_add(state.bulk.waiting);

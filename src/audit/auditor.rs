@@ -26,11 +26,9 @@ use crate::{
 /// The tiers share what may be noted.
 const TIERS: u32 = 3;
 
-/// The parts that the auditor reads.
 pub struct AuditorParts {
     /// The sampler to which serving threads give answers.
     pub sampler: Arc<Sampler>,
-    /// The queue that the sampler fills.
     pub inbox: SampleQueue,
     /// The ledger.
     pub source: Arc<dyn Source>,
@@ -65,7 +63,6 @@ pub struct Auditor {
 
 impl Auditor {
     /// None where `audit.samples_per_second` is 0: nothing is ever noted then.
-    #[must_use]
     pub fn new(
         parts: AuditorParts,
         settings: &AuditSettings,

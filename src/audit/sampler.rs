@@ -24,9 +24,7 @@ const INBOX_MAX: usize = 64;
 /// One balance of an answer, without its amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShownSeq {
-    /// The asset.
     pub asset: AssetId,
-    /// The version that was shown.
     pub seq: Seq,
     /// The `created_at` of that seq, as it was shown.
     pub updated_at: Option<UnixMillis>,
@@ -39,7 +37,6 @@ pub struct ShownSeq {
 pub struct AuditSample {
     /// Whose balances.
     pub user: UserId,
-    /// The tier that answered.
     pub tier: Tier,
     /// When the answer was there.
     pub served: Instant,
@@ -60,9 +57,7 @@ pub struct AuditSample {
 /// A notification that changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToldChange {
-    /// The user of the balance.
     pub user: UserId,
-    /// The asset of the balance.
     pub asset: AssetId,
     /// The lowest seq that the balance has now.
     pub seq: Seq,
@@ -70,7 +65,6 @@ pub struct ToldChange {
     pub told: Instant,
 }
 
-/// A message to the auditor.
 #[derive(Debug)]
 pub(super) enum AuditNote {
     Answer(Box<AuditSample>),
@@ -94,7 +88,6 @@ pub struct Sampler {
 
 impl AuditSample {
     /// An answer of this tier that is ready now, for a read that began at `asked`.
-    #[must_use]
     pub fn from_answer(user: UserId, tier: Tier, snapshot: &Snapshot, asked: Instant) -> Self {
         let served = Instant::now();
         let took = served.saturating_duration_since(asked).as_millis();
@@ -119,8 +112,6 @@ impl AuditSample {
         }
     }
 
-    /// The seq that was shown of this asset.
-    #[must_use]
     pub fn of_asset(&self, asset: AssetId) -> Option<&ShownSeq> {
         self.shown.iter().find(|shown| shown.asset == asset)
     }
@@ -128,7 +119,6 @@ impl AuditSample {
 
 impl Sampler {
     /// A sampler that is not armed, and where its notes go.
-    #[must_use]
     pub fn new() -> (Arc<Self>, SampleQueue) {
         let (inbox, notes) = mpsc::channel(INBOX_MAX);
         let sampler = Self {
@@ -150,12 +140,10 @@ impl Sampler {
     }
 
     /// Whether this answer is to be noted: [`Sampler::note_answer`] follows then.
-    #[must_use]
     pub fn wants_answer(&self, tier: Tier) -> bool {
         take_flag(self.of_tier(tier))
     }
 
-    /// Notes an answer.
     pub fn note_answer(&self, sample: AuditSample) {
         let _ = self.inbox.try_send(AuditNote::Answer(Box::new(sample)));
     }

@@ -55,7 +55,6 @@ impl Agenda {
         queue.push_back(due);
     }
 
-    /// A new answer.
     pub(super) fn add_answer(&mut self, sample: Box<AuditSample>) {
         let window = CompareDelay::Tenth;
         if let Some(at) = sample.served.checked_add(delay_of(window)) {
@@ -77,7 +76,6 @@ impl Agenda {
         }
     }
 
-    /// When something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.0
             .iter()

@@ -30,7 +30,6 @@ use crate::{
     telemetry::{Evicted, Meters},
 };
 
-/// The memory tier.
 pub struct Memory {
     cache: Cache<UserId, PackedEntry>,
     stripes: Stripes,
@@ -59,7 +58,6 @@ fn weigh_entry(slot: &PackedEntry) -> u32 {
 impl Memory {
     /// Makes an empty memory of at most `max_bytes`. An entry ends when it was not read for `kept_for`, which covers its time
     /// to live and the time it may be shown as stale. Nothing is ever held where that is [`WORTHLESS`].
-    #[must_use]
     pub fn new(
         max_bytes: u64,
         kept_for: Duration,
@@ -94,14 +92,12 @@ impl Memory {
     }
 
     /// Nothing is ever held.
-    #[must_use]
     pub const fn is_off(&self) -> bool {
         self.off
     }
 
     /// The user's entry in this generation, whether or not its time is over. This thread has it at hand from then on,
     /// unless it is doubted, or the map nearly full.
-    #[must_use]
     pub fn get_entry(&self, user: UserId, generation: u64) -> Option<CacheEntry> {
         let version = self.stripes.stable_version(user);
         let kept = self
@@ -144,7 +140,6 @@ impl Memory {
     }
 
     /// The reads of this user that a read stands for which [`Memory::show_near`] did not answer: asked before [`Memory::get_entry`].
-    #[must_use]
     pub fn reads_behind(&self, user: UserId, generation: u64) -> u32 {
         self.stripes.stable_version(user).map_or(1, |version| {
             let state = EntryVersion {
@@ -156,7 +151,6 @@ impl Memory {
     }
 
     /// The snapshot that was held last, of whatever generation: for stale answers only.
-    #[must_use]
     pub fn last_known(&self, user: UserId) -> Option<CacheEntry> {
         if self.off {
             return None;
@@ -281,7 +275,6 @@ impl Memory {
     }
 
     /// Entries and bytes held, brought up to date.
-    #[must_use]
     pub fn measure_size(&self) -> (u64, u64) {
         self.cache.run_pending_tasks();
         (self.cache.entry_count(), self.cache.weighted_size())

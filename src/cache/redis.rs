@@ -61,7 +61,6 @@ use crate::{
     telemetry::{Fault, Meters, Op, RateLimitedLog, Refused},
 };
 
-/// The Redis tier.
 #[derive(Debug)]
 pub struct Redis {
     /// The way there.
@@ -76,7 +75,6 @@ pub struct Redis {
 
 impl Redis {
     /// On a way to Redis. `lease` is how long a load may take at most, `floor_ttl` how long a floor is remembered.
-    #[must_use]
     pub fn new(
         link: Link,
         options: &config::RedisSettings,
@@ -189,9 +187,7 @@ impl Redis {
     }
 
     /// Asks for the lease after a miss. With `force` the lease is taken from its owner, and a snapshot in Redis is ignored.
-    ///
-    /// # Errors
-    /// The fault, counted.
+    /// Errors: The fault, counted.
     pub async fn ask_lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
         let session = self.session_for(Op::Get)?;
         let how = if force { "1" } else { "0" };
@@ -254,9 +250,7 @@ impl Redis {
     }
 
     /// Offers what was loaded; returns for how long it is still kept, or why it was refused (counted).
-    ///
-    /// # Errors
-    /// The fault, counted.
+    /// Errors: The fault, counted.
     pub async fn fill_entry(
         &self,
         user: UserId,

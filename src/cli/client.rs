@@ -64,7 +64,6 @@ impl ClientResponse {
     }
 }
 
-/// Asks one service.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceClient {
     base: String,
@@ -119,7 +118,6 @@ impl ServiceClient {
         Self { patience, ..self }
     }
 
-    /// Returns the address of the service.
     pub(crate) fn base_url(&self) -> &str {
         &self.base
     }

@@ -37,7 +37,6 @@ enum CheckState {
     Fail,
 }
 
-/// The result of one check.
 #[derive(Debug, Serialize)]
 struct CheckResult {
     name: &'static str,

@@ -171,7 +171,6 @@ fn shown_field(field: &str, value: Option<&Value>) -> String {
     }
 }
 
-/// Shows a history.
 pub(crate) fn run(what: &HistoryCommand, settings: &Settings) -> Result<ExitCode> {
     let question = HistoryQuestion::new(what);
     let reach = &question.pages.reach;

@@ -33,7 +33,6 @@ const CHECK_HERE: [&str; 2] = ["ledger", "check-here"];
 /// The exit code of a check that ended in a panic.
 const PANICKED: i32 = 101;
 
-/// Runs a subcommand.
 pub(crate) fn run_ledger_command(what: &LedgerCommand, settings: &Settings) -> Result<ExitCode> {
     let of_settings = || settings.embedded.path.clone();
     match what {

@@ -55,12 +55,10 @@ fn unless_gone(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A text in a style.
 pub(crate) fn paint_text(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A cell of a table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     text: String,

@@ -51,7 +51,6 @@ impl Progress {
         !io::stderr().is_terminal()
     }
 
-    /// Removes the bar.
     pub(crate) fn clear_bar(&self) {
         self.0.finish_and_clear();
     }

@@ -36,7 +36,6 @@ impl<T: for<'a> Deserialize<'a>> ServiceEnvelope<T> {
     }
 }
 
-/// The service's answer.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceAnswer {
     /// The balances, or why there are none: HTTP code, status, message.
@@ -47,7 +46,6 @@ pub(crate) struct ServiceAnswer {
     pub(crate) age: Option<u64>,
 }
 
-/// Asks for the balances of a user.
 pub(crate) async fn ask_balances(
     client: &ServiceClient,
     user: UserId,

@@ -49,7 +49,6 @@ struct ShownDifference {
     said: String,
 }
 
-/// One user.
 enum UserVerdict {
     Same,
     Settled,

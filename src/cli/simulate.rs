@@ -63,7 +63,6 @@ struct SimulationTally {
     shown: Vec<String>,
 }
 
-/// Simulates.
 pub(crate) fn run_simulate(what: &Simulate, settings: &Settings) -> Result<ExitCode> {
     let client = ServiceClient::new(
         what.reach.url.as_deref(),

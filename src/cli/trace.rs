@@ -68,7 +68,6 @@ enum PartHolding {
     Unasked(String),
     /// It did not answer, and why.
     Failed(String),
-    /// This.
     Lines(BTreeMap<AssetId, TraceLine>),
 }
 

@@ -22,14 +22,12 @@ const AUDIT_READS: u32 = 4;
 /// One thing that is worth a thought, with the key to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
-    /// The key.
     pub key: &'static str,
     /// The consequence, and what to do.
     pub text: String,
 }
 
 impl Advice {
-    /// About this key.
     pub fn new(key: &'static str, text: impl Into<String>) -> Self {
         Self {
             key,
@@ -45,14 +43,12 @@ impl fmt::Display for Advice {
 }
 
 /// All of it as lines of one block; None where there is nothing to say.
-#[must_use]
 pub fn advice_block(advice: &[Advice]) -> Option<String> {
     let lines: Vec<_> = advice.iter().map(|advice| format!("  {advice}")).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Allowed settings that are still worth a line at start.
-#[must_use]
 pub fn advice(settings: &Settings) -> Vec<Advice> {
     let mut lines = Vec::new();
     advise_access(settings, &mut lines);

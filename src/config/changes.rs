@@ -5,7 +5,6 @@ use toml::{Table, Value};
 use super::Settings;
 
 /// The keys whose values differ, `redis.url`; a list of tables (`assets`) is one key. Never a value: it may be a secret.
-#[must_use]
 pub fn changes(before: &Settings, after: &Settings) -> Vec<String> {
     let mut keys = Vec::new();
     if let (Ok(before), Ok(after)) = (Table::try_from(before), Table::try_from(after)) {

@@ -48,7 +48,6 @@ pub(super) fn check_settings(settings: &Settings, told: SettingOrigins) -> Resul
     Errors::unless_empty(check.told.mistakes, settings.telemetry.format)
 }
 
-/// Settings under check.
 #[derive(Debug)]
 struct SettingsCheck<'a> {
     settings: &'a Settings,

@@ -4,14 +4,12 @@ use std::{fmt, path::PathBuf};
 
 use super::LogFormat;
 
-/// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
     /// Nobody set it.
     Default,
     /// The file of `--config`.
     File {
-        /// Its name as given.
         path: PathBuf,
         /// Where in it, counted from 1; none for the file as a whole.
         line: Option<usize>,
@@ -85,13 +83,11 @@ impl Errors {
     }
 
     /// One after the other: files before variables, then what does not fit together.
-    #[must_use]
     pub fn all_mistakes(&self) -> &[Mistake] {
         &self.mistakes
     }
 
     /// The form of the lines in which a service tells them: `telemetry.format`, text where that is among the mistakes.
-    #[must_use]
     pub const fn log_format(&self) -> LogFormat {
         self.format
     }

@@ -33,7 +33,6 @@ impl SettingOrigins {
         Some(self.origin_with_line(origin, key))
     }
 
-    /// The origin with the line of the key.
     fn origin_with_line(&self, origin: &ValueOrigin, key: &str) -> ValueOrigin {
         match origin {
             ValueOrigin::File { path, .. } => ValueOrigin::File {

@@ -67,7 +67,6 @@ impl Layers {
         });
     }
 
-    /// The keys of the file.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         match text.parse::<Table>() {
             Ok(table) => {

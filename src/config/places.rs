@@ -22,7 +22,6 @@ impl Places {
         places
     }
 
-    /// The line of the key, or of what it is a part of.
     pub(super) fn key_line(&self, key: &str) -> Option<usize> {
         let found = self.0.get(key).copied();
         found.or_else(|| self.key_line(key.get(..key.rfind(['.', '['])?)?))
@@ -53,7 +52,6 @@ impl Places {
     }
 }
 
-/// The key of a name in a section.
 pub(super) fn join_key(section: &str, name: &str) -> String {
     if section.is_empty() {
         name.to_owned()

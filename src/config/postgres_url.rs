@@ -16,7 +16,6 @@ pub struct PostgresAddress {
     pub password: String,
     /// At least one; the folder of a Unix socket begins with a slash.
     pub hosts: Vec<(String, u16)>,
-    /// The database.
     pub database: String,
 }
 
@@ -29,9 +28,7 @@ impl std::fmt::Debug for PostgresAddress {
 
 impl PostgresAddress {
     /// Reads an address.
-    ///
-    /// # Errors
-    /// Its fault, in words that name no part of it: it may have a password.
+    /// Errors: Its fault, in words that name no part of it: it may have a password.
     pub fn parse_url(url: &str) -> Result<Self, &'static str> {
         let rest = url
             .strip_prefix("postgresql://")
@@ -69,7 +66,6 @@ impl PostgresAddress {
     }
 
     /// Hosts and database, for messages.
-    #[must_use]
     pub fn show_place(&self) -> String {
         let hosts: Vec<_> = self
             .hosts

@@ -12,7 +12,6 @@ pub struct Millis(pub Duration);
 
 impl Millis {
     /// Returns the milliseconds, for messages and scripts.
-    #[must_use]
     pub fn as_millis(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
@@ -109,7 +108,6 @@ section! {
 
 impl OpsSettings {
     /// Whether the page may show what is held of a user, amounts too.
-    #[must_use]
     pub const fn may_look_up(&self) -> bool {
         match self.user_lookup {
             UserLookupMode::Off => false,
@@ -120,7 +118,6 @@ impl OpsSettings {
 }
 
 choice! {
-    /// The mode of access.
     AuthMode { None, Network, Token, }
 }
 
@@ -131,7 +128,6 @@ choice! {
 
 impl Scope {
     /// The word in a configuration file.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -236,7 +232,6 @@ impl fmt::Debug for RedisSettings {
 }
 
 choice! {
-    /// The kind of the source.
     SourceKind { Embedded, Scylla, Postgres, }
 }
 
@@ -246,7 +241,6 @@ choice! {
 }
 
 section! {
-    /// Any source.
     #[derive(Debug)]
     SourceSettings { kind: SourceKind, read_from: ReadFrom, timeout_ms: Millis, }
 }

@@ -3,7 +3,6 @@
 use super::{Settings, postgres_url, redis_url};
 
 /// TOML of the settings, with every secret as `***`: it can be read back, and the check refuses a secret that is the mark.
-#[must_use]
 pub fn shown(settings: &Settings) -> String {
     let mut settings = settings.clone();
     settings.redis.url = redis_url::hide_secrets(&settings.redis);

@@ -96,7 +96,6 @@ fn add_keys(section: &str, table: &Table, keys: &mut Vec<String>) {
     }
 }
 
-/// The variable that sets a key.
 pub(super) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }

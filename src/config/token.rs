@@ -20,12 +20,10 @@ pub type Digest = [u8; 32];
 pub struct NewToken {
     /// The token as the client sends it: `bc_` and 43 characters.
     pub token: String,
-    /// The block for the file.
     pub block: String,
 }
 
 /// A new token for `name` out of `random`.
-#[must_use]
 pub fn make_token(name: &str, scopes: &[Scope], random: [u8; 32]) -> NewToken {
     let token = format!("{PREFIX}{}", base64url_text(&random));
     let scopes: Vec<_> = scopes
@@ -41,15 +39,12 @@ pub fn make_token(name: &str, scopes: &[Scope], random: [u8; 32]) -> NewToken {
     NewToken { token, block }
 }
 
-/// The record of a token with this text.
-#[must_use]
 pub fn token_digest(token: &str) -> Digest {
     Sha256::digest(token.as_bytes()).into()
 }
 
 impl TokenSettings {
     /// `sha256` as bytes; none where it is not 64 hex digits, which [`super::load_settings`] refuses.
-    #[must_use]
     pub fn digest_bytes(&self) -> Option<Digest> {
         let digits: Vec<u8> = self
             .sha256

@@ -8,7 +8,6 @@ macro_rules! codes {
 
         impl Code {
     /// A right, a command or a type keeps a command from working, whatever its arguments are.
-    #[must_use]
     pub const fn is_forbidden(self) -> bool {
         matches!(
             self,
@@ -22,8 +21,6 @@ macro_rules! codes {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The label of the metric.
-            #[must_use]
             pub const fn label_value(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
@@ -41,7 +38,6 @@ macro_rules! codes {
 
 impl Code {
     /// Redis answered and refused a command: another connection would be refused too.
-    #[must_use]
     pub const fn is_refusal(self) -> bool {
         matches!(
             self,
@@ -76,13 +72,11 @@ codes! {
     /// The source's identity is not known, so nothing is claimed in Redis.
     RedisAwaitsSource = "redis_awaits_source",
         "{at} is not used before the source has said who it is", "see the reason of the source";
-    /// Connection refused.
     RedisRefused = "redis_refused",
         "{at} cannot be reached: the connection is refused", "start it, or correct redis.url";
     /// No connection for another reason.
     RedisUnreachable = "redis_unreachable",
         "{at} cannot be reached: {}", "correct redis.url, or mend the network on the way";
-    /// TLS fails.
     RedisTls = "redis_tls",
         "the TLS handshake with {at} fails", "compare redis.ca_file and the host of redis.url with Redis' certificate, and see whether Redis wants a client's (redis.cert_file)";
     /// Sentinels that know no such master.
@@ -178,7 +172,6 @@ codes! {
     /// A broker's name leads nowhere.
     KafkaResolve = "kafka_resolve",
         "a broker's name of {at} cannot be resolved", "correct settlement.kafka.brokers, or the advertised.listeners of the brokers";
-    /// TLS fails.
     KafkaTls = "kafka_tls",
         "the TLS handshake with {at} fails", "compare settlement.kafka.tls_ca_file and the brokers' names with their certificates; a broker without TLS needs it empty";
     /// SASL fails.
@@ -229,7 +222,6 @@ codes! {
     /// Run id, history or epoch are others.
     RedisChanged = "redis_changed",
         "{at} is another Redis than before, or its data are", "wait; it is opened again. If it goes on, find out what restarts, flushes or fails it over";
-    /// Its clock was set.
     RedisClock = "redis_clock",
         "the clock of {at} was set by {}: everything held there counts for nothing", "let that machine keep time without steps (chrony with makestep only at start)";
     /// The data carry another policy than at the session's start.
@@ -244,7 +236,6 @@ codes! {
     /// Keys may be evicted.
     RedisEvicts = "redis_evicts",
         "maxmemory-policy is {} at {at}: it may drop floors and snapshots before their time, and every absent key is read from the ledger", "CONFIG SET maxmemory-policy noeviction (and in redis.conf), with enough maxmemory";
-    /// A limit of memory.
     RedisLimited = "redis_limited",
         "maxmemory is {} bytes with noeviction at {at}: when it is full, settlements are answered 503", "watch used_memory, and raise maxmemory in time";
     /// `appendonly no`
@@ -313,7 +304,6 @@ codes! {
     /// No database of that name.
     PostgresDatabase = "postgres_database",
         "there is no such database at {at}", "create it (createdb), or correct the end of postgres.url";
-    /// TLS fails.
     PostgresTls = "postgres_tls",
         "the TLS handshake with {at} fails", "compare postgres.tls_ca_file and the host of postgres.url with the server's certificate; a server without TLS needs postgres.sslmode = \"disable\"";
     /// A right is missing.

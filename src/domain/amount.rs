@@ -17,25 +17,21 @@ impl Amount {
     pub const DECIMALS_MAX: u8 = DECIMALS_MAX;
 
     /// `raw` units.
-    #[must_use]
     pub const fn from_raw(raw: i64) -> Self {
         Self(raw)
     }
 
     /// The raw units.
-    #[must_use]
     pub const fn raw(self) -> i64 {
         self.0
     }
 
     /// Below zero.
-    #[must_use]
     pub const fn is_negative(self) -> bool {
         self.0 < 0
     }
 
     /// The canonical decimal of `raw / 10^decimals`: full precision, no exponent, no trailing zeros, no sign on zero.
-    #[must_use]
     pub const fn to_decimal(self, decimals: u8) -> Decimal {
         Decimal {
             amount: self,
@@ -44,7 +40,6 @@ impl Amount {
     }
 
     /// Reads back what [`Amount::to_decimal`] writes; none for a text that does not fit.
-    #[must_use]
     pub fn from_decimal(text: &str, decimals: u8) -> Option<Self> {
         let (digits, negative) = match text.strip_prefix('-') {
             Some(digits) => (digits, true),
@@ -78,9 +73,6 @@ pub struct Decimal {
 
 impl Decimal {
     /// Writes it.
-    ///
-    /// # Errors
-    /// Those of `f`.
     pub fn write_to(self, f: &mut impl fmt::Write) -> fmt::Result {
         let magnitude = self.amount.0.unsigned_abs();
         let scale = 10_u64.checked_pow(u32::from(self.decimals));

@@ -5,9 +5,7 @@ use crate::domain::{Amount, AssetId, Seq, UnixMillis};
 /// One user's balance in one asset, as of `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
-    /// The asset.
     pub asset: AssetId,
-    /// The version of this balance.
     pub seq: Seq,
     /// The amount that may be spent.
     pub avail: Amount,
@@ -30,7 +28,6 @@ pub enum Word {
 
 /// The merge rule: whether a balance at `seq` takes the place of one at `held` in the same asset. The higher seq does; at equal
 /// seq the ledger's word does, and a notification's does not. The scripts have the same rule (`takes_place` in `entry.lua`).
-#[must_use]
 pub fn takes_place(held: Option<Seq>, seq: Seq, word: Word) -> bool {
     match word {
         Word::Told => held < Some(seq),
@@ -46,7 +43,6 @@ pub struct Snapshot(Vec<Balance>);
 
 impl Snapshot {
     /// The highest seq of what is given for each asset; at equal seq what stands first.
-    #[must_use]
     pub fn new(balances: Vec<Balance>) -> Self {
         let mut balances = balances;
         balances.sort_by_key(|balance| balance.asset);
@@ -62,7 +58,6 @@ impl Snapshot {
 
     /// Both, the higher seq of each asset; at equal seq this one's balance, so the ledger's word is merged *with* what is held.
     /// Idempotent and associative, and commutative in the seqs.
-    #[must_use]
     pub fn merge_with(&self, other: &Self) -> Self {
         if other.0.is_empty() {
             return self.clone();
@@ -71,7 +66,6 @@ impl Snapshot {
     }
 
     /// Adds the other's balances in assets that this snapshot lacks.
-    #[must_use]
     pub fn complete_with(&self, other: &Self) -> Self {
         let missing = other
             .0
@@ -81,7 +75,6 @@ impl Snapshot {
     }
 
     /// Nothing of the other is missing or newer: merged with it, this one stays as it is.
-    #[must_use]
     pub fn covers_all(&self, other: &Self) -> bool {
         let covered = |theirs: &Balance| {
             let ours = self.get(theirs.asset).map(|ours| ours.seq);
@@ -91,13 +84,11 @@ impl Snapshot {
     }
 
     /// The balances, by asset id.
-    #[must_use]
     pub fn balances(&self) -> &[Balance] {
         &self.0
     }
 
     /// The balance in one asset; none where the user never had any.
-    #[must_use]
     pub fn get(&self, asset: AssetId) -> Option<&Balance> {
         self.0
             .binary_search_by_key(&asset, |balance| balance.asset)
@@ -106,7 +97,6 @@ impl Snapshot {
     }
 
     /// Only that asset.
-    #[must_use]
     pub fn only_asset(&self, asset: AssetId) -> Self {
         Self(self.get(asset).copied().into_iter().collect())
     }
@@ -117,7 +107,6 @@ impl Snapshot {
     }
 
     /// The oldest moment at which one of these balances was said; none for a user with nothing.
-    #[must_use]
     pub fn oldest_said_at(&self) -> Option<UnixMillis> {
         self.0.iter().map(|balance| balance.said_at).min()
     }

@@ -66,9 +66,7 @@ pub struct CatalogueTable {
 
 impl CatalogueTable {
     /// The table, checked.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, not the first thing only.
+    /// Errors: Everything that is wrong with it, not the first thing only.
     pub fn new(assets: &[Asset], symbols: &[Symbol]) -> Result<Self, Vec<CatalogueError>> {
         let mut errors = Vec::new();
         let mut catalogue = Self::default();
@@ -183,19 +181,16 @@ impl CatalogueTable {
     }
 
     /// How many assets there are.
-    #[must_use]
     pub const fn asset_count(&self) -> usize {
         self.known.len()
     }
 
     /// No assets at all: everything is shown raw.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
     /// Name and decimals of an asset; none for one that is not in the catalogue.
-    #[must_use]
     pub fn get_asset(&self, id: AssetId) -> Option<(&str, u8)> {
         let at = self
             .known
@@ -207,7 +202,6 @@ impl CatalogueTable {
     }
 
     /// The asset that a client means: a name of the catalogue, or the number of an asset that is not in it.
-    #[must_use]
     pub fn resolve_asset(&self, text: &str) -> Option<AssetId> {
         self.by_name
             .get(text)
@@ -216,7 +210,6 @@ impl CatalogueTable {
     }
 
     /// The names of all symbols, in their order.
-    #[must_use]
     pub fn symbol_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.markets.keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -224,7 +217,6 @@ impl CatalogueTable {
     }
 
     /// Id, base and quote of a symbol. Readers and writers ask here, and nowhere else.
-    #[must_use]
     pub fn find_symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
         self.markets
             .get(name)
@@ -233,7 +225,6 @@ impl CatalogueTable {
 
     /// Differences that a running process must not take over from `next`, because amounts or names would change their meaning:
     /// another scale of an asset, a name that moves to another asset, another base or quote of a symbol.
-    #[must_use]
     pub fn unsafe_changes(&self, next: &Self) -> Vec<String> {
         let mut found = Vec::new();
         for KnownAsset { id, name, decimals } in &self.known {
@@ -256,7 +247,6 @@ impl CatalogueTable {
 
     /// The cost of `quantity` of the symbol's base at `price`: both raw, the price in quote units per whole base unit.
     /// None where it does not fit in 64 bits, or the symbol is unknown. What is left below one raw unit is cut off.
-    #[must_use]
     pub fn trade_cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
         let (_, base, _) = self.find_symbol(symbol)?;
         let scale = 10_i128.checked_pow(u32::from(self.get_asset(base)?.1))?;

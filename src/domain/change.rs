@@ -7,9 +7,7 @@ use crate::domain::{AssetId, Balance, Notification, NotifiedChange, Seq, UnixMil
 pub enum BalanceChange {
     /// The balance in this asset is at `seq`.
     Moved {
-        /// The asset.
         asset: AssetId,
-        /// Its new version.
         seq: Seq,
         /// The balance itself, where the notification carried it.
         balance: Option<Balance>,
@@ -23,7 +21,6 @@ pub enum BalanceChange {
 
 impl BalanceChange {
     /// The change that a notification tells, heard at that moment of the wall clock.
-    #[must_use]
     pub const fn of_notification(notification: &Notification, heard_at: UnixMillis) -> Self {
         match notification.said {
             NotifiedChange::Values { asset, seq, .. } => Self::Moved {

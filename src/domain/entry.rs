@@ -8,9 +8,7 @@ use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
 /// An entry of the append-only ledger: the running balance *after* the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The user of the balance.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// Which version of it.
     pub seq: Seq,
@@ -68,9 +66,7 @@ pub struct EntryWire {
 
 impl Entry {
     /// The entry, checked.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub fn parse_entry(json: &str) -> Result<Self, String> {
         let wire: EntryWire = super::notification::parse_object(json)?;
         let read = || -> Result<_, super::MalformedId> {

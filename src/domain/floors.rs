@@ -34,7 +34,6 @@ impl Floors {
         }
     }
 
-    /// Raises the floors to what this snapshot shows.
     pub fn raise_to(&mut self, shown: &Snapshot) {
         // A user's assets are few and seldom become more: no room is kept for others, for there is a set of floors per user.
         let missing = shown.balances().len().saturating_sub(self.0.len());
@@ -45,18 +44,14 @@ impl Floors {
     }
 
     /// No floor.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each asset with its floor, by asset id.
     pub fn iter(&self) -> impl Iterator<Item = (AssetId, Seq)> + '_ {
         self.0.iter().copied()
     }
 
-    /// The floor of one asset.
-    #[must_use]
     pub fn floor_of(&self, asset: AssetId) -> Option<Seq> {
         self.0
             .binary_search_by_key(&asset, |floor| floor.0)
@@ -77,7 +72,6 @@ impl Floors {
     }
 
     /// The snapshot undercuts no floor.
-    #[must_use]
     pub fn met_by(&self, snapshot: &Snapshot) -> bool {
         // Both are by asset: each is gone through once.
         let mut balances = snapshot.balances().iter();

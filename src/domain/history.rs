@@ -21,7 +21,6 @@ pub enum Order {
     OldestFirst,
 }
 
-/// The side of a trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TradeSideRole {
     /// Received base.
@@ -32,7 +31,6 @@ pub enum TradeSideRole {
 
 impl TradeSideRole {
     /// The number in the key of `user_trades`.
-    #[must_use]
     pub const fn key_number(self) -> u8 {
         match self {
             Self::Buyer => 0,
@@ -41,7 +39,6 @@ impl TradeSideRole {
     }
 
     /// The role with this number; none for another number.
-    #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Buyer),
@@ -54,24 +51,19 @@ impl TradeSideRole {
 /// The place of a trade's side among those of one user and symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TradePlace {
-    /// When the trade was settled.
     pub settled_at: UnixMillis,
-    /// Its id.
     pub trade_id: TradeId,
-    /// The side.
     pub role: TradeSideRole,
 }
 
 impl TradePlace {
     /// Ascends with the oldest first. Of a trade with oneself the buyer's side counts as the newer one, as in the table.
-    #[must_use]
     pub fn sort_rank(&self) -> (UnixMillis, TradeId, Reverse<u8>) {
         let role = Reverse(self.role.key_number());
         (self.settled_at, self.trade_id, role)
     }
 
     /// Whether a page in this order comes to `self` after `other`.
-    #[must_use]
     pub fn comes_after(&self, other: &Self, order: Order) -> bool {
         match order {
             Order::NewestFirst => self.sort_rank() < other.sort_rank(),
@@ -80,10 +72,8 @@ impl TradePlace {
     }
 }
 
-/// One side of a trade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserTrade {
-    /// Its place.
     pub place: TradePlace,
     /// Raw quote units for one whole base unit, where the writer says it.
     pub price: Option<Amount>,
@@ -140,7 +130,6 @@ pub struct TradesQuestion {
 pub struct StatementQuestion {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// The statement begins with the row that stood then.
     pub at: Option<UnixMillis>,
@@ -152,7 +141,6 @@ pub struct StatementQuestion {
     pub after: Option<Seq>,
 }
 
-/// A page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage<T> {
     /// In the order that was asked for, at most as many as the limit.
@@ -175,7 +163,6 @@ impl<T> Default for HistoryPage<T> {
 pub struct TradeSlice {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// The symbol's number.
     pub symbol_id: i32,
     /// The lowest (`settled_at`, `trade_id`), itself in it.
     pub lowest: (i64, i64),
@@ -192,7 +179,6 @@ pub struct TradeSlice {
 pub struct LedgerSlice {
     /// The user whose rows are asked for.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// The lowest seq, itself in it.
     pub lowest: i64,
@@ -210,7 +196,6 @@ const SIDES: usize = 2;
 impl TradesQuestion {
     /// The rows to read: one more than are shown, and those at the place of the page before, which [`TradesQuestion::cut_page`] takes
     /// out. None: nothing lies between `from` and `to`.
-    #[must_use]
     pub fn trade_slice(&self) -> Option<TradeSlice> {
         let place = |at: &TradePlace| (at.settled_at.0, at.trade_id.get());
         let mut lowest = (self.from.map_or(i64::MIN, |from| from.0), i64::MIN);
@@ -234,7 +219,6 @@ impl TradesQuestion {
     }
 
     /// The page from the rows of [`TradesQuestion::trade_slice`].
-    #[must_use]
     pub fn cut_page(&self, mut rows: Vec<UserTrade>) -> HistoryPage<UserTrade> {
         if let Some(after) = &self.after {
             rows.retain(|row| row.place.comes_after(after, self.order));
@@ -246,7 +230,6 @@ impl TradesQuestion {
 impl StatementQuestion {
     /// The rows to read: one more than are shown. `start` is the seq of the row that stood at `at`, where the reader names a time
     /// and no row stood then that is None. None: there are no such rows.
-    #[must_use]
     pub fn ledger_slice(&self, start: Option<Seq>) -> Option<LedgerSlice> {
         let (mut lowest, mut highest) = (i64::MIN, i64::MAX);
         match (self.after, self.order) {
@@ -270,7 +253,6 @@ impl StatementQuestion {
     }
 
     /// The page from the rows of [`StatementQuestion::ledger_slice`].
-    #[must_use]
     pub fn cut_page(&self, rows: Vec<StatementRow>) -> HistoryPage<StatementRow> {
         cut_rows(rows, self.limit)
     }

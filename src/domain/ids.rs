@@ -29,15 +29,12 @@ macro_rules! positive_id {
             pub const MAX: Self = Self(<$inner>::MAX);
 
             /// The number, checked: at least 1.
-            ///
-            /// # Errors
-            /// [`MalformedId`] for zero and below.
+            /// Errors: [`MalformedId`] for zero and below.
             pub const fn new(number: $inner) -> Result<Self, MalformedId> {
                 if number >= 1 { Ok(Self(number)) } else { Err(Self::malformed_id()) }
             }
 
             /// The number as the database and the wire hold it.
-            #[must_use]
             pub const fn get(self) -> $inner {
                 self.0
             }
@@ -82,7 +79,6 @@ positive_id! {
 impl UserId {
     /// A number below `parts`, at most 2^32 of them: evenly spread whatever the ids have in common (Fibonacci hashing, Knuth).
     #[inline]
-    #[must_use]
     pub fn part_of(self, parts: usize) -> usize {
         let spread = self.0.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let high = spread.wrapping_shr(32);
@@ -118,9 +114,7 @@ pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
     /// A moment that a writer names: not before 1970.
-    ///
-    /// # Errors
-    /// The mistake, with the field's name, for the caller to read.
+    /// Errors: The mistake, with the field's name, for the caller to read.
     pub fn parse_named(field: &str, millis: i64) -> Result<Self, String> {
         if millis < 0 {
             return Err(format!(
@@ -131,7 +125,6 @@ impl UnixMillis {
     }
 
     /// Whole seconds from this moment to `now`; 0 where the clocks disagree.
-    #[must_use]
     pub fn seconds_until(self, now: Self) -> u64 {
         u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0) / 1000
     }

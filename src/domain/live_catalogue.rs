@@ -13,16 +13,12 @@ pub struct Catalogue(ArcSwap<CatalogueTable>);
 
 impl Catalogue {
     /// The catalogue, checked.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, not the first thing only.
+    /// Errors: Everything that is wrong with it, not the first thing only.
     pub fn new(assets: &[Asset], symbols: &[Symbol]) -> Result<Self, Vec<CatalogueError>> {
         let table = CatalogueTable::new(assets, symbols)?;
         Ok(Self(ArcSwap::from_pointee(table)))
     }
 
-    /// The table in force.
-    #[must_use]
     pub fn current_table(&self) -> Arc<CatalogueTable> {
         self.0.load_full()
     }
@@ -39,45 +35,37 @@ impl Catalogue {
     }
 
     /// How many assets there are.
-    #[must_use]
     pub fn asset_count(&self) -> usize {
         self.0.load().asset_count()
     }
 
     /// No assets at all: everything is shown raw.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.load().is_empty()
     }
 
     /// Name and decimals of an asset; none for one that is not in the catalogue.
-    #[must_use]
     pub fn get_asset(&self, id: AssetId) -> Option<(String, u8)> {
         let table = self.0.load();
         let (name, decimals) = table.get_asset(id)?;
         Some((name.to_owned(), decimals))
     }
 
-    /// Whether the asset has a name here.
-    #[must_use]
     pub fn has_asset(&self, id: AssetId) -> bool {
         self.0.load().get_asset(id).is_some()
     }
 
     /// The asset that a client means: see [`CatalogueTable::resolve_asset`].
-    #[must_use]
     pub fn resolve_asset(&self, text: &str) -> Option<AssetId> {
         self.0.load().resolve_asset(text)
     }
 
     /// Id, base and quote of a symbol: see [`CatalogueTable::find_symbol`].
-    #[must_use]
     pub fn find_symbol(&self, name: &str) -> Option<(i32, AssetId, AssetId)> {
         self.0.load().find_symbol(name)
     }
 
     /// The names of all symbols, in their order.
-    #[must_use]
     pub fn symbol_names(&self) -> Vec<String> {
         let table = self.0.load();
         table
@@ -88,7 +76,6 @@ impl Catalogue {
     }
 
     /// The cost of a trade: see [`CatalogueTable::trade_cost`].
-    #[must_use]
     pub fn trade_cost(&self, symbol: &str, price: Amount, quantity: Amount) -> Option<Amount> {
         self.0.load().trade_cost(symbol, price, quantity)
     }

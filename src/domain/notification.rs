@@ -16,32 +16,19 @@ pub const ARRAY_MAX: usize = 10_000;
 pub enum NotifiedChange {
     /// Everything: what is held may be moved forward in place.
     Values {
-        /// The asset.
         asset: AssetId,
-        /// Its new version.
         seq: Seq,
-        /// Its new balance.
         avail: Amount,
-        /// Its new hold.
         frozen: Amount,
     },
     /// The version only: the floor rises.
-    Seq {
-        /// The asset.
-        asset: AssetId,
-        /// Its new version.
-        seq: Seq,
-    },
+    Seq { asset: AssetId, seq: Seq },
     /// The asset only: it is read again from the ledger.
-    Asset {
-        /// The asset.
-        asset: AssetId,
-    },
+    Asset { asset: AssetId },
     /// Nothing: all of the user's assets are read again from the ledger.
     User,
 }
 
-/// One settlement notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notification {
     /// Whose balance changed.
@@ -77,15 +64,12 @@ pub struct NotificationWire {
 
 impl Notification {
     /// The notification in one JSON object.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub fn parse_notification(json: &str) -> Result<Self, String> {
         parse_object::<NotificationWire>(json)?.check_fields()
     }
 
     /// The seq and asset that it raises a floor to, if it does.
-    #[must_use]
     pub const fn raised_floor(&self) -> Option<(AssetId, Seq)> {
         match self.said {
             NotifiedChange::Values { asset, seq, .. } | NotifiedChange::Seq { asset, seq } => {
@@ -96,7 +80,6 @@ impl Notification {
     }
 
     /// The balance that it carries, if it does.
-    #[must_use]
     pub const fn carried_balance(&self, heard_at: UnixMillis) -> Option<Balance> {
         match self.said {
             NotifiedChange::Values {
@@ -188,9 +171,7 @@ impl From<&Entry> for Notification {
 
 impl NotificationWire {
     /// The notification, checked.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub fn check_fields(self) -> Result<Notification, String> {
         let text = |malformed: MalformedId| malformed.to_string();
         let user = UserId::try_from(self.user_id.ok_or("user_id is missing")?).map_err(text)?;

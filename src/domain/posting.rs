@@ -12,9 +12,7 @@ use crate::domain::{Amount, AssetId, Entry, Seq, Transaction, UnixMillis, UserId
 /// The sum of everything that one transaction changes of one (user, asset). Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostedChange {
-    /// The user of the balance.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// Change of `avail`; may exceed 64 bits.
     pub delta_avail: i128,
@@ -26,7 +24,6 @@ pub struct PostedChange {
 
 impl PostedChange {
     /// Neither amount changes.
-    #[must_use]
     pub const fn is_zero(&self) -> bool {
         self.delta_avail == 0 && self.delta_frozen == 0
     }
@@ -73,11 +70,8 @@ pub struct BalanceHead {
 /// The balance of one (user, asset) after a transaction. Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PostedBalance {
-    /// The user.
     pub user_id: UserId,
-    /// The asset.
     pub asset_id: AssetId,
-    /// The seq of the row.
     pub seq: Seq,
     /// After the transaction.
     #[serde(serialize_with = "serialize_raw")]
@@ -110,9 +104,7 @@ impl From<&Entry> for PostedBalance {
 /// Why a transaction was refused: the first (user, asset) that refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostingRefusal {
-    /// The user of the balance.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// Why.
     pub reason: RefusalReason,
@@ -162,9 +154,6 @@ impl fmt::Display for PostingRefusal {
 impl Transaction {
     /// The ledger rows that it adds, where `heads` stand: one head for each of its changes, in their order.
     /// `now` is the `created_at` of a transaction that names none.
-    ///
-    /// # Errors
-    /// [`PostingRefusal`].
     pub fn rows_above(
         &self,
         heads: &[Option<BalanceHead>],

@@ -25,7 +25,6 @@ pub struct MalformedRate;
 
 impl Rate {
     /// The rate of an asset in itself.
-    #[must_use]
     pub fn one() -> Self {
         Self(BigDecimal::from(1))
     }
@@ -75,7 +74,6 @@ pub struct DatedRate {
     pub at: UnixMillis,
 }
 
-/// The rates of assets in one quote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rates(pub BTreeMap<AssetId, DatedRate>);
 

@@ -36,11 +36,8 @@ pub enum Conflict {
     OtherContent,
     /// A row that it brings has a seq that stands with other amounts.
     SeqTaken {
-        /// The user of the row.
         user: UserId,
-        /// The asset.
         asset: AssetId,
-        /// The seq.
         seq: Seq,
     },
 }
@@ -80,8 +77,6 @@ pub struct StoredTransaction {
 /// One balance as it is stored: user, asset, seq, avail, frozen.
 type Plain = (i64, i32, i64, i64, i64);
 
-/// Balances as one text, for a column.
-#[must_use]
 pub fn balances_to_text(balances: &[PostedBalance]) -> String {
     let plain = |balance: &PostedBalance| -> Plain {
         (
@@ -98,9 +93,7 @@ pub fn balances_to_text(balances: &[PostedBalance]) -> String {
 }
 
 /// Reads back what [`balances_to_text`] wrote.
-///
-/// # Errors
-/// The mistake, for the log.
+/// Errors: The mistake, for the log.
 pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
     let all: Vec<Plain> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, MalformedId> {
@@ -118,7 +111,6 @@ pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
 
 impl Receipt {
     /// Makes the receipt of these rows; `now` is used if they have no time.
-    #[must_use]
     pub fn of_rows(rows: &[Entry], now: UnixMillis) -> Self {
         let created_at = rows.first().and_then(|row| row.created_at);
         Self {
@@ -127,7 +119,6 @@ impl Receipt {
         }
     }
 
-    /// The balances as notifications.
     pub fn notifications(&self) -> impl Iterator<Item = Notification> + '_ {
         self.balances.iter().map(|balance| Notification {
             user: balance.user_id,

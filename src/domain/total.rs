@@ -18,7 +18,6 @@ pub struct AssetSum {
 /// The totals of all assets that have a row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// By asset id.
     pub assets: BTreeMap<AssetId, AssetSum>,
     /// When the first row was read, in ms since 1970.
     pub began: UnixMillis,
@@ -39,7 +38,6 @@ impl AssetSum {
 
     /// The distance to another total in raw units, `avail` and `frozen` together. Two totals that differ in users only are one
     /// unit apart.
-    #[must_use]
     pub fn distance_to(&self, other: &Self) -> u128 {
         let units = self
             .avail
@@ -54,7 +52,6 @@ impl AssetSum {
 }
 
 /// The canonical decimal of `raw / 10^decimals`, as of [`Amount::to_decimal`], for sums.
-#[must_use]
 pub fn wide_decimal(raw: i128, decimals: u8) -> String {
     let decimals = usize::from(decimals);
     let digits = format!(

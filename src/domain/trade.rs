@@ -44,7 +44,6 @@ pub struct Trade {
     pub buyer_order: Option<i64>,
     /// The seller's order.
     pub seller_order: Option<i64>,
-    /// When it was settled.
     pub settled_at: UnixMillis,
 }
 
@@ -142,7 +141,6 @@ pub struct TradeWire {
     buyer_pays_from: Option<PaysFrom>,
     /// Where the seller's quantity comes from; `avail` where it is left out.
     seller_pays_from: Option<PaysFrom>,
-    /// Fees of anybody.
     #[schema(value_type = Option<Vec<FeeWire>>, max_items = 4)]
     fees: Option<Vec<Box<RawValue>>>,
     /// Every balance that the trade touches, each once: only where seqs are assigned elsewhere.
@@ -172,9 +170,7 @@ struct TradeContent<'a> {
 
 impl Trade {
     /// The trade as a transaction, checked against the catalogue.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub fn parse_trade(json: &str, catalogue: &Catalogue) -> Result<Transaction, String> {
         let wire: TradeWire = parse_object(json)?;
         let text = |malformed: MalformedId| malformed.to_string();
@@ -333,7 +329,6 @@ fn given_balances(
 
 impl PostedBalance {
     /// The ledger row with this balance, of a transaction that changes it so.
-    #[must_use]
     pub fn row_of(&self, transaction: &Transaction) -> crate::domain::Entry {
         let change = transaction
             .changes

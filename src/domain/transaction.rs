@@ -22,15 +22,12 @@ const EVENT_TYPE: &str = "adjustment";
 /// The id of a transaction. Transactions and trades have separate ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// The id of a transaction.
     Transaction(TransactionId),
-    /// The id of a trade.
     Trade(TradeId),
 }
 
 impl Reference {
     /// The number, as the ledger's `ref_id` holds it.
-    #[must_use]
     pub const fn id(self) -> i64 {
         match self {
             Self::Transaction(id) => id.get(),
@@ -56,7 +53,6 @@ pub struct Transaction {
     pub overdraft: bool,
     /// The rows as the caller assigned them (`ledger.writer = "external"`), by user and asset.
     pub balances: Option<Vec<PostedBalance>>,
-    /// The trade that it settles.
     pub trade: Option<Box<Trade>>,
 }
 
@@ -119,9 +115,7 @@ struct TransactionContent<'a> {
 
 impl Transaction {
     /// The transaction, checked.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub fn parse_transaction(json: &str) -> Result<Self, String> {
         let wire: TransactionWire = parse_object(json)?;
         let id = TransactionId::try_from(wire.transaction_id).map_err(|bad| bad.to_string())?;

@@ -22,10 +22,8 @@ pub struct Valuation {
     pub unpriced: Vec<AssetId>,
 }
 
-/// A balance and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PricedBalance {
-    /// The asset.
     pub asset: AssetId,
     /// `avail + frozen` as a canonical decimal; raw units where the catalogue does not know the asset.
     pub amount: String,
@@ -38,7 +36,6 @@ pub struct PricedBalance {
 }
 
 /// The value of these balances in `quote`, which has `decimals`. The quote itself counts at rate 1, whatever `rates` say.
-#[must_use]
 pub fn value_balances(
     snapshot: &Snapshot,
     (quote, decimals): (AssetId, u8),

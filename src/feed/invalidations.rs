@@ -31,7 +31,6 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// How often the feed is trimmed.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 
-/// Follows the feed.
 #[derive(Debug)]
 pub struct Follower {
     redis: Arc<Redis>,
@@ -50,7 +49,6 @@ pub struct Follower {
     gap_log: RateLimitedLog,
 }
 
-/// The position in the feed.
 #[derive(Debug, Clone)]
 struct Position {
     epoch: String,
@@ -69,7 +67,6 @@ enum End {
 
 impl Follower {
     /// Not started yet. `max_staleness` decides how often freshness is proven.
-    #[must_use]
     pub fn new(
         redis: Arc<Redis>,
         applier: Arc<Applier>,
@@ -99,7 +96,6 @@ impl Follower {
     }
 
     /// Why the feed cannot be followed, though Redis answers.
-    #[must_use]
     pub fn feed_trouble(&self) -> Option<Finding> {
         self.trouble.lock().clone()
     }

@@ -79,9 +79,7 @@ impl fmt::Debug for KafkaConsumer {
 
 impl KafkaConsumer {
     /// Not started yet. `fields` are those of the JSON in a record.
-    ///
-    /// # Errors
-    /// The setting that cannot be used.
+    /// Errors: The setting that cannot be used.
     pub fn new(
         settings: &KafkaSettings,
         fields: FieldMap,
@@ -132,7 +130,6 @@ impl KafkaConsumer {
     }
 
     /// The findings that keep records of the topic from taking effect, the worst first.
-    #[must_use]
     pub fn consumer_findings(&self) -> Vec<Finding> {
         self.findings.lock().values().cloned().collect()
     }

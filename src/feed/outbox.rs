@@ -53,7 +53,6 @@ pub struct OutboxConsumer {
 
 impl OutboxConsumer {
     /// Not started yet. `fields` are those of the JSON in a row.
-    #[must_use]
     pub fn new(
         table: OutboxTable,
         fields: FieldMap,
@@ -86,7 +85,6 @@ impl OutboxConsumer {
     }
 
     /// The findings that keep changes from taking effect.
-    #[must_use]
     pub fn trouble(&self) -> Vec<Finding> {
         let findings = [&self.reach, &self.effect];
         findings.iter().filter_map(|of| of.lock().clone()).collect()

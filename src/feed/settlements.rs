@@ -87,7 +87,6 @@ pub struct StreamConsumer {
 
 impl StreamConsumer {
     /// Not started yet. `name` tells this consumer from all others; `fields` are those of the JSON in an entry.
-    #[must_use]
     pub fn new(
         redis: Arc<Redis>,
         applier: Arc<Applier>,
@@ -143,7 +142,6 @@ impl StreamConsumer {
     }
 
     /// The finding that keeps entries of the stream from taking effect, the worst first; a Redis that is away is told elsewhere.
-    #[must_use]
     pub fn consumer_findings(&self) -> Vec<Finding> {
         self.refusals.all_findings()
     }

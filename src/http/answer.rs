@@ -114,12 +114,10 @@ pub fn header_values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Ite
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
-/// The answer to a batch read.
 pub fn batch_response(users: &[UserId], answers: &[ReadAnswer]) -> Response<Body> {
     json_response(batch_body(users, answers))
 }
 
-/// Its body.
 pub fn batch_body(users: &[UserId], answers: &[ReadAnswer]) -> Vec<u8> {
     let size = answers.iter().fold(64_usize, |size, answer| {
         size.saturating_add(answer.held.body_len())
@@ -151,7 +149,6 @@ pub fn done_response(data: &impl Serialize) -> Result<Response<Body>, Failure> {
         .map_err(|_| Failure::Bug("an answer cannot be written as JSON"))
 }
 
-/// Its body.
 pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut body = br#"{"status":0,"msg":"ok","data":"#.to_vec();
     serde_json::to_writer(&mut body, data)?;
@@ -159,7 +156,6 @@ pub fn done_body(data: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Builds a response with a JSON body.
 pub fn json_response(body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, JSON);

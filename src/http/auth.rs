@@ -36,9 +36,7 @@ struct KnownToken {
 
 impl Authorization {
     /// The rules that are configured.
-    ///
-    /// # Errors
-    /// The index of a token whose `sha256` is not 64 hexadecimal digits.
+    /// Errors: The index of a token whose `sha256` is not 64 hexadecimal digits.
     pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
         let tokens = match settings.mode {
             AuthMode::None | AuthMode::Network => None,
@@ -55,9 +53,7 @@ impl Authorization {
     }
 
     /// Whether the bearer of these `Authorization` fields may do this.
-    ///
-    /// # Errors
-    /// [`Failure::Unauthenticated`] or [`Failure::Forbidden`].
+    /// Errors: [`Failure::Unauthenticated`] or [`Failure::Forbidden`].
     pub fn check_token<'v>(
         &self,
         fields: impl Iterator<Item = &'v [u8]>,
@@ -86,9 +82,7 @@ impl Authorization {
 
 impl Tokens {
     /// The tokens that are configured.
-    ///
-    /// # Errors
-    /// The index of a token whose `sha256` is not 64 hexadecimal digits.
+    /// Errors: The index of a token whose `sha256` is not 64 hexadecimal digits.
     pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
         let known = |(at, token): (usize, &config::TokenSettings)| {
             Ok(KnownToken {
@@ -122,7 +116,6 @@ fn find_bearer_token<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Option<&
 }
 
 /// The digest that 64 hexadecimal digits of either case spell.
-#[must_use]
 pub fn digest_of_hex(hex: &str) -> Option<[u8; DIGEST_BYTES]> {
     let (pairs, []) = hex.as_bytes().as_chunks::<2>() else {
         return None;

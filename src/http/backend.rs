@@ -29,9 +29,7 @@ use crate::{
 pub trait Backend: Send + Sync + 'static {
     /// Answers from memory only, without waiting, for a read that came at `now`. The error says why it does not, and counts
     /// nothing: [`Backend::read_balances`] follows, which is told of it ([`ReadOptions::passed_on`]).
-    ///
-    /// # Errors
-    /// The reason why memory does not answer.
+    /// Errors: The reason why memory does not answer.
     fn read_memory<T>(
         &self,
         user: UserId,
@@ -103,14 +101,12 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Option<StoredTransaction>, LedgerError>> + Send;
 
-    /// A page of trades.
     fn trades_page(
         &self,
         question: TradesQuestion,
         deadline: Instant,
     ) -> impl Future<Output = Result<HistoryPage<UserTrade>, read::ReadError>> + Send;
 
-    /// A page of a statement.
     fn statement_page(
         &self,
         question: StatementQuestion,
@@ -120,7 +116,6 @@ pub trait Backend: Send + Sync + 'static {
     /// The totals over all users that this instance holds.
     fn current_totals(&self) -> HeldTotals;
 
-    /// Takes rates in a quote of the catalogue.
     fn set_rates(
         &self,
         quote: AssetId,

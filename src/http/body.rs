@@ -27,7 +27,6 @@ const WHOLE_BODIES: usize = 32;
 const WAITS_MAX: u32 = 4;
 /// The unit of the room.
 const UNIT_BYTES: usize = 4096;
-/// Reads bodies.
 #[derive(Debug)]
 pub struct Bodies {
     max: usize,
@@ -44,7 +43,6 @@ pub struct Whole {
 
 impl Bodies {
     /// Bodies of at most `max` bytes, with `wait` for each piece.
-    #[must_use]
     pub fn new(max: usize, wait: Duration) -> Self {
         let units = max
             .saturating_mul(WHOLE_BODIES)
@@ -60,9 +58,7 @@ impl Bodies {
     }
 
     /// Reads a whole JSON body.
-    ///
-    /// # Errors
-    /// Another type, too long, too slow, cut off, or no room for it now.
+    /// Errors: Another type, too long, too slow, cut off, or no room for it now.
     pub async fn read_json_body(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
         if !may_be_json(headers) {
             return Err(Failure::NotJson);

@@ -45,7 +45,6 @@ const TOGETHER_MAX: usize = 16 * 1024;
 
 /// A service that answers requests.
 pub trait Answers: FastPath + Clone + Send + Sync + 'static {
-    /// Answers one.
     fn answer_request(
         &self,
         request: Request<AxumBody>,
@@ -55,7 +54,6 @@ pub trait Answers: FastPath + Clone + Send + Sync + 'static {
     fn render_refusal(&self, refusal: &BadRequest) -> Vec<u8>;
 }
 
-/// A connection and its surroundings.
 pub(super) struct Connection<S> {
     pub service: S,
     pub header_timeout: Duration,

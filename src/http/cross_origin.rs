@@ -13,7 +13,6 @@ use super::hosts::HostAndPort;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a request that may change something comes from a page of another origin. GET and its like change nothing.
-#[must_use]
 pub fn is_refused(method: &Method, headers: &HeaderMap) -> bool {
     !method.is_safe() && is_cross_origin(headers)
 }

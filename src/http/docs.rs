@@ -21,12 +21,9 @@ use axum::{
 /// Nothing but what comes from here, and no code in the page itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// One file of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct File {
-    /// Where it is.
     pub path: &'static str,
-    /// Its name in the description.
     pub name: &'static str,
     /// A description in a few words.
     pub about: &'static str,

@@ -82,7 +82,6 @@ pub enum Failure {
         /// That many bytes.
         max: usize,
     },
-    /// The head of the request is too large.
     HeadTooLarge,
     /// The body says that it is not JSON.
     NotJson,
@@ -107,7 +106,6 @@ impl Failure {
     }
 
     /// The table of contract §2: HTTP status, `status` of the envelope, `msg`.
-    #[must_use]
     #[expect(
         clippy::too_many_lines,
         reason = "the table of the contract, row by row"
@@ -230,7 +228,6 @@ impl Failure {
         }
     }
 
-    /// The envelope.
     pub(super) fn error_envelope(&self, request_id: &str) -> (StatusCode, String) {
         let (status, code, msg) = self.client_message(request_id);
         let msg = serde_json::Value::from(msg.as_ref());
@@ -254,13 +251,11 @@ impl Failure {
     }
 
     /// Builds the response, without the request id's header.
-    #[must_use]
     pub fn to_response(&self, request_id: &HeaderValue) -> Response<Full<Bytes>> {
         self.with_text(request_id).map(Full::from)
     }
 
     /// Builds the response with its body as text.
-    #[must_use]
     pub fn with_text(&self, request_id: &HeaderValue) -> Response<String> {
         let (status, body) = self.error_envelope(request_id.to_str().unwrap_or_default());
         let mut response = Response::new(body);

@@ -45,7 +45,6 @@ thread_local! {
 }
 
 /// Takes this thread's response buffer, which comes back after the response was sent.
-#[must_use]
 pub fn take_response_buffer() -> Vec<u8> {
     ROOM.take()
 }
@@ -91,9 +90,7 @@ pub trait FastPath {
     }
 
     /// Checks the value of `Host`.
-    ///
-    /// # Errors
-    /// The request is not to be served under this name.
+    /// Errors: The request is not to be served under this name.
     fn check_host(&self, host: &[u8]) -> Result<(), hosts::HostError>;
 }
 

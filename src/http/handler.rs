@@ -8,7 +8,6 @@ use http::Response;
 use super::{Api, Backend, body::Whole, failure::Failure, query};
 use crate::config::Scope;
 
-/// The result of a handler.
 pub(super) type HandlerResult = Result<Response<Body>, Failure>;
 /// The state of a handler.
 pub(super) type SharedApi<B> = Arc<Api<B>>;

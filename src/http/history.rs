@@ -101,7 +101,6 @@ pub struct StatementLine {
     pub unit: Option<&'static str>,
 }
 
-/// A page as it is sent.
 #[derive(Debug, Serialize)]
 struct PageEnvelope<L> {
     status: u8,
@@ -147,14 +146,12 @@ fn page_response(body: serde_json::Result<Vec<u8>>) -> HandlerResult {
         .map_err(|_| Failure::Bug("a page cannot be written as JSON"))
 }
 
-/// The response with this body.
 pub(super) fn uncached_response(body: Vec<u8>) -> Response<Body> {
     let mut response = answer::json_response(body);
     response.headers_mut().insert(CACHE_CONTROL, NOT_STORED);
     response
 }
 
-/// A page of trades.
 pub(super) fn trades_body(
     asked: &TradesAsked,
     page: &HistoryPage<UserTrade>,
@@ -179,7 +176,6 @@ pub(super) fn trades_body(
     page_body(&asked.question, lines.collect(), last.filter(|_| page.more))
 }
 
-/// A page of a statement.
 pub(super) fn statement_body(
     asked: &StatementAsked,
     page: &HistoryPage<StatementRow>,

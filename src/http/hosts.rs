@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv6Addr};
 /// The names that one listener accepts, on any port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hosts {
-    /// Every valid name.
     Any,
     /// Loopback names, and this address.
     Local(IpAddr),
@@ -25,9 +24,7 @@ pub enum HostError {
 
 impl Hosts {
     /// Checks the value of a `Host` field.
-    ///
-    /// # Errors
-    /// The name is malformed, or not accepted here.
+    /// Errors: The name is malformed, or not accepted here.
     pub fn check_host(self, host: &[u8]) -> Result<(), HostError> {
         let authority = HostAndPort::parse_host(host).ok_or(HostError::Malformed)?;
         match self {

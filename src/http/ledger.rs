@@ -111,7 +111,6 @@ async fn settle_transactions<B: Backend>(
     }
 }
 
-/// The answer for one outcome.
 pub(super) fn describe_outcome<'a>(
     reference: Reference,
     outcome: &'a SettleOutcome,

@@ -31,7 +31,6 @@ const BACKLOG: i32 = 1024;
 /// The pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenerLimits {
     /// `limits.connections`.
@@ -46,7 +45,6 @@ pub struct ListenerLimits {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct ListenError {
-    /// The address.
     pub address: SocketAddr,
     /// The system's message.
     pub source: io::Error,
@@ -61,9 +59,7 @@ pub struct Listening {
 
 impl Listening {
     /// Listens on `address`; port 0 lets the system choose. To be called on a runtime.
-    ///
-    /// # Errors
-    /// The address is taken, not ours, or not allowed.
+    /// Errors: The address is taken, not ours, or not allowed.
     pub fn bind_address(address: SocketAddr) -> Result<Self, ListenError> {
         let bound = || -> io::Result<Self> {
             let socket = Socket::new(
@@ -84,7 +80,6 @@ impl Listening {
     }
 
     /// Returns the bound address, with the port that the system chose.
-    #[must_use]
     pub const fn bound_address(&self) -> SocketAddr {
         self.address
     }

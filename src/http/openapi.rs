@@ -55,7 +55,6 @@ pub struct Document(Arc<ArcSwap<Bytes>>);
 
 impl Document {
     /// The description in force.
-    #[must_use]
     pub fn get(&self) -> Bytes {
         Bytes::clone(&self.0.load())
     }
@@ -73,7 +72,6 @@ impl From<Bytes> for Document {
 }
 
 /// The description of the API with these assets and this writer of seqs, where a token is needed or not.
-#[must_use]
 pub fn build_document(catalogue: &Catalogue, writer: LedgerSide, token: bool) -> Value {
     let samples = Samples::new(catalogue);
     json!({

@@ -112,7 +112,6 @@ impl Incoming {
         })))
     }
 
-    /// The body for the service.
     pub fn request_body(&self) -> RequestBody {
         RequestBody(Arc::clone(&self.0))
     }
@@ -144,9 +143,7 @@ impl Incoming {
     }
 
     /// Waits for the rest of the body and skips it.
-    ///
-    /// # Errors
-    /// The rest of the body cannot be read.
+    /// Errors: The rest of the body cannot be read.
     pub async fn skip_rest(&self) -> io::Result<()> {
         std::future::poll_fn(|context| {
             let mut state = self.0.lock();

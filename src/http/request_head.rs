@@ -24,18 +24,15 @@ pub const FAST_FIELDS_MAX: usize = 32;
 pub type Room<'b> = [MaybeUninit<Header<'b>>; FAST_FIELDS_MAX];
 
 /// Makes an empty array of [`FAST_FIELDS_MAX`] fields.
-#[must_use]
 pub const fn empty_fields<'b>() -> Room<'b> {
     [const { MaybeUninit::uninit() }; FAST_FIELDS_MAX]
 }
 
 /// Makes an empty array of [`FIELDS_MAX`] fields.
-#[must_use]
 pub const fn large_room<'b>() -> [MaybeUninit<Header<'b>>; FIELDS_MAX] {
     [const { MaybeUninit::uninit() }; FIELDS_MAX]
 }
 
-/// The head of a request.
 #[derive(Debug)]
 pub struct RequestHead<'h, 'b> {
     /// The method as the client spelled it.
@@ -60,7 +57,6 @@ pub struct RequestHead<'h, 'b> {
 
 impl RequestHead<'_, '_> {
     /// The client's request id, if it is fit to be repeated.
-    #[must_use]
     pub fn request_id(&self) -> Option<HeaderValue> {
         client_id(self.fields)
     }
@@ -90,10 +86,8 @@ pub enum Parsed<'h, 'b> {
     Bad {
         /// For the client.
         reason: &'static str,
-        /// The client's request id.
         request_id: Option<HeaderValue>,
     },
-    /// A head.
     Head(RequestHead<'h, 'b>),
 }
 

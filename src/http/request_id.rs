@@ -21,7 +21,6 @@ pub struct RequestIds {
 
 impl RequestIds {
     /// Ids behind this prefix, which is random.
-    #[must_use]
     pub const fn new(prefix: u64) -> Self {
         Self {
             prefix,
@@ -30,7 +29,6 @@ impl RequestIds {
     }
 
     /// Returns the client's id if it is valid, else a new one.
-    #[must_use]
     pub fn choose_id(&self, headers: &HeaderMap) -> HeaderValue {
         headers
             .get(REQUEST_ID)
@@ -39,7 +37,6 @@ impl RequestIds {
             .unwrap_or_else(|| self.new_id())
     }
 
-    /// A new one.
     pub fn new_id(&self) -> HeaderValue {
         HeaderValue::from_bytes(&self.next_id_bytes())
             .unwrap_or_else(|_| HeaderValue::from_static("none"))
@@ -67,7 +64,6 @@ const fn hex_digit(nibble: u8) -> u8 {
 }
 
 /// 1 to 128 visible ASCII characters.
-#[must_use]
 pub fn is_fit(id: &[u8]) -> bool {
     (1..=CLIENT_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }

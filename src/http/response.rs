@@ -26,7 +26,6 @@ pub struct ResponseForm {
 }
 
 impl ResponseForm {
-    /// The form of the response to a request with this method.
     pub fn new(method: &Method, is_http_1_0: bool, close: bool) -> Self {
         Self {
             is_head: method == Method::HEAD,

@@ -32,15 +32,10 @@ pub const BATCH: &str = "/api/v1/user/balances";
 pub const READS_BY_POST: [&str; 1] = [BATCH];
 /// Notifications.
 pub const SETTLEMENTS: &str = "/api/v1/settlements";
-/// Ledger entries.
 pub const ENTRIES: &str = "/api/v1/ledger/entries";
-/// Transactions.
 pub const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
-/// One transaction.
 pub const TRANSACTION: &str = "/api/v1/ledger/transactions/{id}";
-/// Trades.
 pub const TRADES: &str = "/api/v1/ledger/trades";
-/// One trade.
 pub const TRADE: &str = "/api/v1/ledger/trades/{id}";
 /// Pages of a user's trades.
 pub const USER_TRADES: &str = "/api/v1/order/trades";
@@ -48,7 +43,6 @@ pub const USER_TRADES: &str = "/api/v1/order/trades";
 pub const STATEMENT: &str = "/api/v1/user/ledger";
 /// Sums over all users.
 pub const TOTALS: &str = "/api/v1/totals";
-/// Rates.
 pub const RATES: &str = "/api/v1/rates";
 /// The value of a user's balances.
 pub const USER_TOTAL: &str = "/api/v1/user/total";
@@ -59,7 +53,6 @@ pub const WARM: &str = "/api/v1/cache/warm";
 /// All of this, described.
 pub const OPENAPI: &str = "/openapi.json";
 
-/// All routes of the API.
 pub fn build_router<B: Backend>(api: SharedApi<B>) -> Router {
     let mut router = Router::new();
     for (path, route) in route_table::<B>() {

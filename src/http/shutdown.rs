@@ -18,7 +18,6 @@ pub struct Ending {
 
 impl Ending {
     /// Makes the signal of one connection, so that waiters of different connections share no lock.
-    #[must_use]
     pub fn child_signal(&self) -> Self {
         Self {
             begun: Arc::clone(&self.begun),
@@ -33,7 +32,6 @@ impl Ending {
     }
 
     /// Whether the shutdown has begun.
-    #[must_use]
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }

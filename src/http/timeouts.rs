@@ -42,7 +42,6 @@ pub struct Waits<'a, F> {
 
 impl<'a, F: Future<Output = ()>> Waits<'a, F> {
     /// From now on.
-    #[must_use]
     pub fn new(
         ends: &'a Ending,
         stop: Pin<&'a mut F>,

@@ -78,7 +78,6 @@ pub(super) fn totals_response(
     Ok(response)
 }
 
-/// Its body.
 pub(super) fn totals_body(totals: &Totals, catalogue: &CatalogueTable) -> Result<Vec<u8>, Failure> {
     let shown = totals.assets.iter().map(|(asset, total)| {
         let known = catalogue.get_asset(*asset);

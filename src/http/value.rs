@@ -84,9 +84,7 @@ pub(super) struct ValueQuery {
 
 impl ValueQuery {
     /// The question in a query string.
-    ///
-    /// # Errors
-    /// The mistake, for the caller to read.
+    /// Errors: The mistake, for the caller to read.
     pub(super) fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut quote, mut min_seq) = (None, None, None);
         for (name, value) in split_pairs(query) {
@@ -193,7 +191,6 @@ pub(super) fn value_response<'v>(
     Ok(response)
 }
 
-/// A value in the words of the catalogue.
 pub(super) fn describe_value(
     quote: AssetId,
     valuation: Valuation,

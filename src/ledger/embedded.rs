@@ -100,9 +100,6 @@ impl Embedded {
     /// Opens the ledger, makes it with its folder where there is none, and repairs it after a crash. Blocks.
     ///
     /// `timeout` is `source.timeout_ms`; `fresh_id`, random, becomes the id of a ledger that is new.
-    ///
-    /// # Errors
-    /// [`OpenError`], with what to do.
     pub fn open_ledger(
         settings: &config::EmbeddedSettings,
         timeout: Duration,
@@ -155,19 +152,16 @@ impl Embedded {
     }
 
     /// Its file.
-    #[must_use]
     pub fn path(&self) -> &Path {
         self.keeper.file().path()
     }
 
     /// How it came to be.
-    #[must_use]
     pub const fn origin(&self) -> LedgerOrigin {
         self.origin
     }
 
     /// Whether writes work.
-    #[must_use]
     pub fn write_health(&self) -> WriteHealth {
         self.keeper.write_health()
     }
@@ -192,9 +186,6 @@ impl Embedded {
     }
 
     /// The current balances that Redis may not know, of users after `after`, each user's together; none after the last. Blocks.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn unannounced_after(
         &self,
         after: Option<UserId>,

@@ -45,7 +45,6 @@ impl Isolation {
         let _ = self.hook.set(hook);
     }
 
-    /// Opens the window of the one writer.
     pub(super) fn open_window(&self) -> CommitWindow<'_> {
         let mut recent = self.recent.lock();
         recent.window = Some(recent.next_number());
@@ -56,16 +55,12 @@ impl Isolation {
     }
 
     /// The moment from which a batch read has to look at transactions.
-    #[must_use]
     pub fn current_moment(&self) -> Moment {
         let recent = self.recent.lock();
         Moment(recent.window.unwrap_or_else(|| recent.next_number()))
     }
 
     /// The transactions that became visible, or are about to, since a batch read began.
-    ///
-    /// # Errors
-    /// [`Forgotten`]
     pub fn visible_since(&self, began: Moment) -> Result<Vec<Arc<[PostedBalance]>>, Forgotten> {
         let recent = self.recent.lock();
         let skip = began.0.checked_sub(recent.first).ok_or(Forgotten)?;
@@ -81,7 +76,6 @@ pub struct Forgotten;
 
 /// The users whose answers lack a transaction that another answer, or another asset of theirs, shows. `shown` is the seq that
 /// was answered of a (user, asset): none for a user that is not compared.
-#[must_use]
 pub fn lagging_users(
     transactions: &[Arc<[PostedBalance]>],
     shown: impl Fn(UserId, AssetId) -> Option<Option<Seq>>,

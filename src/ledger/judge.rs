@@ -14,16 +14,13 @@ use crate::{
     ledger::WrittenCounts,
 };
 
-/// One request.
 #[derive(Debug)]
 pub(super) enum LedgerRequest {
-    /// A transaction or a trade.
     Transaction(Transaction),
     /// Entries with the caller's seqs, all or none.
     Entries(Vec<Entry>),
 }
 
-/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JudgedAnswer {
     /// The answer to a transaction or a trade.

@@ -54,8 +54,6 @@ pub struct RecordedRow {
 }
 
 impl RecordedRow {
-    /// Its key.
-    #[must_use]
     pub const fn row_key(&self) -> RowKey {
         let balance = &self.balance;
         (
@@ -68,7 +66,6 @@ impl RecordedRow {
 
 impl SettledRecord {
     /// The keys of its rows; none where they cannot be read.
-    #[must_use]
     pub fn row_keys(&self) -> Option<Vec<RowKey>> {
         let balances = balances_from_text(&self.balances).ok()?;
         let row = |balance| RecordedRow {
@@ -79,7 +76,6 @@ impl SettledRecord {
     }
 
     /// The rows that it says to stand; none where they cannot be read.
-    #[must_use]
     pub fn recorded_rows(&self, catalogue: &Catalogue) -> Option<Vec<RecordedRow>> {
         let balances = balances_from_text(&self.balances).ok()?;
         let parsed = if self.is_trade {

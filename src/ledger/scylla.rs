@@ -116,9 +116,7 @@ impl fmt::Debug for Scylla {
 
 impl Scylla {
     /// A source that is not connected yet; see [`Scylla::run_watch`].
-    ///
-    /// # Errors
-    /// A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
+    /// Errors: A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
     pub fn new(
         settings: &config::ScyllaSettings,
         source: &config::SourceSettings,
@@ -174,9 +172,7 @@ impl Scylla {
     }
 
     /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
-    ///
-    /// # Errors
-    /// A file that cannot be used.
+    /// Errors: A file that cannot be used.
     pub fn read_certificates(
         &self,
         settings: &config::ScyllaSettings,
@@ -198,7 +194,6 @@ impl Scylla {
     }
 
     /// Statements that loads and writes sent since the start, without the checks' own.
-    #[must_use]
     pub fn statements_sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }

@@ -32,7 +32,6 @@ pub struct TotalsScan {
 
 impl TotalsScan {
     /// A scan that begins now and reads at most so many rows a second (at least 1).
-    #[must_use]
     pub fn begin_scan(rows_per_second: u32) -> Self {
         Self {
             rows_per_second: rows_per_second.max(1),
@@ -43,7 +42,6 @@ impl TotalsScan {
     }
 
     /// How many rows to read at once, at most `most`: a fifth of a second's.
-    #[must_use]
     pub fn step_rows(&self, most: u32) -> u32 {
         (self.rows_per_second / 5).clamp(1, most.max(1))
     }
@@ -67,20 +65,16 @@ impl TotalsScan {
     }
 
     /// The part that is done, in thousandths.
-    #[must_use]
     pub fn progress_permille(&self) -> u32 {
         self.permille.load(Ordering::Relaxed)
     }
 
-    /// Rows that were read.
-    #[must_use]
     pub fn rows_read(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 }
 
 /// `done` of `all` in thousandths.
-#[must_use]
 pub fn permille_of(done: u64, all: u64) -> u32 {
     let part = done.saturating_mul(1_000).checked_div(all);
     u32::try_from(part.unwrap_or(0)).unwrap_or(1_000)

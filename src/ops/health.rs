@@ -13,7 +13,6 @@ pub struct ReadinessReasons {
 
 impl ReadinessReasons {
     /// Status and body. A body that is not ready names what is degraded too.
-    #[must_use]
     pub fn render_readiness(&self) -> (StatusCode, String) {
         let (status, word) = match (self.not_ready.as_slice(), self.degraded.as_slice()) {
             ([], []) => return (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),

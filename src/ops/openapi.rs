@@ -15,9 +15,7 @@ use crate::http::openapi::{self, Document};
 /// The rendered document, for either listener.
 #[derive(Debug, Clone)]
 pub struct Documents {
-    /// The document of the API's listener.
     pub api: Document,
-    /// The document of the operators' listener.
     pub operators: Document,
     api_at: SocketAddr,
     operators_at: SocketAddr,
@@ -25,7 +23,6 @@ pub struct Documents {
 
 impl Documents {
     /// The description of the API and of the operators' routes; where each listens.
-    #[must_use]
     pub fn new(api: &Value, api_at: SocketAddr, operators_at: SocketAddr) -> Self {
         let documents = Self {
             api: Document::default(),

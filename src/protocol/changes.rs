@@ -40,7 +40,6 @@ const SHARDS: usize = 64;
 /// The part of the bytes that answers have; changes have the rest, for only they make reads dearer when they are given up.
 const SHOWN_PART: usize = 4;
 
-/// The knowledge of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserMark {
     /// The lowest seqs that may still be shown.
@@ -51,7 +50,6 @@ pub struct UserMark {
     pub changed: bool,
     /// Counts notifications without a seq: a load from before the last one is worth nothing.
     pub reread: u64,
-    /// The assets that those named.
     pub reread_assets: Vec<AssetId>,
     /// The ledger was not read since the last of those.
     pub ledger_required: bool,
@@ -103,7 +101,6 @@ impl ChangeShard {
 
 impl ChangeLog {
     /// Knows nothing yet. `ttl` is `settlement.floor_ttl_ms`; all of it takes at most `bytes_max`.
-    #[must_use]
     pub fn new(ttl: Duration, bytes_max: u64) -> Self {
         let now = Instant::now();
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
@@ -130,20 +127,16 @@ impl ChangeLog {
         }
     }
 
-    /// The knowledge of the user.
-    #[must_use]
     pub fn changes_of(&self, user: UserId) -> UserMark {
         self.look_at_user(user, |known| known.valid_changes(self.ttl, Instant::now()))
     }
 
     /// The lowest seqs that may still be shown of the user.
-    #[must_use]
     pub fn floors_of(&self, user: UserId) -> Floors {
         self.look_at_user(user, |known| known.all_floors(self.ttl, Instant::now()))
     }
 
     /// Counts notifications without a seq of the user: see [`UserMark::reread`].
-    #[must_use]
     pub fn reread_count(&self, user: UserId) -> u64 {
         // Most deployments never have one.
         if self.rereads.load(Ordering::SeqCst) == 0 {
@@ -153,7 +146,6 @@ impl ChangeLog {
     }
 
     /// The knowledge of a load of the user that begins now.
-    #[must_use]
     pub fn knowledge_of(&self, user: UserId) -> Knowledge {
         // Before the look at the user: giving up comes with a higher count.
         let given_up = self.given_up.load(Ordering::SeqCst);
@@ -165,7 +157,6 @@ impl ChangeLog {
     }
 
     /// Whether memory may keep a snapshot whose load began with this knowledge.
-    #[must_use]
     pub fn may_keep(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) -> bool {
         let facts = self.look_at_user(user, |known| {
             Some(StoreFacts {
@@ -180,7 +171,6 @@ impl ChangeLog {
 
     /// Validates a snapshot from Redis for a load that began with this knowledge, and merges newer notified balances. Raises
     /// the floors to what it returns.
-    #[must_use]
     pub fn take_redis<'a>(
         &self,
         user: UserId,
@@ -205,7 +195,6 @@ impl ChangeLog {
     }
 
     /// Returns the highest seq that a notification of the last `floor_ttl` named, and when; for the audit's log line.
-    #[must_use]
     pub fn last_announced(&self, user: UserId, asset: AssetId) -> Option<(Seq, Instant)> {
         let told = self.look_at_user(user, |known| {
             let mut floors = known.change?.notified.iter();
@@ -302,7 +291,6 @@ impl ChangeLog {
     }
 
     /// Returns the users with changes of the last `floor_ttl`, their floors, and the balances that notifications carried.
-    #[must_use]
     pub fn recent_changes(&self) -> Vec<(UserId, Floors, Snapshot)> {
         let (mut changes, now) = (Vec::new(), Instant::now());
         for shard in &self.shards {
@@ -317,7 +305,6 @@ impl ChangeLog {
     }
 
     /// How much is remembered, and how much was given up.
-    #[must_use]
     pub fn use_of_memory(&self) -> Uses {
         let mut uses = Uses::default();
         for shard in &self.shards {

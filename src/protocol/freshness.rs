@@ -30,13 +30,11 @@ struct Proof {
 
 impl Freshness {
     /// Freshness with a feed: it has to be proven, and a proof is good for `max_staleness`.
-    #[must_use]
     pub fn by_proof(max_staleness: Duration) -> Self {
         Self::new(Some(max_staleness))
     }
 
     /// Without a feed this instance is the only one and knows everything that it was told.
-    #[must_use]
     pub fn always_fresh() -> Self {
         Self::new(None)
     }
@@ -51,7 +49,6 @@ impl Freshness {
     }
 
     /// The term that proofs are given in now.
-    #[must_use]
     pub fn current_term(&self) -> u64 {
         self.proof.lock().term
     }
@@ -69,7 +66,6 @@ impl Freshness {
     }
 
     /// There was a proof once, in whatever term; without a feed none is needed.
-    #[must_use]
     pub fn ever_proven(&self) -> bool {
         self.max_staleness.is_none() || self.proof.lock().ever
     }
@@ -86,7 +82,6 @@ impl Freshness {
     }
 
     /// How long ago the newest proof was dated; none where there is no feed or nothing is proven.
-    #[must_use]
     pub fn proof_age(&self, now: Instant) -> Option<Duration> {
         self.max_staleness?;
         let micros = self.shown.load(Ordering::SeqCst).checked_sub(1)?;
@@ -95,7 +90,6 @@ impl Freshness {
     }
 
     /// Whether freshness is proven for a read that begins `now`.
-    #[must_use]
     pub fn is_proven(&self, now: Instant) -> bool {
         let Some(max) = self.max_staleness else {
             return true;
@@ -114,7 +108,6 @@ impl Freshness {
 
     /// Whether something that was read from the ledger at `loaded` may be shown to a read that begins `now`, whatever the feed
     /// says.
-    #[must_use]
     pub fn young_enough(&self, loaded: Instant, now: Instant) -> bool {
         self.max_staleness
             .is_none_or(|max| now.saturating_duration_since(loaded) <= max)

@@ -36,10 +36,6 @@ pub enum MemoryRefusal {
     BelowMinSeq,
 }
 
-/// Whether memory may serve a snapshot.
-///
-/// # Errors
-/// The first reason against it.
 #[inline]
 pub const fn may_memory_serve(facts: &MemoryFacts) -> Result<(), MemoryRefusal> {
     if facts.ledger_requested {
@@ -102,9 +98,6 @@ pub enum ViewRefusal {
 }
 
 /// Whether a load may trust the view, which lags behind the ledger.
-///
-/// # Errors
-/// The first reason against it.
 pub const fn may_view_be_trusted(facts: &ViewFacts) -> Result<(), ViewRefusal> {
     if facts.ledger_requested {
         return Err(ViewRefusal::LedgerRequested);
@@ -163,9 +156,6 @@ pub enum JoinRefusal {
 }
 
 /// Whether a reader may be shown what a load under way brings.
-///
-/// # Errors
-/// The first reason against it.
 pub const fn may_load_be_joined(facts: &JoinFacts) -> Result<(), JoinRefusal> {
     if !facts.same_generation {
         return Err(JoinRefusal::OtherGeneration);
@@ -194,7 +184,6 @@ pub struct KeepFacts {
     pub from_ledger: bool,
     /// There is a Redis tier.
     pub redis_configured: bool,
-    /// Redis granted the lease.
     pub lease_granted: bool,
     /// Redis took the fill.
     pub fill_accepted: bool,
@@ -203,7 +192,6 @@ pub struct KeepFacts {
 /// The load may be answered and not kept, for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepRefusal {
-    /// It is below a floor.
     BelowFloor,
     /// Redis refused the fill: its lease was revoked, its epoch ended, or it is below a floor.
     RefusedByRedis,
@@ -212,9 +200,6 @@ pub enum KeepRefusal {
 }
 
 /// Whether a load that is over may be kept in memory.
-///
-/// # Errors
-/// The first reason against it.
 pub const fn may_load_be_kept(facts: &KeepFacts) -> Result<(), KeepRefusal> {
     if !facts.floors_met {
         return Err(KeepRefusal::BelowFloor);
@@ -246,14 +231,10 @@ pub enum StoreRefusal {
     OtherGeneration,
     /// The load began before a notification without a seq.
     BeforeReread,
-    /// The snapshot is below a floor.
     BelowFloor,
 }
 
 /// Whether memory may store a snapshot. The caller holds memory's lock on the user.
-///
-/// # Errors
-/// The first reason against it.
 pub const fn may_memory_store(facts: &StoreFacts) -> Result<(), StoreRefusal> {
     if !facts.same_generation {
         return Err(StoreRefusal::OtherGeneration);
@@ -293,14 +274,10 @@ pub enum RedisRefusal {
     LedgerRequired,
     /// The load began before a notification without a seq.
     BeforeReread,
-    /// The snapshot is below a floor.
     BelowFloor,
 }
 
 /// Whether a snapshot that Redis holds may be shown and kept.
-///
-/// # Errors
-/// The first reason against it.
 #[inline]
 pub const fn may_redis_snapshot_be_accepted(facts: &RedisFacts) -> Result<(), RedisRefusal> {
     if !facts.proven_at_start {
@@ -328,7 +305,6 @@ pub struct StaleFacts {
     pub ledger_requested: bool,
     /// It was loaded longer ago than `stale.max_age`, or than changes are remembered.
     pub too_old: bool,
-    /// It was stored in the current generation.
     pub current_generation: bool,
     /// A notification said that it is old.
     pub invalidated: bool,
@@ -347,7 +323,6 @@ pub struct StaleFacts {
 pub enum StaleRefusal {
     /// The read wants the ledger.
     LedgerRequested,
-    /// It is too old.
     TooOld,
     /// Everything from an earlier generation counts for nothing.
     OtherGeneration,
@@ -357,16 +332,12 @@ pub enum StaleRefusal {
     LedgerRequired,
     /// A change of the user may have been given up.
     ChangesGivenUp,
-    /// It is below a floor.
     BelowFloor,
     /// It is below the `min_seq` of the read.
     BelowMinSeq,
 }
 
 /// Whether the last known snapshot may be shown as stale. It may break P2, never P1 and P3.
-///
-/// # Errors
-/// The first reason against it.
 pub const fn may_stale_answer_be_shown(facts: &StaleFacts) -> Result<(), StaleRefusal> {
     if facts.ledger_requested {
         return Err(StaleRefusal::LedgerRequested);

@@ -36,7 +36,6 @@ const SLACK: Duration = Duration::from_millis(10);
 /// The part of a request's time that it may wait for a permit: the rest belongs to the answer.
 const PATIENCE_PART: u32 = 4;
 
-/// Reads pages.
 #[derive(Debug)]
 pub struct HistoryReader {
     source: Arc<dyn Source>,
@@ -48,8 +47,6 @@ pub struct HistoryReader {
 }
 
 impl HistoryReader {
-    /// A reader over this source.
-    #[must_use]
     pub fn new(source: &Arc<dyn Source>, meters: &Arc<Meters>, settings: &Settings) -> Self {
         let pages_max = settings.limits.source_loads.div_ceil(SOURCE_LOADS_PART);
         let part = |time: Duration, of| time.checked_div(of).unwrap_or_default();
@@ -74,9 +71,7 @@ impl HistoryReader {
     }
 
     /// A page of one user's trades in one symbol.
-    ///
-    /// # Errors
-    /// [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
+    /// Errors: [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
     pub async fn trades_page(
         &self,
         question: &TradesQuestion,
@@ -95,9 +90,7 @@ impl HistoryReader {
     }
 
     /// A page of the statement of one user's balance in one asset.
-    ///
-    /// # Errors
-    /// [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
+    /// Errors: [`ReadError::Source`], [`ReadError::Shed`], [`ReadError::Deadline`].
     pub async fn statement_page(
         &self,
         question: &StatementQuestion,
@@ -190,7 +183,6 @@ mod tests {
         },
     };
 
-    /// Pages of the house's source.
     fn test_pages(house: &House, more: &[(&str, &str)]) -> HistoryReader {
         let owned = more
             .iter()

@@ -44,7 +44,6 @@ pub(super) struct SourceTier {
     meters: Arc<Meters>,
 }
 
-/// A snapshot from the source.
 pub(super) struct SourceSnapshot {
     pub(super) snapshot: Snapshot,
     /// Its amounts are the ledger's own.

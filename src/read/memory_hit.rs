@@ -41,7 +41,6 @@ pub(super) struct MemoryTier {
 pub(super) struct SnapshotOrigin {
     /// The rest of its life in Redis, if Redis has it.
     pub(super) redis_ttl: Option<Duration>,
-    /// When it was loaded.
     pub(super) loaded: Instant,
     /// It comes from the ledger itself.
     pub(super) from_ledger: bool,

@@ -48,7 +48,6 @@ impl MostRead {
         self.stripes.is_empty()
     }
 
-    /// Counts reads of a user.
     pub(super) fn count_reads(&self, user: UserId, reads: u32) {
         let stripes = u64::try_from(self.stripes.len()).unwrap_or(0);
         let at = user.get().cast_unsigned().checked_rem(stripes);
@@ -84,7 +83,6 @@ impl MostRead {
 
 impl Reader {
     /// Takes the reads by user since the last call, the most read first, for [`Redis::add_reads`](crate::cache::redis::Redis::add_reads).
-    #[must_use]
     pub fn take_most_read(&self, users_max: usize) -> Vec<(UserId, u32)> {
         self.recorder.most_read.take_counts(users_max)
     }

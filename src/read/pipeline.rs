@@ -42,7 +42,6 @@ const JOINS_MAX: usize = 2;
 
 impl Reader {
     /// A reader over these parts.
-    #[must_use]
     pub fn new(parts: ReaderParts, settings: &Settings) -> Arc<Self> {
         let admission = Arc::new(Admission::new(settings, Instant::now()));
         let memory = MemoryTier::new(&parts, settings);
@@ -71,9 +70,7 @@ impl Reader {
     }
 
     /// Serves a read that came at `begun` from memory, without waiting.
-    ///
-    /// # Errors
-    /// The reason why memory does not serve it.
+    /// Errors: The reason why memory does not serve it.
     pub fn serve_from_memory<T>(
         &self,
         user: UserId,
@@ -108,9 +105,7 @@ impl Reader {
     }
 
     /// Reads one user's balances.
-    ///
-    /// # Errors
-    /// [`ReadError`]; never an empty answer for a failure.
+    /// Errors: [`ReadError`]; never an empty answer for a failure.
     pub async fn read_user(
         self: &Arc<Self>,
         user: UserId,
@@ -366,9 +361,7 @@ impl Reader {
     }
 
     /// Reads the balances of many users, in the order asked.
-    ///
-    /// # Errors
-    /// The first failure of any of them.
+    /// Errors: The first failure of any of them.
     pub async fn read_users(
         self: &Arc<Self>,
         users: &[UserId],

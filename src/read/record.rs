@@ -20,7 +20,6 @@ use crate::{
     telemetry::{Meters, slowest},
 };
 
-/// Records reads.
 #[derive(Debug)]
 pub(super) struct ReadRecorder {
     pub(super) meters: Arc<Meters>,
@@ -31,7 +30,6 @@ pub(super) struct ReadRecorder {
 }
 
 impl ReadRecorder {
-    /// Records a read of one user that took so long.
     pub(super) fn record_read(
         &self,
         user: UserId,

@@ -72,7 +72,6 @@ impl RedisBatcher {
         !self.pending.is_empty() && self.may_request()
     }
 
-    /// A request is over.
     pub(super) const fn end_request(&mut self) {
         self.requests = self.requests.saturating_sub(1);
     }

@@ -44,7 +44,6 @@ pub(super) struct RedisTier {
     lease_wait: Duration,
 }
 
-/// The answer of the Redis tier.
 pub(super) enum RedisAnswer<'a> {
     /// A snapshot that may be served.
     Hit(LoadResult),

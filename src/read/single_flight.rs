@@ -38,7 +38,6 @@ const FLIGHTS_MAX: usize = 16_384;
 pub struct LoadStart {
     /// When it began.
     pub at: Instant,
-    /// The knowledge of changes.
     pub knowledge: Knowledge,
     /// Freshness was proven then. If not, nothing that lags was asked.
     pub proven: bool,
@@ -62,7 +61,6 @@ pub struct LoadResult {
 }
 
 impl LoadResult {
-    /// Redis answered.
     pub const fn from_redis(held: RenderedSnapshot, ttl: Duration) -> Self {
         Self {
             held,
@@ -94,7 +92,6 @@ impl LoadResult {
         floors.is_empty() || floors.unmet_by(&self.held.read_snapshot()).all(in_vain)
     }
 
-    /// The answer to a reader that memory refused for this reason.
     pub fn into_answer(self, memory: ForwardReason, collapsed: bool) -> ReadAnswer {
         let trail = CacheStatus {
             answered: self.tier,
@@ -123,7 +120,6 @@ pub struct Flight {
     done: Notify,
 }
 
-/// The role of a reader.
 #[derive(Debug)]
 pub enum LoadRole {
     /// The reader has to start the load.
@@ -227,7 +223,6 @@ impl SingleFlight {
     }
 
     /// Loads under way.
-    #[must_use]
     pub fn load_count(&self) -> usize {
         self.under_way.lock().len()
     }
@@ -241,9 +236,7 @@ impl Flight {
     }
 
     /// Waits for the result; `timings` are those of the load then.
-    ///
-    /// # Errors
-    /// The load's own, or [`ReadError::Deadline`].
+    /// Errors: The load's own, or [`ReadError::Deadline`].
     pub(super) async fn wait_for_result(
         &self,
         deadline: Instant,

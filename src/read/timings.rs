@@ -17,7 +17,6 @@ use crate::{
 /// The times of a read; a follower has those of the load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Timings {
-    /// Time in memory.
     pub(super) memory: Duration,
     /// Time with Redis: the lookup, the lease, the fill.
     pub(super) redis: Duration,
@@ -58,7 +57,6 @@ impl SourceStatements {
 }
 
 impl Timings {
-    /// Adds statements.
     pub(super) fn add_cost(&mut self, cost: &Cost) {
         self.statements = self.statements.saturating_add(cost.statement_count());
         self.rows = self.rows.saturating_add(cost.row_count());
@@ -73,7 +71,6 @@ impl Timings {
     }
 }
 
-/// Logs slow reads.
 #[derive(Debug)]
 pub(super) struct SlowReadLog {
     threshold: Option<Duration>,

@@ -4,7 +4,6 @@ use super::Reader;
 
 impl Reader {
     /// More than half of the source's permits are free.
-    #[must_use]
     pub fn has_spare_permits(&self) -> bool {
         self.admission.source.has_spare_half()
     }
@@ -18,7 +17,6 @@ impl Reader {
     }
 
     /// Loads under way.
-    #[must_use]
     pub fn load_count(&self) -> usize {
         self.single_flight.load_count()
     }

@@ -27,7 +27,6 @@ pub struct RenderedSnapshot<B = Bytes>(B);
 struct Notes<'a> {
     said_at: UnixMillis,
     heard_at: UnixMillis,
-    /// Of each balance.
     rest: &'a [u8],
 }
 
@@ -41,7 +40,6 @@ const LONG: u8 = 0xff;
 impl RenderedSnapshot {
     /// The snapshot in the words of the catalogue. `heard_at` is when the source said so, where no balance says when it
     /// was said: of a user, or an asset, with nothing.
-    #[must_use]
     pub fn new(catalogue: &Catalogue, snapshot: &Snapshot, heard_at: UnixMillis) -> Self {
         // One table for text and notes: the amounts are read back by what the notes say of the decimals.
         let catalogue = catalogue.current_table();
@@ -77,33 +75,27 @@ impl RenderedSnapshot {
     }
 
     /// Converts to owned bytes that are not shared.
-    #[must_use]
     pub fn into_cow<'a>(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
         RenderedSnapshot(Cow::Owned(self.0.into()))
     }
 
     /// The allocator's bytes for it.
-    #[must_use]
     pub const fn bytes_taken(&self) -> usize {
         shared_bytes::bytes_taken(self.0.len())
     }
 }
 
 impl<'a> RenderedSnapshot<&'a [u8]> {
-    /// The piece of another one.
-    #[must_use]
     pub const fn from_piece(piece: &'a [u8]) -> Self {
         Self(piece)
     }
 
     /// Converts to borrowed bytes.
-    #[must_use]
     pub const fn into_cow(self) -> RenderedSnapshot<Cow<'a, [u8]>> {
         RenderedSnapshot(Cow::Borrowed(self.0))
     }
 
     /// One of its own.
-    #[must_use]
     pub fn to_shared(self) -> RenderedSnapshot {
         RenderedSnapshot(shared_bytes::share_bytes(self.0))
     }
@@ -111,76 +103,63 @@ impl<'a> RenderedSnapshot<&'a [u8]> {
 
 impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
     /// All of it as it lies in memory.
-    #[must_use]
     pub fn whole_piece(&self) -> &[u8] {
         self.0.as_ref()
     }
 
-    /// Borrows the rendered snapshot.
-    #[must_use]
     pub fn borrowed_view(&self) -> RenderedSnapshot<&[u8]> {
         RenderedSnapshot(self.whole_piece())
     }
 
     /// The whole body of a single read: envelope and balances.
-    #[must_use]
     pub fn body_bytes(&self) -> &[u8] {
         self.byte_range(0, self.body_len())
     }
 
     /// Its length.
-    #[must_use]
     pub fn body_len(&self) -> usize {
         self.notes_at().0.saturating_sub(TAG_BYTES)
     }
 
     /// The strong entity tag of the body, quoted.
-    #[must_use]
     pub fn entity_tag(&self) -> &[u8] {
         let begin = self.body_len();
         self.byte_range(begin, begin.saturating_add(TAG_BYTES))
     }
 
     /// The array of balances alone, as it stands in the body.
-    #[must_use]
     pub fn balances_array(&self) -> &[u8] {
         self.byte_range(HEAD.len(), self.body_len().saturating_sub(TAIL.len()))
     }
 
     /// The oldest moment at which one of these balances was said, or that this user has nothing.
-    #[must_use]
     pub fn said_at(&self) -> UnixMillis {
         self.read_notes().said_at
     }
 
     /// When the source said so, where no balance says when it was said.
-    #[must_use]
     pub fn heard_at(&self) -> UnixMillis {
         self.read_notes().heard_at
     }
 
     /// The user has nothing.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read_notes().rest.is_empty()
     }
 
     /// In how many assets the user has something.
-    #[must_use]
     pub fn asset_count(&self) -> usize {
         let mut notes = self.read_notes();
         std::iter::from_fn(|| notes.next_note()).count()
     }
 
     /// The balances, read back.
-    #[must_use]
     pub fn read_snapshot(&self) -> Snapshot {
         // Written above and read back by a property: what cannot be read is not there.
         Snapshot::new(self.read_back().unwrap_or_default())
     }
 
     /// Renders only the balance in this asset.
-    #[must_use]
     pub fn only_asset(&self, catalogue: &Catalogue, asset: AssetId) -> RenderedSnapshot {
         RenderedSnapshot::new(
             catalogue,

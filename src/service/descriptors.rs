@@ -25,7 +25,6 @@ pub struct Connections {
 
 impl Connections {
     /// Computes the connections that the settings ask for and `open_files` allows.
-    #[must_use]
     pub fn new(settings: &Settings, open_files: Option<u64>) -> Self {
         let wanted = settings.limits.connections.max(1);
         let operators = wanted.min(OPERATORS_MAX);
@@ -44,15 +43,12 @@ impl Connections {
         }
     }
 
-    /// Computes the connections of this process.
-    #[must_use]
     pub fn of_this_process(settings: &Settings) -> Self {
         Self::new(settings, open_files())
     }
 }
 
 /// How many files this process may have open. None where that is not limited, or the system does not say.
-#[must_use]
 pub fn open_files() -> Option<u64> {
     parse_open_files(&std::fs::read_to_string(LIMITS).unwrap_or_default())
 }

@@ -18,7 +18,6 @@ pub(super) struct OpenedSource {
     pub(super) database: SourceDatabase,
 }
 
-/// A source that keeps connections.
 #[derive(Debug, Clone)]
 pub(super) enum SourceDatabase {
     /// The embedded ledger needs none.

@@ -4,9 +4,6 @@ use super::assembled::Assembled;
 use crate::ledger;
 
 /// Makes the balances effective here that an earlier process committed and may not have announced.
-///
-/// # Errors
-/// A ledger that cannot be read.
 pub(super) fn take_outbox(parts: &Assembled) -> Result<(), ledger::LedgerError> {
     let (Some(embedded), Some(_)) = (&parts.embedded, &parts.redis) else {
         return Ok(());

@@ -20,9 +20,7 @@ const STARTING: Duration = Duration::from_secs(2);
 pub(super) struct GatheredFindings {
     /// In words, for probes.
     pub(super) words: ops::ReadinessReasons,
-    /// The parts that are degraded.
     pub(super) degraded: Vec<Degraded>,
-    /// The findings that have a code.
     pub(super) codes: Vec<Code>,
 }
 

@@ -303,7 +303,6 @@ fn take_names_of_files(in_force: &mut Settings, new: &Settings, taken: &[String]
     }
 }
 
-/// The one line of a reload.
 fn log_reload(taken: &[String], left: &[String]) {
     let listed = |keys: &[String]| {
         if keys.is_empty() {

@@ -29,7 +29,6 @@ pub(super) struct WarmStart {
     pub(super) deadline: Duration,
 }
 
-/// The phase of warming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WarmProgress {
     Off,

@@ -94,7 +94,6 @@ impl Meters {
     }
 
     /// Returns the bytes that were set last.
-    #[must_use]
     pub fn last_redis_memory(&self) -> (u64, u64) {
         let [used, max] = &self.health.redis_memory;
         let bytes = |held: &AtomicU64| held.load(Ordering::Relaxed);

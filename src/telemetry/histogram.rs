@@ -120,7 +120,6 @@ impl std::fmt::Debug for Histogram {
 // === impl Seconds ===
 
 impl Seconds {
-    /// Records a duration.
     pub fn record_duration(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0
@@ -128,13 +127,11 @@ impl Seconds {
     }
 
     /// How often.
-    #[must_use]
     pub fn count_values(&self) -> u64 {
         self.0.count_values()
     }
 
     /// All that was recorded.
-    #[must_use]
     pub fn tally_values(&self) -> HistogramTally {
         self.0.tally_values()
     }
@@ -156,7 +153,6 @@ impl CountHistogram {
     }
 
     /// How often.
-    #[must_use]
     pub fn count_values(&self) -> u64 {
         self.0.count_values()
     }
@@ -177,8 +173,6 @@ impl HistogramTally {
         sum: 0,
     };
 
-    /// How many values.
-    #[must_use]
     pub fn count_values(&self) -> u64 {
         self.up_to(BUCKETS)
     }
@@ -194,7 +188,6 @@ impl HistogramTally {
     }
 
     /// The values added since an earlier one of the same histogram.
-    #[must_use]
     pub fn tally_since(&self, earlier: &Self) -> Self {
         let mut before = earlier.buckets.iter().peekable();
         let mut buckets = Vec::new();
@@ -231,7 +224,6 @@ impl HistogramTally {
 
     /// The duration that so many of a thousand values do not exceed, at most 12.5% too long; none without values. For
     /// [`Seconds`] only.
-    #[must_use]
     pub fn quantile_duration(&self, permille: u64) -> Option<Duration> {
         let count = self.count_values();
         let rank = count.saturating_mul(permille).div_ceil(1_000).max(1);

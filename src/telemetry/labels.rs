@@ -10,8 +10,6 @@ macro_rules! label {
             /// All of them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The label's value.
-            #[must_use]
             pub const fn label_value(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -28,7 +26,6 @@ label! {
         Fill = "fill",
         /// Applies a notification.
         Apply = "apply",
-        /// Loads from the source.
         Load = "load",
     }
 }
@@ -62,7 +59,6 @@ label! {
     Via {
         /// `POST /api/v1/settlements`.
         Http = "http",
-        /// The stream.
         Stream = "stream",
         /// Our own ledger entries.
         Ledger = "ledger",
@@ -98,11 +94,9 @@ label! {
 label! {
     /// The result of a transaction or trade.
     SettledLabel {
-        /// The transaction was written.
         Written = "written",
         /// The transaction was written before.
         Repeated = "repeated",
-        /// A balance refused it.
         Refused = "refused",
         /// Another transaction or seq with other content stands.
         Conflict = "conflict",
@@ -116,7 +110,6 @@ label! {
     HistoryRoute {
         /// Trades of a user in a symbol.
         Trades = "/api/v1/order/trades",
-        /// The statement of a balance.
         Statement = "/api/v1/user/ledger",
     }
 }
@@ -138,7 +131,6 @@ label! {
     Refused {
         /// The lease was lost: revoked, taken or expired.
         Lease = "lease",
-        /// Below a floor.
         Floor = "floor",
         /// The lease is of another epoch.
         Epoch = "epoch",
@@ -164,7 +156,6 @@ label! {
         Redis = "redis",
         /// Redis drops keys when its memory is full.
         Evicting = "evicting",
-        /// The source fails.
         Source = "source",
         /// The embedded ledger cannot be written.
         LedgerWrites = "ledger_writes",
@@ -186,7 +177,6 @@ label! {
     ScanResult {
         /// All rows are summed.
         Done = "done",
-        /// The source failed.
         Failed = "failed",
         /// Another instance got the right to scan.
         Lost = "lost",
@@ -202,7 +192,6 @@ label! {
         SizeLimit = "size_limit",
         /// The file system is mounted read-only.
         ReadOnly = "read_only",
-        /// A permission is missing.
         Permission = "permission",
         /// Some of the file is not what was written, or missing.
         Damaged = "damaged",
@@ -244,23 +233,16 @@ label! {
     Route {
         /// One user's balances, by either of its paths.
         Balance = "/api/v1/user/balance",
-        /// Balances of many users.
         Balances = "/api/v1/user/balances",
         /// Notifications.
         Settlements = "/api/v1/settlements",
-        /// Ledger entries.
         Entries = "/api/v1/ledger/entries",
-        /// Transactions, and one of them.
         Transactions = "/api/v1/ledger/transactions",
-        /// Trades, and one of them.
         Trades = "/api/v1/ledger/trades",
-        /// Pages of a user's trades.
         UserTrades = "/api/v1/order/trades",
-        /// Pages of a statement.
         Statement = "/api/v1/user/ledger",
         /// Sums over all users.
         Totals = "/api/v1/totals",
-        /// Rates.
         Rates = "/api/v1/rates",
         /// The value of a user's balances.
         UserTotal = "/api/v1/user/total",
@@ -276,7 +258,6 @@ label! {
         Livez = "/livez",
         /// Whether it can answer.
         Readyz = "/readyz",
-        /// All metrics.
         Metrics = "/metrics",
         /// The operators' page with its files and data.
         Dashboard = "/dashboard",
@@ -302,7 +283,6 @@ label! {
         Forbidden = "403",
         /// No such route or object.
         NotFound = "404",
-        /// Another method.
         MethodNotAllowed = "405",
         /// Something else stands there.
         Conflict = "409",
@@ -312,7 +292,6 @@ label! {
         UnsupportedMediaType = "415",
         /// Shed.
         TooManyRequests = "429",
-        /// The head is too long.
         HeadTooLarge = "431",
         /// A bug.
         Internal = "500",
@@ -330,7 +309,6 @@ const BALANCE_ALIAS: &str = "/api/user/balance";
 
 impl Route {
     /// The route of a path; a path below a route's own counts as that route.
-    #[must_use]
     pub fn of_path(path: &str) -> Self {
         let below = |route: &&Self| {
             let rest = path.strip_prefix(route.label_value());
@@ -345,8 +323,6 @@ impl Route {
 }
 
 impl HttpStatus {
-    /// The label of a code.
-    #[must_use]
     pub fn of_code(code: u16) -> Self {
         let named = |status: &&Self| status.label_value().parse() == Ok(code);
         Self::ALL.iter().find(named).copied().unwrap_or(Self::Other)

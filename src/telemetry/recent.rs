@@ -36,7 +36,6 @@ pub struct Second {
     pub loads: u64,
     /// See `loads`.
     pub load_failures: u64,
-    /// Notifications that were news or known.
     pub notifications: u64,
     /// Notifications that could not be given their promise.
     pub notification_failures: u64,
@@ -148,14 +147,12 @@ impl RecentSeconds {
     }
 
     /// The seconds after that one, or all that are kept.
-    #[must_use]
     pub fn seconds_after(&self, number: Option<u64>) -> Vec<Second> {
         let new = |second: &&Second| number.is_none_or(|number| second.number > number);
         self.seconds.iter().filter(new).cloned().collect()
     }
 
     /// The last [`WINDOW`] seconds together.
-    #[must_use]
     pub fn last_window(&self) -> RecentWindow {
         let mut reads = [HistogramTally::NONE; ReadOutcome::ALL.len()];
         let mut others = [HistogramTally::NONE; 3];

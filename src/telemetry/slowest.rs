@@ -21,7 +21,6 @@ pub const KEPT: usize = 20;
 /// How long one is of interest.
 const LASTS_MS: i64 = 15 * 60 * 1_000;
 
-/// One read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlowRead {
     /// When it was answered.
@@ -30,7 +29,6 @@ pub struct SlowRead {
     pub user: UserId,
     /// The tier that answered.
     pub outcome: ReadOutcome,
-    /// In all.
     pub took: Duration,
     /// The part of the time that Redis took, if known.
     pub redis: Option<Duration>,
@@ -42,7 +40,6 @@ pub struct SlowRead {
     pub rows: Option<u64>,
 }
 
-/// Keeps the slowest.
 #[derive(Debug, Default)]
 pub struct Slowest {
     /// Microseconds that a read must take longer than; 0 while there is room.
@@ -64,7 +61,6 @@ impl Slowest {
         self.set_least(&kept);
     }
 
-    /// Forgets what is too old.
     pub fn forget_old(&self, now: UnixMillis) {
         let mut kept = self.kept.lock();
         kept.retain(|slow| now.0.saturating_sub(slow.at.0) < LASTS_MS);
@@ -72,7 +68,6 @@ impl Slowest {
     }
 
     /// The slowest first.
-    #[must_use]
     pub fn all_reads(&self) -> Vec<SlowRead> {
         self.kept.lock().clone()
     }

@@ -6,7 +6,6 @@ use crate::cache_status::{ReadOutcome, Tier};
 /// One answer's tier and window, how many were compared with the ledger, and how many were too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Audited {
-    /// The tier that answered.
     pub tier: Tier,
     /// How long after the answer the ledger was read.
     pub window: CompareDelay,
@@ -45,13 +44,11 @@ pub struct CounterTotals {
 
 impl CounterTotals {
     /// Notifications that took effect, as news or as known.
-    #[must_use]
     pub fn effective_notifications(&self) -> u64 {
         self.sum_notifications(|result| matches!(result, AppliedLabel::News | AppliedLabel::Old))
     }
 
     /// Notifications that could not be given their promise.
-    #[must_use]
     pub fn refused_notifications(&self) -> u64 {
         self.sum_notifications(|result| result == AppliedLabel::Failed)
     }
@@ -67,7 +64,6 @@ impl CounterTotals {
 
 impl Meters {
     /// Everything that the operators' page shows.
-    #[must_use]
     pub fn snapshot_totals(&self) -> CounterTotals {
         let read = |outcome| {
             let mut tally = self.reads.get(outcome)?.1.tally_values();

@@ -20,25 +20,19 @@ pub(super) use sent::{TARGET, layer};
 pub const FOLLOWED: bool = cfg!(feature = "otel");
 
 /// Makes the span of a request that the fast path does not answer; its parent is the caller's span.
-#[must_use]
 pub fn request(method: &http::Method, path: &str, headers: &HeaderMap) -> Span {
     sent::request(method, path, headers)
 }
 
-/// Makes the span of one user's read.
-#[must_use]
 pub fn read(user: UserId) -> Span {
     sent::read(user)
 }
 
-/// Makes the span of one user's load.
-#[must_use]
 pub fn load(user: UserId) -> Span {
     sent::load(user)
 }
 
 /// Makes the span of applying `count` notifications or entries.
-#[must_use]
 pub fn apply(count: usize) -> Span {
     sent::apply(count)
 }

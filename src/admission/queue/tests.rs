@@ -60,7 +60,6 @@ impl SlowSource {
     }
 }
 
-/// The outcomes of reads.
 #[derive(Debug, Default, Clone, Copy)]
 struct ReadTally {
     answered: u32,

@@ -11,7 +11,6 @@ use crate::render::RenderedSnapshot;
 /// The snapshot that is held of a user.
 #[derive(Debug, Clone)]
 pub struct CacheEntry {
-    /// The snapshot and its body.
     pub held: RenderedSnapshot,
     /// When its time to live ends.
     pub until: Instant,
@@ -52,7 +51,6 @@ impl PackedEntry {
         }
     }
 
-    /// Unpacks, with the base that it was packed with.
     pub(super) fn unpack_entry(self, base: Instant) -> CacheEntry {
         CacheEntry {
             until: instant_at(base, self.until),

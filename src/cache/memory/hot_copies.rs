@@ -33,7 +33,6 @@ const TURNS: u32 = 256;
 /// The part of `memory.max_bytes` that all threads have together.
 const SHARE: u64 = 16;
 
-/// When an entry is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryVersion {
     /// The version of the user's stripe.

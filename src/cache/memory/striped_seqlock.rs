@@ -18,7 +18,6 @@ struct Stripe {
     version: AtomicU64,
 }
 
-/// Users by stripe.
 pub(super) struct Stripes(Vec<Stripe>);
 
 /// A change of the entries under a stripe, under way.

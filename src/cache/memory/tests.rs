@@ -14,7 +14,6 @@ fn test_balance(asset: i32, seq: i64) -> Balance {
     }
 }
 
-/// A change to this balance, with its values.
 fn moved_to(asset: i32, seq: i64) -> BalanceChange {
     let balance = test_balance(asset, seq);
     BalanceChange::Moved {

@@ -32,7 +32,6 @@ impl Backoff {
 }
 
 /// A random time between half of `wait` and half as much again.
-#[must_use]
 pub fn jittered_wait(wait: Duration) -> Duration {
     let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
     let half = micros.checked_div(2).unwrap_or(0);

@@ -59,7 +59,6 @@ pub struct Link {
     pub(super) identity: Identity,
     pub(super) freshness: Arc<Freshness>,
     pub(super) meters: Arc<Meters>,
-    /// The names of all keys.
     pub keys: Keys,
     /// The nodes of `redis.url`, without user and password.
     pub(super) address: Arc<str>,
@@ -87,9 +86,7 @@ struct FailedCommand {
 
 impl Link {
     /// A way to the Redis of the settings; not opened yet.
-    ///
-    /// # Errors
-    /// A URL or certificate file that cannot be read, in words for the operator.
+    /// Errors: A URL or certificate file that cannot be read, in words for the operator.
     pub fn new(
         options: &config::RedisSettings,
         identity: Identity,
@@ -124,9 +121,7 @@ impl Link {
     }
 
     /// Reads `redis.ca_file` again; nothing is in force yet. None where it is as it was.
-    ///
-    /// # Errors
-    /// A file that cannot be used.
+    /// Errors: A file that cannot be used.
     pub fn read_authorities(
         &self,
         options: &config::RedisSettings,
@@ -142,20 +137,17 @@ impl Link {
     }
 
     /// Checked connections, if there are any now.
-    #[must_use]
     pub fn open_session(&self) -> Option<Arc<RedisSession>> {
         self.session.load_full()
     }
 
     /// Why there is no session, if there is none.
-    #[must_use]
     pub fn session_trouble(&self) -> Option<Finding> {
         self.trouble.lock().clone()
     }
 
     /// The finding that keeps settlements from succeeding though there is a session: as the keeper tried it, or as a command was answered in
     /// the last seconds.
-    #[must_use]
     pub fn settlement_trouble(&self) -> Option<Finding> {
         if let Some(finding) = self.unsettled.lock().clone() {
             return Some(finding);
@@ -165,25 +157,20 @@ impl Link {
     }
 
     /// Findings of a Redis that works and could hurt, as it was seen last.
-    #[must_use]
     pub fn last_advice(&self) -> Vec<Finding> {
         self.advised.lock().clone()
     }
 
     /// This Redis and namespace hold another source's balances.
-    #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// The finding of this code here.
-    #[must_use]
     pub(super) fn finding_here(&self, code: Code) -> Finding {
         Finding::new(FindingPart::Redis, code, Arc::clone(&self.address))
     }
 
     /// The finding of an error that Redis or the way to it gave.
-    #[must_use]
     pub fn finding_of(&self, error: &RedisError) -> Finding {
         faults::finding_of(error, &self.address)
     }
@@ -209,9 +196,7 @@ impl Link {
     }
 
     /// Commands in one round trip, each with its reply.
-    ///
-    /// # Errors
-    /// The fault, counted; the session may have ended with it.
+    /// Errors: The fault, counted; the session may have ended with it.
     pub(super) async fn send_commands(
         &self,
         session: &Arc<RedisSession>,
@@ -243,9 +228,6 @@ impl Link {
     }
 
     /// The entries of these users, on a connection that is made for that.
-    ///
-    /// # Errors
-    /// As [`Link::send_commands`].
     pub(super) async fn read_hashes(
         &self,
         session: &Arc<RedisSession>,

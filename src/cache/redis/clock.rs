@@ -130,7 +130,6 @@ impl Clock {
         whole_millis(self.base.elapsed())
     }
 
-    /// It was read again.
     pub fn set_reading(&self, reading: Reading) {
         let elapsed = whole_millis(reading.answered.saturating_duration_since(self.base));
         let Now { earliest, latest } = reading.time_then();
@@ -140,7 +139,6 @@ impl Clock {
             .store(latest.saturating_sub(elapsed), Ordering::Relaxed);
     }
 
-    /// Now.
     pub fn now(&self) -> Now {
         let elapsed = self.elapsed_ms();
         let by = |offset: &AtomicI64| offset.load(Ordering::Relaxed).saturating_add(elapsed);

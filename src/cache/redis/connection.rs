@@ -15,7 +15,6 @@ use super::server::Server;
 /// A connection that many may use at once; a clone is the same connection.
 #[derive(Clone)]
 pub(super) enum Conn {
-    /// A connection to one server.
     Single(MultiplexedConnection),
     /// Connections to all masters of a cluster.
     Cluster(ClusterConnection),

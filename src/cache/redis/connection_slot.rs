@@ -25,7 +25,6 @@ pub(super) struct ConnectionSlot<T> {
     health: ConnectionHealth,
 }
 
-/// How a connection does.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionHealth {
     streak: Streak,
@@ -82,7 +81,6 @@ impl ConnectionHealth {
 // === impl Slot ===
 
 impl<T> ConnectionSlot<T> {
-    /// Holds this connection.
     pub(super) fn new(connection: T) -> Self {
         Self {
             connection: ArcSwap::from_pointee(connection),
@@ -90,7 +88,6 @@ impl<T> ConnectionSlot<T> {
         }
     }
 
-    /// The connection of now.
     pub(super) fn get(&self) -> Arc<T> {
         self.connection.load_full()
     }

@@ -145,7 +145,6 @@ impl Dialer {
         }
     }
 
-    /// Opens one connection.
     pub(super) async fn open_one(&self, tempers: Tempers) -> RedisResult<Conn> {
         self.open_connections(1, tempers)
             .await?

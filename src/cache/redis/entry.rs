@@ -23,7 +23,6 @@ const BALANCES_USUAL: usize = 4;
 /// The content of one entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredEntry<'a> {
-    /// Its epoch.
     pub epoch: &'a [u8],
     /// The balances are all there are.
     pub whole: bool,
@@ -62,9 +61,7 @@ pub struct Corrupt;
 
 impl<'a> StoredEntry<'a> {
     /// Reads pairs of field and value; `None` where there are none.
-    ///
-    /// # Errors
-    /// [`Corrupt`] for another layout or anything that cannot be read.
+    /// Errors: [`Corrupt`] for another layout or anything that cannot be read.
     pub fn decode_fields(
         pairs: impl Iterator<Item = Result<(&'a [u8], &'a [u8]), Corrupt>>,
         now: i64,
@@ -107,14 +104,12 @@ impl<'a> StoredEntry<'a> {
     }
 
     /// Holds a snapshot whose time is not over, and which may not be shown any more.
-    #[must_use]
     pub fn is_outdated(&self, epoch: &str, life: Life) -> bool {
         let current = self.is_current(epoch, life) && !self.snapshot.balances().is_empty();
         current && !self.may_serve(epoch, life)
     }
 
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
-    #[must_use]
     pub fn may_serve(&self, epoch: &str, life: Life) -> bool {
         self.whole && self.is_current(epoch, life) && self.floors.met_by(&self.snapshot)
     }
@@ -141,7 +136,6 @@ fn parse_header(value: &[u8]) -> Result<(&[u8], i64, bool), Corrupt> {
 }
 
 /// A balance behind its seq.
-#[must_use]
 pub fn rest_text(balance: &Balance) -> String {
     let Balance {
         avail,
@@ -157,9 +151,7 @@ pub fn rest_text(balance: &Balance) -> String {
 }
 
 /// Reads a seq and what [`rest_text`] wrote, with a blank between.
-///
-/// # Errors
-/// [`Corrupt`] for anything else.
+/// Errors: [`Corrupt`] for anything else.
 pub fn parse_balance(asset: &[u8], value: &[u8]) -> Result<Balance, Corrupt> {
     let mut words = value.split(|byte| *byte == b' ');
     let mut word = || words.next().ok_or(Corrupt);
@@ -182,9 +174,7 @@ pub fn parse_balance(asset: &[u8], value: &[u8]) -> Result<Balance, Corrupt> {
 }
 
 /// An asset in a field's name.
-///
-/// # Errors
-/// [`Corrupt`] for anything but its canonical digits.
+/// Errors: [`Corrupt`] for anything but its canonical digits.
 pub fn asset_id(text: &[u8]) -> Result<AssetId, Corrupt> {
     let text = std::str::from_utf8(text).map_err(|_| Corrupt)?;
     text.parse().map_err(|_| Corrupt)
@@ -199,9 +189,7 @@ fn parse_floor(value: &[u8]) -> Result<(&[u8], i64), Corrupt> {
 }
 
 /// A seq as the scripts compare it.
-///
-/// # Errors
-/// [`Corrupt`] for a leading zero or a sign, and for what is no number.
+/// Errors: [`Corrupt`] for a leading zero or a sign, and for what is no number.
 pub fn seq_of(text: &[u8]) -> Result<Seq, Corrupt> {
     match text {
         [b'1'..=b'9', ..] => Seq::new(parse_number(text)?).map_err(|_| Corrupt),

@@ -58,7 +58,6 @@ pub enum RedisTrouble {
 
 impl RedisTrouble {
     /// The cure.
-    #[must_use]
     pub fn remedy(&self) -> String {
         match self {
             Self::Setting(_) => "correct that setting".to_owned(),
@@ -78,7 +77,6 @@ impl RedisTrouble {
 /// A user's entry in Redis, and when it was asked.
 #[derive(Debug, Clone)]
 pub struct UserKey {
-    /// The key's name.
     pub key: String,
     /// The value that stands there.
     pub held: KeyState,
@@ -127,10 +125,6 @@ impl std::fmt::Debug for RedisInspector {
 }
 
 impl RedisInspector {
-    /// Connects to the Redis of the settings.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn open_connection(settings: &config::RedisSettings) -> Result<Self, RedisTrouble> {
         let tempers = Tempers {
             connect: settings.connect_timeout_ms.0.max(PATIENCE),
@@ -150,9 +144,6 @@ impl RedisInspector {
     }
 
     /// How long a PING takes there and back.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn ping_server(&self) -> Result<Duration, RedisTrouble> {
         let begun = Instant::now();
         self.send_one::<Value>(&["PING"]).await?;
@@ -160,9 +151,6 @@ impl RedisInspector {
     }
 
     /// Redis' clock in ms since 1970, and how long the answer took.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn read_clock(&self) -> Result<(i64, Duration), RedisTrouble> {
         let begun = Instant::now();
         let (seconds, micros): (i64, i64) = self.send_one(&["TIME"]).await?;
@@ -171,10 +159,6 @@ impl RedisInspector {
         Ok((now, begun.elapsed()))
     }
 
-    /// The state of a user's key.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn read_user(&self, user: UserId) -> Result<UserKey, RedisTrouble> {
         let key = self.keys.user_key(user);
         let (now, _) = self.read_clock().await?;
@@ -197,9 +181,6 @@ impl RedisInspector {
     }
 
     /// Whose balances these are.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn read_owner(&self) -> Result<Owner, RedisTrouble> {
         let source: Option<String> = self.send_one(&["GET", &self.keys.source_key()]).await?;
         let of_epoch = ["HMGET", &self.keys.epoch_key(), "id", "birth"];
@@ -211,9 +192,6 @@ impl RedisInspector {
     }
 
     /// Every master, as it describes itself.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn read_servers(&self) -> Result<Vec<Server>, RedisTrouble> {
         self.limit_time(self.conn.read_servers()).await
     }
@@ -229,9 +207,6 @@ impl RedisInspector {
     }
 
     /// Tries every command of a settlement without changing anything.
-    ///
-    /// # Errors
-    /// Faults.
     pub async fn try_settling(&self) -> Result<(), Finding> {
         let tried = write_probe::try_settling(&self.conn, &self.keys, self.mode, &self.address);
         match timeout(PATIENCE, tried).await {
@@ -252,9 +227,6 @@ impl RedisInspector {
     }
 
     /// The settlement stream of this name, and our dead one.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn read_inbox(&self, stream: &str) -> Result<StreamState, RedisTrouble> {
         let dead = self.stream_length(&self.keys.dead_key(stream)).await?;
         let asked = self.send_one(&["XINFO", "GROUPS", stream]).await;
@@ -285,9 +257,6 @@ impl RedisInspector {
     }
 
     /// Addresses of the clients that block on a stream as consumers of a group: normally instances of this service.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`].
     pub async fn list_followers(&self) -> Result<Vec<String>, RedisTrouble> {
         let clients: String = self.send_one(&["CLIENT", "LIST"]).await?;
         let followers = clients.lines().filter_map(|client| {

@@ -29,7 +29,6 @@ pub enum Lookup {
 /// The knowledge of Redis about a user: perhaps not all balances.
 #[derive(Debug, Clone, Default)]
 pub struct KnownBalances {
-    /// Balances.
     pub snapshot: Snapshot,
     /// The lowest seqs that may be shown.
     pub floors: Floors,
@@ -53,7 +52,6 @@ pub enum Lease {
     Busy,
 }
 
-/// A granted lease.
 #[derive(Debug, Clone)]
 pub struct Grant {
     pub(super) token: String,

@@ -27,7 +27,6 @@ const TOGETHER: usize = 32;
 /// Values per entry of the feed, which is the longest list that a script hands on.
 const VALUES_MAX: usize = 1000;
 
-/// The effect of one notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effect {
     /// It was known already.
@@ -58,9 +57,7 @@ impl Mode {
 impl Redis {
     /// Notifications take effect: floors rise, what is held moves or may not be shown any more, leases are revoked, the feed tells
     /// the others. Those of one user must stand together, and take effect together. Returns what each did.
-    ///
-    /// # Errors
-    /// The fault: some users' may have taken effect, and all of them may be repeated.
+    /// Errors: The fault: some users' may have taken effect, and all of them may be repeated.
     pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
@@ -219,9 +216,7 @@ impl Redis {
     }
 
     /// Snapshots are dropped, here and by the feed everywhere; floors too if they are to be forgotten.
-    ///
-    /// # Errors
-    /// The fault: some may be dropped.
+    /// Errors: The fault: some may be dropped.
     pub async fn drop_users(&self, users: &[UserId], floors: bool) -> Result<(), Fault> {
         let session = self.session_for(Op::Apply)?;
         for batch in users.chunks(BATCH) {

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// A script with its digest.
 #[derive(Debug)]
 pub struct Script {
     code: &'static str,
@@ -47,7 +46,6 @@ impl Script {
     }
 }
 
-/// One call of a script.
 #[derive(Debug, Clone)]
 pub struct Call {
     script: &'static Script,
@@ -57,7 +55,6 @@ pub struct Call {
 
 impl Call {
     /// A call without keys and arguments yet.
-    #[must_use]
     pub const fn new(script: &'static Script) -> Self {
         Self {
             script,
@@ -66,7 +63,6 @@ impl Call {
         }
     }
 
-    /// One more key.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
@@ -80,14 +76,10 @@ impl Call {
         self
     }
 
-    /// By digest.
-    #[must_use]
     pub fn by_digest(&self) -> Cmd {
         self.eval_command("EVALSHA", &self.script.digest)
     }
 
-    /// With the code.
-    #[must_use]
     pub fn by_code(&self) -> Cmd {
         self.eval_command("EVAL", self.script.code)
     }

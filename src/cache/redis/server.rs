@@ -81,7 +81,6 @@ impl Server {
     }
 
     /// Major and minor number of the version; 0 where they cannot be read.
-    #[must_use]
     pub fn release_numbers(&self) -> (u32, u32) {
         let mut numbers = self
             .version
@@ -91,7 +90,6 @@ impl Server {
     }
 
     /// The line of `INFO` that is missing and without which nothing can be proven of it.
-    #[must_use]
     pub fn missing_line(&self) -> Option<&'static str> {
         if self.run_id.is_empty() {
             Some("run_id")
@@ -105,14 +103,12 @@ impl Server {
     }
 
     /// Memory in use, in thousandths of the limit; 0 without a limit.
-    #[must_use]
     pub fn memory_permille(&self) -> u64 {
         let part = self.used.saturating_mul(1_000);
         part.checked_div(self.maxmemory).unwrap_or(0)
     }
 
     /// It may drop keys that have not ended.
-    #[must_use]
     pub fn may_evict(&self) -> bool {
         self.policy != "noeviction"
     }

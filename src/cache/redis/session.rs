@@ -78,7 +78,6 @@ impl RedisSession {
         }
     }
 
-    /// Redis' clock was read.
     pub(super) fn set_clock(&self, reading: Reading) {
         self.clock.set_reading(reading);
     }
@@ -109,13 +108,11 @@ impl RedisSession {
     }
 
     /// Now, by Redis' clock (it is looked at four times a second).
-    #[must_use]
     pub fn now(&self) -> Now {
         self.clock.now()
     }
 
     /// How much of `ttl` an epoch is short of: until then it may have forgotten floors.
-    #[must_use]
     pub fn young_for(&self, ttl: Duration) -> Duration {
         let age = u64::try_from(self.now().earliest.saturating_sub(self.epoch.birth)).unwrap_or(0);
         ttl.saturating_sub(Duration::from_millis(age))

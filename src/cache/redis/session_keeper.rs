@@ -43,7 +43,6 @@ const IDENTITY_EVERY: Duration = Duration::from_millis(50);
 enum Unfit {
     /// The connection gave no answer: another one may.
     Unanswered(Finding),
-    /// The session is over.
     Over(Finding),
 }
 
@@ -269,7 +268,6 @@ impl Link {
 
     // === watching ===
 
-    /// Returns when the session is over.
     async fn watch_session(&self, session: &Arc<RedisSession>) {
         let mut tried: Option<Instant> = None;
         loop {

@@ -51,19 +51,16 @@ pub struct Post {
     pub news: Vec<FeedNews>,
 }
 
-/// The content of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedNews {
     /// A user's balances changed: all of this becomes visible together.
     Changed {
-        /// The user.
         user: UserId,
         /// The changes, in their order.
         changes: Vec<BalanceChange>,
     },
     /// The user's snapshot is dropped; with `floors` these are forgotten too.
     Dropped {
-        /// The user.
         user: UserId,
         /// Floors too.
         floors: bool,
@@ -104,7 +101,6 @@ impl StreamId {
     }
 
     /// The first place of a millisecond.
-    #[must_use]
     pub fn at_ms(ms: i64) -> Self {
         Self {
             ms: u64::try_from(ms).unwrap_or(0),
@@ -115,9 +111,6 @@ impl StreamId {
 
 impl Redis {
     /// A connection of its own, for commands that block.
-    ///
-    /// # Errors
-    /// Whatever the connection says.
     pub async fn open_blocking(&self) -> RedisResult<BlockingConnection> {
         Ok(BlockingConnection {
             conn: self.link.open_dedicated().await?,
@@ -140,9 +133,7 @@ impl BlockingConnection {
     }
 
     /// The feed's entries after the cursor; waits for `block` at most where there is nothing.
-    ///
-    /// # Errors
-    /// A connection that is of no use any more, or a stream that is not one.
+    /// Errors: A connection that is of no use any more, or a stream that is not one.
     pub async fn read_feed(
         &self,
         feed: &str,
@@ -183,9 +174,7 @@ impl BlockingConnection {
     }
 
     /// Makes a feed that is gone, with an entry that says nothing.
-    ///
-    /// # Errors
-    /// A connection that is of no use any more.
+    /// Errors: A connection that is of no use any more.
     pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
         let begin = Call::new(&script::ANNOUNCE)
             .with_key(feed)
@@ -198,9 +187,7 @@ impl BlockingConnection {
 
     /// Leads to the servers that the session was opened to, and not to what came after them: an older copy of the data has
     /// the same epoch.
-    ///
-    /// # Errors
-    /// A connection that is of no use any more.
+    /// Errors: A connection that is of no use any more.
     pub async fn is_of(&self, session: &RedisSession) -> RedisResult<bool> {
         let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         let servers = timeout(GRACE, self.conn.read_servers())
@@ -212,9 +199,7 @@ impl BlockingConnection {
     /// Still leads to a master with the data of the session's epoch, asked in one round trip.
     ///
     /// A node of a cluster that is no master any more refuses reads, so its role is not asked for.
-    ///
-    /// # Errors
-    /// A connection that is of no use any more.
+    /// Errors: A connection that is of no use any more.
     pub async fn vouches_for(&self, session: &RedisSession, epoch_key: &str) -> RedisResult<bool> {
         let mut epoch = redis::cmd("HGET");
         epoch.arg(epoch_key).arg("id");
@@ -243,9 +228,7 @@ impl BlockingConnection {
     }
 
     /// Forgets entries of the feed that are older than `before`, about.
-    ///
-    /// # Errors
-    /// A connection that is of no use any more.
+    /// Errors: A connection that is of no use any more.
     pub async fn trim_feed(&self, feed: &str, before: StreamId) -> RedisResult<()> {
         let mut trim = redis::cmd("XTRIM");
         trim.arg(feed).arg("MINID").arg("~").arg(before.to_string());

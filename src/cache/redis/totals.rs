@@ -28,7 +28,6 @@ use crate::{
 /// How long the right to scan lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// The lease of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanLease {
     token: String,
@@ -60,7 +59,6 @@ type ScanReply = (String, i64, i64, i64);
 
 impl ScanLease {
     /// Higher than that of every scan before.
-    #[must_use]
     pub const fn fence(&self) -> i64 {
         self.fence
     }
@@ -68,9 +66,6 @@ impl ScanLease {
 
 impl Redis {
     /// Asks for the right to scan; `token` is this instance's own. With `now` a scan is due whatever the clock says.
-    ///
-    /// # Errors
-    /// The fault.
     pub async fn lease_scan(&self, token: &str, now: bool) -> Result<ScanTurn, Fault> {
         let call = self
             .totals_call("lease", token)
@@ -88,9 +83,7 @@ impl Redis {
     }
 
     /// Makes the right to scan last for another [`LEASE`].
-    ///
-    /// # Errors
-    /// The fault: the right may last all the same.
+    /// Errors: The fault: the right may last all the same.
     pub async fn renew_scan(&self, lease: &ScanLease) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("renew", lease)
@@ -99,9 +92,7 @@ impl Redis {
     }
 
     /// Gives the right back without totals; the next scan is due `after` that.
-    ///
-    /// # Errors
-    /// The fault: the right ends by itself.
+    /// Errors: The fault: the right ends by itself.
     pub async fn release_scan(&self, lease: &ScanLease, after: Duration) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("release", lease)
@@ -110,9 +101,7 @@ impl Redis {
     }
 
     /// Publishes totals, and gives the right back. The next scan is due `after` that.
-    ///
-    /// # Errors
-    /// The fault: parts may be written, and no instance reads them before all are.
+    /// Errors: The fault: parts may be written, and no instance reads them before all are.
     pub async fn publish_totals(
         &self,
         lease: &ScanLease,
@@ -150,9 +139,6 @@ impl Redis {
     }
 
     /// The totals that are published, and the fence of their scan. None before the first, and where they are not whole.
-    ///
-    /// # Errors
-    /// The fault.
     pub async fn read_totals(&self) -> Result<Option<(i64, Totals)>, Fault> {
         let conn = self.totals_connection()?;
         let mut state = redis::cmd("HMGET");

@@ -42,9 +42,6 @@ impl Link {
 
 /// Tries every command of a settlement, in a script as there, without changing anything. (An id that no entry can have, a key that
 /// no user has, and a type that is not right are refused after everything else was checked.)
-///
-/// # Errors
-/// Faults.
 pub(super) async fn try_settling(
     conn: &Conn,
     keys: &Keys,

@@ -17,7 +17,6 @@ type ShadowAmounts = (String, String);
 pub(super) struct ShadowBalances(BTreeMap<String, ShadowAmounts>);
 
 impl ShadowBalances {
-    /// The balances of this service.
     pub(super) fn of_service(balances: &[ShownBalance]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         for balance in balances {

@@ -24,7 +24,6 @@ pub(super) struct Books {
     withdrawn: [i128; 2],
 }
 
-/// A row that a posting makes.
 #[derive(Debug, Clone, Copy)]
 struct BookRow {
     moved: Move,
@@ -51,7 +50,6 @@ impl Books {
         }
     }
 
-    /// The balance of a seat.
     pub(super) fn seat_balance(&self, seat: u32, side: MarketSide) -> BookBalance {
         let seat = usize::try_from(seat).unwrap_or(usize::MAX);
         let both = self.held.get(seat);

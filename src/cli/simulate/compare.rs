@@ -42,10 +42,8 @@ const SHOWN_MAX: usize = 20;
 /// Both balances of a user; a seq of 0 where there is no row.
 type Both = [BookBalance; 2];
 
-/// The result of all comparisons.
 #[derive(Debug, Default)]
 pub(super) struct SimulationComparison {
-    /// Places that were compared.
     pub(super) places: Vec<&'static str>,
     pub(super) balances: u64,
     pub(super) differences: u64,
@@ -59,7 +57,6 @@ struct ComparedPart<'a> {
     compared: SimulationComparison,
 }
 
-/// Asks all places.
 pub(super) async fn compare_places(
     plan: &Plan,
     books: &Books,

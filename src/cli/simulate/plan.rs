@@ -15,7 +15,6 @@ const IDS: i64 = 1_000_000_000_000;
 const USERS: i64 = 1_000_000_000;
 /// The first id of a flow's transactions, behind those of deposits.
 const FLOWS: i64 = 10_000_000;
-/// Ids of each flow.
 const IDS_OF_FLOW: i64 = 4;
 /// `settled_at` of the first trade: milliseconds since 1970.
 const BEGIN_MILLIS: i64 = 1_765_000_000_000;
@@ -105,7 +104,6 @@ impl SimulatedMarket {
     }
 }
 
-/// The plan.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) market: SimulatedMarket,

@@ -44,7 +44,6 @@ struct EntriesAnswer {
     repeated: u64,
 }
 
-/// Answers to one request.
 #[derive(Debug, Default)]
 pub(super) struct Answered {
     pub(super) written: u64,
@@ -106,9 +105,6 @@ impl Sender {
     }
 
     /// Sends it until it is answered.
-    ///
-    /// # Errors
-    /// [`ServiceLost`].
     pub(super) async fn post_until_answered(
         &self,
         path: &str,
@@ -140,9 +136,6 @@ impl Sender {
     }
 
     /// Sends transactions or trades.
-    ///
-    /// # Errors
-    /// [`ServiceLost`].
     pub(super) async fn send_settlements(
         &self,
         path: &str,
@@ -175,9 +168,6 @@ impl Sender {
     }
 
     /// Sends entries with their seqs.
-    ///
-    /// # Errors
-    /// [`ServiceLost`].
     pub(super) async fn send_entries(
         &self,
         path: &str,

@@ -74,7 +74,6 @@ impl SettingsCheck<'_> {
         self.settings.assets.iter().enumerate().map(name).collect()
     }
 
-    /// The assets that a symbol names.
     fn check_sides(&mut self, at: usize, symbol: &Symbol, names: Option<&HashSet<String>>) {
         let key = |side: &str| format!("symbols[{at}].{side}");
         for (side, name) in [("base", &symbol.base), ("quote", &symbol.quote)] {

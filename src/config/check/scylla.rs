@@ -89,7 +89,6 @@ pub const CQL_NAME_RULE: &str =
     "must be a letter, then letters, digits and underscores, 48 at most";
 
 /// Whether a name can stand in double quotes in a statement and be a keyspace, a table or a column.
-#[must_use]
 pub fn is_cql_name(name: &str) -> bool {
     let tail = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     is_plain_name(name, 1, 48)

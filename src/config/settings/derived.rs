@@ -13,7 +13,6 @@ pub enum LedgerSide {
 
 impl Settings {
     /// The writer, which assigns seqs: `ledger.writer`, or the one that suits the kind of source.
-    #[must_use]
     pub const fn seq_writer(&self) -> LedgerSide {
         match (self.ledger.writer, self.source.kind) {
             (LedgerWriter::Service, _) | (LedgerWriter::Auto, SourceKind::Embedded) => {
@@ -27,13 +26,11 @@ impl Settings {
     }
 
     /// Whether the ledger is somebody else's tables: balances are read from it, and nothing else is.
-    #[must_use]
     pub fn shows_balances_only(&self) -> bool {
         self.source.kind == SourceKind::Postgres && self.postgres.is_mapped()
     }
 
     /// Whether a load may show less than the ledger has acknowledged.
-    #[must_use]
     pub fn source_lags(&self) -> bool {
         let has_replicas = !self.postgres.read_urls.is_empty();
         if self.shows_balances_only() {

@@ -22,9 +22,7 @@ section! {
 
 impl FieldSettings {
     /// The map that reads notifications.
-    ///
-    /// # Errors
-    /// Each pointer that cannot be used.
+    /// Errors: Each pointer that cannot be used.
     pub fn field_map(&self) -> Result<FieldMap, Vec<PointerError>> {
         FieldMap::new([
             &self.user_id,
@@ -43,7 +41,6 @@ choice! {
 }
 
 section! {
-    /// Notifications by Kafka.
     KafkaSettings {
         brokers: Vec<String>,
         topic: String,
@@ -60,13 +57,11 @@ section! {
 
 impl KafkaSettings {
     /// Whether notifications come by Kafka.
-    #[must_use]
     pub const fn is_on(&self) -> bool {
         !self.brokers.is_empty()
     }
 
     /// The topic of the records that cannot be read.
-    #[must_use]
     pub fn dead_topic(&self) -> String {
         format!("{}.dead", self.topic)
     }

@@ -51,7 +51,6 @@ section! {
 
 impl PostgresSettings {
     /// Whether balances come from somebody else's tables.
-    #[must_use]
     pub fn is_mapped(&self) -> bool {
         !self.balances_sql.trim().is_empty()
     }

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 
 prop_compose! {
-    /// Files that are good.
     fn good_files()(
         ttl in 1_u64..9_000, floor in 100_000_u64..1_000_000, stale: bool, port in 4_000_u16..60_000,
         name in "[A-Z]{1,8}", decimals in 0_u8..19, id in 1_i32.., path in "[ -~]{1,20}",

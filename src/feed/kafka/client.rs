@@ -36,7 +36,6 @@ pub struct BadKafkaSetting {
     reason: String,
 }
 
-/// A change of the partitions that this consumer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PartitionChange {
     Assigned,
@@ -135,9 +134,7 @@ impl ConsumerContext for Context {
 }
 
 /// A consumer of the group; it subscribes to nothing yet.
-///
-/// # Errors
-/// The setting that cannot be used.
+/// Errors: The setting that cannot be used.
 pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, BadKafkaSetting> {
     let mut config = common_config(settings)?;
     let session = millis_text(settings.session_timeout_ms.0);
@@ -163,9 +160,7 @@ pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, 
 }
 
 /// A client that looks at the topic and the group, and joins neither.
-///
-/// # Errors
-/// The setting that cannot be used.
+/// Errors: The setting that cannot be used.
 pub(super) fn create_observer(
     settings: &KafkaSettings,
 ) -> Result<BaseConsumer<Context>, BadKafkaSetting> {
@@ -177,9 +172,7 @@ pub(super) fn create_observer(
 }
 
 /// A producer for the dead topic.
-///
-/// # Errors
-/// The setting that cannot be used.
+/// Errors: The setting that cannot be used.
 pub(super) fn create_producer(
     settings: &KafkaSettings,
 ) -> Result<FutureProducer<Context>, BadKafkaSetting> {

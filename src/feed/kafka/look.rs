@@ -39,7 +39,6 @@ pub struct TopicPartition {
 
 impl TopicPartition {
     /// Records that did not take effect yet, and offsets that compaction left empty.
-    #[must_use]
     pub fn lag(&self) -> u64 {
         let from = self.committed.map_or(self.first, |at| at.max(self.first));
         u64::try_from(self.end.saturating_sub(from)).unwrap_or(0)
@@ -56,9 +55,7 @@ pub struct TopicState {
 }
 
 /// Asks the brokers of the settings. Blocks for some seconds at most.
-///
-/// # Errors
-/// The setting that cannot be used, or why the topic cannot be looked at.
+/// Errors: The setting that cannot be used, or why the topic cannot be looked at.
 pub fn look_at_topic(
     settings: &KafkaSettings,
 ) -> Result<Result<TopicState, Finding>, BadKafkaSetting> {

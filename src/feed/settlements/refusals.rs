@@ -18,7 +18,6 @@ pub(super) enum StreamDuty {
 }
 
 impl StreamDuty {
-    /// For log lines.
     const fn log_words(self) -> &'static str {
         match self {
             Self::Follow => "read the stream",
@@ -37,9 +36,7 @@ pub(super) struct Refusals(Mutex<BTreeMap<StreamDuty, Finding>>);
 
 impl Refusals {
     /// Notes how a duty went. Gives what it brought, or nothing where it was refused.
-    ///
-    /// # Errors
-    /// The connection is lost, which says nothing of the duty.
+    /// Errors: The connection is lost, which says nothing of the duty.
     pub(super) fn note_result<T>(
         &self,
         duty: StreamDuty,

@@ -19,13 +19,11 @@ const HOST_MAX: usize = 256;
 /// Why a request is refused before it reaches the service; the connection ends behind the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRequest {
-    /// The reason.
     pub reason: BadRequestReason,
     /// The client's own request id, where it could be read.
     pub request_id: Option<HeaderValue>,
 }
 
-/// The reasons to refuse a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadRequestReason {
     /// The request is not well-formed HTTP/1.

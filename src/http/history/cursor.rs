@@ -23,7 +23,6 @@ const DIGEST_BYTES: usize = 16;
 
 /// A question that is answered by pages.
 pub trait Paged {
-    /// The place of a row.
     type Place;
 
     /// The parameters that a cursor is bound to: all that decide the rows and their order, without the limit.
@@ -137,9 +136,7 @@ pub fn encode_cursor<Q: Paged>(question: &Q, place: &Q::Place) -> String {
 }
 
 /// The place that a cursor of this question names.
-///
-/// # Errors
-/// The cursor belongs to another query; the text is for the client.
+/// Errors: The cursor belongs to another query; the text is for the client.
 pub fn decode_cursor<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static str> {
     let read = || {
         let bytes = decode_hex(text)?;

@@ -24,7 +24,6 @@ const STATEMENT: [&str; 6] = ["user_id", "asset", "limit", "cursor", "at", "orde
 pub struct TradesAsked {
     /// The page.
     pub question: TradesQuestion,
-    /// The symbol's name.
     pub symbol: String,
     /// Decimals of the base.
     pub base: u8,
@@ -43,9 +42,7 @@ pub struct StatementAsked {
 
 impl TradesAsked {
     /// The question in a query string.
-    ///
-    /// # Errors
-    /// The first mistake in it, for the caller to read.
+    /// Errors: The first mistake in it, for the caller to read.
     pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
         let given = Parameters::parse_query(query, &TRADES)?;
         let user = given.parse_user()?;
@@ -81,9 +78,7 @@ impl TradesAsked {
 
 impl StatementAsked {
     /// The question in a query string.
-    ///
-    /// # Errors
-    /// The first mistake in it, for the caller to read.
+    /// Errors: The first mistake in it, for the caller to read.
     pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
         let given = Parameters::parse_query(query, &STATEMENT)?;
         let user = given.parse_user()?;

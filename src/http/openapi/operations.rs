@@ -25,7 +25,6 @@ use crate::{
     ledger::LedgerError,
 };
 
-/// Every path.
 pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) -> Value {
     let get = |operation: Operation| json!({"get": operation.into_json(token)});
     let post = |operation: Operation| json!({"post": operation.into_json(token)});

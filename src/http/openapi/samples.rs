@@ -63,7 +63,6 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// The number of an asset.
     pub fn asset_id(&self) -> i32 {
         self.balances.first().map_or(1, |first| first.asset.get())
     }
@@ -151,7 +150,6 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// A body of ours as a value.
 pub fn parse_json_body(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_default()
 }

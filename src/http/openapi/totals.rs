@@ -219,7 +219,6 @@ fn sample_rates(samples: &Samples<'_>) -> Value {
     })
 }
 
-/// The names of the catalogue's assets.
 fn asset_names(table: &CatalogueTable) -> Vec<String> {
     let named = |id| table.get_asset(id).map(|(name, _)| name.to_owned());
     table.asset_ids().filter_map(named).collect()

@@ -36,7 +36,6 @@ pub enum DiskFailure {
 
 impl DiskFailure {
     /// Of an error of the operating system.
-    #[must_use]
     pub fn of_io_error(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
@@ -48,8 +47,6 @@ impl DiskFailure {
         }
     }
 
-    /// The label of metrics.
-    #[must_use]
     pub const fn label_word(&self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -63,14 +60,12 @@ impl DiskFailure {
     }
 
     /// The finding of a ledger at this path that cannot be written.
-    #[must_use]
     pub fn finding(&self, path: &Path) -> Finding {
         let at = path.display().to_string();
         Finding::new(FindingPart::Source, self.finding_code(), at).with_detail(self.to_string())
     }
 
     /// The cure while the service runs.
-    #[must_use]
     pub fn remedy(&self) -> String {
         self.finding(Path::new("")).remedy_text()
     }

@@ -54,7 +54,6 @@ pub(super) struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Opens a file that is there.
     pub(super) fn open_file(path: &Path, access: Access) -> Result<Self, OpenError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => OpenError::of_missing(path),

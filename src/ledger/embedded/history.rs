@@ -72,7 +72,6 @@ pub(super) fn user_trades(
     Ok(sides)
 }
 
-/// The rows of the ledger in the slice.
 pub(super) fn read_statement(
     tables: &Tables,
     slice: &LedgerSlice,

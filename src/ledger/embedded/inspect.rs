@@ -47,9 +47,7 @@ impl fmt::Debug for EmbeddedInspector {
 /// The newest rows of one (user, asset) in both tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TablePair {
-    /// The user.
     pub user: UserId,
-    /// The asset.
     pub asset: AssetId,
     /// The ledger's newest row.
     pub ledger: Option<Balance>,
@@ -69,9 +67,6 @@ pub struct CheckedFile {
 /// Reads all of a file that no instance has open and compares it with the checksums in it. Writes nothing.
 ///
 /// redb may panic on a damaged file. The tools run this in a process of its own.
-///
-/// # Errors
-/// [`OpenError`], with what to do.
 pub fn check_file(path: &Path) -> Result<CheckedFile, OpenError> {
     let (file, mut session) = open_database(path)?;
     let failed = |error: redb::Error| OpenError::of_redb_error(path, &error, file.take_failure());
@@ -90,9 +85,6 @@ pub fn check_file(path: &Path) -> Result<CheckedFile, OpenError> {
 
 /// Looks whether a start could use that place, without changing anything: a ledger that may be written, or a folder in which
 /// one can be made.
-///
-/// # Errors
-/// [`OpenError`], with what to do.
 pub fn check_place(path: &Path) -> Result<(), OpenError> {
     let writable = |place: &Path| {
         rustix::fs::access(place, rustix::fs::Access::WRITE_OK)
@@ -119,7 +111,6 @@ pub fn check_place(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Bytes that the file system of a ledger, or of the nearest folder that is there, has left for this process.
-#[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let place = std::iter::successors(Some(path), |place| file::folder_of(place))
         .take(64)
@@ -139,9 +130,6 @@ fn open_database(path: &Path) -> Result<(Arc<LedgerFile>, OpenDatabase), OpenErr
 
 impl EmbeddedInspector {
     /// Opens the file, or asks the instance that has it open.
-    ///
-    /// # Errors
-    /// [`OpenError`].
     pub fn open_ledger(path: &Path) -> Result<Self, OpenError> {
         match open_database(path) {
             Ok((file, session)) => {
@@ -170,15 +158,11 @@ impl EmbeddedInspector {
     }
 
     /// Whether a running instance answers, not the file.
-    #[must_use]
     pub const fn is_running(&self) -> bool {
         matches!(self.from, From::Instance(_))
     }
 
     /// The ledger's own id.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn read_identity(&self) -> Result<String, LedgerError> {
         let id: Option<String> = self.ask_or_query(&ToolRequest::Id, Queries::read_id)?;
         id.map(|id| format!("embedded:{id}"))
@@ -186,17 +170,11 @@ impl EmbeddedInspector {
     }
 
     /// Whether it was made with sample data.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn is_sample(&self) -> Result<bool, LedgerError> {
         self.ask_or_query(&ToolRequest::Sample, Queries::is_sample)
     }
 
     /// All balances of a user by `user_balances`.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let user = user.get();
         let rows = self.ask_or_query(&ToolRequest::Table { user }, |queries| {
@@ -206,9 +184,6 @@ impl EmbeddedInspector {
     }
 
     /// All balances of a user by the ledger, where every asset can be found.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn read_ledger(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let user = user.get();
         let rows = self.ask_or_query(&ToolRequest::Ledger { user }, |queries| {
@@ -218,9 +193,6 @@ impl EmbeddedInspector {
     }
 
     /// The seqs of one history, the newest first, at most `most`, each with when it was made.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn read_history(
         &self,
         user: UserId,
@@ -233,9 +205,6 @@ impl EmbeddedInspector {
     }
 
     /// The next `most` pairs of user and asset that either table has, from a place on, and where to go on.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn read_pairs(
         &self,
         from: Option<PlaceKey>,
@@ -260,9 +229,6 @@ impl EmbeddedInspector {
     }
 
     /// The next `most` rows of the ledger below a key: users and assets falling, of each the newest first.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn rows_below(
         &self,
         below: Option<RowKey>,
@@ -274,9 +240,6 @@ impl EmbeddedInspector {
 
     /// The next `most` records of transactions and trades above one (whether it is a trade, and its id), each with the rows that
     /// stand under its keys.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn records_above(
         &self,
         above: Option<(bool, i64)>,
@@ -288,17 +251,12 @@ impl EmbeddedInspector {
     }
 
     /// How many rows of current state there are: what a walk through all pairs will meet.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
     pub fn count_pairs(&self) -> Result<u64, LedgerError> {
         self.ask_or_query(&ToolRequest::Count, Queries::count_pairs)
     }
 
     /// Writes a backup of it, and returns how many rows it has.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read, or a backup that cannot be written.
+    /// Errors: A ledger that cannot be read, or a backup that cannot be written.
     pub fn write_backup(&self, out: &mut dyn std::io::Write) -> Result<u64, LedgerError> {
         match &self.from {
             From::File { queries, .. } => super::backup::write_backup(&queries.transaction, out)

@@ -19,7 +19,6 @@ use super::rows::{BALANCES, BalanceKey, BalanceRow, LedgerKey};
 /// (user, asset) with the highest seq that Redis may not know.
 pub(super) const OUTBOX: TableDefinition<BalanceKey, i64> = TableDefinition::new("redis_outbox");
 
-/// A current balance.
 pub(super) type Current = (BalanceKey, BalanceRow);
 
 /// The announcements that the file owes to Redis.

@@ -29,7 +29,6 @@ impl WriteRequest {
 /// The answer to a [`WriteRequest`] of the same name.
 #[derive(Debug)]
 pub(super) enum WriteAnswer {
-    /// The answer to entries.
     Entries(Result<WrittenCounts, WriteError>),
     /// The answers to transactions, in their order.
     Transactions(Vec<SettleOutcome>),

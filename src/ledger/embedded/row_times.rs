@@ -40,7 +40,6 @@ impl RowTimes {
         }))
     }
 
-    /// Notes that these rows are written now.
     pub(super) fn note_written(&self, entries: &[Entry], now: UnixMillis) {
         let mut both = self.0.lock();
         for entry in entries {

@@ -99,7 +99,6 @@ impl TotalChanges {
         }
     }
 
-    /// Writes the changes.
     pub(super) fn write_changes(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let rows = transaction.open_table(LEDGER)?.len()?;
         let mut totals = transaction.open_table(BALANCE_TOTALS)?;

@@ -24,7 +24,6 @@ use crate::config;
 #[derive(Debug)]
 pub(super) struct CqlCertificates(ArcSwap<CheckedCertificates>);
 
-/// Certificates that were read and checked.
 #[derive(Debug)]
 pub(super) struct CheckedCertificates {
     verifier: Arc<WebPkiServerVerifier>,

@@ -19,7 +19,6 @@ fn finding_of(code: Code) -> Finding {
     Finding::new(FindingPart::Source, code, AT)
 }
 
-/// The sentence of a finding as the reason of an error.
 fn reason_of(finding: &Finding) -> LedgerError {
     LedgerError::unavailable(format_args!(
         "{}; {}",
@@ -51,7 +50,6 @@ pub(super) fn not_prepared(error: &PrepareError) -> LedgerError {
     })
 }
 
-/// The error of a statement that failed.
 pub(super) fn statement_error(error: &ExecutionError) -> LedgerError {
     let finding = statement_finding(error);
     if finding.code == Code::SourceSilent {
@@ -61,7 +59,6 @@ pub(super) fn statement_error(error: &ExecutionError) -> LedgerError {
     }
 }
 
-/// The finding of a statement that failed.
 pub(super) fn statement_finding(error: &ExecutionError) -> Finding {
     match error {
         ExecutionError::RequestTimeout(_) => finding_of(Code::SourceSilent),

@@ -169,7 +169,6 @@ pub(super) async fn user_trades(
         .collect()
 }
 
-/// The rows of the ledger in the slice.
 pub(super) async fn read_statement(
     (live, cost): (&Live, &Cost),
     names: &Names,

@@ -65,7 +65,6 @@ impl From<BadSetting> for InspectError {
     }
 }
 
-/// The database product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// `ScyllaDB` or `Cassandra`.
@@ -76,7 +75,6 @@ pub struct Product {
 
 impl Product {
     /// Major and minor number; 0 where they cannot be read.
-    #[must_use]
     pub fn release_numbers(&self) -> (u32, u32) {
         let mut numbers = self
             .version
@@ -89,7 +87,6 @@ impl Product {
 /// One row of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
-    /// Its seq.
     pub seq: Seq,
     /// When its writer says it was made.
     pub created_at: Option<UnixMillis>,
@@ -124,9 +121,6 @@ impl fmt::Debug for CqlInspector {
 
 impl CqlInspector {
     /// Connects, looks at the schema, and prepares reads of what is there.
-    ///
-    /// # Errors
-    /// [`InspectError`].
     pub async fn open_session(
         settings: &config::ScyllaSettings,
         source: &config::SourceSettings,
@@ -217,9 +211,7 @@ impl CqlInspector {
     }
 
     /// All balances of a user by the view alone: the newest row of each asset that it shows.
-    ///
-    /// # Errors
-    /// A view that is missing, or a database that does not answer.
+    /// Errors: A view that is missing, or a database that does not answer.
     pub async fn read_view(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let jump = prepared_read(self.view.as_ref(), VIEW)?;
         let mut found = Vec::new();
@@ -235,18 +227,14 @@ impl CqlInspector {
     }
 
     /// All balances of a user by `user_balances`.
-    ///
-    /// # Errors
-    /// A table that is missing, or a database that does not answer.
+    /// Errors: A table that is missing, or a database that does not answer.
     pub async fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         self.query_rows(prepared_read(self.table.as_ref(), TABLE)?, (user.get(),))
             .await
     }
 
     /// The newest ledger row of each of these assets.
-    ///
-    /// # Errors
-    /// A ledger that is missing, or a database that does not answer.
+    /// Errors: A ledger that is missing, or a database that does not answer.
     pub async fn read_ledger(
         &self,
         user: UserId,
@@ -270,9 +258,7 @@ impl CqlInspector {
     }
 
     /// The newest row of one asset of a user in one of the relations.
-    ///
-    /// # Errors
-    /// A relation that is missing, or a database that does not answer.
+    /// Errors: A relation that is missing, or a database that does not answer.
     pub async fn read_newest(
         &self,
         relation: Relation,
@@ -289,9 +275,7 @@ impl CqlInspector {
     }
 
     /// The newest rows of one history, the newest first, at most [`HISTORY_MAX`].
-    ///
-    /// # Errors
-    /// A ledger that is missing, or a database that does not answer.
+    /// Errors: A ledger that is missing, or a database that does not answer.
     pub async fn read_history(
         &self,
         user: UserId,

@@ -93,7 +93,6 @@ pub(super) struct Tail {
     pub(super) removed: i64,
 }
 
-/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Appended {
     /// The record stands.

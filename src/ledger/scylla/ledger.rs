@@ -14,7 +14,6 @@ use crate::{
     ledger::{Cost, LedgerError, Stood},
 };
 
-/// Where to ask, and where to count it.
 type CountedLive<'a> = (&'a Live, &'a Cost);
 
 const IN_MAX: usize = 100;

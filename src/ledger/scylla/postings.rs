@@ -84,7 +84,6 @@ impl Postings {
         })
     }
 
-    /// Writes all of a record.
     pub(super) async fn write_record(
         &self,
         live: &Live,

@@ -28,7 +28,6 @@ pub(super) struct Postings {
     pub(super) row: PreparedStatement,
 }
 
-/// The statements of the journal.
 pub(super) struct Journal {
     pub(super) append: Batch,
     pub(super) tail: PreparedStatement,

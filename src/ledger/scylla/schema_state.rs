@@ -36,7 +36,6 @@ pub enum RelationState {
     Missing,
     /// It is there, and has other columns or another key.
     Unlike(String),
-    /// A table as it should be.
     Table,
     /// A materialized view as it should be.
     View,
@@ -125,7 +124,6 @@ impl FoundSchema {
     }
 
     /// Why no transaction or trade can be written. Balances can be read all the same.
-    #[must_use]
     pub fn trades_problem(&self) -> Option<String> {
         let tables = [
             (SETTLED_TRADES, &self.settled_trades),
@@ -146,7 +144,6 @@ impl FoundSchema {
     }
 
     /// The obstacle to reading like this.
-    #[must_use]
     pub fn first_problem(&self, from: ReadFrom, check: ViewCheck) -> Option<Problem> {
         if !self.exists {
             let reason = format!(

@@ -50,7 +50,6 @@ const TABLE_ROWS: &str = "SELECT asset_id, version, avail, frozen, updated_at, \
      WRITETIME(version), WRITETIME(avail), WRITETIME(frozen), WRITETIME(updated_at) \
      FROM {ks}.user_balances WHERE user_id = ?";
 
-/// The statements of a load.
 #[derive(Debug)]
 pub(super) enum Load {
     View {
@@ -198,7 +197,6 @@ impl Live {
         (finding.code == Code::SourceForbidden).then_some(finding)
     }
 
-    /// Runs a statement that returns rows.
     pub(super) async fn query_rows(
         &self,
         statement: &PreparedStatement,
@@ -243,7 +241,6 @@ impl Live {
         }
     }
 
-    /// Runs a statement.
     pub(super) async fn run_statement(
         &self,
         statement: &PreparedStatement,
@@ -298,7 +295,6 @@ impl BalanceColumnsRow {
     }
 }
 
-/// The balances of a result.
 pub(super) fn read_balances(
     rows: &QueryRowsResult,
     said_at: UnixMillis,

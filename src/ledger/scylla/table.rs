@@ -117,7 +117,6 @@ async fn read_rows(
     Ok((Snapshot::new(balances), untrusted))
 }
 
-/// All balances of the user.
 pub(super) async fn load_snapshot(
     (live, cost): (&Live, &Cost),
     statement: &PreparedStatement,

@@ -77,7 +77,6 @@ impl AssetGenerations {
     }
 }
 
-/// All balances of the user.
 pub(super) async fn load_snapshot(
     (live, cost): (&Live, &Cost),
     (page, jump): (&PreparedStatement, &PreparedStatement),

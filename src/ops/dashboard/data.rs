@@ -20,7 +20,6 @@ use crate::{
 /// The name of all outcomes together.
 const ALL: &str = "all";
 
-/// How a part of the service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartState {
@@ -37,9 +36,7 @@ pub enum PartState {
 /// A part of the service, in words for the operator.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServicePart {
-    /// Its name.
     pub name: &'static str,
-    /// How it is.
     pub state: PartState,
     /// The state in one or two words.
     pub word: String,
@@ -47,7 +44,6 @@ pub struct ServicePart {
     pub detail: String,
 }
 
-/// The contents of memory.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MemoryUse {
     /// Snapshots.
@@ -58,18 +54,14 @@ pub struct MemoryUse {
     pub bytes_max: u64,
 }
 
-/// The service in parts.
 #[derive(Debug, Clone, Serialize)]
 pub struct DashboardParts {
-    /// When the process started.
     pub started: UnixMillis,
-    /// Now.
     pub now: UnixMillis,
     /// Where clients ask.
     pub api_port: u16,
     /// Whether the page may look up a user (`ops.user_lookup`).
     pub user_lookup: bool,
-    /// The contents of memory.
     pub memory: MemoryUse,
     /// In the order to be shown.
     pub parts: Vec<ServicePart>,

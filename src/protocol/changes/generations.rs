@@ -19,7 +19,6 @@ pub(super) trait HeapBytes: Default {
     fn heap_bytes(&self) -> usize;
 }
 
-/// One generation.
 #[derive(Debug, Default)]
 struct Generation<V> {
     users: HashMap<UserId, V>,

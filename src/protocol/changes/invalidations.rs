@@ -18,7 +18,6 @@ impl ChangeLog {
 
     /// Changes were missed that an entry in Redis may not show either (its key may have been deleted, and filled again by an
     /// instance that missed them too).
-    #[must_use]
     pub fn doubts_redis(&self) -> bool {
         let until = self.doubtful_until.load(Ordering::SeqCst);
         until > 0 && self.since_base(Instant::now()) < until
@@ -47,20 +46,17 @@ impl ChangeLog {
     }
 
     /// Whether changes may be unknown here, so that no load may trust the view.
-    #[must_use]
     pub fn distrusts_view(&self) -> bool {
         self.since_base(Instant::now()) < self.blind_until.load(Ordering::SeqCst)
     }
 
     /// Changes of the last `floor_ttl` were given up for want of room, so that a floor may be unknown here.
-    #[must_use]
     pub fn has_forgotten(&self) -> bool {
         let until = self.given_up_until.load(Ordering::SeqCst);
         until > 0 && self.since_base(Instant::now()) < until
     }
 
     /// Rises when everything held or under way counts for nothing.
-    #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }

@@ -3,7 +3,6 @@
 /// How much is remembered of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Use {
-    /// Users.
     pub users: u64,
     /// The bytes that they take.
     pub bytes: u64,

@@ -222,7 +222,6 @@ impl House {
         self.ask_reader(ReadOptions::default()).await
     }
 
-    /// The answer of memory.
     pub(in crate::read) fn in_memory(&self) -> Option<Snapshot> {
         let kept = self
             .memory
@@ -231,7 +230,6 @@ impl House {
     }
 }
 
-/// Asset and seq of an answer.
 #[track_caller]
 pub(in crate::read) fn shown_seqs(answer: Result<ReadAnswer, ReadError>) -> Vec<(i32, i64)> {
     let snapshot = answer.unwrap().held.read_snapshot();

@@ -21,11 +21,9 @@ pub struct RespReplies {
     ends: Vec<usize>,
 }
 
-/// One reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply<'a>(&'a [u8]);
 
-/// The pairs of a hash.
 #[derive(Debug)]
 pub struct Pairs<'a> {
     rest: &'a [u8],
@@ -43,7 +41,6 @@ pub(super) struct RespParser {
 }
 
 impl RespReplies {
-    /// Each reply.
     pub fn replies(&self) -> impl Iterator<Item = Reply<'_>> {
         let mut begin = 0;
         self.ends.iter().map(move |end| {
@@ -70,7 +67,6 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// The text of an error.
     pub fn error_text(self) -> Option<&'a str> {
         let (line, _) = split_line(self.0.strip_prefix(b"-")?)?;
         str::from_utf8(line).ok()
@@ -81,7 +77,6 @@ impl<'a> Reply<'a> {
         self.0.starts_with(b"+")
     }
 
-    /// A string.
     pub fn string_bytes(self) -> Option<&'a [u8]> {
         take_string(&mut { self.0 })
     }
@@ -156,9 +151,7 @@ impl RespParser {
     }
 
     /// Goes on with what is there. True when the whole answer is.
-    ///
-    /// # Errors
-    /// The bytes there are no RESP.
+    /// Errors: The bytes there are no RESP.
     pub(super) fn look_on(&mut self, bytes: &[u8]) -> io::Result<bool> {
         while self.ends.len() < self.replies {
             let Some((line, rest)) = bytes.get(self.at..).and_then(split_line) else {

@@ -16,9 +16,6 @@ impl Link {
     /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
     ///
     /// An application counts only if the server was still a master afterwards: a replica that takes writes loses them.
-    ///
-    /// # Errors
-    /// As [`Link::send_commands`].
     pub(in crate::cache::redis) async fn run_scripts(
         &self,
         session: &Arc<RedisSession>,

@@ -7,21 +7,17 @@ use crate::{
     domain::{AssetId, Balance, Seq},
 };
 
-/// The state of a user's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyState {
-    /// Nothing.
     Nothing,
     /// A value of another layout, and why it is foreign.
     Foreign(String),
-    /// An entry.
     Entry(ShownEntry),
 }
 
 /// A floor with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
-    /// The asset.
     pub asset: AssetId,
     /// The lowest seq that may be shown.
     pub seq: Seq,
@@ -32,13 +28,11 @@ pub struct Floor {
 /// An entry. Times are ms of Redis' clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShownEntry {
-    /// The epoch in which the entry was written.
     pub epoch: String,
     /// The balances are all that the user has.
     pub whole: bool,
     /// When the snapshot ends; none where only floors are kept.
     pub until: Option<i64>,
-    /// The balances, by asset.
     pub balances: Vec<Balance>,
     /// The floors that have not ended, by asset.
     pub floors: Vec<Floor>,
@@ -49,7 +43,6 @@ pub struct ShownEntry {
 }
 
 impl KeyState {
-    /// Reads the fields of a hash.
     pub(super) fn read_fields(fields: &[(Vec<u8>, Vec<u8>)], now: i64) -> Self {
         let pairs = fields
             .iter()

@@ -20,9 +20,7 @@ const STEP: &str = "1000";
 
 impl RedisInspector {
     /// The `most` users whose entries were asked for most recently, the latest first.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`]; a cluster is refused.
+    /// Errors: [`RedisTrouble`]; a cluster is refused.
     pub async fn recent_users(&self, most: usize) -> Result<Vec<UserId>, RedisTrouble> {
         if self.mode == RedisMode::Cluster {
             return Err(RedisTrouble::Unsupported("a cluster is not walked through"));

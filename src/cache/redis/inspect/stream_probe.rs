@@ -13,9 +13,7 @@ const NOBODY: &str = "doctor";
 
 impl RedisInspector {
     /// The findings that keep an instance from following this stream and from putting entries aside.
-    ///
-    /// # Errors
-    /// [`RedisTrouble`]: Redis does not answer.
+    /// Errors: [`RedisTrouble`]: Redis does not answer.
     pub async fn try_following(&self, stream: &str) -> Result<Vec<Finding>, RedisTrouble> {
         let (group, dead) = (self.keys.group_name(), self.keys.dead_key(stream));
         let commands: [&[&str]; 7] = [

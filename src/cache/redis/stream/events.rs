@@ -24,18 +24,14 @@ const DEAD_MAX: usize = 100_000;
 /// An entry of the settlement stream.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its place, as text.
     pub id: String,
-    /// Its fields and values.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A stream, and the consumer group that reads it.
 #[derive(Debug, Clone)]
 pub struct Inlet {
-    /// The stream.
     pub stream: String,
-    /// The group.
     pub group: String,
     /// The name that tells this consumer from the others of the group.
     pub consumer: String,
@@ -67,7 +63,6 @@ impl From<RawEntry> for Event {
 
 impl Redis {
     /// Judges a failed command on this stream.
-    #[must_use]
     pub fn stream_failure(&self, error: &RedisError, stream: &str) -> StreamFailure {
         let finding = self.link.finding_of(error).with_part(FindingPart::Stream);
         if error.code() == Some("NOGROUP") || !finding.code.is_refusal() {
@@ -84,9 +79,7 @@ impl Redis {
 
 impl Event {
     /// The notification's fields, or the JSON of one or several with the field names of `fields`; else why it cannot be read.
-    ///
-    /// # Errors
-    /// In words for the dead stream.
+    /// Errors: In words for the dead stream.
     pub fn read_notifications(&self, fields: &FieldMap) -> Result<Vec<Notification>, String> {
         if self.fields.is_empty() {
             return Err("it was deleted from the stream before it took effect".to_owned());
@@ -146,9 +139,6 @@ fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
 
 impl BlockingConnection {
     /// Makes the consumer group, from the stream's beginning, where there is none. False where there was one.
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn make_group(&self, inlet: &Inlet) -> RedisResult<bool> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE")
@@ -165,9 +155,7 @@ impl BlockingConnection {
 
     /// New events for this consumer (`after` is `>`), or those behind `after` that it took and did not acknowledge; waits for
     /// `block` at most.
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
+    /// Errors: Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
     pub async fn read_events(
         &self,
         inlet: &Inlet,
@@ -191,9 +179,6 @@ impl BlockingConnection {
 
     /// A page of events that consumers took and did not acknowledge for `idle`, now ours; and where the next page begins (`0-0`:
     /// that was all).
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn claim_events(
         &self,
         inlet: &Inlet,
@@ -220,9 +205,6 @@ impl BlockingConnection {
     }
 
     /// These events took effect.
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn acknowledge_events(&self, inlet: &Inlet, ids: &[String]) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
@@ -233,9 +215,6 @@ impl BlockingConnection {
     }
 
     /// Puts an event that could not be read aside, with its id and the reason.
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn bury_event(&self, dead: &str, event: &Event, reason: &str) -> RedisResult<()> {
         let mut bury = redis::cmd("XADD");
         bury.arg(dead).arg("MAXLEN").arg("~").arg(DEAD_MAX).arg("*");
@@ -248,9 +227,6 @@ impl BlockingConnection {
 
     /// Returns how many entries wait, and the other groups of the stream. Where Redis does not know what was not handed out
     /// (entries were deleted, or it is older than 7), that is counted up to [`PAGE`].
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn read_standing(&self, inlet: &Inlet) -> RedisResult<GroupStanding> {
         let mut info = redis::cmd("XINFO");
         info.arg("GROUPS").arg(&inlet.stream);
@@ -284,9 +260,6 @@ impl BlockingConnection {
     }
 
     /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it.
-    ///
-    /// # Errors
-    /// Whatever the connection or Redis says.
     pub async fn remove_consumers(
         &self,
         inlet: &Inlet,

@@ -53,7 +53,6 @@ impl TestAuthority {
     }
 }
 
-/// The files of the settings.
 struct Files {
     folder: TempDir,
     settings: config::ScyllaSettings,

@@ -45,7 +45,6 @@ pub struct HistoryScan<'a> {
     transactions: Option<PreparedStatement>,
 }
 
-/// The table that records are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordTable {
     /// `settled_trades`
@@ -105,9 +104,7 @@ type TransactionColumns = (i64, Option<String>, Option<String>);
 
 impl CqlInspector {
     /// Reads of whole rows and records, so many to a page.
-    ///
-    /// # Errors
-    /// A ledger that is missing, or a database that does not answer.
+    /// Errors: A ledger that is missing, or a database that does not answer.
     pub async fn open_histories(&self, page: i32) -> Result<HistoryScan<'_>, LedgerError> {
         let paged = async |text: String| -> Result<PreparedStatement, LedgerError> {
             let mut statement = self.prepare_statement(&text).await?;
@@ -164,9 +161,6 @@ impl CqlInspector {
 
 impl HistoryScan<'_> {
     /// Rows of the ledger in a stretch: those of one pair together, the newest first.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_rows(
         &self,
         stretch: TokenRange,
@@ -179,9 +173,6 @@ impl HistoryScan<'_> {
     }
 
     /// Asset, avail and frozen of `user_balances` in a stretch; what is missing is 0.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_held(
         &self,
         stretch: TokenRange,
@@ -198,9 +189,6 @@ impl HistoryScan<'_> {
     }
 
     /// Records in a stretch; none where there is no table of them.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_records(
         &self,
         table: RecordTable,
@@ -253,10 +241,6 @@ impl HistoryScan<'_> {
         Ok((found.into_iter().map(record).collect(), next))
     }
 
-    /// The record of a trade.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_record(&self, id: i64) -> Result<Option<SettledRecord>, LedgerError> {
         let Some(trades) = &self.trades else {
             return Ok(None);
@@ -297,18 +281,11 @@ impl HistoryScan<'_> {
         })
     }
 
-    /// One row of the ledger.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_row(&self, key: RowKey) -> Result<Option<HistoryRow>, LedgerError> {
         self.query_row(&self.row, key).await
     }
 
     /// The row before this one in its history.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn row_below(&self, key: RowKey) -> Result<Option<HistoryRow>, LedgerError> {
         self.query_row(&self.below, key).await
     }

@@ -33,7 +33,6 @@ pub enum Relation {
 /// A partition: a user, and in the ledger one of the user's assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScannedPartition {
-    /// The user.
     pub user: UserId,
     /// The asset; none in relations whose partition is the user.
     pub asset: Option<AssetId>,
@@ -50,7 +49,6 @@ pub struct TokenRange {
 
 impl TokenRange {
     /// The whole ring in `count` parts of about the same length.
-    #[must_use]
     pub fn split_ring(count: u32) -> Vec<Self> {
         let count = count.max(1);
         let step = u64::MAX.checked_div(u64::from(count)).unwrap_or(u64::MAX);
@@ -79,9 +77,7 @@ pub struct Stretches<'a> {
 
 impl CqlInspector {
     /// A walk through the partitions of a relation, so many to a page.
-    ///
-    /// # Errors
-    /// A relation that is missing, or a database that does not answer.
+    /// Errors: A relation that is missing, or a database that does not answer.
     pub async fn walk_stretches(
         &self,
         relation: Relation,
@@ -109,9 +105,6 @@ impl CqlInspector {
 impl Stretches<'_> {
     /// A page of a stretch, and where the next one begins; `None` begins. Partitions that no user of ours can have are
     /// left out.
-    ///
-    /// # Errors
-    /// A database that does not answer.
     pub async fn read_page(
         &self,
         stretch: TokenRange,

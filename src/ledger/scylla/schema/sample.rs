@@ -32,7 +32,6 @@ pub struct ViewSample {
 
 impl ViewSample {
     /// Returns the share in percent; none for an empty ledger.
-    #[must_use]
     pub fn present_percent(&self) -> Option<u64> {
         self.found.saturating_mul(100).checked_div(self.checked)
     }
