@@ -7,6 +7,7 @@ mod audit;
 mod change_log;
 mod counters;
 mod health;
+mod help;
 mod histogram;
 mod history;
 mod http;
@@ -274,36 +275,43 @@ fn metric_name(name: &str) -> String {
 }
 
 #[cfg(test)]
+impl Meters {
+    /// Asserts that the page has these lines; all of them begin with the prefix of the service.
+    #[track_caller]
+    fn assert_shows(&self, lines: &[&str]) {
+        let page = self.prometheus_page();
+        for line in lines {
+            let found = page.lines().any(|at| at == format!("balance_cache_{line}"));
+            assert!(found, "{line} is not in\n{page}");
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_series_is_there_at_zero() {
-        let page = Meters::new().prometheus_page();
-        for line in [
-            "balance_cache_reads_total{outcome=\"memory\"} 0",
-            "balance_cache_reads_total{outcome=\"shed\"} 0",
-            "balance_cache_seq_regressions_total 0",
-            "balance_cache_tier_failures_total{tier=\"redis\",op=\"get\",kind=\"corrupt\"} 0",
-            "balance_cache_memory_entries 0",
-            "balance_cache_refused_fills_total{reason=\"incomplete\"} 0",
-            "balance_cache_notifications_total{via=\"stream\",result=\"invalid\"} 0",
-            "balance_cache_audit_stale_total{tier=\"redis\",window=\"0.1\"} 0",
-            "balance_cache_bus_resyncs_total 0",
-            "balance_cache_ledger_transactions_total{result=\"refused\"} 0",
-            "balance_cache_ledger_seconds_count 0",
-            "balance_cache_ledger_recovered_total 0",
-            "balance_cache_ledger_append_retries_total 0",
-            "balance_cache_ledger_moved_total{asset=\"other\"} 0",
-            "balance_cache_read_seconds_count{outcome=\"memory\"} 0",
-            "balance_cache_tier_seconds_count{tier=\"source\",op=\"load\"} 0",
-            "balance_cache_view_lag_seconds_count 0",
-        ] {
-            assert!(
-                page.lines().any(|at| at == line),
-                "{line} is not in\n{page}"
-            );
-        }
+        Meters::new().assert_shows(&[
+            "reads_total{outcome=\"memory\"} 0",
+            "reads_total{outcome=\"shed\"} 0",
+            "seq_regressions_total 0",
+            "tier_failures_total{tier=\"redis\",op=\"get\",kind=\"corrupt\"} 0",
+            "memory_entries 0",
+            "refused_fills_total{reason=\"incomplete\"} 0",
+            "notifications_total{via=\"stream\",result=\"invalid\"} 0",
+            "audit_stale_total{tier=\"redis\",window=\"0.1\"} 0",
+            "bus_resyncs_total 0",
+            "ledger_transactions_total{result=\"refused\"} 0",
+            "ledger_seconds_count 0",
+            "ledger_recovered_total 0",
+            "ledger_append_retries_total 0",
+            "ledger_moved_total{asset=\"other\"} 0",
+            "read_seconds_count{outcome=\"memory\"} 0",
+            "tier_seconds_count{tier=\"source\",op=\"load\"} 0",
+            "view_lag_seconds_count 0",
+        ]);
     }
 
     #[test]
@@ -320,32 +328,23 @@ mod tests {
         ] {
             meters.notification_delay(UnixMillis(created_at), now);
         }
-        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
-        assert!(has("balance_cache_notification_delay_seconds_count 0"));
+        meters.assert_shows(&["notification_delay_seconds_count 0"]);
         meters.notification_delay(UnixMillis(now.0 - 250), now);
         meters.notification_delay(UnixMillis(now.0 + 20), now);
-        assert!(has("balance_cache_notification_delay_seconds_count 2"));
-        assert!(has("balance_cache_notification_delay_seconds_sum 0.25"));
+        meters.assert_shows(&[
+            "notification_delay_seconds_count 2",
+            "notification_delay_seconds_sum 0.25",
+        ]);
     }
 
     #[test]
     fn seed_fault_12_a_read_of_400_microseconds_does_not_count_as_zero() {
         let meters = Meters::new();
         meters.record_read(ReadOutcome::Source, Duration::from_micros(400));
-        let page = meters.prometheus_page();
-        assert!(
-            page.contains("balance_cache_read_seconds_sum{outcome=\"source\"} 0.0004"),
-            "{page}"
-        );
-        assert!(
-            page.contains(
-                "balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.000256\"} 0"
-            )
-        );
-        assert!(
-            page.contains(
-                "balance_cache_read_seconds_bucket{outcome=\"source\",le=\"0.000512\"} 1"
-            )
-        );
+        meters.assert_shows(&[
+            "read_seconds_sum{outcome=\"source\"} 0.0004",
+            "read_seconds_bucket{outcome=\"source\",le=\"0.000256\"} 0",
+            "read_seconds_bucket{outcome=\"source\",le=\"0.000512\"} 1",
+        ]);
     }
 }

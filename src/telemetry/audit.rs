@@ -5,7 +5,6 @@ use metrics::Label;
 use super::{
     CompareDelay, Meters, TIERS,
     counters::{Count, Each, make_each, register_count},
-    metric_name,
 };
 use crate::cache_status::Tier;
 
@@ -14,18 +13,6 @@ pub(super) struct Audits(pub(super) Each<(Tier, CompareDelay), (Count, Count)>);
 
 impl Audits {
     pub(super) fn register_audits() -> Self {
-        for (name, what) in [
-            (
-                "audit_checked_total",
-                "Answers compared with the ledger afterwards",
-            ),
-            (
-                "audit_stale_total",
-                "Answers that were too old when they were given",
-            ),
-        ] {
-            metrics::describe_counter!(metric_name(name), what);
-        }
         let pairs = TIERS
             .iter()
             .flat_map(|tier| CompareDelay::ALL.iter().map(move |window| (*tier, *window)));

@@ -65,8 +65,8 @@ pub(super) fn register_count(name: &str, labels: Vec<Label>) -> Count {
     }
 }
 
-pub(super) fn register_gauge(name: &str) -> Gauge {
-    let gauge = metrics::gauge!(metric_name(name));
+pub(super) fn register_gauge(name: &str, labels: Vec<Label>) -> Gauge {
+    let gauge = metrics::gauge!(metric_name(name), labels);
     gauge.set(0.0);
     gauge
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Gauge, Label};
 
-use super::{Degraded, Meters, gauge_value, metric_name};
+use super::{Degraded, Meters, counters::register_gauge, gauge_value};
 use crate::diagnosis::Code;
 
 /// The gauges.
@@ -24,51 +24,23 @@ const REDIS_MEMORY: [&str; 2] = ["redis_memory_bytes", "redis_memory_max_bytes"]
 
 impl HealthMeters {
     pub(super) fn register_health() -> Self {
-        for (name, what) in [
-            ("ready", "1 where /readyz says 200"),
-            ("degraded", "1 where /readyz names this"),
-            ("finding", "1 where /readyz says the sentence of this code"),
-            (
-                "stream_lag_entries",
-                "Entries of the settlement stream that are not acknowledged",
-            ),
-            (
-                "outbox_lag_entries",
-                "Rows of the PostgreSQL outbox that wait for their effect",
-            ),
-            (
-                REDIS_MEMORY[0],
-                "Bytes that Redis uses, of the fullest master",
-            ),
-            (REDIS_MEMORY[1], "Its maxmemory; 0: no limit"),
-        ] {
-            metrics::describe_gauge!(metric_name(name), what);
-        }
-        let at_zero = |name, labels: Vec<Label>| {
-            let gauge = metrics::gauge!(metric_name(name), labels);
-            gauge.set(0.0);
-            gauge
-        };
         let of = |reason: &Degraded| {
             let labels = vec![Label::new("reason", reason.label_value())];
-            (*reason, at_zero("degraded", labels))
+            (*reason, register_gauge("degraded", labels))
         };
         let of_code = |code: &Code| {
             let labels = vec![Label::new("code", code.label_value())];
-            (*code, at_zero("finding", labels))
+            (*code, register_gauge("finding", labels))
         };
         Self {
             findings: Code::ALL.iter().map(of_code).collect(),
-            ready: at_zero("ready", vec![]),
+            ready: register_gauge("ready", vec![]),
             degraded: Degraded::ALL.iter().map(of).collect(),
-            stream_lag: at_zero("stream_lag_entries", vec![]),
-            kafka_lag: cfg!(feature = "kafka").then(|| {
-                let what = "Records of the Kafka topic behind what the consumer group committed";
-                metrics::describe_gauge!(metric_name("kafka_lag_entries"), what);
-                at_zero("kafka_lag_entries", vec![])
-            }),
-            outbox_lag: at_zero("outbox_lag_entries", vec![]),
-            redis_memory: REDIS_MEMORY.map(|name| (at_zero(name, vec![]), AtomicU64::new(0))),
+            stream_lag: register_gauge("stream_lag_entries", vec![]),
+            kafka_lag: cfg!(feature = "kafka").then(|| register_gauge("kafka_lag_entries", vec![])),
+            outbox_lag: register_gauge("outbox_lag_entries", vec![]),
+            redis_memory: REDIS_MEMORY
+                .map(|name| (register_gauge(name, vec![]), AtomicU64::new(0))),
         }
     }
 }
@@ -122,48 +94,26 @@ impl Meters {
 mod tests {
     use super::*;
 
-    fn has_line(meters: &Meters, line: &str) -> bool {
-        meters.prometheus_page().lines().any(|at| at == line)
-    }
-
     #[test]
     fn what_is_wrong_is_one_and_what_is_right_again_is_zero() {
         let meters = Meters::new();
-        assert!(has_line(&meters, "balance_cache_ready 0"));
-        assert!(has_line(
-            &meters,
-            "balance_cache_degraded{reason=\"feed\"} 0"
-        ));
+        meters.assert_shows(&["ready 0", "degraded{reason=\"feed\"} 0"]);
         let full = [Code::RedisFull];
         meters.set_health(true, &[Degraded::Redis, Degraded::Feed], &full);
-        assert!(has_line(
-            &meters,
-            "balance_cache_finding{code=\"redis_full\"} 1"
-        ));
         meters.stream_lag(12);
-        assert!(has_line(&meters, "balance_cache_ready 1"));
-        assert!(has_line(
-            &meters,
-            "balance_cache_degraded{reason=\"redis\"} 1"
-        ));
-        assert!(has_line(
-            &meters,
-            "balance_cache_degraded{reason=\"feed\"} 1"
-        ));
-        assert!(has_line(
-            &meters,
-            "balance_cache_degraded{reason=\"source\"} 0"
-        ));
-        assert!(has_line(&meters, "balance_cache_stream_lag_entries 12"));
+        meters.assert_shows(&[
+            "finding{code=\"redis_full\"} 1",
+            "ready 1",
+            "degraded{reason=\"redis\"} 1",
+            "degraded{reason=\"feed\"} 1",
+            "degraded{reason=\"source\"} 0",
+            "stream_lag_entries 12",
+        ]);
         meters.set_health(false, &[], &[]);
-        assert!(has_line(
-            &meters,
-            "balance_cache_finding{code=\"redis_full\"} 0"
-        ));
-        assert!(has_line(&meters, "balance_cache_ready 0"));
-        assert!(has_line(
-            &meters,
-            "balance_cache_degraded{reason=\"redis\"} 0"
-        ));
+        meters.assert_shows(&[
+            "finding{code=\"redis_full\"} 0",
+            "ready 0",
+            "degraded{reason=\"redis\"} 0",
+        ]);
     }
 }

@@ -10,13 +10,13 @@ use super::{
     change_log::ChangeLogMeters,
     counters::{Count, make_each, register_count, register_counter, register_gauge},
     health::HealthMeters,
+    help::describe_metrics,
     histogram::Seconds,
     history::HistoryMeters,
     http::Http,
     ledger::LedgerMeters,
     ledger_disk::LedgerDisk,
     load_size::Sizes,
-    metric_name,
     prometheus_histograms::Families,
     recent::RecentSeconds,
     reloads::Reloads,
@@ -48,7 +48,8 @@ const DELAYS: [(&str, &str); 3] = [
 impl Meters {
     pub(super) fn register_meters(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
         describe_metrics();
-        build_info();
+        let version = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
+        register_gauge("build_info", version).set(1.0);
         let mut families = Families::default();
         let ops = || {
             TIERS
@@ -90,11 +91,11 @@ impl Meters {
             negative_amounts: register_count("negative_amounts_total", vec![]),
             seq_regressions: register_count("seq_regressions_total", vec![]),
             failures: make_each(faults(), failure_count),
-            memory_entries: register_gauge("memory_entries"),
-            memory_bytes: register_gauge("memory_bytes"),
-            loads_in_flight: register_gauge("loads_in_flight"),
-            loads_limit: register_gauge("loads_limit"),
-            turns_waiting: register_gauge("turns_waiting"),
+            memory_entries: register_gauge("memory_entries", vec![]),
+            memory_bytes: register_gauge("memory_bytes", vec![]),
+            loads_in_flight: register_gauge("loads_in_flight", vec![]),
+            loads_limit: register_gauge("loads_limit", vec![]),
+            turns_waiting: register_gauge("turns_waiting", vec![]),
             evictions: make_each(Evicted::ALL.iter().copied(), eviction_count),
             notifications: make_each(
                 Via::built_inlets()
@@ -160,74 +161,4 @@ fn tier_labels(tier: Tier, op: Op) -> Vec<Label> {
         Label::new("tier", tier.word()),
         Label::new("op", op.label_value()),
     ]
-}
-
-fn build_info() {
-    metrics::gauge!(
-        metric_name("build_info"),
-        vec![Label::new("version", env!("CARGO_PKG_VERSION"))]
-    )
-    .set(1.0);
-}
-
-fn describe_metrics() {
-    for (name, what) in [
-        ("reads_total", "Users' reads by who answered"),
-        (
-            "absent_reads_total",
-            "Reads that showed a user with nothing",
-        ),
-        (
-            "negative_amounts_total",
-            "Amounts below zero that the source held",
-        ),
-        (
-            "seq_regressions_total",
-            "Answers held back because a higher seq was shown before; must stay 0",
-        ),
-        (
-            "tier_failures_total",
-            "Times that a tier could not do what it was asked",
-        ),
-        ("evictions_total", "Snapshots that memory let go of"),
-        (
-            "notifications_total",
-            "Settlement notifications by way and result",
-        ),
-        (
-            "bus_resyncs_total",
-            "Times that the feed could not be followed without a gap",
-        ),
-        ("refused_fills_total", "Loads that Redis refused to keep"),
-        (
-            "ledger_transactions_total",
-            "Transactions and trades by what became of them",
-        ),
-        (
-            "ledger_recovered_total",
-            "Transactions that a failed request or a killed instance left, finished later without being sent again",
-        ),
-        (
-            "ledger_append_retries_total",
-            "Lightweight transactions of the ledger's journal that were made again: another instance was faster, or no answer came",
-        ),
-    ] {
-        metrics::describe_counter!(metric_name(name), what);
-    }
-    for (name, what) in [
-        ("memory_entries", "Snapshots held in memory"),
-        ("memory_bytes", "Bytes held in memory, as weighed"),
-        ("loads_in_flight", "Loads from the source under way"),
-        (
-            "loads_limit",
-            "Loads that the source is asked for at once, now",
-        ),
-        (
-            "turns_waiting",
-            "Loads that wait for a turn at Redis or the source",
-        ),
-        ("build_info", "The version that runs"),
-    ] {
-        metrics::describe_gauge!(metric_name(name), what);
-    }
 }

@@ -4,8 +4,8 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, Reloaded,
-    counters::{Count, Each, make_each, register_count},
-    gauge_value, metric_name,
+    counters::{Count, Each, make_each, register_count, register_gauge},
+    gauge_value,
 };
 use crate::domain::UnixMillis;
 
@@ -17,23 +17,12 @@ pub(super) struct Reloads {
 
 impl Reloads {
     pub(super) fn register_reloads() -> Self {
-        metrics::describe_counter!(
-            metric_name("config_reloads_total"),
-            "Reloads of the settings (SIGHUP) by result"
-        );
-        let last = metric_name("config_last_reload_timestamp_seconds");
-        metrics::describe_gauge!(
-            last.clone(),
-            "When settings were taken last after the start, in seconds since 1970; 0: never"
-        );
-        let last = metrics::gauge!(last);
-        last.set(0.0);
         Self {
             results: make_each(Reloaded::ALL.iter().copied(), |result| {
                 let labels = vec![Label::new("result", result.label_value())];
                 register_count("config_reloads_total", labels)
             }),
-            last,
+            last: register_gauge("config_last_reload_timestamp_seconds", vec![]),
         }
     }
 }

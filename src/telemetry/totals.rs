@@ -6,10 +6,9 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, ScanResult,
-    counters::{Count, Each, make_each, register_count},
+    counters::{Count, Each, make_each, register_count, register_gauge},
     gauge_value,
     histogram::Seconds,
-    metric_name,
     prometheus_histograms::Families,
 };
 use crate::domain::{AssetId, Catalogue};
@@ -32,41 +31,9 @@ pub(super) struct TotalsMeters {
 
 impl TotalsMeters {
     pub(super) fn register_totals(families: &mut Families, catalogue: &Catalogue) -> Self {
-        for (name, what) in [
-            (
-                "totals_age_seconds",
-                "Age of the totals that are shown, or time since the start while there are none",
-            ),
-            ("totals_interval_seconds", "totals.interval_ms; 0: off"),
-            (
-                "totals_scan_progress_ratio",
-                "The part of the scan under way that is done; 0 while there is none",
-            ),
-            (
-                "totals_difference_units",
-                "Raw units between the scanned total and the one that the writer maintained, by asset; must stay 0",
-            ),
-            (
-                "totals_untrusted_rows",
-                "Rows that the last scan found and that were not written as the service writes them",
-            ),
-        ] {
-            metrics::describe_gauge!(metric_name(name), what);
-        }
-        for (name, what) in [
-            ("totals_rows_total", "Rows that scans for totals read"),
-            ("totals_scans_total", "Scans for totals by result"),
-        ] {
-            metrics::describe_counter!(metric_name(name), what);
-        }
-        let gauge = |name: &str, labels: Vec<Label>| {
-            let gauge = metrics::gauge!(metric_name(name), labels);
-            gauge.set(0.0);
-            gauge
-        };
         let difference = |name: &str| {
             let labels = vec![Label::new("asset", name.to_owned())];
-            gauge("totals_difference_units", labels)
+            register_gauge("totals_difference_units", labels)
         };
         let by_name = catalogue.asset_ids().filter_map(|id| {
             catalogue
@@ -74,9 +41,9 @@ impl TotalsMeters {
                 .map(|(name, _)| (id, difference(&name)))
         });
         Self {
-            age: gauge("totals_age_seconds", vec![]),
-            interval: gauge("totals_interval_seconds", vec![]),
-            progress: gauge("totals_scan_progress_ratio", vec![]),
+            age: register_gauge("totals_age_seconds", vec![]),
+            interval: register_gauge("totals_interval_seconds", vec![]),
+            progress: register_gauge("totals_scan_progress_ratio", vec![]),
             rows: register_count("totals_rows_total", vec![]),
             scans: make_each(ScanResult::ALL.iter().copied(), |result| {
                 let labels = vec![Label::new("result", result.label_value())];
@@ -89,7 +56,7 @@ impl TotalsMeters {
             ),
             difference: by_name.collect(),
             difference_other: difference(OTHER),
-            untrusted_rows: gauge("totals_untrusted_rows", vec![]),
+            untrusted_rows: register_gauge("totals_untrusted_rows", vec![]),
         }
     }
 }
@@ -148,23 +115,16 @@ mod tests {
             decimals: 8,
         };
         let meters = Meters::with_catalogue(&Catalogue::new(&[asset], &[]).unwrap());
-        let has = |line: &str| meters.prometheus_page().lines().any(|at| at == line);
         let id = |id| AssetId::new(id).unwrap();
-        assert!(has(
-            "balance_cache_totals_difference_units{asset=\"BTC\"} 0"
-        ));
+        let (btc, other) = (
+            "totals_difference_units{asset=\"BTC\"}",
+            "totals_difference_units{asset=\"other\"}",
+        );
+        meters.assert_shows(&[&format!("{btc} 0")]);
         meters.totals_difference(&[(id(1), 7), (id(8), 2), (id(9), 3)]);
-        assert!(has(
-            "balance_cache_totals_difference_units{asset=\"BTC\"} 7"
-        ));
-        assert!(has(
-            "balance_cache_totals_difference_units{asset=\"other\"} 5"
-        ));
+        meters.assert_shows(&[&format!("{btc} 7"), &format!("{other} 5")]);
         meters.totals_difference(&[]);
-        assert!(has(
-            "balance_cache_totals_difference_units{asset=\"BTC\"} 0"
-        ));
         meters.totals_progress(345);
-        assert!(has("balance_cache_totals_scan_progress_ratio 0.345"));
+        meters.assert_shows(&[&format!("{btc} 0"), "totals_scan_progress_ratio 0.345"]);
     }
 }

@@ -4,8 +4,8 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters,
-    counters::{Count, register_count},
-    gauge_value, metric_name,
+    counters::{Count, register_count, register_gauge},
+    gauge_value,
 };
 
 /// The counters and gauges.
@@ -18,30 +18,14 @@ pub(super) struct WarmMeters {
 
 impl WarmMeters {
     pub(super) fn register_warm() -> Self {
-        metrics::describe_counter!(
-            metric_name("warmed_users_total"),
-            "Users loaded after the start because they were read most, by result"
-        );
-        metrics::describe_gauge!(
-            metric_name("warm_users"),
-            "Users that are to be loaded after the start"
-        );
-        metrics::describe_gauge!(
-            metric_name("warm_under_way"),
-            "1 while users are loaded after the start"
-        );
         let counted = |result: &'static str| {
             register_count("warmed_users_total", vec![Label::new("result", result)])
         };
-        let users = metrics::gauge!(metric_name("warm_users"));
-        let under_way = metrics::gauge!(metric_name("warm_under_way"));
-        users.set(0.0);
-        under_way.set(0.0);
         Self {
             loaded: counted("loaded"),
             failed: counted("failed"),
-            users,
-            under_way,
+            users: register_gauge("warm_users", vec![]),
+            under_way: register_gauge("warm_under_way", vec![]),
         }
     }
 }
