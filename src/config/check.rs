@@ -4,9 +4,11 @@ use std::{
     collections::HashSet,
     hash::Hash,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::Path,
 };
 
-use super::{Errors, Mistake, Settings, SourceKind, ValueOrigin, judge::SettingOrigins};
+use super::{Errors, Mistake, Settings, SourceKind, ValueOrigin, judge::SettingOrigins, redis_url};
 
 mod auth;
 mod catalogue;
@@ -22,6 +24,8 @@ pub use scylla::{CQL_NAME_RULE, is_cql_name};
 
 /// Bytes of memory below which a cache is pointless.
 const MEMORY_BYTES_MIN: u64 = 1024 * 1024;
+/// More than any machine has.
+const BYTES_MAX: u64 = 1 << 46;
 
 /// Checks everything, and tells what was told before and what is wrong beyond it.
 pub(super) fn check_settings(settings: &Settings, told: SettingOrigins) -> Result<(), Errors> {
@@ -107,6 +111,38 @@ impl SettingsCheck<'_> {
         }
     }
 
+    fn require_range(&mut self, key: &str, value: impl TryInto<u64>, range: RangeInclusive<u64>) {
+        let value = value.try_into().unwrap_or(u64::MAX);
+        let (min, max) = (range.start(), range.end());
+        let reason = format!("must be from {min} to {max}");
+        self.require_that(&[key], range.contains(&value), &reason);
+    }
+
+    /// A password as `config show` prints it is no password.
+    fn require_real_password(&mut self, key: &str, password: &str) {
+        let is_real = password != redis_url::HIDDEN;
+        self.require_that(&[key], is_real, "is hidden (***): put the real one back");
+    }
+
+    /// A client's certificate and its key.
+    fn require_both_files(&mut self, keys: [&str; 2], [certificate, key]: [&Path; 2]) {
+        let reason = format!("{} need each other", keys.join(" and "));
+        self.require_that(&keys, is_named(certificate) == is_named(key), &reason);
+    }
+
+    /// Files of a connection on which TLS is switched on by its authorities.
+    fn check_tls_files(&mut self, section: &str, [authorities, certificate, key]: [&Path; 3]) {
+        let names = ["tls_ca_file", "tls_cert_file", "tls_key_file"];
+        let keys = names.map(|name| format!("{section}.{name}"));
+        let keys @ [_, cert_key, key_key] = keys.each_ref().map(String::as_str);
+        self.require_both_files([cert_key, key_key], [certificate, key]);
+        self.require_that(
+            &keys,
+            is_named(authorities) || !(is_named(certificate) || is_named(key)),
+            "a certificate needs it: it switches TLS on",
+        );
+    }
+
     fn check_listeners(&mut self) {
         let (http, ops) = (self.settings.http.listen, self.settings.ops.listen);
         self.require_that(
@@ -117,14 +153,64 @@ impl SettingsCheck<'_> {
     }
 
     fn check_bounds(&mut self) {
-        let sizes = size_bounds(self.settings).into_iter();
-        for (key, value, min, max) in sizes.chain(rate_bounds(self.settings)) {
-            self.require_that(
-                &[key],
-                (min..=max).contains(&value),
-                &format!("must be from {min} to {max}"),
-            );
-        }
+        let Settings {
+            memory,
+            settlement,
+            redis,
+            scylla,
+            postgres,
+            limits,
+            audit,
+            totals,
+            ..
+        } = self.settings;
+        self.require_range(
+            "memory.max_bytes",
+            memory.max_bytes,
+            MEMORY_BYTES_MIN..=BYTES_MAX,
+        );
+        self.require_range("memory.warm_users", memory.warm_users, 1..=100_000);
+        self.require_range(
+            "memory.warm_users_per_second",
+            memory.warm_users_per_second,
+            1..=1_000_000,
+        );
+        self.require_range(
+            "settlement.change_log_max_bytes",
+            settlement.change_log_max_bytes,
+            1 << 20..=BYTES_MAX,
+        );
+        self.require_range("redis.connections", redis.connections, 1..=1024);
+        self.require_range(
+            "redis.breaker_failures",
+            redis.breaker_failures,
+            1..=1_000_000,
+        );
+        self.require_range(
+            "scylla.replication_factor",
+            scylla.replication_factor,
+            1..=100,
+        );
+        self.require_range("postgres.connections", postgres.connections, 1..=1_000);
+        self.require_range("limits.body_bytes", limits.body_bytes, 1..=1 << 30);
+        self.require_range("limits.connections", limits.connections, 1..=10_000_000);
+        self.require_range("limits.source_loads", limits.source_loads, 1..=1_000_000);
+        self.require_range(
+            "audit.samples_per_second",
+            audit.samples_per_second,
+            0..=1_000,
+        );
+        self.require_range(
+            "audit.reads_per_second",
+            audit.reads_per_second,
+            1..=100_000,
+        );
+        self.require_range(
+            "totals.rows_per_second",
+            totals.rows_per_second,
+            1..=100_000_000,
+        );
+        self.require_range("audit.pending_max", audit.pending_max, 1..=1_000_000);
     }
 
     fn check_source(&mut self) {
@@ -178,109 +264,14 @@ fn is_plain_name(text: &str, min: usize, max: usize) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// A key, its value, and the least and the most that it may be.
-type Bound = (&'static str, u64, u64, u64);
-
-fn as_count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+/// A name of lower-case letters, digits and underscores, which needs no quotes in a statement.
+fn is_unquoted_name(text: &str, max: usize) -> bool {
+    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    is_plain_name(text, 1, max)
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(tail)
 }
 
-fn size_bounds(settings: &Settings) -> [Bound; 11] {
-    [
-        (
-            "memory.max_bytes",
-            settings.memory.max_bytes,
-            MEMORY_BYTES_MIN,
-            1 << 46,
-        ),
-        (
-            "memory.warm_users",
-            u64::from(settings.memory.warm_users),
-            1,
-            100_000,
-        ),
-        (
-            "memory.warm_users_per_second",
-            u64::from(settings.memory.warm_users_per_second),
-            1,
-            1_000_000,
-        ),
-        (
-            "settlement.change_log_max_bytes",
-            settings.settlement.change_log_max_bytes,
-            1 << 20,
-            1 << 46,
-        ),
-        (
-            "redis.connections",
-            as_count(settings.redis.connections),
-            1,
-            1024,
-        ),
-        (
-            "redis.breaker_failures",
-            u64::from(settings.redis.breaker_failures),
-            1,
-            1_000_000,
-        ),
-        (
-            "scylla.replication_factor",
-            u64::from(settings.scylla.replication_factor),
-            1,
-            100,
-        ),
-        (
-            "postgres.connections",
-            as_count(settings.postgres.connections),
-            1,
-            1_000,
-        ),
-        (
-            "limits.body_bytes",
-            as_count(settings.limits.body_bytes),
-            1,
-            1 << 30,
-        ),
-        (
-            "limits.connections",
-            as_count(settings.limits.connections),
-            1,
-            10_000_000,
-        ),
-        (
-            "limits.source_loads",
-            as_count(settings.limits.source_loads),
-            1,
-            1_000_000,
-        ),
-    ]
-}
-
-fn rate_bounds(settings: &Settings) -> [Bound; 4] {
-    [
-        (
-            "audit.samples_per_second",
-            u64::from(settings.audit.samples_per_second),
-            0,
-            1_000,
-        ),
-        (
-            "audit.reads_per_second",
-            u64::from(settings.audit.reads_per_second),
-            1,
-            100_000,
-        ),
-        (
-            "totals.rows_per_second",
-            u64::from(settings.totals.rows_per_second),
-            1,
-            100_000_000,
-        ),
-        (
-            "audit.pending_max",
-            as_count(settings.audit.pending_max),
-            1,
-            1_000_000,
-        ),
-    ]
+fn is_named(file: &Path) -> bool {
+    !file.as_os_str().is_empty()
 }

@@ -32,7 +32,6 @@ impl<'de> Deserialize<'de> for Millis {
 /// All settings of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "one field per section of config/default.toml")]
 pub struct Settings {
     pub http: ListenerSettings,
     pub ops: OpsSettings,
@@ -60,7 +59,6 @@ macro_rules! section {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[expect(missing_docs, reason = "each key is explained in config/default.toml")]
         pub struct $name {
             $(pub $field: $type,)*
         }
@@ -72,7 +70,6 @@ macro_rules! choice {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
-        #[expect(missing_docs, reason = "each choice is explained in config/default.toml")]
         pub enum $name {
             $($variant,)*
         }

@@ -1,9 +1,7 @@
 //! Checks the settings of Kafka.
 
-use std::path::Path;
-
 use super::{SettingsCheck, is_plain_name, scylla::is_node};
-use crate::config::{KafkaSasl, redis_url};
+use crate::config::KafkaSasl;
 
 /// Bytes of a topic's name, as Kafka has them.
 const TOPIC_MAX: usize = 249;
@@ -38,10 +36,10 @@ impl SettingsCheck<'_> {
             (1..=255).contains(&group.len()) && !group.contains(char::is_control),
             "must be the name of a consumer group: 1 to 255 bytes, no control characters",
         );
-        self.require_that(
-            &["settlement.kafka.session_timeout_ms"],
-            SESSION_MS.contains(&kafka.session_timeout_ms.as_millis()),
-            "must be from 6000 to 1800000",
+        self.require_range(
+            "settlement.kafka.session_timeout_ms",
+            kafka.session_timeout_ms.as_millis(),
+            SESSION_MS,
         );
         self.kafka_identity();
     }
@@ -62,33 +60,14 @@ impl SettingsCheck<'_> {
             },
             "plain and scram need settlement.kafka.username and settlement.kafka.password; none takes neither",
         );
-        self.require_that(
-            &["settlement.kafka.password"],
-            kafka.password != redis_url::HIDDEN,
-            "is hidden (***): put the real one back",
-        );
-        let set = |path: &Path| !path.as_os_str().is_empty();
-        let (ca, cert, key) = (
-            set(&kafka.tls_ca_file),
-            set(&kafka.tls_cert_file),
-            set(&kafka.tls_key_file),
-        );
-        self.require_that(
-            &[
-                "settlement.kafka.tls_cert_file",
-                "settlement.kafka.tls_key_file",
+        self.require_real_password("settlement.kafka.password", &kafka.password);
+        self.check_tls_files(
+            "settlement.kafka",
+            [
+                &kafka.tls_ca_file,
+                &kafka.tls_cert_file,
+                &kafka.tls_key_file,
             ],
-            cert == key,
-            "settlement.kafka.tls_cert_file and settlement.kafka.tls_key_file need each other",
-        );
-        self.require_that(
-            &[
-                "settlement.kafka.tls_ca_file",
-                "settlement.kafka.tls_cert_file",
-                "settlement.kafka.tls_key_file",
-            ],
-            ca || !(cert || key),
-            "a certificate needs it: it switches TLS on",
         );
     }
 }

@@ -1,7 +1,7 @@
 //! PostgreSQL.
 
-use super::{SettingsCheck, is_plain_name};
-use crate::config::{PostgresAddress, SslMode, redis_url};
+use super::{SettingsCheck, is_named, is_unquoted_name};
+use crate::config::{PostgresAddress, SslMode};
 
 impl SettingsCheck<'_> {
     pub(super) fn postgres(&mut self) {
@@ -10,11 +10,7 @@ impl SettingsCheck<'_> {
         if let Err(fault) = &address {
             self.add_mistake(&["postgres.url"], *fault);
         }
-        self.require_that(
-            &["postgres.password"],
-            postgres.password != redis_url::HIDDEN,
-            "is hidden (***): put the real one back",
-        );
+        self.require_real_password("postgres.password", &postgres.password);
         self.require_that(
             &["postgres.username", "postgres.password"],
             postgres.password.is_empty() || !postgres.username.is_empty(),
@@ -32,7 +28,7 @@ impl SettingsCheck<'_> {
         }
         self.require_that(
             &["postgres.schema"],
-            is_schema_name(&postgres.schema),
+            is_unquoted_name(&postgres.schema, 63),
             "must be a name of 1 to 63 characters: a lower-case letter, then such letters, digits and '_'",
         );
         self.tls_of_postgres();
@@ -61,12 +57,12 @@ impl SettingsCheck<'_> {
 
     fn tls_of_postgres(&mut self) {
         let postgres = &self.settings.postgres;
-        let is_set = |path: &std::path::Path| !path.as_os_str().is_empty();
-        let (ca, cert, key) = (
-            is_set(&postgres.tls_ca_file),
-            is_set(&postgres.tls_cert_file),
-            is_set(&postgres.tls_key_file),
-        );
+        let files = [
+            postgres.tls_ca_file.as_path(),
+            &postgres.tls_cert_file,
+            &postgres.tls_key_file,
+        ];
+        let [ca, cert, key] = files.map(is_named);
         let is_on = postgres.sslmode == SslMode::VerifyFull;
         self.require_that(
             &["postgres.tls_ca_file", "postgres.sslmode"],
@@ -78,18 +74,7 @@ impl SettingsCheck<'_> {
             is_on || !(ca || cert || key),
             "must be \"verify-full\" where certificate files are named",
         );
-        self.require_that(
-            &["postgres.tls_cert_file", "postgres.tls_key_file"],
-            cert == key,
-            "postgres.tls_cert_file and postgres.tls_key_file need each other",
-        );
+        let keys = ["postgres.tls_cert_file", "postgres.tls_key_file"];
+        self.require_both_files(keys, [&postgres.tls_cert_file, &postgres.tls_key_file]);
     }
-}
-
-/// A name that needs no quotes in SQL.
-fn is_schema_name(text: &str) -> bool {
-    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    is_plain_name(text, 1, 63)
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(tail)
 }

@@ -1,6 +1,6 @@
 //! Redis, and the names of its keys.
 
-use super::{SettingsCheck, is_plain_name};
+use super::{SettingsCheck, is_named, is_plain_name};
 use crate::config::{RedisMode, redis_url};
 
 impl SettingsCheck<'_> {
@@ -11,21 +11,14 @@ impl SettingsCheck<'_> {
         // Before the address is judged: it needs the file, whatever else is wrong with it.
         self.require_that(
             &["redis.ca_file", "redis.url"],
-            tls == 0 || !redis.ca_file.as_os_str().is_empty(),
+            tls == 0 || is_named(&redis.ca_file),
             "rediss:// needs it: no authorities are built in",
         );
-        let (cert, key) = (
-            !redis.cert_file.as_os_str().is_empty(),
-            !redis.key_file.as_os_str().is_empty(),
-        );
-        self.require_that(
-            &["redis.cert_file", "redis.key_file"],
-            cert == key,
-            "redis.cert_file and redis.key_file need each other",
-        );
+        let keys = ["redis.cert_file", "redis.key_file"];
+        self.require_both_files(keys, [&redis.cert_file, &redis.key_file]);
         self.require_that(
             &["redis.cert_file", "redis.url"],
-            !cert || nodes.is_empty() || tls > 0,
+            !is_named(&redis.cert_file) || nodes.is_empty() || tls > 0,
             "a client's certificate needs rediss:// or valkeys://",
         );
         self.check_credentials(&nodes);
@@ -51,13 +44,8 @@ impl SettingsCheck<'_> {
     /// User and password stand in one place, and so does each sentinel's.
     fn check_credentials(&mut self, nodes: &[&str]) {
         let redis = &self.settings.redis;
-        for (key, secret) in [
-            ("redis.password", &redis.password),
-            ("redis.sentinel_password", &redis.sentinel_password),
-        ] {
-            let is_real = secret != redis_url::HIDDEN;
-            self.require_that(&[key], is_real, "is hidden (***): put the real one back");
-        }
+        self.require_real_password("redis.password", &redis.password);
+        self.require_real_password("redis.sentinel_password", &redis.sentinel_password);
         for (key, other, name, password) in [
             (
                 "redis.username",

@@ -1,7 +1,7 @@
 //! `ScyllaDB` and Cassandra.
 
-use super::{SettingsCheck, is_plain_name};
-use crate::config::{SourceKind, TABLE_NAME_KEY, redis_url};
+use super::{SettingsCheck, is_plain_name, is_unquoted_name};
+use crate::config::{SourceKind, TABLE_NAME_KEY};
 
 impl SettingsCheck<'_> {
     pub(super) fn check_scylla(&mut self) {
@@ -20,7 +20,7 @@ impl SettingsCheck<'_> {
         }
         self.require_that(
             &["scylla.keyspace"],
-            is_identifier(&scylla.keyspace),
+            is_unquoted_name(&scylla.keyspace, 48),
             "must be a name of 1 to 48 characters: a lower-case letter, then such letters, digits and '_'",
         );
         self.require_that(
@@ -34,31 +34,13 @@ impl SettingsCheck<'_> {
             name.is_empty() == password.is_empty(),
             "scylla.username and scylla.password need each other",
         );
-        self.require_that(
-            &["scylla.password"],
-            password != redis_url::HIDDEN,
-            "is hidden (***): put the real one back",
-        );
-        let set = |path: &std::path::Path| !path.as_os_str().is_empty();
-        let (ca, cert, key) = (
-            set(&scylla.tls_ca_file),
-            set(&scylla.tls_cert_file),
-            set(&scylla.tls_key_file),
-        );
-        self.require_that(
-            &["scylla.tls_cert_file", "scylla.tls_key_file"],
-            cert == key,
-            "scylla.tls_cert_file and scylla.tls_key_file need each other",
-        );
-        self.require_that(
-            &[
-                "scylla.tls_ca_file",
-                "scylla.tls_cert_file",
-                "scylla.tls_key_file",
-            ],
-            ca || !(cert || key),
-            "a certificate needs it: it switches TLS on",
-        );
+        self.require_real_password("scylla.password", password);
+        let files = [
+            scylla.tls_ca_file.as_path(),
+            &scylla.tls_cert_file,
+            &scylla.tls_key_file,
+        ];
+        self.check_tls_files("scylla", files);
         self.check_names();
     }
 
@@ -94,14 +76,6 @@ pub fn is_cql_name(name: &str) -> bool {
     is_plain_name(name, 1, 48)
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.bytes().all(tail)
-}
-
-/// A CQL name that needs no quotes.
-fn is_identifier(text: &str) -> bool {
-    let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    is_plain_name(text, 1, 48)
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(tail)
 }
 
 /// `host:port`, `1.2.3.4:port` or `[::1]:port`.
