@@ -31,9 +31,6 @@ const RETRY_AFTER_SPREAD: [HeaderValue; 3] = [
 /// Characters of a message: parsers quote what the client sent, and that can be long.
 const MSG_MAX_CHARS: usize = 256;
 
-/// Tells a lost caller, and a browser at the bare address, where to look.
-const NO_ROUTE: &str = "no such route; GET /docs shows those there are";
-
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone)]
 pub enum Failure {
@@ -106,126 +103,94 @@ impl Failure {
     }
 
     /// The table of contract §2: HTTP status, `status` of the envelope, `msg`.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "the table of the contract, row by row"
-    )]
     pub fn client_message(&self, request_id: &str) -> (StatusCode, u16, Cow<'static, str>) {
-        let fixed = |status, code, msg| (status, code, Cow::Borrowed(msg));
+        let code = self.envelope_code();
+        // But for the first block, a code is the HTTP status and a digit.
+        let status = match code {
+            1001 => Ok(StatusCode::BAD_REQUEST),
+            2001 => Ok(StatusCode::UNAUTHORIZED),
+            2003 => Ok(StatusCode::FORBIDDEN),
+            _ => StatusCode::from_u16(code / 10),
+        };
+        (
+            status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            code,
+            self.message_text(request_id),
+        )
+    }
+
+    const fn envelope_code(&self) -> u16 {
         match self {
-            Self::Malformed(what) => (StatusCode::BAD_REQUEST, 1001, shorten_message(what)),
-            Self::Unauthenticated => fixed(
-                StatusCode::UNAUTHORIZED,
-                2001,
-                "a bearer token is needed, and this is none that is known",
-            ),
-            Self::Forbidden(scope) => (
-                StatusCode::FORBIDDEN,
-                2003,
-                format!("the token lacks the scope {}", scope_word(*scope)).into(),
-            ),
-            Self::CrossOrigin => fixed(
-                StatusCode::FORBIDDEN,
-                2003,
-                "a page of another origin may not change anything here",
-            ),
-            Self::ForeignHost => fixed(
-                StatusCode::FORBIDDEN,
-                2003,
-                "Host is not a name of this service: without tokens it answers to localhost, loopback addresses and its own address",
-            ),
-            Self::NoRoute => fixed(StatusCode::NOT_FOUND, 4041, NO_ROUTE),
-            Self::Method { allow } => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                4051,
-                format!("the route takes {allow}").into(),
-            ),
-            Self::Conflict { index } => (
-                StatusCode::CONFLICT,
-                4091,
-                format!("element {index}: its seq is taken by other amounts").into(),
-            ),
-            Self::Contradicts(what) => (StatusCode::CONFLICT, 4091, shorten_message(what)),
-            Self::Refused(why) => (StatusCode::CONFLICT, 4092, shorten_message(why)),
-            Self::SeqsElsewhere => fixed(
-                StatusCode::CONFLICT,
-                4093,
-                "seqs are assigned by another writer here (ledger.writer): send trades with their balances, and entries",
-            ),
-            Self::ReadOnlyLedger => fixed(
-                StatusCode::CONFLICT,
-                4093,
-                "the ledger is written elsewhere (postgres.balances_sql): its writers write it, and notify what they wrote",
-            ),
-            Self::NoHistories => fixed(
-                StatusCode::NOT_FOUND,
-                4041,
-                "this ledger shows balances only (postgres.balances_sql): it has no histories",
-            ),
-            Self::NothingThere => {
-                fixed(StatusCode::NOT_FOUND, 4042, "nothing stands under this id")
-            }
-            Self::NoRate => fixed(
-                StatusCode::NOT_FOUND,
-                4042,
-                "no rate in this quote is known",
-            ),
-            Self::TotalsOff => fixed(
-                StatusCode::NOT_FOUND,
-                4041,
-                "totals are switched off (totals.interval_ms is 0), or the ledger shows balances only (postgres.balances_sql)",
-            ),
-            Self::NoTotal => fixed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                5034,
-                "the first total is not made yet",
-            ),
-            Self::TooLarge { max } => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                4131,
-                format!("the body is longer than {max} bytes").into(),
-            ),
-            Self::HeadTooLarge => fixed(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                4311,
-                "the head of the request is longer than 16384 bytes, or has more than 100 fields",
-            ),
-            Self::NotJson => fixed(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                4151,
-                "the body must be JSON",
-            ),
-            Self::Shed => fixed(
-                StatusCode::TOO_MANY_REQUESTS,
-                4291,
-                "too much work in flight",
-            ),
-            Self::Source(_) => fixed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                5031,
-                "the source of balances cannot answer now",
-            ),
-            Self::NotReached => fixed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                5032,
-                "min_seq was not reached in time",
-            ),
-            Self::Promise(_) => fixed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                5033,
-                "the change cannot be given its promise now; send it again",
-            ),
-            Self::Deadline => fixed(
-                StatusCode::GATEWAY_TIMEOUT,
-                5041,
-                "the request's deadline passed",
-            ),
-            Self::Bug(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                5000,
-                format!("internal error, request id {request_id}").into(),
-            ),
+            Self::Malformed(_) => 1001,
+            Self::Unauthenticated => 2001,
+            Self::Forbidden(_) | Self::CrossOrigin | Self::ForeignHost => 2003,
+            Self::NoRoute | Self::NoHistories | Self::TotalsOff => 4041,
+            Self::NothingThere | Self::NoRate => 4042,
+            Self::Method { .. } => 4051,
+            Self::Conflict { .. } | Self::Contradicts(_) => 4091,
+            Self::Refused(_) => 4092,
+            Self::SeqsElsewhere | Self::ReadOnlyLedger => 4093,
+            Self::TooLarge { .. } => 4131,
+            Self::NotJson => 4151,
+            Self::Shed => 4291,
+            Self::HeadTooLarge => 4311,
+            Self::Bug(_) => 5000,
+            Self::Source(_) => 5031,
+            Self::NotReached => 5032,
+            Self::Promise(_) => 5033,
+            Self::NoTotal => 5034,
+            Self::Deadline => 5041,
         }
+    }
+
+    fn message_text(&self, request_id: &str) -> Cow<'static, str> {
+        let fixed = match self {
+            Self::Malformed(text) | Self::Contradicts(text) | Self::Refused(text) => {
+                return shorten_message(text);
+            }
+            Self::Forbidden(scope) => {
+                return format!("the token lacks the scope {}", scope.as_str()).into();
+            }
+            Self::Method { allow } => return format!("the route takes {allow}").into(),
+            Self::Conflict { index } => {
+                return format!("element {index}: its seq is taken by other amounts").into();
+            }
+            Self::TooLarge { max } => {
+                return format!("the body is longer than {max} bytes").into();
+            }
+            Self::Bug(_) => return format!("internal error, request id {request_id}").into(),
+            Self::Unauthenticated => "a bearer token is needed, and this is none that is known",
+            Self::CrossOrigin => "a page of another origin may not change anything here",
+            Self::ForeignHost => {
+                "Host is not a name of this service: without tokens it answers to localhost, loopback addresses and its own address"
+            }
+            Self::NoRoute => "no such route; GET /docs shows those there are",
+            Self::SeqsElsewhere => {
+                "seqs are assigned by another writer here (ledger.writer): send trades with their balances, and entries"
+            }
+            Self::ReadOnlyLedger => {
+                "the ledger is written elsewhere (postgres.balances_sql): its writers write it, and notify what they wrote"
+            }
+            Self::NoHistories => {
+                "this ledger shows balances only (postgres.balances_sql): it has no histories"
+            }
+            Self::NothingThere => "nothing stands under this id",
+            Self::NoRate => "no rate in this quote is known",
+            Self::TotalsOff => {
+                "totals are switched off (totals.interval_ms is 0), or the ledger shows balances only (postgres.balances_sql)"
+            }
+            Self::NoTotal => "the first total is not made yet",
+            Self::HeadTooLarge => {
+                "the head of the request is longer than 16384 bytes, or has more than 100 fields"
+            }
+            Self::NotJson => "the body must be JSON",
+            Self::Shed => "too much work in flight",
+            Self::Source(_) => "the source of balances cannot answer now",
+            Self::NotReached => "min_seq was not reached in time",
+            Self::Promise(_) => "the change cannot be given its promise now; send it again",
+            Self::Deadline => "the request's deadline passed",
+        };
+        fixed.into()
     }
 
     pub(super) fn error_envelope(&self, request_id: &str) -> (StatusCode, String) {
@@ -328,14 +293,6 @@ impl From<settle::SettleError> for Failure {
             settle::SettleError::Source(error) => Self::Source(error),
             settle::SettleError::Apply(error) => error.into(),
         }
-    }
-}
-
-const fn scope_word(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Read => "read",
-        Scope::Settle => "settle",
-        Scope::Admin => "admin",
     }
 }
 
