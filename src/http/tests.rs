@@ -64,6 +64,13 @@ impl TestResponse {
         body["status"].as_u64().unwrap()
     }
 
+    /// Asserts both codes of a failure; `of` says whose it is.
+    #[track_caller]
+    pub fn assert_failure(&self, status: u16, code: u64, of: impl std::fmt::Debug) {
+        let codes = (self.status, self.envelope_code());
+        assert_eq!(codes, (status, code), "{of:?}: {}", self.body);
+    }
+
     pub fn header_value(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -199,18 +206,24 @@ impl TestApi {
         })
     }
 
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> TestResponse {
+        let request = build_request(method, path, headers, body);
+        self.call_service(request).await
+    }
+
     pub async fn get(&self, path: &str) -> TestResponse {
-        self.call_service(build_request("GET", path, &[], "")).await
+        self.send("GET", path, &[], "").await
     }
 
     pub async fn post_json(&self, path: &str, body: &str) -> TestResponse {
-        self.call_service(build_request(
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            body,
-        ))
-        .await
+        let json = [("content-type", "application/json")];
+        self.send("POST", path, &json, body).await
     }
 }
 

@@ -58,21 +58,12 @@ async fn each_route_wants_its_scope() {
             for asked in [&asked, &asked.without_fast_path()] {
                 let authorization = format!("Bearer {token}");
                 let told = asked
-                    .call_service(build_request(
-                        method,
-                        path,
-                        &[("authorization", &authorization)],
-                        body,
-                    ))
+                    .send(method, path, &[("authorization", &authorization)], body)
                     .await;
                 if token == owner || token == "all" {
                     assert_eq!(told.status, 200, "{path} {token}");
                 } else {
-                    assert_eq!(
-                        (told.status, told.envelope_code()),
-                        (403, 2003),
-                        "{path} {token}"
-                    );
+                    told.assert_failure(403, 2003, (path, token));
                     assert!(!told.headers.contains_key("www-authenticate"));
                 }
             }
@@ -99,14 +90,8 @@ async fn no_token_or_a_bad_one_is_401_before_anything_is_read() {
                 .iter()
                 .map(|value| ("authorization", *value))
                 .collect();
-            let told = asked
-                .call_service(build_request(method, path, &headers, &bad_body))
-                .await;
-            assert_eq!(
-                (told.status, told.envelope_code()),
-                (401, 2001),
-                "{path} {value:?}"
-            );
+            let told = asked.send(method, path, &headers, &bad_body).await;
+            told.assert_failure(401, 2001, (path, value));
             assert_eq!(told.header_value("www-authenticate"), "Bearer");
         }
     }
@@ -114,9 +99,7 @@ async fn no_token_or_a_bad_one_is_401_before_anything_is_read() {
         ("authorization", "Bearer reader"),
         ("authorization", "Bearer reader"),
     ];
-    let told = asked
-        .call_service(build_request("GET", ROUTES[0].1, &two, ""))
-        .await;
+    let told = asked.send("GET", ROUTES[0].1, &two, "").await;
     assert_eq!(told.status, 401);
 }
 
@@ -125,12 +108,7 @@ async fn the_scheme_is_read_in_any_case() {
     let asked = api_with_tokens();
     for value in ["bearer reader", "BEARER reader", "Bearer  reader"] {
         let told = asked
-            .call_service(build_request(
-                "GET",
-                ROUTES[0].1,
-                &[("authorization", value)],
-                "",
-            ))
+            .send("GET", ROUTES[0].1, &[("authorization", value)], "")
             .await;
         assert_eq!(told.status, 200, "{value}");
     }
@@ -141,9 +119,7 @@ async fn none_and_network_ask_for_no_token() {
     for mode in [AuthMode::None, AuthMode::Network] {
         let asked = TestApi::with_auth(&auth_settings(mode, vec![]), 8_388_608);
         for (method, path, body, _) in ROUTES {
-            let told = asked
-                .call_service(build_request(method, path, &[], body))
-                .await;
+            let told = asked.send(method, path, &[], body).await;
             assert_eq!(told.status, 200, "{path}");
         }
     }

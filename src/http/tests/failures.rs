@@ -22,7 +22,7 @@ async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance()
         asked.get("/api/user/balance?user_id=999999").await,
         asked.post_json(BATCH, USERS).await,
     ] {
-        assert_eq!((told.status, told.envelope_code()), (503, 5031));
+        told.assert_failure(503, 5031, ());
         assert_eq!(told.header_value("retry-after"), "1");
         assert!(!told.body.contains("[]"));
     }
@@ -144,11 +144,7 @@ async fn each_failure_of_the_work_has_its_status_and_code() {
         let told = TestApi::with_trouble(trouble.clone())
             .post_json(path, body)
             .await;
-        assert_eq!(
-            (told.status, told.envelope_code()),
-            (status, code),
-            "{trouble:?}"
-        );
+        told.assert_failure(status, code, trouble);
         let retry = matches!(status, 429 | 503);
         assert_eq!(told.headers.contains_key("retry-after"), retry);
         assert_eq!(told.header_value("content-type"), "application/json");
@@ -168,12 +164,7 @@ async fn a_conflict_names_the_element() {
 async fn a_bug_tells_the_request_id_and_nothing_else() {
     let asked = TestApi::with_trouble(FakeTrouble::FewerAnswers);
     let told = asked
-        .call_service(build_request(
-            "POST",
-            BATCH,
-            &[("x-request-id", "my-id")],
-            USERS,
-        ))
+        .send("POST", BATCH, &[("x-request-id", "my-id")], USERS)
         .await;
     assert_eq!(
         told.body,
@@ -191,7 +182,7 @@ async fn work_that_does_not_end_is_504_soon_after_the_deadline() {
         } else {
             asked.post_json(path, body).await
         };
-        assert_eq!((told.status, told.envelope_code()), (504, 5041), "{path}");
+        told.assert_failure(504, 5041, path);
         let took = before.elapsed();
         assert!(
             took >= Duration::from_secs(2) && took < Duration::from_millis(2_100),
@@ -212,14 +203,8 @@ async fn routes_and_methods_that_are_not_there_say_so() {
         "/api/user/balances",
     ] {
         for method in ["GET", "POST", "OPTIONS"] {
-            let told = asked
-                .call_service(build_request(method, path, &[], ""))
-                .await;
-            assert_eq!(
-                (told.status, told.envelope_code()),
-                (404, 4041),
-                "{method} {path}"
-            );
+            let told = asked.send(method, path, &[], "").await;
+            told.assert_failure(404, 4041, (method, path));
         }
     }
     let (read, write) = ("GET, HEAD", "POST");
@@ -233,20 +218,12 @@ async fn routes_and_methods_that_are_not_there_say_so() {
         ("/api/v1/cache/warm", write),
     ] {
         for method in ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
-            let told = asked
-                .call_service(build_request(method, path, &[], ""))
-                .await;
-            assert_eq!(
-                (told.status, told.envelope_code()),
-                (405, 4051),
-                "{method} {path}"
-            );
+            let told = asked.send(method, path, &[], "").await;
+            told.assert_failure(405, 4051, (method, path));
             assert_eq!(told.header_value("allow"), allow);
         }
         let wrong = if allow == read { "POST" } else { "GET" };
-        let told = asked
-            .call_service(build_request(wrong, path, &[], ""))
-            .await;
+        let told = asked.send(wrong, path, &[], "").await;
         assert_eq!((told.status, told.header_value("allow")), (405, allow));
     }
 }
@@ -260,7 +237,7 @@ async fn a_message_that_quotes_the_client_is_json_and_short() {
             "é".repeat(900).replace('é', "%C3%A9")
         ))
         .await;
-    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    told.assert_failure(400, 1001, ());
     assert!(told.body.len() < 1_000);
 }
 
@@ -290,9 +267,7 @@ async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
     let asked = TestApi::with_trouble(FakeTrouble::Read(source_down(SECRET)));
     let id = [("x-request-id", "find-me")];
     for _ in 0..50 {
-        asked
-            .call_service(build_request("GET", PATH, &id, ""))
-            .await;
+        asked.send("GET", PATH, &id, "").await;
     }
     let text = String::from_utf8(lines.0.lock().clone()).unwrap();
     assert!(text.contains(SECRET) && text.contains("find-me"), "{text}");

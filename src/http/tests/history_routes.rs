@@ -123,7 +123,7 @@ async fn cursors_lead_through_all_pages_and_belong_to_their_query() {
                 other
             };
             let told = asked.get(&format!("{other}{cursor}")).await;
-            assert_eq!((told.status, told.envelope_code()), (400, 1001), "{other}");
+            told.assert_failure(400, 1001, other);
         }
     }
 }
@@ -157,7 +157,7 @@ async fn what_is_malformed_missing_unknown_or_repeated_is_refused() {
         "?user_id=1&symbol=%ff",
     ] {
         let told = asked.get(&format!("{TRADES}{query}")).await;
-        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
+        told.assert_failure(400, 1001, query);
     }
     for query in [
         "",
@@ -174,7 +174,7 @@ async fn what_is_malformed_missing_unknown_or_repeated_is_refused() {
         "?user_id=1&asset=BTC&limit=1.0",
     ] {
         let told = asked.get(&format!("{STATEMENT}{query}")).await;
-        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
+        told.assert_failure(400, 1001, query);
     }
     for query in [
         "limit=1000&from=0&to=9223372036854775807&order=desc",
@@ -196,9 +196,7 @@ async fn other_methods_tokens_and_troubles_are_told_as_elsewhere() {
     ];
     let asked = api_with_history();
     for path in &paths {
-        let told = asked
-            .call_service(build_request("POST", path, &[], ""))
-            .await;
+        let told = asked.send("POST", path, &[], "").await;
         assert_eq!(
             (
                 told.status,
@@ -209,9 +207,7 @@ async fn other_methods_tokens_and_troubles_are_told_as_elsewhere() {
         );
         let (get, head) = (
             asked.get(path).await,
-            asked
-                .call_service(build_request("HEAD", path, &[], ""))
-                .await,
+            asked.send("HEAD", path, &[], "").await,
         );
         assert_eq!((head.status, head.body.as_str()), (200, ""));
         assert_eq!(
@@ -234,7 +230,7 @@ async fn other_methods_tokens_and_troubles_are_told_as_elsewhere() {
         let asked = TestApi::with_trouble(FakeTrouble::Read(error));
         for path in &paths {
             let told = asked.get(path).await;
-            assert_eq!((told.status, told.envelope_code()), (status, code));
+            told.assert_failure(status, code, ());
             assert!(!told.body.contains("words"), "{}", told.body);
             assert_eq!(told.headers.contains_key("retry-after"), status != 504);
         }
@@ -247,5 +243,5 @@ async fn a_page_that_does_not_come_ends_with_the_deadline() {
     let told = asked
         .get(&format!("{STATEMENT}?user_id=1001&asset=BTC"))
         .await;
-    assert_eq!((told.status, told.envelope_code()), (504, 5041));
+    told.assert_failure(504, 5041, ());
 }

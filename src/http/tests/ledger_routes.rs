@@ -18,9 +18,7 @@ fn transaction_json(id: i64) -> String {
 }
 
 async fn post_path(asked: &TestApi, path: &str, body: &str) -> (TestResponse, Value) {
-    let told = asked
-        .call_service(build_request("POST", path, &[], body))
-        .await;
+    let told = asked.send("POST", path, &[], body).await;
     let body: Value = serde_json::from_str(&told.body).unwrap();
     (told, body)
 }
@@ -54,9 +52,7 @@ async fn a_trade_is_told_by_its_id_with_both_assets_of_both_users() {
         body["data"]["min_seq"],
         json!({"1001": "BTC:1,USDT:1", "1002": "BTC:1,USDT:1"})
     );
-    let told = asked
-        .call_service(build_request("GET", "/api/v1/ledger/trades/7", &[], ""))
-        .await;
+    let told = asked.send("GET", "/api/v1/ledger/trades/7", &[], "").await;
     let body: Value = serde_json::from_str(&told.body).unwrap();
     let data = &body["data"];
     assert_eq!(
@@ -76,7 +72,7 @@ async fn an_array_is_checked_whole_and_each_stands_for_itself() {
         transaction_json(2).replace("1001", "0")
     );
     let (told, body) = post_path(&asked, TRANSACTIONS, &bad).await;
-    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    told.assert_failure(400, 1001, ());
     let msg = body["msg"].as_str().unwrap();
     assert!(msg.starts_with("element 1: entries[0]: user_id"), "{msg}");
     assert!(asked.fake.asked.lock().is_empty(), "nothing was done");
@@ -84,7 +80,7 @@ async fn an_array_is_checked_whole_and_each_stands_for_itself() {
     assert_eq!((told.status, &body["data"]), (200, &json!([])));
     let many = format!("[{}]", vec![transaction_json(1); 1_001].join(","));
     let (told, _) = post_path(&asked, TRANSACTIONS, &many).await;
-    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    told.assert_failure(400, 1001, ());
     let two = format!("[{},{}]", transaction_json(1), transaction_json(1));
     let (_, body) = post_path(&asked, TRANSACTIONS, &two).await;
     let results: Vec<_> = body["data"]
@@ -98,7 +94,7 @@ async fn an_array_is_checked_whole_and_each_stands_for_itself() {
         Conflict::OtherContent,
     ))));
     let (told, _) = post_path(&troubled, TRANSACTIONS, &transaction_json(1)).await;
-    assert_eq!((told.status, told.envelope_code()), (409, 4091));
+    told.assert_failure(409, 4091, ());
     let (told, body) = post_path(
         &troubled,
         TRANSACTIONS,
@@ -126,7 +122,7 @@ async fn who_assigns_seqs_decides_which_form_is_taken() {
         balances.join(",")
     );
     let (told, _) = post_path(&asked, TRADES, &with).await;
-    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    told.assert_failure(400, 1001, ());
     *asked.fake.writer.lock() = LedgerSide::External;
     let (told, _) = post_path(&asked, TRADES, &with).await;
     assert_eq!(told.status, 200);
@@ -136,7 +132,7 @@ async fn who_assigns_seqs_decides_which_form_is_taken() {
         (TRANSACTIONS, transaction_json(1)),
     ] {
         let (told, _) = post_path(&asked, path, &body).await;
-        assert_eq!((told.status, told.envelope_code()), (409, 4093), "{body}");
+        told.assert_failure(409, 4093, body);
     }
     let (told, _) = post_path(&asked, TRANSACTIONS, "[{}]").await;
     assert_eq!(told.status, 400, "form comes first");
@@ -165,22 +161,15 @@ async fn an_id_in_a_path_has_its_one_spelling() {
         "9223372036854775808",
     ] {
         let path = format!("/api/v1/ledger/transactions/{id}");
-        let told = asked
-            .call_service(build_request("GET", &path, &[], ""))
-            .await;
-        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{id}");
+        let told = asked.send("GET", &path, &[], "").await;
+        told.assert_failure(400, 1001, id);
     }
     let told = asked
-        .call_service(build_request(
-            "GET",
-            "/api/v1/ledger/transactions/1",
-            &[],
-            "",
-        ))
+        .send("GET", "/api/v1/ledger/transactions/1", &[], "")
         .await;
-    assert_eq!((told.status, told.envelope_code()), (404, 4042));
+    told.assert_failure(404, 4042, ());
     let told = asked
-        .call_service(build_request("GET", "/api/v1/ledger/trades/1?x=1", &[], ""))
+        .send("GET", "/api/v1/ledger/trades/1?x=1", &[], "")
         .await;
-    assert_eq!((told.status, told.envelope_code()), (400, 1001));
+    told.assert_failure(400, 1001, ());
 }

@@ -24,14 +24,8 @@ async fn a_page_of_another_origin_changes_nothing() {
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "same-site"),
         ] {
-            let told = asked
-                .call_service(build_request("POST", path, &[HOST, foreign], "[]"))
-                .await;
-            assert_eq!(
-                (told.status, told.envelope_code()),
-                (403, 2003),
-                "{path} {foreign:?}"
-            );
+            let told = asked.send("POST", path, &[HOST, foreign], "[]").await;
+            told.assert_failure(403, 2003, (path, foreign));
             assert!(told.body.contains("another origin"), "{}", told.body);
         }
     }
@@ -40,23 +34,18 @@ async fn a_page_of_another_origin_changes_nothing() {
     let same = ("sec-fetch-site", "same-origin");
     let settlement = r#"{"user_id":1}"#;
     let told = asked
-        .call_service(build_request(
-            "POST",
-            routes::SETTLEMENTS,
-            &[HOST, own, same],
-            settlement,
-        ))
+        .send("POST", routes::SETTLEMENTS, &[HOST, own, same], settlement)
         .await;
     assert_eq!(told.status, 200);
     // It may read, if its browser lets it.
     let foreign = ("origin", "http://evil.test");
     let told = asked
-        .call_service(build_request(
+        .send(
             "POST",
             routes::BATCH,
             &[HOST, foreign],
             r#"{"user_ids":[1]}"#,
-        ))
+        )
         .await;
     assert_eq!(told.status, 200);
 }

@@ -21,9 +21,7 @@ fn json_of(told: &TestResponse) -> Value {
 /// With a rate of BTC and one of the raw asset 9.
 async fn api_with_rates() -> TestApi {
     let asked = TestApi::new();
-    let told = asked
-        .call_service(build_request("POST", routes::RATES, &[], RATES))
-        .await;
+    let told = asked.send("POST", routes::RATES, &[], RATES).await;
     assert_eq!(told.status, 200, "{}", told.body);
     assert_eq!(json_of(&told)["data"], json!({"applied": 2, "old": 0}));
     asked
@@ -33,11 +31,11 @@ async fn api_with_rates() -> TestApi {
 async fn totals_are_shown_with_their_moments_and_their_age() {
     let asked = TestApi::new();
     let pending = asked.call_service(get(routes::TOTALS)).await;
-    assert_eq!((pending.status, pending.envelope_code()), (503, 5034));
+    pending.assert_failure(503, 5034, ());
     assert_ne!(pending.header_value("retry-after"), "");
     *asked.fake.totals.lock() = HeldTotals::Off;
     let off = asked.call_service(get(routes::TOTALS)).await;
-    assert_eq!((off.status, off.envelope_code()), (404, 4041));
+    off.assert_failure(404, 4041, ());
 
     let total = |avail, frozen, users| AssetSum {
         avail,
@@ -71,7 +69,7 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
     assert_eq!(told.header_value("age"), "12");
     assert_eq!(told.header_value("cache-control"), "private, no-cache");
     let extra = asked.call_service(get("/api/v1/totals?asset=BTC")).await;
-    assert_eq!((extra.status, extra.envelope_code()), (400, 1001));
+    extra.assert_failure(400, 1001, ());
 }
 
 #[tokio::test]
@@ -113,7 +111,7 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
     ] {
         let body = format!(r#"{{"quote":"USDT","rates":[{good},{bad}]}}"#);
         let told = post(&body).await;
-        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{bad}");
+        told.assert_failure(400, 1001, bad);
         assert!(told.body.contains(says), "{bad}: {}", told.body);
     }
     for body in [
@@ -150,22 +148,20 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
 async fn a_rate_that_redis_does_not_take_is_not_acknowledged() {
     let gone = apply::ApplyError::Unavailable("gone".into());
     let asked = TestApi::with_trouble(FakeTrouble::Apply(gone));
-    let told = asked
-        .call_service(build_request("POST", routes::RATES, &[], RATES))
-        .await;
-    assert_eq!((told.status, told.envelope_code()), (503, 5033));
+    let told = asked.send("POST", routes::RATES, &[], RATES).await;
+    told.assert_failure(503, 5033, ());
     assert_ne!(told.header_value("retry-after"), "");
     let told = asked
         .call_service(get("/api/v1/user/total?user_id=1001&quote=USDT"))
         .await;
-    assert_eq!((told.status, told.envelope_code()), (503, 5033));
+    told.assert_failure(503, 5033, ());
 }
 
 #[tokio::test]
 async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     let path = "/api/v1/user/total?user_id=1001&quote=USDT";
     let unpriced = TestApi::new().call_service(get(path)).await;
-    assert_eq!((unpriced.status, unpriced.envelope_code()), (404, 4042));
+    unpriced.assert_failure(404, 4042, ());
     let asked = api_with_rates().await;
     let told = asked.call_service(get(path)).await;
     assert_eq!(
@@ -196,9 +192,7 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     assert_eq!((same.status, same.body.as_str()), (304, ""));
     assert_eq!(same.header_value("etag"), tag);
     let newer = RATES.replace("50000.5", "50001").replace("955", "956");
-    let taken = asked
-        .call_service(build_request("POST", routes::RATES, &[], &newer))
-        .await;
+    let taken = asked.send("POST", routes::RATES, &[], &newer).await;
     assert_eq!(json_of(&taken)["data"], json!({"applied": 2, "old": 0}));
     let again = build_request("GET", path, &[("if-none-match", &tag)], "");
     assert_eq!(
@@ -219,7 +213,7 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     let early = asked
         .call_service(get(&format!("{path}&min_seq=BTC:18")))
         .await;
-    assert_eq!((early.status, early.envelope_code()), (503, 5032));
+    early.assert_failure(503, 5032, ());
     let nobody = asked
         .call_service(get("/api/v1/user/total?user_id=5&quote=USDT"))
         .await;
@@ -248,7 +242,7 @@ async fn a_question_for_a_value_that_is_not_right_is_refused() {
         let told = asked
             .call_service(get(&format!("/api/v1/user/total?{query}")))
             .await;
-        assert_eq!((told.status, told.envelope_code()), (400, 1001), "{query}");
+        told.assert_failure(400, 1001, query);
     }
 }
 
