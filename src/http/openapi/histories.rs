@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     failures::header_references,
-    operation::{Operation, common_failures},
+    operation::{Operation, common_failures, schema_ref},
     put_field,
     samples::{NOBODY, Samples, USER, parse_json_body},
     up_to,
@@ -43,7 +43,7 @@ const AMOUNTS: [&str; 7] = [
 
 /// The schema of a row whose texts of amounts are amounts.
 pub fn with_amounts(mut row: Value) -> Value {
-    let amount = json!({"$ref": "#/components/schemas/Amount"});
+    let amount = schema_ref("Amount");
     for field in AMOUNTS {
         let Some(schema) = row.pointer_mut(&format!("/properties/{field}")) else {
             continue;
@@ -147,23 +147,13 @@ pub fn trades_operation(samples: &Samples<'_>) -> Operation {
                 Paging shows every row that stood when it began exactly once, whatever is written meanwhile, and what was acknowledged \
                 before a page is asked for is in it. A user without trades: an empty list.",
         parameters: &[
-            "user_id",
-            "symbol",
-            "limit",
-            "cursor",
-            "from",
-            "to",
-            "order",
-            "x-request-id",
+            "user_id", "symbol", "limit", "cursor", "from", "to", "order",
         ],
-        gives: vec![(
-            "200",
-            page_of(
-                "UserTrade",
-                body(USER, &page),
-                body(NOBODY, &HistoryPage::default()),
-            ),
-        )],
+        ok: page_of(
+            "UserTrade",
+            body(USER, &page),
+            body(NOBODY, &HistoryPage::default()),
+        ),
         ..paged_operation(TradesAsked::parse_query(None, &table).err())
     }
 }
@@ -194,16 +184,12 @@ pub fn statement_operation(samples: &Samples<'_>) -> Operation {
             "cursor",
             "at",
             "order",
-            "x-request-id",
         ],
-        gives: vec![(
-            "200",
-            page_of(
-                "StatementRow",
-                body(USER, &page),
-                body(NOBODY, &HistoryPage::default()),
-            ),
-        )],
+        ok: page_of(
+            "StatementRow",
+            body(USER, &page),
+            body(NOBODY, &HistoryPage::default()),
+        ),
         ..paged_operation(StatementAsked::parse_query(None, &table).err())
     }
 }
@@ -212,15 +198,10 @@ fn paged_operation(mistake: Option<String>) -> Operation {
     let mut fails = common_failures(Scope::Read, mistake);
     fails.extend([Failure::Shed, Failure::Source(LedgerError::Timeout)]);
     Operation {
-        id: "",
         tag: "histories",
         scope: Some(Scope::Read),
-        summary: "",
-        about: "",
-        parameters: &[],
-        takes: None,
-        gives: vec![],
         fails,
+        ..Operation::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    operation::{Operation, common_failures, ok_response, one_or_many, post_failures},
+    operation::{Operation, common_failures, ok_response, one_or_many, post_failures, schema_ref},
     put_field,
     samples::{Samples, USER, parse_json_body},
 };
@@ -130,7 +130,7 @@ fn sample_refusal() -> Option<String> {
 }
 
 fn results_schema(name: &str) -> Value {
-    let one = json!({"$ref": format!("#/components/schemas/{name}")});
+    let one = schema_ref(name);
     json!({"anyOf": [one, {"type": "array", "items": one}]})
 }
 
@@ -154,17 +154,14 @@ pub fn transactions_operation(samples: &Samples<'_>, writer: LedgerSide) -> Oper
                 the same content again under an id is a repetition and has the seqs and balances of the first time. \
                 A transaction that would lower an amount below 0 is refused, unless it says `overdraft`. \
                 In an array each stands for itself. After 503 send all of it again.",
-        parameters: &["x-request-id"],
         takes: Some((one_or_many("Transaction", TRANSACTIONS_MAX), examples)),
-        gives: vec![(
-            "200",
-            ok_response(
-                &results_schema("SettledTransaction"),
-                "What became of each.",
-                &example,
-            ),
-        )],
+        ok: ok_response(
+            &results_schema("SettledTransaction"),
+            "What became of each.",
+            &example,
+        ),
         fails: settlement_failures(json::parse_transactions(b"[{}]").err(), writer),
+        ..Operation::default()
     }
 }
 
@@ -187,17 +184,14 @@ pub fn trades_operation(samples: &Samples<'_>, writer: LedgerSide) -> Operation 
         summary: "Settles trades",
         about: "One trade or an array, in this order. Four balances (two for a trade with oneself), the fees and the trade stand together or \
                 not at all, and exactly once. The buyer pays the cost: price × quantity / 10^(decimals of base), rounded towards zero.",
-        parameters: &["x-request-id"],
         takes: Some((one_or_many("Trade", TRANSACTIONS_MAX), examples)),
-        gives: vec![(
-            "200",
-            ok_response(
-                &results_schema("SettledTrade"),
-                "What became of each.",
-                &example,
-            ),
-        )],
+        ok: ok_response(
+            &results_schema("SettledTrade"),
+            "What became of each.",
+            &example,
+        ),
         fails: settlement_failures(mistake, writer),
+        ..Operation::default()
     }
 }
 
@@ -230,7 +224,7 @@ pub fn trade_by_id(samples: &Samples<'_>) -> Operation {
 }
 
 fn by_id(name: &str, example: Option<Value>, mistake: Option<String>) -> Operation {
-    let data = json!({"$ref": format!("#/components/schemas/{name}")});
+    let data = schema_ref(name);
     let mut given = ok_response(&data, "What was sent, and what it came to.", &Value::Null);
     if let Some(media) = given.pointer_mut("/content/application~1json") {
         let examples = example.map_or_else(|| json!({}), |value| json!({"one": {"value": value}}));
@@ -239,14 +233,12 @@ fn by_id(name: &str, example: Option<Value>, mistake: Option<String>) -> Operati
     let mut fails = common_failures(Scope::Settle, mistake);
     fails.extend([Failure::NothingThere, Failure::Source(LedgerError::Timeout)]);
     Operation {
-        id: "",
         tag: "ledger",
         scope: Some(Scope::Settle),
-        summary: "",
         about: "Every field that was sent, with defaults, and the balances of the first time.",
-        parameters: &["id", "x-request-id"],
-        takes: None,
-        gives: vec![("200", given)],
+        parameters: &["id"],
+        ok: given,
         fails,
+        ..Operation::default()
     }
 }

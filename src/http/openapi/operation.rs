@@ -14,31 +14,33 @@ use crate::{
 };
 
 /// One method of one path.
+#[derive(Default)]
 pub(super) struct Operation {
     pub(super) id: &'static str,
     pub(super) tag: &'static str,
     pub(super) scope: Option<Scope>,
     pub(super) summary: &'static str,
     pub(super) about: &'static str,
+    /// Those that it has beside the request's id.
     pub(super) parameters: &'static [&'static str],
     /// The schema of the body and examples of it.
     pub(super) takes: Option<(Value, Value)>,
-    /// The answer where nothing fails, by status.
-    pub(super) gives: Vec<(&'static str, Value)>,
+    /// The answer where nothing fails.
+    pub(super) ok: Value,
+    pub(super) not_modified: Option<Value>,
     pub(super) fails: Vec<Failure>,
 }
 
 impl Operation {
     pub(super) fn into_json(self, token: bool) -> Value {
         let mut responses = failure_responses(&self.fails);
-        responses.extend(
-            self.gives
-                .into_iter()
-                .map(|(status, given)| (status.to_owned(), given)),
-        );
+        responses.insert("200".to_owned(), self.ok);
+        let not_modified = self.not_modified.into_iter();
+        responses.extend(not_modified.map(|same| ("304".to_owned(), same)));
         let parameters: Vec<Value> = self
             .parameters
             .iter()
+            .chain(&["x-request-id"])
             .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
             .collect();
         let security = match (self.scope, token) {
@@ -62,6 +64,10 @@ impl Operation {
         }
         shown
     }
+}
+
+pub(super) fn schema_ref(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 pub(super) fn common_failures(scope: Scope, mistake: Option<String>) -> Vec<Failure> {
@@ -89,7 +95,7 @@ pub(super) fn post_failures(scope: Scope, mistake: Option<String>) -> Vec<Failur
 }
 
 pub(super) fn one_or_many(name: &str, max: usize) -> Value {
-    let one = json!({"$ref": format!("#/components/schemas/{name}")});
+    let one = schema_ref(name);
     json!({"anyOf": [one, {"type": "array", "items": one, "maxItems": max}]})
 }
 
@@ -115,7 +121,7 @@ pub(super) fn ok_response(data: &Value, description: &str, example: &Value) -> V
 }
 
 pub(super) fn done_response(name: &str, description: &str, example: &impl Serialize) -> Value {
-    let data = json!({"$ref": format!("#/components/schemas/{name}")});
+    let data = schema_ref(name);
     let example = answer::done_body(example).unwrap_or_default();
     ok_response(&data, description, &parse_json_body(&example))
 }

@@ -8,7 +8,7 @@ use super::{
     histories, ledger,
     operation::{
         Operation, common_failures, done_response, envelope_schema, file_response, ok_response,
-        one_or_many, post_failures, single_example,
+        one_or_many, post_failures, schema_ref, single_example,
     },
     samples::{NOBODY, Samples, USER},
     totals,
@@ -108,11 +108,11 @@ fn balance_operation(samples: &Samples<'_>, id: &'static str) -> Operation {
             "min_seq",
             "if-none-match",
             "cache-control",
-            "x-request-id",
         ],
-        takes: None,
-        gives: vec![("200", ok), ("304", same)],
+        ok,
+        not_modified: Some(same),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -126,20 +126,17 @@ fn batch_operation(samples: &Samples<'_>) -> Operation {
         scope: Some(Scope::Read),
         summary: "What many users have",
         about: "In the order asked, duplicates too. One user that fails fails the request.",
-        parameters: &["x-request-id"],
         takes: Some((
-            json!({"$ref": "#/components/schemas/Batch"}),
+            schema_ref("Batch"),
             single_example("two users", &json!({"user_ids": [USER, NOBODY]})),
         )),
-        gives: vec![(
-            "200",
-            ok_response(
-                &data,
-                "The balances of each of them.",
-                &samples.batch_read(),
-            ),
-        )],
+        ok: ok_response(
+            &data,
+            "The balances of each of them.",
+            &samples.batch_read(),
+        ),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -161,17 +158,14 @@ fn settlements_operation(samples: &Samples<'_>) -> Operation {
         summary: "Tells that balances changed",
         about: "One notification or an array. 200 when all of them are in effect: no later read on this instance shows less. \
                 It never waits for the ledger; late, duplicate and reordered ones are harmless. Two pairs of amounts for one seq in one request are refused.",
-        parameters: &["x-request-id"],
         takes: Some((one_or_many("Notification", NOTIFICATIONS_MAX), examples)),
-        gives: vec![(
-            "200",
-            done_response(
-                "Settled",
-                "They are in effect.",
-                &SettledCounts { applied: 1, old: 0 },
-            ),
-        )],
+        ok: done_response(
+            "Settled",
+            "They are in effect.",
+            &SettledCounts { applied: 1, old: 0 },
+        ),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -203,13 +197,10 @@ fn entries_operation(samples: &Samples<'_>) -> Operation {
         summary: "Writes the ledger",
         about: "One entry or an array: written, then in effect as a notification is. The same amounts again under a seq: 200. \
                 Other amounts under a seq that exists: 409, and nothing of the request is written; within one request: 400. After 503 the rows may stand: send the same again.",
-        parameters: &["x-request-id"],
         takes: Some((one_or_many("LedgerEntry", ENTRIES_MAX), examples)),
-        gives: vec![(
-            "200",
-            done_response("Written", "They are written and in effect.", &written),
-        )],
+        ok: done_response("Written", "They are written and in effect.", &written),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -222,16 +213,13 @@ fn invalidate_operation() -> Operation {
         scope: Some(Scope::Admin),
         summary: "Drops what is held of users",
         about: "In every tier and instance. What must not be undercut stays known, unless `floors` is true.",
-        parameters: &["x-request-id"],
         takes: Some((
-            json!({"$ref": "#/components/schemas/Invalidation"}),
+            schema_ref("Invalidation"),
             single_example("one user", &json!({"user_ids": [USER], "floors": false})),
         )),
-        gives: vec![(
-            "200",
-            done_response("Invalidated", "It is dropped.", &Invalidated { users: 1 }),
-        )],
+        ok: done_response("Invalidated", "It is dropped.", &Invalidated { users: 1 }),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -247,16 +235,13 @@ fn warm_operation() -> Operation {
         scope: Some(Scope::Admin),
         summary: "Loads users before they are asked for",
         about: "A user who is held counts as loaded. A source that is down is counted in `failed`.",
-        parameters: &["x-request-id"],
         takes: Some((
-            json!({"$ref": "#/components/schemas/Warming"}),
+            schema_ref("Warming"),
             single_example("two users", &json!({"user_ids": [USER, 1002]})),
         )),
-        gives: vec![(
-            "200",
-            done_response("Warmed", "How many are held now.", &warmed),
-        )],
+        ok: done_response("Warmed", "How many are held now.", &warmed),
         fails: post_failures(Scope::Admin, json::parse_users::<USERS_MAX>(b"[]").err()),
+        ..Operation::default()
     }
 }
 
@@ -267,13 +252,9 @@ fn openapi_operation() -> Operation {
         scope: None,
         summary: "This document",
         about: "It is on the operators' port too.",
-        parameters: &["x-request-id"],
-        takes: None,
-        gives: vec![(
-            "200",
-            file_response("application/json", &json!({"type": "object"})),
-        )],
+        ok: file_response("application/json", &json!({"type": "object"})),
         fails: vec![],
+        ..Operation::default()
     }
 }
 
@@ -284,12 +265,8 @@ fn page_operation(file: &docs::File) -> Operation {
         scope: None,
         summary: file.about,
         about: "All of the page comes from here; it asks no other host.",
-        parameters: &["x-request-id"],
-        takes: None,
-        gives: vec![(
-            "200",
-            self::file_response(file.kind, &json!({"type": "string"})),
-        )],
+        ok: self::file_response(file.kind, &json!({"type": "string"})),
         fails: vec![],
+        ..Operation::default()
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{
     failures::header_references,
     operation::{
-        Operation, common_failures, done_response, envelope_schema, post_failures, single_example,
+        Operation, common_failures, done_response, envelope_schema, post_failures, schema_ref,
+        single_example,
     },
     samples::{MADE_AT, Samples, parse_json_body as value_of},
     schema_of, shapes,
@@ -102,10 +103,9 @@ pub fn totals_operation(samples: &Samples<'_>) -> Operation {
         scope: Some(Scope::Read),
         summary: "What all users have",
         about: "Sums over all users, made on their own clock (`totals.interval_ms`) and never by a request. No write drops them.",
-        parameters: &["x-request-id"],
-        takes: None,
-        gives: vec![("200", given)],
+        ok: given,
         fails,
+        ..Operation::default()
     }
 }
 
@@ -124,20 +124,14 @@ pub fn set_rates(samples: &Samples<'_>) -> Operation {
         scope: Some(Scope::Settle),
         summary: "Tells what assets are worth",
         about: "Rates in one quote: the value of one whole unit. The newest `at` wins; of equal ones the later. Other instances use them within `settlement.max_staleness_ms`.",
-        parameters: &["x-request-id"],
-        takes: Some((
-            json!({"$ref": "#/components/schemas/NewRates"}),
-            single_example("one rate", &example),
-        )),
-        gives: vec![(
-            "200",
-            done_response(
-                "RatesResult",
-                "They are in force, but for those that are old.",
-                &RatesResult { applied: 1, old: 0 },
-            ),
-        )],
+        takes: Some((schema_ref("NewRates"), single_example("one rate", &example))),
+        ok: done_response(
+            "RatesResult",
+            "They are in force, but for those that are old.",
+            &RatesResult { applied: 1, old: 0 },
+        ),
         fails,
+        ..Operation::default()
     }
 }
 
@@ -162,7 +156,7 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
     };
     let (headers, example) = shown(None).unwrap_or_default();
     let (same, _) = shown(Some(&HeaderValue::from_static("*"))).unwrap_or_default();
-    let data = json!({"$ref": "#/components/schemas/UserTotal"});
+    let data = schema_ref("UserTotal");
     let examples = if example.is_null() {
         json!({})
     } else {
@@ -200,11 +194,11 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
             "min_seq",
             "if-none-match",
             "cache-control",
-            "x-request-id",
         ],
-        takes: None,
-        gives: vec![("200", given), ("304", same)],
+        ok: given,
+        not_modified: Some(same),
         fails,
+        ..Operation::default()
     }
 }
 

@@ -46,12 +46,16 @@ pub(super) async fn check_described(asked: &TestApi, status: u16, question: Requ
     described.check(&method, &path, status, &told.headers, &told.body);
 }
 
-fn get(query: &str) -> Request<Full<Bytes>> {
-    build_request("GET", &format!("{BALANCE}{query}"), &[], "")
+async fn check_get(asked: &TestApi, status: u16, path: &str) {
+    check_described(asked, status, build_request("GET", path, &[], "")).await;
 }
 
-fn post_request(path: &str, body: &str) -> Request<Full<Bytes>> {
-    build_request("POST", path, &[], body)
+async fn check_post(asked: &TestApi, status: u16, path: &str, body: &str) {
+    check_described(asked, status, build_request("POST", path, &[], body)).await;
+}
+
+fn get(query: &str) -> Request<Full<Bytes>> {
+    build_request("GET", &format!("{BALANCE}{query}"), &[], "")
 }
 
 /// Every changing route with a body that is right.
@@ -155,12 +159,7 @@ async fn balances_in_all_their_forms_are_as_described() {
         for detail in [Detail::Stale, Detail::Behind] {
             *asked.fake.detail.lock() = Some(detail);
             check_described(&asked, 200, get("?user_id=1001")).await;
-            check_described(
-                &asked,
-                200,
-                post_request(routes::BATCH, post_samples()[0].1),
-            )
-            .await;
+            check_post(&asked, 200, routes::BATCH, post_samples()[0].1).await;
         }
         *asked.fake.detail.lock() = None;
         check_described(&asked, 503, get("?user_id=1001&min_seq=BTC:18")).await;
@@ -172,18 +171,16 @@ async fn failures_of_every_route_are_as_described() {
     let small = TestApi::with_auth(&auth_settings(AuthMode::None, vec![]), 16);
     let asked = TestApi::new();
     for (path, body) in post_samples() {
-        check_described(&asked, 200, post_request(path, body)).await;
-        check_described(
+        check_post(&asked, 200, path, body).await;
+        check_post(
             &asked,
             200,
-            post_request(
-                path,
-                &body.replace(|digit: char| digit.is_ascii_digit(), "1"),
-            ),
+            path,
+            &body.replace(|digit: char| digit.is_ascii_digit(), "1"),
         )
         .await;
-        check_described(&asked, 400, post_request(path, "{")).await;
-        check_described(&small, 413, post_request(path, body)).await;
+        check_post(&asked, 400, path, "{").await;
+        check_post(&small, 413, path, body).await;
         check_described(
             &asked,
             415,
@@ -199,17 +196,13 @@ async fn failures_of_every_route_are_as_described() {
     ] {
         let asked = TestApi::with_trouble(FakeTrouble::Read(error));
         check_described(&asked, status, get("?user_id=1001")).await;
-        check_described(
-            &asked,
-            status,
-            post_request(routes::BATCH, post_samples()[0].1),
-        )
-        .await;
+        check_post(&asked, status, routes::BATCH, post_samples()[0].1).await;
     }
-    check_described(
+    check_post(
         &TestApi::with_trouble(FakeTrouble::FewerAnswers),
         500,
-        post_request(routes::BATCH, post_samples()[0].1),
+        routes::BATCH,
+        post_samples()[0].1,
     )
     .await;
     for (error, status) in [
@@ -218,7 +211,7 @@ async fn failures_of_every_route_are_as_described() {
     ] {
         let asked = TestApi::with_trouble(FakeTrouble::Apply(error));
         for (path, body) in [post_samples()[1], post_samples()[3]] {
-            check_described(&asked, status, post_request(path, body)).await;
+            check_post(&asked, status, path, body).await;
         }
     }
     for (error, status) in [
@@ -230,10 +223,11 @@ async fn failures_of_every_route_are_as_described() {
         ),
         (EntriesError::Apply(ApplyError::Deadline), 504),
     ] {
-        check_described(
+        check_post(
             &TestApi::with_trouble(FakeTrouble::Write(error)),
             status,
-            post_request(routes::ENTRIES, post_samples()[2].1),
+            routes::ENTRIES,
+            post_samples()[2].1,
         )
         .await;
     }
@@ -247,9 +241,9 @@ async fn transactions_and_trades_are_as_described() {
         "/api/v1/ledger/trades/7",
     ];
     for path in paths {
-        check_described(&asked, 404, build_request("GET", path, &[], "")).await;
+        check_get(&asked, 404, path).await;
         let bad = path.replace(['9', '7'], "0");
-        check_described(&asked, 400, build_request("GET", &bad, &[], "")).await;
+        check_get(&asked, 400, &bad).await;
     }
     let list = format!("[{TRANSACTION}]");
     for (body, status) in [
@@ -258,11 +252,11 @@ async fn transactions_and_trades_are_as_described() {
         ("[]", 200),
         ("[{}]", 400),
     ] {
-        check_described(&asked, status, post_request(routes::TRANSACTIONS, body)).await;
+        check_post(&asked, status, routes::TRANSACTIONS, body).await;
     }
-    check_described(&asked, 200, post_request(routes::TRADES, TRADE)).await;
+    check_post(&asked, 200, routes::TRADES, TRADE).await;
     for path in paths {
-        check_described(&asked, 200, build_request("GET", path, &[], "")).await;
+        check_get(&asked, 200, path).await;
     }
     for (outcome, status) in [
         (SettleOutcome::Conflict(Conflict::OtherContent), 409),
@@ -276,13 +270,8 @@ async fn transactions_and_trades_are_as_described() {
         ),
     ] {
         let asked = TestApi::with_trouble(FakeTrouble::Settle(Ok(outcome)));
-        check_described(
-            &asked,
-            status,
-            post_request(routes::TRANSACTIONS, TRANSACTION),
-        )
-        .await;
-        check_described(&asked, 200, post_request(routes::TRANSACTIONS, &list)).await;
+        check_post(&asked, status, routes::TRANSACTIONS, TRANSACTION).await;
+        check_post(&asked, 200, routes::TRANSACTIONS, &list).await;
     }
     for (error, status) in [
         (
@@ -296,13 +285,8 @@ async fn transactions_and_trades_are_as_described() {
         (settle::SettleError::Apply(ApplyError::Deadline), 504),
     ] {
         let asked = TestApi::with_trouble(FakeTrouble::Settle(Err(error)));
-        check_described(
-            &asked,
-            status,
-            post_request(routes::TRANSACTIONS, TRANSACTION),
-        )
-        .await;
-        check_described(&asked, status, post_request(routes::TRADES, TRADE)).await;
+        check_post(&asked, status, routes::TRANSACTIONS, TRANSACTION).await;
+        check_post(&asked, status, routes::TRADES, TRADE).await;
     }
 }
 
@@ -314,20 +298,15 @@ async fn pages_are_as_described() {
     ];
     let asked = TestApi::new();
     for query in queries {
-        check_described(&asked, 200, build_request("GET", query, &[], "")).await;
-        check_described(
-            &asked,
-            400,
-            build_request("GET", &format!("{query}&x=1"), &[], ""),
-        )
-        .await;
+        check_get(&asked, 200, query).await;
+        check_get(&asked, 400, &format!("{query}&x=1")).await;
         for (error, status) in [
             (read::ReadError::Source(ledger::LedgerError::Timeout), 503),
             (read::ReadError::Shed, 429),
             (read::ReadError::Deadline, 504),
         ] {
             let asked = TestApi::with_trouble(FakeTrouble::Read(error));
-            check_described(&asked, status, build_request("GET", query, &[], "")).await;
+            check_get(&asked, status, query).await;
         }
     }
 }
@@ -343,10 +322,10 @@ async fn tokens_are_as_described_and_the_description_needs_none() {
     let asked = TestApi::with_auth(&auth_settings(AuthMode::Token, vec![token]), 1_024);
     check_described(&asked, 401, get("?user_id=1001")).await;
     for (path, body) in post_samples() {
-        check_described(&asked, 401, post_request(path, body)).await;
+        check_post(&asked, 401, path, body).await;
     }
     for path in ["/openapi.json", "/docs", "/docs/page.css", "/docs/page.js"] {
-        check_described(&asked, 200, build_request("GET", path, &[], "")).await;
+        check_get(&asked, 200, path).await;
     }
     let scopes = |described: &Described| -> Vec<Value> {
         let operations = described.operations().into_iter();
