@@ -114,6 +114,11 @@ fn exit_success(result: Result<()>) -> Result<ExitCode> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
+/// 0 where all is well, else 1.
+fn exit_code(is_well: bool) -> ExitCode {
+    ExitCode::from(u8::from(!is_well))
+}
+
 fn finish_command(result: Result<()>) -> ExitCode {
     finish_with(exit_success(result))
 }

@@ -202,7 +202,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>>;
+    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+        let _ = (user, asset, seq);
+        Box::pin(async { Err(LedgerError::unavailable("it holds no ledger rows")) })
+    }
 
     /// As [`Source::load_counting`], without the cost.
     fn load_snapshot(&self, user: UserId) -> BoxFuture<'_, Result<Snapshot, LedgerError>> {
@@ -223,7 +226,10 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     fn write_entries<'a>(
         &'a self,
         entries: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>>;
+    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
+        let _ = entries;
+        Box::pin(async { Err(LedgerError::unavailable("it takes no entries").into()) })
+    }
 
     /// Writes transactions, each whole or not at all, in this order: each is judged by what stands after those before it.
     /// Writes are durable when it returns. A source that takes none says that it is unavailable.

@@ -21,10 +21,8 @@ use crate::{
     cache_status::Tier,
     clock,
     config::{self, AuditSettings},
-    domain::{
-        Amount, Asset, AssetId, Balance, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId,
-    },
-    ledger::{Cost, LedgerError, Source, SourceReadiness, Stood, WriteError, WrittenCounts},
+    domain::{Amount, Asset, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis, UserId},
+    ledger::{Cost, LedgerError, Source, SourceReadiness, Stood},
     protocol::ChangeLog,
     telemetry::Meters,
 };
@@ -125,13 +123,6 @@ impl Source for TestLedger {
             written_at: None,
         });
         async move { self.count_statement(row) }.boxed()
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
-        async { Ok(WrittenCounts::default()) }.boxed()
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
+use balance_cache::config::Settings;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{
@@ -26,7 +27,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::output::Unable;
+use super::{arguments::ServiceReach, output::Unable};
 
 /// Bytes of an answer.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -74,6 +75,12 @@ pub(crate) struct ServiceClient {
 }
 
 impl ServiceClient {
+    /// Of the service that the command names, else of that of the settings.
+    pub(crate) fn of_service(reach: &ServiceReach, settings: &Settings) -> Result<Self, Unable> {
+        let (url, token) = (reach.url.as_deref(), reach.token.as_deref());
+        Self::new(url, settings.http.listen, token)
+    }
+
     /// Of the service at `url`; else of the one that listens where the configuration says.
     pub(crate) fn new(
         url: Option<&str>,

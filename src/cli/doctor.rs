@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use super::{
     arguments::Doctor,
+    exit_code,
     output::{BAD, FAINT, GOOD, ODD, paint_text, print_line, say_json},
     start_runtime,
 };
@@ -172,9 +173,5 @@ pub(crate) fn run_doctor(
     } else {
         print_line(&format!("{ok} ok, {warn} warnings, {fail} faults"))?;
     }
-    Ok(if fail == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(fail == 0))
 }

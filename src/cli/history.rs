@@ -174,11 +174,7 @@ fn shown_field(field: &str, value: Option<&Value>) -> String {
 pub(crate) fn run(what: &HistoryCommand, settings: &Settings) -> Result<ExitCode> {
     let question = HistoryQuestion::new(what);
     let reach = &question.pages.reach;
-    let client = ServiceClient::new(
-        reach.url.as_deref(),
-        settings.http.listen,
-        reach.token.as_deref(),
-    )?;
+    let client = ServiceClient::of_service(reach, settings)?;
     let (found, next) = start_runtime()?.block_on(question.ask_service(&client))?;
     let rows = match found {
         Ok(rows) => rows,

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use super::{
     arguments::Settle,
     client::ServiceClient,
+    exit_code,
     output::{Unable, print_error, print_line, say_json},
     progress::Progress,
     service_view::ServiceEnvelope,
@@ -78,11 +79,7 @@ struct Unsettled {
 
 /// Sends the trades.
 pub(crate) fn run_settle(what: &Settle, settings: &Settings) -> Result<ExitCode> {
-    let client = ServiceClient::new(
-        what.reach.url.as_deref(),
-        settings.http.listen,
-        what.reach.token.as_deref(),
-    )?;
+    let client = ServiceClient::of_service(&what.reach, settings)?;
     let lines = read_lines(&what.file)?;
     let summary = start_runtime()?.block_on(send_all(what, &client, lines));
     for failed in &summary.failed {
@@ -108,11 +105,7 @@ pub(crate) fn run_settle(what: &Settle, settings: &Settings) -> Result<ExitCode>
             summary.failed.len()
         ))?;
     }
-    Ok(if summary.failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(summary.failed.is_empty()))
 }
 
 /// The lines that are not empty; `-` is standard input.

@@ -14,6 +14,7 @@ use balance_cache::{
 use super::{
     arguments::SchemaCommand,
     client::ServiceClient,
+    exit_code,
     output::{Unable, print_error, print_line},
     start_runtime,
 };
@@ -48,11 +49,7 @@ pub(crate) fn run_schema_command(what: &SchemaCommand, settings: &Settings) -> R
                 let status = schema::read_status(&settings.scylla, &settings.source).await;
                 let status = status.map_err(explain_error)?;
                 print_line(status.to_string().trim_end())?;
-                return Ok(if status.is_ready() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                });
+                return Ok(exit_code(status.is_ready()));
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -19,6 +19,7 @@ use self::balances::ShadowBalances;
 use super::{
     arguments::Shadow,
     client::ServiceClient,
+    exit_code,
     output::{BAD, GOOD, Unable, paint_text, print_error, print_line, say_json},
     pace::Pace,
     progress::Progress,
@@ -68,11 +69,7 @@ struct Gateways<'a> {
 
 /// Compares.
 pub(crate) fn run_shadow(what: &Shadow, settings: &Settings) -> Result<ExitCode> {
-    let new = ServiceClient::new(
-        what.reach.url.as_deref(),
-        settings.http.listen,
-        what.reach.token.as_deref(),
-    )?;
+    let new = ServiceClient::of_service(&what.reach, settings)?;
     let (base, path) = split_template(&what.old)?;
     let old = ServiceClient::new(Some(&base), settings.http.listen, what.old_token.as_deref())
         .map_err(|Unable(why)| Unable(why.replace("--url", "--old")))?;
@@ -101,11 +98,7 @@ pub(crate) fn run_shadow(what: &Shadow, settings: &Settings) -> Result<ExitCode>
             summary.users, summary.different, summary.settled, summary.unanswered
         ))?;
     }
-    Ok(if summary.same {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(summary.same))
 }
 
 /// Origin, and path with query, of the address with a place for the user.

@@ -31,7 +31,8 @@ use self::{
     send::{Answered, Sender, ServiceLost},
 };
 use super::{
-    arguments::Simulate, client::ServiceClient, output::Unable, progress::Progress, start_runtime,
+    arguments::Simulate, client::ServiceClient, exit_code, output::Unable, progress::Progress,
+    start_runtime,
 };
 
 const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
@@ -64,20 +65,12 @@ struct SimulationTally {
 }
 
 pub(crate) fn run_simulate(what: &Simulate, settings: &Settings) -> Result<ExitCode> {
-    let client = ServiceClient::new(
-        what.reach.url.as_deref(),
-        settings.http.listen,
-        what.reach.token.as_deref(),
-    )?;
+    let client = ServiceClient::of_service(&what.reach, settings)?;
     let plan = plan_of(what, settings)?;
     let sender = Arc::new(Sender::new(client, Duration::from_secs(what.patience_s)));
     let report = start_runtime()?.block_on(simulate_trades(what, settings, &plan, &sender))?;
     print_report(what, &plan, &sender, &report)?;
-    Ok(if report.same {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(report.same))
 }
 
 fn plan_of(what: &Simulate, settings: &Settings) -> Result<Plan> {

@@ -28,6 +28,7 @@ use serde::Serialize;
 use super::{
     arguments::Get,
     client::ServiceClient,
+    exit_code,
     output::{Unable, print_line, say_json},
     service_view::ServiceAnswer,
     start_runtime,
@@ -163,11 +164,7 @@ impl TraceFacts {
 /// Shows what every part holds.
 pub(crate) fn run_trace(what: &Get, settings: &Settings) -> Result<ExitCode> {
     let reach = &what.reach;
-    let client = ServiceClient::new(
-        reach.url.as_deref(),
-        settings.http.listen,
-        reach.token.as_deref(),
-    )?;
+    let client = ServiceClient::of_service(reach, settings)?;
     let catalogue = Catalogue::new(&settings.assets, &settings.symbols)
         .map_err(|_| anyhow::anyhow!("the catalogue cannot be read"))?;
     let only = match &what.asset {
@@ -196,9 +193,5 @@ pub(crate) fn run_trace(what: &Get, settings: &Settings) -> Result<ExitCode> {
         .named_holdings()
         .iter()
         .any(|(_, holding)| matches!(holding, PartHolding::Failed(_)));
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(exit_code(!failed))
 }

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::{
     arguments::WarmArguments,
     client::ServiceClient,
+    exit_code,
     output::{Unable, print_error, print_line, say_json},
     progress::Progress,
     service_view::ServiceEnvelope,
@@ -48,11 +49,7 @@ struct WarmSummary {
 
 /// Loads the users.
 pub(crate) fn run_warm(what: &WarmArguments, settings: &Settings) -> Result<ExitCode> {
-    let client = ServiceClient::new(
-        what.reach.url.as_deref(),
-        settings.http.listen,
-        what.reach.token.as_deref(),
-    )?;
+    let client = ServiceClient::of_service(&what.reach, settings)?;
     let from_file = what
         .users
         .as_deref()
@@ -78,11 +75,7 @@ pub(crate) fn run_warm(what: &WarmArguments, settings: &Settings) -> Result<Exit
                 summary.failed
             ))?;
         }
-        Ok(if summary.failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(summary.failed == 0))
     })
 }
 

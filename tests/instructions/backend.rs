@@ -12,7 +12,7 @@ use balance_cache::{
         StoredTransaction, TradesQuestion, Transaction, UnixMillis, UserId, UserTrade,
     },
     http::{Backend, HeldTotals},
-    ledger::{self, Cost, Source, SourceReadiness, Stood, WrittenCounts},
+    ledger::{self, Cost, Source, SourceReadiness, WrittenCounts},
     read::{self, ReadAnswer, ReadOptions, Reader},
     settle,
     telemetry::Via,
@@ -65,22 +65,6 @@ impl Source for Three {
         _: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, ledger::LedgerError>> {
         async { Ok(Self::balances()) }.boxed()
-    }
-
-    fn row_above(
-        &self,
-        _: UserId,
-        _: AssetId,
-        _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::LedgerError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, ledger::WriteError>> {
-        async { Ok(WrittenCounts::default()) }.boxed()
     }
 }
 

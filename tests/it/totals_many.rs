@@ -14,11 +14,8 @@ use balance_cache::{
         totals::{ScanEnd, ScanLease},
     },
     config::{self, Millis},
-    domain::{AssetId, AssetSum, Entry, Seq, Snapshot, Totals, UnixMillis, UserId},
-    ledger::{
-        Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan, WriteError,
-        WrittenCounts,
-    },
+    domain::{AssetId, AssetSum, Snapshot, Totals, UnixMillis, UserId},
+    ledger::{Cost, LedgerError, ScannedTotals, Source, SourceReadiness, TotalsScan},
     protocol::Freshness,
     telemetry::Meters,
     totals::TotalsKeeper,
@@ -67,22 +64,6 @@ impl Source for Counted {
         _: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async { Ok(Snapshot::default()) })
-    }
-
-    fn row_above(
-        &self,
-        _: UserId,
-        _: AssetId,
-        _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
-        Box::pin(async { Ok(WrittenCounts::default()) })
     }
 
     fn scan_totals<'a>(

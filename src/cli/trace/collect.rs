@@ -8,7 +8,7 @@ use balance_cache::{
     config::{ReadFrom, Settings, SourceKind},
     domain::{AssetId, Catalogue, Snapshot, UserId},
     ledger::{
-        self,
+        LedgerError,
         embedded::{OpenError, OpenErrorKind},
         postgres::inspect::PgLook,
         scylla::{
@@ -72,6 +72,13 @@ fn snapshot_lines(snapshot: &Snapshot, catalogue: &Catalogue) -> PartHolding {
     )
 }
 
+fn holding_of(answer: Result<Snapshot, LedgerError>, catalogue: &Catalogue) -> PartHolding {
+    match answer {
+        Ok(snapshot) => snapshot_lines(&snapshot, catalogue),
+        Err(error) => PartHolding::Failed(error.to_string()),
+    }
+}
+
 async fn collect_redis(seen: &mut TraceFacts, settings: &Settings) {
     let asked = async {
         let look = Redis::open_connection(&settings.redis).await?;
@@ -100,10 +107,7 @@ async fn collect_database(seen: &mut TraceFacts, settings: &Settings) {
         }
     };
     seen.identity.clone_from(&look.found.identity);
-    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
-        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
-        Err(error) => PartHolding::Failed(error.to_string()),
-    };
+    let holding = |answer| holding_of(answer, &seen.catalogue);
     let (view, table) = tokio::join!(look.read_view(seen.user), look.read_table(seen.user));
     let view = if look.found.view == RelationState::Missing {
         PartHolding::Unasked("there is no view".to_owned())
@@ -121,10 +125,8 @@ async fn collect_database(seen: &mut TraceFacts, settings: &Settings) {
     assets.extend(seen.only);
     assets.sort();
     assets.dedup();
-    seen.ledger = match look.read_ledger(seen.user, &assets).await {
-        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
-        Err(error) => PartHolding::Failed(error.to_string()),
-    };
+    let ledger = look.read_ledger(seen.user, &assets).await;
+    seen.ledger = holding_of(ledger, &seen.catalogue);
     for asset in differing_assets(seen) {
         if let Ok(past) = look.read_history(seen.user, asset).await {
             let rows = past
@@ -150,10 +152,7 @@ async fn look_into_postgres(seen: &mut TraceFacts, settings: &Settings) {
         }
     };
     seen.identity.clone_from(&look.found.identity);
-    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
-        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
-        Err(error) => PartHolding::Failed(error.to_string()),
-    };
+    let holding = |answer| holding_of(answer, &seen.catalogue);
     let (ledger, table) = tokio::join!(look.read_ledger(seen.user), look.read_table(seen.user));
     let (ledger, table) = (holding(ledger), holding(table));
     (seen.ledger, seen.table) = (ledger, table);
@@ -198,10 +197,7 @@ async fn collect_file(seen: &mut TraceFacts, settings: &Settings) {
         }
         Ok((look.read_identity(), ledger, look.read_table(user), history))
     };
-    let holding = |answer: Result<Snapshot, ledger::LedgerError>| match answer {
-        Ok(snapshot) => snapshot_lines(&snapshot, &seen.catalogue),
-        Err(error) => PartHolding::Failed(error.to_string()),
-    };
+    let holding = |answer| holding_of(answer, &seen.catalogue);
     let (ledger, table) = match tokio::task::spawn_blocking(read).await {
         Ok(Ok((identity, ledger, table, history))) => {
             seen.identity = identity.ok();

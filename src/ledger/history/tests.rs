@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    domain::{Amount, Entry, Snapshot, StatementRow},
-    ledger::{SourceReadiness, Stood, WriteError, WrittenCounts},
+    domain::{Amount, Snapshot, StatementRow},
+    ledger::SourceReadiness,
 };
 
 /// A statement with rows by seq, and nothing else.
@@ -35,22 +35,6 @@ impl Source for FakeRows {
         _: &'a Cost,
     ) -> BoxFuture<'a, Result<Snapshot, LedgerError>> {
         Box::pin(async { Err(LedgerError::Timeout) })
-    }
-
-    fn row_above(
-        &self,
-        _: UserId,
-        _: AssetId,
-        _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
-        Box::pin(async { Err(LedgerError::Timeout) })
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
-        Box::pin(async { Err(LedgerError::Timeout.into()) })
     }
 
     fn read_statement<'a>(

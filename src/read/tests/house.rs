@@ -14,10 +14,10 @@ use crate::read::*;
 use crate::{
     config,
     domain::{
-        Amount, Asset, AssetId, Balance, Entry, LedgerSlice, Seq, Snapshot, StatementRow,
-        UnixMillis, UserId,
+        Amount, Asset, AssetId, Balance, LedgerSlice, Seq, Snapshot, StatementRow, UnixMillis,
+        UserId,
     },
-    ledger::{Cost, SourceReadiness, Stood, WriteError, WrittenCounts},
+    ledger::{Cost, SourceReadiness},
 };
 
 type StatementRows<'a> = BoxFuture<'a, Result<Vec<StatementRow>, ledger::LedgerError>>;
@@ -115,22 +115,6 @@ impl Source for TestSource {
             Ok(Snapshot::new(named.collect()))
         }
         .boxed()
-    }
-
-    fn row_above(
-        &self,
-        _: UserId,
-        _: AssetId,
-        _: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, ledger::LedgerError>> {
-        async { Ok(None) }.boxed()
-    }
-
-    fn write_entries<'a>(
-        &'a self,
-        _: &'a [Entry],
-    ) -> BoxFuture<'a, Result<WrittenCounts, WriteError>> {
-        async { Ok(WrittenCounts::default()) }.boxed()
     }
 
     fn read_statement<'a>(&'a self, slice: LedgerSlice, cost: &'a Cost) -> StatementRows<'a> {
