@@ -29,9 +29,33 @@ fn test_settings(path: PathBuf, sample_data: bool) -> config::EmbeddedSettings {
     }
 }
 
+/// The file of a ledger, past it.
+fn open_file(folder: &TempDir) -> redb::Database {
+    redb::Database::open(folder.path().join("ledger.redb")).unwrap()
+}
+
 fn open_ledger(folder: &TempDir) -> Embedded {
     let settings = test_settings(folder.path().join("ledger.redb"), false);
     Embedded::open_ledger(&settings, TIMEOUT, 7).unwrap()
+}
+
+fn new_ledger() -> (TempDir, Embedded) {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open_ledger(&folder);
+    (folder, ledger)
+}
+
+async fn write_all(ledger: &Embedded, entries: &[Entry]) -> WrittenCounts {
+    ledger.write_entries(entries).await.unwrap()
+}
+
+async fn held_balances(ledger: &Embedded, user: i64) -> Vec<PlainBalance> {
+    plain_balances(&ledger.load_snapshot(test_user(user)).await.unwrap())
+}
+
+async fn load_newest(ledger: &Embedded, user: i64, assets: &[i32]) -> Snapshot {
+    let assets = test_assets(assets);
+    ledger.load_latest(test_user(user), &assets).await.unwrap()
 }
 
 fn test_entry(user: i64, asset: i32, seq: i64, avail: i64) -> Entry {
@@ -50,7 +74,9 @@ fn test_entry(user: i64, asset: i32, seq: i64, avail: i64) -> Entry {
 }
 
 /// Asset, seq, avail, frozen, `updated_at`.
-fn plain_balances(snapshot: &Snapshot) -> Vec<(i32, i64, i64, i64, Option<i64>)> {
+type PlainBalance = (i32, i64, i64, i64, Option<i64>);
+
+fn plain_balances(snapshot: &Snapshot) -> Vec<PlainBalance> {
     let balances = snapshot.balances().iter();
     balances
         .map(|balance| {
@@ -104,10 +130,7 @@ async fn sample_data_go_into_an_empty_ledger_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.redb");
     let ledger = Embedded::open_ledger(&test_settings(path.clone(), false), TIMEOUT, 1).unwrap();
-    ledger
-        .write_entries(&[test_entry(5, 1, 1, 10)])
-        .await
-        .unwrap();
+    write_all(&ledger, &[test_entry(5, 1, 1, 10)]).await;
     drop(ledger);
     let ledger = Embedded::open_ledger(&test_settings(path, true), TIMEOUT, 2).unwrap();
     assert!(
@@ -118,10 +141,7 @@ async fn sample_data_go_into_an_empty_ledger_only() {
             .balances()
             .is_empty()
     );
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(5)).await.unwrap()).len(),
-        1
-    );
+    assert_eq!(held_balances(&ledger, 5).await.len(), 1);
 }
 
 #[tokio::test]
@@ -200,12 +220,8 @@ async fn a_ledger_of_another_layout_is_left_alone() {
 
 #[tokio::test]
 async fn a_conflict_names_its_entry_and_nothing_of_the_request_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 5, 50)])
-        .await
-        .unwrap();
+    let (_folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 5, 50)]).await;
     let request = [
         test_entry(1, 1, 6, 60),
         test_entry(1, 1, 5, 50),
@@ -227,14 +243,13 @@ async fn a_conflict_names_its_entry_and_nothing_of_the_request_is_written() {
 
 #[tokio::test]
 async fn a_repeat_is_counted_and_an_older_seq_does_not_move_the_balance_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let newer = [
         test_entry(1, 1, 9, 90),
         test_entry(1, 1, 9, 90),
         test_entry(1, 1, 3, 30),
     ];
-    let done = ledger.write_entries(&newer).await.unwrap();
+    let done = write_all(&ledger, &newer).await;
     assert_eq!((done.written, done.repeated), (2, 1));
     let done = ledger
         .write_entries(&[test_entry(1, 1, 7, 70), test_entry(1, 1, 3, 30)])
@@ -247,21 +262,14 @@ async fn a_repeat_is_counted_and_an_older_seq_does_not_move_the_balance_back() {
         }
     );
     let newest = [(1, 9, 90, -90, Some(9))];
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap()),
-        newest
-    );
-    let latest = ledger
-        .load_latest(test_user(1), &test_assets(&[1, 2]))
-        .await
-        .unwrap();
+    assert_eq!(held_balances(&ledger, 1).await, newest);
+    let latest = load_newest(&ledger, 1, &[1, 2]).await;
     assert_eq!(plain_balances(&latest), newest);
 }
 
 #[tokio::test]
 async fn requests_at_the_same_time_are_each_whole_and_one_of_two_amounts_wins() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let requests: Vec<_> = (0..50)
         .map(|n| {
             vec![
@@ -274,40 +282,32 @@ async fn requests_at_the_same_time_are_each_whole_and_one_of_two_amounts_wins() 
         futures::future::join_all(requests.iter().map(|it| ledger.write_entries(it))).await;
     let won: Vec<_> = (0..50).filter(|n| answers[*n].is_ok()).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap()).len(),
-        2
-    );
+    assert_eq!(held_balances(&ledger, 1).await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_writer_who_leaves_holds_nobody_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let gone = [test_entry(1, 1, 1, 1)];
     for _ in 0..10 {
         let mut write = ledger.write_entries(&gone);
         assert!(futures::poll!(&mut write).is_pending());
         drop(write);
     }
-    let done = ledger
-        .write_entries(&[test_entry(2, 1, 1, 1)])
-        .await
-        .unwrap();
+    let done = write_all(&ledger, &[test_entry(2, 1, 1, 1)]).await;
     assert_eq!(done.written, 1);
     assert!(ledger.group.is_idle());
 }
 
 #[tokio::test]
 async fn a_read_looks_at_one_row_for_each_asset_however_long_the_history() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let ids: Vec<i32> = (1..=10).collect();
     for seqs in [1..=10_i64, 11..=2_000] {
         let rows: Vec<_> = seqs
             .flat_map(|seq| ids.iter().map(move |id| test_entry(1, *id, seq, seq)))
             .collect();
-        ledger.write_entries(&rows).await.unwrap();
+        write_all(&ledger, &rows).await;
         let before = ledger
             .keeper
             .session()
@@ -315,10 +315,7 @@ async fn a_read_looks_at_one_row_for_each_asset_however_long_the_history() {
             .rows_read
             .load(Ordering::Relaxed);
         ledger.load_snapshot(test_user(1)).await.unwrap();
-        ledger
-            .load_latest(test_user(1), &test_assets(&ids))
-            .await
-            .unwrap();
+        load_newest(&ledger, 1, &ids).await;
         let read = ledger
             .keeper
             .session()

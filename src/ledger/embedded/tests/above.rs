@@ -12,11 +12,8 @@ async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
     let before = clock::wall_now();
     let ledger = open_ledger(&folder);
     let rows: Vec<_> = [3, 7, i64::MAX].map(|seq| test_entry(5, 1, seq, 10)).into();
-    ledger.write_entries(&rows).await.unwrap();
-    ledger
-        .write_entries(&[test_entry(5, 2, 1, 10)])
-        .await
-        .unwrap();
+    write_all(&ledger, &rows).await;
+    write_all(&ledger, &[test_entry(5, 2, 1, 10)]).await;
     let above = async |seq: Option<i64>| {
         let seq = seq.map(|seq| Seq::new(seq).unwrap());
         ledger
@@ -47,13 +44,13 @@ async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
 
 #[tokio::test]
 async fn a_read_says_how_many_rows_it_took_whatever_the_history() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     for seq in 1..50 {
-        ledger
-            .write_entries(&[test_entry(5, 1, seq, 10), test_entry(5, 2, seq, 10)])
-            .await
-            .unwrap();
+        write_all(
+            &ledger,
+            &[test_entry(5, 1, seq, 10), test_entry(5, 2, seq, 10)],
+        )
+        .await;
     }
     let cost = Cost::default();
     ledger.load_counting(test_user(5), &cost).await.unwrap();

@@ -12,13 +12,11 @@ fn ledger_path(folder: &TempDir) -> PathBuf {
 }
 
 async fn read_avail(ledger: &Embedded, id: i64) -> i64 {
-    ledger
-        .load_snapshot(test_user(id))
-        .await
-        .unwrap()
-        .balances()[0]
-        .avail
-        .raw()
+    held_balances(ledger, id).await[0].2
+}
+
+async fn refusal_of(ledger: &Embedded, entries: &[Entry]) -> String {
+    ledger.write_entries(entries).await.unwrap_err().to_string()
 }
 
 /// Looks after the ledger, as the service does, until it takes writes.
@@ -33,19 +31,11 @@ async fn heal_ledger(ledger: &Embedded) {
 
 #[tokio::test]
 async fn writes_go_on_when_a_full_disk_has_space_again_and_reads_never_stop() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 1, 10)])
-        .await
-        .unwrap();
+    let (folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 1, 10)]).await;
     *ledger.keeper.file().write_error.lock() = Some(NO_SPACE);
     for seq in 2..5 {
-        let error = ledger
-            .write_entries(&[test_entry(1, 1, seq, 20)])
-            .await
-            .unwrap_err();
-        let said = error.to_string();
+        let said = refusal_of(&ledger, &[test_entry(1, 1, seq, 20)]).await;
         assert!(
             said.contains("no space is left on its disk; free space there"),
             "{said}"
@@ -62,10 +52,7 @@ async fn writes_go_on_when_a_full_disk_has_space_again_and_reads_never_stop() {
     *ledger.keeper.file().write_error.lock() = None;
     heal_ledger(&ledger).await;
     assert_eq!(ledger.write_health().reopened, 1);
-    ledger
-        .write_entries(&[test_entry(1, 1, 2, 30)])
-        .await
-        .unwrap();
+    write_all(&ledger, &[test_entry(1, 1, 2, 30)]).await;
     assert_eq!(read_avail(&ledger, 1).await, 30);
     drop(ledger);
     assert_eq!(read_avail(&open_ledger(&folder), 1).await, 30);
@@ -73,12 +60,8 @@ async fn writes_go_on_when_a_full_disk_has_space_again_and_reads_never_stop() {
 
 #[tokio::test]
 async fn a_ledger_that_is_cut_off_while_it_is_open_takes_no_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 1, 10)])
-        .await
-        .unwrap();
+    let (folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 1, 10)]).await;
     ledger.keeper.look_again();
     assert_eq!(ledger.write_health().failing, None);
     let file = std::fs::OpenOptions::new()
@@ -93,11 +76,8 @@ async fn a_ledger_that_is_cut_off_while_it_is_open_takes_no_writes() {
         Some(DiskFailure::Truncated),
         "without a write"
     );
-    let error = ledger
-        .write_entries(&[test_entry(1, 1, 2, 20)])
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("its end is missing"), "{error}");
+    let said = refusal_of(&ledger, &[test_entry(1, 1, 2, 20)]).await;
+    assert!(said.contains("its end is missing"), "{said}");
 }
 
 #[tokio::test]
@@ -107,13 +87,12 @@ async fn a_page_that_is_damaged_while_the_ledger_is_open_is_an_error_and_never_a
     let mut random = seed;
     let mut found = 0;
     for turn in 0..20 {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = open_ledger(&folder);
+        let (folder, ledger) = new_ledger();
         let row = |id, seq| test_entry(id, 1, seq, id * 100 + seq);
         let rows: Vec<_> = (1..=40)
             .flat_map(|id| (1..=20).map(move |seq| row(id, seq)))
             .collect();
-        ledger.write_entries(&rows).await.unwrap();
+        write_all(&ledger, &rows).await;
         drop(ledger);
         let ledger = open_ledger(&folder);
         let file = OpenOptions::new()
@@ -159,26 +138,16 @@ async fn a_page_that_is_damaged_while_the_ledger_is_open_is_an_error_and_never_a
 
 #[tokio::test]
 async fn a_ledger_that_was_taken_away_is_not_written_and_one_that_is_back_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 1, 10)])
-        .await
-        .unwrap();
+    let (folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 1, 10)]).await;
     let away = folder.path().join("away");
     std::fs::rename(ledger_path(&folder), &away).unwrap();
-    let error = ledger
-        .write_entries(&[test_entry(1, 1, 2, 20)])
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("removed or replaced"), "{error}");
+    let said = refusal_of(&ledger, &[test_entry(1, 1, 2, 20)]).await;
+    assert!(said.contains("removed or replaced"), "{said}");
     assert_eq!(ledger.write_health().failing, Some(DiskFailure::Replaced));
     std::fs::rename(&away, ledger_path(&folder)).unwrap();
     heal_ledger(&ledger).await;
-    ledger
-        .write_entries(&[test_entry(1, 1, 2, 20)])
-        .await
-        .unwrap();
+    write_all(&ledger, &[test_entry(1, 1, 2, 20)]).await;
 }
 
 #[tokio::test]

@@ -15,59 +15,46 @@ fn list_waiting(ledger: &Embedded) -> Vec<(i64, i32, i64)> {
 
 #[tokio::test]
 async fn an_entry_waits_until_its_seq_was_announced_and_survives_the_process() {
-    let folder = TempDir::new().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 1, 5)])
-        .await
-        .unwrap();
+    let (folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 1, 5)]).await;
     assert_eq!(list_waiting(&ledger), [], "nobody is to be told");
     ledger.keep_outbox();
-    ledger
-        .write_entries(&[
+    write_all(
+        &ledger,
+        &[
             test_entry(2, 1, 4, 5),
             test_entry(1, 2, 3, 5),
             test_entry(2, 1, 3, 5),
-        ])
-        .await
-        .unwrap();
-    ledger
-        .write_entries(&[test_entry(2, 1, 4, 5)])
-        .await
-        .unwrap();
+        ],
+    )
+    .await;
+    write_all(&ledger, &[test_entry(2, 1, 4, 5)]).await;
     assert_eq!(list_waiting(&ledger), [(1, 2, 3), (2, 1, 4)]);
     drop(ledger);
     let ledger = open_ledger(&folder);
     ledger.keep_outbox();
     let all = ledger.unannounced_after(None).unwrap();
     assert_eq!(plain_notifications(&all), [(1, 2, 3), (2, 1, 4)]);
-    ledger
-        .write_entries(&[test_entry(2, 1, 6, 7)])
-        .await
-        .unwrap();
+    write_all(&ledger, &[test_entry(2, 1, 6, 7)]).await;
     // Announced by its older seq: the newer one still waits.
     ledger.note_announced(&all);
     ledger.forget_announced().await.unwrap();
     assert_eq!(list_waiting(&ledger), [(2, 1, 6)]);
     ledger.note_announced(&ledger.unannounced_after(None).unwrap());
     // The next write removes it, and adds its own.
-    ledger
-        .write_entries(&[test_entry(3, 1, 1, 1)])
-        .await
-        .unwrap();
+    write_all(&ledger, &[test_entry(3, 1, 1, 1)]).await;
     assert_eq!(list_waiting(&ledger), [(3, 1, 1)]);
 }
 
 #[tokio::test]
 async fn all_balances_of_a_user_are_in_one_step() {
-    let folder = TempDir::new().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     ledger.keep_outbox();
     let per_user = i32::try_from(OUTBOX_STEP).unwrap() - 1;
     let entries: Vec<Entry> = (1..=3)
         .flat_map(|user| (1..=per_user).map(move |asset| test_entry(user, asset, 1, 1)))
         .collect();
-    ledger.write_entries(&entries).await.unwrap();
+    write_all(&ledger, &entries).await;
     let (mut after, mut users) = (None, Vec::new());
     loop {
         let step = ledger.unannounced_after(after).unwrap();

@@ -29,35 +29,21 @@ fn otherwise_same(entry: &Entry) -> Entry {
     }
 }
 
-fn open_file(folder: &TempDir) -> redb::Database {
-    redb::Database::open(folder.path().join("ledger.redb")).unwrap()
-}
-
 #[tokio::test]
 async fn the_repeat_of_an_entry_leaves_the_row_that_stands_as_it_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (folder, ledger) = new_ledger();
     let first = test_entry(1, 1, 5, 50);
     let repeat = [otherwise_same(&first)];
-    ledger.write_entries(&[first]).await.unwrap();
+    write_all(&ledger, &[first]).await;
     // Alone, and beside an entry that is new.
-    let done = ledger.write_entries(&repeat).await.unwrap();
+    let done = write_all(&ledger, &repeat).await;
     assert_eq!((done.written, done.repeated), (0, 1));
-    let done = ledger
-        .write_entries(&[repeat[0].clone(), test_entry(1, 2, 1, 1)])
-        .await
-        .unwrap();
+    let done = write_all(&ledger, &[repeat[0].clone(), test_entry(1, 2, 1, 1)]).await;
     assert_eq!((done.written, done.repeated), (1, 1));
     let stands = (1, 5, 50, -50, Some(5));
-    let latest = ledger
-        .load_latest(test_user(1), &test_assets(&[1]))
-        .await
-        .unwrap();
+    let latest = load_newest(&ledger, 1, &[1]).await;
     assert_eq!(plain_balances(&latest), [stands]);
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap())[0],
-        stands
-    );
+    assert_eq!(held_balances(&ledger, 1).await[0], stands);
     drop(ledger);
     let table = open_file(&folder)
         .begin_read()
@@ -71,27 +57,22 @@ async fn the_repeat_of_an_entry_leaves_the_row_that_stands_as_it_is() {
 
 #[tokio::test]
 async fn within_one_request_the_first_of_equal_amounts_stands() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let first = test_entry(1, 1, 5, 50);
     let done = ledger
         .write_entries(&[first.clone(), otherwise_same(&first)])
         .await;
     let done = done.unwrap();
     assert_eq!((done.written, done.repeated), (1, 1));
-    let latest = ledger
-        .load_latest(test_user(1), &test_assets(&[1]))
-        .await
-        .unwrap();
+    let latest = load_newest(&ledger, 1, &[1]).await;
     assert_eq!(plain_balances(&latest), [(1, 5, 50, -50, Some(5))]);
 }
 
 #[tokio::test]
 async fn a_repeat_completes_the_current_state_from_the_row_that_stands() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut ledger = open_ledger(&folder);
+    let (folder, mut ledger) = new_ledger();
     let rows = [test_entry(1, 1, 5, 50), test_entry(1, 1, 9, 90)];
-    ledger.write_entries(&rows).await.unwrap();
+    write_all(&ledger, &rows).await;
     for held in [None, Some((30, -30, 3, Some(3)))] {
         drop(ledger);
         let transaction = open_file(&folder).begin_write().unwrap();
@@ -105,7 +86,7 @@ async fn a_repeat_completes_the_current_state_from_the_row_that_stands() {
         transaction.commit().unwrap();
         ledger = open_ledger(&folder);
         let repeats = [otherwise_same(&rows[1]), otherwise_same(&rows[0])];
-        let done = ledger.write_entries(&repeats).await.unwrap();
+        let done = write_all(&ledger, &repeats).await;
         assert_eq!((done.written, done.repeated), (0, 2));
         let loaded = ledger.load_snapshot(test_user(1)).await.unwrap();
         assert_eq!(

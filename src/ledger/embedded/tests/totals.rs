@@ -24,10 +24,7 @@ async fn scan_ledger(ledger: &Embedded) -> ScannedTotals {
 async fn sum_users(ledger: &Embedded) -> BTreeMap<AssetId, AssetSum> {
     let mut sums: BTreeMap<AssetId, AssetSum> = BTreeMap::new();
     for id in USERS {
-        let latest = ledger
-            .load_latest(test_user(id), &test_assets(&ASSETS))
-            .await
-            .unwrap();
+        let latest = load_newest(ledger, id, &ASSETS).await;
         for balance in latest.balances() {
             let sum = sums.entry(balance.asset).or_default();
             sum.avail += i128::from(balance.avail.raw());
@@ -69,8 +66,7 @@ fn random_transaction(random: &mut StdRng, id: i64) -> Transaction {
 
 #[tokio::test]
 async fn totals_equal_an_independent_sum_after_10_000_random_transactions() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let mut random = StdRng::seed_from_u64(20_261_129);
     let mut written = 0_usize;
     for round in 0..20 {
@@ -100,16 +96,15 @@ async fn totals_equal_an_independent_sum_after_10_000_random_transactions() {
 
 #[tokio::test]
 async fn a_planted_wrong_row_is_found_and_is_gone_once_the_row_is_written_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (folder, ledger) = new_ledger();
     let rows = [
         test_entry(1, 1, 5, 50),
         test_entry(2, 1, 5, 20),
         test_entry(2, 9, 1, 7),
     ];
-    ledger.write_entries(&rows).await.unwrap();
+    write_all(&ledger, &rows).await;
     drop(ledger);
-    let file = redb::Database::open(folder.path().join("ledger.redb")).unwrap();
+    let file = open_file(&folder);
     let transaction = file.begin_write().unwrap();
     {
         let mut balances = transaction.open_table(BALANCES).unwrap();
@@ -128,26 +123,25 @@ async fn a_planted_wrong_row_is_found_and_is_gone_once_the_row_is_written_again(
     assert!(!scanned.totals.assets.contains_key(&asset(9)));
     assert_eq!(maintained[&asset(9)].users, 1);
     let newer = [test_entry(1, 1, 6, 60), test_entry(2, 9, 2, 8)];
-    ledger.write_entries(&newer).await.unwrap();
+    write_all(&ledger, &newer).await;
     let scanned = scan_ledger(&ledger).await;
     assert_eq!(scanned.maintained, Some(scanned.totals.assets));
 }
 
 #[tokio::test]
 async fn totals_that_were_not_maintained_are_made_from_the_ledger_at_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (folder, ledger) = new_ledger();
     let rows = [
         test_entry(1, 1, 5, 50),
         test_entry(1, 1, 9, 90),
         test_entry(2, 1, 5, 20),
     ];
-    ledger.write_entries(&rows).await.unwrap();
+    write_all(&ledger, &rows).await;
     let expected = sum_users(&ledger).await;
     assert_eq!(expected[&AssetId::new(1).unwrap()].avail, 110);
     drop(ledger);
     for older_version in [true, false] {
-        let file = redb::Database::open(folder.path().join("ledger.redb")).unwrap();
+        let file = open_file(&folder);
         let transaction = file.begin_write().unwrap();
         if older_version {
             // It has written fewer rows into the totals than into the ledger.
@@ -174,7 +168,7 @@ async fn a_scan_sees_one_moment_whatever_is_written_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Arc::new(open_ledger(&folder));
     let rows: Vec<_> = (1..=2_000).map(|id| test_entry(id, 1, 1, 1)).collect();
-    ledger.write_entries(&rows).await.unwrap();
+    write_all(&ledger, &rows).await;
     // Ten steps, each of them a fifth of a second.
     let pace = Arc::new(TotalsScan::begin_scan(1_000));
     let (scanned, reader) = (Arc::clone(&pace), Arc::clone(&ledger));
@@ -183,7 +177,7 @@ async fn a_scan_sees_one_moment_whatever_is_written_meanwhile() {
         tokio::task::yield_now().await;
     }
     let more: Vec<_> = (1..=2_000).map(|id| test_entry(id, 1, 2, 5)).collect();
-    ledger.write_entries(&more).await.unwrap();
+    write_all(&ledger, &more).await;
     let scanned = scan.await.unwrap();
     let total = scanned.totals.assets[&AssetId::new(1).unwrap()];
     assert_eq!((total.avail, total.users), (2_000, 2_000));

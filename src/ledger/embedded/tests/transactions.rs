@@ -82,12 +82,8 @@ fn posted_rows(outcome: &SettleOutcome) -> Vec<(i64, i32, i64, i64)> {
 
 #[tokio::test]
 async fn a_transaction_follows_what_stands_and_its_repetition_hears_of_the_first_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
-    ledger
-        .write_entries(&[test_entry(1, 1, 41, 100)])
-        .await
-        .unwrap();
+    let (folder, ledger) = new_ledger();
+    write_all(&ledger, &[test_entry(1, 1, 41, 100)]).await;
     let first = test_transaction(9, &[(1, 1, -60), (2, 1, 60)]);
     let outcome = settle_one(&ledger, &first).await;
     assert!(matches!(outcome, SettleOutcome::Written(_)));
@@ -107,12 +103,7 @@ async fn a_transaction_follows_what_stands_and_its_repetition_hears_of_the_first
     let loaded = ledger.load_snapshot(test_user(1)).await.unwrap();
     assert_eq!(plain_balances(&loaded)[0].1, 43);
     assert_eq!(
-        plain_balances(
-            &ledger
-                .load_latest(test_user(1), &test_assets(&[1]))
-                .await
-                .unwrap()
-        ),
+        plain_balances(&load_newest(&ledger, 1, &[1]).await),
         plain_balances(&loaded)
     );
     let stands = ledger
@@ -130,8 +121,7 @@ async fn a_transaction_follows_what_stands_and_its_repetition_hears_of_the_first
 
 #[tokio::test]
 async fn a_refused_transaction_leaves_nothing_and_refuses_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     settle_one(&ledger, &test_transaction(1, &[(1, 1, 100)])).await;
     let outcomes = ledger
         .settle_transactions(&[
@@ -156,10 +146,7 @@ async fn a_refused_transaction_leaves_nothing_and_refuses_nobody() {
     assert!(matches!(outcomes[4], SettleOutcome::Conflict(_)));
     let nothing = ledger.find_transaction(test_transaction(3, &[(1, 1, 1)]).reference);
     assert_eq!(nothing.await.unwrap(), None);
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(2)).await.unwrap()).len(),
-        1
-    );
+    assert_eq!(held_balances(&ledger, 2).await.len(), 1);
     // The id is free again.
     let outcome = settle_one(&ledger, &test_transaction(3, &[(1, 1, 1)])).await;
     assert_eq!(posted_rows(&outcome), [(1, 1, 4, 1)]);
@@ -172,8 +159,7 @@ async fn a_refused_transaction_leaves_nothing_and_refuses_nobody() {
 
 #[tokio::test]
 async fn seed_fault_05_and_24_a_trade_stands_with_both_sides_and_a_self_trade_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (folder, ledger) = new_ledger();
     settle_one(&ledger, &test_transaction(1, &[(1, 2, 20), (2, 1, 10)])).await;
     let outcome = settle_one(&ledger, &test_trade(1, 1, 2)).await;
     let expected = [(1, 1, 1, 10), (1, 2, 2, 0), (2, 1, 2, 0), (2, 2, 1, 20)];
@@ -210,14 +196,9 @@ async fn seed_fault_05_and_24_a_trade_stands_with_both_sides_and_a_self_trade_to
     );
 }
 
-fn open_file(folder: &TempDir) -> redb::Database {
-    redb::Database::open(folder.path().join("ledger.redb")).unwrap()
-}
-
 #[tokio::test]
 async fn of_withdrawals_at_the_same_time_exactly_as_many_stand_as_the_balance_allows() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     settle_one(&ledger, &test_transaction(1, &[(1, 1, 70)])).await;
     let withdrawals: Vec<_> = (0..160)
         .map(|n| [test_transaction(100 + n, &[(1, 1, -10)])])
@@ -240,16 +221,12 @@ async fn of_withdrawals_at_the_same_time_exactly_as_many_stand_as_the_balance_al
         }
     }
     assert_eq!(seqs, (2..=8).collect(), "7 of 160, and no gap");
-    assert_eq!(
-        plain_balances(&ledger.load_snapshot(test_user(1)).await.unwrap())[0].2,
-        0
-    );
+    assert_eq!(held_balances(&ledger, 1).await[0].2, 0);
 }
 
 #[tokio::test]
 async fn entries_with_the_callers_seq_and_transactions_take_each_seq_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (folder, ledger) = new_ledger();
     let writes = (1..=40).map(|n| {
         let ledger = &ledger;
         async move {
@@ -280,8 +257,7 @@ async fn entries_with_the_callers_seq_and_transactions_take_each_seq_once() {
 
 #[tokio::test]
 async fn what_stands_takes_effect_before_its_caller_hears_of_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let ledger = open_ledger(&folder);
+    let (_folder, ledger) = new_ledger();
     let heard = Arc::new(parking_lot::Mutex::new(Vec::<Receipt>::new()));
     let recorder = Arc::clone(&heard);
     ledger.on_commit(Box::new(move |receipt, _| {
@@ -333,8 +309,7 @@ proptest! {
         batch in 1..6_usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = open_ledger(&folder);
+        let (_folder, ledger) = new_ledger();
         let (mut balances, mut stands) = (ModelBalances::new(), BTreeMap::new());
         let useful = |entries: &Vec<(i64, i32, i64)>| {
             let mut sums: BTreeMap<(i64, i32), i64> = BTreeMap::new();
