@@ -6,7 +6,7 @@
 //!
 //! **Cancellation.** Nothing here waits; files are read, so the caller leaves the runtime's own threads alone.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -128,49 +128,38 @@ impl Reloader {
         new: &Settings,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let named = |keys: &[&str], taken: &[String]| {
+        let named = |keys: &[&str]| {
             keys.iter()
-                .any(|key| taken.iter().any(|taken| taken == key))
+                .any(|key| prepared.taken.iter().any(|it| it == key))
         };
+        let (redis_named, scylla_named, postgres_named) = (
+            named(&[REDIS_FILES]),
+            named(&SCYLLA_FILES),
+            named(&POSTGRES_FILES),
+        );
+        // The settings as they will be, as far as files go.
+        let mut options = old.clone();
+        take_names_of_files(&mut options, new, &prepared.taken);
         if let Some(redis) = &self.parts.redis {
-            let mut options = old.redis.clone();
-            if named(&[REDIS_FILES], &prepared.taken) {
-                options.ca_file.clone_from(&new.redis.ca_file);
-            }
-            prepared.authorities = redis.link.read_authorities(&options)?;
-            if prepared.authorities.is_some() && !named(&[REDIS_FILES], &prepared.taken) {
+            prepared.authorities = redis.link.read_authorities(&options.redis)?;
+            if prepared.authorities.is_some() && !redis_named {
                 prepared.taken.push(format!("{REDIS_FILES} (its content)"));
             }
         }
         if let SourceDatabase::Scylla(scylla) = &self.database {
-            let mut options = old.scylla.clone();
-            if named(&SCYLLA_FILES, &prepared.taken) {
-                options.tls_ca_file.clone_from(&new.scylla.tls_ca_file);
-                options.tls_cert_file.clone_from(&new.scylla.tls_cert_file);
-                options.tls_key_file.clone_from(&new.scylla.tls_key_file);
-            }
-            let read = scylla.read_certificates(&options);
+            let read = scylla.read_certificates(&options.scylla);
             prepared.certificates = read.map_err(|error| error.to_string())?;
-            if prepared.certificates.is_some() && !named(&SCYLLA_FILES, &prepared.taken) {
-                prepared
-                    .taken
-                    .push("scylla.tls_* (their content)".to_owned());
+            if prepared.certificates.is_some() && !scylla_named {
+                let words = "scylla.tls_* (their content)".to_owned();
+                prepared.taken.push(words);
             }
         }
         if let SourceDatabase::Postgres(postgres) = &self.database {
-            let mut options = old.postgres.clone();
-            if named(&POSTGRES_FILES, &prepared.taken) {
-                let (ours, theirs) = (&mut options, &new.postgres);
-                ours.tls_ca_file.clone_from(&theirs.tls_ca_file);
-                ours.tls_cert_file.clone_from(&theirs.tls_cert_file);
-                ours.tls_key_file.clone_from(&theirs.tls_key_file);
-            }
-            let read = postgres.read_certificates(&options);
+            let read = postgres.read_certificates(&options.postgres);
             prepared.pg_certificates = read.map_err(|error| error.to_string())?;
-            if prepared.pg_certificates.is_some() && !named(&POSTGRES_FILES, &prepared.taken) {
-                prepared
-                    .taken
-                    .push("postgres.tls_* (their content)".to_owned());
+            if prepared.pg_certificates.is_some() && !postgres_named {
+                let words = "postgres.tls_* (their content)".to_owned();
+                prepared.taken.push(words);
             }
         }
         Ok(())
@@ -254,51 +243,43 @@ fn table_of(settings: &Settings) -> Result<CatalogueTable, String> {
     })
 }
 
+/// The setting of a certificate file, by its key.
+fn certificate_file<'a>(settings: &'a mut Settings, key: &str) -> Option<&'a mut PathBuf> {
+    let Settings {
+        redis,
+        scylla,
+        postgres,
+        ..
+    } = settings;
+    match key {
+        REDIS_FILES => Some(&mut redis.ca_file),
+        "scylla.tls_ca_file" => Some(&mut scylla.tls_ca_file),
+        "scylla.tls_cert_file" => Some(&mut scylla.tls_cert_file),
+        "scylla.tls_key_file" => Some(&mut scylla.tls_key_file),
+        "postgres.tls_ca_file" => Some(&mut postgres.tls_ca_file),
+        "postgres.tls_cert_file" => Some(&mut postgres.tls_cert_file),
+        "postgres.tls_key_file" => Some(&mut postgres.tls_key_file),
+        _ => None,
+    }
+}
+
 /// Whether the key names another certificate file, of TLS that was on and stays on.
 fn is_renamed(key: &str, old: &Settings, new: &Settings) -> bool {
-    let paths = |settings: &Settings| match key {
-        REDIS_FILES => Some(settings.redis.ca_file.clone()),
-        "scylla.tls_ca_file" => Some(settings.scylla.tls_ca_file.clone()),
-        "scylla.tls_cert_file" => Some(settings.scylla.tls_cert_file.clone()),
-        "scylla.tls_key_file" => Some(settings.scylla.tls_key_file.clone()),
-        "postgres.tls_ca_file" => Some(settings.postgres.tls_ca_file.clone()),
-        "postgres.tls_cert_file" => Some(settings.postgres.tls_cert_file.clone()),
-        "postgres.tls_key_file" => Some(settings.postgres.tls_key_file.clone()),
-        _ => None,
+    let named = |settings: &Settings| {
+        certificate_file(&mut settings.clone(), key)
+            .is_some_and(|file| !file.as_os_str().is_empty())
     };
-    let named = |settings| paths(settings).is_some_and(|path| !path.as_os_str().is_empty());
     named(old) && named(new)
 }
 
 fn take_names_of_files(in_force: &mut Settings, new: &Settings, taken: &[String]) {
+    let mut new = new.clone();
     for key in taken {
-        match key.as_str() {
-            REDIS_FILES => in_force.redis.ca_file.clone_from(&new.redis.ca_file),
-            "scylla.tls_ca_file" => {
-                let file = &mut in_force.scylla.tls_ca_file;
-                file.clone_from(&new.scylla.tls_ca_file);
-            }
-            "scylla.tls_cert_file" => {
-                let file = &mut in_force.scylla.tls_cert_file;
-                file.clone_from(&new.scylla.tls_cert_file);
-            }
-            "scylla.tls_key_file" => {
-                let file = &mut in_force.scylla.tls_key_file;
-                file.clone_from(&new.scylla.tls_key_file);
-            }
-            "postgres.tls_ca_file" => {
-                let file = &mut in_force.postgres.tls_ca_file;
-                file.clone_from(&new.postgres.tls_ca_file);
-            }
-            "postgres.tls_cert_file" => {
-                let file = &mut in_force.postgres.tls_cert_file;
-                file.clone_from(&new.postgres.tls_cert_file);
-            }
-            "postgres.tls_key_file" => {
-                let file = &mut in_force.postgres.tls_key_file;
-                file.clone_from(&new.postgres.tls_key_file);
-            }
-            _ => {}
+        if let (Some(file), Some(other)) = (
+            certificate_file(in_force, key),
+            certificate_file(&mut new, key),
+        ) {
+            file.clone_from(other);
         }
     }
 }

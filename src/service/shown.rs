@@ -48,13 +48,8 @@ impl Assembled {
     fn kafka_part(&self) -> Option<ServicePart> {
         let kafka = self.kafka.as_ref()?;
         Some(match kafka.consumer_findings().first() {
-            Some(finding) => describe_part(
-                "Kafka",
-                PartState::Warn,
-                "in trouble",
-                &finding.cause_text(),
-            ),
-            None => describe_part("Kafka", PartState::Good, "consuming", ""),
+            Some(finding) => warn_part("Kafka", "in trouble", &finding.cause_text()),
+            None => good_part("Kafka", "consuming", ""),
         })
     }
 
@@ -70,47 +65,28 @@ impl Assembled {
         let (users, loaded, failed) = self.warm.user_counts();
         let of_all = format!("{loaded} of {users} users loaded, {failed} not");
         match self.warm.load_progress() {
-            WarmProgress::Off => describe_part(name, PartState::Off, "off", "memory.warm_on_start"),
-            WarmProgress::Waiting => {
-                describe_part(name, PartState::Warn, "waits", "for Redis and the source")
-            }
-            WarmProgress::Loading => describe_part(name, PartState::Warn, "loading", &of_all),
-            WarmProgress::Done if users == 0 => {
-                describe_part(name, PartState::Good, "done", "nobody was read lately")
-            }
-            WarmProgress::Done => describe_part(name, PartState::Good, "done", &of_all),
+            WarmProgress::Off => off_part(name, "off", "memory.warm_on_start"),
+            WarmProgress::Waiting => warn_part(name, "waits", "for Redis and the source"),
+            WarmProgress::Loading => warn_part(name, "loading", &of_all),
+            WarmProgress::Done if users == 0 => good_part(name, "done", "nobody was read lately"),
+            WarmProgress::Done => good_part(name, "done", &of_all),
         }
     }
 
     fn redis_part(&self) -> ServicePart {
         let Some(redis) = &self.redis else {
-            return describe_part(
-                "Redis",
-                PartState::Off,
-                "not configured",
-                "this is the only instance",
-            );
+            return off_part("Redis", "not configured", "this is the only instance");
         };
         match (redis.link.session_trouble(), redis.link.open_session()) {
             (Some(finding), _) if redis.link.is_refused() => {
-                describe_part("Redis", PartState::Bad, "refused", &finding.cause_text())
+                bad_part("Redis", "refused", &finding.cause_text())
             }
-            (Some(finding), _) => {
-                describe_part("Redis", PartState::Bad, "down", &finding.cause_text())
+            (Some(finding), _) => bad_part("Redis", "down", &finding.cause_text()),
+            (None, Some(session)) if session.evicts => {
+                warn_part("Redis", "may evict", "maxmemory-policy is not noeviction")
             }
-            (None, Some(session)) if session.evicts => describe_part(
-                "Redis",
-                PartState::Warn,
-                "may evict",
-                "maxmemory-policy is not noeviction",
-            ),
             (None, Some(_) | None) => match redis.link.settlement_trouble() {
-                Some(finding) => describe_part(
-                    "Redis",
-                    PartState::Bad,
-                    "takes no writes",
-                    &finding.cause_text(),
-                ),
+                Some(finding) => bad_part("Redis", "takes no writes", &finding.cause_text()),
                 None => self.redis_memory_part(),
             },
         }
@@ -127,71 +103,55 @@ impl Assembled {
             (used, max) => format!("{} MB of {} MB used", megabytes(used), megabytes(max)),
         };
         match permille {
-            REDIS_FULL_PERMILLE.. => describe_part("Redis", PartState::Bad, "full", &detail),
-            REDIS_NEARLY_FULL_PERMILLE.. => {
-                describe_part("Redis", PartState::Warn, "nearly full", &detail)
-            }
-            _ => describe_part("Redis", PartState::Good, "connected", &detail),
+            REDIS_FULL_PERMILLE.. => bad_part("Redis", "full", &detail),
+            REDIS_NEARLY_FULL_PERMILLE.. => warn_part("Redis", "nearly full", &detail),
+            _ => good_part("Redis", "connected", &detail),
         }
     }
 
     fn breaker_part(&self) -> ServicePart {
         let name = "Redis' breaker";
         match &self.redis {
-            None => describe_part(name, PartState::Off, "not used", "no Redis"),
-            Some(redis) if redis.link.open_session().is_some() => {
-                describe_part(name, PartState::Good, "closed", "")
-            }
-            Some(_) => describe_part(name, PartState::Bad, "open", "reads do not wait for Redis"),
+            None => off_part(name, "not used", "no Redis"),
+            Some(redis) if redis.link.open_session().is_some() => good_part(name, "closed", ""),
+            Some(_) => bad_part(name, "open", "reads do not wait for Redis"),
         }
     }
 
     fn feed_part(&self) -> ServicePart {
         let name = "Invalidation feed";
         if self.redis.is_none() {
-            return describe_part(
-                name,
-                PartState::Off,
-                "not needed",
-                "this is the only instance",
-            );
+            return off_part(name, "not needed", "this is the only instance");
         }
         let now = Instant::now();
         let limit = self.fixed.max_staleness.as_millis();
         match self.freshness.proof_age(now) {
             Some(age) if self.freshness.is_proven(now) => {
                 let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
-                describe_part(name, PartState::Good, "fresh", &detail)
+                good_part(name, "fresh", &detail)
             }
             Some(age) => {
                 let detail = format!("{} ms old, limit {limit} ms", age.as_millis());
-                describe_part(name, PartState::Warn, "late", &detail)
+                warn_part(name, "late", &detail)
             }
-            None => describe_part(
-                name,
-                PartState::Warn,
-                "not proven",
-                "memory answers only what was just read",
-            ),
+            None => warn_part(name, "not proven", "memory answers only what was just read"),
         }
     }
 
     fn stream_part(&self) -> ServicePart {
         let name = "Settlement stream";
         match &self.consumer {
-            None => describe_part(name, PartState::Off, "not used", "no Redis"),
+            None => off_part(name, "not used", "no Redis"),
             Some(consumer) => match consumer.consumer_findings().first() {
-                Some(finding) => {
-                    describe_part(name, PartState::Warn, "in trouble", &finding.cause_text())
-                }
+                Some(finding) => warn_part(name, "in trouble", &finding.cause_text()),
                 None if self
                     .redis
                     .as_ref()
                     .is_some_and(|redis| redis.link.open_session().is_none()) =>
                 {
-                    describe_part(name, PartState::Warn, "waiting", "for Redis")
+                    warn_part(name, "waiting", "for Redis")
                 }
-                None => describe_part(name, PartState::Good, "consuming", ""),
+                None => good_part(name, "consuming", ""),
             },
         }
     }
@@ -214,20 +174,11 @@ impl Assembled {
             SourceReadiness::Ready if writes.is_some() => {
                 let why = writes
                     .map(|finding| format!("{}; {}", finding.cause_text(), finding.remedy_text()));
-                describe_part(
-                    "Source",
-                    PartState::Bad,
-                    "read only",
-                    &why.unwrap_or_default(),
-                )
+                bad_part("Source", "read only", &why.unwrap_or_default())
             }
-            SourceReadiness::Ready => describe_part("Source", PartState::Good, "ready", what),
-            SourceReadiness::Failing(reason) => {
-                describe_part("Source", PartState::Bad, "failing", &reason)
-            }
-            SourceReadiness::NotReady(reason) => {
-                describe_part("Source", PartState::Bad, "not ready", &reason)
-            }
+            SourceReadiness::Ready => good_part("Source", "ready", what),
+            SourceReadiness::Failing(reason) => bad_part("Source", "failing", &reason),
+            SourceReadiness::NotReady(reason) => bad_part("Source", "not ready", &reason),
         }
     }
 
@@ -235,49 +186,47 @@ impl Assembled {
         let name = "View build";
         match (self.fixed.kind, self.fixed.read_from, self.fixed.view_check) {
             (SourceKind::Embedded | SourceKind::Postgres, _, _)
-            | (_, ReadFrom::Table | ReadFrom::Ledger, _) => {
-                describe_part(name, PartState::Off, "not used", "")
+            | (_, ReadFrom::Table | ReadFrom::Ledger, _) => off_part(name, "not used", ""),
+            (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => {
+                off_part(name, "not checked", "scylla.view_check is off")
             }
-            (SourceKind::Scylla, ReadFrom::View, ViewCheck::Off) => describe_part(
-                name,
-                PartState::Off,
-                "not checked",
-                "scylla.view_check is off",
-            ),
             (SourceKind::Scylla, ReadFrom::View, check) => match self.source.readiness() {
                 SourceReadiness::Ready if check == ViewCheck::Required => {
-                    describe_part(name, PartState::Good, "built", "on every node")
+                    good_part(name, "built", "on every node")
                 }
-                SourceReadiness::Ready => describe_part(
-                    name,
-                    PartState::Good,
-                    "there",
-                    "the log says if it is not built",
-                ),
-                SourceReadiness::Failing(_) => describe_part(
-                    name,
-                    PartState::Warn,
-                    "unknown",
-                    "the source does not answer",
-                ),
-                SourceReadiness::NotReady(reason) => {
-                    describe_part(name, PartState::Warn, "unknown", &reason)
+                SourceReadiness::Ready => {
+                    good_part(name, "there", "the log says if it is not built")
                 }
+                SourceReadiness::Failing(_) => {
+                    warn_part(name, "unknown", "the source does not answer")
+                }
+                SourceReadiness::NotReady(reason) => warn_part(name, "unknown", &reason),
             },
         }
     }
 }
 
-pub(super) fn describe_part(
-    name: &'static str,
-    state: PartState,
-    word: &str,
-    detail: &(impl AsRef<str> + ?Sized),
-) -> ServicePart {
+pub(super) fn good_part(name: &'static str, word: &str, detail: &str) -> ServicePart {
+    describe_part(name, PartState::Good, word, detail)
+}
+
+pub(super) fn warn_part(name: &'static str, word: &str, detail: &str) -> ServicePart {
+    describe_part(name, PartState::Warn, word, detail)
+}
+
+fn bad_part(name: &'static str, word: &str, detail: &str) -> ServicePart {
+    describe_part(name, PartState::Bad, word, detail)
+}
+
+pub(super) fn off_part(name: &'static str, word: &str, detail: &str) -> ServicePart {
+    describe_part(name, PartState::Off, word, detail)
+}
+
+fn describe_part(name: &'static str, state: PartState, word: &str, detail: &str) -> ServicePart {
     ServicePart {
         name,
         state,
         word: word.to_owned(),
-        detail: detail.as_ref().to_owned(),
+        detail: detail.to_owned(),
     }
 }

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{assembled::Assembled, shown::describe_part};
+use super::{
+    assembled::Assembled,
+    shown::{good_part, off_part, warn_part},
+};
 use crate::{
     apply, clock,
     domain::{AssetId, DatedRate, Rates, RatesTaken},
     http::HeldTotals,
-    ops::dashboard::{PartState, ServicePart},
+    ops::dashboard::ServicePart,
     rates,
 };
 
@@ -54,19 +57,16 @@ impl Assembled {
             |(permille, rows)| format!("scan {} % done, {rows} rows", permille / 10),
         );
         match self.totals.newest_totals() {
-            _ if !self.totals.is_on() => {
-                describe_part(name, PartState::Off, "off", "totals.interval_ms is 0")
-            }
-            None => describe_part(name, PartState::Warn, "not made yet", &scan),
+            _ if !self.totals.is_on() => off_part(name, "off", "totals.interval_ms is 0"),
+            None => warn_part(name, "not made yet", &scan),
             Some(totals) => {
                 let seconds = totals.began.seconds_until(clock::wall_now());
-                let late = seconds > self.totals.late_after().as_secs();
-                let state = if late {
-                    PartState::Warn
+                let age = format!("{seconds} s old");
+                if seconds > self.totals.late_after().as_secs() {
+                    warn_part(name, &age, &scan)
                 } else {
-                    PartState::Good
-                };
-                describe_part(name, state, &format!("{seconds} s old"), &scan)
+                    good_part(name, &age, &scan)
+                }
             }
         }
     }
