@@ -116,130 +116,37 @@ pub(super) fn ends_session(code: Code) -> bool {
 mod tests {
     use super::*;
 
-    /// Code and words of a reply, the command that is known, what is found, and a part of its sentence.
-    const REPLIES: &[(&str, &str, &str, Code, &str)] = &[
-        (
-            "NOAUTH",
-            "Authentication required.",
-            "",
-            Code::RedisAuthMissing,
-            "NOAUTH",
-        ),
-        (
-            "WRONGPASS",
-            "invalid username-password pair",
-            "",
-            Code::RedisAuthWrong,
-            "WRONGPASS",
-        ),
-        (
-            "NOPERM",
-            "this user has no permissions to run the 'xautoclaim' command",
-            "",
-            Code::RedisForbidden,
-            "+XAUTOCLAIM",
-        ),
-        (
-            "NOPERM",
-            "User x has no permissions to run the 'config|get' command",
-            "",
-            Code::RedisForbidden,
-            "CONFIG|GET",
-        ),
-        (
-            "NOPERM",
-            "this user has no permissions to access one of the keys used as arguments",
-            "HSET",
-            Code::RedisKeyForbidden,
-            "HSET",
-        ),
-        (
-            "ERR",
-            "The user executing the script can't run this command or subcommand",
-            "XADD",
-            Code::RedisForbidden,
-            "XADD",
-        ),
-        (
-            "ERR",
-            "ACL failure in script: User u has no permissions to run the 'xadd' command",
-            "",
-            Code::RedisForbidden,
-            "+XADD",
-        ),
-        (
-            "ERR",
-            "unknown command 'XINFO', with args beginning with: 'STREAM'",
-            "",
-            Code::RedisUnknownCommand,
-            "XINFO",
-        ),
-        (
-            "ERR",
-            "unknown command `EVALSHA`, with args beginning with: ",
-            "",
-            Code::RedisUnknownCommand,
-            "EVALSHA",
-        ),
-        (
-            "UNBLOCKED",
-            "the stream key no longer exists",
-            "",
-            Code::RedisChanged,
-            "another Redis than before",
-        ),
-        ("OOM", "command not allowed", "", Code::RedisFull, "OOM"),
-        (
-            "NOREPLICAS",
-            "Not enough good replicas",
-            "",
-            Code::RedisNoReplicas,
-            "NOREPLICAS",
-        ),
-        (
-            "READONLY",
-            "You can't write",
-            "",
-            Code::RedisReadOnly,
-            "READONLY",
-        ),
-        (
-            "MISCONF",
-            "Redis is configured to save",
-            "",
-            Code::RedisDisk,
-            "MISCONF",
-        ),
-        (
-            "LOADING",
-            "Redis is loading",
-            "",
-            Code::RedisLoading,
-            "LOADING",
-        ),
-        (
-            "CROSSSLOT",
-            "Keys in request",
-            "",
-            Code::RedisIsCluster,
-            "redis.mode",
-        ),
-        ("ASK", "5 127.0.0.1:7000", "", Code::RedisMigrating, "ASK"),
-        (
-            "CLUSTERDOWN",
-            "Hash slot not served",
-            "",
-            Code::RedisClusterDown,
-            "CLUSTERDOWN",
-        ),
-        ("SOMETHING", "new", "", Code::RedisUnexpected, "SOMETHING"),
-    ];
+    /// Code and words of a reply, the command that is known (-: none), what is found, and a part of its sentence.
+    const REPLIES: &str = "\
+NOAUTH | Authentication required. | - | redis_auth_missing | NOAUTH
+WRONGPASS | invalid username-password pair | - | redis_auth_wrong | WRONGPASS
+NOPERM | this user has no permissions to run the 'xautoclaim' command | - | redis_forbidden | +XAUTOCLAIM
+NOPERM | User x has no permissions to run the 'config|get' command | - | redis_forbidden | CONFIG|GET
+NOPERM | this user has no permissions to access one of the keys used as arguments | HSET | redis_key_forbidden | HSET
+ERR | The user executing the script can't run this command or subcommand | XADD | redis_forbidden | XADD
+ERR | ACL failure in script: User u has no permissions to run the 'xadd' command | - | redis_forbidden | +XADD
+ERR | unknown command 'XINFO', with args beginning with: 'STREAM' | - | redis_unknown_command | XINFO
+ERR | unknown command `EVALSHA`, with args beginning with:  | - | redis_unknown_command | EVALSHA
+UNBLOCKED | the stream key no longer exists | - | redis_changed | another Redis than before
+OOM | command not allowed | - | redis_full | OOM
+NOREPLICAS | Not enough good replicas | - | redis_no_replicas | NOREPLICAS
+READONLY | You can't write | - | redis_read_only | READONLY
+MISCONF | Redis is configured to save | - | redis_disk | MISCONF
+LOADING | Redis is loading | - | redis_loading | LOADING
+CROSSSLOT | Keys in request | - | redis_is_cluster | redis.mode
+ASK | 5 127.0.0.1:7000 | - | redis_migrating | ASK
+CLUSTERDOWN | Hash slot not served | - | redis_cluster_down | CLUSTERDOWN
+SOMETHING | new | - | redis_unexpected | SOMETHING
+";
 
     #[test]
     fn each_error_reply_has_its_finding_with_the_command_where_it_is_said() {
-        for (code, words, command, expected, part) in REPLIES {
-            let found = of_reply(code, words, command, "h:1");
-            assert_eq!(found.code, *expected, "{code} {words}");
+        for reply in REPLIES.lines() {
+            let mut columns = reply.split(" | ");
+            let [code, words, command, expected, part] =
+                std::array::from_fn(|_| columns.next().unwrap());
+            let found = of_reply(code, words, command.trim_matches('-'), "h:1");
+            assert_eq!(found.code.label_value(), expected, "{reply}");
             let sentence = found.to_string();
             assert!(
                 sentence.contains(part) && sentence.contains("h:1"),
