@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::{
+    FakeTrouble::{Apply, Read, Write},
+    *,
+};
+use crate::{
+    apply::{ApplyError, EntriesError},
+    ledger::LedgerError,
+    read::ReadError,
+};
 
 const PATH: &str = "/api/user/balance?user_id=1001";
 const BATCH: &str = "/api/v1/user/balances";
@@ -15,7 +23,7 @@ const SECRET: &str = "NoHostAvailable 10.0.0.7:9042 SELECT password";
 
 #[tokio::test]
 async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance() {
-    let asked = TestApi::with_trouble(FakeTrouble::Read(source_down("down")));
+    let asked = TestApi::with_trouble(Read(source_down("down")));
     for told in [
         asked.get(PATH).await,
         asked.without_fast_path().get(PATH).await,
@@ -31,41 +39,17 @@ async fn seed_fault_08_a_source_that_is_down_is_503_and_never_an_empty_balance()
 #[tokio::test]
 async fn seed_fault_09_no_body_carries_another_layers_error_text() {
     let secret: Arc<str> = SECRET.into();
-    let source = ledger::LedgerError::Unavailable(Arc::clone(&secret));
-    let corrupt = ledger::LedgerError::Corrupt(Arc::clone(&secret));
-    let apply = apply::ApplyError::Unavailable(secret);
+    let source = LedgerError::Unavailable(Arc::clone(&secret));
+    let corrupt = LedgerError::Corrupt(Arc::clone(&secret));
+    let apply = ApplyError::Unavailable(secret);
     let table = [
-        (
-            FakeTrouble::Read(read::ReadError::Source(source.clone())),
-            PATH,
-            "",
-        ),
-        (
-            FakeTrouble::Read(read::ReadError::Source(corrupt)),
-            PATH,
-            "",
-        ),
-        (
-            FakeTrouble::Read(read::ReadError::Source(source.clone())),
-            BATCH,
-            USERS,
-        ),
-        (FakeTrouble::Apply(apply.clone()), SETTLE, USER),
-        (
-            FakeTrouble::Apply(apply.clone()),
-            "/api/v1/cache/invalidate",
-            USERS,
-        ),
-        (
-            FakeTrouble::Write(apply::EntriesError::Source(source)),
-            ENTRIES,
-            ENTRY,
-        ),
-        (
-            FakeTrouble::Write(apply::EntriesError::Apply(apply)),
-            ENTRIES,
-            ENTRY,
-        ),
+        (Read(ReadError::Source(source.clone())), PATH, ""),
+        (Read(ReadError::Source(corrupt)), PATH, ""),
+        (Read(ReadError::Source(source.clone())), BATCH, USERS),
+        (Apply(apply.clone()), SETTLE, USER),
+        (Apply(apply.clone()), "/api/v1/cache/invalidate", USERS),
+        (Write(EntriesError::Source(source)), ENTRIES, ENTRY),
+        (Write(EntriesError::Apply(apply)), ENTRIES, ENTRY),
     ];
     for (trouble, path, body) in table {
         let asked = TestApi::with_trouble(trouble);
@@ -84,56 +68,32 @@ async fn seed_fault_09_no_body_carries_another_layers_error_text() {
 
 #[tokio::test]
 async fn each_failure_of_the_work_has_its_status_and_code() {
-    let gone = || apply::ApplyError::Unavailable("redis".into());
-    let down = || ledger::LedgerError::Timeout;
+    let gone = || ApplyError::Unavailable("redis".into());
+    let down = || LedgerError::Timeout;
     let table = [
-        (FakeTrouble::Read(source_down("x")), BATCH, USERS, 503, 5031),
-        (
-            FakeTrouble::Read(read::ReadError::NotReached),
-            BATCH,
-            USERS,
-            503,
-            5032,
-        ),
-        (
-            FakeTrouble::Read(read::ReadError::Shed),
-            BATCH,
-            USERS,
-            429,
-            4291,
-        ),
-        (
-            FakeTrouble::Read(read::ReadError::Deadline),
-            BATCH,
-            USERS,
-            504,
-            5041,
-        ),
+        (Read(source_down("x")), BATCH, USERS, 503, 5031),
+        (Read(ReadError::NotReached), BATCH, USERS, 503, 5032),
+        (Read(ReadError::Shed), BATCH, USERS, 429, 4291),
+        (Read(ReadError::Deadline), BATCH, USERS, 504, 5041),
         (FakeTrouble::FewerAnswers, BATCH, USERS, 500, 5000),
-        (FakeTrouble::Apply(gone()), SETTLE, USER, 503, 5033),
+        (Apply(gone()), SETTLE, USER, 503, 5033),
+        (Apply(ApplyError::Deadline), SETTLE, USER, 504, 5041),
         (
-            FakeTrouble::Apply(apply::ApplyError::Deadline),
-            SETTLE,
-            USER,
-            504,
-            5041,
-        ),
-        (
-            FakeTrouble::Write(apply::EntriesError::Conflict { index: 3 }),
+            Write(EntriesError::Conflict { index: 3 }),
             ENTRIES,
             ENTRY,
             409,
             4091,
         ),
         (
-            FakeTrouble::Write(apply::EntriesError::Source(down())),
+            Write(EntriesError::Source(down())),
             ENTRIES,
             ENTRY,
             503,
             5031,
         ),
         (
-            FakeTrouble::Write(apply::EntriesError::Apply(gone())),
+            Write(EntriesError::Apply(gone())),
             ENTRIES,
             ENTRY,
             503,
@@ -153,7 +113,7 @@ async fn each_failure_of_the_work_has_its_status_and_code() {
 
 #[tokio::test]
 async fn a_conflict_names_the_element() {
-    let trouble = FakeTrouble::Write(apply::EntriesError::Conflict { index: 3 });
+    let trouble = Write(EntriesError::Conflict { index: 3 });
     let told = TestApi::with_trouble(trouble)
         .post_json(ENTRIES, ENTRY)
         .await;
@@ -264,7 +224,7 @@ async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let asked = TestApi::with_trouble(FakeTrouble::Read(source_down(SECRET)));
+    let asked = TestApi::with_trouble(Read(source_down(SECRET)));
     let id = [("x-request-id", "find-me")];
     for _ in 0..50 {
         asked.send("GET", PATH, &id, "").await;

@@ -46,11 +46,11 @@ pub(super) async fn check_described(asked: &TestApi, status: u16, question: Requ
     described.check(&method, &path, status, &told.headers, &told.body);
 }
 
-async fn check_get(asked: &TestApi, status: u16, path: &str) {
+pub(super) async fn check_get(asked: &TestApi, status: u16, path: &str) {
     check_described(asked, status, build_request("GET", path, &[], "")).await;
 }
 
-async fn check_post(asked: &TestApi, status: u16, path: &str, body: &str) {
+pub(super) async fn check_post(asked: &TestApi, status: u16, path: &str, body: &str) {
     check_described(asked, status, build_request("POST", path, &[], body)).await;
 }
 

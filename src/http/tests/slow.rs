@@ -3,7 +3,7 @@
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
-    wire::{GET, PATIENCE, Running, read_to_close, receive_response, send_text},
+    wire::{GET, PATIENCE, Running, read_to_close, receive_ok, receive_response, send_text},
     *,
 };
 
@@ -97,17 +97,10 @@ async fn a_client_that_has_ended_its_side_gets_its_answers() {
     for first in [GET.replace("1001", "7"), waiting] {
         send_text(&mut stream, &format!("{first}{GET}")).await;
         stream.shutdown().await.unwrap();
-        timeout(PATIENCE, running.asked.fake.entered.notified())
-            .await
-            .unwrap();
+        running.wait_entered().await;
         running.asked.fake.gate.notify_one();
         for _ in 0..2 {
-            assert!(
-                receive_response(&mut stream, true)
-                    .await
-                    .0
-                    .starts_with("http/1.1 200")
-            );
+            receive_ok(&mut stream).await;
         }
         assert_eq!(read_to_close(&mut stream).await, "");
         stream = running.connect_client().await;
@@ -130,19 +123,12 @@ async fn a_broken_connection_drops_its_request() {
             &GET.replace("1001", "7").replace("host", &fields),
         )
         .await;
-        timeout(PATIENCE, running.asked.fake.entered.notified())
-            .await
-            .unwrap();
+        running.wait_entered().await;
         stream.set_zero_linger().unwrap();
         drop(stream);
         // The only place is free again, though nothing opened the gate.
         let mut next = running.connect_client().await;
         send_text(&mut next, GET).await;
-        assert!(
-            receive_response(&mut next, true)
-                .await
-                .0
-                .starts_with("http/1.1 200")
-        );
+        receive_ok(&mut next).await;
     }
 }

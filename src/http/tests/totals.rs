@@ -2,17 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{openapi::check_described, *};
+use super::{
+    openapi::{check_described, check_get, check_post},
+    *,
+};
 use crate::{
     domain::{AssetId, AssetSum, Totals},
     http::{HeldTotals, routes},
 };
 
 const RATES: &str = r#"{"quote":"USDT","rates":[{"asset":"BTC","rate":"50000.5","at":1765352441955},{"asset":"9","rate":"0.5","at":7}]}"#;
-
-fn get(path: &str) -> Request<Full<Bytes>> {
-    build_request("GET", path, &[], "")
-}
 
 fn json_of(told: &TestResponse) -> Value {
     serde_json::from_str(&told.body).unwrap()
@@ -30,11 +29,11 @@ async fn api_with_rates() -> TestApi {
 #[tokio::test]
 async fn totals_are_shown_with_their_moments_and_their_age() {
     let asked = TestApi::new();
-    let pending = asked.call_service(get(routes::TOTALS)).await;
+    let pending = asked.get(routes::TOTALS).await;
     pending.assert_failure(503, 5034, ());
     assert_ne!(pending.header_value("retry-after"), "");
     *asked.fake.totals.lock() = HeldTotals::Off;
-    let off = asked.call_service(get(routes::TOTALS)).await;
+    let off = asked.get(routes::TOTALS).await;
     off.assert_failure(404, 4041, ());
 
     let total = |avail, frozen, users| AssetSum {
@@ -53,7 +52,7 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
         ended: UnixMillis(NOW - 12_000),
     };
     *asked.fake.totals.lock() = HeldTotals::Held(Arc::new(totals));
-    let told = asked.call_service(get(routes::TOTALS)).await;
+    let told = asked.get(routes::TOTALS).await;
     assert_eq!(
         json_of(&told),
         json!({
@@ -68,17 +67,14 @@ async fn totals_are_shown_with_their_moments_and_their_age() {
     );
     assert_eq!(told.header_value("age"), "12");
     assert_eq!(told.header_value("cache-control"), "private, no-cache");
-    let extra = asked.call_service(get("/api/v1/totals?asset=BTC")).await;
+    let extra = asked.get("/api/v1/totals?asset=BTC").await;
     extra.assert_failure(400, 1001, ());
 }
 
 #[tokio::test]
 async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
     let asked = TestApi::new();
-    let post = async |body: &str| {
-        let request = build_request("POST", routes::RATES, &[], body);
-        asked.call_service(request).await
-    };
+    let post = async |body: &str| asked.send("POST", routes::RATES, &[], body).await;
     let good = r#"{"asset":"BTC","rate":"1","at":7}"#;
     for (bad, says) in [
         (r#"{"asset":"BTC","rate":"0","at":7}"#, "rates[1]: rate"),
@@ -124,9 +120,7 @@ async fn one_bad_rate_is_refused_with_its_index_and_none_is_taken() {
             vec![good; 1_001].join(",")
         ),
     ] {
-        let told = post(&body).await;
-        let code = (told.status, told.envelope_code());
-        assert_eq!(code, (400, 1001), "{}", told.body);
+        post(&body).await.assert_failure(400, 1001, body);
     }
     assert_eq!(asked.fake.asked.lock().as_slice(), [""; 0]);
     for (body, applied) in [
@@ -152,7 +146,7 @@ async fn a_rate_that_redis_does_not_take_is_not_acknowledged() {
     told.assert_failure(503, 5033, ());
     assert_ne!(told.header_value("retry-after"), "");
     let told = asked
-        .call_service(get("/api/v1/user/total?user_id=1001&quote=USDT"))
+        .get("/api/v1/user/total?user_id=1001&quote=USDT")
         .await;
     told.assert_failure(503, 5033, ());
 }
@@ -160,10 +154,10 @@ async fn a_rate_that_redis_does_not_take_is_not_acknowledged() {
 #[tokio::test]
 async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     let path = "/api/v1/user/total?user_id=1001&quote=USDT";
-    let unpriced = TestApi::new().call_service(get(path)).await;
+    let unpriced = TestApi::new().get(path).await;
     unpriced.assert_failure(404, 4042, ());
     let asked = api_with_rates().await;
-    let told = asked.call_service(get(path)).await;
+    let told = asked.get(path).await;
     assert_eq!(
         json_of(&told)["data"],
         json!({
@@ -176,9 +170,7 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
             "unpriced": ["ETH"],
         })
     );
-    let balances = asked
-        .call_service(get("/api/v1/user/balance?user_id=1001"))
-        .await;
+    let balances = asked.get("/api/v1/user/balance?user_id=1001").await;
     for header in ["age", "cache-control", "cache-status"] {
         assert_eq!(
             told.header_value(header),
@@ -210,13 +202,9 @@ async fn a_value_has_the_promises_and_headers_of_a_balance_read() {
     assert_eq!(asked.call_service(fresh).await.status, 200);
     let ask = asked.fake.last.lock().clone().unwrap();
     assert!(ask.no_cache && !ask.min_seq.is_empty());
-    let early = asked
-        .call_service(get(&format!("{path}&min_seq=BTC:18")))
-        .await;
+    let early = asked.get(&format!("{path}&min_seq=BTC:18")).await;
     early.assert_failure(503, 5032, ());
-    let nobody = asked
-        .call_service(get("/api/v1/user/total?user_id=5&quote=USDT"))
-        .await;
+    let nobody = asked.get("/api/v1/user/total?user_id=5&quote=USDT").await;
     assert_eq!(
         json_of(&nobody)["data"],
         json!({"quote": "USDT", "total": "0", "priced": [], "unpriced": []})
@@ -239,22 +227,18 @@ async fn a_question_for_a_value_that_is_not_right_is_refused() {
         "user_id=1001&quote=USDT&asset=BTC",
         "user_id=1001&quote=USDT&min_seq=BTC",
     ] {
-        let told = asked
-            .call_service(get(&format!("/api/v1/user/total?{query}")))
-            .await;
+        let told = asked.get(&format!("/api/v1/user/total?{query}")).await;
         told.assert_failure(400, 1001, query);
     }
 }
 
 #[tokio::test]
 async fn totals_and_values_are_as_described() {
-    let value =
-        |query: &str| build_request("GET", &format!("{}{query}", routes::USER_TOTAL), &[], "");
-    let totals = || build_request("GET", routes::TOTALS, &[], "");
+    let value = |query: &str| format!("{}{query}", routes::USER_TOTAL);
     let asked = TestApi::new();
-    check_described(&asked, 503, totals()).await;
+    check_get(&asked, 503, routes::TOTALS).await;
     *asked.fake.totals.lock() = HeldTotals::Off;
-    check_described(&asked, 404, totals()).await;
+    check_get(&asked, 404, routes::TOTALS).await;
     let total = AssetSum {
         avail: i128::MAX,
         frozen: i128::MIN,
@@ -265,34 +249,19 @@ async fn totals_and_values_are_as_described() {
         assets: assets.into(),
         ..Totals::default()
     }));
-    check_described(&asked, 200, totals()).await;
+    check_get(&asked, 200, routes::TOTALS).await;
 
     let good = "?user_id=1001&quote=USDT";
-    check_described(&asked, 404, value(good)).await;
-    check_described(&asked, 400, value("?user_id=1001")).await;
-    check_described(
-        &asked,
-        200,
-        build_request("POST", routes::RATES, &[], RATES),
-    )
-    .await;
-    check_described(&asked, 200, value(good)).await;
-    check_described(&asked, 200, value("?user_id=5&quote=USDT")).await;
-    let whole = build_request(
-        "GET",
-        &format!("{}{good}", routes::USER_TOTAL),
-        &[("if-none-match", "*")],
-        "",
-    );
+    check_get(&asked, 404, &value(good)).await;
+    check_get(&asked, 400, &value("?user_id=1001")).await;
+    check_post(&asked, 200, routes::RATES, RATES).await;
+    check_get(&asked, 200, &value(good)).await;
+    check_get(&asked, 200, &value("?user_id=5&quote=USDT")).await;
+    let whole = build_request("GET", &value(good), &[("if-none-match", "*")], "");
     check_described(&asked, 304, whole).await;
-    check_described(&asked, 503, value(&format!("{good}&min_seq=BTC:18"))).await;
+    check_get(&asked, 503, &value(&format!("{good}&min_seq=BTC:18"))).await;
     let gone = apply::ApplyError::Unavailable("gone".into());
     let asked = TestApi::with_trouble(FakeTrouble::Apply(gone));
-    check_described(
-        &asked,
-        503,
-        build_request("POST", routes::RATES, &[], RATES),
-    )
-    .await;
-    check_described(&asked, 503, value(good)).await;
+    check_post(&asked, 503, routes::RATES, RATES).await;
+    check_get(&asked, 503, &value(good)).await;
 }

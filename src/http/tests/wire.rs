@@ -73,6 +73,12 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// A read of user 7 waits at the gate.
+    pub async fn wait_entered(&self) {
+        let entered = self.asked.fake.entered.notified();
+        timeout(PATIENCE, entered).await.unwrap();
+    }
+
     /// Everything has ended.
     pub async fn wait_ended(self) {
         timeout(PATIENCE, self.served).await.unwrap().unwrap();
@@ -103,6 +109,12 @@ pub(super) async fn receive_response(stream: &mut TcpStream, has_body: bool) -> 
         .unwrap()
         .unwrap();
     (head, String::from_utf8(body).unwrap())
+}
+
+/// One response, which is 200.
+pub(super) async fn receive_ok(stream: &mut TcpStream) {
+    let (head, _) = receive_response(stream, true).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
 }
 
 /// Whether the other side has closed, with whatever it said before.
