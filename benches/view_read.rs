@@ -174,11 +174,7 @@ fn source(read_from: ReadFrom) -> config::SourceSettings {
 
 fn catalogue() -> Arc<Catalogue> {
     let assets: Vec<_> = (1..=ASSETS)
-        .map(|id| Asset {
-            id,
-            name: format!("A{id}"),
-            decimals: 8,
-        })
+        .map(|id| Asset::new(id, format!("A{id}"), 8))
         .collect();
     Arc::new(Catalogue::new(&assets, &[]).unwrap())
 }

@@ -97,21 +97,14 @@ mod tests {
 
     fn test_balance(asset: i32, avail: i64, said_at: i64) -> Balance {
         Balance {
-            asset: AssetId::new(asset).unwrap(),
-            seq: Seq::new(17).unwrap(),
-            avail: Amount::from_raw(avail),
-            frozen: Amount::from_raw(0),
             updated_at: (asset == 1).then_some(UnixMillis(1_765_352_441_955)),
             said_at: UnixMillis(said_at),
+            ..Balance::sample_of(asset, 17, avail)
         }
     }
 
     fn render_held(balances: Vec<Balance>) -> RenderedSnapshot {
-        let asset = Asset {
-            id: 1,
-            name: "BTC".to_owned(),
-            decimals: 8,
-        };
+        let asset = Asset::new(1, "BTC", 8);
         let catalogue = Catalogue::new(&[asset], &[]).unwrap();
         RenderedSnapshot::new(&catalogue, &Snapshot::new(balances), UnixMillis(0))
     }

@@ -31,18 +31,12 @@ pub struct Market {
 
 impl Market {
     pub fn new() -> Self {
-        let asset = |id, name: &str| Asset {
-            id,
-            name: name.to_owned(),
-            decimals: 8,
-        };
-        let symbol = Symbol {
-            id: 1,
-            name: "BTC_USDT".to_owned(),
-            base: "BTC".to_owned(),
-            quote: "USDT".to_owned(),
-        };
-        let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap();
+        let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+        let catalogue = Catalogue::new(
+            &[Asset::new(1, "BTC", 8), Asset::new(2, "USDT", 8)],
+            &[symbol],
+        )
+        .unwrap();
         let mut sum = 0.0;
         let shares = (1..=i32::try_from(USERS).unwrap()).map(|rank| {
             sum += f64::from(rank).powf(-EXPONENT);

@@ -9,12 +9,11 @@ pub const NOW: i64 = 1_765_352_441_955;
 
 /// BTC, USDT and ETH, as configured by default.
 pub fn catalogue() -> Catalogue {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let assets = [asset(1, "BTC"), asset(2, "USDT"), asset(3, "ETH")];
+    let assets = [
+        Asset::new(1, "BTC", 8),
+        Asset::new(2, "USDT", 8),
+        Asset::new(3, "ETH", 8),
+    ];
     Catalogue::new(&assets, &[]).unwrap()
 }
 

@@ -42,14 +42,7 @@ fn seq_of(number: i64) -> Seq {
 }
 
 fn sample_balance(id: i32, number: i64) -> Balance {
-    Balance {
-        asset: asset_id(id),
-        seq: seq_of(number),
-        avail: Amount::from_raw(1),
-        frozen: Amount::from_raw(0),
-        updated_at: None,
-        said_at: UnixMillis(0),
-    }
+    Balance::sample_of(id, number, 1)
 }
 
 /// Rows of the one user, with their age in milliseconds when they were put; what the view shows of them.
@@ -142,11 +135,7 @@ impl Stage {
         let (sampler, inbox) = Sampler::new();
         let (ledger, meters) = (Arc::new(TestLedger::default()), Meters::new());
         let room = Arc::new(AtomicBool::new(true));
-        let assets = [1, 2].map(|id| Asset {
-            id,
-            name: format!("A{id}"),
-            decimals: 0,
-        });
+        let assets = [1, 2].map(|id| Asset::new(id, format!("A{id}"), 0));
         let has_room = Arc::clone(&room);
         let parts = AuditorParts {
             sampler: Arc::clone(&sampler),

@@ -113,6 +113,21 @@ impl Snapshot {
 }
 
 #[cfg(test)]
+impl Balance {
+    /// A balance with nothing frozen, said at 0.
+    pub fn sample_of(asset: i32, seq: i64, avail: i64) -> Self {
+        Self {
+            asset: AssetId::new(asset).unwrap(),
+            seq: Seq::new(seq).unwrap(),
+            avail: Amount::from_raw(avail),
+            frozen: Amount::from_raw(0),
+            updated_at: None,
+            said_at: UnixMillis(0),
+        }
+    }
+}
+
+#[cfg(test)]
 pub mod strategies {
     //! Balances and snapshots for the property tests.
 

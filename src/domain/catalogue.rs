@@ -18,6 +18,13 @@ pub struct Asset {
     pub decimals: u8,
 }
 
+impl Asset {
+    pub fn new(id: i32, name: impl Into<String>, decimals: u8) -> Self {
+        let name = name.into();
+        Self { id, name, decimals }
+    }
+}
+
 /// A market of two assets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +37,18 @@ pub struct Symbol {
     pub base: String,
     /// Name of the asset that it is paid in.
     pub quote: String,
+}
+
+impl Symbol {
+    pub fn new(id: i32, name: &str, base: &str, quote: &str) -> Self {
+        let [name, base, quote] = [name, base, quote].map(str::to_owned);
+        Self {
+            id,
+            name,
+            base,
+            quote,
+        }
+    }
 }
 
 /// A catalogue that cannot be, with the key that is wrong.

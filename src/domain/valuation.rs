@@ -116,23 +116,18 @@ mod tests {
     }
 
     fn test_catalogue() -> CatalogueTable {
-        let asset = |id, name: &str, decimals| Asset {
-            id,
-            name: name.to_owned(),
-            decimals,
-        };
-        let assets = [asset(1, "BTC", 8), asset(2, "USDT", 2), asset(3, "ETH", 18)];
+        let assets = [
+            Asset::new(1, "BTC", 8),
+            Asset::new(2, "USDT", 2),
+            Asset::new(3, "ETH", 18),
+        ];
         CatalogueTable::new(&assets, &[]).unwrap()
     }
 
     fn test_snapshot(balances: &[(i32, i64, i64)]) -> Snapshot {
         let balance = |(id, avail, frozen): &(i32, i64, i64)| Balance {
-            asset: test_asset(*id),
-            seq: Seq::new(1).unwrap(),
-            avail: Amount::from_raw(*avail),
             frozen: Amount::from_raw(*frozen),
-            updated_at: None,
-            said_at: UnixMillis(0),
+            ..Balance::sample_of(*id, 1, *avail)
         };
         Snapshot::new(balances.iter().map(balance).collect())
     }

@@ -111,11 +111,7 @@ mod tests {
 
     #[test]
     fn sums_of_moved_units_are_exact_beyond_64_bits_and_do_not_wrap() {
-        let btc = Asset {
-            id: 1,
-            name: "BTC".to_owned(),
-            decimals: 8,
-        };
+        let btc = Asset::new(1, "BTC", 8);
         let meters = Meters::with_catalogue(&Catalogue::new(&[btc], &[]).unwrap());
         let (known, unknown) = (AssetId::new(1).unwrap(), AssetId::new(9).unwrap());
         meters.assert_shows(&["ledger_moved_total{asset=\"BTC\"} 0"]);

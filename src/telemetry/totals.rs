@@ -109,11 +109,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_shown_by_asset_and_goes_away() {
-        let asset = Asset {
-            id: 1,
-            name: "BTC".to_owned(),
-            decimals: 8,
-        };
+        let asset = Asset::new(1, "BTC", 8);
         let meters = Meters::with_catalogue(&Catalogue::new(&[asset], &[]).unwrap());
         let id = |id| AssetId::new(id).unwrap();
         let (btc, other) = (

@@ -170,12 +170,8 @@ impl Backend for Nobody {
 
 /// The API over that backend.
 pub fn service(backend: Nobody) -> Service<Nobody> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(3, "ETH")], &[]).unwrap();
+    let catalogue =
+        Catalogue::new(&[Asset::new(1, "BTC", 8), Asset::new(3, "ETH", 8)], &[]).unwrap();
     let open = AuthSettings {
         mode: AuthMode::None,
         tokens: vec![],

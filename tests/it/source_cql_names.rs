@@ -49,17 +49,8 @@ fn renamed() -> Place {
 }
 
 fn catalogue() -> std::sync::Arc<Catalogue> {
-    let assets = [(1, "BTC"), (2, "USDT")].map(|(id, name)| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    });
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
+    let assets = [(1, "BTC"), (2, "USDT")].map(|(id, name)| Asset::new(id, name, 8));
+    let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
     Catalogue::new(&assets, &[symbol]).unwrap().into()
 }
 

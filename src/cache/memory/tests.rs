@@ -4,14 +4,7 @@ use super::*;
 use crate::domain::{Amount, Balance, UnixMillis};
 
 fn test_balance(asset: i32, seq: i64) -> Balance {
-    Balance {
-        asset: AssetId::new(asset).unwrap(),
-        seq: Seq::new(seq).unwrap(),
-        avail: Amount::from_raw(seq),
-        frozen: Amount::from_raw(0),
-        updated_at: None,
-        said_at: UnixMillis(0),
-    }
+    Balance::sample_of(asset, seq, seq)
 }
 
 fn moved_to(asset: i32, seq: i64) -> BalanceChange {

@@ -93,11 +93,7 @@ mod tests {
 
     #[test]
     fn a_field_is_read_by_its_name_or_number_or_not_at_all() {
-        let asset = Asset {
-            id: 1,
-            name: "BTC".to_owned(),
-            decimals: 8,
-        };
+        let asset = Asset::new(1, "BTC", 8);
         let catalogue = CatalogueTable::new(&[asset], &[]).unwrap();
         let read = |field: &str, text: &str| {
             let found = dated_rate(field, text, &catalogue);

@@ -317,18 +317,15 @@ pub(super) mod tests {
     }
 
     fn of_decimals(decimals: u8, users: u32, trades: u64, seed: u32) -> Plan {
-        let asset = |id, name: &str| Asset {
-            id,
-            name: name.to_owned(),
-            decimals,
-        };
-        let symbol = Symbol {
-            id: 1,
-            name: "BTC_USDT".to_owned(),
-            base: "BTC".to_owned(),
-            quote: "USDT".to_owned(),
-        };
-        let catalogue = Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap();
+        let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+        let catalogue = Catalogue::new(
+            &[
+                Asset::new(1, "BTC", decimals),
+                Asset::new(2, "USDT", decimals),
+            ],
+            &[symbol],
+        )
+        .unwrap();
         let market = SimulatedMarket::new(catalogue, "BTC_USDT").unwrap();
         Plan::new(market, users, trades, 0.99, seed)
     }

@@ -93,17 +93,15 @@ impl SettingsCheck<'_> {
 
 /// A symbol between two assets that are good.
 fn symbol_alone(symbol: &Symbol) -> Result<Catalogue, Vec<CatalogueError>> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 0,
-    };
     let symbol = Symbol {
         base: "BASE".to_owned(),
         quote: "QUOTE".to_owned(),
         ..symbol.clone()
     };
-    Catalogue::new(&[asset(1, "BASE"), asset(2, "QUOTE")], &[symbol])
+    Catalogue::new(
+        &[Asset::new(1, "BASE", 0), Asset::new(2, "QUOTE", 0)],
+        &[symbol],
+    )
 }
 
 fn taken_text(value: &impl std::fmt::Display) -> String {

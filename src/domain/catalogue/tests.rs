@@ -1,32 +1,15 @@
 use super::*;
 
-fn test_asset(id: i32, name: &str, decimals: u8) -> Asset {
-    Asset {
-        id,
-        name: name.to_owned(),
-        decimals,
-    }
-}
-
-fn test_symbol(id: i32, name: &str, base: &str, quote: &str) -> Symbol {
-    Symbol {
-        id,
-        name: name.to_owned(),
-        base: base.to_owned(),
-        quote: quote.to_owned(),
-    }
-}
-
 fn seed_table() -> CatalogueTable {
     CatalogueTable::new(
         &[
-            test_asset(1, "BTC", 8),
-            test_asset(2, "USDT", 8),
-            test_asset(3, "ETH", 8),
+            Asset::new(1, "BTC", 8),
+            Asset::new(2, "USDT", 8),
+            Asset::new(3, "ETH", 8),
         ],
         &[
-            test_symbol(1, "BTC_USDT", "BTC", "USDT"),
-            test_symbol(2, "ETH_USDT", "ETH", "USDT"),
+            Symbol::new(1, "BTC_USDT", "BTC", "USDT"),
+            Symbol::new(2, "ETH_USDT", "ETH", "USDT"),
         ],
     )
     .unwrap()
@@ -51,13 +34,13 @@ fn seed_fault_16_readers_and_writers_share_one_table_of_symbols() {
         (Some(1), Some(2), None)
     );
     let twice = [
-        test_symbol(1, "BTC_USDT", "BTC", "USDT"),
-        test_symbol(1, "ETH_USDT", "ETH", "USDT"),
+        Symbol::new(1, "BTC_USDT", "BTC", "USDT"),
+        Symbol::new(1, "ETH_USDT", "ETH", "USDT"),
     ];
     let assets = [
-        test_asset(1, "BTC", 8),
-        test_asset(2, "USDT", 8),
-        test_asset(3, "ETH", 8),
+        Asset::new(1, "BTC", 8),
+        Asset::new(2, "USDT", 8),
+        Asset::new(3, "ETH", 8),
     ];
     let errors = CatalogueTable::new(&assets, &twice).unwrap_err();
     assert_eq!(
@@ -76,23 +59,23 @@ fn what_would_change_the_meaning_of_an_amount_or_a_name_is_found() {
         seed_table().unsafe_changes(&next)
     };
     let (btc, usdt, eth) = (
-        test_asset(1, "BTC", 8),
-        test_asset(2, "USDT", 8),
-        test_asset(3, "ETH", 8),
+        Asset::new(1, "BTC", 8),
+        Asset::new(2, "USDT", 8),
+        Asset::new(3, "ETH", 8),
     );
-    let harmless = [btc.clone(), usdt.clone(), test_asset(4, "XAU", 3)];
+    let harmless = [btc.clone(), usdt.clone(), Asset::new(4, "XAU", 3)];
     assert_eq!(with(&harmless, &[]), [""; 0], "one less, and one more");
-    let renamed = [test_asset(1, "XBT", 8), usdt.clone()];
+    let renamed = [Asset::new(1, "XBT", 8), usdt.clone()];
     assert_eq!(
         with(&renamed, &[]),
         [""; 0],
         "another name of the same asset"
     );
-    let scaled = [test_asset(1, "BTC", 6), usdt.clone(), eth.clone()];
+    let scaled = [Asset::new(1, "BTC", 6), usdt.clone(), eth.clone()];
     assert_eq!(with(&scaled, &[]), ["decimals of BTC (8 to 6)"]);
-    let moved = [test_asset(3, "BTC", 8), usdt.clone()];
+    let moved = [Asset::new(3, "BTC", 8), usdt.clone()];
     assert_eq!(with(&moved, &[]), ["the id of BTC (1 to 3)"]);
-    let symbols = [test_symbol(1, "BTC_USDT", "ETH", "USDT")];
+    let symbols = [Symbol::new(1, "BTC_USDT", "ETH", "USDT")];
     assert_eq!(with(&[btc, usdt, eth], &symbols), ["the symbol BTC_USDT"]);
 }
 
@@ -117,11 +100,11 @@ fn seed_fault_17_a_cost_is_scaled_and_checked() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let assets = [
-        test_asset(0, "", 19),
-        test_asset(2, "7", 8),
-        test_asset(2, "A B", 8),
-        test_asset(5, "X", 1),
-        test_asset(5, "X", 1),
+        Asset::new(0, "", 19),
+        Asset::new(2, "7", 8),
+        Asset::new(2, "A B", 8),
+        Asset::new(5, "X", 1),
+        Asset::new(5, "X", 1),
     ];
     let keys: Vec<_> = CatalogueTable::new(&assets, &[])
         .unwrap_err()

@@ -4,18 +4,12 @@ use super::*;
 use crate::domain::{Asset, BalanceHead, Symbol};
 
 fn test_catalogue(decimals: u8) -> Catalogue {
-    let asset = |id, name: &str, decimals| Asset {
-        id,
-        name: name.to_owned(),
-        decimals,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    Catalogue::new(&[asset(1, "BTC", decimals), asset(2, "USDT", 8)], &[symbol]).unwrap()
+    let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+    Catalogue::new(
+        &[Asset::new(1, "BTC", decimals), Asset::new(2, "USDT", 8)],
+        &[symbol],
+    )
+    .unwrap()
 }
 
 const PLAIN: &str = r#"{"trade_id":7,"symbol":"BTC_USDT","buyer_user_id":1001,"seller_user_id":1002,"price":5000000000000,"quantity":1000000,"settled_at":1765352441955}"#;

@@ -121,14 +121,7 @@ mod tests {
     fn has(user: i64, seq: i64) -> OutboxUser {
         OutboxUser {
             user: UserId::new(user).unwrap(),
-            snapshot: Snapshot::new(vec![Balance {
-                asset: AssetId::new(1).unwrap(),
-                seq: Seq::new(seq).unwrap(),
-                avail: Amount::from_raw(5),
-                frozen: Amount::default(),
-                updated_at: None,
-                said_at: UnixMillis(1),
-            }]),
+            snapshot: Snapshot::new(vec![Balance::sample_of(1, seq, 5)]),
         }
     }
 

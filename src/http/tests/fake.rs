@@ -63,29 +63,20 @@ pub(super) struct FakeBackend {
 }
 
 pub(super) fn sample_catalogue() -> Arc<Catalogue> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    let assets = [asset(1, "BTC"), asset(2, "USDT"), asset(3, "ETH")];
+    let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+    let assets = [
+        Asset::new(1, "BTC", 8),
+        Asset::new(2, "USDT", 8),
+        Asset::new(3, "ETH", 8),
+    ];
     Arc::new(Catalogue::new(&assets, &[symbol]).unwrap())
 }
 
 fn sample_snapshot() -> Snapshot {
     let balance = |asset, seq, avail, said_before| Balance {
-        asset: AssetId::new(asset).unwrap(),
-        seq: Seq::new(seq).unwrap(),
-        avail: Amount::from_raw(avail),
-        frozen: Amount::from_raw(0),
         updated_at: Some(UnixMillis(1_765_352_441_955)),
         said_at: UnixMillis(NOW - said_before),
+        ..Balance::sample_of(asset, seq, avail)
     };
     Snapshot::new(vec![
         balance(1, 17, 910_000_000_000, 4_999),

@@ -20,14 +20,7 @@ fn test_seq(number: i64) -> Seq {
 }
 
 fn test_balance(number: i64) -> Balance {
-    Balance {
-        asset: test_asset(),
-        seq: test_seq(number),
-        avail: Amount::from_raw(number),
-        frozen: Amount::from_raw(0),
-        updated_at: None,
-        said_at: UnixMillis(0),
-    }
+    Balance::sample_of(1, number, number)
 }
 
 fn held_snapshot(number: i64) -> Snapshot {

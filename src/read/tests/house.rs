@@ -38,14 +38,7 @@ pub(in crate::read) fn test_seq(number: i64) -> Seq {
 
 /// Balances by asset and seq; the amount follows from the seq.
 pub(in crate::read) fn test_balances(of: &[(i32, i64)]) -> Snapshot {
-    let balance = |(id, number): &(i32, i64)| Balance {
-        asset: test_asset(*id),
-        seq: test_seq(*number),
-        avail: Amount::from_raw(*number),
-        frozen: Amount::from_raw(0),
-        updated_at: None,
-        said_at: UnixMillis(0),
-    };
+    let balance = |(id, number): &(i32, i64)| Balance::sample_of(*id, *number, *number);
     Snapshot::new(of.iter().map(balance).collect())
 }
 
@@ -142,12 +135,9 @@ pub(in crate::read) fn test_house(more: &[(&str, &str)]) -> House {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
     let settings = config::load_settings(None, owned).unwrap();
-    let named = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let catalogue = Arc::new(Catalogue::new(&[named(1, "BTC"), named(2, "USDT")], &[]).unwrap());
+    let catalogue = Arc::new(
+        Catalogue::new(&[Asset::new(1, "BTC", 8), Asset::new(2, "USDT", 8)], &[]).unwrap(),
+    );
     let meters = Meters::new();
     let memory = Arc::new(Memory::new(
         settings.memory.max_bytes,

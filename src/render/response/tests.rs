@@ -4,13 +4,11 @@ use super::*;
 use crate::domain::Asset;
 
 fn test_catalogue() -> Catalogue {
-    let asset = |id, name: &str, decimals| Asset {
-        id,
-        name: name.to_owned(),
-        decimals,
-    };
     // Two of four; the others are shown raw.
-    let assets = [asset(1, "BTC", 18), asset(3, "frozen.seq-avail_2", 0)];
+    let assets = [
+        Asset::new(1, "BTC", 18),
+        Asset::new(3, "frozen.seq-avail_2", 0),
+    ];
     Catalogue::new(&assets, &[]).unwrap()
 }
 
@@ -63,12 +61,8 @@ proptest! {
 #[test]
 fn a_thousand_assets_are_read_back_too() {
     let balances = (1..=1_000).map(|asset| Balance {
-        asset: AssetId::new(asset).unwrap(),
-        seq: Seq::new(17).unwrap(),
-        avail: Amount::from_raw(i64::MIN),
         frozen: Amount::from_raw(i64::MAX),
-        updated_at: None,
-        said_at: UnixMillis(0),
+        ..Balance::sample_of(asset, 17, i64::MIN)
     });
     let snapshot = Snapshot::new(balances.collect());
     let held = RenderedSnapshot::new(&test_catalogue(), &snapshot, UnixMillis(5));

@@ -2,14 +2,7 @@ use super::*;
 use crate::domain::{Amount, UnixMillis};
 
 fn sample_balance(seq: i64, raw: i64) -> Balance {
-    Balance {
-        asset: AssetId::new(1).unwrap(),
-        seq: Seq::new(seq).unwrap(),
-        avail: Amount::from_raw(raw),
-        frozen: Amount::from_raw(0),
-        updated_at: None,
-        said_at: UnixMillis(1),
-    }
+    Balance::sample_of(1, seq, raw)
 }
 
 fn sample_tier(tier: &'static str, withheld: bool, balances: Vec<Balance>) -> TierHolding {

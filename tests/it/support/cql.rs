@@ -68,11 +68,7 @@ pub fn told(snapshot: &Snapshot) -> Vec<(i32, i64, i64)> {
 pub fn catalogue(ids: impl IntoIterator<Item = i32>) -> Arc<Catalogue> {
     let assets: Vec<_> = ids
         .into_iter()
-        .map(|id| Asset {
-            id,
-            name: format!("A{id}"),
-            decimals: 8,
-        })
+        .map(|id| Asset::new(id, format!("A{id}"), 8))
         .collect();
     Arc::new(Catalogue::new(&assets, &[]).unwrap())
 }

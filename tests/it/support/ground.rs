@@ -30,18 +30,8 @@ pub struct OpenSource {
 
 /// The catalogue of the defaults, without its last asset and symbol.
 pub fn btc_and_usdt() -> Arc<Catalogue> {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    let assets = [asset(1, "BTC"), asset(2, "USDT")];
+    let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+    let assets = [Asset::new(1, "BTC", 8), Asset::new(2, "USDT", 8)];
     Catalogue::new(&assets, &[symbol]).unwrap().into()
 }
 

@@ -20,18 +20,12 @@ type TestLedgerRow = (
 );
 
 pub(super) fn test_catalogue() -> Catalogue {
-    let asset = |id, name: &str| Asset {
-        id,
-        name: name.to_owned(),
-        decimals: 8,
-    };
-    let symbol = Symbol {
-        id: 1,
-        name: "BTC_USDT".to_owned(),
-        base: "BTC".to_owned(),
-        quote: "USDT".to_owned(),
-    };
-    Catalogue::new(&[asset(1, "BTC"), asset(2, "USDT")], &[symbol]).unwrap()
+    let symbol = Symbol::new(1, "BTC_USDT", "BTC", "USDT");
+    Catalogue::new(
+        &[Asset::new(1, "BTC", 8), Asset::new(2, "USDT", 8)],
+        &[symbol],
+    )
+    .unwrap()
 }
 
 /// (user, asset, `delta_avail`) of each entry.
