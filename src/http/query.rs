@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::domain::{AssetId, Catalogue, Floors, Seq, UserId};
+use crate::domain::{AssetId, Catalogue, Floors, MalformedId, Seq, UserId};
 
 /// Pairs in one `min_seq`.
 pub const MIN_SEQ_MAX: usize = 1_000;
@@ -81,8 +81,44 @@ pub fn refuse_parameters(query: Option<&str>) -> Result<(), String> {
     }
 }
 
+/// The parameters of a query string, each of them known and there once.
+pub(super) struct Parameters<'q>(Vec<(&'static str, Cow<'q, str>)>);
+
+impl<'q> Parameters<'q> {
+    pub(super) fn parse_query(
+        query: Option<&'q str>,
+        known: &[&'static str],
+    ) -> Result<Self, String> {
+        let mut found: Vec<(&'static str, Cow<'q, str>)> = Vec::new();
+        for (name, value) in split_pairs(query) {
+            let name = percent_decode(name)?;
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                let known = known.join(", ");
+                return Err(format!("unknown parameter: {name}; there are {known}"));
+            };
+            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
+            if found.iter().any(|(other, _)| other == name) {
+                return Err(format!("repeated parameter: {name}"));
+            }
+            found.push((name, value));
+        }
+        Ok(Self(found))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_ref())
+    }
+
+    pub(super) fn parse_user(&self) -> Result<UserId, String> {
+        let text = self.get("user_id").ok_or("user_id is missing")?;
+        text.parse()
+            .map_err(|malformed: MalformedId| malformed.to_string())
+    }
+}
+
 /// Splits a query into undecoded names and values; empty pairs are skipped.
-pub(super) fn split_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+fn split_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
     query
         .unwrap_or_default()
         .split('&')
@@ -116,7 +152,7 @@ fn resolve_asset(text: &str, catalogue: &Catalogue) -> Result<AssetId, String> {
 }
 
 /// `+` is a space, `%41` an `A`; what is not UTF-8 afterwards is an error.
-pub(super) fn percent_decode(text: &str) -> Result<Cow<'_, str>, String> {
+fn percent_decode(text: &str) -> Result<Cow<'_, str>, String> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(text));
     }

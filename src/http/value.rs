@@ -21,7 +21,7 @@ use super::{
     failure::Failure,
     handler::{HandlerResult, SharedApi},
     openapi::shapes::{self, UnitShape},
-    query::{parse_min_seq, percent_decode, split_pairs},
+    query::{Parameters, parse_min_seq},
     rates::named_quote,
 };
 use crate::{
@@ -86,37 +86,17 @@ impl ValueQuery {
     /// The question in a query string.
     /// Errors: The mistake, for the caller to read.
     pub(super) fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
-        let (mut user, mut quote, mut min_seq) = (None, None, None);
-        for (name, value) in split_pairs(query) {
-            let name = percent_decode(name)?;
-            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
-            let repeated = match name.as_ref() {
-                "user_id" => {
-                    let id: Result<UserId, _> = value.parse();
-                    let id = id.map_err(|malformed| malformed.to_string())?;
-                    user.replace(id).is_some()
-                }
-                "quote" => {
-                    let named = named_quote(&value, &catalogue.current_table());
-                    quote.replace(named?).is_some()
-                }
-                "min_seq" => min_seq.replace(parse_min_seq(&value, catalogue)?).is_some(),
-                _ => {
-                    return Err(format!(
-                        "unknown parameter: {name}; there are user_id, quote and min_seq"
-                    ));
-                }
-            };
-            if repeated {
-                return Err(format!("repeated parameter: {name}"));
-            }
-        }
-        let (quote, decimals) = quote.ok_or("quote is missing")?;
+        let given = Parameters::parse_query(query, &["user_id", "quote", "min_seq"])?;
+        let user = given.parse_user()?;
+        let named = given.get("quote").ok_or("quote is missing")?;
+        let (quote, decimals) = named_quote(named, &catalogue.current_table())?;
+        let min_seq = given.get("min_seq");
+        let min_seq = min_seq.map(|text| parse_min_seq(text, catalogue));
         Ok(Self {
-            user: user.ok_or("user_id is missing")?,
+            user,
             quote,
             decimals,
-            min_seq: min_seq.unwrap_or(Floors::NONE),
+            min_seq: min_seq.transpose()?.unwrap_or(Floors::NONE),
         })
     }
 }

@@ -3,15 +3,13 @@
 //! **Invariants.** As for balance reads, a parameter that is unknown, repeated or malformed is an error. A page's cursor belongs to
 //! the question beside it.
 
-use std::borrow::Cow;
-
 use super::cursor;
 use crate::{
     domain::{
         AssetId, CatalogueTable, Order, PAGE_DEFAULT, PAGE_MAX, StatementQuestion, TradesQuestion,
-        UnixMillis, UserId,
+        UnixMillis,
     },
-    http::query::{percent_decode, split_pairs},
+    http::query::Parameters,
 };
 
 const TRADES: [&str; 7] = [
@@ -106,38 +104,7 @@ impl StatementAsked {
     }
 }
 
-/// The parameters of a query string, each of them known and there once.
-struct Parameters<'q>(Vec<(&'static str, Cow<'q, str>)>);
-
-impl<'q> Parameters<'q> {
-    fn parse_query(query: Option<&'q str>, known: &[&'static str]) -> Result<Self, String> {
-        let mut found: Vec<(&'static str, Cow<'q, str>)> = Vec::new();
-        for (name, value) in split_pairs(query) {
-            let name = percent_decode(name)?;
-            let Some(name) = known.iter().find(|known| **known == name) else {
-                let known = known.join(", ");
-                return Err(format!("unknown parameter: {name}; there are {known}"));
-            };
-            let value = percent_decode(value).map_err(|wrong| format!("{name}: {wrong}"))?;
-            if found.iter().any(|(other, _)| other == name) {
-                return Err(format!("repeated parameter: {name}"));
-            }
-            found.push((name, value));
-        }
-        Ok(Self(found))
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| value.as_ref())
-    }
-
-    fn parse_user(&self) -> Result<UserId, String> {
-        let text = self.get("user_id").ok_or("user_id is missing")?;
-        text.parse()
-            .map_err(|malformed: crate::domain::MalformedId| malformed.to_string())
-    }
-
+impl Parameters<'_> {
     fn parse_limit(&self) -> Result<usize, String> {
         let Some(text) = self.get("limit") else {
             return Ok(PAGE_DEFAULT);
