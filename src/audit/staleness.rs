@@ -70,60 +70,38 @@ mod tests {
         judge_staleness(&row, UnixMillis(NOW), ALLOWED, UnixMillis(NOW + 100))
     }
 
+    const fn stale_since(before: i64) -> StalenessVerdict {
+        StalenessVerdict::Stale(UnixMillis(NOW - before))
+    }
+
     #[test]
     fn a_row_that_stood_longer_than_allowed_before_the_read_began_was_missed() {
-        assert_eq!(
-            verdict_of(Some(1_001), None),
-            StalenessVerdict::Stale(UnixMillis(NOW - 1_001))
-        );
+        assert_eq!(verdict_of(Some(1_001), None), stale_since(1_001));
         assert_eq!(verdict_of(Some(1_000), None), StalenessVerdict::Good);
-        assert_eq!(
-            verdict_of(Some(-50), None),
-            StalenessVerdict::Good,
-            "written after the answer"
-        );
+        // Written after the answer.
+        assert_eq!(verdict_of(Some(-50), None), StalenessVerdict::Good);
     }
 
     #[test]
     fn both_the_writer_and_the_database_must_say_that_it_stood_there() {
-        assert_eq!(
-            verdict_of(Some(60_000), Some(10)),
-            StalenessVerdict::Good,
-            "the event is old, the row is not"
-        );
+        // The event is old, the row is not.
+        let verdict = verdict_of(Some(60_000), Some(10));
+        assert_eq!(verdict, StalenessVerdict::Good);
         assert_eq!(verdict_of(Some(10), Some(60_000)), StalenessVerdict::Good);
-        assert_eq!(
-            verdict_of(Some(60_000), Some(2_000)),
-            StalenessVerdict::Stale(UnixMillis(NOW - 2_000))
-        );
-        assert_eq!(
-            verdict_of(None, Some(2_000)),
-            StalenessVerdict::Stale(UnixMillis(NOW - 2_000))
-        );
+        assert_eq!(verdict_of(Some(60_000), Some(2_000)), stale_since(2_000));
+        assert_eq!(verdict_of(None, Some(2_000)), stale_since(2_000));
     }
 
     #[test]
     fn times_that_cannot_be_prove_nothing() {
         assert_eq!(verdict_of(None, None), StalenessVerdict::Unknown);
-        assert_eq!(
-            verdict_of(Some(-5_000), None),
-            StalenessVerdict::Unknown,
-            "still to come"
-        );
-        assert_eq!(
-            verdict_of(Some(NOW), None),
-            StalenessVerdict::Unknown,
-            "zero"
-        );
-        assert_eq!(
-            verdict_of(Some(60_000), Some(-5_000)),
-            StalenessVerdict::Unknown,
-            "the database's clock is ahead"
-        );
-        assert_eq!(
-            verdict_of(Some(-NOW * 999), Some(2_000)),
-            StalenessVerdict::Stale(UnixMillis(NOW - 2_000)),
-            "created_at in microseconds"
-        );
+        // Still to come; at 0; and the database's clock is ahead.
+        for (created, written) in [(-5_000, None), (NOW, None), (60_000, Some(-5_000))] {
+            let verdict = verdict_of(Some(created), written);
+            assert_eq!(verdict, StalenessVerdict::Unknown, "{created}");
+        }
+        // A `created_at` in microseconds.
+        let verdict = verdict_of(Some(-NOW * 999), Some(2_000));
+        assert_eq!(verdict, stale_since(2_000));
     }
 }

@@ -39,13 +39,9 @@ impl Code {
 
     /// Redis answered and refused a command: another connection would be refused too.
     pub const fn is_refusal(self) -> bool {
-        matches!(
+        let is_state = matches!(
             self,
-            Self::RedisForbidden
-                | Self::RedisKeyForbidden
-                | Self::RedisUnknownCommand
-                | Self::RedisWrongType
-                | Self::RedisReadOnly
+            Self::RedisReadOnly
                 | Self::RedisMasterDown
                 | Self::RedisNoReplicas
                 | Self::RedisDisk
@@ -59,7 +55,8 @@ impl Code {
                 | Self::RedisAuthMissing
                 | Self::RedisAuthWrong
                 | Self::RedisUnexpected
-        )
+        );
+        is_state || self.is_forbidden()
     }
 }
 

@@ -68,19 +68,20 @@ fn keep_entry(
     memory.keep_merged(test_user(), kept, &kept.held.read_snapshot(), guard)
 }
 
+/// Keeps balances by asset and seq.
+fn keep_seqs(memory: &Memory, generation: u64, balances: &[(i32, i64)]) {
+    let balances = balances
+        .iter()
+        .map(|(asset, seq)| test_balance(*asset, *seq));
+    let kept = kept_entry(generation, balances.collect());
+    keep_entry(memory, &kept, |_| true);
+}
+
 #[test]
 fn what_is_held_only_moves_forward() {
     let memory = test_memory();
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
-        |_| true,
-    );
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 3), test_balance(2, 8)]),
-        |_| true,
-    );
+    keep_seqs(&memory, 1, &[(1, 5), (2, 5)]);
+    keep_seqs(&memory, 1, &[(1, 3), (2, 8)]);
     assert_eq!(kept_seqs(&memory, 1), Some(vec![5, 8]));
     memory.advance_user(test_user(), &[moved_to(1, 4)]);
     memory.advance_user(test_user(), &[moved_to(1, 9)]);
@@ -99,11 +100,7 @@ fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
     let memory = test_memory();
     memory.raise_shown(test_user(), &Snapshot::new(vec![test_balance(1, 9)]));
     assert_eq!(kept_seqs(&memory, 1), None);
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
-        |_| true,
-    );
+    keep_seqs(&memory, 1, &[(1, 5), (2, 5)]);
     memory.raise_shown(
         test_user(),
         &Snapshot::new(vec![test_balance(1, 9), test_balance(2, 3)]),
@@ -122,7 +119,7 @@ fn a_notification_does_not_make_a_snapshot_of_one_asset() {
 fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
     let doubted = |memory: &Memory| memory.get_entry(test_user(), 1).map(|kept| kept.doubted);
     let memory = test_memory();
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 5)]);
     memory.advance_user(test_user(), &[changed_to(1, 5)]);
     assert_eq!(doubted(&memory), Some(false));
     memory.advance_user(test_user(), &[changed_to(2, 1)]);
@@ -131,7 +128,7 @@ fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
         Some(true),
         "an asset with a floor is missing"
     );
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(2, 1)]), |_| true);
+    keep_seqs(&memory, 1, &[(2, 1)]);
     assert_eq!(
         (doubted(&memory), kept_seqs(&memory, 1)),
         (Some(false), Some(vec![5, 1]))
@@ -143,11 +140,7 @@ fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
 #[test]
 fn changes_of_one_request_are_one_step_and_the_values_among_them_meet_the_seqs() {
     let memory = test_memory();
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
-        |_| true,
-    );
+    keep_seqs(&memory, 1, &[(1, 5), (2, 5)]);
     let version = memory.stripes.stable_version(test_user()).unwrap();
     memory.advance_user(
         test_user(),
@@ -203,9 +196,9 @@ fn at_equal_seq_the_word_of_the_later_load_counts() {
 #[test]
 fn an_older_generation_is_not_there_and_the_guard_is_asked() {
     let memory = test_memory();
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 5)]);
     assert_eq!(kept_seqs(&memory, 2), None);
-    keep_entry(&memory, &kept_entry(2, vec![test_balance(1, 3)]), |_| true);
+    keep_seqs(&memory, 2, &[(1, 3)]);
     assert_eq!(
         kept_seqs(&memory, 2),
         Some(vec![3]),
@@ -236,11 +229,7 @@ fn what_is_near_is_what_the_map_holds() {
             .get_entry(test_user(), 1)
             .map(|kept| kept.held.whole_piece().to_vec())
     };
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 5), test_balance(2, 5)]),
-        |_| true,
-    );
+    keep_seqs(&memory, 1, &[(1, 5), (2, 5)]);
     assert_eq!(near_now(1), None, "only what was asked for");
     assert!(of_map().is_some());
     assert_eq!(near_now(1), of_map());
@@ -259,7 +248,7 @@ fn what_is_near_is_what_the_map_holds() {
     memory.advance_user(test_user(), &[BalanceChange::Unknown { asset: None }]);
     assert!(of_map().is_some());
     assert_eq!(near_now(1), None, "what is doubted is not shown");
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 9)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 9)]);
     assert!(of_map().is_some() && near_now(1).is_some());
     memory.forget_user(test_user());
     assert_eq!(near_now(1), None, "it was dropped");
@@ -268,7 +257,7 @@ fn what_is_near_is_what_the_map_holds() {
 #[test]
 fn one_use_in_256_is_told_to_the_map() {
     let memory = test_memory();
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 5)]);
     memory.get_entry(test_user(), 1).unwrap();
     let shown = (0..2_560).filter(|_| {
         memory
@@ -293,7 +282,7 @@ fn what_does_not_fit_into_a_place_is_shown_by_the_map() {
 #[test]
 fn two_memories_of_a_process_do_not_show_what_the_other_holds() {
     let (one, other) = (test_memory(), test_memory());
-    keep_entry(&one, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    keep_seqs(&one, 1, &[(1, 5)]);
     one.get_entry(test_user(), 1).unwrap();
     assert!(shown_copy(&one, 1, Instant::now()).is_some());
     assert_eq!(shown_copy(&other, 1, Instant::now()), None);
@@ -313,7 +302,7 @@ fn a_map_that_is_nearly_full_hears_of_each_use() {
     }
     let (entries, _) = memory.measure_size();
     assert!(entries < 4_000, "{entries}");
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 5)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 5)]);
     assert!(memory.get_entry(test_user(), 1).is_some());
     assert_eq!(shown_copy(&memory, 1, Instant::now()), None);
 }

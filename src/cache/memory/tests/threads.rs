@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
     let memory = test_memory();
-    keep_entry(&memory, &kept_entry(1, vec![test_balance(1, 1)]), |_| true);
+    keep_seqs(&memory, 1, &[(1, 1)]);
     let (least, over) = (AtomicI64::new(1), AtomicBool::new(false));
     let seq_of = |held: RenderedSnapshot<&[u8]>| {
         let snapshot = held.read_snapshot();
@@ -55,11 +55,7 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
 #[test]
 fn no_thread_is_shown_half_of_a_settlement() {
     let memory = test_memory();
-    keep_entry(
-        &memory,
-        &kept_entry(1, vec![test_balance(1, 1), test_balance(2, 1)]),
-        |_| true,
-    );
+    keep_seqs(&memory, 1, &[(1, 1), (2, 1)]);
     let over = AtomicBool::new(false);
     let torn_in = |held: RenderedSnapshot<&[u8]>| {
         let snapshot = held.read_snapshot();
