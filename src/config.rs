@@ -52,7 +52,7 @@ pub const PREFIX: &str = "BALANCE_CACHE__";
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The settings of this process: defaults, overridden by `file`, overridden by `env` (see [`read_environment`]).
-/// Errors: Everything that is wrong with any layer and with what they come to together.
+/// Errors: everything that is wrong with any layer and with what they come to together.
 pub fn load_settings<N, V>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (N, V)>,
@@ -99,7 +99,7 @@ where
 }
 
 /// The settings without a file and an environment.
-/// Errors: None, as long as `config/default.toml` passes its tests.
+/// Errors: none, as long as `config/default.toml` passes its tests.
 pub fn default_settings() -> Result<Settings, Errors> {
     load_settings(None, std::iter::empty::<(OsString, OsString)>())
 }

@@ -69,7 +69,7 @@ pub struct RunningService {
 
 impl RunningService {
     /// Gives advice, opens the ledger, reads certificates, binds both listeners; connects to nothing yet. Blocks for the embedded ledger.
-    /// Errors: The reason that keeps it from starting.
+    /// Errors: the reason that keeps it from starting.
     pub fn open_service(
         settings: Settings,
         shutdown: CancellationToken,

@@ -187,7 +187,7 @@ impl Redis {
     }
 
     /// Asks for the lease after a miss. With `force` the lease is taken from its owner, and a snapshot in Redis is ignored.
-    /// Errors: The fault, counted.
+    /// Errors: the fault, counted.
     pub async fn ask_lease(&self, user: UserId, force: bool) -> Result<Lease, Fault> {
         let session = self.session_for(Op::Get)?;
         let how = if force { "1" } else { "0" };
@@ -250,7 +250,7 @@ impl Redis {
     }
 
     /// Offers what was loaded; returns for how long it is still kept, or why it was refused (counted).
-    /// Errors: The fault, counted.
+    /// Errors: the fault, counted.
     pub async fn fill_entry(
         &self,
         user: UserId,

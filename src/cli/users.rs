@@ -21,7 +21,7 @@ const NAMED_MAX: usize = 10;
 
 /// The users in a file, one in a line, in their order and each once; `-` is standard input. Empty lines and what follows
 /// a `#` are passed over.
-/// Errors: A file that cannot be read, and every line that is no user, by its number.
+/// Errors: a file that cannot be read, and every line that is no user, by its number.
 pub(crate) fn read_users_file(path: &Path) -> Result<Vec<UserId>, Unable> {
     let unread = |error: io::Error| Unable(format!("{}: {error}", path.display()));
     if path.as_os_str() == "-" {

@@ -14,7 +14,7 @@ const ACCEPTED: &str = "accepted are off, error, warn, info, debug, trace, and b
                         modules or crates, as in \"info,balance_cache::read=debug,scylla=warn\"";
 
 /// The filter as `EnvFilter` takes it.
-/// Errors: A filter that cannot be read, with the accepted forms.
+/// Errors: a filter that cannot be read, with the accepted forms.
 pub fn filter_directives(text: &str) -> Result<String, String> {
     let parts = text.split(',').map(str::trim);
     let mut directives = Vec::new();

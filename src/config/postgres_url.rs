@@ -28,7 +28,7 @@ impl std::fmt::Debug for PostgresAddress {
 
 impl PostgresAddress {
     /// Reads an address.
-    /// Errors: Its fault, in words that name no part of it: it may have a password.
+    /// Errors: its fault, in words that name no part of it: it may have a password.
     pub fn parse_url(url: &str) -> Result<Self, &'static str> {
         let rest = url
             .strip_prefix("postgresql://")

@@ -85,7 +85,7 @@ pub struct CatalogueTable {
 
 impl CatalogueTable {
     /// The table, checked.
-    /// Errors: Everything that is wrong with it, not the first thing only.
+    /// Errors: everything that is wrong with it, not the first thing only.
     pub fn new(assets: &[Asset], symbols: &[Symbol]) -> Result<Self, Vec<CatalogueError>> {
         let mut errors = Vec::new();
         let mut catalogue = Self::default();

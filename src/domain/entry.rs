@@ -66,7 +66,7 @@ pub struct EntryWire {
 
 impl Entry {
     /// The entry, checked.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn parse_entry(json: &str) -> Result<Self, String> {
         let wire: EntryWire = super::notification::parse_object(json)?;
         let read = || -> Result<_, super::MalformedId> {

@@ -54,7 +54,7 @@ impl Default for FieldMap {
 
 impl FieldMap {
     /// A map from the pointers of [`FIELDS`], in that order.
-    /// Errors: Each pointer that is none, and each that leads through the value of another.
+    /// Errors: each pointer that is none, and each that leads through the value of another.
     pub fn new(pointers: [&str; FIELDS.len()]) -> Result<Self, Vec<PointerError>> {
         let mut errors = Vec::new();
         let named = FIELDS.iter().zip(pointers);
@@ -92,7 +92,7 @@ impl FieldMap {
 
     /// One JSON object, or an array of up to [`notification::ARRAY_MAX`] of them, checked whole. Values are numbers or decimal
     /// strings; null is absent, and so is what no pointer leads to.
-    /// Errors: The mistake, for the sender to read; the first bad element by its index, counted from 0.
+    /// Errors: the mistake, for the sender to read; the first bad element by its index, counted from 0.
     pub fn parse_all(&self, json: &str) -> Result<Vec<Notification>, String> {
         notification::parse_each(json, |one| self.parse_notification(one))
     }

@@ -114,7 +114,7 @@ pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
     /// A moment that a writer names: not before 1970.
-    /// Errors: The mistake, with the field's name, for the caller to read.
+    /// Errors: the mistake, with the field's name, for the caller to read.
     pub fn parse_named(field: &str, millis: i64) -> Result<Self, String> {
         if millis < 0 {
             return Err(format!(

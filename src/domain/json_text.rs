@@ -7,7 +7,7 @@ use serde_json::error::Category;
 const QUOTED_MAX: usize = 40;
 
 /// The value in a JSON text.
-/// Errors: The mistake, for the sender: the field first, then what is accepted there.
+/// Errors: the mistake, for the sender: the field first, then what is accepted there.
 pub fn parse_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|error| {
         // Read once more, with the path noted: too slow for what is right.

@@ -13,7 +13,7 @@ pub struct Catalogue(ArcSwap<CatalogueTable>);
 
 impl Catalogue {
     /// The catalogue, checked.
-    /// Errors: Everything that is wrong with it, not the first thing only.
+    /// Errors: everything that is wrong with it, not the first thing only.
     pub fn new(assets: &[Asset], symbols: &[Symbol]) -> Result<Self, Vec<CatalogueError>> {
         let table = CatalogueTable::new(assets, symbols)?;
         Ok(Self(ArcSwap::from_pointee(table)))

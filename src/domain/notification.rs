@@ -64,7 +64,7 @@ pub struct NotificationWire {
 
 impl Notification {
     /// The notification in one JSON object.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn parse_notification(json: &str) -> Result<Self, String> {
         parse_object::<NotificationWire>(json)?.check_fields()
     }
@@ -171,7 +171,7 @@ impl From<&Entry> for Notification {
 
 impl NotificationWire {
     /// The notification, checked.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn check_fields(self) -> Result<Notification, String> {
         let text = |malformed: MalformedId| malformed.to_string();
         let user = UserId::try_from(self.user_id.ok_or("user_id is missing")?).map_err(text)?;

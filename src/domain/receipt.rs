@@ -93,7 +93,7 @@ pub fn balances_to_text(balances: &[PostedBalance]) -> String {
 }
 
 /// Reads back what [`balances_to_text`] wrote.
-/// Errors: The mistake, for the log.
+/// Errors: the mistake, for the log.
 pub fn balances_from_text(text: &str) -> Result<Vec<PostedBalance>, String> {
     let all: Vec<Plain> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let balance = |(user, asset, seq, avail, frozen): Plain| -> Result<_, MalformedId> {

@@ -170,7 +170,7 @@ struct TradeContent<'a> {
 
 impl Trade {
     /// The trade as a transaction, checked against the catalogue.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn parse_trade(json: &str, catalogue: &Catalogue) -> Result<Transaction, String> {
         let wire: TradeWire = parse_object(json)?;
         let text = |malformed: MalformedId| malformed.to_string();

@@ -115,7 +115,7 @@ struct TransactionContent<'a> {
 
 impl Transaction {
     /// The transaction, checked.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn parse_transaction(json: &str) -> Result<Self, String> {
         let wire: TransactionWire = parse_object(json)?;
         let id = TransactionId::try_from(wire.transaction_id).map_err(|bad| bad.to_string())?;

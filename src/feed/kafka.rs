@@ -79,7 +79,7 @@ impl fmt::Debug for KafkaConsumer {
 
 impl KafkaConsumer {
     /// Not started yet. `fields` are those of the JSON in a record.
-    /// Errors: The setting that cannot be used.
+    /// Errors: the setting that cannot be used.
     pub fn new(
         settings: &KafkaSettings,
         fields: FieldMap,

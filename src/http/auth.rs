@@ -36,7 +36,7 @@ struct KnownToken {
 
 impl Authorization {
     /// The rules that are configured.
-    /// Errors: The index of a token whose `sha256` is not 64 hexadecimal digits.
+    /// Errors: the index of a token whose `sha256` is not 64 hexadecimal digits.
     pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
         let tokens = match settings.mode {
             AuthMode::None | AuthMode::Network => None,
@@ -82,7 +82,7 @@ impl Authorization {
 
 impl Tokens {
     /// The tokens that are configured.
-    /// Errors: The index of a token whose `sha256` is not 64 hexadecimal digits.
+    /// Errors: the index of a token whose `sha256` is not 64 hexadecimal digits.
     pub fn new(settings: &config::AuthSettings) -> Result<Self, usize> {
         let known = |(at, token): (usize, &config::TokenSettings)| {
             Ok(KnownToken {

@@ -29,7 +29,7 @@ use crate::{
 pub trait Backend: Send + Sync + 'static {
     /// Answers from memory only, without waiting, for a read that came at `now`. The error says why it does not, and counts
     /// nothing: [`Backend::read_balances`] follows, which is told of it ([`ReadOptions::passed_on`]).
-    /// Errors: The reason why memory does not answer.
+    /// Errors: the reason why memory does not answer.
     fn read_memory<T>(
         &self,
         user: UserId,

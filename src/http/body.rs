@@ -58,7 +58,7 @@ impl Bodies {
     }
 
     /// Reads a whole JSON body.
-    /// Errors: Another type, too long, too slow, cut off, or no room for it now.
+    /// Errors: another type, too long, too slow, cut off, or no room for it now.
     pub async fn read_json_body(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
         if !may_be_json(headers) {
             return Err(Failure::NotJson);

@@ -55,7 +55,7 @@ impl Chunked {
     }
 
     /// Appends the data at the beginning of `input` to `out`: how many bytes of `input` belong to the body.
-    /// Errors: The coding is broken; nothing that follows can be understood.
+    /// Errors: the coding is broken; nothing that follows can be understood.
     pub fn decode_chunks(
         &mut self,
         input: &[u8],

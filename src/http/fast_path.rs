@@ -90,7 +90,7 @@ pub trait FastPath {
     }
 
     /// Checks the value of `Host`.
-    /// Errors: The request is not to be served under this name.
+    /// Errors: the request is not to be served under this name.
     fn check_host(&self, host: &[u8]) -> Result<(), hosts::HostError>;
 }
 

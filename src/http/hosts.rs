@@ -24,7 +24,7 @@ pub enum HostError {
 
 impl Hosts {
     /// Checks the value of a `Host` field.
-    /// Errors: The name is malformed, or not accepted here.
+    /// Errors: the name is malformed, or not accepted here.
     pub fn check_host(self, host: &[u8]) -> Result<(), HostError> {
         let authority = HostAndPort::parse_host(host).ok_or(HostError::Malformed)?;
         match self {

@@ -61,20 +61,20 @@ pub struct Invalidation<'a> {
 pub struct Raws<'a, const MAX: usize>(pub(super) Vec<&'a RawValue>);
 
 /// The users of `{"user_ids":[…]}`, at most `MAX`.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_users<const MAX: usize>(body: &[u8]) -> Result<Vec<UserId>, String> {
     parse_user_ids(&parse_object::<Users<'_, MAX>>(body)?.user_ids)
 }
 
 /// The users of `{"user_ids":[…],"floors":true}`, and whether floors are forgotten too.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_invalidation(body: &[u8]) -> Result<(Vec<UserId>, bool), String> {
     let Invalidation { user_ids, floors } = parse_object(body)?;
     Ok((parse_user_ids(&user_ids)?, floors))
 }
 
 /// One notification or an array of them.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
     let amounts = |notification: &Notification| match notification.said {
         NotifiedChange::Values {
@@ -89,7 +89,7 @@ pub fn parse_notifications(body: &[u8]) -> Result<Vec<Notification>, String> {
 }
 
 /// One ledger entry or an array of them.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
     let amounts = |entry: &Entry| {
         Some((
@@ -101,13 +101,13 @@ pub fn parse_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
 }
 
 /// One transaction or an array of them.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_transactions(body: &[u8]) -> Result<Vec<Transaction>, String> {
     one_or_many::<_, TRANSACTIONS_MAX>(body, Transaction::parse_transaction, |_| None)
 }
 
 /// One trade or an array of them; with `balances` exactly where an external writer assigns seqs. None: they are left out there.
-/// Errors: The mistake, for the caller to read.
+/// Errors: the mistake, for the caller to read.
 pub fn parse_trades(
     body: &[u8],
     catalogue: &Catalogue,

@@ -59,7 +59,7 @@ pub struct Listening {
 
 impl Listening {
     /// Listens on `address`; port 0 lets the system choose. To be called on a runtime.
-    /// Errors: The address is taken, not ours, or not allowed.
+    /// Errors: the address is taken, not ours, or not allowed.
     pub fn bind_address(address: SocketAddr) -> Result<Self, ListenError> {
         let bound = || -> io::Result<Self> {
             let socket = Socket::new(

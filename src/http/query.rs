@@ -35,7 +35,7 @@ impl Question {
     }
 
     /// The question in a query string.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let (mut user, mut asset, mut min_seq) = (None, None, None);
         for (name, value) in split_pairs(query) {
@@ -73,7 +73,7 @@ impl Question {
 }
 
 /// Refuses every parameter, for routes without any.
-/// Errors: The first parameter of the query.
+/// Errors: the first parameter of the query.
 pub fn refuse_parameters(query: Option<&str>) -> Result<(), String> {
     match split_pairs(query).next() {
         None => Ok(()),

@@ -84,7 +84,7 @@ pub(super) async fn set_rates<B: Backend>(
 }
 
 /// The rates of a body; all of them are good.
-/// Errors: The first mistake, with its index.
+/// Errors: the first mistake, with its index.
 pub(super) fn parse_rates(body: &[u8], catalogue: &CatalogueTable) -> Result<QuotedRates, String> {
     let RatesWire { quote, rates } = parse_object(body)?;
     let quote = named_quote(&quote, catalogue)?.0;
@@ -96,7 +96,7 @@ pub(super) fn parse_rates(body: &[u8], catalogue: &CatalogueTable) -> Result<Quo
 }
 
 /// A quote with its decimals.
-/// Errors: It is not in the catalogue.
+/// Errors: it is not in the catalogue.
 pub(super) fn named_quote(text: &str, catalogue: &CatalogueTable) -> Result<(AssetId, u8), String> {
     let found = catalogue.resolve_asset(text);
     found

@@ -143,7 +143,7 @@ impl Incoming {
     }
 
     /// Waits for the rest of the body and skips it.
-    /// Errors: The rest of the body cannot be read.
+    /// Errors: the rest of the body cannot be read.
     pub async fn skip_rest(&self) -> io::Result<()> {
         std::future::poll_fn(|context| {
             let mut state = self.0.lock();

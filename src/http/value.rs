@@ -84,7 +84,7 @@ pub(super) struct ValueQuery {
 
 impl ValueQuery {
     /// The question in a query string.
-    /// Errors: The mistake, for the caller to read.
+    /// Errors: the mistake, for the caller to read.
     pub(super) fn parse_query(query: Option<&str>, catalogue: &Catalogue) -> Result<Self, String> {
         let given = Parameters::parse_query(query, &["user_id", "quote", "min_seq"])?;
         let user = given.parse_user()?;

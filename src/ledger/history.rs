@@ -15,7 +15,7 @@ pub const POINT_READS_MAX: usize = 64;
 const SKIPPED_MAX: usize = 1_000;
 
 /// The seq of the first row from the top whose `created_at` is not later than `at`; none where there is none.
-/// Errors: Those of the source; `Unavailable` where so many rows in a row have no `created_at` that the reads do not suffice.
+/// Errors: those of the source; `Unavailable` where so many rows in a row have no `created_at` that the reads do not suffice.
 pub async fn find_seq_at(
     source: &dyn Source,
     (user, asset): (UserId, AssetId),

@@ -116,7 +116,7 @@ impl fmt::Debug for Scylla {
 
 impl Scylla {
     /// A source that is not connected yet; see [`Scylla::run_watch`].
-    /// Errors: A setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
+    /// Errors: a setting that cannot be used: a bad keyspace name, a certificate file that cannot be read.
     pub fn new(
         settings: &config::ScyllaSettings,
         source: &config::SourceSettings,
@@ -172,7 +172,7 @@ impl Scylla {
     }
 
     /// Reads the certificate files again; nothing is in force yet. None where TLS is off, or the files are as they were.
-    /// Errors: A file that cannot be used.
+    /// Errors: a file that cannot be used.
     pub fn read_certificates(
         &self,
         settings: &config::ScyllaSettings,

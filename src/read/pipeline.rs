@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// Serves a read that came at `begun` from memory, without waiting.
-    /// Errors: The reason why memory does not serve it.
+    /// Errors: the reason why memory does not serve it.
     pub fn serve_from_memory<T>(
         &self,
         user: UserId,
@@ -361,7 +361,7 @@ impl Reader {
     }
 
     /// Reads the balances of many users, in the order asked.
-    /// Errors: The first failure of any of them.
+    /// Errors: the first failure of any of them.
     pub async fn read_users(
         self: &Arc<Self>,
         users: &[UserId],

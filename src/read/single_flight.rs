@@ -236,7 +236,7 @@ impl Flight {
     }
 
     /// Waits for the result; `timings` are those of the load then.
-    /// Errors: The load's own, or [`ReadError::Deadline`].
+    /// Errors: the load's own, or [`ReadError::Deadline`].
     pub(super) async fn wait_for_result(
         &self,
         deadline: Instant,

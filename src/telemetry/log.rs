@@ -21,7 +21,7 @@ pub struct Filter(EnvFilter);
 
 impl Filter {
     /// As `telemetry.log` says.
-    /// Errors: A filter that cannot be read, with the accepted forms.
+    /// Errors: a filter that cannot be read, with the accepted forms.
     pub fn new(text: &str) -> Result<Self, String> {
         let directives = log_filter::filter_directives(text);
         let filter = directives.and_then(|directives| {
@@ -43,7 +43,7 @@ impl FilterHandle {
 
 /// Log lines go to standard error from here on, in the form of the settings; panics too where that form is JSON. To be
 /// called outside of the runtime.
-/// Errors: A filter that cannot be read, a collector's address that cannot be used, or a process that has a logger already.
+/// Errors: a filter that cannot be read, a collector's address that cannot be used, or a process that has a logger already.
 pub fn start_logging(settings: &TelemetrySettings) -> Result<FilterHandle, String> {
     let (filter, handle) = reload::Layer::new(Filter::new(&settings.log)?.0);
     let lines = fmt::layer()

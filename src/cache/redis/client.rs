@@ -86,7 +86,7 @@ struct FailedCommand {
 
 impl Link {
     /// A way to the Redis of the settings; not opened yet.
-    /// Errors: A URL or certificate file that cannot be read, in words for the operator.
+    /// Errors: a URL or certificate file that cannot be read, in words for the operator.
     pub fn new(
         options: &config::RedisSettings,
         identity: Identity,
@@ -121,7 +121,7 @@ impl Link {
     }
 
     /// Reads `redis.ca_file` again; nothing is in force yet. None where it is as it was.
-    /// Errors: A file that cannot be used.
+    /// Errors: a file that cannot be used.
     pub fn read_authorities(
         &self,
         options: &config::RedisSettings,
@@ -196,7 +196,7 @@ impl Link {
     }
 
     /// Commands in one round trip, each with its reply.
-    /// Errors: The fault, counted; the session may have ended with it.
+    /// Errors: the fault, counted; the session may have ended with it.
     pub(super) async fn send_commands(
         &self,
         session: &Arc<RedisSession>,

@@ -27,7 +27,7 @@ fn hour_of(now: UnixMillis) -> i64 {
 
 impl Redis {
     /// Adds reads to this hour's, and drops the least read of more than `users_max` users.
-    /// Errors: The fault, counted; some of the reads may have been added.
+    /// Errors: the fault, counted; some of the reads may have been added.
     pub async fn add_reads(
         &self,
         reads: &[(UserId, u32)],
@@ -56,7 +56,7 @@ impl Redis {
     }
 
     /// The users that were read most in this hour and the one before, the most read first.
-    /// Errors: The fault, counted.
+    /// Errors: the fault, counted.
     pub async fn most_read(&self, users_max: usize, now: UnixMillis) -> Result<Vec<UserId>, Fault> {
         let mut reads: HashMap<UserId, u64> = HashMap::new();
         let this_hour = hour_of(now);

@@ -57,7 +57,7 @@ impl Mode {
 impl Redis {
     /// Notifications take effect: floors rise, what is held moves or may not be shown any more, leases are revoked, the feed tells
     /// the others. Those of one user must stand together, and take effect together. Returns what each did.
-    /// Errors: The fault: some users' may have taken effect, and all of them may be repeated.
+    /// Errors: the fault: some users' may have taken effect, and all of them may be repeated.
     pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
@@ -216,7 +216,7 @@ impl Redis {
     }
 
     /// Snapshots are dropped, here and by the feed everywhere; floors too if they are to be forgotten.
-    /// Errors: The fault: some may be dropped.
+    /// Errors: the fault: some may be dropped.
     pub async fn drop_users(&self, users: &[UserId], floors: bool) -> Result<(), Fault> {
         let session = self.session_for(Op::Apply)?;
         for batch in users.chunks(BATCH) {

@@ -16,7 +16,7 @@ use crate::{
 
 impl Redis {
     /// Takes rates in this order, each unless a newer one is held. `quote` is a name of the catalogue.
-    /// Errors: The fault, counted: some of them may be taken, and all of them may be sent again.
+    /// Errors: the fault, counted: some of them may be taken, and all of them may be sent again.
     pub async fn set_rates(
         &self,
         quote: &str,
@@ -36,7 +36,7 @@ impl Redis {
     }
 
     /// All rates in a quote.
-    /// Errors: The fault, counted.
+    /// Errors: the fault, counted.
     pub async fn read_rates(
         &self,
         quote: &str,

@@ -133,7 +133,7 @@ impl BlockingConnection {
     }
 
     /// The feed's entries after the cursor; waits for `block` at most where there is nothing.
-    /// Errors: A connection that is of no use any more, or a stream that is not one.
+    /// Errors: a connection that is of no use any more, or a stream that is not one.
     pub async fn read_feed(
         &self,
         feed: &str,
@@ -174,7 +174,7 @@ impl BlockingConnection {
     }
 
     /// Makes a feed that is gone, with an entry that says nothing.
-    /// Errors: A connection that is of no use any more.
+    /// Errors: a connection that is of no use any more.
     pub async fn begin_feed(&self, feed: &str, epoch: &str) -> RedisResult<()> {
         let begin = Call::new(&script::ANNOUNCE)
             .with_key(feed)
@@ -187,7 +187,7 @@ impl BlockingConnection {
 
     /// Leads to the servers that the session was opened to, and not to what came after them: an older copy of the data has
     /// the same epoch.
-    /// Errors: A connection that is of no use any more.
+    /// Errors: a connection that is of no use any more.
     pub async fn is_of(&self, session: &RedisSession) -> RedisResult<bool> {
         let gone = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         let servers = timeout(GRACE, self.conn.read_servers())
@@ -199,7 +199,7 @@ impl BlockingConnection {
     /// Still leads to a master with the data of the session's epoch, asked in one round trip.
     ///
     /// A node of a cluster that is no master any more refuses reads, so its role is not asked for.
-    /// Errors: A connection that is of no use any more.
+    /// Errors: a connection that is of no use any more.
     pub async fn vouches_for(&self, session: &RedisSession, epoch_key: &str) -> RedisResult<bool> {
         let mut epoch = redis::cmd("HGET");
         epoch.arg(epoch_key).arg("id");
@@ -228,7 +228,7 @@ impl BlockingConnection {
     }
 
     /// Forgets entries of the feed that are older than `before`, about.
-    /// Errors: A connection that is of no use any more.
+    /// Errors: a connection that is of no use any more.
     pub async fn trim_feed(&self, feed: &str, before: StreamId) -> RedisResult<()> {
         let mut trim = redis::cmd("XTRIM");
         trim.arg(feed).arg("MINID").arg("~").arg(before.to_string());

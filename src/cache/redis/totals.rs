@@ -83,7 +83,7 @@ impl Redis {
     }
 
     /// Makes the right to scan last for another [`LEASE`].
-    /// Errors: The fault: the right may last all the same.
+    /// Errors: the fault: the right may last all the same.
     pub async fn renew_scan(&self, lease: &ScanLease) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("renew", lease)
@@ -92,7 +92,7 @@ impl Redis {
     }
 
     /// Gives the right back without totals; the next scan is due `after` that.
-    /// Errors: The fault: the right ends by itself.
+    /// Errors: the fault: the right ends by itself.
     pub async fn release_scan(&self, lease: &ScanLease, after: Duration) -> Result<ScanEnd, Fault> {
         let call = self
             .lease_call("release", lease)
@@ -101,7 +101,7 @@ impl Redis {
     }
 
     /// Publishes totals, and gives the right back. The next scan is due `after` that.
-    /// Errors: The fault: parts may be written, and no instance reads them before all are.
+    /// Errors: the fault: parts may be written, and no instance reads them before all are.
     pub async fn publish_totals(
         &self,
         lease: &ScanLease,

@@ -22,7 +22,7 @@ section! {
 
 impl FieldSettings {
     /// The map that reads notifications.
-    /// Errors: Each pointer that cannot be used.
+    /// Errors: each pointer that cannot be used.
     pub fn field_map(&self) -> Result<FieldMap, Vec<PointerError>> {
         FieldMap::new([
             &self.user_id,

@@ -134,7 +134,7 @@ impl ConsumerContext for Context {
 }
 
 /// A consumer of the group; it subscribes to nothing yet.
-/// Errors: The setting that cannot be used.
+/// Errors: the setting that cannot be used.
 pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, BadKafkaSetting> {
     let mut config = common_config(settings)?;
     let session = millis_text(settings.session_timeout_ms.0);
@@ -160,7 +160,7 @@ pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, 
 }
 
 /// A client that looks at the topic and the group, and joins neither.
-/// Errors: The setting that cannot be used.
+/// Errors: the setting that cannot be used.
 pub(super) fn create_observer(
     settings: &KafkaSettings,
 ) -> Result<BaseConsumer<Context>, BadKafkaSetting> {
@@ -172,7 +172,7 @@ pub(super) fn create_observer(
 }
 
 /// A producer for the dead topic.
-/// Errors: The setting that cannot be used.
+/// Errors: the setting that cannot be used.
 pub(super) fn create_producer(
     settings: &KafkaSettings,
 ) -> Result<FutureProducer<Context>, BadKafkaSetting> {

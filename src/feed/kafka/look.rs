@@ -55,7 +55,7 @@ pub struct TopicState {
 }
 
 /// Asks the brokers of the settings. Blocks for some seconds at most.
-/// Errors: The setting that cannot be used, or why the topic cannot be looked at.
+/// Errors: the setting that cannot be used, or why the topic cannot be looked at.
 pub fn look_at_topic(
     settings: &KafkaSettings,
 ) -> Result<Result<TopicState, Finding>, BadKafkaSetting> {

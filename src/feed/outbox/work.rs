@@ -68,7 +68,7 @@ impl OutboxWork {
     }
 
     /// Adds the balances of [`Self::keys`], in their order. Beside the tasks: rows that cannot be read, with the reason.
-    /// Errors: The database did not answer for a key.
+    /// Errors: the database did not answer for a key.
     pub(super) fn complete(
         self,
         found: Vec<Result<OutboxUser, OutboxFault>>,

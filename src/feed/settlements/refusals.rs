@@ -36,7 +36,7 @@ pub(super) struct Refusals(Mutex<BTreeMap<StreamDuty, Finding>>);
 
 impl Refusals {
     /// Notes how a duty went. Gives what it brought, or nothing where it was refused.
-    /// Errors: The connection is lost, which says nothing of the duty.
+    /// Errors: the connection is lost, which says nothing of the duty.
     pub(super) fn note_result<T>(
         &self,
         duty: StreamDuty,

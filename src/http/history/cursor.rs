@@ -136,7 +136,7 @@ pub fn encode_cursor<Q: Paged>(question: &Q, place: &Q::Place) -> String {
 }
 
 /// The place that a cursor of this question names.
-/// Errors: The cursor belongs to another query; the text is for the client.
+/// Errors: the cursor belongs to another query; the text is for the client.
 pub fn decode_cursor<Q: Paged>(question: &Q, text: &str) -> Result<Q::Place, &'static str> {
     let read = || {
         let bytes = decode_hex(text)?;

@@ -40,7 +40,7 @@ pub struct StatementAsked {
 
 impl TradesAsked {
     /// The question in a query string.
-    /// Errors: The first mistake in it, for the caller to read.
+    /// Errors: the first mistake in it, for the caller to read.
     pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
         let given = Parameters::parse_query(query, &TRADES)?;
         let user = given.parse_user()?;
@@ -76,7 +76,7 @@ impl TradesAsked {
 
 impl StatementAsked {
     /// The question in a query string.
-    /// Errors: The first mistake in it, for the caller to read.
+    /// Errors: the first mistake in it, for the caller to read.
     pub fn parse_query(query: Option<&str>, catalogue: &CatalogueTable) -> Result<Self, String> {
         let given = Parameters::parse_query(query, &STATEMENT)?;
         let user = given.parse_user()?;

@@ -204,7 +204,7 @@ fn cut_off(error: io::Error) -> io::Error {
 }
 
 /// Copies a backup, and says how many rows it has.
-/// Errors: One that cannot be read, or is not whole.
+/// Errors: one that cannot be read, or is not whole.
 pub fn copy_backup(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> {
     let mut reader = BackupReader::new(from, out)?;
     let mut found = 0_u64;
@@ -221,7 +221,7 @@ pub fn copy_backup(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<u64> 
 /// Makes the ledger `to` of the backup `from`, and says how many rows it has. The backup is read whole before that.
 ///
 /// `fresh_id` becomes the id of the ledger; with None it keeps its id, so that caches in Redis count as its own.
-/// Errors: A file at `to`, a backup that is not whole, a disk that does not take it.
+/// Errors: a file at `to`, a backup that is not whole, a disk that does not take it.
 pub fn restore_backup(from: &Path, to: &Path, fresh_id: Option<u128>) -> Result<u64, OpenError> {
     if std::fs::symlink_metadata(to).is_ok() {
         return Err(OpenError {

@@ -256,7 +256,7 @@ impl EmbeddedInspector {
     }
 
     /// Writes a backup of it, and returns how many rows it has.
-    /// Errors: A ledger that cannot be read, or a backup that cannot be written.
+    /// Errors: a ledger that cannot be read, or a backup that cannot be written.
     pub fn write_backup(&self, out: &mut dyn std::io::Write) -> Result<u64, LedgerError> {
         match &self.from {
             From::File { queries, .. } => super::backup::write_backup(&queries.transaction, out)

@@ -211,7 +211,7 @@ impl CqlInspector {
     }
 
     /// All balances of a user by the view alone: the newest row of each asset that it shows.
-    /// Errors: A view that is missing, or a database that does not answer.
+    /// Errors: a view that is missing, or a database that does not answer.
     pub async fn read_view(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         let jump = prepared_read(self.view.as_ref(), VIEW)?;
         let mut found = Vec::new();
@@ -227,14 +227,14 @@ impl CqlInspector {
     }
 
     /// All balances of a user by `user_balances`.
-    /// Errors: A table that is missing, or a database that does not answer.
+    /// Errors: a table that is missing, or a database that does not answer.
     pub async fn read_table(&self, user: UserId) -> Result<Snapshot, LedgerError> {
         self.query_rows(prepared_read(self.table.as_ref(), TABLE)?, (user.get(),))
             .await
     }
 
     /// The newest ledger row of each of these assets.
-    /// Errors: A ledger that is missing, or a database that does not answer.
+    /// Errors: a ledger that is missing, or a database that does not answer.
     pub async fn read_ledger(
         &self,
         user: UserId,
@@ -258,7 +258,7 @@ impl CqlInspector {
     }
 
     /// The newest row of one asset of a user in one of the relations.
-    /// Errors: A relation that is missing, or a database that does not answer.
+    /// Errors: a relation that is missing, or a database that does not answer.
     pub async fn read_newest(
         &self,
         relation: Relation,
@@ -275,7 +275,7 @@ impl CqlInspector {
     }
 
     /// The newest rows of one history, the newest first, at most [`HISTORY_MAX`].
-    /// Errors: A ledger that is missing, or a database that does not answer.
+    /// Errors: a ledger that is missing, or a database that does not answer.
     pub async fn read_history(
         &self,
         user: UserId,

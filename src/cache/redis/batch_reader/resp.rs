@@ -151,7 +151,7 @@ impl RespParser {
     }
 
     /// Goes on with what is there. True when the whole answer is.
-    /// Errors: The bytes there are no RESP.
+    /// Errors: the bytes there are no RESP.
     pub(super) fn look_on(&mut self, bytes: &[u8]) -> io::Result<bool> {
         while self.ends.len() < self.replies {
             let Some((line, rest)) = bytes.get(self.at..).and_then(split_line) else {

@@ -79,7 +79,7 @@ impl Redis {
 
 impl Event {
     /// The notification's fields, or the JSON of one or several with the field names of `fields`; else why it cannot be read.
-    /// Errors: In words for the dead stream.
+    /// Errors: in words for the dead stream.
     pub fn read_notifications(&self, fields: &FieldMap) -> Result<Vec<Notification>, String> {
         if self.fields.is_empty() {
             return Err("it was deleted from the stream before it took effect".to_owned());
@@ -155,7 +155,7 @@ impl BlockingConnection {
 
     /// New events for this consumer (`after` is `>`), or those behind `after` that it took and did not acknowledge; waits for
     /// `block` at most.
-    /// Errors: Whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
+    /// Errors: whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
     pub async fn read_events(
         &self,
         inlet: &Inlet,

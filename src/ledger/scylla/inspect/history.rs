@@ -104,7 +104,7 @@ type TransactionColumns = (i64, Option<String>, Option<String>);
 
 impl CqlInspector {
     /// Reads of whole rows and records, so many to a page.
-    /// Errors: A ledger that is missing, or a database that does not answer.
+    /// Errors: a ledger that is missing, or a database that does not answer.
     pub async fn open_histories(&self, page: i32) -> Result<HistoryScan<'_>, LedgerError> {
         let paged = async |text: String| -> Result<PreparedStatement, LedgerError> {
             let mut statement = self.prepare_statement(&text).await?;

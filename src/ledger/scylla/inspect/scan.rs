@@ -77,7 +77,7 @@ pub struct Stretches<'a> {
 
 impl CqlInspector {
     /// A walk through the partitions of a relation, so many to a page.
-    /// Errors: A relation that is missing, or a database that does not answer.
+    /// Errors: a relation that is missing, or a database that does not answer.
     pub async fn walk_stretches(
         &self,
         relation: Relation,
