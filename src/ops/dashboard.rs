@@ -36,6 +36,7 @@ const CSS: &str = include_str!("dashboard/page.css");
 const JS: &[&str] = &[
     include_str!("dashboard/format.js"),
     include_str!("dashboard/charts.js"),
+    include_str!("dashboard/shown.js"),
     include_str!("dashboard/page.js"),
 ];
 const CHART_JS: &str = include_str!("dashboard/uplot.js");
