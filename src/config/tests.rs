@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, ffi::OsString, io::Write as _};
 
 use super::*;
 
+mod advice;
 mod mapped;
 mod mistakes;
 mod postgres;
