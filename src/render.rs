@@ -93,7 +93,7 @@ pub fn entity_tag(body: &[u8]) -> [u8; TAG_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Amount, Asset, AssetId, Catalogue, Seq, UnixMillis};
+    use crate::domain::{Asset, Catalogue, UnixMillis};
 
     fn test_balance(asset: i32, avail: i64, said_at: i64) -> Balance {
         Balance {

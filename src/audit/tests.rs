@@ -21,7 +21,7 @@ use crate::{
     cache_status::Tier,
     clock,
     config::{self, AuditSettings},
-    domain::{Amount, Asset, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis, UserId},
+    domain::{Asset, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis, UserId},
     ledger::{Cost, LedgerError, Source, SourceReadiness, Stood},
     protocol::ChangeLog,
     telemetry::Meters,

@@ -109,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Asset, DatedRate, Seq};
+    use crate::domain::{Asset, DatedRate};
 
     fn test_asset(id: i32) -> AssetId {
         AssetId::new(id).unwrap()

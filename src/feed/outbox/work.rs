@@ -112,7 +112,7 @@ impl OutboxWork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Amount, AssetId, Balance, Seq, Snapshot, UnixMillis};
+    use crate::domain::{Balance, Snapshot};
 
     fn row(id: i64, content: OutboxContent) -> OutboxRow {
         OutboxRow { id, content }

@@ -255,7 +255,7 @@ async fn a_bad_element_is_named_by_its_index_from_0() {
     let asked = TestApi::new();
     for (path, body, named) in table {
         let told = asked.post_json(path, &body).await;
-        told.assert_failure(400, 1001, body);
+        told.assert_failure(400, 1001, &body);
         assert!(told.body.contains(named), "{body}: {}", told.body);
     }
     assert!(asked.fake.asked.lock().is_empty());

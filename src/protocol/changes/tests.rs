@@ -1,7 +1,6 @@
 //! Changes that are remembered, for how long, and what may be shown by them.
 
 use super::*;
-use crate::domain::{Amount, UnixMillis};
 
 const TTL: Duration = Duration::from_secs(10);
 /// For everybody here.

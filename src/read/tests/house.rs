@@ -13,10 +13,7 @@ use tokio::sync::Semaphore;
 use crate::read::*;
 use crate::{
     config,
-    domain::{
-        Amount, Asset, AssetId, Balance, LedgerSlice, Seq, Snapshot, StatementRow, UnixMillis,
-        UserId,
-    },
+    domain::{Asset, AssetId, Balance, LedgerSlice, Seq, Snapshot, StatementRow, UserId},
     ledger::{Cost, SourceReadiness},
 };
 

@@ -1,5 +1,4 @@
 use super::*;
-use crate::domain::{Amount, UnixMillis};
 
 fn sample_balance(seq: i64, raw: i64) -> Balance {
     Balance::sample_of(1, seq, raw)
