@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a file says, its lines apart by ` | `, and the keys that something is told of.
+/// The text of a file, its lines apart by ` | `, and the keys that something is told of.
 const ADVICE: &str = r#"
 # Callers.
 auth.mode = "network" => auth.mode

@@ -1,6 +1,6 @@
 use super::{load_text, mistaken_keys};
 
-/// What a file says, its lines apart by ` | `, and the keys that it is refused for.
+/// The text of a file, its lines apart by ` | `, and the keys that it is refused for.
 const MISTAKES: &str = r#"
 # Unknown, and of the wrong kind.
 typo = 1 => typo

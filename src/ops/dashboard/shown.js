@@ -1,4 +1,4 @@
-// What is shown: the strip, the tiles, the parts, the charts and the tables.
+// Shows it: the strip, the tiles, the parts, the charts and the tables.
 
 // The meaning of a reason for callers, and where the runbook says more. The service's own sentence stands below.
 const MEANING = [
