@@ -58,6 +58,7 @@ impl Snapshot {
 
     /// Both, the higher seq of each asset; at equal seq this one's balance, so the ledger's word is merged *with* what is held.
     /// Idempotent and associative, and commutative in the seqs.
+    #[must_use]
     pub fn merge_with(&self, other: &Self) -> Self {
         if other.0.is_empty() {
             return self.clone();
@@ -66,6 +67,7 @@ impl Snapshot {
     }
 
     /// Adds the other's balances in assets that this snapshot lacks.
+    #[must_use]
     pub fn complete_with(&self, other: &Self) -> Self {
         let missing = other
             .0
@@ -97,6 +99,7 @@ impl Snapshot {
     }
 
     /// Only that asset.
+    #[must_use]
     pub fn only_asset(&self, asset: AssetId) -> Self {
         Self(self.get(asset).copied().into_iter().collect())
     }
@@ -115,7 +118,7 @@ impl Snapshot {
 #[cfg(test)]
 impl Balance {
     /// A balance with nothing frozen, said at 0.
-    pub fn sample_of(asset: i32, seq: i64, avail: i64) -> Self {
+    pub(crate) fn sample_of(asset: i32, seq: i64, avail: i64) -> Self {
         Self {
             asset: AssetId::new(asset).unwrap(),
             seq: Seq::new(seq).unwrap(),

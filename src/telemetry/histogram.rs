@@ -188,6 +188,7 @@ impl HistogramTally {
     }
 
     /// The values added since an earlier one of the same histogram.
+    #[must_use]
     pub fn tally_since(&self, earlier: &Self) -> Self {
         let mut before = earlier.buckets.iter().peekable();
         let mut buckets = Vec::new();
