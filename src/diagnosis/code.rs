@@ -251,6 +251,8 @@ codes! {
         "{at} refuses this user {}", "GRANT USAGE on the schema and SELECT (and, to write, INSERT and UPDATE) on its tables to the user of postgres.url";
     PostgresReadOnly = "postgres_read_only",
         "no server of {at} takes writes: each is a standby or read-only", "promote one of them, or name the primary in postgres.url";
+    PostgresReplaced = "postgres_replaced",
+        "{at} takes writes, but another server was promoted after it", "stop it, or make it a standby of the new primary (pg_rewind, or a new base backup); where it was put back on purpose, restart this service";
     PostgresFull = "postgres_full",
         "{at} has no connection left", "lower postgres.connections, or raise max_connections of the server";
     PostgresStarting = "postgres_starting",

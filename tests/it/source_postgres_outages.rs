@@ -255,14 +255,25 @@ async fn a_failover_to_a_standby_is_survived_and_a_standby_alone_is_refused() {
 
 #[tokio::test]
 async fn an_old_primary_that_stands_still_delays_no_failover() {
+    let (primary, standby, mut place) = pair_with_a_row().await;
+    place.timeout = Duration::from_millis(500);
+    let running = place.open(ReadFrom::View).await;
+    shows(&running, 1).await;
+    primary.pause();
+    standby.promote();
+    standby.execute(&place.database, NEXT_ROW).await;
+    shows(&running, 2).await;
+    running.ready().await;
+    primary.resume();
+}
+
+/// A primary and its standby, both with the row, and what leads to both.
+async fn pair_with_a_row() -> (PgServer, PgServer, PgPlace) {
     let primary = PgServer::start(&PgOptions::default());
     let mut place = with_a_row(&primary).await;
     let standby = PgServer::start_standby(&primary, &PgOptions::default());
     let hosts = format!("{},{}", primary.address(), standby.address());
     place.settings.url = format!("postgresql://{SUPERUSER}@{hosts}/{}", place.database);
-    place.timeout = Duration::from_millis(500);
-    let running = place.open(ReadFrom::View).await;
-    shows(&running, 1).await;
     let behind = standby.client(&place.database).await;
     until("the standby has the row", async || {
         let row = behind
@@ -271,12 +282,54 @@ async fn an_old_primary_that_stands_still_delays_no_failover() {
         row.unwrap().get::<_, i64>(0) == 1
     })
     .await;
-    primary.pause();
+    (primary, standby, place)
+}
+
+/// Loads again and again on connections that are opened for each: nothing but the second row is shown.
+async fn shows_only_the_second_row(running: &PgRunning, server: &PgServer) {
+    const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'balance-cache'";
+    for _ in 0..20 {
+        until("a load succeeds", async || {
+            let loaded = running.source.load_snapshot(user(1)).await;
+            let seq = loaded.map(|snapshot| snapshot.balances()[0].seq.get());
+            assert_ne!(seq.as_ref().ok(), Some(&1), "the old primary's");
+            seq.is_ok()
+        })
+        .await;
+        server.execute("postgres", END_SESSIONS).await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_primary_that_comes_back_as_it_was_is_not_used() {
+    let (mut primary, standby, place) = pair_with_a_row().await;
+    let replica = primary.url(&place.database);
+    let place = place.with(|settings| settings.read_urls = vec![replica]);
+    let running = place.open(ReadFrom::View).await;
+    shows(&running, 1).await;
+    primary.kill9();
     standby.promote();
     standby.execute(&place.database, NEXT_ROW).await;
     shows(&running, 2).await;
+    primary.launch();
+    shows_only_the_second_row(&running, &standby).await;
     running.ready().await;
+    // At the start of an instance, too.
+    let later = place.open(ReadFrom::View).await;
+    shows_only_the_second_row(&later, &standby).await;
+}
+
+#[tokio::test]
+async fn an_old_primary_that_goes_on_is_left_when_the_new_one_is_seen() {
+    let (primary, standby, place) = pair_with_a_row().await;
+    let running = place.open(ReadFrom::View).await;
+    shows(&running, 1).await;
+    primary.pause();
+    standby.promote();
     primary.resume();
+    standby.execute(&place.database, NEXT_ROW).await;
+    shows(&running, 2).await;
+    shows_only_the_second_row(&running, &standby).await;
 }
 
 #[tokio::test]

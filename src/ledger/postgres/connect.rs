@@ -1,7 +1,4 @@
-//! Opens connections: hosts, user, TLS, and the settings of each session.
-//!
-//! Several hosts are tried at the same time, and the first that takes writes is used (`target_session_attrs=read-write`): a standby, or
-//! an old primary that accepts connections and says nothing, delays nobody. A replica is taken as it is.
+//! Settings that connections are opened with: hosts, user, TLS, and the parameters of each session.
 //!
 //! **Invariants.** The server ends a statement after `source.timeout_ms`, and a transaction that its client left open after twice that.
 //! Plans do not flip with the statistics of a table that grows: each statement has an index that serves it, and its session
@@ -9,30 +6,26 @@
 //!
 //! **Limits.** `postgres.connect_timeout_ms` for each host.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, RecyclingMethod};
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-    task::JoinHandle,
-};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use tokio::sync::mpsc;
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Error as PgError, NoTls, Socket,
+    Client, Config,
     config::{ChannelBinding, SslMode, TargetSessionAttrs},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
     bad_setting::BadPostgresSetting,
+    dialer::PgDialer,
     faults,
     pool::PgPool,
+    timeline::NewestPrimary,
     tls::{TlsFiles, TlsInForce},
 };
 use crate::{
     config::{self, PostgresAddress},
-    diagnosis::Code,
     ledger::LedgerError,
 };
 
@@ -57,6 +50,7 @@ pub(super) struct PgConnector {
     options: String,
     settings: config::PostgresSettings,
     timeout: Duration,
+    newest: Arc<NewestPrimary>,
 }
 
 impl PgConnector {
@@ -76,6 +70,7 @@ impl PgConnector {
             options: session_options(&settings.schema, timeout),
             settings: settings.clone(),
             timeout,
+            newest: Arc::default(),
         })
     }
 
@@ -107,15 +102,36 @@ impl PgConnector {
     pub(super) async fn open_listener(&self) -> Result<(Client, mpsc::Receiver<()>), LedgerError> {
         let (sender, wakeups) = mpsc::channel(1);
         let dialer = PgDialer {
-            hosts: self.host_configs(&self.primary, ServerRole::Primary),
-            tls: self.tls.clone(),
-            timeout: self.settings.connect_timeout_ms.0,
-            connections: TaskTracker::new(),
             wakeups: Some(sender),
+            ..self.make_dialer(&self.primary, ServerRole::Primary)
         };
         let opened = dialer.open_connection().await;
         let (client, _) = opened.map_err(|error| faults::map_error(&error))?;
         Ok((client, wakeups))
+    }
+
+    /// The newest primary that was seen.
+    pub(super) fn newest(&self) -> Arc<NewestPrimary> {
+        Arc::clone(&self.newest)
+    }
+
+    /// Looks which of several hosts is the newest primary.
+    pub(super) async fn look_for_primaries(&self) {
+        if self.primary.hosts.len() > 1 {
+            let dialer = self.make_dialer(&self.primary, ServerRole::Primary);
+            dialer.look_for_primaries().await;
+        }
+    }
+
+    fn make_dialer(&self, address: &PostgresAddress, role: ServerRole) -> PgDialer {
+        PgDialer {
+            hosts: self.host_configs(address, role),
+            tls: self.tls.clone(),
+            timeout: self.settings.connect_timeout_ms.0,
+            connections: TaskTracker::new(),
+            wakeups: None,
+            newest: self.newest(),
+        }
     }
 
     fn open_pool(
@@ -123,17 +139,12 @@ impl PgConnector {
         address: &PostgresAddress,
         role: ServerRole,
     ) -> Result<PgPool, BadPostgresSetting> {
-        let dialer = PgDialer {
-            hosts: self.host_configs(address, role),
-            tls: self.tls.clone(),
-            timeout: self.settings.connect_timeout_ms.0,
-            connections: TaskTracker::new(),
-            wakeups: None,
-        };
+        let dialer = self.make_dialer(address, role);
         let recycling_method = RecyclingMethod::Fast;
         let manager =
             Manager::from_connect(Config::new(), dialer, ManagerConfig { recycling_method });
-        PgPool::new(manager, &self.settings, self.timeout, address.show_place())
+        let (place, newest) = (address.show_place(), self.newest());
+        PgPool::new(manager, &self.settings, self.timeout, place, newest)
     }
 
     /// One configuration for each host.
@@ -192,89 +203,4 @@ fn session_options(schema: &str, timeout: Duration) -> String {
         "enable_sort=off".to_owned(),
     ];
     options.map(|option| format!("-c {option}")).join(" ")
-}
-
-/// Opens one connection: to the first of several hosts that will do.
-struct PgDialer {
-    hosts: Vec<Config>,
-    tls: Option<Arc<TlsInForce>>,
-    timeout: Duration,
-    connections: TaskTracker,
-    /// Hears of each NOTIFY.
-    wakeups: Option<mpsc::Sender<()>>,
-}
-
-type Opened = Result<(Client, JoinHandle<()>), PgError>;
-
-impl Connect for PgDialer {
-    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Opened> + Send + '_>> {
-        Box::pin(self.open_connection())
-    }
-}
-
-impl PgDialer {
-    async fn open_connection(&self) -> Opened {
-        let mut tries: FuturesUnordered<_> = self
-            .hosts
-            .iter()
-            .map(|host| self.open_host(host).boxed())
-            .collect();
-        let mut failed: Vec<PgError> = Vec::new();
-        while let Some(tried) = tries.next().await {
-            match tried {
-                Some(Ok(opened)) => return Ok(opened),
-                Some(Err(error)) => failed.push(error),
-                None => {}
-            }
-        }
-        match failed.into_iter().max_by_key(severity) {
-            Some(telling) => Err(telling),
-            // Each was silent: the pool has given up, or is about to.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// None where the host was silent.
-    async fn open_host(&self, host: &Config) -> Option<Opened> {
-        let opening = async {
-            if let Some(tls) = &self.tls {
-                let (client, connection) = host.connect(tls.make_connector()).await?;
-                let task = self
-                    .connections
-                    .spawn(run_connection(connection, self.wakeups.clone()));
-                Ok((client, task))
-            } else {
-                let (client, connection) = host.connect(NoTls).await?;
-                let task = self
-                    .connections
-                    .spawn(run_connection(connection, self.wakeups.clone()));
-                Ok((client, task))
-            }
-        };
-        tokio::time::timeout(self.timeout, opening).await.ok()
-    }
-}
-
-/// Runs a connection until it ends.
-async fn run_connection<T>(mut connection: Connection<Socket, T>, wakeups: Option<mpsc::Sender<()>>)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let (AsyncMessage::Notification(_), Some(wakeups)) = (message, &wakeups) {
-            // A token that nobody has taken yet stands for this one, too.
-            let _ = wakeups.try_send(());
-        }
-    }
-}
-
-/// How much the failure of one host says about the failure of all: a standby says little beside a wrong password.
-fn severity(error: &PgError) -> u8 {
-    match faults::find_fault(error).code {
-        Code::PostgresUnreachable => 0,
-        Code::PostgresRefused => 1,
-        Code::PostgresReadOnly => 2,
-        Code::PostgresStarting => 3,
-        _ => 4,
-    }
 }

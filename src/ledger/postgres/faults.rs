@@ -4,6 +4,7 @@ use std::{error::Error as _, io};
 
 use tokio_postgres::{Error as PgError, error::SqlState};
 
+use super::timeline::REPLACED;
 use crate::{
     diagnosis::{Code, Finding, FindingPart},
     ledger::LedgerError,
@@ -102,6 +103,9 @@ fn of_reply(code: &SqlState, message: &str, table: Option<&str>) -> Finding {
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         return finding_of(Code::PostgresReadOnly);
     }
+    if code.code() == REPLACED {
+        return finding_of(Code::PostgresReplaced);
+    }
     if *code == SqlState::TOO_MANY_CONNECTIONS {
         return finding_of(Code::PostgresFull);
     }
@@ -144,6 +148,7 @@ mod tests {
             (SqlState::CANNOT_CONNECT_NOW, Code::PostgresStarting),
             (SqlState::UNDEFINED_TABLE, Code::PostgresSchema),
             (SqlState::READ_ONLY_SQL_TRANSACTION, Code::PostgresReadOnly),
+            (SqlState::from_code(REPLACED), Code::PostgresReplaced),
             (SqlState::DISK_FULL, Code::PostgresUnexpected),
         ] {
             assert_eq!(of_reply(&state, "", None).code, code);

@@ -6,7 +6,10 @@
 //!
 //! **Cancellation.** A session that is dropped ends; the rows that it had read are read again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::{sync::mpsc, time::timeout};
@@ -16,6 +19,7 @@ use super::{
     connect::PgConnector,
     faults,
     mapped::{BalancesQuery, bind_parameter},
+    timeline::NewestPrimary,
 };
 use crate::{
     clock, config,
@@ -87,6 +91,8 @@ pub struct OutboxTable {
 /// A connection that follows the outbox.
 pub struct OutboxSession {
     client: Client,
+    opened: Instant,
+    newest: Arc<NewestPrimary>,
     wakeups: mpsc::Receiver<()>,
     timeout: Duration,
     catalogue: Arc<Catalogue>,
@@ -125,6 +131,7 @@ impl OutboxTable {
     pub async fn open(&self) -> Result<OutboxSession, LedgerError> {
         let opening = async {
             let (client, wakeups) = self.connector.open_listener().await?;
+            let opened = Instant::now();
             // Before PostgreSQL 14 there is no such setting.
             let silent = format!("SET idle_session_timeout = {}", SILENT_MAX.as_millis());
             drop(client.batch_execute(&silent).await);
@@ -134,6 +141,8 @@ impl OutboxTable {
             let statements = self.prepare(&client, &balances).await?;
             Ok(OutboxSession {
                 client,
+                opened,
+                newest: self.connector.newest(),
                 wakeups,
                 timeout: self.timeout,
                 catalogue: Arc::clone(&self.catalogue),
@@ -203,8 +212,11 @@ impl OutboxSession {
     /// Whether this session has the turn, now or already.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection is of no use any more, or leads to an old primary.
     pub async fn take_turn(&self) -> Result<bool, LedgerError> {
+        if self.newest.outdates(self.opened) {
+            return Err(faults::never_connected());
+        }
         let taking = async {
             let row = self.client.query_one(TURN, &[]).await?;
             row.try_get(0)

@@ -8,14 +8,14 @@
 //!
 //! **Limits.** `postgres.connections` at once; more wait, within `source.timeout_ms`. How many wait is bounded above (`admission`).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{ClientWrapper, Manager, Object, Pool, PoolError, Runtime};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Error as PgError, Row, types::ToSql};
 
-use super::{bad_setting::BadPostgresSetting, faults};
+use super::{bad_setting::BadPostgresSetting, faults, timeline::NewestPrimary};
 use crate::{config, ledger::LedgerError};
 
 /// The time beyond `postgres.connect_timeout_ms` in which the hosts that answered decide.
@@ -34,6 +34,7 @@ pub(super) struct PgPool {
     timeout: Duration,
     address: String,
     gate: Mutex<RetryGate>,
+    newest: Arc<NewestPrimary>,
 }
 
 /// When a connection may be opened again.
@@ -71,6 +72,7 @@ impl PgPool {
         settings: &config::PostgresSettings,
         timeout: Duration,
         address: String,
+        newest: Arc<NewestPrimary>,
     ) -> Result<Self, BadPostgresSetting> {
         let connecting = settings.connect_timeout_ms.0.saturating_add(CONNECT_SLACK);
         let pool = Pool::builder(manager)
@@ -84,6 +86,7 @@ impl PgPool {
             timeout,
             address,
             gate: Mutex::default(),
+            newest,
         })
     }
 
@@ -104,7 +107,7 @@ impl PgPool {
         if !may_open && let Some(reason) = self.gate.lock().reason_to_wait() {
             return Err(reason);
         }
-        match self.pool.get().await {
+        match self.get_current().await {
             Ok(object) => {
                 let mut gate = self.gate.lock();
                 if gate.closed.is_some() {
@@ -124,6 +127,17 @@ impl PgPool {
                 self.gate.lock().close_after(error.clone());
                 Err(error)
             }
+        }
+    }
+
+    /// A connection that does not lead to an old primary, as far as is known.
+    async fn get_current(&self) -> Result<Object, PoolError> {
+        loop {
+            let object = self.pool.get().await?;
+            if !self.newest.outdates(Object::metrics(&object).created) {
+                return Ok(object);
+            }
+            drop(Object::take(object));
         }
     }
 

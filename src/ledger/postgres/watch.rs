@@ -31,11 +31,13 @@ const PROBE_MIN: Duration = Duration::from_millis(100);
 const INSPECT_EVERY: Duration = Duration::from_secs(5);
 /// The same after a statement that failed.
 const INSPECT_AFTER: Duration = Duration::from_secs(1);
+/// Pause between two looks at all servers of `postgres.url`.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run_checks(source: &Postgres, shutdown: &CancellationToken) {
     let whole_life = async {
         start_watch(source).await;
-        keep_checking(source).await;
+        tokio::join!(keep_checking(source), look_for_promotions(source));
     };
     shutdown.run_until_cancelled(whole_life).await;
 }
@@ -176,6 +178,14 @@ async fn keep_checking(source: &Postgres) {
         show_state(source, readiness, refused);
         // Failing reads ask for a check; not more often than this.
         sleep(PROBE_MIN).await;
+    }
+}
+
+/// Looks for a primary that was promoted while the one before it goes on, for ever: no statement fails then.
+async fn look_for_promotions(source: &Postgres) {
+    loop {
+        sleep(jittered_wait(LOOK_EVERY)).await;
+        source.connector.look_for_primaries().await;
     }
 }
 

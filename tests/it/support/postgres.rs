@@ -124,20 +124,27 @@ impl PgServer {
 
     /// A standby that follows a running server, with its data so far.
     pub fn start_standby(of: &Self, options: &PgOptions) -> Self {
-        let folder = new_folder();
+        let mut server = Self {
+            folder: new_folder(),
+            port: Port::reserve(),
+            running: None,
+        };
+        server.copy_from(of, options);
+        server.started()
+    }
+
+    /// Gives a stopped server the data of a running one, whose standby it is when it is launched, at the address that it had.
+    pub fn copy_from(&mut self, of: &Self, options: &PgOptions) {
+        assert!(self.running.is_none(), "it runs");
+        let data = self.folder.join("data");
+        let _ = fs::remove_dir_all(&data);
         let mut backup = program("pg_basebackup");
-        backup.arg("-D").arg(folder.join("data"));
+        backup.arg("-D").arg(data);
         backup.args(["-R", "-X", "stream", "--checkpoint=fast", "--no-sync"]);
         backup.args(["-h", &of.folder.display().to_string()]);
         backup.args(["-p", &of.port.number().to_string(), "-U", SUPERUSER]);
         run(backup);
-        let server = Self {
-            folder,
-            port: Port::reserve(),
-            running: None,
-        };
-        server.write_settings(options);
-        server.started()
+        self.write_settings(options);
     }
 
     fn started(mut self) -> Self {
