@@ -87,6 +87,8 @@ mod openapi_page;
 #[cfg(test)]
 mod openapi_schemathesis;
 #[cfg(test)]
+mod postgres_commits;
+#[cfg(test)]
 mod postgres_outbox;
 #[cfg(test)]
 mod process_lines;

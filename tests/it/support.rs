@@ -15,6 +15,8 @@ pub mod ground;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod names;
+#[expect(dead_code, reason = "the chaos tests use more of it")]
+pub mod pg_pair;
 pub mod pg_place;
 pub mod pictures;
 pub mod port;

@@ -6,14 +6,18 @@
 //!
 //! **Cancellation.** A dropped future closes its connection; the server may finish the statement.
 //!
-//! **Limits.** `postgres.connections` at once; more wait, within `source.timeout_ms`. How many wait is bounded above (`admission`).
+//! **Limits.** `postgres.connections` at once, a quarter of them for reads alone; more wait, within `source.timeout_ms`. How many wait is bounded above (`admission`).
 
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{ClientWrapper, Manager, Object, Pool, PoolError, Runtime};
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
 use tokio_postgres::{Error as PgError, Row, types::ToSql};
+use tokio_util::task::TaskTracker;
 
 use super::{bad_setting::BadPostgresSetting, faults, timeline::NewestPrimary};
 use crate::{config, ledger::LedgerError};
@@ -22,6 +26,12 @@ use crate::{config, ledger::LedgerError};
 const CONNECT_SLACK: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// The part of the connections that is kept for reads.
+const KEPT_FOR_READS: usize = 4;
+/// How long a server may keep a connection whose transaction it does not answer.
+const UNANSWERED_MAX: Duration = Duration::from_mins(1);
+/// Pause between two looks whether such a connection leads to an old primary.
+const UNANSWERED_LOOK: Duration = Duration::from_millis(250);
 
 /// The values of a statement.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -35,6 +45,9 @@ pub(super) struct PgPool {
     address: String,
     gate: Mutex<RetryGate>,
     newest: Arc<NewestPrimary>,
+    /// Permits of transactions that write.
+    postings: Arc<Semaphore>,
+    unanswered: TaskTracker,
 }
 
 /// When a connection may be opened again.
@@ -87,6 +100,8 @@ impl PgPool {
             address,
             gate: Mutex::default(),
             newest,
+            postings: Arc::new(Semaphore::new(posting_count(settings.connections))),
+            unanswered: TaskTracker::new(),
         })
     }
 
@@ -114,7 +129,10 @@ impl PgPool {
                     *gate = RetryGate::default();
                 }
                 drop(gate);
-                Ok(PgConnection(Some(object)))
+                Ok(PgConnection {
+                    object: Some(object),
+                    permit: None,
+                })
             }
             Err(error) => {
                 let error = match error {
@@ -128,6 +146,42 @@ impl PgPool {
                 Err(error)
             }
         }
+    }
+
+    /// A connection for a transaction that writes. Some of the pool are kept for reads: see [`Self::leave_to_server`].
+    pub(super) async fn take_for_posting(&self) -> Result<PgConnection, LedgerError> {
+        let taking = async {
+            let permit = Arc::clone(&self.postings).acquire_owned().await.ok();
+            let mut connection = self.take_connection().await?;
+            connection.permit = permit;
+            Ok(connection)
+        };
+        let result = timeout(self.timeout, taking).await;
+        result.unwrap_or(Err(LedgerError::Timeout))
+    }
+
+    /// Closes a connection when the server has answered. A commit that waits for a standby does not notice that its client left: it
+    /// keeps its session until the standby is there, so it keeps its place in the pool as well.
+    pub(super) fn leave_to_server(&self, mut connection: PgConnection) {
+        let Some(object) = connection.object.take() else {
+            return;
+        };
+        let (newest, permit) = (Arc::clone(&self.newest), connection.permit.take());
+        self.unanswered.spawn(async move {
+            let opened = Object::metrics(&object).created;
+            let outdated = async {
+                while !newest.outdates(opened) {
+                    sleep(UNANSWERED_LOOK).await;
+                }
+            };
+            tokio::select! {
+                // Answered after all that was sent before it.
+                _ = timeout(UNANSWERED_MAX, object.batch_execute("")) => {}
+                () = outdated => {}
+            }
+            drop(Object::take(object));
+            drop(permit);
+        });
     }
 
     /// A connection that does not lead to an old primary, as far as is known.
@@ -185,24 +239,36 @@ pub(super) async fn query_rows(
     client.query(&statement, values).await
 }
 
+/// How many of these connections transactions that write may have.
+fn posting_count(connections: usize) -> usize {
+    let kept = connections.checked_div(KEPT_FOR_READS).unwrap_or(0).max(1);
+    connections.saturating_sub(kept).max(1)
+}
+
 /// A connection that is the holder's alone.
-pub(super) struct PgConnection(Option<Object>);
+pub(super) struct PgConnection {
+    object: Option<Object>,
+    /// Of a transaction that writes.
+    permit: Option<OwnedSemaphorePermit>,
+}
 
 impl PgConnection {
     /// The driver's client, with its cache of statements.
     pub(super) fn cached_client(&mut self) -> Result<&mut ClientWrapper, LedgerError> {
-        self.0.as_deref_mut().ok_or_else(faults::never_connected)
+        self.object
+            .as_deref_mut()
+            .ok_or_else(faults::never_connected)
     }
 
     /// The connection is as it was: another caller may use it.
     pub(super) fn give_back(mut self) {
-        drop(self.0.take());
+        drop(self.object.take());
     }
 }
 
 impl Drop for PgConnection {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
+        if let Some(object) = self.object.take() {
             drop(Object::take(object));
         }
     }

@@ -62,6 +62,11 @@ impl PostFailure {
         Self::of(unreadable_row(what))
     }
 
+    /// Whether the server may still be at it.
+    pub(super) const fn is_silence(&self) -> bool {
+        matches!(self.error, LedgerError::Timeout)
+    }
+
     /// Whether the connection can be used again, once its transaction is rolled back.
     pub(super) fn keeps_connection(&self) -> bool {
         self.kind == PostFailureKind::Race

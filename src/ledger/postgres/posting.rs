@@ -8,10 +8,7 @@
 //!
 //! **Limits.** `source.timeout_ms` for each round trip. The server ends a transaction that its client leaves idle for as long.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::ClientWrapper;
 use futures::future::BoxFuture;
@@ -20,7 +17,7 @@ use tokio_postgres::{Row as SqlRow, Statement};
 
 use super::{
     columns::{KeyColumns, LedgerColumns, PairColumns, claims_of, newest_rows},
-    pool::{PgConnection, Values},
+    pool::{PgConnection, PgPool, Values},
     post_failure::PostFailure,
     post_rows::{head_of, owed_of, standing_of, stored_of},
     post_statements::PostStatements,
@@ -53,9 +50,9 @@ pub(super) struct Posted {
     pub(super) owed: Vec<Notification>,
 }
 
-/// A group, and the time that each round trip has.
+/// A group, and the connections that it may be posted on.
 pub(super) struct Poster<'p> {
-    pub(super) timeout: Duration,
+    pub(super) pool: &'p PgPool,
     pub(super) requests: &'p [LedgerRequest],
 }
 
@@ -73,8 +70,10 @@ impl Poster<'_> {
                     && self.in_time(client.batch_execute("ROLLBACK")).await.is_ok()
             }
         };
-        if is_clean {
-            connection.give_back();
+        match &result {
+            _ if is_clean => connection.give_back(),
+            Err(failure) if failure.is_silence() => self.pool.leave_to_server(connection),
+            Ok(_) | Err(_) => {}
         }
         result
     }
@@ -110,7 +109,7 @@ impl Poster<'_> {
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Option<tokio_postgres::Error>> {
-        match timeout(self.timeout, work).await {
+        match timeout(self.pool.timeout(), work).await {
             Ok(done) => done.map_err(Some),
             Err(_) => Err(None),
         }

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use rand::Rng as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
     Postgres,
@@ -102,7 +102,7 @@ impl Postgres {
     ) -> Result<Vec<JudgedAnswer>, LedgerError> {
         self.refuse_everything()?;
         let poster = Poster {
-            timeout: self.primary.timeout(),
+            pool: &self.primary,
             requests,
         };
         let mut attempt: u32 = 0;
@@ -126,8 +126,7 @@ impl Postgres {
     }
 
     async fn try_post(&self, poster: &Poster<'_>) -> Result<Posted, PostFailure> {
-        let connection = timeout(poster.timeout, self.primary.take_connection()).await;
-        let connection = connection.unwrap_or(Err(LedgerError::Timeout));
+        let connection = self.primary.take_for_posting().await;
         poster.post(connection.map_err(PostFailure::of)?).await
     }
 }
