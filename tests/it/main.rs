@@ -91,6 +91,8 @@ mod postgres_commits;
 #[cfg(test)]
 mod postgres_outbox;
 #[cfg(test)]
+mod postgres_outbox_outages;
+#[cfg(test)]
 mod process_lines;
 #[cfg(test)]
 mod process_signals;
