@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 use crate::{
     history::{Key, Kind, Read, amount},
     pace::pace,
+    stream::by_stream,
     world::{INSTANCES, World, lag},
 };
 
 /// The longest that anything may be repeated until it is acknowledged.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// How long an event in the stream may wait before it is sent again.
-const RESEND: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at whether an event was acknowledged.
-const LOOK: Duration = Duration::from_millis(20);
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// Who reads and writes what.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +30,8 @@ pub struct Workload {
     pub all_ways: bool,
     /// Events come by the stream, too.
     pub stream: bool,
+    /// Some rows are told by the outbox of PostgreSQL alone.
+    pub outbox: bool,
 }
 
 pub const ASSETS: [u32; 2] = [1, 2];
@@ -75,6 +76,8 @@ pub async fn write(
         seqs.insert(key, seq);
         if load.all_ways && rng.random_bool(0.25) {
             enter(&world, load, key, seq, &mut rng).await;
+        } else if load.outbox && rng.random_bool(0.3) {
+            tell_by_outbox(&world, key, seq).await;
         } else {
             let end = world.now() + PATIENCE;
             while !world.write(key, seq).await {
@@ -105,7 +108,7 @@ pub async fn write(
 /// Through the service's own ledger route.
 async fn enter(world: &World, load: Workload, key: Key, seq: i64, rng: &mut StdRng) {
     let body = json!({"user_id": key.0, "asset_id": key.1, "seq": seq, "avail": amount(key, seq), "frozen": 0,
-        "created_at": world.made(key, seq)});
+        "created_at": world.row(key, seq).created_at});
     let end = world.now() + PATIENCE;
     loop {
         let instance = rng.random_range(0..INSTANCES);
@@ -122,6 +125,26 @@ async fn enter(world: &World, load: Workload, key: Key, seq: i64, rng: &mut StdR
         assert!(world.now() < end, "no entry is taken: {code}");
         pace(LOOK).await;
     }
+}
+
+/// Writes the row in a transaction that tells the outbox, and waits until the service has taken that.
+async fn tell_by_outbox(world: &World, key: Key, seq: i64) {
+    let writer = world.ledger.postgres().expect("an outbox");
+    let (row, end) = (world.row(key, seq), world.now() + PATIENCE);
+    let last = loop {
+        if let Some(last) = writer.write_told_row(row).await {
+            break last;
+        }
+        assert!(world.now() < end, "the ledger takes no row");
+        pace(LOOK).await;
+    };
+    world.written(key, seq, Duration::ZERO);
+    while writer.has_taken(key.0, last).await != Some(true) {
+        assert!(world.now() < end, "the outbox is not taken");
+        pace(LOOK).await;
+    }
+    world.acknowledged(key, seq, None, "outbox");
+    *world.notifications.lock().entry("outbox").or_default() += 1;
 }
 
 async fn notify(
@@ -186,81 +209,6 @@ async fn by_http(world: &World, body: &Value, rng: &mut StdRng) -> Option<(usize
         assert!(world.now() < end, "no notification is taken: {code}");
         pace(LOOK).await;
     }
-}
-
-/// Until an entry of the stream was delivered and acknowledged; sent again where Redis lost it.
-async fn by_stream(world: &Arc<World>, body: &Value, as_json: bool) {
-    let mut fields = Vec::new();
-    if as_json {
-        fields.push(("event".to_owned(), body.to_string()));
-    } else {
-        for (field, value) in body.as_object().unwrap() {
-            fields.push((field.clone(), value.to_string()));
-        }
-    }
-    let end = world.now() + PATIENCE;
-    loop {
-        let (url, entry) = (world.redis_url.clone(), fields.clone());
-        let sent = tokio::task::spawn_blocking(move || add(&url, &entry))
-            .await
-            .unwrap();
-        let resend = world.now() + RESEND;
-        if let Ok(id) = sent {
-            while world.now() < resend {
-                let (url, id) = (world.redis_url.clone(), id.clone());
-                let looked = tokio::task::spawn_blocking(move || taken(&url, &id))
-                    .await
-                    .unwrap();
-                match looked {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(_) => world.failed("stream"),
-                }
-                pace(LOOK).await;
-            }
-        } else {
-            world.failed("stream");
-            pace(LOOK).await;
-        }
-        assert!(world.now() < end, "no event is taken");
-    }
-}
-
-fn connection(url: &str) -> redis::RedisResult<redis::Connection> {
-    let patience = Duration::from_millis(500);
-    let connection = redis::Client::open(url)?.get_connection_with_timeout(patience)?;
-    connection.set_read_timeout(Some(patience))?;
-    Ok(connection)
-}
-
-fn add(url: &str, fields: &[(String, String)]) -> redis::RedisResult<String> {
-    redis::cmd("XADD")
-        .arg("settlement:events")
-        .arg("*")
-        .arg(fields)
-        .query(&mut connection(url)?)
-}
-
-/// It is there, was delivered, and is not pending.
-const TAKEN: &str = r"
-if #redis.call('XRANGE', 'settlement:events', ARGV[1], ARGV[1]) == 0 then return 0 end
-local function parts(id) local a, b = string.match(id, '(%d+)-(%d+)'); return tonumber(a), tonumber(b) end
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', 'settlement:events')) do
-  local ms, n = parts(ARGV[1])
-  local last_ms, last_n = parts(group[8])
-  if group[2] == 'balance-cache' and (ms < last_ms or (ms == last_ms and n <= last_n)) then
-    return #redis.call('XPENDING', 'settlement:events', 'balance-cache', ARGV[1], ARGV[1], 1) == 0 and 1 or 0
-  end
-end
-return 0";
-
-fn taken(url: &str, id: &str) -> redis::RedisResult<bool> {
-    let told: i64 = redis::cmd("EVAL")
-        .arg(TAKEN)
-        .arg(0)
-        .arg(id)
-        .query(&mut connection(url)?)?;
-    Ok(told == 1)
 }
 
 /// Reads until the run is over.

@@ -10,6 +10,7 @@ use tokio::task::{JoinSet, block_in_place};
 
 use crate::{
     clients::Workload,
+    ledger::CqlWriter,
     pace::pace,
     run::{LAG_MAX, at_rest, report, rest, setup, start},
     support::{
@@ -35,6 +36,7 @@ pub async fn run(seconds: u64, seed: u64) {
         lag_max: LAG_MAX,
         all_ways: true,
         stream: false,
+        outbox: false,
     };
     let node = shared();
     let mut cluster = block_in_place(RedisCluster::start);
@@ -46,8 +48,8 @@ pub async fn run(seconds: u64, seed: u64) {
     }
     let instances = [services[0].http(), services[1].http()];
     let mut background = JoinSet::new();
-    let session = node.session().await;
-    let world = World::new(session, KEYSPACE, cluster.url(), instances, &mut background).await;
+    let ledger = CqlWriter::open_writer(node.session().await, KEYSPACE).await;
+    let world = World::new(ledger, cluster.url(), instances, &mut background);
     let clients = start(&world, load, seed).await;
     let killed = kill_masters(&mut cluster, &world, Duration::from_secs(seconds), seed).await;
     let mut found = rest(&world, clients).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::history::{Ack, At, History, Kind, Read, Row, Rules, amount};
+use super::history::{Ack, Amounts, At, History, Kind, Read, Row, Rules, amount};
 
 const USER: u64 = 7;
 
@@ -12,6 +12,7 @@ fn ms(ms: u64) -> At {
 
 fn rules() -> Rules {
     Rules {
+        amounts: Amounts::Computed,
         max_staleness: ms(300),
         assets: vec![1, 2],
         catalogue: vec![1, 2, 3],

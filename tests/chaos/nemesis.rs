@@ -10,8 +10,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::{
     pace::pace,
+    pg_faults::DatabaseFault,
     support::{
         cassandra::Cassandra,
+        pg_pair::PgPair,
         proxy::{Mode, Proxy, Way},
         redis::Redis,
         service::Service,
@@ -23,11 +25,22 @@ use crate::{
 #[derive(Debug)]
 pub struct Nemesis {
     pub redis: Redis,
-    pub cassandra: &'static Cassandra,
+    pub database: Database,
     pub services: Vec<Service>,
     pub proxies: Vec<Proxy>,
     pub injected: BTreeMap<Fault, u64>,
     pub users: u64,
+    /// Every one of these goes wrong at least once.
+    pub faults: &'static [Fault],
+    /// The longest time between two of them.
+    pub pause_max: Duration,
+}
+
+/// The server of the ledger.
+#[derive(Debug)]
+pub enum Database {
+    Cassandra(&'static Cassandra),
+    Postgres(Box<PgPair>),
 }
 
 /// What can go wrong.
@@ -49,9 +62,11 @@ pub enum Fault {
     InstanceKilled,
     InstancePaused,
     Invalidated,
+    Postgres(DatabaseFault),
 }
 
-const ALL: [Fault; 16] = [
+/// Everything that can go wrong beside a Cassandra.
+pub const WITH_CASSANDRA: &[Fault] = &[
     Fault::RedisPaused,
     Fault::RedisRestartedEmpty,
     Fault::RedisRestartedOlder,
@@ -71,21 +86,23 @@ const ALL: [Fault; 16] = [
 ];
 
 impl Nemesis {
-    /// Until the time is over; every kind once before any comes twice. All is healed when it returns.
+    /// Until the time is over and every kind has come; every kind once before any comes twice. All is healed when it returns,
+    /// and after each of them something was written and read.
     pub async fn run(&mut self, world: &Arc<World>, time: Duration, seed: u64) {
         let mut rng = StdRng::seed_from_u64(seed);
         let end = world.now() + time;
         let mut round = Vec::new();
-        while world.now() < end {
+        while world.now() < end || self.injected.len() < self.faults.len() {
             if round.is_empty() {
-                round = ALL.to_vec();
+                round = self.faults.to_vec();
                 rand::seq::SliceRandom::shuffle(round.as_mut_slice(), &mut rng);
             }
             let Some(fault) = round.pop() else { continue };
             *self.injected.entry(fault).or_default() += 1;
             eprintln!("{:>9.3?} {fault:?}", world.now());
             self.inject(fault, world, &mut rng).await;
-            pace(Duration::from_millis(rng.random_range(100..2_500))).await;
+            world.goes_on().await;
+            pace(self.pause_max.mul_f64(rng.random_range(0.05..1.0))).await;
         }
     }
 
@@ -131,11 +148,8 @@ impl Nemesis {
                 self.redis
                     .ask::<i64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
             }
-            Fault::CassandraPaused => {
-                self.cassandra.pause();
-                pace(time).await;
-                self.cassandra.resume();
-            }
+            Fault::CassandraPaused => self.pause_cassandra(time).await,
+            Fault::Postgres(fault) => self.break_postgres(fault, time, rng).await,
             Fault::InstanceKilled => {
                 world.lives[one].fetch_add(1, SeqCst);
                 self.services[one].kill9();
@@ -154,6 +168,22 @@ impl Nemesis {
                 let _ = world.post(one, "/api/v1/cache/invalidate", &body).await;
             }
         }
+    }
+
+    async fn pause_cassandra(&self, time: Duration) {
+        let Database::Cassandra(cassandra) = self.database else {
+            panic!("there is no Cassandra");
+        };
+        cassandra.pause();
+        pace(time).await;
+        cassandra.resume();
+    }
+
+    async fn break_postgres(&mut self, fault: DatabaseFault, time: Duration, rng: &mut StdRng) {
+        let Database::Postgres(pair) = &mut self.database else {
+            panic!("there is no PostgreSQL");
+        };
+        fault.inject(pair, time, rng).await;
     }
 
     fn delete_keys(&self, rng: &mut StdRng) {

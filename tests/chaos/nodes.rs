@@ -10,6 +10,7 @@ use tokio::task::{JoinSet, block_in_place};
 
 use crate::{
     clients::Workload,
+    ledger::CqlWriter,
     pace::pace,
     run::{TURN, at_rest, report, rest, setup, start, told},
     support::{
@@ -46,6 +47,7 @@ async fn one_database_of_three_may_be_killed() {
         lag_max: Duration::from_secs(3),
         all_ways: true,
         stream: true,
+        outbox: false,
     };
     let mut cluster = block_in_place(CassandraCluster::start);
     let redis = Redis::start();
@@ -61,7 +63,8 @@ async fn one_database_of_three_may_be_killed() {
     }
     let instances = [services[0].http(), services[1].http()];
     let mut background = JoinSet::new();
-    let world = World::new(session, KEYSPACE, redis.url(), instances, &mut background).await;
+    let ledger = CqlWriter::open_writer(session, KEYSPACE).await;
+    let world = World::new(ledger, redis.url(), instances, &mut background);
     let clients = start(&world, load, seed).await;
     let killed = kill_in_turn(
         &mut cluster,

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -16,8 +13,9 @@ use crate::{
     audit::{audited, found_nothing},
     clients::{self, ASSETS, LATE_ASSET, Workload},
     clustered,
-    history::{Kind, Rules, Violation},
-    nemesis::Nemesis,
+    history::{Amounts, Kind, Rules, Violation},
+    ledger::CqlWriter,
+    nemesis::{Database, Nemesis, WITH_CASSANDRA},
     pace::pace,
     support::{
         cassandra::shared,
@@ -31,19 +29,20 @@ use crate::{
     wrong,
 };
 
-const MAX_STALENESS: Duration = Duration::from_millis(350);
+pub const MAX_STALENESS: Duration = Duration::from_millis(350);
 /// The latest that the view gets a row.
 pub const LAG_MAX: Duration = Duration::from_secs(10);
 /// How long the view may take to catch up when all is healed.
-const CATCH_UP: Duration = Duration::from_mins(2);
+pub const CATCH_UP: Duration = Duration::from_mins(2);
 /// Violations that are told at length.
 const STORIES: usize = 20;
 
 /// Runs share the machine and the database: one after the other.
 pub static TURN: Mutex<()> = Mutex::const_new(());
 
-fn rules() -> Rules {
+pub fn rules() -> Rules {
     Rules {
+        amounts: Amounts::Computed,
         max_staleness: MAX_STALENESS,
         assets: ASSETS.to_vec(),
         catalogue: (1..=LATE_ASSET).collect(),
@@ -69,7 +68,16 @@ fn clustered_redis() -> bool {
 
 /// Settings of an instance with this database and this Redis.
 pub fn setup(nodes: &str, keyspace: &str, redis: &str) -> Setup {
-    let mut file = "symbols = []\n".to_owned();
+    audited(setup_beside(redis))
+        .with("source.kind", "scylla")
+        .with("scylla.nodes", nodes)
+        .with("scylla.keyspace", keyspace)
+        .with("scylla.view_check", "off")
+}
+
+/// Settings of an instance with this Redis, whatever its database is.
+pub fn setup_beside(redis: &str) -> Setup {
+    let mut file = String::new();
     for asset in 1..=LATE_ASSET {
         writeln!(
             file,
@@ -77,22 +85,23 @@ pub fn setup(nodes: &str, keyspace: &str, redis: &str) -> Setup {
         )
         .unwrap();
     }
+    writeln!(
+        file,
+        "[[symbols]]\nid = 1\nname = \"A1_A2\"\nbase = \"A1\"\nquote = \"A2\""
+    )
+    .unwrap();
     let setup = Setup {
         file,
         ..Setup::default()
     };
-    audited(setup)
-        .with("source.kind", "scylla")
-        .with("scylla.nodes", nodes)
-        .with("scylla.keyspace", keyspace)
-        .with("scylla.view_check", "off")
+    setup
         .with("redis.url", redis)
         .with("redis.snapshot_ttl_ms", 1_500)
         .with("memory.ttl_ms", 1_000)
         .with("limits.deadline_ms", 1_500)
         .with("settlement.max_staleness_ms", MAX_STALENESS.as_millis())
         .with("settlement.claim_idle_ms", 1_000)
-        // Above snapshot, memory, deadline and budget by more than the view lags, Cassandra's pauses included.
+        // Above snapshot, memory, deadline and budget by more than the view lags, the pauses of databases included.
         .with("settlement.floor_ttl_ms", 20_000)
 }
 
@@ -115,6 +124,7 @@ async fn the_promises_hold_whatever_fails() {
         lag_max: LAG_MAX,
         all_ways: true,
         stream: true,
+        outbox: false,
     };
     let (node, redis) = (shared(), Redis::start());
     make_tables(&node.session().await, "chaos", 1).await;
@@ -134,26 +144,37 @@ async fn the_promises_hold_whatever_fails() {
     }
     let instances = [services[0].http(), services[1].http()];
     let mut background = JoinSet::new();
-    let session = node.session().await;
-    let world = World::new(session, "chaos", redis.url(), instances, &mut background).await;
-    let mut nemesis = Nemesis {
+    let ledger = CqlWriter::open_writer(node.session().await, "chaos").await;
+    let world = World::new(ledger, redis.url(), instances, &mut background);
+    let nemesis = Nemesis {
         redis,
-        cassandra: node,
+        database: Database::Cassandra(node),
         services,
         proxies,
         injected: BTreeMap::new(),
         users: load.users,
+        faults: WITH_CASSANDRA,
+        pause_max: Duration::from_millis(2_500),
     };
-    let clients = start(&world, load, seed).await;
-    nemesis
-        .run(&world, Duration::from_secs(seconds), seed)
-        .await;
-    let mut found = rest(&world, clients).await;
-    for instance in 0..INSTANCES {
-        nemesis.services[instance].ready().await;
+    nothing_is_broken(&world, nemesis, load, Duration::from_secs(seconds), seed).await;
+}
+
+/// Lets clients run while the nemesis does its work. In the end no promise was broken, and all tiers agree.
+pub async fn nothing_is_broken(
+    world: &Arc<World>,
+    mut nemesis: Nemesis,
+    load: Workload,
+    time: Duration,
+    seed: u64,
+) {
+    let clients = start(world, load, seed).await;
+    nemesis.run(world, time, seed).await;
+    let mut found = rest(world, clients).await;
+    for service in &nemesis.services {
+        service.ready().await;
     }
-    let tiers = at_rest(&world, load, &mut found).await;
-    report(&world, &found, &nemesis.injected);
+    let tiers = at_rest(world, load, &mut found).await;
+    report(world, &found, &nemesis.injected);
     assert!(found.is_empty(), "{} violations", found.len());
     assert!(
         tiers.contains_key("memory") && tiers.len() > 1,
@@ -176,6 +197,7 @@ async fn a_wrong_service_is_found_out() {
         lag_max: LAG_MAX,
         all_ways: false,
         stream: false,
+        outbox: false,
     };
     let (node, redis) = (shared(), Redis::start());
     make_tables(&node.session().await, "wrong", 1).await;
@@ -186,8 +208,8 @@ async fn a_wrong_service_is_found_out() {
         instances.push(wrong::start(&redis.url(), session, "wrong", &mut background).await);
     }
     let instances = instances.try_into().unwrap();
-    let session = node.session().await;
-    let world = World::new(session, "wrong", redis.url(), instances, &mut background).await;
+    let ledger = CqlWriter::open_writer(node.session().await, "wrong").await;
+    let world = World::new(ledger, redis.url(), instances, &mut background);
     let clients = start(&world, load, 1).await;
     let history = &world.history;
     let kinds = ["P1", "P2"];
@@ -211,10 +233,7 @@ async fn a_wrong_service_is_found_out() {
 /// Starts writers and readers.
 pub async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()> {
     let seqs = clients::first_rows(world, load).await;
-    eventually_async(CATCH_UP, "the view has the first rows", async || {
-        (world.unfilled.load(SeqCst) == 0).then_some(())
-    })
-    .await;
+    world.caught_up(CATCH_UP).await;
     let mut clients = JoinSet::new();
     for me in 0..load.writers {
         clients.spawn(clients::write(
@@ -236,17 +255,19 @@ pub async fn start(world: &Arc<World>, load: Workload, seed: u64) -> JoinSet<()>
 }
 
 /// No more is written, the view catches up, and all that was seen is checked.
-pub async fn rest(world: &Arc<World>, mut clients: JoinSet<()>) -> Vec<Violation> {
+pub async fn rest(world: &Arc<World>, clients: JoinSet<()>) -> Vec<Violation> {
+    end(world, clients).await;
+    world.history.lock().check(&rules())
+}
+
+/// No more is written, and the view catches up.
+pub async fn end(world: &Arc<World>, mut clients: JoinSet<()>) {
     world.over.store(true, Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }
-    eventually_async(LAG_MAX + CATCH_UP, "the view has all rows", async || {
-        (world.unfilled.load(SeqCst) == 0).then_some(())
-    })
-    .await;
+    world.caught_up(LAG_MAX + CATCH_UP).await;
     pace(MAX_STALENESS).await;
-    world.history.lock().check(&rules())
 }
 
 /// All tiers agree with the ledger; memory and Redis answer the second time at the latest. Returns who answered how many.

@@ -9,8 +9,14 @@ pub mod cassandra_cluster;
 pub mod eventually;
 #[path = "../it/support/names.rs"]
 pub mod names;
+#[path = "../it/support/pg_pair.rs"]
+#[expect(dead_code, reason = "the integration tests use more of it")]
+pub mod pg_pair;
 #[path = "../it/support/port.rs"]
 pub mod port;
+#[path = "../it/support/postgres.rs"]
+#[expect(dead_code, reason = "the integration tests use more of it")]
+pub mod postgres;
 #[path = "../it/support/process.rs"]
 #[expect(dead_code, reason = "the integration tests use more of it")]
 pub mod process;

@@ -9,21 +9,19 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::{Rng, rngs::StdRng};
-use scylla::{
-    client::session::Session,
-    statement::{Consistency, prepared::PreparedStatement},
-};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     history::{Ack, At, History, Key, Read, Row, amount},
+    ledger::{LedgerWriter, NewRow},
     pace::pace,
+    support::eventually::eventually_async,
 };
 
 /// Instances in every run.
 pub const INSTANCES: usize = 2;
-/// How long one statement of a client may take.
-const STATEMENT: Duration = Duration::from_secs(1);
+/// How long it may take until something is written and read again once a fault is over.
+const GOES_ON: Duration = Duration::from_mins(2);
 /// Rows of the view that are inserted at the same time.
 const FILLERS: usize = 16;
 
@@ -39,9 +37,7 @@ pub struct World {
     pub lives: [AtomicU32; INSTANCES],
     pub http: reqwest::Client,
     pub redis_url: String,
-    session: Session,
-    ledger: PreparedStatement,
-    view: PreparedStatement,
+    pub ledger: LedgerWriter,
     late: mpsc::Sender<Late>,
     pub unfilled: AtomicU64,
     /// When each row was made, by the clock on the wall.
@@ -53,28 +49,12 @@ pub struct World {
 }
 
 impl World {
-    pub async fn new(
-        session: Session,
-        keyspace: &str,
+    pub fn new(
+        ledger: LedgerWriter,
         redis_url: String,
         instances: [SocketAddr; INSTANCES],
         tasks: &mut JoinSet<()>,
     ) -> std::sync::Arc<Self> {
-        let prepare = async |table: &str| {
-            let text = format!(
-                "INSERT INTO {keyspace}.{table} (user_id, asset_id, seq, avail, frozen, created_at) \
-                 VALUES (?, ?, ?, ?, 0, ?)"
-            );
-            let mut insert = session.prepare(text).await.unwrap();
-            insert.set_consistency(Consistency::LocalQuorum);
-            insert.set_is_idempotent(true);
-            insert.set_request_timeout(Some(STATEMENT));
-            insert
-        };
-        let (ledger, view) = (
-            prepare("balance_ledger").await,
-            prepare("user_balances_by_user").await,
-        );
         let (late, queue) = mpsc::channel(1_000_000);
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -87,9 +67,7 @@ impl World {
             lives: [const { AtomicU32::new(0) }; INSTANCES],
             http,
             redis_url,
-            session,
             ledger,
-            view,
             late,
             unfilled: AtomicU64::new(0),
             made: Mutex::default(),
@@ -116,32 +94,57 @@ impl World {
         life.is_multiple_of(2).then_some(life)
     }
 
-    /// The row's `created_at`: when it was asked for first.
-    pub fn made(&self, key: Key, seq: i64) -> i64 {
+    /// The row as it is whenever it is written: its `created_at` is when it was asked for first.
+    pub fn row(&self, key: Key, seq: i64) -> NewRow {
         let mut made = self.made.lock();
-        *made
+        let created_at = made
             .entry((key, seq))
-            .or_insert_with(|| balance_cache::clock::wall_now().0)
+            .or_insert_with(|| balance_cache::clock::wall_now().0);
+        NewRow {
+            key,
+            seq,
+            avail: amount(key, seq),
+            created_at: *created_at,
+        }
     }
 
     /// Tries to write the row to the ledger.
     pub async fn write(&self, key: Key, seq: i64) -> bool {
-        self.insert(&self.ledger, key, seq).await
+        self.ledger.write_row(self.row(key, seq)).await
     }
 
-    async fn insert(&self, statement: &PreparedStatement, key: Key, seq: i64) -> bool {
-        let (user, asset) = (i64::try_from(key.0).unwrap(), i32::try_from(key.1).unwrap());
-        let values = (user, asset, seq, amount(key, seq), self.made(key, seq));
-        self.session
-            .execute_unpaged(statement, values)
-            .await
-            .is_ok()
+    /// Waits until loads see all rows of the ledger.
+    pub async fn caught_up(&self, within: Duration) {
+        eventually_async(within, "the view has all rows", async || {
+            (self.unfilled.load(SeqCst) == 0).then_some(())
+        })
+        .await;
+        if let Some(writer) = self.ledger.postgres() {
+            writer.caught_up(within).await;
+        }
+    }
+
+    /// Waits until something more was written, and something more was read.
+    pub async fn goes_on(&self) {
+        let counts = || {
+            let history = self.history.lock();
+            (history.rows.len(), history.reads.len())
+        };
+        let (rows, reads) = counts();
+        eventually_async(GOES_ON, "rows are written, and read", async || {
+            let (more_rows, more_reads) = counts();
+            (more_rows > rows && more_reads > reads).then_some(())
+        })
+        .await;
     }
 
     /// The ledger has acknowledged the row; the view gets it later.
     pub fn written(&self, key: Key, seq: i64, lag: Duration) {
         let at = self.now();
         self.history.lock().rows.push(Row { key, seq, at });
+        if self.ledger.postgres().is_some() {
+            return;
+        }
         self.unfilled.fetch_add(1, SeqCst);
         self.late
             .try_send((tokio::time::Instant::now() + lag, key, seq))
@@ -196,7 +199,7 @@ async fn fill(world: std::sync::Arc<World>, mut queue: mpsc::Receiver<Late>) {
                 waiting.spawn(async move {
                     pace(due.saturating_duration_since(tokio::time::Instant::now())).await;
                     let _permit = permits.acquire().await.unwrap();
-                    while !world.insert(&world.view, key, seq).await {
+                    while !world.ledger.write_view(world.row(key, seq)).await {
                         pace(Duration::from_millis(50)).await;
                     }
                     world.unfilled.fetch_sub(1, SeqCst);
