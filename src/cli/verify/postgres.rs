@@ -292,6 +292,7 @@ impl PgJob<'_> {
                         sums.unreadable_records = sums.unreadable_records.saturating_add(1);
                         continue;
                     };
+                    sums.add_record(record, &self.catalogue);
                     for row in &rows {
                         let found = stands.get(&row.row_key());
                         if let Some(difference) =
