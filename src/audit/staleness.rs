@@ -18,20 +18,15 @@ pub(super) enum StalenessVerdict {
     Unknown,
 }
 
-/// Since when the row stood in the ledger, at the latest: both the writer and the database must have said so.
+/// Since when the row stood in the ledger, at the latest: both the writer and the database must have said so. The word of the writer
+/// alone proves nothing: a late settlement has the time of its event.
 pub(super) fn stood_since(row: &Stood, now: UnixMillis) -> Option<UnixMillis> {
     let horizon = UnixMillis(now.0.saturating_add(AHEAD_MAX_MS));
     let believed = |at: &UnixMillis| at.0 > 0 && *at <= horizon;
-    match row.written_at {
-        // The database's clock is ahead, or its timestamps are no times: the row may be younger than anything here says.
-        Some(written) if !believed(&written) => None,
-        Some(written) => Some(
-            row.created_at
-                .filter(believed)
-                .map_or(written, |at| at.max(written)),
-        ),
-        None => row.created_at.filter(believed),
-    }
+    // A database whose clock is ahead, or whose timestamps are no times: the row may be younger than anything here says.
+    let written = row.written_at.filter(believed)?;
+    let created = row.created_at.filter(believed);
+    Some(created.map_or(written, |at| at.max(written)))
 }
 
 /// The answer to a read that began at `asked_at` did not show this row, and may miss what is younger than `allowed`.
@@ -76,10 +71,10 @@ mod tests {
 
     #[test]
     fn a_row_that_stood_longer_than_allowed_before_the_read_began_was_missed() {
-        assert_eq!(verdict_of(Some(1_001), None), stale_since(1_001));
-        assert_eq!(verdict_of(Some(1_000), None), StalenessVerdict::Good);
+        assert_eq!(verdict_of(None, Some(1_001)), stale_since(1_001));
+        assert_eq!(verdict_of(None, Some(1_000)), StalenessVerdict::Good);
         // Written after the answer.
-        assert_eq!(verdict_of(Some(-50), None), StalenessVerdict::Good);
+        assert_eq!(verdict_of(None, Some(-50)), StalenessVerdict::Good);
     }
 
     #[test]
@@ -95,10 +90,15 @@ mod tests {
     #[test]
     fn times_that_cannot_be_prove_nothing() {
         assert_eq!(verdict_of(None, None), StalenessVerdict::Unknown);
-        // Still to come; at 0; and the database's clock is ahead.
-        for (created, written) in [(-5_000, None), (NOW, None), (60_000, Some(-5_000))] {
-            let verdict = verdict_of(Some(created), written);
-            assert_eq!(verdict, StalenessVerdict::Unknown, "{created}");
+        // Still to come; at 0; a late settlement with the time of its event; and the database's clock is ahead.
+        for (created, written) in [
+            (None, Some(-5_000)),
+            (None, Some(NOW)),
+            (Some(60_000), None),
+            (Some(60_000), Some(-5_000)),
+        ] {
+            let verdict = verdict_of(created, written);
+            assert_eq!(verdict, StalenessVerdict::Unknown, "{created:?}");
         }
         // A `created_at` in microseconds.
         let verdict = verdict_of(Some(-NOW * 999), Some(2_000));

@@ -112,8 +112,8 @@ impl Source for TestLedger {
             .filter(|((at, number), _)| *at == asset && Some(*number) > seq);
         let row = above.next().map(|((_, seq), at)| Stood {
             seq: *seq,
-            created_at: *at,
-            written_at: None,
+            created_at: None,
+            written_at: *at,
         });
         async move { self.count_statement(row) }.boxed()
     }

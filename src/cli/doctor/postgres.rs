@@ -98,7 +98,7 @@ fn tell_schema(report: &mut DoctorReport, settings: &Settings, found: &PgSchemaS
     if !found.commit_times {
         report.report_warning(
             "source.commit_times",
-            "track_commit_timestamp is off: the auditor knows when a row stood by created_at only",
+            "track_commit_timestamp is off: the auditor cannot know since when a row stood, and finds no stale answer",
             "ALTER SYSTEM SET track_commit_timestamp = on, and restart the server",
         );
     }
