@@ -7,6 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use super::{
@@ -57,12 +58,15 @@ pub(super) async fn read_users(
             no_cache: true,
             ..ReadOptions::default()
         };
-        for user in torn {
-            let again = read_again(reader, user, &ask, deadline).await?;
-            for (at, answer) in users.iter().zip(&mut answers) {
-                if *at == user {
-                    *answer = again.clone();
-                }
+        // At once: the longer this takes, the more transactions come meanwhile.
+        let reads = torn.iter().map(async |user| {
+            let answer = read_again(reader, *user, &ask, deadline).await?;
+            Ok::<_, ReadError>((*user, answer))
+        });
+        let again: HashMap<UserId, ReadAnswer> = try_join_all(reads).await?.into_iter().collect();
+        for (user, answer) in users.iter().zip(&mut answers) {
+            if let Some(newer) = again.get(user) {
+                *answer = newer.clone();
             }
         }
     }
