@@ -91,6 +91,31 @@ async fn check_ledger(ground: &Ground) -> BTreeMap<(i64, i32), (i64, i64)> {
     newest
 }
 
+/// A trigger of somebody else drops the row and reports no error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_postgres_leaves_out_is_not_acknowledged() {
+    let ground = Ground::postgres().await;
+    let service = Service::start_ready(setup(&ground, "")).await;
+    ground
+        .run(
+            "CREATE FUNCTION {ks}.leave_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER leave_out BEFORE INSERT ON {ks}.balance_ledger FOR EACH ROW WHEN (NEW.user_id = 5) \
+             EXECUTE FUNCTION {ks}.leave_out()",
+        )
+        .await;
+    let refused = service.post(TRANSACTIONS, &deposit(1, 5, 1, 10)).await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!(service.balances(5).await.data(), json!([]));
+    let others = settled(&service, TRANSACTIONS, &deposit(2, 6, 1, 10)).await;
+    assert_eq!(others, (200, "written".to_owned()));
+    ground
+        .run("DROP TRIGGER leave_out ON {ks}.balance_ledger")
+        .await;
+    let again = settled(&service, TRANSACTIONS, &deposit(1, 5, 1, 10)).await;
+    assert_eq!(again, (200, "written".to_owned()));
+    check_ledger(&ground).await;
+}
+
 async fn what_holds_for_the_embedded_ledger_holds_here(ground: Ground) {
     let service = Service::start_ready(setup(&ground, "")).await;
     what_is_refused_leaves_nothing(&service).await;

@@ -26,9 +26,13 @@ const READ_ROWS: &str = "SELECT chosen.user_id, chosen.asset_id, chosen.seq, sto
 const READ_OWED: &str = "SELECT owed.user_id, owed.asset_id, held.version, held.avail, held.frozen, held.updated_at \
      FROM redis_outbox AS owed CROSS JOIN LATERAL (SELECT version, avail, frozen, updated_at FROM user_balances \
      WHERE user_id = owed.user_id AND asset_id = owed.asset_id LIMIT 1) AS held WHERE owed.user_id = ANY($1)";
-const WRITE_LEDGER: &str = "INSERT INTO balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, avail, \
+/// A row that a trigger, a rule or a policy left out would be acknowledged and not stand: the cast fails with this text, and all of the
+/// group rolls back.
+const WRITE_LEDGER: &str = "WITH written AS (INSERT INTO balance_ledger (user_id, asset_id, seq, delta_avail, delta_frozen, avail, \
      frozen, event_type, ref_id, created_at) SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], \
-     $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[])";
+     $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[]) RETURNING 1) \
+     SELECT CASE count(*) WHEN cardinality($1) THEN 1 \
+     ELSE (count(*) || ' rows were written to balance_ledger, of ' || cardinality($1))::int END FROM written";
 const WRITE_BALANCES: &str = "INSERT INTO user_balances AS held (user_id, asset_id, avail, frozen, version, updated_at) \
      SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
      ON CONFLICT (user_id, asset_id) DO UPDATE SET avail = EXCLUDED.avail, frozen = EXCLUDED.frozen, \
