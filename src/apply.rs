@@ -92,6 +92,7 @@ pub struct Applier {
     sampler: Arc<Sampler>,
     /// The outbox of the source, if it has one.
     pub outbox: OutboxState,
+    retold: retell::RetoldUsers,
 }
 
 impl Applier {
@@ -112,6 +113,7 @@ impl Applier {
             meters,
             sampler,
             outbox: OutboxState::default(),
+            retold: retell::RetoldUsers::default(),
         }
     }
 
@@ -349,6 +351,9 @@ impl Applier {
                 user: *user,
                 floors,
             });
+            if floors {
+                self.note_forgotten(*user);
+            }
         }
         Ok(())
     }

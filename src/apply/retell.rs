@@ -1,13 +1,18 @@
 //! Telling a Redis that lost its data what this instance still knows.
 //!
-//! **Invariants.** All of it is told, however often Redis fails meanwhile. What is known of one user is told together.
+//! **Invariants.** All of it is told, however often Redis fails meanwhile. What is known of one user is told together. A user whose floors
+//! are forgotten while this goes on, or whose removal is read behind it, is dropped once more: what was told is from before.
 //!
 //! **Cancellation.** Dropped in the middle, a part of the users was told; it may be told again.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::Applier;
 use crate::{
+    cache::redis::stream::FeedNews,
     clock,
     domain::{Floors, Notification, NotifiedChange, Snapshot, UserId},
     telemetry::RateLimitedLog,
@@ -18,18 +23,78 @@ const TOGETHER: usize = 256;
 /// Pause before another try.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
+/// The users that a Redis was told of again.
+#[derive(Debug, Default)]
+pub(super) struct RetoldUsers {
+    users: Mutex<RetoldSets>,
+    /// One of them was forgotten since.
+    forgotten: Notify,
+}
+
+#[derive(Debug, Default)]
+struct RetoldSets {
+    /// Told since Redis lost its data, and not forgotten since.
+    told: HashSet<UserId>,
+    /// To be dropped once more.
+    to_drop: Vec<UserId>,
+}
+
 impl Applier {
+    /// The user's floors were forgotten: if Redis was told of them again, it may have them from there.
+    pub fn note_forgotten(&self, user: UserId) {
+        let mut users = self.retold.users.lock();
+        if users.told.remove(&user) {
+            users.to_drop.push(user);
+            self.retold.forgotten.notify_one();
+        }
+    }
+
+    /// Waits until a user that was told again was forgotten since.
+    pub async fn wait_for_forgotten(&self) {
+        self.retold.forgotten.notified().await;
+    }
+
+    /// Drops the users that were forgotten since they were told again, everywhere. Returns when that was done.
+    pub async fn drop_forgotten(&self) {
+        let Some(redis) = &self.redis else {
+            return;
+        };
+        let users = std::mem::take(&mut self.retold.users.lock().to_drop);
+        if users.is_empty() {
+            return;
+        }
+        tracing::info!(
+            users = users.len(),
+            "dropping users that were forgotten while redis was told again"
+        );
+        while redis.drop_users(&users, true).await.is_err() {
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+        for user in users {
+            self.take_news(&FeedNews::Dropped { user, floors: true });
+        }
+    }
+
+    /// What this instance knows, noted as told: a user that is forgotten from here on is dropped once more.
+    fn begin_to_tell(&self) -> Vec<(UserId, Floors, Snapshot)> {
+        let mut users = self.retold.users.lock();
+        let known = self.marks.recent_changes();
+        users.told = known.iter().map(|(user, ..)| *user).collect();
+        known
+    }
+
     /// Tells a Redis that lost its data what this instance still knows: floors, and balances that may be ahead of the ledger.
     /// Returns when all of it was told.
     pub async fn tell_again(&self) {
         let Some(redis) = &self.redis else {
             return;
         };
-        let known = self.marks.recent_changes();
+        let known = self.begin_to_tell();
         tracing::info!(
             users = known.len(),
             "telling redis again what changed lately"
         );
+        fail::fail_point!("telling-again");
         let log = RateLimitedLog::default();
         for some in known.chunks(TOGETHER) {
             let notifications: Vec<_> = some.iter().flat_map(notifications_of).collect();

@@ -16,7 +16,7 @@ use crate::{
     apply::Applier,
     cache::redis::{
         Redis, RedisSession, jittered_wait,
-        stream::{BlockingConnection, FeedPage, StreamId},
+        stream::{BlockingConnection, FeedNews, FeedPage, StreamId},
     },
     clock,
     diagnosis::{Finding, FindingPart},
@@ -55,6 +55,8 @@ struct Position {
     cursor: StreamId,
     /// The cursor is an entry that was seen, not only a moment in the past.
     seen: bool,
+    /// The last entry that took effect before Redis lost its data: entries up to it are read for the second time.
+    taken_before: StreamId,
 }
 
 /// Why a connection is given up.
@@ -126,8 +128,11 @@ impl Follower {
     /// Tells each Redis that lost its data what this instance knows. The feed is followed meanwhile.
     async fn tell_again(&self) {
         loop {
-            self.redis_is_new.notified().await;
-            self.applier.tell_again().await;
+            tokio::select! {
+                () = self.redis_is_new.notified() => self.applier.tell_again().await,
+                () = self.applier.wait_for_forgotten() => {}
+            }
+            self.applier.drop_forgotten().await;
         }
     }
 
@@ -137,7 +142,8 @@ impl Follower {
         match position {
             Some(position) if position.epoch == session.epoch.id => position,
             other => {
-                if other.is_some() {
+                let taken_before = other.as_ref().map(|position| position.cursor);
+                if taken_before.is_some() {
                     tracing::warn!(
                         redis.epoch = session.epoch.id,
                         "another redis: everything held counts for nothing"
@@ -153,6 +159,7 @@ impl Follower {
                     epoch: session.epoch.id.clone(),
                     cursor,
                     seen: false,
+                    taken_before: taken_before.unwrap_or_default(),
                 }
             }
         }
@@ -313,6 +320,11 @@ impl Follower {
             position.seen = true;
             for news in &post.news {
                 self.applier.take_news(news);
+                if let FeedNews::Dropped { user, floors: true } = news
+                    && post.id > position.taken_before
+                {
+                    self.applier.note_forgotten(*user);
+                }
             }
             let sent_at = i64::try_from(post.id.ms).unwrap_or(i64::MAX);
             let millis = u64::try_from(clock::wall_now().0.saturating_sub(sent_at)).unwrap_or(0);

@@ -143,3 +143,47 @@ async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_that_is_forgotten_while_redis_is_told_again_does_not_come_back() {
+    let redis = Redis::start();
+    let setup = short(&redis.url())
+        .with("settlement.floor_ttl_ms", 600_000)
+        .raw("FAILPOINTS", "telling-again=sleep(1000)".to_owned());
+    let mut service = Service::start_ready(setup).await;
+    whole(&service).await;
+    let stands = btc(&service, USER).await;
+    let ahead =
+        json!({"user_id": USER, "asset_id": 1, "seq": stands + 9_000, "avail": 1, "frozen": 0});
+    settled(&service.post(SETTLEMENTS, &ahead).await);
+    let () = redis.ask(&["FLUSHALL"]);
+    eventually_async(SOON, "it is told again", || {
+        let logs = service.process().logs();
+        std::future::ready(logs.contains("telling redis again").then_some(()))
+    })
+    .await;
+    let forget = json!({"user_ids": [USER], "floors": true});
+    eventually_async(SOON, "the user is forgotten", async || {
+        let answer = service.post(INVALIDATE, &forget).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    eventually_async(SOON, "the user is dropped once more", || {
+        let logs = service.process().logs();
+        let told = logs.contains("redis was told again");
+        let dropped = logs.contains("dropping users that were forgotten");
+        std::future::ready((told && dropped).then_some(()))
+    })
+    .await;
+    eventually_async(SOON, "the ledger's balance is shown", async || {
+        let answer = service.balances(USER).await;
+        let is_behind = answer.header("cache-status").contains("behind");
+        (!is_behind && answer.data()[0]["seq"] == stands).then_some(())
+    })
+    .await;
+    let floor: Option<String> = redis.ask(&["HGET", &format!("balance:user:{USER}"), "f:1"]);
+    assert!(
+        floor.is_none_or(|floor| !floor.starts_with(&(stands + 9_000).to_string())),
+        "the floor came back"
+    );
+}
