@@ -1,7 +1,7 @@
 //! PostgreSQL: reached, which one, what stands there, and its pace.
 
 use balance_cache::{
-    config::{PostgresAddress, Settings},
+    config::{LedgerWriter, PostgresAddress, Settings},
     ledger::{
         self,
         postgres::{
@@ -85,15 +85,24 @@ fn tell_schema(report: &mut DoctorReport, settings: &Settings, found: &PgSchemaS
             "balance-cache schema apply makes what is missing, and says what stands in its way",
         ),
     }
+    let writes = settings.ledger.writer == LedgerWriter::Service;
     if let (true, Some(reason)) = (found.exists, found.trades_problem()) {
-        report.report_warning("source.trades", reason, "balance-cache schema apply");
+        let cure = "balance-cache schema apply";
+        if writes {
+            report.report_failure("source.trades", reason, cure);
+        } else {
+            report.report_warning("source.trades", reason, cure);
+        }
     }
     if let Some(right) = &found.missing_right {
-        report.report_warning(
-            "source.rights",
-            format!("this user lacks {right}: it can read, and ledger entries cannot be written"),
-            "GRANT it, or leave it where another program writes",
-        );
+        let lacks =
+            format!("this user lacks {right}: it can read, and ledger entries cannot be written");
+        if writes {
+            report.report_failure("source.rights", lacks, "GRANT it");
+        } else {
+            let cure = "GRANT it, or leave it where another program writes";
+            report.report_warning("source.rights", lacks, cure);
+        }
     }
     if !found.commit_times {
         report.report_warning(

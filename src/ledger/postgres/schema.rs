@@ -165,10 +165,10 @@ impl Migration {
         format!("{:03} {}", self.version, self.table)
     }
 
-    /// The migration and its line in the record, as one transaction.
+    /// The migration and its line in the record, as one transaction. The line stands already where the table was dropped by hand.
     fn up_text(&self) -> String {
         format!(
-            "BEGIN; {} ; INSERT INTO trading.schema_migrations (version, name) VALUES ({}, '{}'); COMMIT",
+            "BEGIN; {} ; INSERT INTO trading.schema_migrations (version, name) VALUES ({}, '{}') ON CONFLICT DO NOTHING; COMMIT",
             self.up, self.version, self.table
         )
     }

@@ -213,7 +213,8 @@ const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM {s}.user_balances) AND 
 /// Rights that writes need: a table and a right.
 const RIGHTS: &str = "SELECT r.kind || ' on ' || r.name FROM (VALUES ('balance_ledger', 'INSERT'), ('user_balances', 'INSERT'), \
      ('user_balances', 'UPDATE'), ('settled_trades', 'INSERT'), ('user_trades', 'INSERT'), ('ledger_transactions', 'INSERT'), \
-     ('user_balances', 'DELETE'), ('redis_outbox', 'INSERT'), ('redis_outbox', 'UPDATE'), ('redis_outbox', 'DELETE')) \
+     ('user_balances', 'DELETE'), ('redis_outbox', 'INSERT'), ('redis_outbox', 'UPDATE'), ('redis_outbox', 'DELETE'), \
+     ('settled_trades', 'SELECT'), ('user_trades', 'SELECT'), ('ledger_transactions', 'SELECT'), ('redis_outbox', 'SELECT')) \
      AS r (name, kind) JOIN pg_class c ON c.relname = r.name JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.kind) LIMIT 1";
 
