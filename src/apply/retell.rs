@@ -75,7 +75,7 @@ impl Applier {
         }
     }
 
-    /// What this instance knows, noted as told: a user that is forgotten from here on is dropped once more.
+    /// The known changes, noted as told: a user that is forgotten from here on is dropped once more.
     fn begin_to_tell(&self) -> Vec<(UserId, Floors, Snapshot)> {
         let mut users = self.retold.users.lock();
         let known = self.marks.recent_changes();
