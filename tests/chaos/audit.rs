@@ -14,7 +14,7 @@ use crate::support::{
 const GRACE: Duration = Duration::from_secs(15);
 /// What the auditor says of an answer that was too old.
 const FOUND: &str = "an answer was too old when it was served";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// With an auditor that looks often.
 pub fn audited(setup: Setup) -> Setup {

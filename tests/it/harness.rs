@@ -22,7 +22,7 @@ use crate::support::{
     redis_cluster::RedisCluster,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Long enough for what should not come, on a wire of 127.0.0.1.
 const NEVER: Duration = Duration::from_millis(200);

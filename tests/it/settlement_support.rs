@@ -15,7 +15,7 @@ pub const MAX_STALENESS: Duration = Duration::from_millis(200);
 /// `settlement.floor_ttl_ms` of [`short`].
 pub const FLOOR_TTL: Duration = Duration::from_secs(5);
 /// Long enough for whatever comes at all.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_mins(1);
 
 pub const SETTLEMENTS: &str = "/api/v1/settlements";
 pub const ENTRIES: &str = "/api/v1/ledger/entries";

@@ -22,7 +22,7 @@ use super::{eventually::eventually, port::Port, process::Process};
 /// How long it may take to start.
 const TURN: Duration = Duration::from_mins(1);
 /// How long one question may take.
-const ANSWER: Duration = Duration::from_mins(1);
+const ANSWER: Duration = Duration::from_mins(3);
 
 /// Without what would ask other hosts.
 const FLAGS: [&str; 12] = [

@@ -38,7 +38,7 @@ exit $code
 const TAIL: usize = 8_000;
 
 /// How long a killed process may take to be gone.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_mins(1);
 
 /// A running server.
 #[derive(Debug)]

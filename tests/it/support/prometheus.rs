@@ -16,7 +16,7 @@ use super::{eventually::eventually_async, port::Port, process::Process};
 /// Between two scrapes.
 const STEP: &str = "250ms";
 /// How long anything may take here that comes by itself.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// One series of an answer, and its value as text.
 #[derive(Debug, Clone, PartialEq, Eq)]

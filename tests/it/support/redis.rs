@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::{eventually::eventually, port::Port, process::Process};
 
 /// How long it may take to start or end.
-const TURN: Duration = Duration::from_secs(20);
+const TURN: Duration = Duration::from_mins(1);
 
 /// How long a test's own question may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The kind of a Redis.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]

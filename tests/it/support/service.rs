@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use super::{eventually::eventually_async, port::Port, process::Process};
 
 /// How long it may take to start or end.
-const TURN: Duration = Duration::from_secs(30);
+const TURN: Duration = Duration::from_mins(1);
 
 /// How long an answer may take: longer than any deadline of the service.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// In an instance's folder.
 const CONFIG_FILE: &str = "balance-cache.toml";

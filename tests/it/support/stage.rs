@@ -16,7 +16,7 @@ use super::{
 };
 
 /// How long anything may take that comes by itself.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// The database under a test: that which all tests of this program share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
