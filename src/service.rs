@@ -6,6 +6,7 @@
 mod advice;
 mod assembled;
 mod backend;
+mod backfills;
 pub mod descriptors;
 mod ledger_health;
 mod open_source;

@@ -4,6 +4,7 @@
 //! text. Handles are held, so that counting costs no look-up; a read is counted in memory that no other thread writes.
 
 mod audit;
+mod backfill;
 mod change_log;
 mod counters;
 mod health;
@@ -44,10 +45,12 @@ use crate::{
     domain::{Catalogue, UnixMillis},
 };
 
+pub use backfill::ShownBackfill;
 pub use histogram::{CountHistogram, HistogramTally, Seconds};
 pub use labels::{
-    AppliedLabel, CompareDelay, Degraded, Evicted, Fault, HistoryRoute, HttpStatus, LedgerFault,
-    Op, PageResult, Refused, Reloaded, Remembered, Route, ScanResult, SettledLabel, Via,
+    AppliedLabel, BackfillTarget, CompareDelay, Degraded, Evicted, Fault, HistoryRoute, HttpStatus,
+    LedgerFault, Op, PageResult, Refused, Reloaded, Remembered, Route, ScanResult, SettledLabel,
+    Via,
 };
 pub use rate_limited_log::RateLimitedLog;
 
@@ -84,6 +87,7 @@ pub struct Meters {
     change_log: change_log::ChangeLogMeters,
     ledger_disk: ledger_disk::LedgerDisk,
     warm: warm::WarmMeters,
+    backfills: backfill::BackfillMeters,
     totals: totals::TotalsMeters,
 }
 

@@ -10,6 +10,7 @@
 //! **Limits.** `notifications`'s batches of commands in one pipeline.
 
 mod advice;
+mod backfills;
 mod backoff;
 mod batch_reader;
 mod client;
@@ -40,6 +41,9 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 pub use self::{
+    backfills::{
+        BackfillPhase, BackfillProgress, BackfillWriter, ENDED_TTL, KnownBackfills, RUNNING_TTL,
+    },
     backoff::jittered_wait,
     client::{Identity, Link, NewAuthorities},
     keys::Keys,

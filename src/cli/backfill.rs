@@ -8,11 +8,13 @@
 mod checkpoint;
 mod compare;
 mod copy;
+mod share;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use balance_cache::{
+    cache::redis::BackfillPhase,
     config::{Settings, SourceKind},
     ledger::scylla::{
         backfill::{Backfill, Target},
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     checkpoint::{Checkpoint, Header},
     compare::TableComparison,
+    share::{ProgressSharer, SharedProgress},
 };
 use super::{
     arguments::{self, BackfillSource, BackfillTable},
@@ -83,6 +86,13 @@ struct BackfillReport {
     comparison: TableComparison,
 }
 
+impl BackfillReport {
+    /// Whether both tables hold the same, and nothing was left out.
+    const fn is_done(&self) -> bool {
+        self.same && self.counts.unusable == 0
+    }
+}
+
 /// Fills the table.
 pub(crate) fn run_backfill(
     what: &arguments::BackfillArguments,
@@ -90,13 +100,12 @@ pub(crate) fn run_backfill(
 ) -> Result<ExitCode> {
     let target = target_of(what, settings)?;
     let report = start_runtime()?.block_on(fill_table(what, settings, target))?;
-    let done = report.same && report.counts.unusable == 0;
     if what.json {
         say_json(&report)?;
     } else {
         print_report(&report)?;
     }
-    Ok(if done || what.dry_run {
+    Ok(if report.is_done() || what.dry_run {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -137,6 +146,29 @@ async fn fill_table(
         InspectError::Setting(reason) => anyhow::Error::from(Unable(reason)),
         InspectError::Source(error) => anyhow::anyhow!("{error}"),
     })?;
+    let progress = SharedProgress::new(what.parts);
+    // A dry run writes nothing anywhere.
+    let sharer = (!what.dry_run)
+        .then(|| ProgressSharer::start_writes(&settings.redis, target, &progress, what.json));
+    let filled = copy_and_compare(what, settings, &backfill, &progress).await;
+    let phase = match &filled {
+        Ok(report) if report.is_done() => BackfillPhase::Done,
+        Ok(_) => BackfillPhase::Different,
+        Err(_) => BackfillPhase::Failed,
+    };
+    if let Some(sharer) = sharer {
+        sharer.end_writes(phase).await;
+    }
+    filled
+}
+
+async fn copy_and_compare(
+    what: &arguments::BackfillArguments,
+    settings: &Settings,
+    backfill: &Backfill,
+    progress: &SharedProgress,
+) -> Result<BackfillReport> {
+    let target = backfill.target();
     let mut report = BackfillReport {
         table: target.table_name(),
         dry_run: what.dry_run,
@@ -161,10 +193,10 @@ async fn fill_table(
                 path.display()
             ));
         }
-        copy::copy_parts(what, &backfill, &mut opened, &mut report).await?;
+        copy::copy_parts(what, backfill, &mut opened, &mut report, progress).await?;
         checkpoint = Some(opened);
     }
-    report.comparison = compare::compare_tables(what, &backfill).await?;
+    report.comparison = compare::compare_tables(what, backfill, progress).await?;
     report.same = report.comparison.is_same();
     if let Some(checkpoint) = checkpoint {
         // A later run begins anew, and finds what was lost or mended meanwhile.

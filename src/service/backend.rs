@@ -40,6 +40,7 @@ impl Assembled {
         self.look_after_ledger();
         self.meters.ledger_append_retries(self.source.lost_races());
         self.totals.show_gauges(clock::wall_now());
+        self.show_backfills();
         let found = readiness::collect_findings(self);
         let ready = found.words.not_ready.is_empty();
         self.meters.set_health(ready, &found.degraded, &found.codes);

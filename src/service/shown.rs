@@ -38,6 +38,7 @@ impl Assembled {
                 self.totals_part(),
             ]
             .into_iter()
+            .chain(self.backfill_parts())
             .chain(self.kafka_part())
             .collect(),
         }

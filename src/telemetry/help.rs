@@ -41,6 +41,10 @@ totals_scans_total: Scans for totals by result
 warmed_users_total: Users loaded after the start because they were read most, by result
 warm_users: Users that are to be loaded after the start
 warm_under_way: 1 while users are loaded after the start
+backfill_under_way: 1 while a backfill of the table runs, as Redis was told
+backfill_progress_ratio: The part that is done of the step: copying, then comparing; 0 where there is no backfill
+backfill_rows: Rows of the source that the backfill of the table has read
+backfill_remaining_seconds: Seconds that the rest of the copy will take; 0 where that is not known
 http_requests_total: HTTP requests by route and status
 build_info: The version that runs
 ready: 1 where /readyz says 200

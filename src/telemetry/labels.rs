@@ -31,6 +31,16 @@ label! {
 }
 
 label! {
+    /// A table that a backfill fills.
+    BackfillTarget {
+        /// Both sides of each trade.
+        UserTrades = "user_trades",
+        /// The current state.
+        UserBalances = "user_balances",
+    }
+}
+
+label! {
     /// How a tier failed.
     Fault {
         /// The tier did not answer in time.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::{
     AppliedLabel, Evicted, Fault, Meters, Op, Refused, TIERS, Via,
     audit::Audits,
+    backfill::BackfillMeters,
     change_log::ChangeLogMeters,
     counters::{Count, make_each, register_count, register_counter, register_gauge},
     health::HealthMeters,
@@ -48,8 +49,7 @@ const DELAYS: [(&str, &str); 3] = [
 impl Meters {
     pub(super) fn register_meters(prometheus: PrometheusHandle, catalogue: &Catalogue) -> Self {
         describe_metrics();
-        let version = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
-        register_gauge("build_info", version).set(1.0);
+        show_version();
         let mut families = Families::default();
         let ops = || {
             TIERS
@@ -115,9 +115,15 @@ impl Meters {
             change_log: ChangeLogMeters::register_change_log(),
             ledger_disk: LedgerDisk::register_ledger_disk(),
             warm: WarmMeters::register_warm(),
+            backfills: BackfillMeters::register_backfills(),
             totals,
         }
     }
+}
+
+fn show_version() {
+    let version = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
+    register_gauge("build_info", version).set(1.0);
 }
 
 fn eviction_count(cause: Evicted) -> Count {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -16,12 +16,13 @@ use crate::{
     support::{
         cassandra::shared,
         eventually::eventually_async,
+        process::Process,
         service::{Service, Setup},
         stage::{SOON, Stage},
     },
 };
 
-const TRADES: i64 = 1_500;
+pub const TRADES: i64 = 1_500;
 
 /// A side of a trade: its key, and price, quantity, cost, order.
 type Key = (i64, i32, i64, i64, i8);
@@ -42,16 +43,22 @@ fn sides(id: i64) -> [(Key, Content); 2] {
     ]
 }
 
-struct Ground {
-    stage: Stage,
+/// Tables to fill, and the settings of the tool.
+pub struct Ground {
+    pub stage: Stage,
     session: Session,
-    apart: Apart,
+    pub apart: Apart,
 }
 
 impl Ground {
     async fn new() -> Self {
+        Self::with(|setup| setup).await
+    }
+
+    /// With other settings of the tool.
+    pub async fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let stage = Stage::new(shared()).await;
-        let apart = Apart::new(stage.setup());
+        let apart = Apart::new(change(stage.setup()));
         Self {
             session: shared().session().await,
             stage,
@@ -59,7 +66,7 @@ impl Ground {
         }
     }
 
-    async fn cql(&self, text: &str) {
+    pub async fn cql(&self, text: &str) {
         self.stage.place().cql(&self.session, text).await;
     }
 
@@ -68,7 +75,7 @@ impl Ground {
     }
 
     /// Trades as another program left them.
-    async fn fill_trades(&self, ids: impl Iterator<Item = i64>) {
+    pub async fn fill_trades(&self, ids: impl Iterator<Item = i64>) {
         let keyspace = &self.stage.place().settings.keyspace;
         let text = format!(
             "INSERT INTO {keyspace}.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, \
@@ -125,33 +132,32 @@ impl Ground {
         all
     }
 
-    fn run(&self, table: &str, from: &str, more: &[&str]) -> Said {
+    pub fn run(&self, table: &str, from: &str, more: &[&str]) -> Said {
         let arguments = self.arguments(table, from, more);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.apart.run(&words)
     }
 
-    /// Starts it, and kills it when so many lines more are in the checkpoint.
-    async fn run_and_kill(&self, more: &[&str], lines: usize) {
-        let before = count_lines(&self.checkpoint());
+    /// Begins to fill the trades by user.
+    pub fn begin(&self, more: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_balance-cache"));
         command
             .args(self.arguments("user_trades", "settled_trades", more))
             .envs(self.apart.setup.environment.iter().cloned())
-            .current_dir(self.apart.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+            .current_dir(self.apart.folder.path());
+        Process::start(&command, self.apart.folder.path())
+    }
+
+    /// Starts it, and kills it when so many lines more are in the checkpoint.
+    async fn run_and_kill(&self, more: &[&str], lines: usize) {
+        let before = count_lines(&self.checkpoint());
+        let mut tool = self.begin(more);
         eventually_async(SOON, "the checkpoint grows", async || {
             (count_lines(&self.checkpoint()) >= before + lines).then_some(())
         })
         .await;
-        child.kill().unwrap();
-        assert_eq!(
-            child.wait().unwrap().code(),
-            None,
-            "it was over before it was killed"
-        );
+        assert_eq!(tool.exited(), None, "it was over before it was killed");
+        tool.kill9();
     }
 }
 

@@ -165,7 +165,8 @@ async fn the_data_have_their_shape_and_history_goes_on_where_it_was_left() {
             "Source",
             "View build",
             "Warm start",
-            "Totals"
+            "Totals",
+            "Backfill"
         ]
     );
     assert_eq!(first["audits"].as_array().unwrap().len(), 12);

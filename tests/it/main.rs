@@ -10,6 +10,8 @@ mod audit;
 #[cfg(test)]
 mod backfill;
 #[cfg(test)]
+mod backfill_shown;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod cli_conservation;

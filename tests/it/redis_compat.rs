@@ -43,7 +43,7 @@ fn rules(user: &str) -> Vec<String> {
     line.unwrap().split(' ').map(str::to_owned).collect()
 }
 
-fn make_user(redis: &Redis, user: &str) {
+pub fn make_user(redis: &Redis, user: &str) {
     let rules = rules(user);
     let mut words = vec!["ACL", "SETUSER", user];
     words.extend(rules.iter().map(String::as_str));

@@ -21,6 +21,7 @@ use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    backfills::KnownBackfills,
     batch_reader::{BatchReader, RespReplies},
     clock::Anchor,
     connection::Conn,
@@ -75,6 +76,8 @@ pub struct Link {
     pub(super) anchor: Mutex<Option<Anchor>>,
     /// The advice that was given last.
     pub(super) advised: Mutex<Vec<Finding>>,
+    /// Backfills as they were read last.
+    pub(super) backfills: ArcSwap<KnownBackfills>,
 }
 
 /// How a question ended that was not answered.
@@ -117,6 +120,7 @@ impl Link {
             refused: AtomicBool::new(false),
             anchor: Mutex::default(),
             advised: Mutex::default(),
+            backfills: ArcSwap::default(),
         })
     }
 
@@ -297,6 +301,7 @@ impl Link {
         *self.trouble.lock() = Some(why);
         *self.unsettled.lock() = None;
         self.session.store(None);
+        self.backfills.store(Arc::default());
         // Before there can be another session: what was proven belongs to this one.
         self.freshness.revoke_proof();
         self.alarm.notify_one();

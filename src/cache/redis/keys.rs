@@ -59,6 +59,10 @@ impl Keys {
         format!("{}balance:totals", self.prefix)
     }
 
+    pub fn backfill_key(&self, table: &str) -> String {
+        format!("{}balance:backfill:{table}", self.prefix)
+    }
+
     pub fn rates_key(&self, quote: &str) -> String {
         format!("{}balance:rates:{quote}", self.prefix)
     }

@@ -284,6 +284,7 @@ impl Link {
             if tried.is_none_or(|at| at.elapsed() >= TRY_EVERY) {
                 tried = Some(Instant::now());
                 self.try_settling(session).await;
+                self.read_backfills(session).await;
             }
         }
     }

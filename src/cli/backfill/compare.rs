@@ -12,11 +12,14 @@ use std::{
 };
 
 use anyhow::Result;
-use balance_cache::ledger::{
-    LedgerError,
-    scylla::{
-        backfill::{Backfill, BackfillKey, BackfillRow, BucketSums, NextPage, RowContent},
-        inspect::TokenRange,
+use balance_cache::{
+    cache::redis::{BackfillPhase, BackfillProgress},
+    ledger::{
+        LedgerError,
+        scylla::{
+            backfill::{Backfill, BackfillKey, BackfillRow, BucketSums, NextPage, RowContent},
+            inspect::TokenRange,
+        },
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,7 +27,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::copy::retry_unavailable;
+use super::{copy::retry_unavailable, share::SharedProgress};
 use crate::cli::{arguments, progress::Progress};
 
 /// Rows of one table that are looked at one by one.
@@ -77,6 +80,7 @@ enum TableSide {
 
 struct Compare<'a> {
     backfill: &'a Backfill,
+    shared: &'a SharedProgress,
     parts: u32,
     at_once: usize,
     /// How often a row that differs is looked at.
@@ -86,9 +90,15 @@ struct Compare<'a> {
 pub(super) async fn compare_tables(
     what: &arguments::BackfillArguments,
     backfill: &Backfill,
+    shared: &SharedProgress,
 ) -> Result<TableComparison> {
+    shared.update_progress(|progress| {
+        progress.phase = BackfillPhase::Comparing;
+        progress.seconds_left = None;
+    });
     let compare = Compare {
         backfill,
+        shared,
         parts: what.parts,
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
         // A row that is still to be written does not come by itself.
@@ -196,7 +206,13 @@ impl Compare<'_> {
         self.read_table(
             side,
             |row| sums.lock().add_row(row),
-            || progress.add_done(1),
+            || {
+                progress.add_done(1);
+                let done = |shared: &mut BackfillProgress| {
+                    shared.compared_parts = shared.compared_parts.saturating_add(1);
+                };
+                self.shared.update_progress(done);
+            },
         )
         .await?;
         Ok(sums.into_inner())

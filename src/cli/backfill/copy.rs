@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::{BackfillReport, OutcomeCounts, checkpoint::Checkpoint};
+use super::{BackfillReport, OutcomeCounts, checkpoint::Checkpoint, share::SharedProgress};
 use crate::cli::{arguments, output::print_error, pace::Pace, progress::Progress};
 
 /// Rows of one part that are written at the same time.
@@ -46,6 +46,9 @@ struct Copy<'a> {
     done: AtomicU64,
     resumed: u64,
     parts: u64,
+    /// Rows of the source that earlier runs read.
+    rows_before: u64,
+    shared: &'a SharedProgress,
 }
 
 /// Copies what is not done yet, and adds to the report.
@@ -54,8 +57,9 @@ pub(super) async fn copy_parts(
     backfill: &Backfill,
     checkpoint: &mut Checkpoint,
     report: &mut BackfillReport,
+    shared: &SharedProgress,
 ) -> Result<()> {
-    let (resumed, _) = checkpoint.done_parts();
+    let (resumed, before) = checkpoint.done_parts();
     let parts = u64::from(what.parts);
     let copy = &Copy {
         backfill,
@@ -69,7 +73,10 @@ pub(super) async fn copy_parts(
         done: AtomicU64::new(resumed),
         resumed,
         parts,
+        rows_before: before.source_rows,
+        shared,
     };
+    copy.share_progress();
     let rest = TokenRange::split_ring(what.parts).into_iter().zip(0_u32..);
     let rest: Vec<_> = rest
         .filter(|(_, part)| !checkpoint.is_done(*part))
@@ -132,6 +139,7 @@ impl Copy<'_> {
             counts.source_rows = counts.source_rows.saturating_add(read);
             counts.unusable = counts.unusable.saturating_add(unusable);
             self.rows.fetch_add(read, Ordering::Relaxed);
+            self.share_progress();
             state = page.next;
             if state.is_none() {
                 return Ok(counts);
@@ -156,26 +164,48 @@ impl Copy<'_> {
         }
     }
 
+    /// The time that the other parts will take, by those of this run: earlier ones say nothing about its speed.
+    fn time_left(&self, done: u64) -> Option<Duration> {
+        let this_run = u32::try_from(done.saturating_sub(self.resumed)).unwrap_or(u32::MAX);
+        let left = u32::try_from(self.parts.saturating_sub(done)).unwrap_or(u32::MAX);
+        let each = self.begun.elapsed().checked_div(this_run)?;
+        Some(each.saturating_mul(left))
+    }
+
+    /// Rows that this run has read, and how many in a second.
+    fn rows_and_rate(&self) -> (u64, u64) {
+        let rows = self.rows.load(Ordering::Relaxed);
+        let millis = super::whole_millis(self.begun.elapsed());
+        (rows, super::per_second(rows, millis))
+    }
+
+    fn share_progress(&self) {
+        let done = self.done.load(Ordering::Relaxed);
+        let (rows, rate) = self.rows_and_rate();
+        self.shared.update_progress(|progress| {
+            progress.copied_parts = done;
+            progress.rows = self.rows_before.saturating_add(rows);
+            progress.rows_per_second = rate;
+            progress.seconds_left = self.time_left(done).map(|left| left.as_secs());
+        });
+    }
+
     /// One more part is done.
     fn report_done_part(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let rows = self.rows.load(Ordering::Relaxed);
-        let elapsed = self.begun.elapsed();
-        let rate = super::per_second(rows, super::whole_millis(elapsed));
+        self.share_progress();
+        let (rows, rate) = self.rows_and_rate();
         self.progress.add_done(1);
         self.progress.set_message(format!("{rows} rows, {rate}/s"));
         let mut told = self.told.lock();
         if !self.quiet && Progress::is_hidden() && told.elapsed() >= TELL_EVERY {
             *told = Instant::now();
-            // Parts of this run only: those of an earlier one say nothing about its speed.
-            let this_run = u32::try_from(done.saturating_sub(self.resumed)).unwrap_or(u32::MAX);
-            let left = u32::try_from(self.parts.saturating_sub(done)).unwrap_or(u32::MAX);
-            let each = elapsed.checked_div(this_run).unwrap_or_default();
+            let left = self.time_left(done).unwrap_or_default();
             print_error(&format!(
                 "{}: {done} of {} parts, {rows} rows, {rate}/s, {} s left",
                 self.backfill.target().table_name(),
                 self.parts,
-                each.saturating_mul(left).as_secs()
+                left.as_secs()
             ));
         }
     }
