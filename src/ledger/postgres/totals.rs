@@ -1,5 +1,8 @@
 //! Sums `user_balances` over all users, by ranges of its key, on the primary.
 //!
+//! The ledger's row of the same seq is read beside each row. Where its amounts are others, they are counted: a row of the ledger is
+//! never changed, so the row of `user_balances` was.
+//!
 //! **Invariants.** An empty `user_balances` beside a ledger that is not empty is an error, not a total of nothing.
 //!
 //! **Cancellation.** Nothing is kept of a scan that is dropped.
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    domain::{AssetId, AssetSum, Totals, UnixMillis, UserId},
+    domain::{Amount, AssetId, AssetSum, Totals, UnixMillis, UserId},
     ledger::{
         LedgerError,
         totals::{ScannedTotals, TotalsScan, permille_of},
@@ -28,8 +31,14 @@ use crate::{
 const PAGE_MAX: u32 = 1_000;
 const TRIES: u32 = 3;
 
-const PAGE: &str = "SELECT user_id, asset_id, version, avail, frozen, updated_at FROM {s}.user_balances \
-     WHERE (user_id, asset_id) > ($1, $2) ORDER BY user_id, asset_id LIMIT $3";
+/// One step of the ledger's key for each row.
+const PAGE: &str = "SELECT part.user_id, part.asset_id, part.version, part.avail, part.frozen, part.updated_at, \
+     stood.seq, stood.avail, stood.frozen \
+     FROM (SELECT user_id, asset_id, version, avail, frozen, updated_at FROM {s}.user_balances \
+      WHERE (user_id, asset_id) > ($1, $2) ORDER BY user_id, asset_id LIMIT $3) AS part \
+     LEFT JOIN LATERAL (SELECT seq, avail, frozen FROM {s}.balance_ledger \
+      WHERE user_id = part.user_id AND asset_id = part.asset_id AND seq = part.version LIMIT 1) AS stood ON true \
+     ORDER BY part.user_id, part.asset_id";
 
 /// The server's estimate, for the progress only.
 const ROWS: &str =
@@ -116,7 +125,7 @@ impl Postgres {
     }
 }
 
-/// Adds a row; false for one that no user, no asset or no seq of ours can have.
+/// Adds a row; false for one that no user, no asset or no seq of ours can have, and for one that the ledger contradicts.
 fn add_row(sums: &mut BTreeMap<AssetId, AssetSum>, row: &Row) -> Result<bool, LedgerError> {
     let Ok(balance) = read_balance_at(row, 1, UnixMillis(0)) else {
         return Ok(false);
@@ -124,8 +133,19 @@ fn add_row(sums: &mut BTreeMap<AssetId, AssetSum>, row: &Row) -> Result<bool, Le
     if UserId::new(read_column(row, 0)?).is_err() {
         return Ok(false);
     }
+    let shown = (balance.avail, balance.frozen);
+    let counted = match read_column::<Option<i64>>(row, 6)? {
+        Some(_) => (read_amount(row, 7)?, read_amount(row, 8)?),
+        None => shown,
+    };
     let sum = sums.entry(balance.asset).or_default();
-    let added = sum.with_user(balance.avail, balance.frozen);
+    let added = sum.with_user(counted.0, counted.1);
     *sum = added.ok_or_else(|| unreadable_row("a total does not fit into 128 bits"))?;
-    Ok(true)
+    Ok(counted == shown)
+}
+
+/// A missing amount is 0.
+fn read_amount(row: &Row, at: usize) -> Result<Amount, LedgerError> {
+    let raw: Option<i64> = read_column(row, at)?;
+    Ok(Amount::from_raw(raw.unwrap_or_default()))
 }
