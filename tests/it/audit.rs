@@ -13,10 +13,11 @@ use serde_json::json;
 use crate::support::{
     cassandra::shared,
     cql::{asset, catalogue, user},
+    databases::on_each_database,
     eventually::eventually_async,
     redis::Redis,
     service::{Service, Setup},
-    stage::{SOON, Stage, counted, in_order, shown, way},
+    stage::{Database, SOON, Stage, counted, in_order, shown, way},
 };
 
 /// With every answer noted, as good as, and no mercy.
@@ -77,9 +78,10 @@ async fn checked(service: &Service, user: u64, tier: &str, window: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_planted_older_balance_is_found_within_its_window_and_told_without_amounts() {
-    let stage = Stage::new(shared()).await;
+async fn a_planted_older_balance_is_found_within_its_window_and_told_without_amounts(
+    database: Database,
+) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (2, 300_000_000)]).await;
     stage.has(2, &[(1, 912_345_678)]).await;
     let redis = Redis::start();
@@ -224,4 +226,8 @@ async fn a_slow_read_says_where_its_time_went_and_a_load_what_it_read() {
     ] {
         assert_eq!(counted(&service, name, &[]).await, count, "{name}");
     }
+}
+
+on_each_database! {
+    a_planted_older_balance_is_found_within_its_window_and_told_without_amounts,
 }

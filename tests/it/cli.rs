@@ -6,11 +6,11 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
-    cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     proxy::{Mode, Proxy},
     service::{Answer, Service, Setup},
-    stage::{SOON, Stage, are, counted, is_failure, shown},
+    stage::{Database, SOON, Stage, are, counted, is_failure, shown},
 };
 
 #[test]
@@ -148,12 +148,22 @@ async fn seed_fault_23_tokens_open_what_their_scopes_say() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones() {
-    let stage = Stage::new(shared()).await;
+on_each_database! {
+    sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones,
+}
+
+async fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000)]).await;
-    let proxy = Proxy::start(shared().node().parse().unwrap());
-    let mut service = Service::start_ready(stage.setup_at(proxy.address())).await;
+    let proxy = Proxy::start(stage.address());
+    let mut service = Service::start_ready(
+        // A connection to PostgreSQL asks several times before its first answer.
+        stage
+            .setup_at(proxy.address())
+            .with("source.timeout_ms", 5_000)
+            .with("limits.deadline_ms", 10_000),
+    )
+    .await;
     let pid = service.process().pid().to_string();
     proxy.set(Mode::Delay(std::time::Duration::from_millis(300)));
     let in_flight = service.balances(1);

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::{
     cli_support::{Apart, Said, run_behind},
     support::{
-        cassandra::shared,
+        databases::on_each_database,
         proxy::{Mode, Proxy},
         redis::Redis,
         service::{Service, Setup},
-        stage::{Stage, shown},
+        stage::{Database, Stage, shown},
     },
 };
 
@@ -197,10 +197,9 @@ async fn a_user_that_cannot_be_loaded_is_counted_and_the_exit_code_says_so() {
     assert!(refused.err.contains("nothing listens there"), "{refused}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_that_a_source_cannot_give_are_asked_for_again_and_then_counted() {
-    let stage = Stage::new(shared()).await;
-    let proxy = Proxy::start(shared().node().parse().unwrap());
+async fn users_that_a_source_cannot_give_are_asked_for_again_and_then_counted(database: Database) {
+    let stage = Stage::on(database).await;
+    let proxy = Proxy::start(stage.address());
     let setup = stage.setup_at(proxy.address());
     let service = Service::start_ready(setup.with("source.timeout_ms", 300)).await;
     let warm = ["warm", "--users", "-", "--json"];
@@ -314,4 +313,8 @@ async fn a_file_that_a_service_has_open_is_left_to_it_and_looked_into_when_it_is
     quiet.has(0, &["all that were asked agree"]);
     quiet.line(&["77", "ledger", "5", "12"]);
     assert!(!quiet.out.contains("BTC"), "{quiet}");
+}
+
+on_each_database! {
+    users_that_a_source_cannot_give_are_asked_for_again_and_then_counted,
 }

@@ -2,17 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use balance_cache::{config::ReadFrom, ledger::Source as _};
-use redb::{Database, TableDefinition};
+use balance_cache::config::ReadFrom;
+use redb::TableDefinition;
 use serde_json::{Value, json};
 
 use crate::{
     cli_support::{Apart, Said, run_behind},
     support::{
         cassandra::shared,
-        cql::{Place, catalogue, entry},
+        cql::{Place, entry},
+        databases::on_each_database,
         service::{Service, Setup},
-        stage::Stage,
+        stage::{Database, Stage},
         tables::make_tables,
     },
 };
@@ -152,25 +153,18 @@ async fn a_real_view_is_the_same_as_its_ledger_and_an_unused_table_is_left_out()
     read.run(&ALL).has(1, &["table behind: 2"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_that_is_written_meanwhile_is_the_same() {
-    let stage = Stage::new(shared()).await;
+async fn a_ledger_that_is_written_meanwhile_is_the_same(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(7, &[(1, 300_000_000)]).await;
     let apart = Apart::new(stage.setup());
-    let writer = stage
-        .place()
-        .open(ReadFrom::View, &catalogue([1, 2, 3]))
-        .await;
+    let writer = stage.open(ReadFrom::View).await;
     let done = AtomicBool::new(false);
     let write = async {
         let mut seq = 3;
         while !done.load(Ordering::SeqCst) {
             seq += 1;
-            writer
-                .scylla
-                .write_entries(&[entry(7, 1, seq, seq)])
-                .await
-                .unwrap();
+            let row = [entry(7, 1, seq, seq)];
+            writer.source.write_entries(&row).await.unwrap();
         }
         seq
     };
@@ -246,7 +240,7 @@ async fn the_embedded_ledger_is_compared_with_its_own_current_state() {
         .rfind(|(key, _)| key.ends_with("EMBEDDED__PATH"))
         .unwrap()
         .1;
-    let file = Database::open(&path).unwrap();
+    let file = redb::Database::open(&path).unwrap();
     let transaction = file.begin_write().unwrap();
     {
         let mut table = transaction.open_table(balances).unwrap();
@@ -278,4 +272,8 @@ async fn the_embedded_ledger_is_compared_with_its_own_current_state() {
         0,
         &["! user_balances and the ledger differ in the amounts of BTC"],
     );
+}
+
+on_each_database! {
+    a_ledger_that_is_written_meanwhile_is_the_same,
 }

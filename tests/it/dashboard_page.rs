@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::support::{
     browser::Browser,
-    cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     pictures::{folder as pictures, picture},
     proxy::{Mode, Proxy},
     redis::Redis,
     service::{Service, Setup},
-    stage::{Stage, in_order, readiness},
+    stage::{Database, Stage, in_order, readiness},
 };
 
 /// How long the page may take to show something: pictures show a minute.
@@ -303,11 +303,14 @@ async fn without_a_redis_nothing_of_redis_is_shown() {
     no_complaint(&browser);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_is_down_is_told_by_strip_box_and_tile() {
-    let stage = Stage::new(shared()).await;
+on_each_database! {
+    a_source_that_is_down_is_told_by_strip_box_and_tile,
+}
+
+async fn a_source_that_is_down_is_told_by_strip_box_and_tile(database: Database) {
+    let stage = Stage::on(database).await;
     stage.has(1001, &[(1, 300_000_000)]).await;
-    let proxy = Proxy::start(shared().node().parse().unwrap());
+    let proxy = Proxy::start(stage.address());
     let redis = Redis::start();
     let service = Service::start(stage.setup_at(proxy.address()).and(&redis)).await;
     in_order(&service).await;

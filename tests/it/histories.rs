@@ -13,8 +13,13 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    histories_support::{DEADLINE_MS, STATEMENT, TRADES, over, place, tables, trade},
-    support::service::{Service, Setup},
+    histories_support::{DEADLINE_MS, STATEMENT, TRADES, Tables, over, trade},
+    ledger_service::setup,
+    ledger_settle::TRANSACTIONS,
+    support::{
+        ground::{Ground, on_each_ground},
+        service::{Service, Setup},
+    },
 };
 
 /// The name of a row: a trade and its side, or a seq.
@@ -123,11 +128,15 @@ impl Writer {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_cassandra_every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_others_write()
- {
-    let place = place("pages").applied().await;
-    let tables = Arc::new(tables(&place).await);
+on_each_ground! {
+    every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_others_write,
+    every_row_that_stood_is_shown_once_over_a_restart_while_the_service_writes_trades,
+}
+
+async fn every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_others_write(
+    ground: Ground,
+) {
+    let tables = Arc::new(Tables::of(&ground).await);
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -176,8 +185,8 @@ async fn on_cassandra_every_row_that_stood_is_shown_once_whichever_instance_is_a
         }
     });
     let mut services = [
-        Service::start_ready(over(&place)).await,
-        Service::start_ready(over(&place)).await,
+        Service::start_ready(over(&ground)).await,
+        Service::start_ready(over(&ground)).await,
     ];
     for order in ["", "&order=asc"] {
         page_through(
@@ -202,7 +211,26 @@ async fn on_cassandra_every_row_that_stood_is_shown_once_whichever_instance_is_a
 async fn on_the_embedded_ledger_every_row_that_stood_is_shown_once_over_a_restart_while_trades_are_written()
  {
     let setup = Setup::default().with("limits.deadline_ms", DEADLINE_MS);
-    let service = Service::start_ready(setup).await;
+    page_beside_trades(Service::start_ready(setup).await).await;
+}
+
+async fn every_row_that_stood_is_shown_once_over_a_restart_while_the_service_writes_trades(
+    ground: Ground,
+) {
+    let service = Service::start_ready(setup(&ground, "")).await;
+    let rich = |id: i64, user: i64| {
+        let entry =
+            |asset: i32| json!({"user_id": user, "asset_id": asset, "delta_avail": 1_000_000_000});
+        json!({"transaction_id": id, "entries": [entry(1), entry(2)]})
+    };
+    let deposits = json!([rich(1, 1001), rich(2, 1002)]);
+    let answer = service.post(TRANSACTIONS, &deposits).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    page_beside_trades(service).await;
+}
+
+/// Users 1001 and 1002 can pay.
+async fn page_beside_trades(service: Service) {
     let (mut sides, mut first) = (BTreeSet::new(), Vec::new());
     for id in 1..=150 {
         let seller = if id % 3 == 0 { 1001 } else { 1002 };

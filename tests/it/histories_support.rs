@@ -1,65 +1,76 @@
-//! A keyspace of its own, services over it, and another program that writes its tables.
+//! Services over tables of their own, and another program that writes these tables.
 
 use scylla::client::session::Session;
 use serde_json::{Value, json};
 
-use crate::support::{cassandra::shared, cql::Place, service::Setup};
+use crate::support::{cassandra::shared, ground::Ground, service::Setup};
 
 pub const TRADES: &str = "/api/v1/order/trades?user_id=1001&symbol=BTC_USDT";
 pub const STATEMENT: &str = "/api/v1/user/ledger?user_id=1001&asset=BTC";
 /// A page may wait for a machine that is busy.
 pub const DEADLINE_MS: u32 = 14_000;
 
-pub fn place(suffix: &str) -> Place {
-    Place::new(shared()).with(|settings| {
-        settings.keyspace = format!("{}_{suffix}", settings.keyspace.to_lowercase());
-    })
-}
-
-pub fn over(place: &Place) -> Setup {
-    Setup::default()
-        .with("source.kind", "scylla")
+pub fn over(ground: &Ground) -> Setup {
+    ground
+        .name_in(Setup::default())
         .with("source.read_from", "ledger")
         .with("source.timeout_ms", 5_000)
-        .with("scylla.nodes", shared().node())
-        .with("scylla.keyspace", &place.settings.keyspace)
         .with("limits.deadline_ms", DEADLINE_MS)
 }
 
-/// Statements of another program over a keyspace.
-pub struct Tables {
-    session: Session,
-    keyspace: String,
+/// Statements of another program.
+pub enum Tables {
+    Cassandra {
+        session: Box<Session>,
+        keyspace: String,
+    },
+    Postgres {
+        client: tokio_postgres::Client,
+        schema: String,
+    },
 }
 
 impl Tables {
+    pub async fn of(ground: &Ground) -> Self {
+        match ground {
+            Ground::Cassandra(place) => Self::Cassandra {
+                session: Box::new(shared().session().await),
+                keyspace: place.settings.keyspace.clone(),
+            },
+            Ground::Postgres(place) => Self::Postgres {
+                client: place.client().await,
+                schema: place.settings.schema.clone(),
+            },
+        }
+    }
+
     pub async fn side(&self, settled_at: i64, trade: i64, role: i8) {
-        let text = format!(
-            "INSERT INTO {}.user_trades (user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost) VALUES (1001, 1, ?, ?, ?, 5, 6, 7)",
-            self.keyspace
-        );
-        self.session
-            .query_unpaged(text, (settled_at, trade, role))
-            .await
-            .unwrap();
+        let columns = "user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost";
+        let values = format!("1001, 1, {settled_at}, {trade}, {role}, 5, 6, 7");
+        self.put("user_trades", columns, &values).await;
     }
 
     pub async fn row(&self, seq: i64, created_at: Option<i64>) {
-        let text = format!(
-            "INSERT INTO {}.balance_ledger (user_id, asset_id, seq, avail, created_at) VALUES (1001, 1, ?, ?, ?)",
-            self.keyspace
-        );
-        self.session
-            .query_unpaged(text, (seq, seq, created_at))
-            .await
-            .unwrap();
+        let columns = "user_id, asset_id, seq, avail, created_at";
+        let created_at = created_at.map_or_else(|| "NULL".to_owned(), |at| at.to_string());
+        let values = format!("1001, 1, {seq}, {seq}, {created_at}");
+        self.put("balance_ledger", columns, &values).await;
     }
-}
 
-pub async fn tables(place: &Place) -> Tables {
-    Tables {
-        session: shared().session().await,
-        keyspace: place.settings.keyspace.clone(),
+    /// A row that may stand already.
+    async fn put(&self, table: &str, columns: &str, values: &str) {
+        match self {
+            Self::Cassandra { session, keyspace } => {
+                let text = format!("INSERT INTO {keyspace}.{table} ({columns}) VALUES ({values})");
+                session.query_unpaged(text, ()).await.unwrap();
+            }
+            Self::Postgres { client, schema } => {
+                let text = format!(
+                    "INSERT INTO {schema}.{table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"
+                );
+                client.batch_execute(&text).await.unwrap();
+            }
+        }
     }
 }
 

@@ -22,11 +22,11 @@ use crate::{
     settlement_pair::Pair,
     settlement_support::{MAX_STALENESS, SETTLEMENTS, values, whole},
     support::{
-        cassandra,
         eventually::{eventually_async, pause},
         kafka::{Kafka, SOON, alone},
         redis::Redis,
         service::{Service, Setup},
+        stage::Database,
     },
 };
 
@@ -230,7 +230,7 @@ async fn no_record_is_lost_and_no_promise_broken_while_everything_is_killed() {
     kafka.make_topic(TOPIC, PARTITIONS, &[]).await;
     let redis = Redis::start();
     let users = i64::try_from(HOT + 1).unwrap();
-    let pair = Pair::without_services(cassandra::shared(), redis, users).await;
+    let pair = Pair::without_services(Database::Cassandra.shared_server(), redis, users).await;
     let mut services = Vec::new();
     for wire in 0..2 {
         let service = Service::start_ready(setup(&kafka, &pair, wire)).await;

@@ -9,7 +9,10 @@ use serde_json::json;
 use crate::{
     settlement_pair::Pair,
     settlement_support::{ENTRIES, SOON, STREAM, add, btc, settled, values, whole},
-    support::{eventually::eventually_async, service::Service},
+    support::{
+        databases::on_each_database, eventually::eventually_async, service::Service,
+        stage::Database,
+    },
 };
 
 const USER: u64 = 7;
@@ -33,9 +36,8 @@ async fn shows(service: &Service, seq: i64) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_between_any_two_steps_loses_nothing_that_was_acknowledged() {
-    let mut pair = Pair::start().await;
+async fn a_kill_between_any_two_steps_loses_nothing_that_was_acknowledged(database: Database) {
+    let mut pair = Pair::start(database).await;
     for (round, point) in ["ledger-written", "redis-took", "took-effect"]
         .into_iter()
         .enumerate()
@@ -78,9 +80,8 @@ async fn settled_entry(service: &Service, seq: i64) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_before_the_stream_is_acknowledged_leaves_the_entry_to_another() {
-    let mut pair = Pair::start().await;
+async fn a_kill_before_the_stream_is_acknowledged_leaves_the_entry_to_another(database: Database) {
+    let mut pair = Pair::start(database).await;
     let victim = Service::start_ready(
         pair.setup(0)
             .raw("FAILPOINTS", "not-acknowledged=pause".to_owned()),
@@ -123,4 +124,9 @@ async fn a_kill_before_the_stream_is_acknowledged_leaves_the_entry_to_another() 
         ),
         (0, 1)
     );
+}
+
+on_each_database! {
+    a_kill_between_any_two_steps_loses_nothing_that_was_acknowledged,
+    a_kill_before_the_stream_is_acknowledged_leaves_the_entry_to_another,
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     ledger_settle::{
         TRADES, TRANSACTIONS, code, entries_keep_their_seqs, held, result,
-        what_is_refused_leaves_nothing, what_was_sent_is_found_again,
+        trades_of_a_file_are_settled_once, what_is_refused_leaves_nothing,
+        what_was_sent_is_found_again,
     },
     settlement_support::{SOON, short, whole},
     support::{
@@ -125,9 +126,10 @@ async fn what_holds_for_the_embedded_ledger_holds_here(ground: Ground) {
             .await;
         assert_eq!(result(&deposited), "written");
     }
-    let rich = deposit(1_003, 1001, 2, 100_000_000_000);
+    let rich = deposit(1_003, 1001, 2, 200_000_000_000);
     assert_eq!(result(&service.post(TRANSACTIONS, &rich).await), "written");
     what_was_sent_is_found_again(&service).await;
+    trades_of_a_file_are_settled_once(&service);
     entries_keep_their_seqs(&service).await;
     // Several groups, the largest that there are.
     let many: Vec<Value> = (0..600)

@@ -242,6 +242,11 @@ async fn batch_reads_beside_transfers_show_each_transfer_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trades_of_a_file_are_settled_once_and_what_does_not_stand_is_told_by_its_line() {
     let service = Service::start_ready(Setup::default()).await;
+    trades_of_a_file_are_settled_once(&service);
+}
+
+/// Users 1001 and 1002 can pay for both trades, and 555 has nothing.
+pub fn trades_of_a_file_are_settled_once(service: &Service) {
     let folder = TempDir::with_prefix("trades-").unwrap();
     let file = folder.path().join("trades.ndjson");
     let mut poor = trade(3);

@@ -186,6 +186,8 @@ mod support;
 #[cfg(test)]
 mod totals;
 #[cfg(test)]
+mod totals_databases;
+#[cfg(test)]
 mod totals_many;
 #[cfg(test)]
 #[cfg(feature = "otel")]

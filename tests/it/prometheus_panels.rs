@@ -12,7 +12,7 @@ use crate::{
         eventually::eventually_async,
         prometheus::{Prometheus, SOON, questions},
         service::Service,
-        stage::counted,
+        stage::{Database, counted},
     },
 };
 
@@ -73,7 +73,7 @@ async fn traffic(pair: &Pair) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_every_recording_rule_has_data_of_real_instances() {
-    let pair = Pair::start().await;
+    let pair = Pair::start(Database::Cassandra).await;
     let targets: Vec<_> = pair.services.iter().map(Service::ops).collect();
     let prometheus = Prometheus::start(&targets).await;
     // What is counted between two scrapes has a rate.

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use balance_cache::cache::redis::entry::VERSION;
 
 use crate::support::{
-    cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     proxy::{Mode, Proxy, Way},
     redis::Redis,
     service::{Service, Setup},
-    stage::{SOON, Stage, are, counted, in_order, is_failure, loads, readiness, shown, way},
+    stage::{
+        Database, SOON, Stage, are, counted, in_order, is_failure, loads, readiness, shown, way,
+    },
 };
 
 /// Reads per measurement, each of another user, so that none is served from memory.
@@ -18,9 +20,8 @@ const READS: u64 = 200;
 /// Two shared cores and a debug build: what a measurement may be off by.
 const NOISE: Duration = Duration::from_millis(25);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn values_of_other_programs_are_misses_counted_and_replaced() {
-    let stage = Stage::new(shared()).await;
+async fn values_of_other_programs_are_misses_counted_and_replaced(database: Database) {
+    let stage = Stage::on(database).await;
     let redis = Redis::start();
     let first = Service::start_ready(stage.setup().and(&redis)).await;
     let second = Service::start_ready(stage.setup().and(&redis)).await;
@@ -146,17 +147,16 @@ async fn survives(stage: &Stage, setup: Setup, begin: impl FnOnce(), end: impl F
     );
 }
 
-async fn stage() -> Stage {
-    let stage = Stage::new(shared()).await;
+async fn stage(database: Database) -> Stage {
+    let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000), (2, 600_000_000)]).await;
     stage
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reads_are_right_and_fast_while_redis_is_killed() {
+async fn reads_are_right_and_fast_while_redis_is_killed(database: Database) {
     let redis = std::cell::RefCell::new(Redis::start());
     let setup = |stage: &Stage| stage.setup().and(&redis.borrow());
-    let stage = stage().await;
+    let stage = stage(database).await;
     survives(
         &stage,
         setup(&stage),
@@ -166,11 +166,10 @@ async fn reads_are_right_and_fast_while_redis_is_killed() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reads_are_right_and_fast_while_redis_is_paused() {
+async fn reads_are_right_and_fast_while_redis_is_paused(database: Database) {
     let redis = std::cell::RefCell::new(Redis::start());
     let setup = |stage: &Stage| stage.setup().and(&redis.borrow());
-    let stage = stage().await;
+    let stage = stage(database).await;
     survives(
         &stage,
         setup(&stage),
@@ -180,10 +179,9 @@ async fn reads_are_right_and_fast_while_redis_is_paused() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reads_are_right_and_fast_while_redis_is_cut_off_or_black_holed() {
+async fn reads_are_right_and_fast_while_redis_is_cut_off_or_black_holed(database: Database) {
     let redis = Redis::start();
-    let stage = stage().await;
+    let stage = stage(database).await;
     for mode in [
         Mode::Cut,
         Mode::Swallow(Way::Both),
@@ -198,9 +196,8 @@ async fn reads_are_right_and_fast_while_redis_is_cut_off_or_black_holed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_away_at_start_is_degraded_and_comes_by_itself() {
-    let stage = stage().await;
+async fn a_redis_that_is_away_at_start_is_degraded_and_comes_by_itself(database: Database) {
+    let stage = stage(database).await;
     let mut redis = Redis::prepare(crate::support::redis::Options::default());
     let service = Service::start_ready(stage.setup().and(&redis)).await;
     readiness(&service, "degraded", "redis: ").await;
@@ -218,9 +215,10 @@ async fn a_redis_that_is_away_at_start_is_degraded_and_comes_by_itself() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_redis_memory_answers_for_max_staleness_only_and_concurrent_reads_share_a_load() {
-    let stage = stage().await;
+async fn without_redis_memory_answers_for_max_staleness_only_and_concurrent_reads_share_a_load(
+    database: Database,
+) {
+    let stage = stage(database).await;
     let mut redis = Redis::start();
     let service = Service::start_ready(stage.setup().and(&redis)).await;
     in_order(&service).await;
@@ -245,4 +243,13 @@ async fn without_redis_memory_answers_for_max_staleness_only_and_concurrent_read
         (shown(&service.balances(1).await)[0].2 == 4).then_some(())
     })
     .await;
+}
+
+on_each_database! {
+    values_of_other_programs_are_misses_counted_and_replaced,
+    reads_are_right_and_fast_while_redis_is_killed,
+    reads_are_right_and_fast_while_redis_is_paused,
+    reads_are_right_and_fast_while_redis_is_cut_off_or_black_holed,
+    a_redis_that_is_away_at_start_is_degraded_and_comes_by_itself,
+    without_redis_memory_answers_for_max_staleness_only_and_concurrent_reads_share_a_load,
 }

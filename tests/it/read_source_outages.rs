@@ -1,12 +1,11 @@
-//! Reads while Cassandra is stopped or silent: 503, never an empty balance; what is held is answered; back by itself.
+//! Reads while the database is stopped or silent: 503, never an empty balance; what is held is answered; back by itself.
 
 use serde_json::json;
 
 use crate::{
     settlement_support::{SETTLEMENTS, add},
     support::{
-        cassandra::{Cassandra, Options},
-        databases::on_each_database,
+        databases::{OwnServer, on_each_database},
         desk::holds_whole,
         eventually::eventually_async,
         proxy::{Mode, Proxy, Way},
@@ -35,14 +34,11 @@ async fn back(service: &Service, user: u64) -> Answer {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn seed_fault_08_a_source_that_is_away_at_start_is_503_and_never_poverty_and_comes_by_itself()
-{
-    let mut node = Cassandra::start(&Options {
-        durable: true,
-        ..Options::default()
-    });
-    let stage = Stage::new(&node).await;
+async fn seed_fault_08_a_source_that_is_away_at_start_is_503_and_never_poverty_and_comes_by_itself(
+    database: Database,
+) {
+    let mut node = OwnServer::start_durable(database);
+    let stage = Stage::at(node.server()).await;
     stage.has(1, &[(1, 300_000_000)]).await;
     node.stop();
     let redis = Redis::start();
@@ -296,6 +292,7 @@ async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale(databa
 }
 
 on_each_database! {
+    seed_fault_08_a_source_that_is_away_at_start_is_503_and_never_poverty_and_comes_by_itself,
     while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_nothing_else,
     stale_answers_are_off_by_default,
     stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor,

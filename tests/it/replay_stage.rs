@@ -24,11 +24,11 @@ use crate::{
     settlement_pair::Pair,
     settlement_support::{SETTLEMENTS, SOON, seq_of, settled, values},
     support::{
-        cassandra::shared,
         eventually::eventually_async,
         port::Port,
         redis::Redis,
         service::{Answer, Setup, answer},
+        stage::Database,
     },
 };
 
@@ -56,7 +56,7 @@ impl Stage {
     }
 
     pub async fn on(redis: Redis) -> Self {
-        let pair = Pair::without_services(shared(), redis, 1).await;
+        let pair = Pair::without_services(Database::Cassandra.shared_server(), redis, 1).await;
         let stage = Self { pair };
         stage.old_epoch();
         stage

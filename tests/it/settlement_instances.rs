@@ -1,5 +1,4 @@
-//! Two instances on one Redis and one Cassandra, each with its own wire to Redis: P2, P8, P9, restarts, and a view that
-//! somebody else fills late.
+//! Two instances on one Redis and one database, each with its own wire to Redis: P2, P8, P9, restarts, and a late view or table.
 
 use http::Method;
 use serde_json::json;
@@ -11,15 +10,15 @@ use crate::{
         ENTRIES, MAX_STALENESS, SETTLEMENTS, SOON, add, btc, seq_of, settled, values, whole,
     },
     support::{
-        cassandra::{Cassandra, Options},
+        databases::{OwnServer, on_each_database},
         eventually::eventually_async,
         proxy::{Mode, Way},
+        stage::Database,
     },
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_notification_reaches_the_other_instance_in_milliseconds() {
-    let pair = Pair::start().await;
+async fn a_notification_reaches_the_other_instance_in_milliseconds(database: Database) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     let mut times = Vec::new();
     for seq in 2..=60 {
@@ -40,9 +39,10 @@ async fn a_notification_reaches_the_other_instance_in_milliseconds() {
     assert!(times[30] < MAX_STALENESS / 4, "{times:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_staleness() {
-    let pair = Pair::start().await;
+async fn an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_staleness(
+    database: Database,
+) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     let holes = [
         Mode::Swallow(Way::Both),
@@ -82,9 +82,8 @@ async fn an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_stalen
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_notification_long_before_and_long_after_its_row_is_shown_on_both() {
-    let pair = Pair::start().await;
+async fn a_notification_long_before_and_long_after_its_row_is_shown_on_both(database: Database) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     let tell = |seq: i64| json!({"user_id": 3, "asset_id": 1, "seq": seq});
     // Values ahead of the row; then the version only, with the row in the ledger and not in the view.
@@ -119,9 +118,8 @@ async fn a_notification_long_before_and_long_after_its_row_is_shown_on_both() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn min_seq_and_no_cache_read_what_another_instance_wrote_at_once() {
-    let pair = Pair::start().await;
+async fn min_seq_and_no_cache_read_what_another_instance_wrote_at_once(database: Database) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     for seq in 2..30 {
         btc(other, 4).await;
@@ -153,9 +151,8 @@ async fn min_seq_and_no_cache_read_what_another_instance_wrote_at_once() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_instance_reads_the_feed_back_before_it_trusts_the_view() {
-    let mut pair = Pair::start().await;
+async fn a_restarted_instance_reads_the_feed_back_before_it_trusts_the_view(database: Database) {
+    let mut pair = Pair::start(database).await;
     for seq in 2..5 {
         pair.ledger(5, 1, seq).await;
         settled(
@@ -181,9 +178,8 @@ async fn a_restarted_instance_reads_the_feed_back_before_it_trusts_the_view() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_feed_is_noticed_though_nothing_follows_it() {
-    let pair = Pair::start().await;
+async fn a_lost_feed_is_noticed_though_nothing_follows_it(database: Database) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     for seq in 2..12 {
         btc(other, 6).await;
@@ -206,9 +202,8 @@ async fn a_lost_feed_is_noticed_though_nothing_follows_it() {
     whole(other).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_instance_had_taken_is_claimed_by_the_other() {
-    let mut pair = Pair::start().await;
+async fn what_a_killed_instance_had_taken_is_claimed_by_the_other(database: Database) {
+    let mut pair = Pair::start(database).await;
     for round in 0..3 {
         // It takes the entry and cannot acknowledge it: its answers are lost.
         pair.wires[1].set(Mode::Swallow(Way::ToClient));
@@ -236,9 +231,8 @@ async fn what_a_killed_instance_had_taken_is_claimed_by_the_other() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn flushall_and_an_empty_redis_bring_nothing_old_back() {
-    let mut pair = Pair::start().await;
+async fn flushall_and_an_empty_redis_bring_nothing_old_back(database: Database) {
+    let mut pair = Pair::start(database).await;
     for seq in 2..8 {
         pair.ledger(8, 1, seq).await;
         settled(
@@ -275,10 +269,9 @@ async fn flushall_and_an_empty_redis_bring_nothing_old_back() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance() {
-    let node = Cassandra::start(&Options::default());
-    let pair = Pair::start_on(&node).await;
+async fn seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance(database: Database) {
+    let node = OwnServer::start(database);
+    let pair = Pair::start_on(node.server()).await;
     let (one, _) = pair.both();
     assert_eq!(btc(one, 9).await, 1);
     node.pause();
@@ -302,10 +295,9 @@ async fn seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance() {
     assert_eq!(btc(one, 9).await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_shown_and_not_kept_is_not_undercut_by_memory() {
-    let node = Cassandra::start(&Options::default());
-    let pair = Pair::start_on(&node).await;
+async fn what_was_shown_and_not_kept_is_not_undercut_by_memory(database: Database) {
+    let node = OwnServer::start(database);
+    let pair = Pair::start_on(node.server()).await;
     let (one, _) = pair.both();
     for seq in 2..8 {
         whole(one).await;
@@ -337,9 +329,8 @@ async fn what_was_shown_and_not_kept_is_not_undercut_by_memory() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn entries_are_written_once_to_cassandra_and_a_conflict_writes_nothing() {
-    let pair = Pair::start().await;
+async fn entries_are_written_once_to_a_database_and_a_conflict_writes_nothing(database: Database) {
+    let pair = Pair::start(database).await;
     let (one, other) = pair.both();
     let entry = |asset: u32, seq: i64, avail: i64| json!({"user_id": 12, "asset_id": asset, "seq": seq, "avail": avail, "frozen": 0});
     let both = json!([entry(1, 5, 10), entry(2, 5, 20)]);
@@ -367,9 +358,8 @@ async fn entries_are_written_once_to_cassandra_and_a_conflict_writes_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_stream_takes_versions_assets_and_users_without_values_too() {
-    let pair = Pair::start().await;
+async fn the_stream_takes_versions_assets_and_users_without_values_too(database: Database) {
+    let pair = Pair::start(database).await;
     let forms = [
         json!({"user_id": 13, "asset_id": 1, "seq": 2}),
         json!({"user_id": 13, "asset_id": 1}),
@@ -388,4 +378,19 @@ async fn the_stream_takes_versions_assets_and_users_without_values_too() {
             .await;
         }
     }
+}
+
+on_each_database! {
+    a_notification_reaches_the_other_instance_in_milliseconds,
+    an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_staleness,
+    a_notification_long_before_and_long_after_its_row_is_shown_on_both,
+    min_seq_and_no_cache_read_what_another_instance_wrote_at_once,
+    a_restarted_instance_reads_the_feed_back_before_it_trusts_the_view,
+    a_lost_feed_is_noticed_though_nothing_follows_it,
+    what_a_killed_instance_had_taken_is_claimed_by_the_other,
+    flushall_and_an_empty_redis_bring_nothing_old_back,
+    seed_fault_08_a_paused_ledger_is_503_and_never_an_empty_balance,
+    what_was_shown_and_not_kept_is_not_undercut_by_memory,
+    entries_are_written_once_to_a_database_and_a_conflict_writes_nothing,
+    the_stream_takes_versions_assets_and_users_without_values_too,
 }

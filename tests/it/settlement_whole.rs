@@ -15,7 +15,12 @@ use tokio::{
 use crate::{
     settlement_pair::Pair,
     settlement_support::{SETTLEMENTS, seq_of, settled, values, whole},
-    support::service::{Service, Setup},
+    support::{
+        databases::on_each_database,
+        redis::Redis,
+        service::{Service, Setup},
+        stage::Database,
+    },
 };
 #[cfg(feature = "failpoints")]
 use crate::{settlement_support::SOON, support::eventually::eventually_async};
@@ -29,9 +34,14 @@ const PIPELINED: usize = 64;
     clippy::disallowed_methods,
     reason = "the environment makes the run longer"
 )]
-fn reads_wanted() -> u64 {
+fn reads_wanted(database: Database) -> u64 {
+    let otherwise = match database {
+        Database::Cassandra => 100_000,
+        // The tiers before it are the same.
+        Database::Postgres => 20_000,
+    };
     let wanted = std::env::var("BALANCE_CACHE_TEST_WHOLE_READS");
-    wanted.map_or(100_000, |text| text.parse().unwrap())
+    wanted.map_or(otherwise, |text| text.parse().unwrap())
 }
 
 /// What readers saw.
@@ -139,14 +149,8 @@ async fn three(pair: &Pair, adapt: impl Fn(Setup) -> Setup) -> Vec<Service> {
     services
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_read_shows_half_of_a_settlement() {
-    let pair = Pair::without_services(
-        crate::support::cassandra::shared(),
-        crate::support::redis::Redis::start(),
-        5,
-    )
-    .await;
+async fn no_read_shows_half_of_a_settlement(database: Database) {
+    let pair = Pair::without_services(database.shared_server(), Redis::start(), 5).await;
     let services = three(&pair, |setup| setup).await;
     let (seen, over) = ([0; 3].map(|_| Seen::default()), AtomicBool::new(false));
     settle(&services[0], 2).await;
@@ -157,7 +161,7 @@ async fn no_read_shows_half_of_a_settlement() {
         .map(|(service, seen)| read(service, seen, &over));
     let fast = services.iter().zip(&seen);
     let fast = fast.map(|(service, seen)| read_pipelined(service, seen, &over));
-    let wanted = reads_wanted();
+    let wanted = reads_wanted(database);
     let settling = async {
         for seq in 3.. {
             settle(&services[0], seq).await;
@@ -185,12 +189,8 @@ async fn no_read_shows_half_of_a_settlement() {
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_are_taken_one_by_one_are_seen_torn() {
-    let pair = Pair::without_services(
-        crate::support::cassandra::shared(),
-        crate::support::redis::Redis::start(),
-        5,
-    )
-    .await;
+    let server = Database::Cassandra.shared_server();
+    let pair = Pair::without_services(server, Redis::start(), 5).await;
     let without =
         |setup: Setup| setup.raw("FAILPOINTS", "one-by-one=return;marked=sleep(5)".into());
     let services = three(&pair, without).await;
@@ -212,4 +212,8 @@ async fn changes_that_are_taken_one_by_one_are_seen_torn() {
         over.store(true, Ordering::SeqCst);
     };
     tokio::join!(futures::future::join_all(readers), settling);
+}
+
+on_each_database! {
+    no_read_shows_half_of_a_settlement,
 }

@@ -131,7 +131,7 @@ async fn rows_of_another_program_are_pages_and_totals_and_wrong_ones_are_errors(
     let rows = "INSERT INTO trading.balance_ledger (user_id, asset_id, seq, avail, created_at) \
                 SELECT 1001, 1, seq, seq, CASE WHEN seq % 3 = 0 THEN NULL ELSE seq * 10 END FROM generate_series(1, 2500) seq; \
                 INSERT INTO trading.user_balances (user_id, asset_id, version, avail) \
-                SELECT u, 1, 1, 3 FROM generate_series(1, 2500) u; \
+                SELECT u, 1, 1, 3 FROM generate_series(2001, 4500) u; \
                 INSERT INTO trading.user_trades (user_id, symbol_id, settled_at, trade_id, role, price, quantity, cost) \
                 SELECT 1001, 1, id / 4, id, side, 5, 6, 7 FROM generate_series(1, 300) id, generate_series(0, 1) side";
     place.execute(rows).await;

@@ -1,20 +1,11 @@
 //! Totals, rates and values by the real service: a clock of their own, one scan of all instances, and what a write leaves of them.
 
-use balance_cache::{
-    config::{self, ReadFrom},
-    domain::AssetSum,
-    ledger::{Source as _, TotalsScan},
-};
 use redb::TableDefinition;
 use serde_json::{Value, json};
 
 use crate::{
-    settlement_support::{
-        ENTRIES, MAX_STALENESS, SETTLEMENTS, SOON, embedded, settled, short, values, whole,
-    },
+    settlement_support::{MAX_STALENESS, SOON, embedded, settled},
     support::{
-        cassandra::shared,
-        cql::{Place, asset, catalogue, entry},
         eventually::eventually_async,
         redis::Redis,
         service::{Answer, Service, Setup},
@@ -26,7 +17,7 @@ type FileBalance = (i64, i64, i64, Option<i64>);
 const USER_BALANCES: TableDefinition<(i64, i32), FileBalance> =
     TableDefinition::new("user_balances");
 
-const TOTALS: &str = "/api/v1/totals";
+pub const TOTALS: &str = "/api/v1/totals";
 const RATES: &str = "/api/v1/rates";
 const TRANSACTIONS: &str = "/api/v1/ledger/transactions";
 
@@ -36,7 +27,7 @@ fn code(answer: &Answer) -> (u16, u64) {
 }
 
 /// The total of an asset, once totals are shown that `wanted` likes.
-async fn total(service: &Service, asset: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub async fn total(service: &Service, asset: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     eventually_async(SOON, "the total is as wanted", async || {
         let answer = service.get(TOTALS).await;
         let data = answer.json()["data"].clone();
@@ -47,7 +38,7 @@ async fn total(service: &Service, asset: &str, wanted: impl Fn(&Value) -> bool) 
 }
 
 /// A metric's value as it stands on the page.
-async fn metric(service: &Service, line: &str) -> String {
+pub async fn metric(service: &Service, line: &str) -> String {
     let page = service.get_ops("/metrics").await.body;
     let line = format!("balance_cache_{line} ");
     let found = page.lines().find_map(|at| at.strip_prefix(&line));
@@ -198,120 +189,4 @@ async fn rates_are_kept_in_redis_and_the_newest_wins() {
         .get("/api/v1/user/total?user_id=1001&quote=USDT")
         .await;
     assert_eq!(code(&value), (503, 5033));
-}
-
-// === CQL ===
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scan_of_user_balances_counts_the_ledger_in_place_of_rows_mended_by_hand() {
-    let place = Place::new(shared()).applied().await;
-    let known = catalogue([1, 2]);
-    let source = place.open(ReadFrom::Table, &known).await;
-    let scan = async || {
-        source
-            .scylla
-            .scan_totals(&TotalsScan::begin_scan(100_000))
-            .await
-    };
-    let none = scan().await.unwrap();
-    assert_eq!((none.totals.assets.len(), none.untrusted_rows), (0, 0));
-    // More than a page of one user, and many users.
-    let mut rows: Vec<_> = (1..=1_200)
-        .map(|id| entry(1, id, 3, i64::from(id)))
-        .collect();
-    rows.extend((2..=300).map(|user| entry(user, 1, 2, i64::MAX)));
-    for some in rows.chunks(500) {
-        source.scylla.write_entries(some).await.unwrap();
-    }
-    let scanned = scan().await.unwrap();
-    let total = |avail, frozen, users| AssetSum {
-        avail,
-        frozen,
-        users,
-    };
-    let many = i128::from(i64::MAX) * 299 + 1;
-    assert_eq!(
-        scanned.totals.assets[&asset(1)],
-        total(many, 299 * 2 + 3, 300)
-    );
-    assert_eq!(scanned.totals.assets[&asset(1_200)], total(1_200, 3, 1));
-    assert_eq!(
-        (scanned.totals.assets.len(), scanned.untrusted_rows),
-        (1_200, 0)
-    );
-    assert_eq!(scanned.maintained, None);
-    // A million for user 1, by hand; and a row that is no balance.
-    let session = shared().session().await;
-    for cql in [
-        "UPDATE {ks}.user_balances SET avail = 1000000 WHERE user_id = 1 AND asset_id = 7",
-        "INSERT INTO {ks}.user_balances (user_id, asset_id, avail) VALUES (1, 9999, 5)",
-    ] {
-        place.cql(&session, cql).await;
-    }
-    let mended = scan().await.unwrap();
-    assert_eq!(mended.totals.assets, scanned.totals.assets);
-    assert_eq!(mended.untrusted_rows, 2);
-    place.cql(&session, "TRUNCATE {ks}.user_balances").await;
-    let empty = scan().await.unwrap_err().to_string();
-    assert!(empty.contains("user_balances is empty"), "{empty}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn totals_of_a_database_are_shown_by_every_instance_and_survive_a_source_that_is_down() {
-    let named = |settings: &mut config::ScyllaSettings| settings.keyspace = "totals".to_owned();
-    let place = Place::new(shared()).with(named).applied().await;
-    let source = place.open(ReadFrom::Table, &catalogue([1])).await;
-    let rows: Vec<_> = (1..=20)
-        .map(|user| entry(user, 1, 1, 300_000_000))
-        .collect();
-    source.scylla.write_entries(&rows).await.unwrap();
-    let redis = Redis::start();
-    let setup = || {
-        short(&redis.url())
-            .with("source.kind", "scylla")
-            .with("source.read_from", "table")
-            .with("scylla.nodes", &place.settings.nodes[0])
-            .with("scylla.keyspace", &place.settings.keyspace)
-            .with("totals.interval_ms", 300)
-    };
-    let (one, two) = tokio::join!(Service::start_ready(setup()), Service::start_ready(setup()));
-    for service in [&one, &two] {
-        whole(service).await;
-        let btc = total(service, "BTC", |_| true).await;
-        assert_eq!((&btc["avail"], &btc["users"]), (&json!("60"), &json!(20)));
-    }
-    let more = json!({"user_id": 21, "asset_id": 1, "seq": 1, "avail": 500_000_000, "frozen": 0});
-    assert_eq!(one.post(ENTRIES, &more).await.status, 200);
-    for service in [&one, &two] {
-        let btc = total(service, "BTC", |one| one["users"] == 21).await;
-        assert_eq!(btc["avail"], "65");
-    }
-    settled(&two.post(SETTLEMENTS, &values(1, 1, 2, 5)).await);
-    assert_eq!(one.get(TOTALS).await.status, 200, "no write drops them");
-    let keys: Vec<String> = redis.ask(&["KEYS", "balance:total*"]);
-    assert_eq!(keys.len(), 2, "{keys:?}");
-    let session = shared().session().await;
-    place.cql(&session, "TRUNCATE {ks}.user_balances").await;
-    let failures = async || {
-        let mut failed = 0;
-        for service in [&one, &two] {
-            failed += metric(service, r#"totals_scans_total{result="failed"}"#)
-                .await
-                .parse::<u32>()
-                .unwrap();
-        }
-        failed
-    };
-    let fails = async |more_than| {
-        eventually_async(SOON, "a scan fails", async || {
-            (failures().await > more_than).then_some(())
-        })
-        .await;
-    };
-    // A scan that was under way may have met the table half empty: it is not of one moment.
-    fails(0).await;
-    let last = total(&one, "BTC", |_| true).await;
-    fails(failures().await).await;
-    let still = total(&one, "BTC", |_| true).await;
-    assert_eq!(still, last, "the last total stays, with its age");
 }

@@ -13,7 +13,7 @@ use balance_cache::{
         Link, Redis as Tier,
         totals::{ScanEnd, ScanLease},
     },
-    config::{self, Millis},
+    config::{self, Millis, ReadFrom},
     domain::{AssetId, AssetSum, Snapshot, Totals, UnixMillis, UserId},
     ledger::{Cost, LedgerError, ScannedTotals, Source, SourceReadiness, TotalsScan},
     protocol::Freshness,
@@ -26,8 +26,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     settlement_support::SOON,
     support::{
-        cql::{asset, catalogue},
+        cql::{asset, catalogue, entry},
         eventually::{eventually_async, pause},
+        ground::{Ground, on_each_ground},
         redis::Redis,
     },
 };
@@ -194,6 +195,59 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
         -1,
         "they last"
     );
+}
+
+on_each_ground! {
+    ten_instances_make_one_scan_of_a_database,
+}
+
+async fn ten_instances_make_one_scan_of_a_database(ground: Ground) {
+    let opened = ground.open(ReadFrom::Table).await;
+    let rows: Vec<_> = (1..=50).map(|user| entry(user, 1, 1, user)).collect();
+    opened.source.write_entries(&rows).await.unwrap();
+    let redis = Redis::start();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let settings = config::TotalsSettings {
+        interval_ms: Millis(Duration::from_hours(1)),
+        rows_per_second: 10_000,
+    };
+    let mut instances = Vec::new();
+    for _ in 0..10 {
+        let (tier, meters) = (tier(&redis, &tasks, &stop).await, Meters::new());
+        let source = Arc::clone(&opened.source);
+        let (known, metered) = (catalogue([1]), Arc::clone(&meters));
+        let keeper = TotalsKeeper::new(source, Some(tier), known, metered, &settings);
+        instances.push((Arc::new(keeper), meters));
+    }
+    for (keeper, _) in &instances {
+        tasks.spawn(Arc::clone(keeper).run_scans(stop.clone()));
+    }
+    eventually_async(SOON, "all ten show it", async || {
+        let shown = |(keeper, _): &(Arc<TotalsKeeper>, Arc<Meters>)| {
+            keeper.newest_totals().is_some_and(|totals| {
+                let sum = &totals.assets[&asset(1)];
+                (sum.avail, sum.users) == (1_275, 50)
+            })
+        };
+        instances.iter().all(shown).then_some(())
+    })
+    .await;
+    let done = "balance_cache_totals_scans_total{result=\"done\"} 1";
+    let scanned = instances
+        .iter()
+        .filter(|(_, meters)| meters.prometheus_page().lines().any(|line| line == done));
+    assert_eq!(scanned.count(), 1);
+    let rows = instances.iter().map(|(_, meters)| {
+        let page = meters.prometheus_page();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("balance_cache_totals_rows_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    });
+    assert_eq!(rows.sum::<u64>(), 50, "each row was read once");
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::support::{
-    cassandra::shared,
+    databases::on_each_database,
     eventually::eventually_async,
     redis::Redis,
     service::{Service, Setup},
-    stage::{SOON, Stage, counted, in_order, loads, readiness},
+    stage::{Database, SOON, Stage, counted, in_order, loads, readiness},
 };
 
 const USERS: u64 = 200;
@@ -49,9 +49,8 @@ fn setup(stage: &Stage, redis: &Redis) -> Setup {
         .with("memory.warm_on_start", "before_ready")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_most_read_users_are_in_memory_when_a_restarted_instance_is_ready() {
-    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+async fn the_most_read_users_are_in_memory_when_a_restarted_instance_is_ready(database: Database) {
+    let (stage, redis) = (Stage::on(database).await, Redis::start());
     let mut service = Service::start_ready(setup(&stage, &redis)).await;
     in_order(&service).await;
     assert_eq!(
@@ -87,9 +86,8 @@ async fn the_most_read_users_are_in_memory_when_a_restarted_instance_is_ready() 
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_waits_for_its_users_and_not_for_ever() {
-    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+async fn an_instance_waits_for_its_users_and_not_for_ever(database: Database) {
+    let (stage, redis) = (Stage::on(database).await, Redis::start());
     let slow = setup(&stage, &redis)
         .with("memory.warm_users_per_second", 20)
         .with("memory.warm_max_ms", 2_000);
@@ -110,9 +108,8 @@ async fn an_instance_waits_for_its_users_and_not_for_ever() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hour of the list in Redis")]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_cannot_be_read_keeps_nobody_waiting() {
-    let (stage, redis) = (Stage::new(shared()).await, Redis::start());
+async fn a_list_that_cannot_be_read_keeps_nobody_waiting(database: Database) {
+    let (stage, redis) = (Stage::on(database).await, Redis::start());
     let hour = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -125,4 +122,10 @@ async fn a_list_that_cannot_be_read_keeps_nobody_waiting() {
     assert_eq!(counted(&service, "warm_under_way", &[]).await, 0);
     write_users(&service).await;
     assert_eq!(service.balances(7).await.status, 200);
+}
+
+on_each_database! {
+    the_most_read_users_are_in_memory_when_a_restarted_instance_is_ready,
+    an_instance_waits_for_its_users_and_not_for_ever,
+    a_list_that_cannot_be_read_keeps_nobody_waiting,
 }

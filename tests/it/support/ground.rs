@@ -11,10 +11,11 @@ use scylla::deserialize::row::DeserializeRow;
 
 use super::{
     cassandra::shared,
-    cql::{Place, Running},
+    cql::{Place, Running, catalogue},
     pg_place::{PgPlace, PgRunning},
     postgres::{self, PgServer},
     service::Setup,
+    stage::Stage,
 };
 
 /// user, asset, seq, delta of avail, avail, event type, id
@@ -25,7 +26,44 @@ pub type CurrentRow = (i64, i32, i64, i64);
 /// A source that runs as long as this is kept.
 pub struct OpenSource {
     pub source: Arc<dyn Source>,
-    _running: (Option<Running>, Option<PgRunning>),
+    running: (Option<Running>, Option<PgRunning>),
+}
+
+impl OpenSource {
+    /// Statements that were sent so far, of a source that counts them.
+    pub fn statements_sent(&self) -> Option<u64> {
+        let cassandra = self.running.0.as_ref();
+        cassandra.map(|running| running.scylla.statements_sent())
+    }
+}
+
+impl From<Running> for OpenSource {
+    fn from(running: Running) -> Self {
+        Self {
+            source: running.scylla.clone(),
+            running: (Some(running), None),
+        }
+    }
+}
+
+impl From<PgRunning> for OpenSource {
+    fn from(running: PgRunning) -> Self {
+        Self {
+            source: running.source.clone(),
+            running: (None, Some(running)),
+        }
+    }
+}
+
+impl Stage {
+    /// A source over it, whose seqs are assigned elsewhere.
+    pub async fn open(&self, read_from: ReadFrom) -> OpenSource {
+        if let Some(place) = self.pg_place() {
+            return place.open(read_from).await.into();
+        }
+        let known = catalogue([1, 2, 3]);
+        self.place().open(read_from, &known).await.into()
+    }
 }
 
 /// The catalogue of the defaults, without its last asset and symbol.
@@ -72,20 +110,8 @@ impl Ground {
     /// A source over it, whose seqs are assigned elsewhere.
     pub async fn open(&self, read_from: ReadFrom) -> OpenSource {
         match self {
-            Self::Cassandra(place) => {
-                let running = place.open(read_from, &btc_and_usdt()).await;
-                OpenSource {
-                    source: running.scylla.clone(),
-                    _running: (Some(running), None),
-                }
-            }
-            Self::Postgres(place) => {
-                let running = place.open(read_from).await;
-                OpenSource {
-                    source: running.source.clone(),
-                    _running: (None, Some(running)),
-                }
-            }
+            Self::Cassandra(place) => place.open(read_from, &btc_and_usdt()).await.into(),
+            Self::Postgres(place) => place.open(read_from).await.into(),
         }
     }
 

@@ -16,7 +16,7 @@ use balance_cache::{
         postgres::{Postgres, schema},
     },
 };
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -75,10 +75,15 @@ impl PgPlace {
 
     /// Runs statements of the test's own.
     pub async fn execute(&self, text: &str) {
+        self.client().await.batch_execute(text).await.unwrap();
+    }
+
+    /// A bare driver session.
+    pub async fn client(&self) -> Client {
         let url = self.url_at(self.address);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         TaskTracker::new().spawn(connection);
-        client.batch_execute(text).await.unwrap();
+        client
     }
 
     /// A row as another program writes it, in both tables.

@@ -73,6 +73,14 @@ impl Stage {
         }
     }
 
+    /// The database, of a stage on PostgreSQL.
+    pub fn pg_place(&self) -> Option<&PgPlace> {
+        match &self.ledger {
+            StageLedger::Cassandra { .. } => None,
+            StageLedger::Postgres(place) => Some(place),
+        }
+    }
+
     /// Where its database listens.
     pub fn address(&self) -> SocketAddr {
         match &self.ledger {
