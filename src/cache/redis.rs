@@ -10,6 +10,7 @@
 //! **Limits.** `notifications`'s batches of commands in one pipeline.
 
 mod advice;
+mod backfill_progress;
 mod backfills;
 mod backoff;
 mod batch_reader;
@@ -41,9 +42,8 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 pub use self::{
-    backfills::{
-        BackfillPhase, BackfillProgress, BackfillWriter, ENDED_TTL, KnownBackfills, RUNNING_TTL,
-    },
+    backfill_progress::{BackfillPhase, BackfillProgress, ENDED_TTL, KnownBackfills, RUNNING_TTL},
+    backfills::BackfillWriter,
     backoff::jittered_wait,
     client::{Identity, Link, NewAuthorities},
     keys::Keys,

@@ -21,7 +21,7 @@ use redis::{RedisError, RedisResult, Value};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    backfills::KnownBackfills,
+    backfill_progress::KnownBackfills,
     batch_reader::{BatchReader, RespReplies},
     clock::Anchor,
     connection::Conn,
