@@ -210,7 +210,8 @@ fn accepted_hosts(mode: AuthMode, listen: SocketAddr) -> Hosts {
 /// The description of the API under these settings.
 fn describe_api(settings: &Settings, catalogue: &Catalogue) -> serde_json::Value {
     let token = settings.auth.mode == AuthMode::Token;
-    http::openapi::build_document(catalogue, settings.seq_writer(), token)
+    let balances_only = settings.shows_balances_only();
+    http::openapi::build_document(catalogue, settings.seq_writer(), token, balances_only)
 }
 
 fn startup_error(error: Option<impl fmt::Display>) -> StartError {

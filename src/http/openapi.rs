@@ -71,8 +71,14 @@ impl From<Bytes> for Document {
     }
 }
 
-/// The description of the API with these assets and this writer of seqs, where a token is needed or not.
-pub fn build_document(catalogue: &Catalogue, writer: LedgerSide, token: bool) -> Value {
+/// The description of the API with these assets and this writer of seqs, where a token is needed or not, and where the ledger has
+/// nothing but balances or more.
+pub fn build_document(
+    catalogue: &Catalogue,
+    writer: LedgerSide,
+    token: bool,
+    balances_only: bool,
+) -> Value {
     let samples = Samples::new(catalogue);
     json!({
         "openapi": "3.1.0",
@@ -92,7 +98,7 @@ pub fn build_document(catalogue: &Catalogue, writer: LedgerSide, token: bool) ->
             {"name": "cache", "description": "What is held."},
             {"name": "description", "description": "This document."},
         ],
-        "paths": operations::document_paths(&samples, writer, token),
+        "paths": operations::document_paths(&samples, writer, token, balances_only),
         "components": {
             "schemas": component_schemas(catalogue, writer),
             "headers": header_components(),

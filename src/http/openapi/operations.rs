@@ -25,7 +25,21 @@ use crate::{
     ledger::LedgerError,
 };
 
-pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) -> Value {
+/// Every path. `balances_only`: the ledger is somebody else's tables.
+pub fn document_paths(
+    samples: &Samples<'_>,
+    writer: LedgerSide,
+    token: bool,
+    balances_only: bool,
+) -> Value {
+    let fails_there = |mut operation: Operation, failure: Failure| {
+        if balances_only {
+            operation.fails.push(failure);
+        }
+        operation
+    };
+    let written = |operation| fails_there(operation, Failure::ReadOnlyLedger);
+    let history = |operation| fails_there(operation, Failure::NoHistories);
     let get = |operation: Operation| json!({"get": operation.into_json(token)});
     let post = |operation: Operation| json!({"post": operation.into_json(token)});
     let mut paths = Map::new();
@@ -35,10 +49,10 @@ pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) ->
     let others = [
         (routes::BATCH, post(batch_operation(samples))),
         (routes::SETTLEMENTS, post(settlements_operation(samples))),
-        (routes::ENTRIES, post(entries_operation(samples))),
+        (routes::ENTRIES, post(written(entries_operation(samples)))),
         (
             routes::TRANSACTIONS,
-            post(ledger::transactions_operation(samples, writer)),
+            post(written(ledger::transactions_operation(samples, writer))),
         ),
         (
             routes::TRANSACTION,
@@ -46,16 +60,16 @@ pub fn document_paths(samples: &Samples<'_>, writer: LedgerSide, token: bool) ->
         ),
         (
             routes::TRADES,
-            post(ledger::trades_operation(samples, writer)),
+            post(written(ledger::trades_operation(samples, writer))),
         ),
         (routes::TRADE, get(ledger::trade_by_id(samples))),
         (
             routes::USER_TRADES,
-            get(histories::trades_operation(samples)),
+            get(history(histories::trades_operation(samples))),
         ),
         (
             routes::STATEMENT,
-            get(histories::statement_operation(samples)),
+            get(history(histories::statement_operation(samples))),
         ),
         (routes::TOTALS, get(totals::totals_operation(samples))),
         (routes::RATES, post(totals::set_rates(samples))),

@@ -31,6 +31,7 @@ fn build_description(token: bool) -> Described {
         &sample_catalogue(),
         LedgerSide::Service,
         token,
+        false,
     ))
 }
 
@@ -124,9 +125,44 @@ fn no_text_is_meant_for_readers_of_the_source() {
 }
 
 #[test]
+fn a_ledger_of_balances_only_says_where_nothing_is_written_and_nothing_else_is_read() {
+    let described = |balances_only| {
+        let catalogue = sample_catalogue();
+        openapi::build_document(&catalogue, LedgerSide::External, false, balances_only)
+    };
+    let (own, mapped) = (described(false), described(true));
+    let count_codes = |document: &serde_json::Value, path: &str, method: &str, status: &str| {
+        let responses = &document["paths"][path][method]["responses"];
+        let examples = &responses[status]["content"]["application/json"]["examples"];
+        examples.as_object().map_or(0, serde_json::Map::len)
+    };
+    for (path, method, status) in [
+        ("/api/v1/ledger/entries", "post", "409"),
+        ("/api/v1/ledger/transactions", "post", "409"),
+        ("/api/v1/ledger/trades", "post", "409"),
+        ("/api/v1/order/trades", "get", "404"),
+        ("/api/v1/user/ledger", "get", "404"),
+    ] {
+        let (before, after) = (
+            count_codes(&own, path, method, status),
+            count_codes(&mapped, path, method, status),
+        );
+        assert_eq!(after, before + 1, "{path}");
+    }
+    let (_, faults) = Described(mapped).closed().bad_examples();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
 fn a_catalogue_without_names_is_described_too() {
     let none = Catalogue::new(&[], &[]).unwrap();
-    let described = Described(openapi::build_document(&none, LedgerSide::Service, false)).closed();
+    let described = Described(openapi::build_document(
+        &none,
+        LedgerSide::Service,
+        false,
+        false,
+    ))
+    .closed();
     let (_, faults) = described.bad_examples();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     let asset = &described.0["components"]["parameters"]["asset"]["schema"];
