@@ -33,8 +33,10 @@ mod item;
 mod judge;
 pub mod postgres;
 pub mod records;
+mod schema_steps;
 pub mod scylla;
 pub mod totals;
+mod watch;
 
 pub use totals::{ScannedTotals, TotalsScan};
 

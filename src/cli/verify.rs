@@ -17,11 +17,14 @@ mod postgres;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use balance_cache::config::{Settings, SourceKind};
+use balance_cache::{
+    config::{Settings, SourceKind},
+    domain::Catalogue,
+};
 use serde::Serialize;
 
 use self::{
-    compare::{Difference, VerifyTally},
+    compare::{Difference, DifferenceKind, Trio, VerifyTally},
     conservation::Conservation,
 };
 use super::{
@@ -66,6 +69,41 @@ impl VerifyFindings {
                 .suspend_for(|| print_error(&paint_text(ODD, &text)));
         }
         self.notes.push(text);
+    }
+
+    /// Counts what was compared. Returns what differs, to be looked at again after the grace time.
+    fn count_trios(&mut self, trios: &[Trio]) -> Vec<(Trio, DifferenceKind)> {
+        let mut suspects = Vec::new();
+        for trio in trios {
+            self.tally.count_compared(trio);
+            suspects.extend(
+                trio.difference_kinds()
+                    .into_iter()
+                    .map(|kind| (*trio, kind)),
+            );
+        }
+        suspects
+    }
+
+    /// Judges what differed at first by what was read later.
+    fn judge_again(
+        &mut self,
+        (first, kind): (Trio, DifferenceKind),
+        later: &Trio,
+        catalogue: &Catalogue,
+    ) -> Result<()> {
+        if first.is_settled(kind, later) {
+            self.tally.lag = self.tally.lag.saturating_add(1);
+            return Ok(());
+        }
+        // The difference as it is by now: a row that was behind may have come, with other amounts.
+        let kinds = later.difference_kinds();
+        let now = if kinds.contains(&kind) {
+            kind
+        } else {
+            kinds.first().copied().unwrap_or(kind)
+        };
+        self.add_difference(later.describe_difference(now, catalogue))
     }
 
     /// One that is still there after the grace time.

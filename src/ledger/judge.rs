@@ -3,8 +3,11 @@
 //! **Invariants.** Requests are judged in their order, each by what stands after those before it. A refused one, or one in
 //! conflict, leaves nothing behind that a later one could see.
 
+mod answers;
+
 use std::collections::HashMap;
 
+pub(super) use self::answers::{entries_answer, outcomes_of, require_seqs};
 use super::item::{Claim, Item, RowToWrite};
 use crate::{
     domain::{

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use self::relations::choose_relations;
 use super::{
     Progress, VerifyFindings,
-    compare::{DifferenceKind, REPEATED_PLACES_MAX, STRETCHES, Trio},
+    compare::{REPEATED_PLACES_MAX, STRETCHES, Trio},
     comparison_failed,
     cql_conservation::Scan,
     file::settings_catalogue,
@@ -201,11 +201,7 @@ impl CqlVerification<'_> {
 
     /// Counts what was compared, and looks again at what differs.
     async fn judge_trios(&self, trios: &[Trio], findings: &mut VerifyFindings) -> Result<()> {
-        let mut suspects: Vec<(&Trio, DifferenceKind)> = Vec::new();
-        for trio in trios {
-            findings.tally.count_compared(trio);
-            suspects.extend(trio.difference_kinds().into_iter().map(|kind| (trio, kind)));
-        }
+        let suspects = findings.count_trios(trios);
         if suspects.is_empty() {
             return Ok(());
         }
@@ -219,19 +215,8 @@ impl CqlVerification<'_> {
             .try_collect()
             .await
             .map_err(comparison_failed)?;
-        for ((first, kind), later) in suspects.into_iter().zip(again) {
-            if first.is_settled(kind, &later) {
-                findings.tally.lag = findings.tally.lag.saturating_add(1);
-            } else {
-                // The entry as it is by now: a view that was behind may have come, with other amounts.
-                let kinds = later.difference_kinds();
-                let now = if kinds.contains(&kind) {
-                    kind
-                } else {
-                    kinds.first().copied().unwrap_or(kind)
-                };
-                findings.add_difference(later.describe_difference(now, &self.catalogue))?;
-            }
+        for (suspect, later) in suspects.into_iter().zip(&again) {
+            findings.judge_again(suspect, later, &self.catalogue)?;
         }
         Ok(())
     }

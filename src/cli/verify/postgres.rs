@@ -24,7 +24,7 @@ use tokio::time::sleep;
 
 use super::{
     Progress, VerifyFindings,
-    compare::{DifferenceKind, REPEATED_PLACES_MAX, Trio},
+    compare::{REPEATED_PLACES_MAX, Trio},
     comparison_failed,
     conservation::{Conservation, compare_recorded, describe_stray},
     file::settings_catalogue,
@@ -195,11 +195,7 @@ impl PgJob<'_> {
 
     /// Counts what was compared, and looks again at what differs.
     async fn judge(&self, trios: &[Trio], findings: &mut VerifyFindings) -> Result<()> {
-        let mut suspects: Vec<(&Trio, DifferenceKind)> = Vec::new();
-        for trio in trios {
-            findings.tally.count_compared(trio);
-            suspects.extend(trio.difference_kinds().into_iter().map(|kind| (trio, kind)));
-        }
+        let suspects = findings.count_trios(trios);
         if suspects.is_empty() {
             return Ok(());
         }
@@ -213,15 +209,9 @@ impl PgJob<'_> {
             let later = later.unwrap_or(Trio {
                 ledger: None,
                 table: Some(None),
-                ..*first
+                ..first
             });
-            if first.is_settled(kind, &later) {
-                findings.tally.lag = findings.tally.lag.saturating_add(1);
-            } else {
-                let kinds = later.difference_kinds();
-                let now = kinds.first().copied().unwrap_or(kind);
-                findings.add_difference(later.describe_difference(now, &self.catalogue))?;
-            }
+            findings.judge_again((first, kind), &later, &self.catalogue)?;
         }
         Ok(())
     }

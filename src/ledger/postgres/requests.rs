@@ -23,7 +23,9 @@ use crate::{
     domain::{Entry, Reference, SettleOutcome, StoredTransaction, Transaction},
     ledger::{
         LedgerError, WriteError, WrittenCounts,
-        judge::{JudgedAnswer, LedgerRequest, judged_pairs},
+        judge::{
+            JudgedAnswer, LedgerRequest, entries_answer, judged_pairs, outcomes_of, require_seqs,
+        },
     },
 };
 
@@ -46,13 +48,7 @@ impl Postgres {
             return Ok(WrittenCounts::default());
         }
         let group = [LedgerRequest::Entries(entries.to_vec())];
-        match self.post_group(&group).await?.first() {
-            Some(JudgedAnswer::Entries(written)) => Ok(*written),
-            Some(JudgedAnswer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
-            Some(JudgedAnswer::Outcome(_)) | None => {
-                Err(LedgerError::unavailable("entries without an answer").into())
-            }
-        }
+        entries_answer(&self.post_group(&group).await?)
     }
 
     /// Writes transactions and trades, each whole or not at all, in this order.
@@ -60,24 +56,12 @@ impl Postgres {
         &self,
         transactions: &[Transaction],
     ) -> Result<Vec<SettleOutcome>, LedgerError> {
-        let needs_seqs = |transaction: &Transaction| transaction.balances.is_none();
-        if !self.assigns_seqs && transactions.iter().any(needs_seqs) {
-            return Err(LedgerError::unavailable(
-                "seqs are assigned by another writer",
-            ));
-        }
-        let mut outcomes = Vec::with_capacity(transactions.len());
+        require_seqs(self.assigns_seqs, transactions)?;
+        let mut answers = Vec::with_capacity(transactions.len());
         for group in groups(transactions) {
-            for answer in self.post_group(&group).await? {
-                outcomes.push(match answer {
-                    JudgedAnswer::Outcome(outcome) => outcome,
-                    JudgedAnswer::Entries(_) | JudgedAnswer::Taken(_) => {
-                        return Err(LedgerError::unavailable("a transaction without an outcome"));
-                    }
-                });
-            }
+            answers.extend(self.post_group(&group).await?);
         }
-        Ok(outcomes)
+        outcomes_of(answers)
     }
 
     /// The record under an id.
@@ -101,6 +85,9 @@ impl Postgres {
         requests: &[LedgerRequest],
     ) -> Result<Vec<JudgedAnswer>, LedgerError> {
         self.refuse_everything()?;
+        if self.mapped.is_some() {
+            return Err(LedgerError::unavailable("the ledger is written elsewhere"));
+        }
         let poster = Poster {
             pool: &self.primary,
             requests,

@@ -24,6 +24,7 @@ use crate::{
 mod outbox;
 
 pub use self::outbox::{apply_outbox, roll_back_outbox};
+pub use super::super::schema_steps::{SchemaStep, StepsDone};
 pub use super::schema_state::{PgSchemaState, TableState};
 
 /// One step of the schema and the way back.
@@ -89,35 +90,6 @@ pub enum PgSchemaError {
         /// The first difference.
         how: String,
     },
-}
-
-/// The result of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepOutcome {
-    /// Made now.
-    Created,
-    /// Was there, as it should be.
-    Present,
-    /// Taken back now.
-    RolledBack,
-}
-
-/// Steps, each with its result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepsDone(pub Vec<(String, StepOutcome)>);
-
-impl fmt::Display for StepsDone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, outcome) in &self.0 {
-            let outcome = match outcome {
-                StepOutcome::Created => "created",
-                StepOutcome::Present => "already there",
-                StepOutcome::RolledBack => "rolled back",
-            };
-            writeln!(f, "{what}: {outcome}")?;
-        }
-        Ok(())
-    }
 }
 
 /// The pool of the primary, and the name of the schema.
@@ -201,11 +173,11 @@ pub async fn apply_migrations(
     access.run_batch(client, &what, LOCK).await?;
     let before = access.read_state(ReadFrom::View).await?;
     if before.exists {
-        steps.push((what, StepOutcome::Present));
+        steps.push((what, SchemaStep::Present));
     } else {
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", access.schema);
         access.run_batch(client, &what, &create).await?;
-        steps.push((what, StepOutcome::Created));
+        steps.push((what, SchemaStep::Created));
     }
     access
         .run_batch(client, "schema_migrations", RECORD)
@@ -229,19 +201,19 @@ pub async fn apply_migrations(
                 access
                     .run_batch(client, &migration.file_name(), &note)
                     .await?;
-                StepOutcome::Present
+                SchemaStep::Present
             }
             Some((_, TableState::Missing)) | None => {
                 let text = migration.up_text();
                 access
                     .run_batch(client, &migration.file_name(), &text)
                     .await?;
-                StepOutcome::Created
+                SchemaStep::Created
             }
         };
         steps.push((migration.file_name(), outcome));
     }
-    Ok(StepsDone(steps))
+    Ok(StepsDone { steps })
 }
 
 /// The migrations above `to`, newest first, as they would be taken back: the tables with all their rows.
@@ -296,9 +268,9 @@ pub async fn roll_back(
         access
             .run_batch(client, &migration.file_name(), &text)
             .await?;
-        steps.push((migration.file_name(), StepOutcome::RolledBack));
+        steps.push((migration.file_name(), SchemaStep::RolledBack));
     }
-    Ok(StepsDone(steps))
+    Ok(StepsDone { steps })
 }
 
 /// The result of [`read_status`].

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     Scylla,
     appends::WaitingAppend,
-    judge::{JudgedAnswer, LedgerRequest},
+    judge::{JudgedAnswer, LedgerRequest, entries_answer, outcomes_of, require_seqs},
     write,
 };
 use crate::{
@@ -49,33 +49,15 @@ impl Scylla {
         let answers = self
             .judge_all([LedgerRequest::Entries(entries.to_vec())])
             .await?;
-        match answers.first() {
-            Some(JudgedAnswer::Entries(written)) => Ok(*written),
-            Some(JudgedAnswer::Taken(index)) => Err(WriteError::Conflict { index: *index }),
-            Some(JudgedAnswer::Outcome(_)) | None => {
-                Err(LedgerError::unavailable("entries without an answer").into())
-            }
-        }
+        entries_answer(&answers)
     }
 
     pub(super) async fn settle_all(
         &self,
         transactions: &[Transaction],
     ) -> Result<Vec<SettleOutcome>, LedgerError> {
-        let needs_seqs = |transaction: &Transaction| transaction.balances.is_none();
-        if !self.assigns_seqs && transactions.iter().any(needs_seqs) {
-            return Err(LedgerError::unavailable(
-                "seqs are assigned by another writer",
-            ));
-        }
+        require_seqs(self.assigns_seqs, transactions)?;
         let requests = transactions.iter().cloned().map(LedgerRequest::Transaction);
-        let answers = self.judge_all(requests).await?;
-        let outcome = |answer| match answer {
-            JudgedAnswer::Outcome(outcome) => Ok(outcome),
-            JudgedAnswer::Entries(_) | JudgedAnswer::Taken(_) => {
-                Err(LedgerError::unavailable("a transaction without an outcome"))
-            }
-        };
-        answers.into_iter().map(outcome).collect()
+        outcomes_of(self.judge_all(requests).await?)
     }
 }

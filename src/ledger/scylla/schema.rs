@@ -26,6 +26,7 @@ use crate::{
     ledger,
 };
 
+pub use super::super::schema_steps::{SchemaStep, StepsDone};
 pub use super::schema_state::{Build, FoundSchema, Problem, RelationState};
 pub use sample::ViewSample;
 
@@ -100,43 +101,6 @@ pub enum SchemaError {
     },
 }
 
-/// The result of one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SchemaStep {
-    /// Made now.
-    Created,
-    /// The table or view was there with the right columns.
-    Present,
-    /// Left out, and why.
-    Skipped(String),
-}
-
-impl fmt::Display for SchemaStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Created => f.write_str("created"),
-            Self::Present => f.write_str("already there"),
-            Self::Skipped(why) => write!(f, "left out: {why}"),
-        }
-    }
-}
-
-/// The result of [`apply_schema`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppliedSchema {
-    /// Keyspace or file, and what became of it, in the order of the steps.
-    pub steps: Vec<(String, SchemaStep)>,
-}
-
-impl fmt::Display for AppliedSchema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, outcome) in &self.steps {
-            writeln!(f, "{what}: {outcome}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Makes what is missing.
 ///
 /// # Errors
@@ -144,7 +108,7 @@ impl fmt::Display for AppliedSchema {
 pub async fn apply_schema(
     settings: &config::ScyllaSettings,
     source: &config::SourceSettings,
-) -> Result<AppliedSchema, SchemaError> {
+) -> Result<StepsDone, SchemaError> {
     let connector = Connector::new(settings, source)?;
     let session = connector.open_session().await?;
     let names = &connector.names;
@@ -182,7 +146,7 @@ pub async fn apply_schema(
         };
         steps.push((file.to_owned(), outcome));
     }
-    Ok(AppliedSchema { steps })
+    Ok(StepsDone { steps })
 }
 
 fn plain_table(names: &Names, check: ViewCheck) -> Result<SchemaStep, SchemaError> {

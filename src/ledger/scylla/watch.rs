@@ -9,7 +9,7 @@
 //!
 //! **Limits.** One probe a second, of one row that need not be there; the schema is looked at every [`INSPECT_EVERY`].
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use scylla::client::session::Session;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,17 +22,15 @@ use super::{
 };
 use crate::{
     config::ViewCheck,
-    diagnosis::{Code, Finding, FindingPart},
-    ledger::{LedgerError, SourceReadiness},
+    diagnosis::Code,
+    ledger::{
+        LedgerError, SourceReadiness,
+        watch::{
+            INSPECT_AFTER, INSPECT_EVERY, PROBE_EVERY, PROBE_MIN, RETRY_MAX, RETRY_MIN,
+            check_identity, describe_failure, log_readiness,
+        },
+    },
 };
-
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-const PROBE_MIN: Duration = Duration::from_millis(100);
-const INSPECT_EVERY: Duration = Duration::from_secs(5);
-/// The pause before the next inspection after a statement failed.
-const INSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the database must not be used.
 struct UnusableDatabase {
@@ -96,18 +94,9 @@ async fn try_session(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live
         .map_err(told)
 }
 
-/// The reason of an error, behind the addresses of the nodes.
 fn reason_text(scylla: &Scylla, error: LedgerError) -> Arc<str> {
     let nodes = scylla.connector.node_addresses();
-    match error {
-        LedgerError::Unavailable(reason) | LedgerError::Corrupt(reason) => {
-            format!("{nodes}: {reason}").into()
-        }
-        LedgerError::Timeout => {
-            let silent = Finding::new(FindingPart::Source, Code::SourceSilent, nodes);
-            format!("{}; {}", silent.cause_text(), silent.remedy_text()).into()
-        }
-    }
+    describe_failure(nodes, Code::SourceSilent, error)
 }
 
 /// Whether what stands there may be used; the outer error is a database that does not tell.
@@ -136,18 +125,11 @@ fn judge_schema(scylla: &Scylla, found: &FoundSchema) -> Result<(), UnusableData
     let Some(identity) = found.identity.as_deref() else {
         return Err(UnusableDatabase::of_loads("the ledger has no id"));
     };
-    let known = scylla.identity.get_or_init(|| identity.into());
-    if **known == *identity {
-        Ok(())
-    } else {
-        let reason = format!(
-            "this is another database than at the start ({identity}, was {known}): restart"
-        );
-        Err(UnusableDatabase {
-            reason: reason.into(),
-            entirely: true,
-        })
-    }
+    let same = check_identity(&scylla.identity, identity, "database");
+    same.map_err(|reason| UnusableDatabase {
+        reason,
+        entirely: true,
+    })
 }
 
 /// Checks for ever.
@@ -229,15 +211,7 @@ fn show_state(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: SourceReadin
     if unchanged {
         return;
     }
-    match &readiness {
-        SourceReadiness::Ready => tracing::info!("source is ready"),
-        SourceReadiness::Failing(reason) => {
-            tracing::warn!(source.reason = %reason, "source is failing");
-        }
-        SourceReadiness::NotReady(reason) => {
-            tracing::warn!(source.reason = %reason, "source is not ready");
-        }
-    }
+    log_readiness(&readiness);
     scylla.state.store(Arc::new(ConnectionState {
         live: live.map(Arc::clone),
         readiness,

@@ -2,8 +2,11 @@
 //!
 //! **Invariants.** Everything is made in one transaction, or taken back in one. Names of the settings are quoted.
 
-use super::{PgSchemaError, SchemaAccess, StepOutcome, StepsDone};
-use crate::{config, ledger::postgres::statements::quote_name};
+use super::{PgSchemaError, SchemaAccess, SchemaStep, StepsDone};
+use crate::{
+    config,
+    ledger::postgres::{schema_state::TABLE, statements::quote_name},
+};
 
 const UP: &str = include_str!("../../../../schema/postgres/outbox/up.sql");
 const DOWN: &str = include_str!("../../../../schema/postgres/outbox/down.sql");
@@ -16,7 +19,7 @@ pub async fn apply_outbox(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
 ) -> Result<StepsDone, PgSchemaError> {
-    run_text(settings, source, UP, StepOutcome::Created).await
+    run_text(settings, source, UP, SchemaStep::Created).await
 }
 
 /// Drops the outbox, with the rows in it, and its triggers.
@@ -27,14 +30,14 @@ pub async fn roll_back_outbox(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
 ) -> Result<StepsDone, PgSchemaError> {
-    run_text(settings, source, DOWN, StepOutcome::RolledBack).await
+    run_text(settings, source, DOWN, SchemaStep::RolledBack).await
 }
 
 async fn run_text(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
     text: &str,
-    outcome: StepOutcome,
+    outcome: SchemaStep,
 ) -> Result<StepsDone, PgSchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     let mut connection = access.pool.take_connection().await?;
@@ -45,16 +48,23 @@ async fn run_text(
         fill_names(text, settings)
     );
     access.run_batch(client, &what, &text).await?;
-    Ok(StepsDone(vec![(what, outcome)]))
+    Ok(StepsDone {
+        steps: vec![(what, outcome)],
+    })
 }
 
 fn fill_names(text: &str, settings: &config::PostgresSettings) -> String {
     let outbox = &settings.outbox;
     let table = format!("{{s}}.{}", quote_name(&outbox.table));
+    let mut arguments = vec![&*outbox.user_column, &*outbox.asset_column];
+    // A writer of this service locks a balance that does not exist by a row of version 0.
+    if !settings.is_mapped() && outbox.table == TABLE {
+        arguments.push("version");
+    }
+    let arguments: Vec<String> = arguments.into_iter().map(quote_literal).collect();
     text.replace("{table}", &table)
         .replace("{schema}", &quote_name(&settings.schema))
-        .replace("{user_column}", &quote_literal(&outbox.user_column))
-        .replace("{asset_column}", &quote_literal(&outbox.asset_column))
+        .replace("{arguments}", &arguments.join(", "))
 }
 
 fn quote_literal(text: &str) -> String {
@@ -77,5 +87,9 @@ mod tests {
             assert!(filled.contains("\"My \"\"wallets\"\"\""), "{filled}");
         }
         assert!(fill_names(UP, &settings).contains("balance_outbox_add('it''s', 'asset_id')"));
+        settings.outbox.table = TABLE.to_owned();
+        assert!(fill_names(UP, &settings).contains("'asset_id', 'version')"));
+        settings.balances_sql = "SELECT".to_owned();
+        assert!(!fill_names(UP, &settings).contains("'version'"));
     }
 }
