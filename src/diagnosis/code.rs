@@ -255,6 +255,9 @@ codes! {
         "{at} takes writes, but another server was promoted after it", "stop it, or make it a standby of the new primary (pg_rewind, or a new base backup); where it was put back on purpose, restart this service";
     PostgresFull = "postgres_full",
         "{at} has no connection left", "lower postgres.connections, or raise max_connections of the server";
+    /// A pooler on the way does not give a session to each connection.
+    PostgresPooled = "postgres_pooled",
+        "a pooler before {at} gives connections no session of their own ({})", "name the server itself in postgres.url, or set PgBouncer as docs/EXISTING_LEDGER.md says";
     PostgresStarting = "postgres_starting",
         "{at} is starting or shutting down", "wait, and see the server's log";
     PostgresSchema = "postgres_schema",

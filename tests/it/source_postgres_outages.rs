@@ -17,17 +17,17 @@ use crate::support::{
 
 const ROW: &str =
     "INSERT INTO trading.balance_ledger (user_id, asset_id, seq, avail) VALUES (1, 1, 1, 5)";
-const NEXT_ROW: &str =
+pub const NEXT_ROW: &str =
     "INSERT INTO trading.balance_ledger (user_id, asset_id, seq, avail) VALUES (1, 1, 2, 6)";
 
-async fn with_a_row(server: &PgServer) -> PgPlace {
+pub async fn with_a_row(server: &PgServer) -> PgPlace {
     let place = PgPlace::create(server).await.applied().await;
     server.execute(&place.database, ROW).await;
     place
 }
 
 /// Loads until the row of this seq is shown; everything before it is an error or an older row, never nothing.
-async fn shows(running: &PgRunning, seq: i64) {
+pub async fn shows(running: &PgRunning, seq: i64) {
     until(&format!("a load shows seq {seq}"), async || {
         match running.source.load_snapshot(user(1)).await {
             Ok(snapshot) => {

@@ -13,7 +13,7 @@ use crate::{
 /// The database, in sentences that are shown behind its address.
 const AT: &str = "the database";
 
-fn finding_of(code: Code) -> Finding {
+pub(super) fn finding_of(code: Code) -> Finding {
     Finding::new(FindingPart::Source, code, AT)
 }
 
@@ -39,19 +39,32 @@ pub(super) fn never_connected() -> LedgerError {
     error_of_finding(&finding_of(Code::PostgresUnreachable))
 }
 
+/// Classes of SQLSTATE: a connection that broke, and a server that ends (or a pooler that gives up).
+const LOST: [&str; 2] = ["08", "57P"];
+/// Classes of SQLSTATE that speak of the values: wrong number of rows, bad value, errors that functions raise.
+const DATA: [&str; 6] = ["21", "22", "2F", "38", "39", "P0"];
+/// The place in the server that finds that a prepared statement does not fit its table any more.
+const STALE_PLAN: &str = "RevalidateCachedQuery";
+
 /// Whether another connection may succeed where this one failed.
 pub(super) fn is_connection_lost(error: &PgError) -> bool {
-    match error.code() {
-        Some(code) => {
-            *code == SqlState::ADMIN_SHUTDOWN
-                || *code == SqlState::CRASH_SHUTDOWN
-                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-                // A prepared statement that a change of its table, or a pooler on the way, made useless.
-                || *code == SqlState::FEATURE_NOT_SUPPORTED
-                || *code == SqlState::INVALID_SQL_STATEMENT_NAME
-        }
-        None => error.is_closed() || io_error(error).is_some(),
-    }
+    let Some(reply) = error.as_db_error() else {
+        return error.is_closed() || io_error(error).is_some();
+    };
+    let code = reply.code();
+    LOST.iter().any(|class| code.code().starts_with(class))
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        // A prepared statement that a change of its table, or a pooler on the way, made useless.
+        || *code == SqlState::INVALID_SQL_STATEMENT_NAME
+        || reply.routine() == Some(STALE_PLAN)
+}
+
+/// The SQLSTATE of a statement that failed for the values that it met: it would fail again, and others would not.
+pub(super) fn data_fault(error: &PgError) -> Option<&str> {
+    let code = error.as_db_error()?.code();
+    let of_data = DATA.iter().any(|class| code.code().starts_with(class));
+    let unsupported = *code == SqlState::FEATURE_NOT_SUPPORTED && !is_connection_lost(error);
+    (of_data || unsupported).then(|| code.code())
 }
 
 /// The finding of an error of the driver.
@@ -105,6 +118,9 @@ fn of_reply(code: &SqlState, message: &str, table: Option<&str>) -> Finding {
     }
     if code.code() == REPLACED {
         return finding_of(Code::PostgresReplaced);
+    }
+    if *code == SqlState::PROTOCOL_VIOLATION && message.contains("startup parameter") {
+        return finding_of(Code::PostgresPooled).with_detail("it refuses the options of a session");
     }
     if *code == SqlState::TOO_MANY_CONNECTIONS {
         return finding_of(Code::PostgresFull);

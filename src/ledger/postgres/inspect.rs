@@ -13,6 +13,7 @@ use super::{
     connect::PgConnector,
     pool::{PgPool, Values},
     schema_state::{PgSchemaState, read_schema_state},
+    session::check_sessions,
     statements::{StatementTexts, fill_schema, read_balance, read_column},
 };
 use crate::{
@@ -72,6 +73,7 @@ impl PgLook {
         let pool = connector.open_primary()?;
         pool.take_connection().await?.give_back();
         let schema = connector.schema().to_owned();
+        check_sessions(&pool, &schema).await?;
         let found = read_schema_state(&pool, &schema, ReadFrom::Table).await?;
         Ok(Self {
             texts: StatementTexts::for_schema(&schema),

@@ -110,6 +110,11 @@ impl PgPool {
         &self.address
     }
 
+    /// Connections at once.
+    pub(super) const fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
     /// How long a statement may take.
     pub(super) const fn timeout(&self) -> Duration {
         self.timeout

@@ -17,20 +17,22 @@ use super::{
     PgRefused, PgState, Postgres,
     mapped::MappedLedger,
     pool::{PgPool, jittered_wait},
+    replicas::LAG_MAX,
     schema_state::{PgSchemaState, read_schema_state},
+    session::check_sessions,
+    statements::read_column,
 };
 use crate::{
-    diagnosis::{Code, Finding, FindingPart},
-    ledger::{LedgerError, SourceReadiness},
+    diagnosis::Code,
+    ledger::{
+        LedgerError, SourceReadiness,
+        watch::{
+            INSPECT_AFTER, INSPECT_EVERY, PROBE_EVERY, PROBE_MIN, RETRY_MAX, RETRY_MIN,
+            check_identity, describe_failure, log_readiness,
+        },
+    },
 };
 
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-const PROBE_MIN: Duration = Duration::from_millis(100);
-const INSPECT_EVERY: Duration = Duration::from_secs(5);
-/// The same after a statement that failed.
-const INSPECT_AFTER: Duration = Duration::from_secs(1);
 /// Pause between two looks at all servers of `postgres.url`.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -92,18 +94,8 @@ async fn tell_unserved(source: &Postgres) {
     }
 }
 
-/// The reason of an error, behind the address.
 fn reason_of(pool: &PgPool, error: LedgerError) -> Arc<str> {
-    let address = pool.address();
-    match error {
-        LedgerError::Unavailable(reason) | LedgerError::Corrupt(reason) => {
-            format!("{address}: {reason}").into()
-        }
-        LedgerError::Timeout => {
-            let silent = Finding::new(FindingPart::Source, Code::PostgresSilent, address);
-            format!("{}; {}", silent.cause_text(), silent.remedy_text()).into()
-        }
-    }
+    describe_failure(pool.address(), Code::PostgresSilent, error)
 }
 
 /// Whether the tables may be used; a refusal says for what not.
@@ -112,6 +104,7 @@ type PgJudged = Result<(), (Arc<str>, PgRefused)>;
 /// Connects, however long that takes, and looks. The outer error is a database that does not tell.
 async fn connect_and_look(source: &Postgres) -> Result<PgJudged, LedgerError> {
     source.primary.take_connection().await?.give_back();
+    check_sessions(&source.primary, source.connector.schema()).await?;
     look_at_schema(source).await
 }
 
@@ -135,14 +128,8 @@ fn judge_schema(source: &Postgres, found: &PgSchemaState) -> PgJudged {
 }
 
 fn judge_identity(source: &Postgres, identity: &str) -> PgJudged {
-    let known = source.identity.get_or_init(|| identity.into());
-    if **known == *identity {
-        Ok(())
-    } else {
-        let reason =
-            format!("this is another ledger than at the start ({identity}, was {known}): restart");
-        Err((reason.into(), PgRefused::Everything))
-    }
+    let same = check_identity(&source.identity, identity, "ledger");
+    same.map_err(|reason| (reason, PgRefused::Everything))
 }
 
 /// Checks for ever.
@@ -204,18 +191,25 @@ async fn check_once(source: &Postgres, due: bool) -> Result<PgJudged, LedgerErro
     }
 }
 
-/// A replica may be asked while it shows the same ledger as the primary.
+/// The end of the log that a primary has written, and that of what a standby has replayed; none of a server that is no standby.
+const WRITTEN: &str = "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::int8";
+const REPLAYED: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::int8 END";
+
+/// A replica may be asked while it shows the same ledger as the primary, and does not lag too far behind it.
 async fn check_replicas(source: &Postgres) {
     let Some(identity) = source.identity.get() else {
         return;
     };
-    for replica in source.replicas.servers() {
-        let look = read_identity(source, &replica.pool);
-        let usable = match look.await {
-            Ok(found) if found.as_deref() == Some(&**identity) => Ok(()),
-            Ok(_) => Err(Arc::from("it holds another ledger than postgres.url")),
-            Err(error) => Err(reason_of(&replica.pool, error)),
-        };
+    let replicas = &source.replicas;
+    if replicas.servers().is_empty() {
+        return;
+    }
+    // While the primary is away, replicas are held to what it had written before.
+    if let Ok(Some(position)) = read_position(&source.primary, WRITTEN).await {
+        replicas.note_primary_position(position);
+    }
+    for replica in replicas.servers() {
+        let usable = check_replica(source, &replica.pool, identity).await;
         if let Err(reason) = &usable
             && let Some(left_out) = source.sparing.permit_line()
         {
@@ -228,6 +222,29 @@ async fn check_replicas(source: &Postgres) {
         }
         replica.allow_reads(usable.is_ok());
     }
+}
+
+async fn check_replica(source: &Postgres, pool: &PgPool, identity: &str) -> Result<(), Arc<str>> {
+    let failed = |error| reason_of(pool, error);
+    let found = read_identity(source, pool).await.map_err(failed)?;
+    if found.as_deref() != Some(identity) {
+        return Err("it holds another ledger than postgres.url".into());
+    }
+    match read_position(pool, REPLAYED).await.map_err(failed)? {
+        Some(replayed) if source.replicas.is_too_late(replayed) => {
+            let limit = LAG_MAX.as_secs();
+            Err(
+                format!("it is more than {limit} s behind postgres.url, or follows it no more")
+                    .into(),
+            )
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn read_position(pool: &PgPool, text: &str) -> Result<Option<i64>, LedgerError> {
+    let rows = pool.read_rows(text, &[]).await?;
+    rows.first().map_or(Ok(None), |row| read_column(row, 0))
 }
 
 async fn read_identity(source: &Postgres, pool: &PgPool) -> Result<Option<String>, LedgerError> {
@@ -245,14 +262,6 @@ fn show_state(source: &Postgres, readiness: SourceReadiness, refused: PgRefused)
     if before.readiness == readiness && before.refused == refused {
         return;
     }
-    match &readiness {
-        SourceReadiness::Ready => tracing::info!("source is ready"),
-        SourceReadiness::Failing(reason) => {
-            tracing::warn!(source.reason = %reason, "source is failing");
-        }
-        SourceReadiness::NotReady(reason) => {
-            tracing::warn!(source.reason = %reason, "source is not ready");
-        }
-    }
+    log_readiness(&readiness);
     source.state.store(Arc::new(PgState { readiness, refused }));
 }
