@@ -2,7 +2,8 @@
 //!
 //! **Invariants.** A row is removed after it took effect, never before: what a killed instance had read is read again by the next. A row
 //! that cannot be read is put aside with the reason, and the rows behind it go on; so do those behind one that Redis refuses.
-//! A user's balances are read after the row was seen, so any number of rows of one user cost one read.
+//! A user's balances are read after the row was seen, so any number of rows of one user cost one read. Where they cannot be read,
+//! or a row of the ledger went away, the next read of that user asks the ledger.
 //!
 //! **Limits.** A page of rows at a time; [`AT_ONCE`] notifications, and those of one user, are applied together.
 //!
@@ -93,30 +94,37 @@ impl OutboxConsumer {
     /// Follows the outbox on one connection, for as long as it lasts.
     async fn follow(&self) -> Result<std::convert::Infallible, ledger::LedgerError> {
         let mut session = self.table.open().await?;
-        // Rows that Redis refused stay: the pages behind them are read, then they are tried again.
-        let mut after = 0;
+        let mut pass = OutboxPass::default();
         loop {
             if !session.take_turn().await? {
+                self.meters.outbox_lag(0);
                 self.note_reach(None);
                 session.wait_for_change(LOOK_EVERY).await?;
                 continue;
             }
-            self.meters.outbox_lag(session.count_waiting().await?);
+            let backlog = session.count_waiting().await?;
+            self.meters.outbox_lag(backlog.rows);
             self.note_reach(None);
             if !self.redis_answers() {
                 tokio::time::sleep(RETRY_EVERY).await;
                 continue;
             }
-            let page = session.read_page(after).await?;
-            if page.is_empty() {
-                let pause = if after == 0 { LOOK_EVERY } else { RETRY_EVERY };
-                after = 0;
-                session.wait_for_change(pause).await?;
-                continue;
+            pass.set_end(backlog.last_id);
+            let page = session.read_page(pass.after).await?;
+            let last = page.last().map(|row| row.id);
+            if !page.is_empty() {
+                let work = self.read_work(&session, page).await?;
+                pass.keep_refused(self.take_work(&session, work).await?);
             }
-            let work = self.read_work(&session, page).await?;
-            let refused = self.take_work(&session, work).await?;
-            after = refused.map_or(after, |last| last.max(after));
+            let pause = if pass.after == 0 {
+                LOOK_EVERY
+            } else {
+                RETRY_EVERY
+            };
+            if last.is_none_or(|last| pass.is_over(last)) {
+                pass = OutboxPass::default();
+                session.wait_for_change(pause).await?;
+            }
         }
     }
 
@@ -128,22 +136,32 @@ impl OutboxConsumer {
     ) -> Result<Vec<OutboxTask>, ledger::LedgerError> {
         let work = OutboxWork::group(page, &self.fields);
         let keys: Vec<&str> = work.keys().collect();
-        let found = session.find_balances(&keys).await;
-        let (tasks, unreadable) = work.complete(found)?;
+        let found = session.find_balances(&keys).await?;
+        let (tasks, unreadable) = work.complete(found);
         for (id, reason) in unreadable {
-            session.put_aside(id, &reason).await?;
-            self.meters
-                .count_notifications(Via::Outbox, AppliedLabel::Invalid, 1);
-            if let Some(left_out) = self.unreadable_log.permit_line() {
-                tracing::warn!(
-                    outbox.id = id,
-                    reason,
-                    lines.left_out = left_out,
-                    "a row of the outbox cannot be read"
-                );
-            }
+            self.put_aside(session, id, &reason).await?;
         }
         Ok(tasks)
+    }
+
+    async fn put_aside(
+        &self,
+        session: &OutboxSession,
+        id: i64,
+        reason: &str,
+    ) -> Result<(), ledger::LedgerError> {
+        session.put_aside(id, reason).await?;
+        self.meters
+            .count_notifications(Via::Outbox, AppliedLabel::Invalid, 1);
+        if let Some(left_out) = self.unreadable_log.permit_line() {
+            tracing::warn!(
+                outbox.id = id,
+                reason,
+                lines.left_out = left_out,
+                "a row of the outbox cannot be read"
+            );
+        }
+        Ok(())
     }
 
     /// Makes tasks take effect and removes their rows. Returns the last row that was refused.
@@ -178,14 +196,14 @@ impl OutboxConsumer {
     ) -> Result<Vec<OutboxTask>, ledger::LedgerError> {
         if self.take_effect(&group).await.is_ok() {
             fail::fail_point!("outbox-not-removed");
-            session.remove_rows(&rows_of(&group)).await?;
+            self.finish_tasks(session, &group).await?;
             return Ok(Vec::new());
         }
         let mut refused = Vec::new();
         for task in group {
             let one = std::slice::from_ref(&task);
             match self.take_effect(one).await {
-                Ok(()) => session.remove_rows(&task.rows).await?,
+                Ok(()) => self.finish_tasks(session, one).await?,
                 Err(error) => {
                     self.note_effect(Some(&error));
                     refused.push(task);
@@ -193,6 +211,25 @@ impl OutboxConsumer {
             }
         }
         Ok(refused)
+    }
+
+    /// Removes the rows of tasks that took effect, or puts them aside.
+    async fn finish_tasks(
+        &self,
+        session: &OutboxSession,
+        tasks: &[OutboxTask],
+    ) -> Result<(), ledger::LedgerError> {
+        let sound = tasks.iter().filter(|task| task.corrupt.is_none());
+        let rows: Vec<i64> = sound.flat_map(|task| &task.rows).copied().collect();
+        session.remove_rows(&rows).await?;
+        for task in tasks {
+            if let Some(reason) = &task.corrupt {
+                for id in &task.rows {
+                    self.put_aside(session, *id, reason).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn take_effect(&self, tasks: &[OutboxTask]) -> Result<(), apply::ApplyError> {
@@ -206,7 +243,8 @@ impl OutboxConsumer {
         }
         let now = Instant::now();
         let deadline = now.checked_add(APPLY_MAX).unwrap_or(now);
-        let removed: Vec<_> = tasks.iter().filter_map(|task| task.removed).collect();
+        let removed = tasks.iter().flat_map(|task| &task.removed);
+        let removed: Vec<_> = removed.copied().collect();
         if !removed.is_empty() {
             // Seqs of a row that went away bind nobody any more.
             self.applier
@@ -252,8 +290,30 @@ impl OutboxConsumer {
     }
 }
 
-fn rows_of(tasks: &[OutboxTask]) -> Vec<i64> {
-    tasks.iter().flat_map(|task| &task.rows).copied().collect()
+/// One way through the rows, from the lowest id to the highest that stood when it began. Rows that Redis refuses stay, and so do gaps
+/// for transactions that are not committed yet: both are looked at again by the next pass, however many rows come meanwhile.
+#[derive(Debug, Default)]
+struct OutboxPass {
+    /// The highest row that was refused; 0 where none was, so nothing is skipped.
+    after: i64,
+    end: i64,
+}
+
+impl OutboxPass {
+    fn set_end(&mut self, last_id: i64) {
+        if self.after == 0 {
+            self.end = last_id;
+        }
+    }
+
+    fn keep_refused(&mut self, refused: Option<i64>) {
+        self.after = refused.map_or(self.after, |last| last.max(self.after));
+    }
+
+    /// Whether the page that ends with `last` was the last of this pass. One in which nothing was refused goes on.
+    const fn is_over(&self, last: i64) -> bool {
+        self.after > 0 && last >= self.end
+    }
 }
 
 fn replace_finding(place: &Mutex<Option<Finding>>, finding: Option<Finding>) {
@@ -266,4 +326,25 @@ fn replace_finding(place: &Mutex<Option<Finding>>, finding: Option<Finding>) {
         Some(_) | None => {}
     }
     *place = finding;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_row_ends_the_pass_at_the_row_that_was_last_when_it_began() {
+        let mut pass = OutboxPass::default();
+        pass.set_end(1_000);
+        pass.keep_refused(None);
+        assert!(!pass.is_over(1_000), "nothing is skipped yet");
+        pass.set_end(3_000);
+        pass.keep_refused(Some(1_500));
+        assert!(!pass.is_over(2_000));
+        // Rows that come meanwhile do not make the pass longer.
+        pass.set_end(9_000);
+        pass.keep_refused(None);
+        assert!(pass.is_over(3_000));
+        assert_eq!(pass.after, 1_500);
+    }
 }

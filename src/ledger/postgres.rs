@@ -30,6 +30,7 @@ mod replicas;
 mod requests;
 pub mod schema;
 mod schema_state;
+mod session;
 mod statements;
 mod timeline;
 mod tls;

@@ -242,6 +242,31 @@ async fn seed_index_doctor_names_the_index_that_is_missing() {
     doctor(&shop).has(0, &["an index serves each statement"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_is_no_moment_is_left_out_and_a_statement_that_writes_is_refused() {
+    let shop = Shop::new().await;
+    shop.run("ALTER TABLE wallets DISABLE TRIGGER wallets_number")
+        .await;
+    shop.run(&of_customer(
+        "UPDATE wallets SET changed_at = 'infinity'",
+        7,
+    ))
+    .await;
+    let service = Service::start_ready(shop.setup()).await;
+    let answer = service.balances(7).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.data()[0]["updated_at"], Value::Null);
+    let sql = "DELETE FROM wallets WHERE customer = $1 \
+               RETURNING currency AS asset_id, available AS avail, on_hold AS frozen, version AS seq";
+    let writing = shop
+        .setup()
+        .with("postgres.balances_sql", sql)
+        .with("postgres.balance_sql", "");
+    let service = Service::start(writing).await;
+    readiness(&service, "not_ready", "is refused by the database").await;
+    assert_eq!(shop.ask("SELECT count(*) FROM wallets").await, "30000");
+}
+
 /// Seed 3 selects five columns in place of all; a table that gets another one is read as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn seed_columns_a_table_that_is_altered_is_read_on() {

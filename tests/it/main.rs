@@ -95,6 +95,8 @@ mod postgres_outbox;
 #[cfg(test)]
 mod postgres_outbox_outages;
 #[cfg(test)]
+mod postgres_outbox_rows;
+#[cfg(test)]
 mod process_lines;
 #[cfg(test)]
 mod process_signals;
@@ -177,6 +179,8 @@ mod source_cql_outages;
 mod source_cql_schema;
 #[cfg(test)]
 mod source_postgres;
+#[cfg(test)]
+mod source_postgres_failover;
 #[cfg(test)]
 mod source_postgres_outages;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::{
     inspect::{PATIENCE, PgTrouble},
     pool::{PgPool, Values},
     replicas::Replicas,
+    session::check_sessions,
 };
 use crate::{
     clock, config,
@@ -59,6 +60,7 @@ impl MappedLedger {
     ) -> Result<(String, Vec<(&'static str, Unserved)>), PgTrouble> {
         let pool = PgConnector::new(settings, source.timeout_ms.0.max(PATIENCE))?.open_primary()?;
         pool.take_connection().await?.give_back();
+        check_sessions(&pool, &settings.schema).await?;
         let mapped = Self {
             settings: settings.clone(),
             catalogue: Arc::clone(catalogue),

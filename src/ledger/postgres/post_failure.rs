@@ -2,7 +2,10 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::{faults::map_error, statements::unreadable_row};
+use super::{
+    faults::{is_connection_lost, map_error},
+    statements::unreadable_row,
+};
 use crate::ledger::LedgerError;
 
 /// Another transaction was faster, or this one was ended to make way.
@@ -10,14 +13,6 @@ const RACES: [SqlState; 3] = [
     SqlState::T_R_SERIALIZATION_FAILURE,
     SqlState::T_R_DEADLOCK_DETECTED,
     SqlState::UNIQUE_VIOLATION,
-];
-/// The server ends, or is not the primary any more: another connection may reach one that is.
-const ENDED: [SqlState; 5] = [
-    SqlState::ADMIN_SHUTDOWN,
-    SqlState::CRASH_SHUTDOWN,
-    SqlState::CANNOT_CONNECT_NOW,
-    SqlState::READ_ONLY_SQL_TRANSACTION,
-    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
 ];
 
 /// How an attempt ended. Unless the server refused it, the group may stand.
@@ -76,8 +71,11 @@ impl PostFailure {
 fn kind_of(error: &tokio_postgres::Error) -> PostFailureKind {
     match error.code() {
         Some(code) if RACES.contains(code) => PostFailureKind::Race,
-        Some(code) if ENDED.contains(code) => PostFailureKind::Connection,
-        Some(_) => PostFailureKind::Final,
-        None => PostFailureKind::Connection,
+        Some(code) if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+            PostFailureKind::Connection
+        }
+        // The server ends, or is not the primary any more: another connection may reach one that is.
+        Some(_) if !is_connection_lost(error) => PostFailureKind::Final,
+        Some(_) | None => PostFailureKind::Connection,
     }
 }

@@ -1,6 +1,6 @@
 //! A statement of the operator's for the balances of a user, checked against the database.
 
-use tokio_postgres::{Client, Row, types::Type};
+use tokio_postgres::{Client, Error as PgError, Row, types::Type};
 
 use super::{
     row::{self, StoredRow},
@@ -35,15 +35,16 @@ impl BalancesQuery {
         if let Some(kind) = asset {
             bound = bind_asset(&bound, kind);
         }
-        let prepared = client.prepare(&bound).await;
-        let statement = prepared.map_err(|error| match error.as_db_error() {
+        let refusal = |error: PgError| match error.as_db_error() {
             Some(reply) if !faults::is_connection_lost(&error) => refuse(&format!(
                 "is refused by the database: {} (SQLSTATE {})",
                 reply.message(),
                 reply.code().code()
             )),
             Some(_) | None => faults::map_error(&error),
-        })?;
+        };
+        let prepared = client.prepare(&bound).await;
+        let statement = prepared.map_err(refusal)?;
         let columns: Vec<(&str, Type)> = statement
             .columns()
             .iter()
@@ -58,10 +59,10 @@ impl BalancesQuery {
                 "needs one parameter: $1 is the user"
             }));
         }
-        Ok(Self {
-            text: shape.wrap(&bound),
-            shape,
-        })
+        // As it is sent: a statement that writes cannot stand inside of another one.
+        let text = shape.wrap(&bound);
+        client.prepare(&text).await.map_err(refusal)?;
+        Ok(Self { text, shape })
     }
 
     /// The type of the assets.

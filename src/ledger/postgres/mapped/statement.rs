@@ -97,9 +97,12 @@ impl RowShape {
     /// The statement around `sql` whose columns are text, text, text, bigint and bigint.
     pub(super) fn wrap(self, sql: &str) -> String {
         let updated_at = match self.updated_at {
-            TimeKind::Instant => "floor(extract(epoch FROM b.updated_at) * 1000)::bigint",
+            // 'infinity' is no moment that can be shown.
+            TimeKind::Instant => {
+                "CASE WHEN isfinite(b.updated_at) THEN floor(extract(epoch FROM b.updated_at) * 1000)::bigint END"
+            }
             TimeKind::Local => {
-                "floor(extract(epoch FROM b.updated_at AT TIME ZONE 'UTC') * 1000)::bigint"
+                "CASE WHEN isfinite(b.updated_at) THEN floor(extract(epoch FROM b.updated_at AT TIME ZONE 'UTC') * 1000)::bigint END"
             }
             TimeKind::Millis => "b.updated_at",
             TimeKind::Absent => "NULL::bigint",
