@@ -15,15 +15,26 @@ use tokio::time::Instant;
 use super::{DoctorReport, latency::SortedTimes};
 
 mod mapped;
+mod outbox;
 
 /// The oldest server whose functions are what is needed (`gen_random_uuid`).
 const OLDEST: u32 = 13;
 
 /// The source's identity, where it can be read.
 pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
-    if settings.shows_balances_only() {
-        return mapped::check(report, settings).await;
+    let identity = if settings.shows_balances_only() {
+        mapped::check(report, settings).await
+    } else {
+        check_own(report, settings).await
+    };
+    if identity.is_some() && settings.postgres.outbox.enabled {
+        outbox::check(report, settings).await;
     }
+    identity
+}
+
+/// The tables of this service.
+async fn check_own(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
     let opened = PgLook::open_schema(&settings.postgres, &settings.source).await;
     let look = match opened {
         Ok(look) => look,
