@@ -10,6 +10,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::print_stdout,
     reason = "a bench that cannot be set up fails; its table goes to the terminal"

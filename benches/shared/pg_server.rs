@@ -1,10 +1,8 @@
 //! The PostgreSQL, Redis and service of the tests, for benches.
 
 #[path = "../../tests/it/support/eventually.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 pub mod eventually;
 #[path = "../../tests/it/support/port.rs"]
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 pub mod port;
 #[path = "../../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
