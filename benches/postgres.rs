@@ -1,4 +1,4 @@
-//! What reads, transactions and the outbox cost on a real PostgreSQL, beside the bare driver, in one run.
+//! The cost of reads, transactions and the outbox on a real PostgreSQL, beside the bare driver, in one run.
 //!
 //!     cargo bench --bench postgres > benches/results/postgres.md
 //!

@@ -191,7 +191,7 @@ impl Rows {
         self.frozens.push(frozen);
     }
 
-    /// What the record keeps of them.
+    /// The text that the record keeps of them.
     fn to_text(&self) -> String {
         let keys = self.users.iter().zip(&self.assets).zip(&self.seqs);
         let amounts = self.avails.iter().zip(&self.frozens);

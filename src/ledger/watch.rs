@@ -1,4 +1,4 @@
-//! What the watches of the sources over a database have in common: their clock, and the words for what they see.
+//! The parts that the watches of the sources over a database share: their clock, and the words for what they see.
 
 use std::{
     fmt,

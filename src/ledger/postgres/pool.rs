@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::{ClientWrapper, Manager, Object, Pool, PoolError, Runtime};
+use deadpool_postgres::{ClientWrapper, Manager, Object, Pool, PoolError, QueueMode, Runtime};
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -91,6 +91,8 @@ impl PgPool {
         let pool = Pool::builder(manager)
             .max_size(settings.connections)
             .create_timeout(Some(connecting))
+            // The connection that was used last: the server has its plans and caches at hand.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build();
         Ok(Self {

@@ -43,7 +43,7 @@ pub struct OutboxSession {
 }
 
 /// An answer about one row's user. The outer error is the database's.
-type Answered<T, E> = Result<Result<T, E>, LedgerError>;
+type UserAnswer<T, E> = Result<Result<T, E>, LedgerError>;
 
 /// Why a statement about one user failed, where the database is not to blame.
 enum StatementFault {
@@ -156,7 +156,7 @@ impl OutboxSession {
     }
 
     /// The service's id of the user that the table calls `key`.
-    async fn find_user(&self, key: &str) -> Answered<UserId, UnknownKey> {
+    async fn find_user(&self, key: &str) -> UserAnswer<UserId, UnknownKey> {
         let id = match &self.statements.user {
             None => key.to_owned(),
             Some(statement) => match self.ask_about(statement, &[&key]).await? {
@@ -250,7 +250,7 @@ impl OutboxSession {
         &self,
         statement: &Statement,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Answered<Vec<Row>, StatementFault> {
+    ) -> UserAnswer<Vec<Row>, StatementFault> {
         match self.client.query(statement, values).await {
             Ok(rows) => Ok(Ok(rows)),
             Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
