@@ -184,9 +184,8 @@ impl Postgres {
         settings: &config::PostgresSettings,
         catalogue: &Arc<Catalogue>,
     ) -> OutboxTable {
-        let connector = Arc::clone(&self.connector);
         OutboxTable::new(
-            connector,
+            Arc::clone(&self.connector),
             settings,
             Arc::clone(catalogue),
             self.primary.timeout(),
