@@ -14,6 +14,9 @@ use super::{eventually::eventually_async, port::Port, process::Process};
 /// How long it may take to start or end.
 const TURN: Duration = Duration::from_mins(1);
 
+/// How long a command may take: it may compare a long ledger.
+const COMMAND_MAX: Duration = Duration::from_mins(10);
+
 /// How long an answer may take: longer than any deadline of the service.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -72,7 +75,11 @@ impl Setup {
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let folder = TempDir::with_prefix("command-").unwrap();
         let mut process = Process::start(&self.command(folder.path(), arguments), folder.path());
-        (process.exit(TURN), process.stdout(), process.stderr())
+        (
+            process.exit(COMMAND_MAX),
+            process.stdout(),
+            process.stderr(),
+        )
     }
 }
 
