@@ -17,6 +17,7 @@ use crate::{
     ledger_service::setup,
     ledger_settle::TRANSACTIONS,
     support::{
+        eventually::pause,
         ground::{Ground, on_each_ground},
         service::{Service, Setup},
     },
@@ -52,6 +53,7 @@ async fn page_through(
     query: &str,
     stood: &BTreeSet<(i64, String)>,
     random: &mut StdRng,
+    pages: &AtomicU64,
 ) {
     let (mut seen, mut cursor) = (BTreeMap::new(), String::new());
     let mut last: Option<(i64, i64, bool)> = None;
@@ -66,6 +68,7 @@ async fn page_through(
             .get(&format!("{query}&limit={limit}{cursor}"))
             .await;
         assert_eq!(answer.status, 200, "{query}{cursor}: {}", answer.body);
+        pages.fetch_add(1, Ordering::Relaxed);
         let answer = answer.json();
         for row in answer["data"].as_array().unwrap() {
             let rank = rank(row);
@@ -96,8 +99,10 @@ async fn page_through(
     assert!(missed.is_empty(), "{query}: never shown: {missed:?}");
 }
 
-/// Writes for as long as it lives.
+/// Writes for as long as it lives, once for each `pages_each` pages that were read: pages have to get ahead of it, whatever the
+/// machine's speed.
 struct Writer {
+    pages: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
@@ -105,16 +110,26 @@ struct Writer {
 
 impl Writer {
     fn start<F: Future<Output = u64> + Send>(
+        pages_each: u64,
         mut write: impl FnMut() -> F + Send + 'static,
     ) -> Self {
+        let pages = Arc::<AtomicU64>::default();
+        let read = Arc::clone(&pages);
         let (ends, written) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stop, count) = (Arc::clone(&ends), Arc::clone(&written));
         let task = TaskTracker::new().spawn(async move {
+            let mut turns = 0;
             while !stop.load(Ordering::Relaxed) {
+                if turns * pages_each > read.load(Ordering::Relaxed) {
+                    pause().await;
+                    continue;
+                }
+                turns += 1;
                 count.fetch_add(write().await, Ordering::Relaxed);
             }
         });
         Self {
+            pages,
             ends,
             written,
             task,
@@ -162,7 +177,7 @@ async fn every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_ot
     }
     let others = Arc::clone(&tables);
     let (mut next, mut dice) = (1_000_i64, StdRng::seed_from_u64(seed));
-    let writer = Writer::start(move || {
+    let writer = Writer::start(1, move || {
         let tables = Arc::clone(&others);
         let writes: Vec<_> = (0..8)
             .map(|_| {
@@ -194,6 +209,7 @@ async fn every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_ot
             &format!("{TRADES}{order}"),
             &sides,
             &mut random,
+            &writer.pages,
         )
         .await;
         page_through(
@@ -201,6 +217,7 @@ async fn every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_ot
             &format!("{STATEMENT}{order}"),
             &rows,
             &mut random,
+            &writer.pages,
         )
         .await;
     }
@@ -258,7 +275,7 @@ async fn page_beside_trades(service: Service) {
         format!("http://{}/api/v1/ledger/trades", service.http()),
     );
     let mut next = 1_000;
-    let writer = Writer::start(move || {
+    let writer = Writer::start(4, move || {
         let trades: Vec<_> = (0..20)
             .map(|_| {
                 next += 1;
@@ -285,6 +302,7 @@ async fn page_beside_trades(service: Service) {
             &format!("{TRADES}{order}"),
             &sides,
             &mut random,
+            &writer.pages,
         )
         .await;
         page_through(
@@ -292,6 +310,7 @@ async fn page_beside_trades(service: Service) {
             &format!("{STATEMENT}{order}"),
             &rows,
             &mut random,
+            &writer.pages,
         )
         .await;
     }
