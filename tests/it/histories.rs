@@ -204,22 +204,10 @@ async fn every_row_that_stood_is_shown_once_whichever_instance_is_asked_while_ot
         Service::start_ready(over(&ground)).await,
     ];
     for order in ["", "&order=asc"] {
-        page_through(
-            &mut services,
-            &format!("{TRADES}{order}"),
-            &sides,
-            &mut random,
-            &writer.pages,
-        )
-        .await;
-        page_through(
-            &mut services,
-            &format!("{STATEMENT}{order}"),
-            &rows,
-            &mut random,
-            &writer.pages,
-        )
-        .await;
+        for (query, stood) in [(TRADES, &sides), (STATEMENT, &rows)] {
+            let query = format!("{query}{order}");
+            page_through(&mut services, &query, stood, &mut random, &writer.pages).await;
+        }
     }
     println!("{} trades were written meanwhile", writer.stop().await);
 }
@@ -297,22 +285,10 @@ async fn page_beside_trades(service: Service) {
     let mut services = [service];
     let mut random = StdRng::seed_from_u64(7);
     for order in ["", "&order=asc"] {
-        page_through(
-            &mut services,
-            &format!("{TRADES}{order}"),
-            &sides,
-            &mut random,
-            &writer.pages,
-        )
-        .await;
-        page_through(
-            &mut services,
-            &format!("{STATEMENT}{order}"),
-            &rows,
-            &mut random,
-            &writer.pages,
-        )
-        .await;
+        for (query, stood) in [(TRADES, &sides), (STATEMENT, &rows)] {
+            let query = format!("{query}{order}");
+            page_through(&mut services, &query, stood, &mut random, &writer.pages).await;
+        }
     }
     let written = writer.stop().await;
     assert!(written > 0, "nobody wrote meanwhile");
