@@ -94,7 +94,6 @@ impl Applier {
             users = known.len(),
             "telling redis again what changed lately"
         );
-        fail::fail_point!("telling-again");
         let log = RateLimitedLog::default();
         for some in known.chunks(TOGETHER) {
             let notifications: Vec<_> = some.iter().flat_map(notifications_of).collect();

@@ -147,9 +147,7 @@ async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_floor_that_is_forgotten_while_redis_is_told_again_does_not_come_back() {
     let redis = Redis::start();
-    let setup = short(&redis.url())
-        .with("settlement.floor_ttl_ms", 600_000)
-        .raw("FAILPOINTS", "telling-again=sleep(1000)".to_owned());
+    let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 600_000);
     let mut service = Service::start_ready(setup).await;
     whole(&service).await;
     let stands = btc(&service, USER).await;
