@@ -34,9 +34,6 @@ pub fn setup(ground: &Ground, redis: &str) -> Setup {
         .with("source.read_from", "table")
         .with("ledger.writer", "service")
         .with("ledger.recovery_ms", 1_000)
-        .with("limits.deadline_ms", 8_000)
-        .with("settlement.floor_ttl_ms", 15_000)
-        .with("source.timeout_ms", 3_000)
 }
 
 fn deposit(id: i64, user: u64, asset: u32, units: i64) -> Value {

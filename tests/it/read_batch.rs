@@ -79,27 +79,22 @@ async fn what_memory_lacks_is_asked_of_redis_in_one_round_trip(database: Databas
     let stage = Stage::on(database).await;
     stage.has(5, &[(1, 300_000_000)]).await;
     let redis = Redis::start();
-    // A thousand cold users of a debug build.
-    let patient = stage
+    // Totals look at their hash in Redis on a clock of their own, which would be counted too.
+    let setup = stage
         .setup()
         .and(&redis)
-        .with("limits.deadline_ms", 10_000)
-        .with("redis.timeout_ms", 1_900)
+        .with("limits.deadline_ms", 30_000)
+        .with("redis.timeout_ms", 10_000)
+        .with("memory.ttl_ms", 50_000)
+        .with("redis.snapshot_ttl_ms", 3_600_000)
+        .with("settlement.floor_ttl_ms", 7_200_000)
         .with("totals.interval_ms", 0);
-    let filler = Service::start_ready(patient).await;
+    let filler = Service::start_ready(setup.clone()).await;
     in_order(&filler).await;
     let users: Vec<u64> = (1..=1_000).collect();
     // Absence is held like balances are.
     assert_eq!(whose(&batch(&filler, &users).await).len(), 1_000);
-
-    // Totals look at their hash in Redis on a clock of their own, which would be counted too.
-    let reader = stage
-        .setup()
-        .and(&redis)
-        .with("redis.timeout_ms", 1_900)
-        .with("memory.ttl_ms", 50_000)
-        .with("totals.interval_ms", 0);
-    let reader = Service::start_ready(reader).await;
+    let reader = Service::start_ready(setup).await;
     in_order(&reader).await;
     assert_eq!(
         way(&reader.balances(5).await),

@@ -36,7 +36,7 @@ async fn a_notification_reaches_the_other_instance_in_milliseconds(database: Dat
         "notification to visible elsewhere: p50 {:?}, most {:?}",
         times[30], times[58]
     );
-    assert!(times[30] < MAX_STALENESS / 4, "{times:?}");
+    assert!(times[30] < MAX_STALENESS, "{times:?}");
 }
 
 async fn an_instance_cut_off_from_redis_answers_from_the_ledger_after_max_staleness(
@@ -92,7 +92,7 @@ async fn a_notification_long_before_and_long_after_its_row_is_shown_on_both(data
     pair.ledger(3, 1, 6).await;
     settled(&other.post(SETTLEMENTS, &tell(6)).await);
     assert_eq!(btc(other, 3).await, 6);
-    eventually_async(MAX_STALENESS * 2, "the other has it", async || {
+    eventually_async(SOON, "the other has it", async || {
         (btc(one, 3).await == 6).then_some(())
     })
     .await;

@@ -11,9 +11,7 @@ use crate::support::{
 };
 
 /// `settlement.max_staleness_ms` of [`short`].
-pub const MAX_STALENESS: Duration = Duration::from_millis(200);
-/// `settlement.floor_ttl_ms` of [`short`].
-pub const FLOOR_TTL: Duration = Duration::from_secs(5);
+pub const MAX_STALENESS: Duration = Duration::from_millis(500);
 /// Long enough for whatever comes at all.
 pub const SOON: Duration = Duration::from_mins(1);
 
@@ -27,10 +25,8 @@ pub fn short(redis_url: &str) -> Setup {
     Setup::default()
         .with("redis.url", redis_url)
         .with("memory.ttl_ms", 1_000)
-        .with("redis.snapshot_ttl_ms", 1_500)
-        .with("limits.deadline_ms", 1_500)
+        .with("redis.snapshot_ttl_ms", 2_000)
         .with("settlement.max_staleness_ms", MAX_STALENESS.as_millis())
-        .with("settlement.floor_ttl_ms", FLOOR_TTL.as_millis())
         .with("settlement.claim_idle_ms", 300)
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     settlement_support::{
-        ENTRIES, FLOOR_TTL, INVALIDATE, SETTLEMENTS, SOON, btc, embedded, settled, short, whole,
+        ENTRIES, INVALIDATE, SETTLEMENTS, SOON, btc, embedded, settled, short, whole,
     },
     support::{
         eventually::eventually_async,
@@ -107,10 +107,8 @@ async fn a_repeated_entry_with_another_created_at_changes_nothing_that_is_shown(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
     let redis = Redis::start();
-    let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 600_000);
-    let mut service = Service::start_ready(setup).await;
+    let mut service = Service::start_ready(short(&redis.url())).await;
     whole(&service).await;
-    assert!(FLOOR_TTL.as_millis() < 600_000);
     let users = 2_001..2_601_u64;
     let all: Vec<_> = users
         .clone()
@@ -147,8 +145,7 @@ async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_floor_that_is_forgotten_while_redis_is_told_again_does_not_come_back() {
     let redis = Redis::start();
-    let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 600_000);
-    let mut service = Service::start_ready(setup).await;
+    let mut service = Service::start_ready(short(&redis.url())).await;
     whole(&service).await;
     let stands = btc(&service, USER).await;
     let ahead =

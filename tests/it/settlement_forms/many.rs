@@ -6,9 +6,7 @@ use super::*;
 async fn ten_thousand_notifications_in_one_request_take_effect_together() {
     let redis = Redis::start();
     // A busy machine takes its time.
-    let setup = short(&redis.url())
-        .with("limits.deadline_ms", 30_000)
-        .with("settlement.floor_ttl_ms", 600_000);
+    let setup = short(&redis.url()).with("limits.deadline_ms", 30_000);
     let service = Service::start_ready(setup).await;
     whole(&service).await;
     let all: Vec<_> = (0..10_000_u64)
