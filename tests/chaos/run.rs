@@ -98,6 +98,8 @@ pub fn setup_beside(redis: &str) -> Setup {
         .with("redis.url", redis)
         .with("redis.snapshot_ttl_ms", 1_500)
         .with("memory.ttl_ms", 1_000)
+        .with("redis.timeout_ms", 100)
+        .with("source.timeout_ms", 1_000)
         .with("limits.deadline_ms", 1_500)
         .with("settlement.max_staleness_ms", MAX_STALENESS.as_millis())
         .with("settlement.claim_idle_ms", 1_000)

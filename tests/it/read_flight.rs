@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 const CLIENTS: usize = 200;
-const SLOW: Duration = Duration::from_millis(150);
+const SLOW: Duration = Duration::from_millis(500);
 
 /// Behind a wire that makes every statement slow when it is told to.
 async fn slow_stage(database: Database) -> (Stage, Proxy) {
@@ -74,7 +74,6 @@ async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) 
     let (stage, proxy) = slow_stage(database).await;
     let alone = stage
         .setup_at(proxy.address())
-        .with("source.timeout_ms", 5_000)
         .with("limits.deadline_ms", 12_000);
     one_load(alone.clone(), &proxy, "source; hit, memory; fwd=miss").await;
     let redis = Redis::start();
@@ -92,8 +91,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(databa
     let service = Service::start_ready(
         stage
             .setup_at(proxy.address())
-            .with("source.timeout_ms", 5_000)
-            .with("limits.deadline_ms", 12_000)
+                .with("limits.deadline_ms", 12_000)
             .and(&redis),
     )
     .await;
@@ -136,10 +134,9 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     // Longer than the load: whoever has no lease waits for the filler.
     let setup = stage
         .setup_at(proxy.address())
-        .with("source.timeout_ms", 5_000)
         .with("limits.deadline_ms", 12_000)
         .and(&redis)
-        .with("redis.lease_wait_ms", 1_500);
+        .with("redis.lease_wait_ms", 5_000);
     let (one, other) = (
         Service::start_ready(setup.clone()).await,
         Service::start_ready(setup.clone()).await,

@@ -122,7 +122,7 @@ async fn after_a_notification_without_a_seq_the_ledger_is_read_once() {
             .then(|| assert!(status.starts_with(begins), "{status}"))
     };
     assert!(way("source; hit").await.is_some());
-    eventually_async(Duration::from_secs(5), "memory's end", || way("redis; hit")).await;
+    eventually_async(SOON, "memory's end", || way("redis; hit")).await;
 }
 
 /// Without `AbsentIsUnknown` and `RereadForRedis`.

@@ -57,6 +57,7 @@ impl World {
         let mut setup = stage
             .setup_at(proxy.address())
             .with("memory.ttl_ms", 60_000)
+            .with("source.timeout_ms", 1_000)
             .with("limits.deadline_ms", DEADLINE_MS)
             .with("limits.source_loads", 16)
             // With all of this on one small machine Redis and the proof of freshness may come late: not what is looked at here.
@@ -85,8 +86,8 @@ impl World {
     }
 
     /// Nobody waits and nothing is under way.
-    async fn quiet(&self, within: Duration) {
-        eventually_async(within, "nothing is under way", async || {
+    async fn quiet(&self) {
+        eventually_async(SOON, "nothing is under way", async || {
             let waiting = counted(&self.service, "turns_waiting", &[]).await;
             let loads = counted(&self.service, "loads_in_flight", &[]).await;
             (waiting + loads == 0).then_some(())
@@ -182,7 +183,7 @@ async fn ten_times_what_the_source_can_bear_is_answered_as_its_best_and_the_rest
         assert!(answered * 10 >= best * 7, "{answered} of {best}");
         assert!(!crowded.shed.is_empty());
         assert!(crowded.shed_at(90) < EARLY, "{:?}", crowded.shed_at(90));
-        world.quiet(Duration::from_secs(2)).await;
+        world.quiet().await;
         let (after, _) = phase(&world, 4).await;
         assert_eq!((after.shed.len(), after.unavailable), (0, 0));
         world.proxy.set(Mode::Pass);
@@ -209,7 +210,6 @@ async fn hits_in_memory_do_not_notice_a_silent_source_with_a_crowd_before_it() {
 
     // It is quick again: everybody is answered soon.
     world.proxy.set(Mode::Pass);
-    let begun = Instant::now();
     eventually_async(SOON, "sixteen at once are answered", async || {
         let all = join_all((0..16).map(|_| world.ask(cold()))).await;
         all.iter()
@@ -217,9 +217,7 @@ async fn hits_in_memory_do_not_notice_a_silent_source_with_a_crowd_before_it() {
             .then_some(())
     })
     .await;
-    println!("again after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    world.quiet(SOON).await;
+    world.quiet().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +245,7 @@ async fn batches_of_one_client_leave_half_of_the_source_to_the_others() {
     println!("{} and {}", singles.answered, singles.shed.len());
     assert!(singles.answered > 4 * singles.shed.len().max(2));
     world.proxy.set(Mode::Pass);
-    world.quiet(SOON).await;
+    world.quiet().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,5 +275,5 @@ async fn a_hot_user_who_always_wants_the_ledger_keeps_nobody_out() {
     assert!(others.answered > 20);
     assert!(others.shed.is_empty());
     world.proxy.set(Mode::Pass);
-    world.quiet(SOON).await;
+    world.quiet().await;
 }
