@@ -205,10 +205,10 @@ async fn fault_a_redis_of_another_source() {
 fn fault_a_redis_that_is_slow() {
     let redis = Redis::start();
     let proxy = Proxy::start(redis.address());
-    proxy.set(Mode::Delay(Duration::from_millis(10)));
+    proxy.set(Mode::Delay(Duration::from_millis(100)));
     let setup = Setup::default().with("redis.url", format!("redis://{}", proxy.address()));
     // A quarter of the timeout is worth a word; on a busy machine it is more.
-    let said = beside(setup.clone().with("redis.timeout_ms", 60));
+    let said = beside(setup.clone().with("redis.timeout_ms", 700));
     assert!(said.find(&["ok", "redis.latency"]).is_none(), "{said}");
     said.has(said.code, &["PING: p50", "redis.timeout_ms"]);
     let strict = beside(setup.with("redis.timeout_ms", 10));

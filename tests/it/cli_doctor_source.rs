@@ -210,12 +210,12 @@ async fn fault_a_cassandra_that_is_too_old() {
 async fn fault_a_database_that_is_slow() {
     let stage = stage().await;
     let proxy = Proxy::start(shared().node().parse().unwrap());
-    proxy.set(Mode::Delay(Duration::from_millis(10)));
+    proxy.set(Mode::Delay(Duration::from_millis(100)));
     let setup = |timeout: u64| {
         let slow = stage.setup_at(proxy.address());
         Apart::new(slow.with("source.timeout_ms", timeout))
     };
-    let said = setup(80).run(&CHECK);
+    let said = setup(700).run(&CHECK);
     assert!(said.find(&["ok", "source.latency"]).is_none(), "{said}");
     said.has(said.code, &["a read of the view: p50", "source.timeout_ms"]);
     let strict = setup(10).run(&CHECK);

@@ -91,7 +91,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(databa
     let service = Service::start_ready(
         stage
             .setup_at(proxy.address())
-                .with("limits.deadline_ms", 12_000)
+            .with("limits.deadline_ms", 12_000)
             .and(&redis),
     )
     .await;

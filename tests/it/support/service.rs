@@ -72,10 +72,23 @@ impl Setup {
         command
     }
 
-    /// Runs a subcommand to its end: exit code, standard output, standard error.
+    /// Runs a subcommand to its end: exit code, standard output, standard error. One that asks servers has more time than by
+    /// default.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let folder = TempDir::with_prefix("command-").unwrap();
-        let mut process = Process::start(&self.command(folder.path(), arguments), folder.path());
+        let mut command = self.command(folder.path(), arguments);
+        if !arguments.contains(&"config") {
+            for (key, value) in [
+                ("REDIS__TIMEOUT_MS", "1000"),
+                ("SOURCE__TIMEOUT_MS", "2000"),
+            ] {
+                let name = format!("BALANCE_CACHE__{key}");
+                if !self.environment.iter().any(|(set, _)| *set == name) {
+                    command.env(name, value);
+                }
+            }
+        }
+        let mut process = Process::start(&command, folder.path());
         (
             process.exit(COMMAND_MAX),
             process.stdout(),
