@@ -201,7 +201,7 @@ async fn users_that_a_source_cannot_give_are_asked_for_again_and_then_counted(da
     let stage = Stage::on(database).await;
     let proxy = Proxy::start(stage.address());
     let setup = stage.setup_at(proxy.address());
-    let service = Service::start_ready(setup.with("source.timeout_ms", 300)).await;
+    let service = Service::start_ready(setup.with("source.timeout_ms", 2_000)).await;
     let warm = ["warm", "--users", "-", "--json"];
     let all = run_behind(&service.setup(), "exec", "1\n2\n", &warm);
     all.has(0, &["\"loaded\": 2", "\"failed\": 0"]);

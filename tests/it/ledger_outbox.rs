@@ -25,9 +25,8 @@ fn entry(user: u64, seq: i64) -> Value {
 fn setup(redis: &Redis) -> Setup {
     Setup::default()
         .with("redis.url", redis.url())
-        .with("source.timeout_ms", 400)
-        .with("limits.deadline_ms", 1_000)
-        .with("settlement.lag_budget_ms", 100)
+        .with("source.timeout_ms", 3_000)
+        .with("limits.deadline_ms", 5_000)
         .with("ledger.recovery_ms", 600_000)
 }
 
@@ -46,7 +45,7 @@ async fn redis_has(redis: &Redis, user: u64, seq: i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_was_not_told_for_an_outage_it_is_told_afterwards() {
     let mut redis = Redis::start();
-    let service = Service::start_ready(setup(&redis).with("redis.timeout_ms", 100)).await;
+    let service = Service::start_ready(setup(&redis)).await;
     whole(&service).await;
     let first = service.post(TRANSACTIONS, &deposit(1, 7, 100)).await;
     assert_eq!(first.status, 200, "{}", first.body);

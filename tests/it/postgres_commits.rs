@@ -33,7 +33,7 @@ async fn commits_that_wait_for_a_standby_leave_connections_to_reads_and_to_other
     let mut pair = PgPair::start("waiting", Duration::ZERO).await;
     let setup = short("")
         .with("source.kind", "postgres")
-        .with("source.timeout_ms", 400)
+        .with("source.timeout_ms", 2_000)
         .with("postgres.url", pair.place.url())
         .with("postgres.connections", CONNECTIONS)
         .with("ledger.writer", "service");

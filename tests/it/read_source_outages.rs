@@ -81,7 +81,7 @@ async fn while_the_source_is_cut_off_or_silent_what_is_held_is_answered_and_noth
         let setup = stage
             .setup_at(proxy.address())
             .and(&redis)
-            .with("source.timeout_ms", 300);
+            .with("source.timeout_ms", 1_000);
         let (one, other) = (
             Service::start_ready(setup.clone()).await,
             Service::start_ready(setup).await,
@@ -136,7 +136,7 @@ async fn stale_answers_are_off_by_default(database: Database) {
     let setup = stage
         .setup_at(proxy.address())
         .with("memory.ttl_ms", 200)
-        .with("source.timeout_ms", 300);
+        .with("source.timeout_ms", 1_000);
     let service = Service::start_ready(setup).await;
     shown(&service.balances(1).await);
     proxy.set(Mode::Cut);
@@ -167,7 +167,7 @@ fn stale_setup(stage: &Stage, proxy: &Proxy) -> Setup {
     let setup = stage.setup_at(proxy.address()).with("stale.enabled", true);
     setup
         .with("memory.ttl_ms", 200)
-        .with("source.timeout_ms", 300)
+        .with("source.timeout_ms", 1_000)
 }
 
 async fn stale_answers_are_the_last_known_marked_within_max_age_and_not_below_a_floor(

@@ -82,7 +82,7 @@ async fn a_silent_server_is_a_timeout_and_its_connections_are_not_used_again() {
     let mut place = with_a_row(&server)
         .await
         .with(|settings| settings.connections = 2);
-    place.timeout = Duration::from_millis(400);
+    place.timeout = Duration::from_secs(2);
     let running = place.open(ReadFrom::View).await;
     shows(&running, 1).await;
     server.pause();
@@ -105,7 +105,7 @@ async fn a_silent_server_is_a_timeout_and_its_connections_are_not_used_again() {
 #[tokio::test]
 async fn a_statement_that_waits_for_a_lock_ends_by_itself() {
     let mut place = with_a_row(shared()).await;
-    place.timeout = Duration::from_millis(300);
+    place.timeout = Duration::from_secs(2);
     let running = place.open(ReadFrom::View).await;
     let mut client = shared().client(&place.database).await;
     let holder = client.transaction().await.unwrap();
@@ -256,7 +256,7 @@ async fn a_failover_to_a_standby_is_survived_and_a_standby_alone_is_refused() {
 #[tokio::test]
 async fn an_old_primary_that_stands_still_delays_no_failover() {
     let (primary, standby, mut place) = pair_with_a_row().await;
-    place.timeout = Duration::from_millis(500);
+    place.timeout = Duration::from_secs(2);
     let running = place.open(ReadFrom::View).await;
     shows(&running, 1).await;
     primary.pause();

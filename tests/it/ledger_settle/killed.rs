@@ -5,9 +5,8 @@ use super::*;
 /// A service that stops at the second time it comes to this place; a read or a write waits for it no longer than this.
 fn stopping(point: &str) -> Setup {
     Setup::default()
-        .with("source.timeout_ms", 400)
-        .with("limits.deadline_ms", 1_000)
-        .with("settlement.lag_budget_ms", 100)
+        .with("source.timeout_ms", 3_000)
+        .with("limits.deadline_ms", 5_000)
         .raw("FAILPOINTS", format!("{point}=1*off->pause"))
 }
 

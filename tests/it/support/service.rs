@@ -1,7 +1,7 @@
 //! The real binary, and a client of it.
 //!
 //! **Invariants.** Both listeners, the ledger's file and the working folder are this instance's own; they stay the same
-//! over `restart`. Deadlines are longer than the defaults, so that no test depends on the machine's speed. All else is the
+//! over `restart`. Deadlines and `max_staleness` are longer than the defaults, so that no test depends on the machine's speed. All else is the
 //! default, unless `Setup` says otherwise.
 
 use std::{fmt::Display, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
@@ -120,7 +120,8 @@ impl Service {
             .with("embedded.path", ledger.display())
             .with("limits.deadline_ms", 10_000)
             .with("source.timeout_ms", 5_000)
-            .with("redis.timeout_ms", 1_000);
+            .with("redis.timeout_ms", 1_000)
+            .with("settlement.max_staleness_ms", 3_000);
         let mut environment = own.environment;
         environment.extend(setup.environment);
         let setup = Setup {
