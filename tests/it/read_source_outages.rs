@@ -232,8 +232,11 @@ async fn stale_answers_end_with_max_age(database: Database) {
     let redis = Redis::start();
     let setup = stale_setup(&stage, &proxy)
         .and(&redis)
-        .with("stale.max_age_ms", 3_000);
-    let service = Service::start_ready(setup.with("redis.snapshot_ttl_ms", 2_000)).await;
+        .with("stale.max_age_ms", 6_000);
+    let setup = setup
+        .with("redis.snapshot_ttl_ms", 2_000)
+        .with("settlement.max_staleness_ms", 500);
+    let service = Service::start_ready(setup).await;
     in_order(&service).await;
     shown(&service.balances(1).await);
     proxy.set(Mode::Cut);
@@ -256,7 +259,10 @@ async fn what_a_notification_without_a_seq_made_old_is_not_shown_as_stale(databa
     }
     let redis = Redis::start();
     let setup = stale_setup(&stage, &proxy).and(&redis);
-    let service = Service::start_ready(setup.with("redis.snapshot_ttl_ms", 2_000)).await;
+    let setup = setup
+        .with("redis.snapshot_ttl_ms", 2_000)
+        .with("settlement.max_staleness_ms", 500);
+    let service = Service::start_ready(setup).await;
     in_order(&service).await;
     for user in 1..=5 {
         shown(&service.balances(user).await);

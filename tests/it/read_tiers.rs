@@ -215,8 +215,8 @@ async fn equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_sou
     let setup = stage
         .setup()
         .and(&redis)
-        .with("redis.snapshot_ttl_ms", 3_000)
-        .with("memory.ttl_ms", 20_000);
+        .with("redis.snapshot_ttl_ms", 12_000)
+        .with("memory.ttl_ms", 60_000);
     let first = Service::start_ready(setup.clone()).await;
     let second = Service::start_ready(setup).await;
     in_order(&first).await;
@@ -258,7 +258,7 @@ async fn equal_data_have_equal_tags_on_two_instances_and_age_counts_from_the_sou
     );
     eventually_async(SOON, "age grows", async || {
         let answer = second.balances(1).await;
-        (way(&answer) == "memory; hit" && answer.header("age") == "1").then_some(())
+        (way(&answer) == "memory; hit" && answer.header("age") != "0").then_some(())
     })
     .await;
     eventually_async(SOON, "memory ends with Redis", async || {
