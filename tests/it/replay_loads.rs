@@ -1,8 +1,6 @@
 //! The model's shortest counterexamples between loads and notifications of one instance, played on the real code.
 //! Each test names the rule without which it fails; `docs/MODEL.md` has the table.
 
-use std::time::Duration;
-
 use crate::{
     replay_stage::{KEY, Stage, shown, with_asset, with_values},
     settlement_support::SOON,

@@ -95,13 +95,13 @@ impl Place {
                 rack: String::new(),
                 consistency: Consistency::LocalQuorum,
                 replication_factor: 1,
-                connect_timeout_ms: Millis(Duration::from_secs(5)),
+                connect_timeout_ms: Millis(Duration::from_secs(30)),
                 tls_ca_file: "".into(),
                 tls_cert_file: "".into(),
                 tls_key_file: "".into(),
                 names: config::default_settings().unwrap().scylla.names,
             },
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(20),
         }
     }
 

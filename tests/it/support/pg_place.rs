@@ -46,7 +46,7 @@ impl PgPlace {
             settings,
             database,
             address: server.address(),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(20),
         }
     }
 
