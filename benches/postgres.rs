@@ -46,6 +46,7 @@ use support::{
     eventually,
     postgres::{PgOptions, PgServer},
 };
+use tokio_postgres::{Client, NoTls};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Connections of each side.
@@ -57,7 +58,7 @@ const HEADING: &str = "\
 For anyone who wants to know what this service adds to the driver. `cargo bench --bench postgres > benches/results/postgres.md` makes this file.
 
 One PostgreSQL on the same machine, tables as `schema apply` makes them, `fsync` and `synchronous_commit` on. The bare driver is tokio-postgres with
-statements prepared once, 64 connections on either side. Both sides take turns.
+statements prepared once, 64 connections by TCP on either side. Both sides take turns.
 ";
 
 #[expect(
@@ -86,6 +87,14 @@ fn source_settings(read_from: ReadFrom) -> config::SourceSettings {
         read_from,
         timeout_ms: Millis(Duration::from_secs(30)),
     }
+}
+
+/// The driver alone, by TCP as the source is.
+async fn connect_bare(server: &PgServer, database: &str) -> Client {
+    let opened = tokio_postgres::connect(&server.url(database), NoTls).await;
+    let (client, connection) = opened.unwrap();
+    TaskTracker::new().spawn(connection);
+    client
 }
 
 /// A source that is ready.

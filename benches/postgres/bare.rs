@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_postgres::{Client, Statement, types::ToSql};
 
-use crate::{CONNECTIONS, market::Deal, support::postgres::PgServer};
+use crate::{CONNECTIONS, connect_bare, market::Deal, support::postgres::PgServer};
 
 const LOCK: &str = "INSERT INTO trading.user_balances (user_id, asset_id, avail, frozen, version) \
      SELECT pair.user_id, pair.asset_id, 0, 0, 0 FROM unnest($1::bigint[], $2::int[]) AS pair(user_id, asset_id) \
@@ -66,7 +66,7 @@ struct Rows {
 
 impl Lane {
     async fn open(server: &PgServer, database: &str) -> Self {
-        let client = server.client(database).await;
+        let client = connect_bare(server, database).await;
         let prepare = async |text: &str| client.prepare(text).await.unwrap();
         let set =
             "SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off";

@@ -13,7 +13,7 @@ use balance_cache::{
 };
 use tokio_postgres::{Client, Statement};
 
-use crate::{new_database, number, open, support::postgres::PgServer};
+use crate::{connect_bare, new_database, number, open, support::postgres::PgServer};
 
 const ASSETS: i64 = 10;
 /// As the source sends them.
@@ -61,7 +61,7 @@ pub async fn print_reads(server: &PgServer) {
     let settings = new_database(server, "reads").await;
     let newest = open(&settings, ReadFrom::View, LedgerSide::External).await;
     let current = open(&settings, ReadFrom::Table, LedgerSide::External).await;
-    let client = server.client("reads").await;
+    let client = connect_bare(server, "reads").await;
     let long = i64::try_from(number("ROWS", 100_000)).unwrap();
     let histories = [10, 1_000, long];
     for (user, rows) in (1_i64..).zip(histories) {
