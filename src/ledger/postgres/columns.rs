@@ -12,11 +12,6 @@ use crate::{
     },
 };
 
-/// `role` of the buyer.
-const BUYER: i16 = 0;
-/// `role` of the seller.
-const SELLER: i16 = 1;
-
 /// Users and assets of pairs.
 #[derive(Debug, Default)]
 pub(super) struct PairColumns {
@@ -105,14 +100,14 @@ impl LedgerColumns<'_> {
         ]
     }
 
-    /// For `user_balances`.
+    /// For `user_balances` and the outbox.
     pub(super) fn table_values(&self) -> [&(dyn ToSql + Sync); 6] {
         [
             &self.keys.pairs.users,
             &self.keys.pairs.assets,
+            &self.keys.seqs,
             &self.avails,
             &self.frozens,
-            &self.keys.seqs,
             &self.created_ats,
         ]
     }
@@ -154,7 +149,7 @@ impl<'r> ClaimColumns<'r> {
     }
 }
 
-/// Rows of `settled_trades`, beside what [`ClaimColumns`] has of them, and of `user_trades`.
+/// Rows of `settled_trades`, beside what [`ClaimColumns`] has of them. Those of `user_trades` are made of them.
 #[derive(Debug, Default)]
 pub(super) struct SettledTradeColumns<'r> {
     pub(super) claims: ClaimColumns<'r>,
@@ -197,52 +192,6 @@ impl<'r> SettledTradeColumns<'r> {
         self.sellers.push(trade.seller.get());
         self.buyer_orders.push(trade.buyer_order);
         self.seller_orders.push(trade.seller_order);
-    }
-
-    /// The users of both sides, buyers first; the other columns are those of trades, twice.
-    pub(super) fn sides(&self) -> SideColumns {
-        let count = self.symbols.len();
-        SideColumns {
-            users: [self.buyers.as_slice(), &self.sellers].concat(),
-            symbols: self.symbols.repeat(2),
-            settled_ats: self.claims.created_ats.repeat(2),
-            ids: self.claims.ids.repeat(2),
-            roles: [vec![BUYER; count], vec![SELLER; count]].concat(),
-            prices: self.prices.repeat(2),
-            quantities: self.quantities.repeat(2),
-            costs: self.costs.repeat(2),
-            orders: [self.buyer_orders.as_slice(), &self.seller_orders].concat(),
-        }
-    }
-}
-
-/// Rows of `user_trades`.
-#[derive(Debug)]
-pub(super) struct SideColumns {
-    pub(super) users: Vec<i64>,
-    pub(super) symbols: Vec<i32>,
-    pub(super) settled_ats: Vec<i64>,
-    pub(super) ids: Vec<i64>,
-    pub(super) roles: Vec<i16>,
-    pub(super) prices: Vec<i64>,
-    pub(super) quantities: Vec<i64>,
-    pub(super) costs: Vec<i64>,
-    pub(super) orders: Vec<Option<i64>>,
-}
-
-impl SideColumns {
-    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 9] {
-        [
-            &self.users,
-            &self.symbols,
-            &self.settled_ats,
-            &self.ids,
-            &self.roles,
-            &self.prices,
-            &self.quantities,
-            &self.costs,
-            &self.orders,
-        ]
     }
 }
 

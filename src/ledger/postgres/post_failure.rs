@@ -2,10 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::{
-    faults::{is_connection_lost, map_error},
-    statements::unreadable_row,
-};
+use super::faults::{is_connection_lost, map_error};
 use crate::ledger::LedgerError;
 
 /// Another transaction was faster, or this one was ended to make way.
@@ -50,11 +47,6 @@ impl PostFailure {
             kind: kind_of(&error),
             error: map_error(&error),
         }
-    }
-
-    /// A value that was read is no balance.
-    pub(super) fn corrupt(what: impl std::fmt::Display) -> Self {
-        Self::of(unreadable_row(what))
     }
 
     /// Whether the server may still be at it.

@@ -5,12 +5,13 @@ use tokio_postgres::Row as SqlRow;
 use super::statements::{read_column, unreadable_row};
 use crate::{
     domain::{
-        Amount, AssetId, BalanceHead, MalformedId, Notification, NotifiedChange, Receipt, Seq,
-        SettleState, StoredTransaction, UnixMillis, UserId, balances_from_text,
+        Amount, AssetId, BalanceHead, MalformedId, Notification, NotifiedChange, Receipt,
+        Reference, Seq, SettleState, StoredTransaction, TradeId, TransactionId, UnixMillis, UserId,
+        balances_from_text,
     },
     ledger::{
         LedgerError,
-        judge::{StandingKey, StandingRow, UserAsset},
+        judge::{LedgerFacts, StandingKey, StandingRow},
     },
 };
 
@@ -30,15 +31,32 @@ fn key(row: &SqlRow) -> Result<StandingKey, LedgerError> {
     checked().map_err(unreadable_row)
 }
 
-/// A newest row of the ledger.
-pub(super) fn head_of(row: &SqlRow) -> Result<(UserAsset, BalanceHead), LedgerError> {
-    let (user, asset, seq) = key(row)?;
-    let head = BalanceHead {
-        seq,
-        avail: amount(row, 3)?,
-        frozen: amount(row, 4)?,
-    };
-    Ok(((user, asset), head))
+/// Adds a row that was read, by the number of its kind: newest rows of the ledger, what is owed, transactions, trades.
+pub(super) fn add_fact(
+    row: &SqlRow,
+    facts: &mut LedgerFacts,
+    owed: &mut Vec<Notification>,
+) -> Result<(), LedgerError> {
+    let id = || read_column::<i64>(row, 0);
+    match read_column::<i32>(row, 8)? {
+        0 => {
+            let (user, asset, seq) = key(row)?;
+            let (avail, frozen) = (amount(row, 3)?, amount(row, 4)?);
+            let head = BalanceHead { seq, avail, frozen };
+            facts.heads.insert((user, asset), head);
+        }
+        1 => owed.push(owed_of(row)?),
+        2 => {
+            let id = TransactionId::new(id()?).map_err(unreadable_row)?;
+            let reference = Reference::Transaction(id);
+            facts.stored.insert(reference, stored_of(row)?);
+        }
+        _ => {
+            let id = TradeId::new(id()?).map_err(unreadable_row)?;
+            facts.stored.insert(Reference::Trade(id), stored_of(row)?);
+        }
+    }
+    Ok(())
 }
 
 /// A row of the ledger under a seq that a caller chose.
@@ -68,20 +86,18 @@ pub(super) fn owed_of(row: &SqlRow) -> Result<Notification, LedgerError> {
     })
 }
 
-/// The id of a record, and the record.
-pub(super) fn stored_of(row: &SqlRow) -> Result<(i64, StoredTransaction), LedgerError> {
-    let id: i64 = read_column(row, 0)?;
-    let content: Option<String> = read_column(row, 1)?;
-    let balances: Option<String> = read_column(row, 2)?;
-    let created_at: Option<i64> = read_column(row, 3)?;
-    let balances = balances_from_text(balances.as_deref().unwrap_or("[]"));
-    let stored = StoredTransaction {
+/// A record.
+pub(super) fn stored_of(row: &SqlRow) -> Result<StoredTransaction, LedgerError> {
+    let created_at: Option<i64> = read_column(row, 5)?;
+    let content: Option<String> = read_column(row, 6)?;
+    let balances: Option<&str> = read_column(row, 7)?;
+    let balances = balances_from_text(balances.unwrap_or("[]"));
+    Ok(StoredTransaction {
         state: SettleState::Done,
         content: content.unwrap_or_default(),
         receipt: Receipt {
             balances: balances.map_err(unreadable_row)?,
             created_at: UnixMillis(created_at.unwrap_or_default()),
         },
-    };
-    Ok((id, stored))
+    })
 }

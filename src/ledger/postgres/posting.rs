@@ -8,7 +8,7 @@
 //!
 //! **Limits.** `source.timeout_ms` for each round trip. The server ends a transaction that its client leaves idle for as long.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use deadpool_postgres::ClientWrapper;
 use futures::future::BoxFuture;
@@ -19,12 +19,12 @@ use super::{
     columns::{KeyColumns, LedgerColumns, PairColumns, claims_of, newest_rows},
     pool::{PgConnection, PgPool, Values},
     post_failure::PostFailure,
-    post_rows::{head_of, owed_of, standing_of, stored_of},
+    post_rows::{add_fact, standing_of},
     post_statements::PostStatements,
 };
 use crate::{
     clock,
-    domain::{Notification, Reference, TradeId, TransactionId},
+    domain::{Notification, Reference},
     ledger::{
         LedgerError,
         item::Item,
@@ -125,68 +125,36 @@ impl Poster<'_> {
         client: &ClientWrapper,
         statements: &PostStatements,
     ) -> Result<(LedgerFacts, Vec<Notification>), PostFailure> {
-        let pairs = self.pairs();
-        let users: BTreeSet<i64> = pairs.iter().map(|(user, _)| user.get()).collect();
-        let users: Vec<i64> = users.into_iter().collect();
-        let pairs: PairColumns = pairs.into_iter().collect();
+        let pairs: PairColumns = self.pairs().into_iter().collect();
         let chosen: BTreeSet<StandingKey> = self.requests.iter().flat_map(given_rows).collect();
         let chosen: KeyColumns = chosen.into_iter().collect();
         let (transactions, trades) = self.ids();
         let of_pairs: Values<'_> = &[&pairs.users, &pairs.assets];
         let of_rows: Values<'_> = &[&chosen.pairs.users, &chosen.pairs.assets, &chosen.seqs];
-        let of_transactions: Values<'_> = &[&transactions];
-        let of_trades: Values<'_> = &[&trades];
-        let of_users: Values<'_> = &[&users];
+        let of_facts: Values<'_> = &[&pairs.users, &pairs.assets, &transactions, &trades];
         // Sent at once, and run one after the other: each sees what was committed before its locks were had.
         let all = async {
             futures::try_join!(
                 client.batch_execute(BEGIN),
                 client.execute(&statements.lock_pairs, of_pairs),
-                query_if(
-                    client,
-                    !transactions.is_empty(),
-                    &statements.read_transactions,
-                    of_transactions
-                ),
-                query_if(
-                    client,
-                    !trades.is_empty(),
-                    &statements.read_trades,
-                    of_trades
-                ),
-                query_if(client, true, &statements.read_heads, of_pairs),
+                client.query(&statements.read_facts, of_facts),
                 query_if(
                     client,
                     !chosen.seqs.is_empty(),
                     &statements.read_rows,
                     of_rows
                 ),
-                query_if(client, true, &statements.read_owed, of_users),
             )
         };
         let read = self.in_time(all).await;
-        let ((), _, transactions, trades, heads, rows, owed) =
-            read.map_err(PostFailure::of_trip)?;
-        let mut stored = HashMap::new();
-        for row in transactions {
-            let (id, found) = stored_of(&row).map_err(PostFailure::of)?;
-            let id = TransactionId::new(id).map_err(PostFailure::corrupt)?;
-            stored.insert(Reference::Transaction(id), found);
+        let ((), _, found, rows) = read.map_err(PostFailure::of_trip)?;
+        let (mut facts, mut owed) = (LedgerFacts::default(), Vec::new());
+        for row in &found {
+            add_fact(row, &mut facts, &mut owed).map_err(PostFailure::of)?;
         }
-        for row in trades {
-            let (id, found) = stored_of(&row).map_err(PostFailure::of)?;
-            let id = TradeId::new(id).map_err(PostFailure::corrupt)?;
-            stored.insert(Reference::Trade(id), found);
-        }
-        let heads: Result<_, LedgerError> = heads.iter().map(head_of).collect();
         let rows: Result<_, LedgerError> = rows.iter().map(standing_of).collect();
-        let owed: Result<_, LedgerError> = owed.iter().map(owed_of).collect();
-        let facts = LedgerFacts {
-            stored,
-            heads: heads.map_err(PostFailure::of)?,
-            rows: rows.map_err(PostFailure::of)?,
-        };
-        Ok((facts, owed.map_err(PostFailure::of)?))
+        facts.rows = rows.map_err(PostFailure::of)?;
+        Ok((facts, owed))
     }
 
     /// Ids of transactions, and of trades.
@@ -221,47 +189,26 @@ impl Poster<'_> {
         let unused: PairColumns = unused.into_iter().collect();
         let table: LedgerColumns<'_> = newest.values().copied().collect();
         let (transactions, trades) = claims_of(items);
-        let sides = trades.sides();
-        let (in_ledger, in_table) = (ledger.ledger_values(), table.table_values());
-        let (in_transactions, in_trades) = (transactions.values(), trades.values());
-        let in_sides = sides.values();
+        let mut values = Vec::with_capacity(32);
+        values.extend(ledger.ledger_values());
+        values.extend(table.table_values());
+        values.extend(transactions.values());
+        let write = if trades.symbols.is_empty() {
+            &statements.write_transactions
+        } else {
+            values.extend(trades.values());
+            &statements.write_trades
+        };
         let out_of_table: Values<'_> = &[&unused.users, &unused.assets];
-        let owed = &table.keys;
-        let in_outbox: Values<'_> = &[&owed.pairs.users, &owed.pairs.assets, &owed.seqs];
         let writes = async {
             futures::try_join!(
-                query_if(
-                    client,
-                    !transactions.ids.is_empty(),
-                    &statements.write_transactions,
-                    &in_transactions
-                ),
-                query_if(
-                    client,
-                    !trades.symbols.is_empty(),
-                    &statements.write_trades,
-                    &in_trades
-                ),
-                query_if(
-                    client,
-                    !sides.users.is_empty(),
-                    &statements.write_sides,
-                    &in_sides
-                ),
-                query_if(
-                    client,
-                    !ledger.avails.is_empty(),
-                    &statements.write_ledger,
-                    &in_ledger
-                ),
-                query_if(client, true, &statements.write_balances, &in_table),
+                client.query(write, &values),
                 query_if(
                     client,
                     !unused.users.is_empty(),
                     &statements.delete_unused,
                     out_of_table
                 ),
-                query_if(client, true, &statements.write_outbox, in_outbox),
                 // After an error before it, it rolls back.
                 client.batch_execute("COMMIT"),
             )

@@ -16,7 +16,7 @@ use super::{
     Postgres,
     post_failure::{PostFailure, PostFailureKind},
     post_rows::stored_of,
-    post_statements::{READ_TRADES, READ_TRANSACTIONS},
+    post_statements::{READ_TRADE, READ_TRANSACTION},
     posting::{Posted, Poster},
 };
 use crate::{
@@ -71,13 +71,11 @@ impl Postgres {
     ) -> Result<Option<StoredTransaction>, LedgerError> {
         self.refuse_everything()?;
         let text = match reference {
-            Reference::Transaction(_) => READ_TRANSACTIONS,
-            Reference::Trade(_) => READ_TRADES,
+            Reference::Transaction(_) => READ_TRANSACTION,
+            Reference::Trade(_) => READ_TRADE,
         };
-        let ids = vec![reference.id()];
-        let rows = self.primary.read_rows(text, &[&ids]).await?;
-        let found = rows.first().map(stored_of).transpose()?;
-        Ok(found.map(|(_, stored)| stored))
+        let rows = self.primary.read_rows(text, &[&reference.id()]).await?;
+        rows.first().map(stored_of).transpose()
     }
 
     async fn post_group(
