@@ -17,6 +17,7 @@ use std::{
 
 mod accepted;
 mod advice;
+mod bad_setting;
 mod changes;
 mod check;
 mod errors;
@@ -32,6 +33,7 @@ mod suggest;
 pub mod token;
 
 pub use advice::{Advice, advice, advice_block};
+pub use bad_setting::BadSetting;
 pub use changes::changes;
 pub use check::{CQL_NAME_RULE, is_cql_name};
 pub use errors::{Errors, Mistake, ValueOrigin};

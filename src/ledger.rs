@@ -35,6 +35,7 @@ pub mod postgres;
 pub mod records;
 mod schema_steps;
 pub mod scylla;
+mod tls_files;
 pub mod totals;
 mod watch;
 

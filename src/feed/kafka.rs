@@ -25,14 +25,11 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Subscriber;
-pub use self::{
-    client::BadKafkaSetting,
-    look::{TopicPartition, TopicState, look_at_topic},
-};
+pub use self::look::{TopicPartition, TopicState, look_at_topic};
 use crate::{
     apply::Applier,
     cache::redis::Redis,
-    config::KafkaSettings,
+    config::{BadSetting, KafkaSettings},
     diagnosis::{Code, Finding, FindingPart},
     domain::FieldMap,
     telemetry::{Meters, RateLimitedLog},
@@ -86,7 +83,7 @@ impl KafkaConsumer {
         applier: Arc<Applier>,
         redis: Option<Arc<Redis>>,
         meters: Arc<Meters>,
-    ) -> Result<Self, BadKafkaSetting> {
+    ) -> Result<Self, BadSetting> {
         let first = client::create_subscriber(settings)?;
         let starting = Finding::new(
             FindingPart::Kafka,

@@ -10,7 +10,6 @@
 //!
 //! **Limits.** `source.timeout_ms` per statement, `postgres.connections` at once to each server.
 
-mod bad_setting;
 mod balances;
 mod columns;
 mod connect;
@@ -64,7 +63,7 @@ use self::{
     statements::StatementTexts,
 };
 use crate::{
-    config::{self, LedgerSide, ReadFrom},
+    config::{self, BadSetting, LedgerSide, ReadFrom},
     domain::{
         AssetId, Catalogue, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome,
         Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
@@ -75,8 +74,6 @@ use crate::{
     },
     telemetry::RateLimitedLog,
 };
-
-pub use bad_setting::BadPostgresSetting;
 
 /// The PostgreSQL source.
 pub struct Postgres {
@@ -101,7 +98,7 @@ pub struct Postgres {
 
 /// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
 #[derive(Debug)]
-pub struct NewPgCertificates(tls::TlsFiles);
+pub struct NewPgCertificates(tls::CheckedPgCertificates);
 
 /// The operations that can be done at the moment.
 #[derive(Debug)]
@@ -136,7 +133,7 @@ impl Postgres {
     pub fn new(
         settings: &config::PostgresSettings,
         source: &config::SourceSettings,
-    ) -> Result<Self, BadPostgresSetting> {
+    ) -> Result<Self, BadSetting> {
         let connector = Arc::new(PgConnector::new(settings, source.timeout_ms.0)?);
         Ok(Self {
             mapped: None,
@@ -207,11 +204,11 @@ impl Postgres {
     pub fn read_certificates(
         &self,
         settings: &config::PostgresSettings,
-    ) -> Result<Option<NewPgCertificates>, BadPostgresSetting> {
+    ) -> Result<Option<NewPgCertificates>, BadSetting> {
         let Some(in_force) = self.connector.tls() else {
             return Ok(None);
         };
-        let files = tls::TlsFiles::read_files(settings)?;
+        let files = tls::CheckedPgCertificates::read_files(settings)?;
         let changed = files.filter(|files| in_force.differs_from(files));
         Ok(changed.map(NewPgCertificates))
     }

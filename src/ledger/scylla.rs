@@ -13,7 +13,6 @@
 
 mod appends;
 pub mod backfill;
-mod bad_setting;
 mod certificates;
 mod connect;
 mod faults;
@@ -57,12 +56,10 @@ use self::{
     statements::Live,
 };
 use crate::{
-    config::{self, LedgerSide, ReadFrom, ViewCheck},
+    config::{self, BadSetting, LedgerSide, ReadFrom, ViewCheck},
     domain::Catalogue,
     ledger::{CommitHook, LedgerError, SourceReadiness, judge},
 };
-
-pub use bad_setting::BadSetting;
 
 /// The CQL source.
 pub struct Scylla {

@@ -6,12 +6,12 @@ use anyhow::Result;
 use balance_cache::{
     config::Settings,
     ledger::postgres::schema::{
-        PgSchemaError, apply_migrations, apply_outbox, find_migrations_above, read_status,
-        roll_back, roll_back_outbox,
+        apply_migrations, apply_outbox, find_migrations_above, read_status, roll_back,
+        roll_back_outbox,
     },
 };
 
-use super::live_instances;
+use super::{explain_error, live_instances};
 use crate::cli::{
     arguments::SchemaCommand,
     output::{Unable, print_error, print_line},
@@ -24,16 +24,16 @@ pub(super) async fn run(what: &SchemaCommand, settings: &Settings) -> Result<Exi
             if !outbox || !postgres.is_mapped() {
                 is_own(settings)?;
                 let applied = apply_migrations(postgres, source).await;
-                print_line(applied.map_err(told)?.to_string().trim_end())?;
+                print_line(applied.map_err(explain_error)?.to_string().trim_end())?;
             }
             if *outbox {
                 let applied = apply_outbox(postgres, source).await;
-                print_line(applied.map_err(told)?.to_string().trim_end())?;
+                print_line(applied.map_err(explain_error)?.to_string().trim_end())?;
             }
         }
         SchemaCommand::Status => {
             is_own(settings)?;
-            let status = read_status(postgres, source).await.map_err(told)?;
+            let status = read_status(postgres, source).await.map_err(explain_error)?;
             print_line(status.to_string().trim_end())?;
             if status.find_problem().is_some() {
                 return Ok(ExitCode::FAILURE);
@@ -73,7 +73,9 @@ async fn drop_outbox(settings: &Settings, yes: bool) -> Result<ExitCode> {
             postgres.schema, postgres.outbox.table
         )));
     }
-    let done = roll_back_outbox(postgres, source).await.map_err(told)?;
+    let done = roll_back_outbox(postgres, source)
+        .await
+        .map_err(explain_error)?;
     print_line(done.to_string().trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -81,7 +83,7 @@ async fn drop_outbox(settings: &Settings, yes: bool) -> Result<ExitCode> {
 async fn roll_back_to(settings: &Settings, to: Option<i32>, yes: bool) -> Result<ExitCode> {
     let (postgres, source) = (&settings.postgres, &settings.source);
     let migrations = find_migrations_above(postgres, source, to).await;
-    let migrations = migrations.map_err(told)?;
+    let migrations = migrations.map_err(explain_error)?;
     if migrations.is_empty() {
         print_line("nothing to roll back")?;
         return Ok(ExitCode::SUCCESS);
@@ -95,15 +97,9 @@ async fn roll_back_to(settings: &Settings, to: Option<i32>, yes: bool) -> Result
         )));
     }
     print_error(&format!("live instances: {live}"));
-    let done = roll_back(postgres, source, to).await.map_err(told)?;
+    let done = roll_back(postgres, source, to)
+        .await
+        .map_err(explain_error)?;
     print_line(done.to_string().trim_end())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Settings that cannot be used have their own exit code.
-fn told(error: PgSchemaError) -> anyhow::Error {
-    match error {
-        PgSchemaError::Setting(bad) => Unable(bad.to_string()).into(),
-        other => other.into(),
-    }
 }

@@ -17,7 +17,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use crate::{
-    config::{KafkaSasl, KafkaSettings},
+    config::{BadSetting, KafkaSasl, KafkaSettings},
     telemetry::RateLimitedLog,
 };
 
@@ -27,14 +27,6 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const FETCHED_AHEAD_KIB: u32 = 16 * 1024;
 /// How long one try to write a record aside may take.
 const WRITE_MAX: Duration = Duration::from_secs(5);
-
-/// A setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {reason}")]
-pub struct BadKafkaSetting {
-    key: &'static str,
-    reason: String,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PartitionChange {
@@ -135,7 +127,7 @@ impl ConsumerContext for Context {
 
 /// A consumer of the group; it subscribes to nothing yet.
 /// Errors: the setting that cannot be used.
-pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, BadKafkaSetting> {
+pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, BadSetting> {
     let mut config = common_config(settings)?;
     let session = millis_text(settings.session_timeout_ms.0);
     for (key, value) in [
@@ -163,7 +155,7 @@ pub(super) fn create_subscriber(settings: &KafkaSettings) -> Result<Subscriber, 
 /// Errors: the setting that cannot be used.
 pub(super) fn create_observer(
     settings: &KafkaSettings,
-) -> Result<BaseConsumer<Context>, BadKafkaSetting> {
+) -> Result<BaseConsumer<Context>, BadSetting> {
     let mut config = common_config(settings)?;
     config
         .set("group.id", &settings.group)
@@ -175,7 +167,7 @@ pub(super) fn create_observer(
 /// Errors: the setting that cannot be used.
 pub(super) fn create_producer(
     settings: &KafkaSettings,
-) -> Result<FutureProducer<Context>, BadKafkaSetting> {
+) -> Result<FutureProducer<Context>, BadSetting> {
     let mut config = common_config(settings)?;
     for (key, value) in [
         ("acks", "all"),
@@ -189,19 +181,16 @@ pub(super) fn create_producer(
     checked_client(config.create_with_context(Context::default()))
 }
 
-fn checked_client<T>(made: KafkaResult<T>) -> Result<T, BadKafkaSetting> {
-    made.map_err(|error| BadKafkaSetting {
-        key: "settlement.kafka",
-        reason: match error {
-            KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => {
-                reason
-            }
-            other => other.to_string(),
-        },
+fn checked_client<T>(made: KafkaResult<T>) -> Result<T, BadSetting> {
+    made.map_err(|error| match error {
+        KafkaError::ClientCreation(reason) | KafkaError::ClientConfig(_, reason, _, _) => {
+            BadSetting::new("settlement.kafka", reason)
+        }
+        other => BadSetting::new("settlement.kafka", other),
     })
 }
 
-fn common_config(settings: &KafkaSettings) -> Result<ClientConfig, BadKafkaSetting> {
+fn common_config(settings: &KafkaSettings) -> Result<ClientConfig, BadSetting> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", settings.brokers.join(","))
@@ -250,7 +239,7 @@ fn common_config(settings: &KafkaSettings) -> Result<ClientConfig, BadKafkaSetti
         ),
     ] {
         if !file.as_os_str().is_empty() {
-            let text = read_pem(file, holds).map_err(|reason| BadKafkaSetting { key, reason })?;
+            let text = read_pem(file, holds).map_err(|reason| BadSetting::new(key, reason))?;
             config.set(property, text);
         }
     }

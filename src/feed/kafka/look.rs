@@ -11,9 +11,9 @@ use rdkafka::{
     metadata::{MetadataPartition, MetadataTopic},
 };
 
-use super::client::{self, BadKafkaSetting, Context};
+use super::client::{self, Context};
 use crate::{
-    config::KafkaSettings,
+    config::{BadSetting, KafkaSettings},
     diagnosis::{Code, Finding, FindingPart},
 };
 
@@ -56,9 +56,7 @@ pub struct TopicState {
 
 /// Asks the brokers of the settings. Blocks for some seconds at most.
 /// Errors: the setting that cannot be used, or why the topic cannot be looked at.
-pub fn look_at_topic(
-    settings: &KafkaSettings,
-) -> Result<Result<TopicState, Finding>, BadKafkaSetting> {
+pub fn look_at_topic(settings: &KafkaSettings) -> Result<Result<TopicState, Finding>, BadSetting> {
     let observer = client::create_observer(settings)?;
     let partitions = match read_partitions(&observer, settings, &settings.topic) {
         Ok(partitions) => partitions,

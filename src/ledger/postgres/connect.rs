@@ -17,15 +17,14 @@ use tokio_postgres::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    bad_setting::BadPostgresSetting,
     dialer::PgDialer,
     faults,
     pool::PgPool,
     timeline::NewestPrimary,
-    tls::{TlsFiles, TlsInForce},
+    tls::{CheckedPgCertificates, TlsInForce},
 };
 use crate::{
-    config::{self, PostgresAddress},
+    config::{self, BadSetting, PostgresAddress},
     ledger::LedgerError,
 };
 
@@ -57,16 +56,16 @@ impl PgConnector {
     pub(super) fn new(
         settings: &config::PostgresSettings,
         timeout: Duration,
-    ) -> Result<Self, BadPostgresSetting> {
+    ) -> Result<Self, BadSetting> {
         let read = |key, url: &str| {
-            PostgresAddress::parse_url(url).map_err(|fault| BadPostgresSetting::new(key, fault))
+            PostgresAddress::parse_url(url).map_err(|fault| BadSetting::new(key, fault))
         };
         let replicas = settings.read_urls.iter();
         let replicas = replicas.map(|url| read("postgres.read_urls", url));
         Ok(Self {
             primary: read("postgres.url", &settings.url)?,
             replicas: replicas.collect::<Result<_, _>>()?,
-            tls: TlsFiles::read_files(settings)?.map(TlsInForce::new),
+            tls: CheckedPgCertificates::read_files(settings)?.map(TlsInForce::new),
             options: session_options(&settings.schema, timeout),
             settings: settings.clone(),
             timeout,
@@ -85,12 +84,12 @@ impl PgConnector {
     }
 
     /// The pool of the server that takes writes.
-    pub(super) fn open_primary(&self) -> Result<PgPool, BadPostgresSetting> {
+    pub(super) fn open_primary(&self) -> Result<PgPool, BadSetting> {
         self.open_pool(&self.primary, ServerRole::Primary)
     }
 
     /// One pool for each replica.
-    pub(super) fn open_replicas(&self) -> Result<Vec<PgPool>, BadPostgresSetting> {
+    pub(super) fn open_replicas(&self) -> Result<Vec<PgPool>, BadSetting> {
         let replicas = self.replicas.iter();
         replicas
             .map(|address| self.open_pool(address, ServerRole::Replica))
@@ -134,11 +133,7 @@ impl PgConnector {
         }
     }
 
-    fn open_pool(
-        &self,
-        address: &PostgresAddress,
-        role: ServerRole,
-    ) -> Result<PgPool, BadPostgresSetting> {
+    fn open_pool(&self, address: &PostgresAddress, role: ServerRole) -> Result<PgPool, BadSetting> {
         let dialer = self.make_dialer(address, role);
         let recycling_method = RecyclingMethod::Fast;
         let manager =

@@ -9,7 +9,6 @@ use std::time::Duration;
 pub use snapshot::{PairKey, PgPair, PgSnapshot};
 
 use super::{
-    bad_setting::BadPostgresSetting,
     connect::PgConnector,
     pool::{PgPool, Values},
     schema_state::{PgSchemaState, read_schema_state},
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{self, ReadFrom},
+    config::{self, BadSetting, ReadFrom},
     domain::{AssetId, Snapshot, UserId},
     ledger::LedgerError,
 };
@@ -44,7 +43,7 @@ const EXTENT: &str = "SELECT min(user_id), max(user_id), \
 pub enum PgTrouble {
     /// A setting that cannot be used.
     #[error(transparent)]
-    Setting(#[from] BadPostgresSetting),
+    Setting(#[from] BadSetting),
     /// The database does not answer as it should.
     #[error(transparent)]
     Source(#[from] LedgerError),

@@ -19,8 +19,11 @@ use tokio::{
 use tokio_postgres::{Error as PgError, Row, types::ToSql};
 use tokio_util::task::TaskTracker;
 
-use super::{bad_setting::BadPostgresSetting, faults, timeline::NewestPrimary};
-use crate::{config, ledger::LedgerError};
+use super::{faults, timeline::NewestPrimary};
+use crate::{
+    config::{self, BadSetting},
+    ledger::LedgerError,
+};
 
 /// The time beyond `postgres.connect_timeout_ms` in which the hosts that answered decide.
 const CONNECT_SLACK: Duration = Duration::from_millis(100);
@@ -86,7 +89,7 @@ impl PgPool {
         timeout: Duration,
         address: String,
         newest: Arc<NewestPrimary>,
-    ) -> Result<Self, BadPostgresSetting> {
+    ) -> Result<Self, BadSetting> {
         let connecting = settings.connect_timeout_ms.0.saturating_add(CONNECT_SLACK);
         let pool = Pool::builder(manager)
             .max_size(settings.connections)
@@ -96,7 +99,7 @@ impl PgPool {
             .runtime(Runtime::Tokio1)
             .build();
         Ok(Self {
-            pool: pool.map_err(|error| BadPostgresSetting::new("postgres.connections", error))?,
+            pool: pool.map_err(|error| BadSetting::new("postgres.connections", error))?,
             connections_max: settings.connections,
             timeout,
             address,

@@ -13,18 +13,15 @@ use std::fmt;
 use deadpool_postgres::ClientWrapper;
 
 use super::{
-    bad_setting::BadPostgresSetting, connect::PgConnector, faults, pool::PgPool,
-    schema_state::read_schema_state, statements::fill_schema,
+    connect::PgConnector, faults, pool::PgPool, schema_state::read_schema_state,
+    statements::fill_schema,
 };
-use crate::{
-    config::{self, ReadFrom},
-    ledger,
-};
+use crate::config::{self, ReadFrom};
 
 mod outbox;
 
 pub use self::outbox::{apply_outbox, roll_back_outbox};
-pub use super::super::schema_steps::{SchemaStep, StepsDone};
+pub use super::super::schema_steps::{SchemaError, SchemaStep, StepsDone};
 pub use super::schema_state::{PgSchemaState, TableState};
 
 /// One step of the schema and the way back.
@@ -65,33 +62,6 @@ const RECORD: &str = "CREATE TABLE IF NOT EXISTS {s}.schema_migrations ( \
 /// One number for all schemas: migrations are rare.
 const LOCK: &str = "SELECT pg_advisory_lock(7236524819)";
 
-/// Why the schema could not be made or looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum PgSchemaError {
-    /// Settings that cannot be used.
-    #[error(transparent)]
-    Setting(#[from] BadPostgresSetting),
-    /// The database cannot be reached, or failed.
-    #[error(transparent)]
-    Source(#[from] ledger::LedgerError),
-    /// The database refused a migration.
-    #[error("{what}: {reason}")]
-    Refused {
-        /// The migration.
-        what: String,
-        /// As the database says it.
-        reason: ledger::LedgerError,
-    },
-    /// A table of that name stands there and is something else.
-    #[error("{name} is not as it should be: {how}")]
-    Unlike {
-        /// The table.
-        name: String,
-        /// The first difference.
-        how: String,
-    },
-}
-
 /// The pool of the primary, and the name of the schema.
 struct SchemaAccess {
     pool: PgPool,
@@ -102,7 +72,7 @@ impl SchemaAccess {
     async fn open_access(
         settings: &config::PostgresSettings,
         source: &config::SourceSettings,
-    ) -> Result<Self, PgSchemaError> {
+    ) -> Result<Self, SchemaError> {
         let connector = PgConnector::new(settings, source.timeout_ms.0)?;
         let pool = connector.open_primary()?;
         // Connecting may take longer than a statement.
@@ -113,7 +83,7 @@ impl SchemaAccess {
         })
     }
 
-    async fn read_state(&self, from: ReadFrom) -> Result<PgSchemaState, PgSchemaError> {
+    async fn read_state(&self, from: ReadFrom) -> Result<PgSchemaState, SchemaError> {
         Ok(read_schema_state(&self.pool, &self.schema, from).await?)
     }
 
@@ -122,10 +92,10 @@ impl SchemaAccess {
         client: &ClientWrapper,
         what: &str,
         text: &str,
-    ) -> Result<(), PgSchemaError> {
+    ) -> Result<(), SchemaError> {
         let text = fill_schema(&text.replace("trading.", "{s}."), &self.schema);
         let run = client.batch_execute(&text).await;
-        run.map_err(|error| PgSchemaError::Refused {
+        run.map_err(|error| SchemaError::Refused {
             what: what.to_owned(),
             reason: faults::map_error(&error),
         })
@@ -156,11 +126,11 @@ impl Migration {
 /// Makes what is missing.
 ///
 /// # Errors
-/// [`PgSchemaError`]; what was made before it stays.
+/// [`SchemaError`]; what was made before it stays.
 pub async fn apply_migrations(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
-) -> Result<StepsDone, PgSchemaError> {
+) -> Result<StepsDone, SchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     // Closed at the end, and with it the lock.
     let mut connection = access.pool.take_connection().await?;
@@ -190,7 +160,7 @@ pub async fn apply_migrations(
         let outcome = match state {
             Some((name, TableState::Unlike(how))) => {
                 let (name, how) = ((*name).to_owned(), how.clone());
-                return Err(PgSchemaError::Unlike { name, how });
+                return Err(SchemaError::Unlike { name, how });
             }
             Some((_, TableState::Good)) => {
                 // Made by hand from the same file, or by an earlier run.
@@ -224,7 +194,7 @@ pub async fn find_migrations_above(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
     to: Option<i32>,
-) -> Result<Vec<String>, PgSchemaError> {
+) -> Result<Vec<String>, SchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     let found = access.read_state(ReadFrom::View).await?;
     Ok(migrations_above(&found, to)
@@ -248,12 +218,12 @@ fn migrations_above(found: &PgSchemaState, to: Option<i32>) -> Vec<Migration> {
 /// Takes the migrations above `to` back, or the newest one. Their rows are gone.
 ///
 /// # Errors
-/// [`PgSchemaError`]; what was taken back before it is gone.
+/// [`SchemaError`]; what was taken back before it is gone.
 pub async fn roll_back(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
     to: Option<i32>,
-) -> Result<StepsDone, PgSchemaError> {
+) -> Result<StepsDone, SchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     let mut connection = access.pool.take_connection().await?;
     let client = connection.cached_client()?;
@@ -324,7 +294,7 @@ impl fmt::Display for PgStatus {
 pub async fn read_status(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
-) -> Result<PgStatus, PgSchemaError> {
+) -> Result<PgStatus, SchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     Ok(PgStatus {
         found: access.read_state(source.read_from).await?,

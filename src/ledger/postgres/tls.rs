@@ -5,11 +5,11 @@
 //!
 //! Deliberately absent: channel binding of SCRAM. The server is known by its certificate.
 
-use std::{fs::File, future::Future, io, io::BufReader, path::Path, pin::Pin, sync::Arc, task};
+use std::{future::Future, io, pin::Pin, sync::Arc, task};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
@@ -20,94 +20,63 @@ use tokio_postgres::{
 };
 use tokio_rustls::{TlsConnector, client};
 
-use super::bad_setting::BadPostgresSetting;
-use crate::config::{self, SslMode};
+use super::super::tls_files::TlsFiles;
+use crate::config::{self, BadSetting, SslMode};
 
 /// Certificates that were read, and the bytes by which a change is seen.
 #[derive(Debug)]
-pub(super) struct TlsFiles {
+pub(super) struct CheckedPgCertificates {
     client: Arc<ClientConfig>,
     content: [Vec<CertificateDer<'static>>; 2],
 }
 
-impl TlsFiles {
+impl CheckedPgCertificates {
     /// The files of the settings; none where TLS is off.
     pub(super) fn read_files(
         settings: &config::PostgresSettings,
-    ) -> Result<Option<Self>, BadPostgresSetting> {
+    ) -> Result<Option<Self>, BadSetting> {
         if settings.sslmode == SslMode::Disable {
             return Ok(None);
         }
-        let of_authorities =
-            |error: &dyn std::fmt::Display| BadPostgresSetting::new("postgres.tls_ca_file", error);
-        let authorities = read_certificates("postgres.tls_ca_file", &settings.tls_ca_file)?;
-        let mut roots = RootCertStore::empty();
-        for authority in &authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| of_authorities(&error))?;
-        }
+        let files = TlsFiles::read_files(
+            ("postgres.tls_ca_file", &settings.tls_ca_file),
+            ("postgres.tls_cert_file", &settings.tls_cert_file),
+            ("postgres.tls_key_file", &settings.tls_key_file),
+        )?;
         // The provider is named: with two of them built in, rustls would not choose.
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| of_authorities(&error))?
-            .with_root_certificates(roots);
-        let (chain, client) = if settings.tls_cert_file.as_os_str().is_empty() {
-            (Vec::new(), builder.with_no_client_auth())
-        } else {
-            let chain = read_certificates("postgres.tls_cert_file", &settings.tls_cert_file)?;
-            let mut file = open_file("postgres.tls_key_file", &settings.tls_key_file)?;
-            let key = rustls_pemfile::private_key(&mut file)
-                .map_err(|error| BadPostgresSetting::new("postgres.tls_key_file", error))?
-                .ok_or_else(|| {
-                    BadPostgresSetting::new("postgres.tls_key_file", "holds no private key")
-                })?;
-            let client = builder
-                .with_client_auth_cert(chain.clone(), key)
-                .map_err(|error| BadPostgresSetting::new("postgres.tls_cert_file", error))?;
-            (chain, client)
+            .map_err(|error| BadSetting::new("postgres.tls_ca_file", error))?
+            .with_root_certificates(files.roots);
+        let client = match files.client {
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| BadSetting::new("postgres.tls_cert_file", error))?,
+            None => builder.with_no_client_auth(),
         };
         Ok(Some(Self {
             client: Arc::new(client),
-            content: [authorities, chain],
+            content: files.content,
         }))
-    }
-}
-
-fn open_file(key: &'static str, path: &Path) -> Result<BufReader<File>, BadPostgresSetting> {
-    File::open(path).map(BufReader::new).map_err(|error| {
-        BadPostgresSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
-    })
-}
-
-fn read_certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, BadPostgresSetting> {
-    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open_file(key, path)?).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(BadPostgresSetting::new(key, "holds no certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(BadPostgresSetting::new(key, error)),
     }
 }
 
 /// The certificates in force, shared by all pools.
 #[derive(Debug)]
-pub(super) struct TlsInForce(ArcSwap<TlsFiles>);
+pub(super) struct TlsInForce(ArcSwap<CheckedPgCertificates>);
 
 impl TlsInForce {
-    pub(super) fn new(files: TlsFiles) -> Arc<Self> {
+    pub(super) fn new(files: CheckedPgCertificates) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(files)))
     }
 
     /// Whether these are other certificates than those in force.
-    pub(super) fn differs_from(&self, files: &TlsFiles) -> bool {
+    pub(super) fn differs_from(&self, files: &CheckedPgCertificates) -> bool {
         self.0.load().content != files.content
     }
 
     /// Connections that are opened from here on use these.
-    pub(super) fn replace_files(&self, files: TlsFiles) {
+    pub(super) fn replace_files(&self, files: CheckedPgCertificates) {
         self.0.store(Arc::new(files));
     }
 

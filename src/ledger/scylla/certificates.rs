@@ -3,11 +3,11 @@
 //!
 //! **Invariants.** Files that cannot be used change nothing. Checking a node's certificate is rustls' own work.
 
-use std::{fs::File, io::BufReader, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
     client::{
         ResolvesClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -17,8 +17,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::bad_setting::BadSetting;
-use crate::config;
+use super::super::tls_files::TlsFiles;
+use crate::config::{self, BadSetting};
 
 /// The certificates that were read last. Shared by all connections.
 #[derive(Debug)]
@@ -51,36 +51,26 @@ impl CheckedCertificates {
                 Err(BadSetting::new("scylla.tls_ca_file", reason))
             };
         }
-        let of_authorities =
-            |error: &dyn std::fmt::Display| BadSetting::new("scylla.tls_ca_file", error);
-        let authorities = read_certificates("scylla.tls_ca_file", &settings.tls_ca_file)?;
-        let mut roots = RootCertStore::empty();
-        for authority in &authorities {
-            roots
-                .add(authority.clone())
-                .map_err(|error| of_authorities(&error))?;
-        }
+        let files = TlsFiles::read_files(
+            ("scylla.tls_ca_file", &settings.tls_ca_file),
+            ("scylla.tls_cert_file", cert),
+            ("scylla.tls_key_file", key),
+        )?;
         let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
+            Arc::new(files.roots),
             Arc::new(crypto_provider()),
         )
         .build()
-        .map_err(|error| of_authorities(&error))?;
-        let (chain, client) = if none(cert) {
-            (Vec::new(), None)
-        } else {
-            let chain = read_certificates("scylla.tls_cert_file", cert)?;
-            let key = rustls_pemfile::private_key(&mut open_file("scylla.tls_key_file", key)?)
-                .map_err(|error| BadSetting::new("scylla.tls_key_file", error))?
-                .ok_or_else(|| BadSetting::new("scylla.tls_key_file", "holds no private key"))?;
-            let client = CertifiedKey::from_der(chain.clone(), key, &crypto_provider())
-                .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))?;
-            (chain, Some(Arc::new(client)))
-        };
+        .map_err(|error| BadSetting::new("scylla.tls_ca_file", error))?;
+        let client = files.client.map(|(chain, key)| {
+            CertifiedKey::from_der(chain, key, &crypto_provider())
+                .map(Arc::new)
+                .map_err(|error| BadSetting::new("scylla.tls_cert_file", error))
+        });
         Ok(Some(Self {
             verifier,
-            client,
-            content: [authorities, chain],
+            client: client.transpose()?,
+            content: files.content,
         }))
     }
 }
@@ -166,24 +156,6 @@ impl ResolvesClientCert for CqlCertificates {
 
     fn has_certs(&self) -> bool {
         self.0.load().client.is_some()
-    }
-}
-
-fn open_file(key: &'static str, path: &Path) -> Result<BufReader<File>, BadSetting> {
-    File::open(path).map(BufReader::new).map_err(|error| {
-        BadSetting::new(key, format_args!("cannot open {}: {error}", path.display()))
-    })
-}
-
-fn read_certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, BadSetting> {
-    let found: Result<Vec<_>, _> = rustls_pemfile::certs(&mut open_file(key, path)?).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(BadSetting::new(key, "holds no certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(BadSetting::new(key, error)),
     }
 }
 

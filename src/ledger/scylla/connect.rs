@@ -23,13 +23,15 @@ use scylla::{
     statement::Consistency,
 };
 
-pub(super) use super::bad_setting::BadSetting;
 use super::{
     certificates::{CheckedCertificates, CqlCertificates},
     faults,
     names::Names,
 };
-use crate::{config, ledger::LedgerError};
+use crate::{
+    config::{self, BadSetting},
+    ledger::LedgerError,
+};
 
 /// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
 /// word costs timeouts for no longer than both.

@@ -18,7 +18,7 @@ use scylla::{
 };
 
 use super::{
-    connect::{BadSetting, Connector},
+    connect::Connector,
     faults::not_prepared,
     names::Names,
     schema_state::{FoundSchema, RelationState, query_rows, read_schema_state},
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{self, Millis, ReadFrom},
+    config::{self, BadSetting, Millis, ReadFrom},
     domain::{AssetId, Balance, Seq, Snapshot, UnixMillis, UserId},
     ledger::LedgerError,
 };

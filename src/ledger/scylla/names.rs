@@ -8,11 +8,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use super::{
-    bad_setting::BadSetting,
-    table_names::{LEDGER, VIEW},
-};
-use crate::config::{self, TABLE_NAME_KEY};
+use super::table_names::{LEDGER, VIEW};
+use crate::config::{self, BadSetting, TABLE_NAME_KEY};
 
 /// The keyspace of every statement text.
 const KEYSPACE_MARK: &str = "{ks}";

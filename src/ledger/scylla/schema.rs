@@ -15,18 +15,15 @@ use std::{fmt, time::Duration};
 use scylla::{client::session::Session, statement::Statement};
 
 use super::{
-    connect::{BadSetting, Connector},
+    connect::Connector,
     names::Names,
     schema_state::{VIEWS_DISABLED, read_schema_state},
     statements::statement_error,
     table_names::{JOURNAL, LEDGER, SETTLED_TRADES, TABLE, TRANSACTIONS, USER_TRADES, VIEW},
 };
-use crate::{
-    config::{self, ReadFrom, ViewCheck},
-    ledger,
-};
+use crate::config::{self, ReadFrom, ViewCheck};
 
-pub use super::super::schema_steps::{SchemaStep, StepsDone};
+pub use super::super::schema_steps::{SchemaError, SchemaStep, StepsDone};
 pub use super::schema_state::{Build, FoundSchema, Problem, RelationState};
 pub use sample::ViewSample;
 
@@ -71,36 +68,6 @@ const FILES: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// Why the schema could not be made or looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
-    /// Settings that cannot be used.
-    #[error(transparent)]
-    Setting(#[from] BadSetting),
-    /// The database cannot be reached, or failed.
-    #[error(transparent)]
-    Source(#[from] ledger::LedgerError),
-    /// The database refused a statement.
-    #[error("{what}: {reason}")]
-    Refused {
-        /// A file or a keyspace.
-        what: String,
-        /// As the database says it.
-        reason: ledger::LedgerError,
-    },
-    /// Views are switched off, and the view is what is read.
-    #[error("{VIEWS_DISABLED}")]
-    ViewsDisabled,
-    /// Something of that name stands there and is something else.
-    #[error("{name} is not as it should be: {how}")]
-    Unlike {
-        /// Table or view.
-        name: String,
-        /// The first difference.
-        how: String,
-    },
-}
-
 /// Makes what is missing.
 ///
 /// # Errors
@@ -132,7 +99,7 @@ pub async fn apply_schema(
             RelationState::Table | RelationState::View => SchemaStep::Present,
             RelationState::Missing if name == VIEW && before.views_enabled == Some(false) => {
                 if source.read_from == ReadFrom::View {
-                    return Err(SchemaError::ViewsDisabled);
+                    return Err(SchemaError::Unsupported(VIEWS_DISABLED));
                 }
                 let why = "materialized_views_enabled is false here, and source.read_from is not \"view\"";
                 SchemaStep::Skipped(why.to_owned())

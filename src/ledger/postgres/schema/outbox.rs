@@ -2,7 +2,7 @@
 //!
 //! **Invariants.** Everything is made in one transaction, or taken back in one. Names of the settings are quoted.
 
-use super::{PgSchemaError, SchemaAccess, SchemaStep, StepsDone};
+use super::{SchemaAccess, SchemaError, SchemaStep, StepsDone};
 use crate::{
     config,
     ledger::postgres::{schema_state::TABLE, statements::quote_name},
@@ -14,22 +14,22 @@ const DOWN: &str = include_str!("../../../../schema/postgres/outbox/down.sql");
 /// Makes the outbox and its triggers. May be run again.
 ///
 /// # Errors
-/// [`PgSchemaError`]; nothing was made.
+/// [`SchemaError`]; nothing was made.
 pub async fn apply_outbox(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
-) -> Result<StepsDone, PgSchemaError> {
+) -> Result<StepsDone, SchemaError> {
     run_text(settings, source, UP, SchemaStep::Created).await
 }
 
 /// Drops the outbox, with the rows in it, and its triggers.
 ///
 /// # Errors
-/// [`PgSchemaError`]; nothing was dropped.
+/// [`SchemaError`]; nothing was dropped.
 pub async fn roll_back_outbox(
     settings: &config::PostgresSettings,
     source: &config::SourceSettings,
-) -> Result<StepsDone, PgSchemaError> {
+) -> Result<StepsDone, SchemaError> {
     run_text(settings, source, DOWN, SchemaStep::RolledBack).await
 }
 
@@ -38,7 +38,7 @@ async fn run_text(
     source: &config::SourceSettings,
     text: &str,
     outcome: SchemaStep,
-) -> Result<StepsDone, PgSchemaError> {
+) -> Result<StepsDone, SchemaError> {
     let access = SchemaAccess::open_access(settings, source).await?;
     let mut connection = access.pool.take_connection().await?;
     let client = connection.cached_client()?;

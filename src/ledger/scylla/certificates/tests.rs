@@ -2,7 +2,7 @@ use std::{fs, path::PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConnection, ServerConfig, ServerConnection, pki_types::PrivateKeyDer,
+    ClientConnection, RootCertStore, ServerConfig, ServerConnection, pki_types::PrivateKeyDer,
     server::WebPkiClientVerifier,
 };
 use tempfile::TempDir;
