@@ -54,7 +54,7 @@ fn rss() -> u64 {
 
 struct Tier {
     memory: Memory,
-    marks: ChangeLog,
+    change_log: ChangeLog,
     catalogue: Arc<Catalogue>,
 }
 
@@ -63,7 +63,7 @@ impl Tier {
         let catalogue = Arc::new(users::catalogue());
         Self {
             memory: Memory::new(max_bytes, HOUR, Arc::clone(&catalogue), Meters::new()),
-            marks: ChangeLog::new(HOUR, CHANGE_LOG_MAX_BYTES),
+            change_log: ChangeLog::new(HOUR, CHANGE_LOG_MAX_BYTES),
             catalogue,
         }
     }
@@ -72,7 +72,7 @@ impl Tier {
     fn keep(&self, number: i64, with_marks: bool) {
         let (user, snapshot) = (user(number), snapshot(number));
         if with_marks {
-            self.marks.note_shown(user, &snapshot);
+            self.change_log.note_shown(user, &snapshot);
         }
         let now = Instant::now();
         let kept = CacheEntry {
@@ -81,9 +81,9 @@ impl Tier {
             loaded: now,
             from_ledger: false,
             generation: GENERATION,
-            doubted: false,
+            invalidated: false,
         };
-        let guard = |held: &Snapshot| self.marks.changes_of(user).floors.met_by(held);
+        let guard = |held: &Snapshot| self.change_log.changes_of(user).floors.met_by(held);
         self.memory.keep_merged(user, &kept, &snapshot, guard);
     }
 

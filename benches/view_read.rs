@@ -25,7 +25,7 @@ use std::{
 use balance_cache::{
     cache::memory::Memory,
     cache_status::Tier,
-    config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
+    config::{self, Millis, ReadFrom, SourceKind},
     domain::{Asset, Catalogue, UserId},
     ledger::{
         Source, SourceReadiness,
@@ -146,21 +146,7 @@ fn settings(node: &cassandra::Cassandra) -> config::ScyllaSettings {
     config::ScyllaSettings {
         nodes: vec![node.node()],
         keyspace: "bench".to_owned(),
-        view_check: ViewCheck::Required,
-        username: String::new(),
-        password: String::new(),
-        datacenter: String::new(),
-        rack: String::new(),
-        consistency: Consistency::LocalQuorum,
-        replication_factor: 1,
-        connect_timeout_ms: Millis(Duration::from_secs(5)),
-        tls_ca_file: "".into(),
-        tls_cert_file: "".into(),
-        tls_key_file: "".into(),
-        names: balance_cache::config::default_settings()
-            .unwrap()
-            .scylla
-            .names,
+        ..config::default_settings().unwrap().scylla
     }
 }
 
@@ -223,7 +209,7 @@ impl Cold {
             memory: Arc::clone(&memory),
             redis: None,
             source: scylla.clone(),
-            marks: Arc::new(ChangeLog::new(Duration::from_mins(10), 1_000)),
+            change_log: Arc::new(ChangeLog::new(Duration::from_mins(10), 1_000)),
             freshness: Arc::new(Freshness::always_fresh()),
             meters,
             tasks: TaskTracker::new(),
@@ -244,7 +230,7 @@ impl Cold {
             .read_user(user, ReadOptions::default(), deadline)
             .await
             .unwrap();
-        assert_eq!(answer.trail.answered, Tier::Source);
+        assert_eq!(answer.cache_status.answered, Tier::Source);
         start.elapsed()
     }
 }

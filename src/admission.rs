@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::{
-    adaptive_limit::Bounds,
+    adaptive_limit::LimitRange,
     per_user::{PerUserLimit, UserPermit},
     queue::QueueLimits,
 };
@@ -65,7 +65,7 @@ impl Admission {
         let part = |time: Duration, of| time.checked_div(of).unwrap_or_default();
         let patience = part(deadline, PATIENCE_PART);
         let loads = QueueLimits {
-            bounds: Bounds {
+            bounds: LimitRange {
                 floor: SOURCE_LOADS_MIN,
                 ceiling: settings.limits.source_loads,
                 slack: SOURCE_SLACK,
@@ -75,7 +75,7 @@ impl Admission {
         };
         // Fixed: Redis is near, so its latency follows the load of this process itself.
         let lookups = QueueLimits {
-            bounds: Bounds {
+            bounds: LimitRange {
                 floor: REDIS_LOOKUPS,
                 ceiling: REDIS_LOOKUPS,
                 slack: Duration::ZERO,

@@ -106,9 +106,9 @@ pub enum ReadOutcome {
     Stale,
     /// Something below a known floor, marked so.
     Behind,
-    /// Nobody: too much in flight.
+    /// No tier: too much is in flight.
     Shed,
-    /// Nobody: a failure.
+    /// No tier: the read failed.
     Failed,
 }
 

@@ -92,7 +92,7 @@ where
         let (name, value) = (name.into().into_string().ok()?, value.into());
         let ours = suggest::is_like_ours(&name) && !name.starts_with(PREFIX);
         let value = value.to_string_lossy();
-        (ours && suggest::judge_stray(&schema, &name, &value) == suggest::Stray::Unknown)
+        (ours && suggest::judge_stray(&schema, &name, &value) == suggest::StrayVariable::Unknown)
             .then_some(name)
     });
     let mut names: Vec<_> = names.collect();

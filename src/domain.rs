@@ -26,7 +26,7 @@ mod transaction;
 mod valuation;
 
 pub use amount::Amount;
-pub use balance::{Balance, Snapshot, Word, takes_place};
+pub use balance::{Balance, BalanceOrigin, Snapshot, takes_place};
 pub use catalogue::{Asset, CatalogueError, CatalogueTable, Symbol};
 pub use change::BalanceChange;
 pub use entry::{Entry, EntryWire};

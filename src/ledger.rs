@@ -143,7 +143,7 @@ impl Cost {
 /// The times of a ledger row, as far as they are known, without its amounts. The audit compares them with when an answer was
 /// given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stood {
+pub struct RowAbove {
     pub seq: Seq,
     /// The writer's own statement.
     pub created_at: Option<UnixMillis>,
@@ -205,7 +205,7 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+    ) -> BoxFuture<'_, Result<Option<RowAbove>, LedgerError>> {
         let _ = (user, asset, seq);
         Box::pin(async { Err(LedgerError::unavailable("it holds no ledger rows")) })
     }

@@ -72,8 +72,7 @@ pub struct PassedOn {
 pub struct ReadAnswer<B: AsRef<[u8]> = Bytes> {
     /// The balances, whole, with their rendered body.
     pub held: RenderedSnapshot<B>,
-    /// How it came about.
-    pub trail: CacheStatus,
+    pub cache_status: CacheStatus,
 }
 
 impl ReadAnswer {
@@ -81,7 +80,7 @@ impl ReadAnswer {
     pub fn borrowed_view(&self) -> ReadAnswer<&[u8]> {
         ReadAnswer {
             held: self.held.borrowed_view(),
-            trail: self.trail,
+            cache_status: self.cache_status,
         }
     }
 }
@@ -91,7 +90,7 @@ impl ReadAnswer<&[u8]> {
     pub fn to_shared(&self) -> ReadAnswer {
         ReadAnswer {
             held: self.held.to_shared(),
-            trail: self.trail,
+            cache_status: self.cache_status,
         }
     }
 }
@@ -129,7 +128,7 @@ pub struct ReaderParts {
     pub redis: Option<Arc<Redis>>,
     /// The ledger, and the tables derived from it.
     pub source: Arc<dyn Source>,
-    pub marks: Arc<ChangeLog>,
+    pub change_log: Arc<ChangeLog>,
     /// How fresh that is.
     pub freshness: Arc<Freshness>,
     /// Metrics.

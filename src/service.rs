@@ -1,6 +1,6 @@
 //! The assembly: which parts there are, how they hang together, and in which order they start and stop.
 //!
-//! **Invariants.** Nobody spawns but here and by the trackers handed out here. Shutdown: stop accepting, finish what is in flight
+//! **Invariants.** Tasks are spawned only here and by the trackers handed out here. Shutdown: stop accepting, finish what is in flight
 //! (at most `limits.drain_ms`), then stop the loops; a second signal ends the process at once.
 
 mod advice;

@@ -48,7 +48,7 @@ fn keep(memory: &Memory, catalogue: &Catalogue, number: i64) {
         loaded: now,
         from_ledger: false,
         generation: 1,
-        doubted: false,
+        invalidated: false,
     };
     memory.keep_merged(user(number), &kept, &snapshot, |_| true);
 }

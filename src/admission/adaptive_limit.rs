@@ -20,7 +20,7 @@ const WINDOW_MAX: Duration = Duration::from_millis(500);
 const SAMPLES_MIN: usize = 8;
 /// More than these in a window are not looked at.
 const SAMPLES_MAX: usize = 64;
-/// The tolerated time: so many times the baseline, and [`Bounds::slack`].
+/// The tolerated time: so many times the baseline, and [`LimitRange::slack`].
 const TOLERANCE: u32 = 2;
 /// How often a question waits for a thread: to be sent, to be read, to go on.
 const HOPS: u32 = 4;
@@ -39,9 +39,8 @@ const PROBE_PART: usize = 4;
 /// The limit at first; it begins with a probe, because a first crowd would be the baseline of all that follow.
 const FIRST: usize = 16;
 
-/// The range of the limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct LimitRange {
     /// It never falls below this.
     pub floor: usize,
     /// Nor rises above this.
@@ -67,7 +66,7 @@ pub struct LoadSample {
 /// A limit that follows its samples.
 #[derive(Debug)]
 pub struct AdaptiveLimit {
-    bounds: Bounds,
+    bounds: LimitRange,
     limit: usize,
     probing: bool,
     /// None while a probe waits until few enough are under way.
@@ -119,12 +118,12 @@ impl SampleWindow {
 
 impl AdaptiveLimit {
     /// Nothing is known yet. A floor above the ceiling is the ceiling.
-    pub fn new(bounds: Bounds, now: Instant) -> Self {
+    pub fn new(bounds: LimitRange, now: Instant) -> Self {
         let ceiling = bounds.ceiling.max(1);
         let floor = bounds.floor.clamp(1, ceiling);
         let limit = FIRST.clamp(floor, ceiling);
         Self {
-            bounds: Bounds {
+            bounds: LimitRange {
                 floor,
                 ceiling,
                 ..bounds
@@ -142,7 +141,7 @@ impl AdaptiveLimit {
     /// One that does not move.
     #[cfg(test)]
     pub fn fixed_at(limit: usize, now: Instant) -> Self {
-        let bounds = Bounds {
+        let bounds = LimitRange {
             floor: limit,
             ceiling: limit,
             slack: Duration::ZERO,
@@ -230,7 +229,7 @@ impl AdaptiveLimit {
         if busiest.saturating_mul(2) < self.limit {
             return;
         }
-        let Bounds { floor, ceiling, .. } = self.bounds;
+        let LimitRange { floor, ceiling, .. } = self.bounds;
         self.limit = self.next_limit(median, lag).clamp(floor, ceiling);
         let age = now.saturating_duration_since(self.baseline_at);
         let fell = self.limit.saturating_mul(2) <= self.limit_at_baseline && age >= PROBE_GAP;
@@ -242,7 +241,7 @@ impl AdaptiveLimit {
 
     /// The limit after a window with this median, in which it was used.
     fn next_limit(&self, median: Duration, lag: Duration) -> usize {
-        let Bounds { slack, longest, .. } = self.bounds;
+        let LimitRange { slack, longest, .. } = self.bounds;
         let baseline = self.baseline.unwrap_or_default();
         let most = longest.max(baseline.saturating_add(slack));
         let doubled = baseline.saturating_mul(TOLERANCE).saturating_add(slack);

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::adaptive_limit::{AdaptiveLimit, Bounds, LoadSample};
+use super::adaptive_limit::{AdaptiveLimit, LimitRange, LoadSample};
 
 /// The most callers that wait in one queue.
 const QUEUE_MAX: usize = 4_096;
@@ -33,7 +33,7 @@ pub enum LoadClass {
 
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    pub bounds: Bounds,
+    pub bounds: LimitRange,
     /// Permits that batches may hold, if half of the limit is more.
     pub bulk: usize,
 }

@@ -10,7 +10,7 @@ use super::{
     ASSETS_MAX, LATE_MAX, LOOKS_MAX,
     report::{self, Missed},
     sampler::{AuditNote, AuditSample, SampleQueue, Sampler},
-    schedule::{Agenda, Due},
+    schedule::{AuditSchedule, ScheduledCheck},
     staleness::{StalenessVerdict, judge_staleness},
     view_lag::{FOLLOWS_MAX, Follow, NEWS_EVERY},
 };
@@ -35,7 +35,7 @@ pub struct AuditorParts {
     /// The assets that an answer may have lacked.
     pub catalogue: Arc<Catalogue>,
     /// The change log, for the log line of a stale answer.
-    pub marks: Arc<ChangeLog>,
+    pub change_log: Arc<ChangeLog>,
     /// The counted thing.
     pub meters: Arc<Meters>,
     /// More than half of the permits for loads are free.
@@ -56,7 +56,7 @@ pub struct Auditor {
     /// Between two statements.
     gap: Duration,
     next_read: Instant,
-    agenda: Agenda,
+    agenda: AuditSchedule,
     follows: Vec<Follow>,
     log: RateLimitedLog,
 }
@@ -80,7 +80,7 @@ impl Auditor {
             floor_ttl,
             gap,
             next_read: Instant::now(),
-            agenda: Agenda::default(),
+            agenda: AuditSchedule::default(),
             follows: Vec::new(),
             log: RateLimitedLog::default(),
         })
@@ -164,7 +164,7 @@ impl Auditor {
         (self.parts.has_room)() && self.parts.source.readiness() == SourceReadiness::Ready
     }
 
-    async fn check_sample(&mut self, mut due: Due) {
+    async fn check_sample(&mut self, mut due: ScheduledCheck) {
         if Instant::now().saturating_duration_since(due.at) <= LATE_MAX
             && let Some(missed) = self.find_missed(&due.sample).await
         {
@@ -180,7 +180,7 @@ impl Auditor {
                             &due.sample,
                             missed,
                             due.window,
-                            &self.parts.marks,
+                            &self.parts.change_log,
                             left_out,
                         );
                     }

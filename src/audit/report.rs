@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::sampler::AuditSample;
 use crate::{
     domain::{AssetId, Seq, UnixMillis},
-    ledger::Stood,
+    ledger::RowAbove,
     protocol::ChangeLog,
     telemetry::CompareDelay,
 };
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Missed {
     pub(super) asset: AssetId,
     /// The lowest row above what was shown.
-    pub(super) row: Stood,
+    pub(super) row: RowAbove,
     /// Since when it stood there.
     pub(super) since: UnixMillis,
     /// The newest row of the asset, when it was looked.
@@ -27,16 +27,16 @@ pub(super) fn log_stale_answer(
     sample: &AuditSample,
     missed: &Missed,
     window: CompareDelay,
-    marks: &ChangeLog,
+    change_log: &ChangeLog,
     left_out: u64,
 ) {
     let shown = sample.of_asset(missed.asset);
-    let told = marks.last_announced(sample.user, missed.asset);
+    let told = change_log.last_announced(sample.user, missed.asset);
     let before = |told: Instant| {
         let millis = sample.asked.saturating_duration_since(told).as_millis();
         u64::try_from(millis).unwrap_or(u64::MAX)
     };
-    let mark = marks.changes_of(sample.user);
+    let mark = change_log.changes_of(sample.user);
     tracing::warn!(
         user.id = sample.user.get(),
         asset.id = missed.asset.get(),

@@ -1,7 +1,7 @@
 //! Notes of answers and notifications, and how little they cost the threads that serve.
 //!
 //! **Invariants.** A serving thread looks at one flag of its tier, which is written only a few times a second, and goes on.
-//! Nobody waits: a full inbox takes nothing.
+//! A read never waits: a full queue drops the note.
 
 use std::sync::{
     Arc,

@@ -12,7 +12,7 @@ use crate::telemetry::CompareDelay;
 
 /// An answer to be compared.
 #[derive(Debug)]
-pub(super) struct Due {
+pub(super) struct ScheduledCheck {
     pub(super) at: Instant,
     pub(super) window: CompareDelay,
     pub(super) sample: Box<AuditSample>,
@@ -22,7 +22,7 @@ pub(super) struct Due {
 
 /// All answers that wait.
 #[derive(Debug, Default)]
-pub(super) struct Agenda([VecDeque<Due>; 4]);
+pub(super) struct AuditSchedule([VecDeque<ScheduledCheck>; 4]);
 
 /// The delay of this check after the answer.
 pub(super) const fn delay_of(window: CompareDelay) -> Duration {
@@ -43,8 +43,8 @@ const fn next_window(window: CompareDelay) -> Option<CompareDelay> {
     }
 }
 
-impl Agenda {
-    fn put_due(&mut self, due: Due) {
+impl AuditSchedule {
+    fn put_due(&mut self, due: ScheduledCheck) {
         let [tenth, one, ten, minutes] = &mut self.0;
         let queue = match due.window {
             CompareDelay::Tenth => tenth,
@@ -58,7 +58,7 @@ impl Agenda {
     pub(super) fn add_answer(&mut self, sample: Box<AuditSample>) {
         let window = CompareDelay::Tenth;
         if let Some(at) = sample.served.checked_add(delay_of(window)) {
-            self.put_due(Due {
+            self.put_due(ScheduledCheck {
                 at,
                 window,
                 sample,
@@ -68,11 +68,11 @@ impl Agenda {
     }
 
     /// Schedules the next check of this answer, if one is left.
-    pub(super) fn schedule_next_window(&mut self, due: Due) {
+    pub(super) fn schedule_next_window(&mut self, due: ScheduledCheck) {
         let later = next_window(due.window)
             .and_then(|window| Some((window, due.sample.served.checked_add(delay_of(window))?)));
         if let Some((window, at)) = later {
-            self.put_due(Due { at, window, ..due });
+            self.put_due(ScheduledCheck { at, window, ..due });
         }
     }
 
@@ -84,7 +84,7 @@ impl Agenda {
     }
 
     /// The sample that is due longest.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<ScheduledCheck> {
         let queue = self
             .0
             .iter_mut()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{domain::UnixMillis, ledger::Stood};
+use crate::{domain::UnixMillis, ledger::RowAbove};
 
 /// How far a time may be ahead of this machine's clock to be believed.
 const AHEAD_MAX_MS: i64 = 1_000;
@@ -14,13 +14,13 @@ pub(super) enum StalenessVerdict {
     Stale(UnixMillis),
     /// It was good enough.
     Good,
-    /// Nobody can tell: the row has no time that can be believed.
+    /// The row has no time that can be believed.
     Unknown,
 }
 
 /// Since when the row stood in the ledger, at the latest: both the writer and the database must have said so. The word of the writer
 /// alone proves nothing: a late settlement has the time of its event.
-pub(super) fn stood_since(row: &Stood, now: UnixMillis) -> Option<UnixMillis> {
+pub(super) fn stood_since(row: &RowAbove, now: UnixMillis) -> Option<UnixMillis> {
     let horizon = UnixMillis(now.0.saturating_add(AHEAD_MAX_MS));
     let believed = |at: &UnixMillis| at.0 > 0 && *at <= horizon;
     // A database whose clock is ahead, or whose timestamps are no times: the row may be younger than anything here says.
@@ -31,7 +31,7 @@ pub(super) fn stood_since(row: &Stood, now: UnixMillis) -> Option<UnixMillis> {
 
 /// The answer to a read that began at `asked_at` did not show this row, and may miss what is younger than `allowed`.
 pub(super) fn judge_staleness(
-    row: &Stood,
+    row: &RowAbove,
     asked_at: UnixMillis,
     allowed: Duration,
     now: UnixMillis,
@@ -57,7 +57,7 @@ mod tests {
     /// Of a read that began at `NOW`, about a row with these times before it, in milliseconds.
     fn verdict_of(created: Option<i64>, written: Option<i64>) -> StalenessVerdict {
         let at = |before: i64| UnixMillis(NOW - before);
-        let row = Stood {
+        let row = RowAbove {
             seq: Seq::new(2).unwrap(),
             created_at: created.map(at),
             written_at: written.map(at),

@@ -22,7 +22,7 @@ use crate::{
     clock,
     config::{self, AuditSettings},
     domain::{Asset, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, LedgerError, Source, SourceReadiness, Stood},
+    ledger::{Cost, LedgerError, RowAbove, Source, SourceReadiness},
     protocol::ChangeLog,
     telemetry::Meters,
 };
@@ -105,12 +105,12 @@ impl Source for TestLedger {
         _: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+    ) -> BoxFuture<'_, Result<Option<RowAbove>, LedgerError>> {
         let rows = self.rows.lock();
         let mut above = rows
             .iter()
             .filter(|((at, number), _)| *at == asset && Some(*number) > seq);
-        let row = above.next().map(|((_, seq), at)| Stood {
+        let row = above.next().map(|((_, seq), at)| RowAbove {
             seq: *seq,
             created_at: None,
             written_at: *at,
@@ -142,7 +142,7 @@ impl Stage {
             inbox,
             source: ledger.clone(),
             catalogue: Arc::new(Catalogue::new(&assets, &[]).unwrap()),
-            marks: Arc::new(ChangeLog::new(MINUTE, 1 << 20)),
+            change_log: Arc::new(ChangeLog::new(MINUTE, 1 << 20)),
             meters: Arc::clone(&meters),
             has_room: Arc::new(move || has_room.load(Relaxed)),
             source_lags: true,

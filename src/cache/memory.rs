@@ -25,7 +25,9 @@ use hot_copies::{EntryVersion, HotCopies};
 use striped_seqlock::Stripes;
 
 use crate::{
-    domain::{AssetId, BalanceChange, Catalogue, Seq, Snapshot, UserId, Word, takes_place},
+    domain::{
+        AssetId, BalanceChange, BalanceOrigin, Catalogue, Seq, Snapshot, UserId, takes_place,
+    },
     render::RenderedSnapshot,
     telemetry::{Evicted, Meters},
 };
@@ -97,13 +99,13 @@ impl Memory {
     }
 
     /// The user's entry in this generation, whether or not its time is over. This thread has it at hand from then on,
-    /// unless it is doubted, or the map nearly full.
+    /// unless it is invalidated, or the map nearly full.
     pub fn get_entry(&self, user: UserId, generation: u64) -> Option<CacheEntry> {
         let version = self.stripes.stable_version(user);
         let kept = self
             .last_known(user)
             .filter(|kept| kept.generation == generation)?;
-        let copies = !kept.doubted && self.cache.weighted_size() < self.roomy_bytes;
+        let copies = !kept.invalidated && self.cache.weighted_size() < self.roomy_bytes;
         if let Some(version) = version
             && copies
             && self.stripes.stable_version(user) == Some(version)
@@ -118,9 +120,9 @@ impl Memory {
         Some(kept)
     }
 
-    /// Shows what this thread has at hand of what is held of the user in this generation, not doubted, with the time left: never
+    /// Shows what this thread has at hand of what is held of the user in this generation, not invalidated, with the time left: never
     /// none. One time in 256 it has nothing, so that the map hears of what is used.
-    pub fn show_near<T>(
+    pub fn show_hot_copy<T>(
         &self,
         user: UserId,
         generation: u64,
@@ -139,7 +141,7 @@ impl Memory {
         })
     }
 
-    /// The reads of this user that a read stands for which [`Memory::show_near`] did not answer: asked before [`Memory::get_entry`].
+    /// The reads of this user that a read stands for which [`Memory::show_hot_copy`] did not answer: asked before [`Memory::get_entry`].
     pub fn reads_behind(&self, user: UserId, generation: u64) -> u32 {
         self.stripes.stable_version(user).map_or(1, |version| {
             let state = EntryVersion {
@@ -195,7 +197,7 @@ impl Memory {
         kept
     }
 
-    /// One user's changes take effect in one step: what is held moves forward in place, and is doubted where a change says less
+    /// One user's changes take effect in one step: what is held moves forward in place, and is invalidated where a change says less
     /// than that. What is not held stays so: some balances are no snapshot. A fill that is being decided is waited for.
     pub fn advance_user(&self, user: UserId, changes: &[BalanceChange]) {
         self.change_entry(user, |there| {
@@ -219,7 +221,7 @@ impl Memory {
                 BalanceChange::Unknown { .. } => true,
             });
             let there = CacheEntry {
-                doubted: there.doubted || doubts,
+                invalidated: there.invalidated || doubts,
                 ..there
             };
             if moves {
@@ -282,7 +284,11 @@ impl Memory {
 }
 
 fn is_below(held: &Snapshot, asset: AssetId, seq: Seq) -> bool {
-    takes_place(held.get(asset).map(|balance| balance.seq), seq, Word::Told)
+    takes_place(
+        held.get(asset).map(|balance| balance.seq),
+        seq,
+        BalanceOrigin::Notification,
+    )
 }
 
 impl std::fmt::Debug for Memory {

@@ -45,15 +45,15 @@ pub use self::{
     backfill_progress::{BackfillPhase, BackfillProgress, ENDED_TTL, KnownBackfills, RUNNING_TTL},
     backfills::BackfillWriter,
     backoff::jittered_wait,
-    client::{Identity, Link, NewAuthorities},
+    client::{Identity, NewAuthorities, RedisLink},
     keys::Keys,
-    lookup::{Grant, KnownBalances, Lease, Lookup},
+    lookup::{KnownBalances, Lease, LeaseGrant, Lookup},
     notifications::Effect,
     session::{Epoch, RedisSession},
 };
 use self::{
-    clock::{Now, Reading},
-    entry::{Corrupt, Life, StoredEntry},
+    clock::{ClockReading, RedisTime},
+    entry::{Corrupt, EntryLifetime, StoredEntry},
     lookup::SessionRef,
     script::Call,
 };
@@ -68,7 +68,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Redis {
     /// The way there.
-    pub link: Link,
+    pub link: RedisLink,
     meters: Arc<Meters>,
     snapshot_ttl: Duration,
     floor_ttl: Duration,
@@ -80,7 +80,7 @@ pub struct Redis {
 impl Redis {
     /// On a way to Redis. `lease` is how long a load may take at most, `floor_ttl` how long a floor is remembered.
     pub fn new(
-        link: Link,
+        link: RedisLink,
         options: &config::RedisSettings,
         floor_ttl: Duration,
         lease: Duration,
@@ -165,7 +165,7 @@ impl Redis {
         &self,
         session: &RedisSession,
         entry: Result<Option<StoredEntry<'_>>, Corrupt>,
-        now: Now,
+        now: RedisTime,
     ) -> Lookup {
         match entry {
             Ok(Some(entry)) if entry.may_serve(&session.epoch.id, self.entry_life(now)) => {
@@ -183,8 +183,8 @@ impl Redis {
         }
     }
 
-    fn entry_life(&self, now: Now) -> Life {
-        Life {
+    fn entry_life(&self, now: RedisTime) -> EntryLifetime {
+        EntryLifetime {
             now: now.latest,
             longest: i64::try_from(self.snapshot_ttl.as_millis()).unwrap_or(i64::MAX),
         }
@@ -220,7 +220,7 @@ impl Redis {
         let asked = Instant::now();
         let reply = self.call_one(session, Op::Get, call).await?;
         let (what, redis_ms, fields): (String, i64, Value) = self.read_reply(reply, Op::Get)?;
-        let now = Reading::just_now(asked, redis_ms).time_then();
+        let now = ClockReading::just_now(asked, redis_ms).time_then();
         if what == "foreign" {
             self.meters
                 .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
@@ -238,7 +238,7 @@ impl Redis {
             }
             "busy" | "hit" => Lease::Busy,
             _ => {
-                let grant = Grant {
+                let grant = LeaseGrant {
                     token,
                     // The floors went with whatever was dropped or replaced.
                     ledger: entry.reread
@@ -258,7 +258,7 @@ impl Redis {
     pub async fn fill_entry(
         &self,
         user: UserId,
-        grant: &Grant,
+        grant: &LeaseGrant,
         snapshot: &Snapshot,
         from_ledger: bool,
     ) -> Result<Result<Duration, Refused>, Fault> {
@@ -296,7 +296,7 @@ impl Redis {
     }
 
     /// Gives a lease back that will not be used. A fault is only counted: the lease ends by itself.
-    pub async fn release_lease(&self, user: UserId, grant: &Grant) {
+    pub async fn release_lease(&self, user: UserId, grant: &LeaseGrant) {
         let call = Call::new(&script::RELEASE)
             .with_key(self.link.keys.user_key(user))
             .with_arg(grant.token.as_str());
@@ -350,7 +350,7 @@ fn known_balances(entry: StoredEntry<'_>) -> KnownBalances {
     }
 }
 
-fn hit_of(entry: StoredEntry<'_>, now: Now) -> Lookup {
+fn hit_of(entry: StoredEntry<'_>, now: RedisTime) -> Lookup {
     let left = u64::try_from(entry.until.saturating_sub(now.latest)).unwrap_or(0);
     Lookup::Hit {
         snapshot: entry.snapshot,

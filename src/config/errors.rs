@@ -6,7 +6,7 @@ use super::LogFormat;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody set it.
+    /// No layer sets it: the default counts.
     Default,
     /// The file of `--config`.
     File {

@@ -16,7 +16,7 @@ use super::{
     accepted::one_line,
     judge::{Judge, Layer, SettingOrigins},
     places::Places,
-    suggest::{self, Stray},
+    suggest::{self, StrayVariable},
 };
 
 /// An element of each list of tables that the defaults do not have; never a value in force.
@@ -109,7 +109,7 @@ impl Layers {
     }
 
     fn add_stray(&mut self, name: &str, value: &str) {
-        if let Stray::Meant { key } = suggest::judge_stray(&self.schema, name, value) {
+        if let StrayVariable::Meant { key } = suggest::judge_stray(&self.schema, name, value) {
             let variable = suggest::variable_name(&key);
             self.told.mistakes.push(Mistake {
                 key,

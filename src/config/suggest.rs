@@ -22,7 +22,7 @@ const DIFFERENCES_MAX: usize = 2;
 
 /// A variable that begins like ours and sets no key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stray {
+pub(super) enum StrayVariable {
     /// Not meant for the settings: known to the tools, made by Kubernetes, or another program's.
     Foreign,
     /// So close to the variable of this key that nothing else can be meant.
@@ -107,10 +107,10 @@ pub(super) fn is_like_ours(name: &str) -> bool {
 }
 
 /// Judges a variable that begins like the service's and lacks the prefix of a setting.
-pub(super) fn judge_stray(schema: &Table, name: &str, value: &str) -> Stray {
+pub(super) fn judge_stray(schema: &Table, name: &str, value: &str) -> StrayVariable {
     let rest = name.get(ENVIRONMENT.len()..).unwrap_or_default();
     if KNOWN.iter().any(|known| name.starts_with(known)) || is_of_kubernetes(rest, value) {
-        return Stray::Foreign;
+        return StrayVariable::Foreign;
     }
     let given = squeeze_text(rest);
     let all = all_keys(schema);
@@ -120,8 +120,8 @@ pub(super) fn judge_stray(schema: &Table, name: &str, value: &str) -> Stray {
         .filter(|(differences, _)| *differences <= DIFFERENCES_MAX)
         .min_by_key(|(differences, _)| *differences);
     match best {
-        Some((_, key)) => Stray::Meant { key: key.clone() },
-        None => Stray::Unknown,
+        Some((_, key)) => StrayVariable::Meant { key: key.clone() },
+        None => StrayVariable::Unknown,
     }
 }
 
@@ -160,28 +160,36 @@ mod tests {
             ("BALANCE_CACHE_HTTP_LISTN", "http.listen"),
             ("BALANCE_CACHE_MEMORY_MAX_BYTES", "memory.max_bytes"),
         ] {
-            let meant = Stray::Meant {
+            let meant = StrayVariable::Meant {
                 key: key.to_owned(),
             };
             assert!(is_like_ours(name));
             assert_eq!(judge_stray(&schema, name, "x"), meant, "{name}");
         }
         for (name, value, expected) in [
-            ("BALANCE_CACHE_TOKEN", "bc_x", Stray::Foreign),
-            ("BALANCE_CACHE_PORT", "tcp://10.0.0.1:3001", Stray::Foreign),
-            ("BALANCE_CACHE_SERVICE_HOST", "10.0.0.1", Stray::Foreign),
+            ("BALANCE_CACHE_TOKEN", "bc_x", StrayVariable::Foreign),
+            (
+                "BALANCE_CACHE_PORT",
+                "tcp://10.0.0.1:3001",
+                StrayVariable::Foreign,
+            ),
+            (
+                "BALANCE_CACHE_SERVICE_HOST",
+                "10.0.0.1",
+                StrayVariable::Foreign,
+            ),
             (
                 "BALANCE_CACHE_REDIS_PORT",
                 "tcp://10.0.0.1:6379",
-                Stray::Foreign,
+                StrayVariable::Foreign,
             ),
             (
                 "BALANCE_CACHE_PORT_3001_TCP_ADDR",
                 "10.0.0.1",
-                Stray::Foreign,
+                StrayVariable::Foreign,
             ),
-            ("BALANCE_CACHE_TEST_HITS", "1", Stray::Foreign),
-            ("BALANCE_CACHE_IMAGE", "x", Stray::Unknown),
+            ("BALANCE_CACHE_TEST_HITS", "1", StrayVariable::Foreign),
+            ("BALANCE_CACHE_IMAGE", "x", StrayVariable::Unknown),
         ] {
             assert_eq!(judge_stray(&schema, name, value), expected, "{name}");
         }

@@ -19,19 +19,19 @@ pub struct Balance {
 
 /// Where a balance comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum BalanceOrigin {
     /// A notification carried it.
-    Told,
+    Notification,
     /// The ledger said it, or a table that is derived from the ledger.
     Ledger,
 }
 
 /// The merge rule: whether a balance at `seq` takes the place of one at `held` in the same asset. The higher seq does; at equal
 /// seq the ledger's word does, and a notification's does not. The scripts have the same rule (`takes_place` in `entry.lua`).
-pub fn takes_place(held: Option<Seq>, seq: Seq, word: Word) -> bool {
-    match word {
-        Word::Told => held < Some(seq),
-        Word::Ledger => held <= Some(seq),
+pub fn takes_place(held: Option<Seq>, seq: Seq, origin: BalanceOrigin) -> bool {
+    match origin {
+        BalanceOrigin::Notification => held < Some(seq),
+        BalanceOrigin::Ledger => held <= Some(seq),
     }
 }
 
@@ -48,7 +48,7 @@ impl Snapshot {
         balances.sort_by_key(|balance| balance.asset);
         balances.dedup_by(|next, kept| {
             let same = next.asset == kept.asset;
-            if same && takes_place(Some(kept.seq), next.seq, Word::Told) {
+            if same && takes_place(Some(kept.seq), next.seq, BalanceOrigin::Notification) {
                 *kept = *next;
             }
             same
@@ -80,7 +80,7 @@ impl Snapshot {
     pub fn covers_all(&self, other: &Self) -> bool {
         let covered = |theirs: &Balance| {
             let ours = self.get(theirs.asset).map(|ours| ours.seq);
-            !takes_place(ours, theirs.seq, Word::Told)
+            !takes_place(ours, theirs.seq, BalanceOrigin::Notification)
         };
         other.0.iter().all(covered)
     }
@@ -98,7 +98,6 @@ impl Snapshot {
             .and_then(|at| self.0.get(at))
     }
 
-    /// Only that asset.
     #[must_use]
     pub fn only_asset(&self, asset: AssetId) -> Self {
         Self(self.get(asset).copied().into_iter().collect())
@@ -182,8 +181,8 @@ mod tests {
             };
             let seq = |text: &str| text.parse().ok().and_then(|seq: i64| Seq::new(seq).ok());
             let word = match word {
-                "told" => Word::Told,
-                "ledger" => Word::Ledger,
+                "told" => BalanceOrigin::Notification,
+                "ledger" => BalanceOrigin::Ledger,
                 other => panic!("{other}"),
             };
             let new = seq(new).unwrap();

@@ -35,7 +35,7 @@ pub struct Notification {
     pub user: UserId,
     /// The knowledge of it.
     pub said: NotifiedChange,
-    /// When it was settled, where somebody says it.
+    /// When it was settled, where the notification says so.
     pub created_at: Option<UnixMillis>,
 }
 

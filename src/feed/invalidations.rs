@@ -35,7 +35,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(10);
 pub struct Follower {
     redis: Arc<Redis>,
     applier: Arc<Applier>,
-    marks: Arc<ChangeLog>,
+    change_log: Arc<ChangeLog>,
     freshness: Arc<Freshness>,
     meters: Arc<Meters>,
     floor_ttl: Duration,
@@ -50,7 +50,7 @@ pub struct Follower {
 }
 
 #[derive(Debug, Clone)]
-struct Position {
+struct FeedCursor {
     epoch: String,
     cursor: StreamId,
     /// The cursor is an entry that was seen, not only a moment in the past.
@@ -60,7 +60,7 @@ struct Position {
 }
 
 /// Why a connection is given up.
-enum End {
+enum FollowEnd {
     /// It broke, or Redis is another.
     Lost,
     /// The chain broke: something was missed.
@@ -72,7 +72,7 @@ impl Follower {
     pub fn new(
         redis: Arc<Redis>,
         applier: Arc<Applier>,
-        marks: Arc<ChangeLog>,
+        change_log: Arc<ChangeLog>,
         freshness: Arc<Freshness>,
         meters: Arc<Meters>,
         floor_ttl: Duration,
@@ -85,7 +85,7 @@ impl Follower {
         Self {
             redis,
             applier,
-            marks,
+            change_log,
             freshness,
             meters,
             floor_ttl,
@@ -105,7 +105,7 @@ impl Follower {
     /// Follows until shutdown.
     pub async fn run_follower(&self, shutdown: CancellationToken) {
         let follow = async {
-            let mut position: Option<Position> = None;
+            let mut position: Option<FeedCursor> = None;
             loop {
                 // The term first: a session that ends after this ends the term too.
                 let term = self.freshness.current_term();
@@ -137,8 +137,8 @@ impl Follower {
     }
 
     /// Goes on at the cursor where it is the same Redis; else reads the feed back over the last `floor_ttl`.
-    fn begin_position(&self, position: Option<Position>, session: &RedisSession) -> Position {
-        self.marks.blind_for(session.young_for(self.floor_ttl));
+    fn begin_position(&self, position: Option<FeedCursor>, session: &RedisSession) -> FeedCursor {
+        self.change_log.blind_for(session.young_for(self.floor_ttl));
         match position {
             Some(position) if position.epoch == session.epoch.id => position,
             other => {
@@ -155,7 +155,7 @@ impl Follower {
                 }
                 let back = i64::try_from(self.floor_ttl.as_millis()).unwrap_or(i64::MAX);
                 let cursor = StreamId::at_ms(session.now().earliest.saturating_sub(back));
-                Position {
+                FeedCursor {
                     epoch: session.epoch.id.clone(),
                     cursor,
                     seen: false,
@@ -171,8 +171,8 @@ impl Follower {
         tap: &BlockingConnection,
         session: &Arc<RedisSession>,
         term: u64,
-        from: Position,
-    ) -> Position {
+        from: FeedCursor,
+    ) -> FeedCursor {
         let mut position = from;
         let mut trimmed = Instant::now();
         match tap.is_of(session).await {
@@ -190,8 +190,8 @@ impl Follower {
             }
             match self.read_on(tap, session, term, &mut position).await {
                 Ok(()) => gaps = 0,
-                Err(End::Lost) => return position,
-                Err(End::Gap) => {
+                Err(FollowEnd::Lost) => return position,
+                Err(FollowEnd::Gap) => {
                     if let Some(left_out) = self.gap_log.permit_line() {
                         tracing::warn!(
                             lines.left_out = left_out,
@@ -219,7 +219,7 @@ impl Follower {
         &self,
         tap: &BlockingConnection,
         session: &RedisSession,
-        position: &Position,
+        position: &FeedCursor,
     ) {
         if !position.seen {
             return;
@@ -250,8 +250,8 @@ impl Follower {
         tap: &BlockingConnection,
         session: &Arc<RedisSession>,
         term: u64,
-        position: &mut Position,
-    ) -> Result<(), End> {
+        position: &mut FeedCursor,
+    ) -> Result<(), FollowEnd> {
         let keys = &self.redis.link.keys;
         // The first proof of a term is waited for by readers: what is there is read at once.
         let proven = self.freshness.is_proven(Instant::now());
@@ -264,16 +264,16 @@ impl Follower {
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
             Some(last) if self.take_page(&page, last, position) => {}
-            Some(_) => return Err(End::Gap),
+            Some(_) => return Err(FollowEnd::Gap),
             None => {
                 // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
                 // again now, the next read finds that it is gone.
                 let begun = tap.begin_feed(&keys.feed_key(), &session.epoch.id).await;
                 if let Err(error) = begun {
-                    let _: End = self.note_lost(self.redis.link.finding_of(&error));
+                    let _: FollowEnd = self.note_lost(self.redis.link.finding_of(&error));
                 }
                 (position.cursor, position.seen) = (StreamId::default(), true);
-                return Err(End::Gap);
+                return Err(FollowEnd::Gap);
             }
         }
         // Asked after the feed: it was the master with these data when the feed was read.
@@ -282,7 +282,7 @@ impl Follower {
             vouched.map_err(|error| self.note_lost(self.redis.link.finding_of(&error)))?;
         if !vouched {
             self.redis.link.end_changed(session);
-            return Err(End::Lost);
+            return Err(FollowEnd::Lost);
         }
         *self.trouble.lock() = None;
         if !page.full {
@@ -292,7 +292,7 @@ impl Follower {
     }
 
     /// The feed could not be read: logged once where Redis refuses a command, so that another connection helps nothing.
-    fn note_lost(&self, finding: Finding) -> End {
+    fn note_lost(&self, finding: Finding) -> FollowEnd {
         if self.redis.link.open_session().is_some() && finding.code.is_refusal() {
             let finding = finding.with_part(FindingPart::Feed);
             let mut trouble = self.trouble.lock();
@@ -301,11 +301,11 @@ impl Follower {
                 *trouble = Some(finding);
             }
         }
-        End::Lost
+        FollowEnd::Lost
     }
 
     /// Entries take effect, in order. False if one of them, or one that was there before, was missed.
-    fn take_page(&self, page: &FeedPage, last: StreamId, position: &mut Position) -> bool {
+    fn take_page(&self, page: &FeedPage, last: StreamId, position: &mut FeedCursor) -> bool {
         // A stream whose last entry is before one that was seen is another stream.
         let mut whole = !position.seen || last >= position.cursor;
         for post in &page.posts {

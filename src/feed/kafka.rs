@@ -13,9 +13,9 @@ mod client;
 mod dead_letters;
 mod effect;
 mod follow;
-mod look;
 mod progress;
 mod record;
+mod topic_state;
 mod work;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Subscriber;
-pub use self::look::{TopicPartition, TopicState, look_at_topic};
+pub use self::topic_state::{TopicPartition, TopicState, look_at_topic};
 use crate::{
     apply::Applier,
     cache::redis::Redis,
@@ -149,7 +149,7 @@ impl KafkaConsumer {
     }
 
     fn finding_of(&self, code: Option<RDKafkaErrorCode>) -> Finding {
-        look::topic_finding(&self.settings, &self.settings.topic, code, None)
+        topic_state::topic_finding(&self.settings, &self.settings.topic, code, None)
     }
 
     // === the topic from outside ===
@@ -159,7 +159,7 @@ impl KafkaConsumer {
         loop {
             let (asker, settings) = (Arc::clone(client), self.settings.clone());
             let looked = tokio::task::spawn_blocking(move || {
-                look::read_partitions(&*asker, &settings, &settings.topic)
+                topic_state::read_partitions(&*asker, &settings, &settings.topic)
             });
             match looked.await {
                 Ok(Ok(partitions)) => {

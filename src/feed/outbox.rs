@@ -195,7 +195,6 @@ impl OutboxConsumer {
         group: Vec<OutboxTask>,
     ) -> Result<Vec<OutboxTask>, ledger::LedgerError> {
         if self.take_effect(&group).await.is_ok() {
-            fail::fail_point!("outbox-not-removed");
             self.finish_tasks(session, &group).await?;
             return Ok(Vec::new());
         }
@@ -246,7 +245,7 @@ impl OutboxConsumer {
         let removed = tasks.iter().flat_map(|task| &task.removed);
         let removed: Vec<_> = removed.copied().collect();
         if !removed.is_empty() {
-            // Seqs of a row that went away bind nobody any more.
+            // Seqs of a row that went away count no more.
             self.applier
                 .invalidate_users(&removed, true, deadline)
                 .await?;

@@ -26,7 +26,7 @@ use crate::{
     apply::Applier,
     cache::redis::{
         Redis, jittered_wait,
-        stream::{BlockingConnection, END, Event, Inlet},
+        stream::{BlockingConnection, END, Event, StreamGroup},
     },
     diagnosis::Finding,
     domain::{FieldMap, Notification},
@@ -57,11 +57,11 @@ const FORGET_AFTER: u32 = 20;
 struct LostConnection;
 
 /// An entry that was read.
-type Taken = (String, Vec<Notification>);
+type TakenEntry = (String, Vec<Notification>);
 
 /// The pass through entries that other consumers took and did not acknowledge.
 #[derive(Debug)]
-struct Claiming {
+struct ClaimPass {
     from: String,
     ended: Option<Instant>,
 }
@@ -72,7 +72,7 @@ pub struct StreamConsumer {
     redis: Arc<Redis>,
     applier: Arc<Applier>,
     meters: Arc<Meters>,
-    inlet: Inlet,
+    inlet: StreamGroup,
     dead: String,
     fields: FieldMap,
     claim_idle: Duration,
@@ -96,7 +96,7 @@ impl StreamConsumer {
         fields: FieldMap,
         claim_idle: Duration,
     ) -> Self {
-        let inlet = Inlet {
+        let inlet = StreamGroup {
             group: redis.link.keys.group_name(),
             stream,
             consumer: name,
@@ -176,7 +176,7 @@ impl StreamConsumer {
             }
             Err(_) => {}
         }
-        let mut claiming = Claiming {
+        let mut claiming = ClaimPass {
             from: END.to_owned(),
             ended: None,
         };
@@ -231,7 +231,7 @@ impl StreamConsumer {
     async fn claim_page(
         &self,
         tap: &BlockingConnection,
-        claiming: &mut Claiming,
+        claiming: &mut ClaimPass,
     ) -> Result<(), LostConnection> {
         let every = self.claim_idle.min(Duration::from_secs(1));
         if claiming.ended.is_some_and(|at| at.elapsed() < every) {

@@ -38,7 +38,7 @@ pub struct BalanceResponse<'a> {
     /// In seconds.
     pub age: u64,
     /// How it came about.
-    pub trail: CacheStatus,
+    pub cache_status: CacheStatus,
 }
 
 impl<'a> BalanceResponse<'a> {
@@ -58,7 +58,7 @@ impl<'a> BalanceResponse<'a> {
             known: client_has(known, held.entity_tag()),
             age: held.said_at().seconds_until(now),
             held,
-            trail: answer.trail,
+            cache_status: answer.cache_status,
         }
     }
 
@@ -83,8 +83,8 @@ impl<'a> BalanceResponse<'a> {
         }
         out.insert(CACHE_CONTROL, PRIVATE);
         out.insert(AGE, HeaderValue::from(self.age));
-        if let Ok(trail) = HeaderValue::try_from(self.trail.to_string()) {
-            out.insert(CACHE_STATUS, trail);
+        if let Ok(cache_status) = HeaderValue::try_from(self.cache_status.to_string()) {
+            out.insert(CACHE_STATUS, cache_status);
         }
         response
     }
@@ -133,7 +133,7 @@ pub fn batch_body(users: &[UserId], answers: &[ReadAnswer]) -> Vec<u8> {
         data.extend_from_slice(itoa::Buffer::new().format(user.get()).as_bytes());
         data.extend_from_slice(br#","balances":"#);
         data.extend_from_slice(answer.held.balances_array());
-        if let Some(detail) = answer.trail.detail {
+        if let Some(detail) = answer.cache_status.detail {
             data.extend_from_slice(format!(r#","detail":"{}""#, detail.word()).as_bytes());
         }
         data.push(b'}');

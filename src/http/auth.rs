@@ -14,7 +14,6 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use super::failure::Failure;
 use crate::config::{self, AuthMode, Scope};
 
-/// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 
 /// The rules of one deployment. Clones share the tokens.

@@ -19,7 +19,7 @@ use super::{
     Api, Backend, HostError, Service,
     answer::{self, BalanceResponse},
     failure::Failure,
-    fast_path::{self, CLOSE, FastPath, FastPathOutcome, Late, PendingResponse},
+    fast_path::{self, CLOSE, FastPath, FastPathOutcome, FastPathResponse, PendingResponse},
     query::Question,
     request_head::RequestHead,
     request_id, routes,
@@ -73,7 +73,7 @@ fn is_plain(query: &str) -> bool {
 }
 
 /// A parsed balance read, with the header fields that its response needs.
-struct Usual<'b> {
+struct ParsedRead<'b> {
     question: Question,
     ask: ReadOptions,
     request_id: Option<&'b [u8]>,
@@ -139,7 +139,7 @@ impl<B: Backend> FastPath for Arc<Service<B>> {
 }
 
 impl<B: Backend> Api<B> {
-    fn parse_plain_read<'b>(&self, head: &RequestHead<'_, 'b>) -> Option<Usual<'b>> {
+    fn parse_plain_read<'b>(&self, head: &RequestHead<'_, 'b>) -> Option<ParsedRead<'b>> {
         let mut of_route = routes::BALANCE.iter();
         let query = of_route.find_map(|path| head.target.strip_prefix(path)?.strip_prefix('?'))?;
         if head.method != "GET" {
@@ -156,7 +156,7 @@ impl<B: Backend> Api<B> {
             let plain = is_plain(query).then_some(query);
             Question::parse_query(Some(plain?), &self.catalogue).ok()
         })?;
-        Some(Usual {
+        Some(ParsedRead {
             ask: ReadOptions {
                 min_seq: std::mem::take(&mut question.min_seq),
                 ..ReadOptions::default()
@@ -170,7 +170,7 @@ impl<B: Backend> Api<B> {
     /// Starts the read of the tiers behind memory.
     fn read_slower_tiers(
         self: Arc<Self>,
-        usual: Usual<'_>,
+        usual: ParsedRead<'_>,
         passed_on: PassedOn,
         last: bool,
     ) -> PendingResponse {
@@ -198,7 +198,7 @@ impl<B: Backend> Api<B> {
         &self,
         waiting: &WaitingRead,
         answer: Result<ReadAnswer, Failure>,
-    ) -> Late {
+    ) -> FastPathResponse {
         let (now, last, mut out) = (
             (self.wall)(),
             waiting.last,
@@ -235,7 +235,7 @@ impl<B: Backend> Api<B> {
         };
         let took = waiting.came.elapsed();
         self.backend.record_response(Route::Balance, status, took);
-        Late {
+        FastPathResponse {
             bytes: out,
             fields_end,
         }
@@ -254,13 +254,13 @@ impl BalanceResponse<'_> {
         out.extend_from_slice(b"\r\ncache-control: private, no-cache\r\nage: ");
         write_number(self.age, out);
         out.extend_from_slice(b"\r\ncache-status: ");
-        match self.trail.plain_hit() {
+        match self.cache_status.plain_hit() {
             Some(ttl) => {
                 out.extend_from_slice(b"memory; hit; ttl=");
                 write_number(ttl, out);
             }
             None => self
-                .trail
+                .cache_status
                 .write_pieces(|piece| out.extend_from_slice(piece.as_bytes())),
         }
         let body = (!self.known).then(|| self.held.body_bytes());
@@ -322,13 +322,13 @@ fn write_id(id: &[u8], last: bool, out: &mut Vec<u8>) -> usize {
 }
 
 /// The second that was spelled last on this thread.
-struct Spelled {
+struct SpelledSecond {
     second: i64,
     text: String,
 }
 
 thread_local! {
-    static DATE: RefCell<Spelled> = const { RefCell::new(Spelled { second: i64::MIN, text: String::new() }) };
+    static DATE: RefCell<SpelledSecond> = const { RefCell::new(SpelledSecond { second: i64::MIN, text: String::new() }) };
 }
 
 /// Appends the date, and the end of a head.

@@ -36,7 +36,7 @@ pub struct Bodies {
 
 /// A body with its share of the memory budget.
 #[derive(Debug)]
-pub struct Whole {
+pub struct BudgetedBody {
     bytes: Vec<u8>,
     room: Vec<OwnedSemaphorePermit>,
 }
@@ -59,7 +59,11 @@ impl Bodies {
 
     /// Reads a whole JSON body.
     /// Errors: another type, too long, too slow, cut off, or no room for it now.
-    pub async fn read_json_body(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Failure> {
+    pub async fn read_json_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<BudgetedBody, Failure> {
         if !may_be_json(headers) {
             return Err(Failure::NotJson);
         }
@@ -70,9 +74,9 @@ impl Bodies {
         self.collect_pieces(body).await
     }
 
-    async fn collect_pieces(&self, mut body: Body) -> Result<Whole, Failure> {
+    async fn collect_pieces(&self, mut body: Body) -> Result<BudgetedBody, Failure> {
         let begun = Instant::now();
-        let mut whole = Whole {
+        let mut whole = BudgetedBody {
             bytes: Vec::new(),
             room: Vec::new(),
         };
@@ -121,7 +125,7 @@ impl Bodies {
     }
 }
 
-impl std::ops::Deref for Whole {
+impl std::ops::Deref for BudgetedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {

@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Body,
-    fast_path::{BadRequest, BadRequestReason, FastPath, Front, HandOff, NextStep},
-    request_body::{Incoming, Unread},
+    fast_path::{BadRequest, BadRequestReason, BufferedConnection, FastPath, HandOff, NextStep},
+    request_body::{Incoming, UnreadBody},
     request_head::{self, Parsed},
     response::{self, ResponseForm, Sending},
-    shutdown::Ending,
+    shutdown::ShutdownSignal,
     socket,
-    timeouts::{self, Waits},
+    timeouts::{self, ConnectionWaits},
 };
 use crate::clock;
 
@@ -57,7 +57,7 @@ pub trait Answers: FastPath + Clone + Send + Sync + 'static {
 pub(super) struct Connection<S> {
     pub service: S,
     pub header_timeout: Duration,
-    pub ending: Ending,
+    pub ending: ShutdownSignal,
     pub cut: CancellationToken,
     /// The permit that counts this connection against the limit of its listener.
     pub _permit: OwnedSemaphorePermit,
@@ -70,8 +70,8 @@ impl<S: Answers> Connection<S> {
         let _ = stream.set_nodelay(true);
         let (stop, cut) = (pin!(self.ending.wait_begun()), pin!(self.cut.cancelled()));
         let alarm = pin!(sleep(self.header_timeout));
-        let mut waits = Waits::new(&self.ending, stop, cut, alarm, self.header_timeout);
-        let mut front = Front::new(Arc::new(stream));
+        let mut waits = ConnectionWaits::new(&self.ending, stop, cut, alarm, self.header_timeout);
+        let mut front = BufferedConnection::new(Arc::new(stream));
         loop {
             match front.serve_next(&self.service, &mut waits).await {
                 NextStep::End => return self.close_connection(&front.stream, false).await,
@@ -92,7 +92,7 @@ impl<S: Answers> Connection<S> {
     }
 
     /// Has the service answer one request; false where the connection ended with it.
-    async fn answer_handed_off(&self, front: &mut Front, request: HandOff) -> bool {
+    async fn answer_handed_off(&self, front: &mut BufferedConnection, request: HandOff) -> bool {
         let stream = Arc::clone(&front.stream);
         let rest = front.held.split_off(request.head_len.min(front.held.len()));
         let Some(built) = build_request(&std::mem::take(&mut front.held)) else {
@@ -118,7 +118,7 @@ impl<S: Answers> Connection<S> {
             () = self.cut.cancelled() => return false,
         };
         let unread = incoming.skip_arrived();
-        let close = request.close || self.ending.has_begun() || unread == Unread::Rest;
+        let close = request.close || self.ending.has_begun() || unread == UnreadBody::Rest;
         let mut form = ResponseForm::new(&method, request.is_http_1_0, close);
         let sent = tokio::select! {
             biased;
@@ -131,14 +131,14 @@ impl<S: Answers> Connection<S> {
         }
         let goes_on = !form.close
             && match unread {
-                Unread::Nothing => true,
-                Unread::Little => {
+                UnreadBody::Nothing => true,
+                UnreadBody::Little => {
                     matches!(
                         timeout(LINGER_PAUSE, incoming.skip_rest()).await,
                         Ok(Ok(()))
                     )
                 }
-                Unread::Rest => false,
+                UnreadBody::Rest => false,
             };
         if !goes_on {
             self.close_connection(&stream, true).await;

@@ -6,7 +6,7 @@
 //! **Invariants.** Answers go out in the order of their requests. Every byte that came is used once. Nothing is read while an answer
 //! waits to be taken. A client that ended its side still gets its answers; a broken connection drops the answer under way.
 //!
-//! **Cancellation.** [`Front::serve_next`] may be dropped at any point and called again.
+//! **Cancellation.** [`BufferedConnection::serve_next`] may be dropped at any point and called again.
 //!
 //! **Limits.** One head, one read, and answers of [`requests::OUT_MAX`] bytes and one more; [`AHEAD_MAX`] bytes are read ahead while
 //! an answer is made.
@@ -24,12 +24,12 @@ use std::{
 use tokio::{net::TcpStream, time::Instant};
 
 pub use self::requests::{BadRequest, BadRequestReason, HandOff, NextStep};
-use self::requests::{Then, answer_all};
+use self::requests::{RequestStep, answer_all};
 use super::{
     hosts,
     request_head::RequestHead,
     socket,
-    timeouts::{self, Waited, Waits},
+    timeouts::{self, ConnectionWaits, WaitEnd},
 };
 
 /// The bytes read while an answer is made.
@@ -49,17 +49,16 @@ pub fn take_response_buffer() -> Vec<u8> {
     ROOM.take()
 }
 
-/// An answer, whole.
+/// A whole response.
 #[derive(Debug)]
-pub struct Late {
-    /// Its bytes.
+pub struct FastPathResponse {
     pub bytes: Vec<u8>,
     /// The offset among the bytes at which a further header field may be inserted.
     pub fields_end: usize,
 }
 
 /// A response that another tier is still making.
-pub type PendingResponse = Pin<Box<dyn Future<Output = Late> + Send>>;
+pub type PendingResponse = Pin<Box<dyn Future<Output = FastPathResponse> + Send>>;
 
 /// The field that says that a connection ends.
 pub const CLOSE: &[u8] = b"\r\nconnection: close";
@@ -95,7 +94,7 @@ pub trait FastPath {
 }
 
 /// A connection with the bytes that were read and not used yet.
-pub struct Front {
+pub struct BufferedConnection {
     /// The connection.
     pub stream: Arc<TcpStream>,
     /// The bytes read and not used.
@@ -112,7 +111,7 @@ pub struct Front {
     then: Option<NextStep>,
 }
 
-impl Front {
+impl BufferedConnection {
     /// A connection that nothing was read from yet.
     pub const fn new(stream: Arc<TcpStream>) -> Self {
         Self {
@@ -134,11 +133,11 @@ impl Front {
         self.held = held;
     }
 
-    /// Answers what `who` can answer at once, until a request needs the service or the connection ends.
+    /// Serves pipelined requests from the fast path until one of them needs the service or the connection ends.
     pub async fn serve_next<F: Future<Output = ()>>(
         &mut self,
         who: &impl FastPath,
-        waits: &mut Waits<'_, F>,
+        waits: &mut ConnectionWaits<'_, F>,
     ) -> NextStep {
         std::future::poll_fn(|context| self.poll_next(who, waits, context)).await
     }
@@ -146,7 +145,7 @@ impl Front {
     fn poll_next<F: Future<Output = ()>>(
         &mut self,
         who: &impl FastPath,
-        waits: &mut Waits<'_, F>,
+        waits: &mut ConnectionWaits<'_, F>,
         context: &mut Context<'_>,
     ) -> Poll<NextStep> {
         let (ends, mut worked) = (waits.ends.has_begun(), false);
@@ -158,8 +157,8 @@ impl Front {
                     waits.extra = timeouts::transfer_time(self.out.len());
                     return match waits.poll_waits(context, false, ends) {
                         Poll::Pending => Poll::Pending,
-                        Poll::Ready(Waited::TooLong) => Poll::Ready(NextStep::Abort),
-                        Poll::Ready(Waited::Stopped) => {
+                        Poll::Ready(WaitEnd::TooLong) => Poll::Ready(NextStep::Abort),
+                        Poll::Ready(WaitEnd::Stopped) => {
                             waits.poll_last(context).map(|()| NextStep::Abort)
                         }
                     };
@@ -167,7 +166,7 @@ impl Front {
             }
             if let Some(later) = &mut self.later {
                 match later.as_mut().poll(context) {
-                    Poll::Ready(Late {
+                    Poll::Ready(FastPathResponse {
                         mut bytes,
                         fields_end,
                     }) => {
@@ -200,10 +199,10 @@ impl Front {
                         return match waits.poll_waits(context, worked, ends) {
                             Poll::Pending => Poll::Pending,
                             // A request that was begun is still answered.
-                            Poll::Ready(Waited::Stopped) if self.has_begun() => {
+                            Poll::Ready(WaitEnd::Stopped) if self.has_begun() => {
                                 waits.poll_last(context).map(|()| NextStep::End)
                             }
-                            Poll::Ready(Waited::Stopped | Waited::TooLong) => {
+                            Poll::Ready(WaitEnd::Stopped | WaitEnd::TooLong) => {
                                 Poll::Ready(NextStep::End)
                             }
                         };
@@ -220,7 +219,7 @@ impl Front {
     /// Reads ahead while a response is made. Ends if the connection breaks or the shutdown cuts it.
     fn poll_meanwhile<F: Future<Output = ()>>(
         &mut self,
-        waits: &mut Waits<'_, F>,
+        waits: &mut ConnectionWaits<'_, F>,
         worked: bool,
         ends: bool,
         context: &mut Context<'_>,
@@ -234,11 +233,11 @@ impl Front {
             }
         }
         match waits.poll_waits(context, worked, ends) {
-            Poll::Ready(Waited::Stopped) => {
+            Poll::Ready(WaitEnd::Stopped) => {
                 waits.cut.as_mut().poll(context).map(|()| NextStep::Abort)
             }
             // The service is slow, not the client, so the client's timeout does not count.
-            Poll::Ready(Waited::TooLong) | Poll::Pending => Poll::Pending,
+            Poll::Ready(WaitEnd::TooLong) | Poll::Pending => Poll::Pending,
         }
     }
 
@@ -312,17 +311,17 @@ impl Front {
         self.go_on(out, then);
     }
 
-    fn go_on(&mut self, out: Vec<u8>, then: Then) {
+    fn go_on(&mut self, out: Vec<u8>, then: RequestStep) {
         if out.is_empty() {
             ROOM.set(out);
         } else {
             self.out = out;
         }
         match then {
-            Then::More => {}
-            Then::SendFirst => self.unseen = true,
-            Then::Next(next) => self.then = Some(next),
-            Then::Later(later, next) => {
+            RequestStep::More => {}
+            RequestStep::SendFirst => self.unseen = true,
+            RequestStep::Next(next) => self.then = Some(next),
+            RequestStep::Later(later, next) => {
                 (self.later, self.then) = (Some(later), next);
                 self.unseen = !self.held.is_empty();
             }

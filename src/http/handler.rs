@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{body::Body, extract::Request};
 use http::Response;
 
-use super::{Api, Backend, body::Whole, failure::Failure, query};
+use super::{Api, Backend, body::BudgetedBody, failure::Failure, query};
 use crate::config::Scope;
 
 pub(super) type HandlerResult = Result<Response<Body>, Failure>;
@@ -17,7 +17,7 @@ pub(super) async fn read_posted_body<B: Backend>(
     api: &Api<B>,
     request: Request,
     scope: Scope,
-) -> Result<Whole, Failure> {
+) -> Result<BudgetedBody, Failure> {
     api.authorize_request(request.headers(), scope)?;
     query::refuse_parameters(request.uri().query()).map_err(Failure::malformed_request)?;
     let (head, body) = request.into_parts();

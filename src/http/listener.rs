@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use super::connection::Answers;
 pub use super::fast_path::{BadRequest, BadRequestReason, FastPath};
-use super::{connection::Connection, shutdown::Ending};
+use super::{connection::Connection, shutdown::ShutdownSignal};
 use crate::telemetry::RateLimitedLog;
 
 /// Connections that wait to be accepted.
@@ -95,7 +95,7 @@ impl Listening {
         let all = u32::try_from(limits.connections).unwrap_or(u32::MAX).max(1);
         let room = Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX)));
         let log = RateLimitedLog::default();
-        let (ending, cut) = (Ending::default(), CancellationToken::new());
+        let (ending, cut) = (ShutdownSignal::default(), CancellationToken::new());
         while let Some((stream, permit)) = self.accept_connection(&room, &shutdown, &log).await {
             let connection = Connection {
                 service: service.clone(),

@@ -31,7 +31,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The part of a body that is unread when its request was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread {
+pub enum UnreadBody {
     /// Nothing: the next request follows.
     Nothing,
     /// At most `DRAIN_LATER_MAX` bytes: they are skipped, and the connection goes on.
@@ -117,28 +117,28 @@ impl Incoming {
     }
 
     /// Skips what has arrived of the body, and says what is left. Without waiting.
-    pub fn skip_arrived(&self) -> Unread {
+    pub fn skip_arrived(&self) -> UnreadBody {
         let mut state = self.0.lock();
         // Without `100 Continue` the client may send the body or leave it out.
         if state.to_say.len() == CONTINUE.len() {
-            return Unread::Rest;
+            return UnreadBody::Rest;
         }
         let mut skipped: usize = 0;
         loop {
             match state.skip_buffered() {
                 Ok(bytes) => skipped = skipped.saturating_add(bytes),
-                Err(_) => return Unread::Rest,
+                Err(_) => return UnreadBody::Rest,
             }
             if state.remaining.is_done() {
-                return Unread::Nothing;
+                return UnreadBody::Nothing;
             }
             if skipped > DRAIN_NOW_MAX || !state.read_arrived() {
                 break;
             }
         }
         match state.remaining {
-            Remaining::Length(..=DRAIN_LATER_MAX) => Unread::Little,
-            Remaining::Length(_) | Remaining::Chunked(_) | Remaining::Broken => Unread::Rest,
+            Remaining::Length(..=DRAIN_LATER_MAX) => UnreadBody::Little,
+            Remaining::Length(_) | Remaining::Chunked(_) | Remaining::Broken => UnreadBody::Rest,
         }
     }
 

@@ -39,7 +39,6 @@ pub struct RequestHead<'h, 'b> {
     pub method: &'b str,
     /// Path and query, or whatever the client put in their place.
     pub target: &'b str,
-    /// The header fields.
     pub fields: &'h [Header<'b>],
     /// Bytes of the head, with its empty line.
     pub len: usize,
@@ -47,7 +46,6 @@ pub struct RequestHead<'h, 'b> {
     pub framing: Framing,
     /// The connection ends behind the answer.
     pub close: bool,
-    /// HTTP/1.0.
     pub is_http_1_0: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -107,7 +105,7 @@ pub fn parse_head<'h, 'b>(
         return Parsed::Unreadable;
     };
     let is_http_1_0 = request.version == Some(0);
-    match Meaning::from_fields(request.headers, is_http_1_0) {
+    match HeaderFacts::from_fields(request.headers, is_http_1_0) {
         Ok(meaning) => Parsed::Head(RequestHead {
             method,
             target,
@@ -127,14 +125,14 @@ pub fn parse_head<'h, 'b>(
 }
 
 /// The connection, body framing and host that the header fields declare.
-struct Meaning<'b> {
+struct HeaderFacts<'b> {
     framing: Framing,
     close: bool,
     expects_continue: bool,
     host: Option<&'b [u8]>,
 }
 
-impl<'b> Meaning<'b> {
+impl<'b> HeaderFacts<'b> {
     fn from_fields(fields: &[Header<'b>], is_http_1_0: bool) -> Result<Self, &'static str> {
         let (mut length, mut chunked) = (None, false);
         let (mut close, mut keep_alive) = (false, false);

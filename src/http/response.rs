@@ -42,7 +42,6 @@ pub enum Sending {
     Nothing,
     /// As plain bytes: `Content-Length` or the end of the connection delimits them.
     Plain,
-    /// In chunks.
     Chunked,
 }
 

@@ -1,6 +1,6 @@
 //! The shutdown signal of a listener. Each connection checks it at every wake-up, so a check costs one atomic load.
 //!
-//! **Invariants.** A task woken by [`Ending::wait_begun`] finds [`Ending::has_begun`] true.
+//! **Invariants.** A task woken by [`ShutdownSignal::wait_begun`] finds [`ShutdownSignal::has_begun`] true.
 
 use std::sync::{
     Arc,
@@ -11,12 +11,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// The shutdown flag, and the token that wakes waiting tasks.
 #[derive(Debug, Default)]
-pub struct Ending {
+pub struct ShutdownSignal {
     begun: Arc<AtomicBool>,
     woken: CancellationToken,
 }
 
-impl Ending {
+impl ShutdownSignal {
     /// Makes the signal of one connection, so that waiters of different connections share no lock.
     pub fn child_signal(&self) -> Self {
         Self {
@@ -50,8 +50,11 @@ mod tests {
 
     #[test]
     fn children_hear_of_it() {
-        let ending = Ending::default();
-        let (before, other) = (ending.child_signal(), Ending::default().child_signal());
+        let ending = ShutdownSignal::default();
+        let (before, other) = (
+            ending.child_signal(),
+            ShutdownSignal::default().child_signal(),
+        );
         assert!(!before.has_begun() && before.wait_begun().now_or_never().is_none());
         ending.begin_shutdown();
         for hears in [&before, &ending.child_signal(), &ending] {

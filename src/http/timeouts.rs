@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Duration, Instant, Sleep};
 
-use super::shutdown::Ending;
+use super::shutdown::ShutdownSignal;
 
 /// Bytes a millisecond that a client takes or sends at least, once its patience is used up: some 64 KB a second.
 const BYTES_PER_MS: u64 = 64;
@@ -21,9 +21,9 @@ pub fn transfer_time(bytes: usize) -> Duration {
 }
 
 /// The waits of one connection: shutdown, cut and client timeout.
-pub struct Waits<'a, F> {
+pub struct ConnectionWaits<'a, F> {
     /// The service ends.
-    pub ends: &'a Ending,
+    pub ends: &'a ShutdownSignal,
     /// Ready when the shutdown begins.
     pub stop: Pin<&'a mut F>,
     /// Ready when the time for draining is over.
@@ -40,10 +40,10 @@ pub struct Waits<'a, F> {
     told: Option<Waker>,
 }
 
-impl<'a, F: Future<Output = ()>> Waits<'a, F> {
+impl<'a, F: Future<Output = ()>> ConnectionWaits<'a, F> {
     /// From now on.
     pub fn new(
-        ends: &'a Ending,
+        ends: &'a ShutdownSignal,
         stop: Pin<&'a mut F>,
         cut: Pin<&'a mut F>,
         alarm: Pin<&'a mut Sleep>,
@@ -69,7 +69,7 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
         context: &mut Context<'_>,
         again: bool,
         ends: bool,
-    ) -> Poll<Waited> {
+    ) -> Poll<WaitEnd> {
         let told = self
             .told
             .as_ref()
@@ -79,10 +79,10 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
             return Poll::Pending;
         }
         if ends || self.stop.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Waited::Stopped);
+            return Poll::Ready(WaitEnd::Stopped);
         }
         if self.poll_alarm(context).is_ready() {
-            return Poll::Ready(Waited::TooLong);
+            return Poll::Ready(WaitEnd::TooLong);
         }
         if !told {
             self.told = Some(context.waker().clone());
@@ -112,7 +112,7 @@ impl<'a, F: Future<Output = ()>> Waits<'a, F> {
 }
 
 /// How a wait ended without a request.
-pub enum Waited {
+pub enum WaitEnd {
     /// The service ends.
     Stopped,
     /// The client took too long.

@@ -165,8 +165,8 @@ pub(super) fn value_response<'v>(
     headers.insert(CACHE_CONTROL, answer::PRIVATE);
     let age = answer.held.said_at().seconds_until(now);
     headers.insert(AGE, HeaderValue::from(age));
-    if let Ok(trail) = HeaderValue::try_from(answer.trail.to_string()) {
-        headers.insert(answer::CACHE_STATUS, trail);
+    if let Ok(cache_status) = HeaderValue::try_from(answer.cache_status.to_string()) {
+        headers.insert(answer::CACHE_STATUS, cache_status);
     }
     Ok(response)
 }

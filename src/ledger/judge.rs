@@ -41,7 +41,6 @@ impl JudgedAnswer {
     }
 }
 
-/// One (user, asset).
 pub(super) type UserAsset = (UserId, AssetId);
 /// One row of the ledger.
 pub(super) type StandingKey = (UserId, AssetId, Seq);

@@ -69,7 +69,7 @@ use crate::{
         Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        Cost, LedgerError, Recovered, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan,
+        Cost, LedgerError, Recovered, RowAbove, ScannedTotals, Source, SourceReadiness, TotalsScan,
         WriteError, WrittenCounts,
     },
     telemetry::RateLimitedLog,
@@ -92,7 +92,7 @@ pub struct Postgres {
     has_commit_times: AtomicBool,
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
-    sparing: RateLimitedLog,
+    limited_log: RateLimitedLog,
     redis_outbox: RedisOutbox,
 }
 
@@ -151,7 +151,7 @@ impl Postgres {
             identity: OnceLock::new(),
             has_commit_times: AtomicBool::new(false),
             nudge: Notify::new(),
-            sparing: RateLimitedLog::default(),
+            limited_log: RateLimitedLog::default(),
             redis_outbox: RedisOutbox::default(),
         })
     }
@@ -319,7 +319,7 @@ impl Source for Postgres {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+    ) -> BoxFuture<'_, Result<Option<RowAbove>, LedgerError>> {
         Box::pin(async move { self.note_failure(self.read_row_above(user, asset, seq).await) })
     }
 

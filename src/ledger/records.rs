@@ -13,7 +13,6 @@ pub type RowKey = (i64, i32, i64);
 /// A row of `balance_ledger`. Raw units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
-    /// Its key.
     pub key: RowKey,
     /// After the event; 0 where the writer left it out.
     pub avail: i64,
@@ -32,9 +31,7 @@ pub struct HistoryRow {
 /// A trade or transaction as its record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledRecord {
-    /// It is a trade.
     pub is_trade: bool,
-    /// Its id.
     pub id: i64,
     /// Canonical JSON of what was sent; empty where another program made the record.
     pub content: String,

@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     appends::Appends, connect::Connector, journal::QuorumReach, prepared::Postings,
-    statements::Live,
+    statements::LiveSession,
 };
 use crate::{
     config::{self, BadSetting, LedgerSide, ReadFrom, ViewCheck},
@@ -73,7 +73,7 @@ pub struct Scylla {
     /// A statement failed: look what is the matter, now.
     nudge: Notify,
     warned: Mutex<String>,
-    writing: Mutex<Writing>,
+    writing: Mutex<WriteAccess>,
     sent: Arc<AtomicU64>,
     assigns_seqs: bool,
     reach: QuorumReach,
@@ -83,7 +83,7 @@ pub struct Scylla {
 
 /// Whether ledger entries can be written.
 #[derive(Debug, Default)]
-struct Writing {
+struct WriteAccess {
     /// They could once, or a client wanted to: a right that is missing is told.
     wanted: bool,
     /// Why they cannot be.
@@ -97,7 +97,7 @@ pub struct NewCertificates(certificates::CheckedCertificates);
 /// The operations that can be done at the moment.
 #[derive(Debug)]
 struct ConnectionState {
-    live: Option<Arc<Live>>,
+    live: Option<Arc<LiveSession>>,
     readiness: SourceReadiness,
 }
 
@@ -196,7 +196,7 @@ impl Scylla {
     }
 
     /// The connection, or why there is none.
-    fn live_connection(&self) -> Result<Arc<Live>, LedgerError> {
+    fn live_connection(&self) -> Result<Arc<LiveSession>, LedgerError> {
         let state = self.state.load();
         match (&state.live, &state.readiness) {
             (Some(live), _) => Ok(Arc::clone(live)),
@@ -208,7 +208,10 @@ impl Scylla {
     }
 
     /// The statements of transactions.
-    async fn prepared_postings<'l>(&self, live: &'l Live) -> Result<&'l Postings, LedgerError> {
+    async fn prepared_postings<'l>(
+        &self,
+        live: &'l LiveSession,
+    ) -> Result<&'l Postings, LedgerError> {
         let prepare = || Postings::prepare_all(live, &self.connector.names, self.reach);
         live.postings.get_or_try_init(prepare).await
     }

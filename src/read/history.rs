@@ -17,7 +17,7 @@ use super::ReadError;
 use crate::{
     admission::{
         LoadClass, Permit, PermitQueue, Shed,
-        adaptive_limit::Bounds,
+        adaptive_limit::LimitRange,
         per_user::{PerUserLimit, UserPermit},
         queue::QueueLimits,
     },
@@ -52,7 +52,7 @@ impl HistoryReader {
         let part = |time: Duration, of| time.checked_div(of).unwrap_or_default();
         let deadline = settings.limits.deadline_ms.0;
         let limits = QueueLimits {
-            bounds: Bounds {
+            bounds: LimitRange {
                 floor: PAGES_MIN.min(pages_max),
                 ceiling: pages_max,
                 slack: SLACK,

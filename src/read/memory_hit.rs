@@ -55,7 +55,7 @@ impl MemoryTier {
         let max_age = max_age.min(settings.settlement.floor_ttl_ms.0);
         Self {
             memory: Arc::clone(&parts.memory),
-            changes: Arc::clone(&parts.marks),
+            changes: Arc::clone(&parts.change_log),
             freshness: Arc::clone(&parts.freshness),
             catalogue: Arc::clone(&parts.catalogue),
             ttl: settings.memory.ttl_ms.0,
@@ -83,10 +83,11 @@ impl MemoryTier {
         };
         may_memory_serve(&facts).ok()?;
         let generation = self.changes.generation();
-        self.memory.show_near(user, generation, now, |held, left| {
-            let trail = CacheStatus::memory_hit(left.as_secs());
-            show(ReadAnswer { held, trail })
-        })
+        self.memory
+            .show_hot_copy(user, generation, now, |held, left| {
+                let cache_status = CacheStatus::memory_hit(left.as_secs());
+                show(ReadAnswer { held, cache_status })
+            })
     }
 
     /// Serves the snapshot in the map. The error: why it may not be served.
@@ -113,14 +114,14 @@ impl MemoryTier {
             from_ledger_lately: !proven
                 && kept.from_ledger
                 && self.freshness.young_enough(kept.loaded, now),
-            invalidated: kept.doubted,
+            invalidated: kept.invalidated,
             min_seq_met: ask.min_seq.is_empty() || ask.min_seq.met_by(&kept.held.read_snapshot()),
         };
         may_memory_serve(&facts).map_err(forward_reason)?;
         let ttl = kept.until.saturating_duration_since(now).as_secs();
         Ok(ReadAnswer {
             held: kept.held,
-            trail: CacheStatus::memory_hit(ttl),
+            cache_status: CacheStatus::memory_hit(ttl),
         })
     }
 
@@ -145,7 +146,7 @@ impl MemoryTier {
             loaded: origin.loaded,
             from_ledger: origin.from_ledger,
             generation: start.knowledge.generation,
-            doubted: false,
+            invalidated: false,
         };
         let guard = |snapshot: &Snapshot| self.changes.may_keep(user, start.knowledge, snapshot);
         let kept = self.memory.keep_merged(user, &kept, snapshot, guard);
@@ -192,7 +193,7 @@ impl MemoryTier {
             ledger_requested: ask.no_cache,
             too_old: kept.loaded.elapsed() > max_age,
             current_generation: kept.generation == self.changes.generation(),
-            invalidated: kept.doubted,
+            invalidated: kept.invalidated,
             ledger_required: mark.ledger_required,
             changes_given_up: self.changes.has_forgotten(),
             floors_met: mark.floors.met_by(&snapshot),
@@ -203,7 +204,7 @@ impl MemoryTier {
             Err(StaleRefusal::BelowMinSeq) => return Err(ReadError::NotReached),
             Err(_) => return Err(error),
         }
-        let trail = CacheStatus {
+        let cache_status = CacheStatus {
             ttl: None,
             detail: Some(Detail::Stale),
             source_failed: true,
@@ -211,7 +212,7 @@ impl MemoryTier {
             ..CacheStatus::memory_hit(0)
         };
         let held = kept.held;
-        Ok(ReadAnswer { held, trail })
+        Ok(ReadAnswer { held, cache_status })
     }
 }
 

@@ -37,18 +37,18 @@ pub(super) async fn reach_min_seq(
             .note_observed(user, &newer.collect::<Vec<_>>())
             .await;
     }
-    let redis = match answer.trail.answered {
+    let redis = match answer.cache_status.answered {
         Tier::Redis => Some(ForwardReason::Stale),
-        Tier::Memory | Tier::Source => answer.trail.redis,
+        Tier::Memory | Tier::Source => answer.cache_status.redis,
     };
-    let trail = CacheStatus {
+    let cache_status = CacheStatus {
         answered: Tier::Source,
         ttl: None,
         redis,
-        ..answer.trail
+        ..answer.cache_status
     };
     let held = reader.memory.render_snapshot(&snapshot, clock::wall_now());
-    Ok(ReadAnswer { held, trail })
+    Ok(ReadAnswer { held, cache_status })
 }
 
 /// Reads all of the user's assets until `min_seq` is reached, within `lag_budget` and the deadline: of those alone that `min_seq`

@@ -59,11 +59,12 @@ impl ReadRecorder {
                     self.meters.absent_read();
                 }
                 // An answer that says itself that it is old is not audited.
-                if answer.trail.detail.is_none() && self.sampler.wants_answer(answer.trail.answered)
+                if answer.cache_status.detail.is_none()
+                    && self.sampler.wants_answer(answer.cache_status.answered)
                 {
                     self.offer_sample(user, answer, begun);
                 }
-                answer.trail.read_outcome()
+                answer.cache_status.read_outcome()
             }
             Err(ReadError::Shed) => ReadOutcome::Shed,
             Err(ReadError::Source(_) | ReadError::NotReached | ReadError::Deadline) => {
@@ -87,11 +88,11 @@ impl ReadRecorder {
 
     #[cold]
     fn offer_sample(&self, user: UserId, answer: ReadAnswer<&[u8]>, begun: Instant) {
-        let ReadAnswer { held, trail } = answer;
+        let ReadAnswer { held, cache_status } = answer;
         self.sampler.note_answer(AuditSample {
             proven: self.freshness.is_proven(begun),
-            joined: trail.collapsed,
-            ..AuditSample::from_answer(user, trail.answered, &held.read_snapshot(), begun)
+            joined: cache_status.collapsed,
+            ..AuditSample::from_answer(user, cache_status.answered, &held.read_snapshot(), begun)
         });
     }
 }

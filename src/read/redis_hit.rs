@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, Reservation},
-    cache::redis::{Grant, KnownBalances, Lease, Lookup, Redis},
+    cache::redis::{KnownBalances, Lease, LeaseGrant, Lookup, Redis},
     cache_status::ForwardReason,
     clock,
     config::Settings,
@@ -68,7 +68,7 @@ pub(super) struct RedisMiss<'a> {
 pub(super) struct RedisLease<'a> {
     redis: &'a Redis,
     user: UserId,
-    grant: Grant,
+    grant: LeaseGrant,
 }
 
 impl RedisLease<'_> {

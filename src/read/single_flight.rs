@@ -93,7 +93,7 @@ impl LoadResult {
     }
 
     pub fn into_answer(self, memory: ForwardReason, collapsed: bool) -> ReadAnswer {
-        let trail = CacheStatus {
+        let cache_status = CacheStatus {
             answered: self.tier,
             ttl: self.ttl.map(|ttl| ttl.as_secs()),
             detail: (!self.unmet.is_empty()).then_some(Detail::Behind),
@@ -104,7 +104,7 @@ impl LoadResult {
         };
         ReadAnswer {
             held: self.held,
-            trail,
+            cache_status,
         }
     }
 }

@@ -27,32 +27,32 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
     let known: [(&str, Teller); 7] = [
         ("a floor", |house| {
             house
-                .marks
+                .change_log
                 .change_asset(test_user(1), test_asset(1), test_seq(2), None);
         }),
         ("a floor of an asset that it lacks", |house| {
             house
-                .marks
+                .change_log
                 .change_asset(test_user(1), test_asset(3), test_seq(1), None);
         }),
         ("what was shown", |house| {
             house
-                .marks
+                .change_log
                 .note_shown(test_user(1), &test_balances(&[(1, 2)]));
         }),
         ("an asset to be read again", |house| {
             house
-                .marks
+                .change_log
                 .require_reread(test_user(1), Some(test_asset(1)));
         }),
         ("a user to be read again", |house| {
-            house.marks.require_reread(test_user(1), None);
+            house.change_log.require_reread(test_user(1), None);
         }),
         ("memory was told", |house| {
             let unknown = BalanceChange::Unknown { asset: None };
             house.memory.advance_user(test_user(1), &[unknown]);
         }),
-        ("another generation", |house| house.marks.start_over()),
+        ("another generation", |house| house.change_log.start_over()),
     ];
     for (what, change) in known {
         let house = test_house(&[]);
@@ -60,7 +60,7 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
         house.source.fails.store(true, Ordering::SeqCst);
         house.freshness.revoke_proof();
         let stale = house.read_user().await.unwrap();
-        assert_eq!(stale.trail.detail, Some(Detail::Stale), "{what}");
+        assert_eq!(stale.cache_status.detail, Some(Detail::Stale), "{what}");
         change(&house);
         let refused = house.read_user().await;
         assert!(matches!(refused, Err(ReadError::Source(_))), "{what}");
@@ -79,7 +79,7 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
         house.source.fails.store(true, Ordering::SeqCst);
         tokio::time::advance(Duration::from_secs(1)).await;
         let again = house.read_user().await.unwrap();
-        assert_eq!(again.trail.detail, Some(Detail::Stale), "{what}");
+        assert_eq!(again.cache_status.detail, Some(Detail::Stale), "{what}");
         assert_eq!(shown_seqs(Ok(again))[0], (1, 2), "{what}");
     }
 }
@@ -108,7 +108,7 @@ async fn with_no_cache_the_view_says_which_assets_there_are_and_the_ledger_what_
     // Nor where the view is asked beside the ledger for another reason.
     let blind = self::test_house(&[]);
     *blind.source.view.lock() = test_balances(&[(1, 9), (2, 1)]);
-    blind.marks.blind_for(HOUR);
+    blind.change_log.blind_for(HOUR);
     assert_eq!(shown_seqs(blind.read_user().await), [(1, 1), (2, 1)]);
 }
 
@@ -118,14 +118,14 @@ async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
     let reasons: [(&str, bool, Cause); 5] = [
         ("nothing", true, |_| {}),
         ("unproven", false, |house| house.freshness.revoke_proof()),
-        ("blind", false, |house| house.marks.blind_for(HOUR)),
+        ("blind", false, |house| house.change_log.blind_for(HOUR)),
         ("changed", false, |house| {
             house
-                .marks
+                .change_log
                 .change_asset(test_user(1), test_asset(2), test_seq(1), None);
         }),
         ("to be read again", false, |house| {
-            house.marks.require_reread(test_user(1), None);
+            house.change_log.require_reread(test_user(1), None);
         }),
     ];
     for (what, alone, change) in reasons {
@@ -147,10 +147,10 @@ async fn the_view_is_asked_alone_only_by_readers_who_know_every_change() {
 async fn what_does_not_reach_a_floor_is_answered_as_behind_and_not_kept() {
     let house = test_house(&[]);
     house
-        .marks
+        .change_log
         .change_asset(test_user(1), test_asset(1), test_seq(7), None);
     let answer = house.read_user().await.unwrap();
-    assert_eq!(answer.trail.detail, Some(Detail::Behind));
+    assert_eq!(answer.cache_status.detail, Some(Detail::Behind));
     assert_eq!(house.in_memory(), None);
     *house.source.ledger.lock() = test_balances(&[(1, 7), (2, 1)]);
     assert_eq!(shown_seqs(house.read_user().await), [(1, 7), (2, 1)]);
@@ -182,10 +182,10 @@ async fn a_balance_that_memory_holds_reaches_a_floor_that_the_ledger_does_not() 
         .memory
         .raise_shown(test_user(1), &test_balances(&[(1, 5)]));
     house
-        .marks
+        .change_log
         .change_asset(test_user(1), test_asset(1), test_seq(5), None);
     let answer = house.ask_reader(no_cache()).await.unwrap();
-    assert_eq!(answer.trail.detail, None);
+    assert_eq!(answer.cache_status.detail, None);
     assert_eq!(shown_seqs(Ok(answer)), [(1, 5), (2, 1)]);
 }
 
@@ -218,14 +218,14 @@ async fn a_load_that_a_change_overtook_is_not_kept() {
     assert_eq!(shown_seqs(answer), [(1, 1), (2, 1)]);
     assert!(kept.in_memory().is_some(), "nothing came between");
     let (house, answer) =
-        overtaken_by(|house| house.marks.require_reread(test_user(1), None)).await;
+        overtaken_by(|house| house.change_log.require_reread(test_user(1), None)).await;
     assert_eq!(shown_seqs(answer), [(1, 1), (2, 1)], "it began before");
     assert_eq!(house.in_memory(), None);
-    let (house, _) = overtaken_by(|house| house.marks.start_over()).await;
+    let (house, _) = overtaken_by(|house| house.change_log.start_over()).await;
     assert_eq!(house.in_memory(), None);
     let (house, answer) = overtaken_by(|house| {
         house
-            .marks
+            .change_log
             .change_asset(test_user(1), test_asset(1), test_seq(4), None);
         *house.source.ledger.lock() = test_balances(&[(1, 4)]);
     })

@@ -115,7 +115,7 @@ impl SlowReadLog {
             outcome = outcome.word(),
             error = result.err().map(tracing::field::display),
             read.ms = whole_millis(took),
-            read.joined = answer.map(|answer| answer.trail.collapsed),
+            read.joined = answer.map(|answer| answer.cache_status.collapsed),
             read.assets = answer.map(|answer| answer.held.asset_count()),
             memory.ms = whole_millis(timings.memory),
             redis.ms = whole_millis(timings.redis),
@@ -137,7 +137,7 @@ impl SlowReadLog {
         let by = |tier| {
             let of_tier = answers
                 .iter()
-                .filter(|answer| answer.trail.answered == tier);
+                .filter(|answer| answer.cache_status.answered == tier);
             of_tier.count()
         };
         tracing::warn!(

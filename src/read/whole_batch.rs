@@ -76,7 +76,7 @@ pub(super) async fn read_users(
 fn snapshots_of(users: &[UserId], answers: &[ReadAnswer]) -> HashMap<UserId, Snapshot> {
     let promised = users.iter().zip(answers);
     promised
-        .filter(|(_, answer)| answer.trail.detail.is_none())
+        .filter(|(_, answer)| answer.cache_status.detail.is_none())
         .map(|(user, answer)| (*user, answer.held.read_snapshot()))
         .collect()
 }

@@ -24,7 +24,7 @@ use crate::domain::{Amount, AssetId, Balance, Catalogue, Seq, Snapshot, UnixMill
 pub struct RenderedSnapshot<B = Bytes>(B);
 
 /// The facts that the body does not say.
-struct Notes<'a> {
+struct ResponseFacts<'a> {
     said_at: UnixMillis,
     heard_at: UnixMillis,
     rest: &'a [u8],
@@ -190,12 +190,12 @@ impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
         }
     }
 
-    fn read_notes(&self) -> Notes<'_> {
+    fn read_notes(&self) -> ResponseFacts<'_> {
         let (begin, end) = self.notes_at();
         let mut rest = self.byte_range(begin, end);
         let said_at = later_millis(EPOCH, pull_varint(&mut rest).unwrap_or(0));
         let heard_at = later_millis(said_at, pull_varint(&mut rest).unwrap_or(0));
-        Notes {
+        ResponseFacts {
             said_at,
             heard_at,
             rest,
@@ -236,7 +236,7 @@ impl<B: AsRef<[u8]>> RenderedSnapshot<B> {
     }
 }
 
-impl Notes<'_> {
+impl ResponseFacts<'_> {
     /// The next balance's: asset, decimals, and when it was said.
     fn next_note(&mut self) -> Option<(AssetId, u8, UnixMillis)> {
         let asset = i32::try_from(pull_varint(&mut self.rest)?).ok()?;

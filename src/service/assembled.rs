@@ -19,7 +19,7 @@ use crate::{
     audit::{self, Auditor, SampleQueue, Sampler},
     cache::{
         memory::Memory,
-        redis::{Link, Redis},
+        redis::{Redis, RedisLink},
     },
     clock,
     config::{self, LedgerSide, ReadFrom, Settings, SourceKind, ViewCheck},
@@ -48,7 +48,7 @@ pub(super) struct Assembled {
     pub(super) totals: Arc<TotalsKeeper>,
     pub(super) rates: Arc<RateBook>,
     pub(super) memory: Arc<Memory>,
-    pub(super) marks: Arc<ChangeLog>,
+    pub(super) change_log: Arc<ChangeLog>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) redis: Option<Arc<Redis>>,
     pub(super) source: Arc<dyn Source>,
@@ -63,14 +63,14 @@ pub(super) struct Assembled {
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) shutdown: CancellationToken,
     pub(super) started: Instant,
-    pub(super) fixed: Fixed,
+    pub(super) fixed: ProcessFacts,
     pub(super) lookup: Option<LookupSettings>,
     pub(super) warm: WarmStart,
 }
 
 /// Facts that do not change while the process lives.
 #[derive(Debug)]
-pub(super) struct Fixed {
+pub(super) struct ProcessFacts {
     pub(super) started: UnixMillis,
     pub(super) api_port: u16,
     pub(super) bytes_max: u64,
@@ -81,7 +81,7 @@ pub(super) struct Fixed {
     pub(super) max_staleness: Duration,
 }
 
-impl Fixed {
+impl ProcessFacts {
     fn from_settings(settings: &Settings) -> Self {
         Self {
             started: clock::wall_now(),
@@ -117,10 +117,10 @@ impl LookupSettings {
 type AssembledParts = (Assembled, SourceDatabase, Option<Auditor>);
 
 /// Without Redis this is the only instance, and what it knows is always fresh.
-fn build_freshness(settings: &Settings, marks: &ChangeLog) -> Arc<Freshness> {
+fn build_freshness(settings: &Settings, change_log: &ChangeLog) -> Arc<Freshness> {
     Arc::new(if settings.redis.url.is_empty() {
         // A notification of an earlier process is in the ledger; the view may lack it still.
-        marks.blind_for(settings.settlement.floor_ttl_ms.0);
+        change_log.blind_for(settings.settlement.floor_ttl_ms.0);
         Freshness::always_fresh()
     } else {
         Freshness::by_proof(settings.settlement.max_staleness_ms.0)
@@ -140,7 +140,7 @@ fn open_redis(
         let source = Arc::clone(source);
         Arc::new(move || source.identity())
     };
-    let link = Link::new(
+    let link = RedisLink::new(
         &settings.redis,
         identity,
         Arc::clone(freshness),
@@ -241,7 +241,7 @@ fn build_follower(settings: &Settings, parts: &Assembled) -> Option<Arc<Follower
     Some(Arc::new(Follower::new(
         Arc::clone(redis),
         Arc::clone(&parts.applier),
-        Arc::clone(&parts.marks),
+        Arc::clone(&parts.change_log),
         Arc::clone(&parts.freshness),
         Arc::clone(&parts.meters),
         settings.settlement.floor_ttl_ms.0,
@@ -279,7 +279,7 @@ fn build_auditor(
         inbox,
         source: Arc::clone(&parts.source),
         catalogue: Arc::clone(&parts.catalogue),
-        marks: Arc::clone(&parts.marks),
+        change_log: Arc::clone(&parts.change_log),
         meters: Arc::clone(&parts.meters),
         has_room: Arc::new(move || reader.has_spare_permits()),
         source_lags: settings.source_lags(),
@@ -295,7 +295,7 @@ fn build_catalogue(settings: &Settings) -> Result<Arc<Catalogue>, StartError> {
         .map_err(|errors| startup_error(errors.first()))
 }
 
-fn change_log(settings: &Settings) -> Arc<ChangeLog> {
+fn build_change_log(settings: &Settings) -> Arc<ChangeLog> {
     let times = &settings.settlement;
     Arc::new(ChangeLog::new(
         times.floor_ttl_ms.0,
@@ -330,8 +330,8 @@ impl Assembled {
         let fields = field_map(settings)?;
         let opened = open_source(settings, &catalogue)?;
         let (source, database) = (opened.source, opened.database);
-        let marks = change_log(settings);
-        let freshness = build_freshness(settings, &marks);
+        let change_log = build_change_log(settings);
+        let freshness = build_freshness(settings, &change_log);
         let redis = open_redis(settings, &source, &freshness, &meters)?;
         let memory = build_memory(settings, &catalogue, &meters);
         let (sampler, inbox) = Sampler::new();
@@ -341,7 +341,7 @@ impl Assembled {
                 memory: Arc::clone(&memory),
                 redis: redis.clone(),
                 source: Arc::clone(&source),
-                marks: Arc::clone(&marks),
+                change_log: Arc::clone(&change_log),
                 freshness: Arc::clone(&freshness),
                 meters: Arc::clone(&meters),
                 tasks: tasks.clone(),
@@ -353,7 +353,7 @@ impl Assembled {
             redis.clone(),
             Arc::clone(&source),
             Arc::clone(&memory),
-            Arc::clone(&marks),
+            Arc::clone(&change_log),
             Arc::clone(&meters),
             Arc::clone(&sampler),
         ));
@@ -371,7 +371,7 @@ impl Assembled {
             settler: Arc::new(settler),
             writer: settings.seq_writer(),
             memory,
-            marks,
+            change_log,
             freshness,
             redis,
             source,
@@ -386,7 +386,7 @@ impl Assembled {
             follower: None,
             shutdown,
             started: Instant::now(),
-            fixed: Fixed::from_settings(settings),
+            fixed: ProcessFacts::from_settings(settings),
             lookup: LookupSettings::new(settings),
             warm: WarmStart::new(settings),
         };

@@ -31,8 +31,8 @@ impl Assembled {
         let (entries, bytes) = self.memory.measure_size();
         self.meters.set_memory_use(entries, bytes);
         self.reader.update_gauges();
-        self.meters.set_blind(self.marks.distrusts_view());
-        let Uses { changes, shown } = self.marks.use_of_memory();
+        self.meters.set_blind(self.change_log.distrusts_view());
+        let Uses { changes, shown } = self.change_log.use_of_memory();
         for (kind, of) in [(Remembered::Changes, changes), (Remembered::Reads, shown)] {
             self.meters
                 .set_remembered(kind, of.users, of.bytes, of.given_up);

@@ -50,7 +50,7 @@ pub struct Reloader {
 
 /// A part that was read and can be used, and its name in the log.
 #[derive(Default)]
-struct Prepared {
+struct PreparedPart {
     tokens: Option<Tokens>,
     table: Option<CatalogueTable>,
     filter: Option<Filter>,
@@ -84,8 +84,8 @@ impl Reloader {
         self.parts.meters.record_reload(result, clock::wall_now());
     }
 
-    fn prepare_changes(&self, old: &Settings, new: &Settings) -> Result<Prepared, String> {
-        let mut prepared = Prepared::default();
+    fn prepare_changes(&self, old: &Settings, new: &Settings) -> Result<PreparedPart, String> {
+        let mut prepared = PreparedPart::default();
         let changed = config::changes(old, new);
         let table = table_of(new)?;
         let dangers = self.parts.catalogue.current_table().unsafe_changes(&table);
@@ -126,7 +126,7 @@ impl Reloader {
         &self,
         old: &Settings,
         new: &Settings,
-        prepared: &mut Prepared,
+        prepared: &mut PreparedPart,
     ) -> Result<(), String> {
         let named = |keys: &[&str]| {
             keys.iter()
@@ -169,9 +169,9 @@ impl Reloader {
         &self,
         in_force: &mut Settings,
         new: &Settings,
-        prepared: Prepared,
+        prepared: PreparedPart,
     ) -> Reloaded {
-        let Prepared {
+        let PreparedPart {
             tokens,
             table,
             filter,
@@ -193,7 +193,7 @@ impl Reloader {
         if let Some(table) = table {
             self.parts.catalogue.replace_table(table);
             // Bodies rendered by the table before count for nothing, and so do those being rendered.
-            self.parts.marks.start_over();
+            self.parts.change_log.start_over();
             self.parts.memory.clear_all();
             in_force.assets.clone_from(&new.assets);
             in_force.symbols.clone_from(&new.symbols);

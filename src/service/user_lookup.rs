@@ -59,7 +59,7 @@ impl Assembled {
     pub(super) async fn look_up_user(&self, user: UserId) -> Option<Value> {
         let lookup = self.lookup.as_ref()?;
         let _turn = lookup.turn.lock().await;
-        let mut floors: KnownFloors = self.marks.floors_of(user).iter().collect();
+        let mut floors: KnownFloors = self.change_log.floors_of(user).iter().collect();
         let memory = self.in_memory(user);
         let redis = in_redis(&lookup.redis, user, &mut floors).await;
         let view = timeout(PATIENCE, self.source.load_snapshot(user)).await;
@@ -88,7 +88,7 @@ impl Assembled {
 
     fn in_memory(&self, user: UserId) -> TierHolding {
         let now = Instant::now();
-        let Some(kept) = self.memory.get_entry(user, self.marks.generation()) else {
+        let Some(kept) = self.memory.get_entry(user, self.change_log.generation()) else {
             return TierHolding {
                 tier: "memory",
                 state: "nothing".to_owned(),
@@ -97,7 +97,7 @@ impl Assembled {
         };
         let left = kept.until.saturating_duration_since(now);
         let proven = self.freshness.is_proven(now);
-        let (withheld, state) = if kept.doubted {
+        let (withheld, state) = if kept.invalidated {
             (true, "not served: a newer seq was notified".to_owned())
         } else if left.is_zero() {
             (true, "not served: its time is over".to_owned())

@@ -70,7 +70,6 @@ impl WarmStart {
         (of(&self.users), of(&self.loaded), of(&self.failed))
     }
 
-    /// Begins the loading of `users` users.
     pub(super) fn begin_loading(&self, users: u64) {
         self.users.store(users, Ordering::Relaxed);
         self.phase.store(LOADING, Ordering::Release);
@@ -82,7 +81,6 @@ impl WarmStart {
         self.failed.fetch_add(failed, Ordering::Relaxed);
     }
 
-    /// Ends the loading.
     pub(super) fn end_loading(&self) {
         self.phase.store(DONE, Ordering::Release);
     }

@@ -4,12 +4,12 @@ use metrics::Label;
 
 use super::{
     CompareDelay, Meters, TIERS,
-    counters::{Count, Each, make_each, register_count},
+    counters::{Count, PerLabel, make_each, register_count},
 };
 use crate::cache_status::Tier;
 
 /// Answers that were checked, and those of them that were too old.
-pub(super) struct Audits(pub(super) Each<(Tier, CompareDelay), (Count, Count)>);
+pub(super) struct Audits(pub(super) PerLabel<(Tier, CompareDelay), (Count, Count)>);
 
 impl Audits {
     pub(super) fn register_audits() -> Self {

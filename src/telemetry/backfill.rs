@@ -6,13 +6,12 @@ use metrics::{Gauge, Label};
 
 use super::{
     BackfillTarget, Meters,
-    counters::{Each, gauge_value, make_each, register_gauge},
+    counters::{PerLabel, gauge_value, make_each, register_gauge},
 };
 
 const COPYING: &str = "copying";
 const COMPARING: &str = "comparing";
 
-/// The gauges of one table.
 struct TableGauges {
     under_way: Gauge,
     copied: Gauge,
@@ -21,8 +20,7 @@ struct TableGauges {
     remaining: Gauge,
 }
 
-/// The gauges of all tables.
-pub(super) struct BackfillMeters(Each<BackfillTarget, TableGauges>);
+pub(super) struct BackfillMeters(PerLabel<BackfillTarget, TableGauges>);
 
 /// How far a backfill is; all zero where there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

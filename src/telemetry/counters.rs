@@ -10,9 +10,9 @@ use metrics::{Counter, Gauge, Label};
 use super::metric_name;
 
 /// One handle per label value, in the order of `ALL`.
-pub(super) struct Each<L, H>(pub(super) Vec<(L, H)>);
+pub(super) struct PerLabel<L, H>(pub(super) Vec<(L, H)>);
 
-impl<L: PartialEq + Copy, H> Each<L, H> {
+impl<L: PartialEq + Copy, H> PerLabel<L, H> {
     pub(super) fn get(&self, label: L) -> Option<&H> {
         self.0
             .iter()
@@ -47,9 +47,9 @@ impl Count {
 pub(super) fn make_each<L: Copy, H>(
     labels: impl IntoIterator<Item = L>,
     mut make: impl FnMut(L) -> H,
-) -> Each<L, H> {
+) -> PerLabel<L, H> {
     let labels = labels.into_iter();
-    Each(labels.map(|label| (label, make(label))).collect())
+    PerLabel(labels.map(|label| (label, make(label))).collect())
 }
 
 pub(super) fn register_counter(name: &str, labels: Vec<Label>) -> Counter {

@@ -6,14 +6,14 @@ use metrics::Label;
 
 use super::{
     Meters,
-    counters::{Each, make_each},
+    counters::{PerLabel, make_each},
     histogram::Seconds,
     labels::{HistoryRoute, PageResult},
     prometheus_histograms::Families,
 };
 
 /// Time per page, by route and result.
-pub(super) struct HistoryMeters(Each<(HistoryRoute, PageResult), Seconds>);
+pub(super) struct HistoryMeters(PerLabel<(HistoryRoute, PageResult), Seconds>);
 
 impl HistoryMeters {
     pub(super) fn register_histories(families: &mut Families) -> Self {

@@ -14,7 +14,7 @@ use metrics::{Counter, Label};
 
 use super::{
     HttpStatus, Meters, Op, ReadOutcome, Route, Seconds, Tier,
-    counters::{Each, make_each},
+    counters::{PerLabel, make_each},
     histogram::HistogramTally,
     metric_name,
     prometheus_histograms::Families,
@@ -31,7 +31,7 @@ struct Requests {
 
 /// Requests of all routes.
 pub(super) struct Http {
-    routes: Each<Route, (Each<HttpStatus, Requests>, Seconds)>,
+    routes: PerLabel<Route, (PerLabel<HttpStatus, Requests>, Seconds)>,
     /// Hits in memory on the fast path, of any status.
     hits: Seconds,
     /// Hits among them that were answered with 304.

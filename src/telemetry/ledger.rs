@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     Meters,
-    counters::{Count, Each, make_each, register_count},
+    counters::{Count, PerLabel, make_each, register_count},
     histogram::Seconds,
     labels::SettledLabel,
     metric_name,
@@ -28,7 +28,7 @@ const MOVED_HELP: &str =
 
 /// Meters of settling: results, time, and amounts moved.
 pub(super) struct LedgerMeters {
-    transactions: Each<SettledLabel, Count>,
+    transactions: PerLabel<SettledLabel, Count>,
     seconds: Seconds,
     /// With the name of each asset; the last one has no asset and takes the others.
     moved: Vec<(Option<AssetId>, String, Mutex<u128>)>,

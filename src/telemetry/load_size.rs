@@ -9,14 +9,14 @@ use super::{
 };
 
 /// Rows and assets of each load.
-pub(super) struct Sizes {
+pub(super) struct LoadSizes {
     rows: CountHistogram,
     assets: CountHistogram,
     untrusted: Count,
     unreadable: Count,
 }
 
-impl Sizes {
+impl LoadSizes {
     pub(super) fn register_sizes(families: &mut Families) -> Self {
         let rows = "Rows that a load from the source read";
         let assets = "Assets that a load from the source brought";

@@ -17,7 +17,7 @@ use super::{
     http::Http,
     ledger::LedgerMeters,
     ledger_disk::LedgerDisk,
-    load_size::Sizes,
+    load_size::LoadSizes,
     prometheus_histograms::Families,
     recent::RecentSeconds,
     reloads::Reloads,
@@ -72,7 +72,7 @@ impl Meters {
         });
         let [notification_delay, bus_delay, view_lag] =
             DELAYS.map(|(name, help)| seconds(name, help, vec![]));
-        let sizes = Sizes::register_sizes(&mut families);
+        let sizes = LoadSizes::register_sizes(&mut families);
         let ledger = LedgerMeters::register_ledger(&mut families, catalogue);
         let histories = HistoryMeters::register_histories(&mut families);
         let totals = TotalsMeters::register_totals(&mut families, catalogue);
@@ -136,10 +136,10 @@ fn refused_fill_count(reason: Refused) -> Count {
     register_count("refused_fills_total", labels)
 }
 
-type Makes<'a> = dyn FnMut(&'static str, &'static str, Vec<Label>) -> Seconds + 'a;
+type MakeHistogram<'a> = dyn FnMut(&'static str, &'static str, Vec<Label>) -> Seconds + 'a;
 
 /// The counter is shown from the histogram's count: one addition less for each read.
-fn read_series(outcome: ReadOutcome, seconds: &mut Makes<'_>) -> (Counter, Seconds) {
+fn read_series(outcome: ReadOutcome, seconds: &mut MakeHistogram<'_>) -> (Counter, Seconds) {
     let labels = || vec![Label::new("outcome", outcome.word())];
     let help = "Seconds per read by who answered";
     (

@@ -47,11 +47,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_cut_and_what_was_left_out_is_said() {
-        let sparing = RateLimitedLog::default();
-        let written = (0..25).filter(|_| sparing.permit_line() == Some(0)).count();
+        let limited_log = RateLimitedLog::default();
+        let written = (0..25)
+            .filter(|_| limited_log.permit_line() == Some(0))
+            .count();
         assert_eq!(written, 10);
         tokio::time::advance(WINDOW).await;
-        assert_eq!(sparing.permit_line(), Some(15));
-        assert_eq!(sparing.permit_line(), Some(0));
+        assert_eq!(limited_log.permit_line(), Some(15));
+        assert_eq!(limited_log.permit_line(), Some(0));
     }
 }

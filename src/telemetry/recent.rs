@@ -21,7 +21,7 @@ pub type Quantiles = [Option<Duration>; 3];
 
 /// The events between two looks, about a second apart.
 #[derive(Debug, Clone, Default)]
-pub struct Second {
+pub struct SecondCounts {
     /// Counted from 0 since the start.
     pub number: u64,
     /// When it ended.
@@ -47,9 +47,8 @@ pub struct Second {
     pub view_lag: Quantiles,
 }
 
-/// The histograms of one second.
 #[derive(Debug)]
-struct Tallies {
+struct SecondHistograms {
     reads: [HistogramTally; ReadOutcome::ALL.len()],
     others: [HistogramTally; 3],
     lasted: Duration,
@@ -70,8 +69,8 @@ pub struct RecentWindow {
 #[derive(Debug)]
 pub struct RecentSeconds {
     before: Option<CounterTotals>,
-    seconds: VecDeque<Second>,
-    tallies: VecDeque<Tallies>,
+    seconds: VecDeque<SecondCounts>,
+    tallies: VecDeque<SecondHistograms>,
     next: u64,
 }
 
@@ -80,7 +79,7 @@ impl RecentSeconds {
     pub(super) fn new() -> Self {
         // Written to now: the process is not to grow for a quarter of an hour.
         let mut seconds = VecDeque::with_capacity(SECONDS);
-        seconds.resize_with(SECONDS, Second::default);
+        seconds.resize_with(SECONDS, SecondCounts::default);
         seconds.clear();
         Self {
             before: None,
@@ -106,7 +105,7 @@ impl RecentSeconds {
         lasted: Duration,
         before: &CounterTotals,
         now: &CounterTotals,
-    ) -> Second {
+    ) -> SecondCounts {
         let mut earlier = before.reads.iter();
         let reads = now
             .reads
@@ -119,7 +118,7 @@ impl RecentSeconds {
             now.view_lag.tally_since(&before.view_lag),
         ];
         let [notification_delay, bus_delay, view_lag] = others.each_ref().map(tally_quantiles);
-        let second = Second {
+        let second = SecondCounts {
             number: self.next,
             at,
             lasted,
@@ -137,7 +136,7 @@ impl RecentSeconds {
             bus_delay,
             view_lag,
         };
-        let tallies = Tallies {
+        let tallies = SecondHistograms {
             reads,
             others,
             lasted,
@@ -147,8 +146,8 @@ impl RecentSeconds {
     }
 
     /// The seconds after that one, or all that are kept.
-    pub fn seconds_after(&self, number: Option<u64>) -> Vec<Second> {
-        let new = |second: &&Second| number.is_none_or(|number| second.number > number);
+    pub fn seconds_after(&self, number: Option<u64>) -> Vec<SecondCounts> {
+        let new = |second: &&SecondCounts| number.is_none_or(|number| second.number > number);
         self.seconds.iter().filter(new).cloned().collect()
     }
 

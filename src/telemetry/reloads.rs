@@ -4,14 +4,14 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, Reloaded,
-    counters::{Count, Each, make_each, register_count, register_gauge},
+    counters::{Count, PerLabel, make_each, register_count, register_gauge},
     gauge_value,
 };
 use crate::domain::UnixMillis;
 
 /// The counters, and the time of the last one.
 pub(super) struct Reloads {
-    results: Each<Reloaded, Count>,
+    results: PerLabel<Reloaded, Count>,
     last: Gauge,
 }
 

@@ -6,7 +6,7 @@ use metrics::{Gauge, Label};
 
 use super::{
     Meters, ScanResult,
-    counters::{Count, Each, make_each, register_count, register_gauge},
+    counters::{Count, PerLabel, make_each, register_count, register_gauge},
     gauge_value,
     histogram::Seconds,
     prometheus_histograms::Families,
@@ -22,7 +22,7 @@ pub(super) struct TotalsMeters {
     interval: Gauge,
     progress: Gauge,
     rows: Count,
-    scans: Each<ScanResult, Count>,
+    scans: PerLabel<ScanResult, Count>,
     seconds: Seconds,
     difference: Vec<(AssetId, Gauge)>,
     difference_other: Gauge,

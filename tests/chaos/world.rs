@@ -26,7 +26,7 @@ const GOES_ON: Duration = Duration::from_mins(2);
 const FILLERS: usize = 16;
 
 /// One row for the view, and when.
-type Late = (tokio::time::Instant, Key, i64);
+type FastPathResponse = (tokio::time::Instant, Key, i64);
 
 /// What clients share.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct World {
     pub http: reqwest::Client,
     pub redis_url: String,
     pub ledger: LedgerWriter,
-    late: mpsc::Sender<Late>,
+    late: mpsc::Sender<FastPathResponse>,
     pub unfilled: AtomicU64,
     /// When each row was made, by the clock on the wall.
     made: Mutex<BTreeMap<(Key, i64), i64>>,
@@ -187,7 +187,7 @@ pub fn lag(rng: &mut StdRng, max: Duration) -> Duration {
 }
 
 /// Fills the view, late.
-async fn fill(world: std::sync::Arc<World>, mut queue: mpsc::Receiver<Late>) {
+async fn fill(world: std::sync::Arc<World>, mut queue: mpsc::Receiver<FastPathResponse>) {
     let mut waiting = JoinSet::new();
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(FILLERS));
     loop {

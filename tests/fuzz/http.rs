@@ -41,7 +41,7 @@ fn nothing() -> ReadAnswer {
     let held = RenderedSnapshot::new(&Catalogue::default(), &Snapshot::default(), UnixMillis(0));
     ReadAnswer {
         held,
-        trail: CacheStatus::memory_hit(1),
+        cache_status: CacheStatus::memory_hit(1),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The hash in Redis, as others may have written it: no bytes panic, and what is served is whole, current and above its
 //! floors.
 
-use balance_cache::cache::redis::entry::{Life, StoredEntry, VERSION};
+use balance_cache::cache::redis::entry::{EntryLifetime, StoredEntry, VERSION};
 use proptest::prelude::*;
 
 use crate::runner::fuzz;
@@ -44,7 +44,7 @@ fn fuzz_stored_hash() {
                 .map(|(field, value)| Ok((field.as_bytes(), value.as_slice()))),
             now,
         );
-        let life = Life {
+        let life = EntryLifetime {
             now,
             longest: i64::MAX,
         };

@@ -104,7 +104,7 @@ fn reader(settings: &Settings, catalogue: &Arc<Catalogue>) -> Arc<Reader> {
         memory: Arc::new(memory),
         redis: None,
         source: Arc::new(Three),
-        marks: Arc::new(ChangeLog::new(settings.settlement.floor_ttl_ms.0, 1 << 20)),
+        change_log: Arc::new(ChangeLog::new(settings.settlement.floor_ttl_ms.0, 1 << 20)),
         freshness: Arc::new(Freshness::always_fresh()),
         meters,
         tasks: TaskTracker::new(),
@@ -170,8 +170,8 @@ fn field<'a>(answer: &'a str, name: &str) -> &'a str {
 /// The answer to a request of that kind.
 fn is_right(kind: Kind, answer: &[u8]) {
     let answer = str::from_utf8(answer).unwrap();
-    let trail = field(answer, "cache-status");
-    assert!(trail.starts_with("memory; hit; ttl="), "{answer}");
+    let status = field(answer, "cache-status");
+    assert!(status.starts_with("memory; hit; ttl="), "{answer}");
     assert_eq!(field(answer, "age"), "3", "{answer}");
     let (status, balances) = match kind {
         Kind::Unchanged => ("304 Not Modified", 0),
@@ -211,7 +211,7 @@ pub fn answer(kind: Kind, hits: u64) {
         let read = reader.read_user(user, ReadOptions::default(), Instant::now() + LONG);
         read.await.unwrap()
     });
-    assert_eq!(cold.trail.answered, Tier::Source);
+    assert_eq!(cold.cache_status.answered, Tier::Source);
     let etag = std::str::from_utf8(cold.held.entity_tag());
     let etag = etag.unwrap();
     let request = request(kind, etag);

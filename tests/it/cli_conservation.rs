@@ -28,10 +28,10 @@ type Ledger = TableDefinition<
         Option<i64>,
     ),
 >;
-type Current = TableDefinition<'static, (i64, i32), (i64, i64, i64, Option<i64>)>;
+type CurrentBalance = TableDefinition<'static, (i64, i32), (i64, i64, i64, Option<i64>)>;
 
 const LEDGER: Ledger = TableDefinition::new("balance_ledger");
-const CURRENT: Current = TableDefinition::new("user_balances");
+const CURRENT: CurrentBalance = TableDefinition::new("user_balances");
 const VERIFY: [&str; 4] = ["verify", "--conservation", "--grace-ms", "0"];
 
 fn trade(id: i64, seq: Option<i64>) -> Value {

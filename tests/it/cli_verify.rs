@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// `user_balances` as the embedded ledger keeps it.
-type Current = TableDefinition<'static, (i64, i32), (i64, i64, i64, Option<i64>)>;
+type CurrentBalance = TableDefinition<'static, (i64, i32), (i64, i64, i64, Option<i64>)>;
 
 const ALL: [&str; 4] = ["verify", "--all", "--grace-ms", "0"];
 
@@ -232,7 +232,7 @@ async fn the_embedded_ledger_is_compared_with_its_own_current_state() {
         0,
         &["the same: 10 users, 30 assets, 60 rows compared, 0 differences"],
     );
-    let balances: Current = TableDefinition::new("user_balances");
+    let balances: CurrentBalance = TableDefinition::new("user_balances");
     let path = service
         .setup()
         .environment

@@ -9,7 +9,7 @@ use std::{
 };
 
 use balance_cache::{
-    cache::redis::Link,
+    cache::redis::RedisLink,
     config::{self, Millis},
     protocol::Freshness,
     telemetry::Meters,
@@ -89,11 +89,11 @@ async fn a_hundred_instances_come_back_one_connection_at_a_time_and_not_in_step(
     let tasks = TaskTracker::new();
     tasks.spawn(Arc::clone(&relay).serve(listener, redis.address(), cuts));
     let shutdown = CancellationToken::new();
-    let links: Vec<Arc<Link>> = (0..INSTANCES)
+    let links: Vec<Arc<RedisLink>> = (0..INSTANCES)
         .map(|_| {
             let freshness = Arc::new(Freshness::by_proof(Duration::from_millis(500)));
             let identity = Arc::new(|| Some("one".into()));
-            let link = Link::new(&settings, identity, freshness, Meters::new());
+            let link = RedisLink::new(&settings, identity, freshness, Meters::new());
             Arc::new(link.unwrap())
         })
         .collect();

@@ -28,7 +28,7 @@ const PLACES: [&str; 8] = [
 
 /// One place of one instance.
 #[derive(Debug, Default)]
-struct Gate {
+struct BackendGate {
     shut: bool,
     /// How many may pass though it is shut.
     passes: usize,
@@ -36,7 +36,7 @@ struct Gate {
     arrived: usize,
 }
 
-static GATES: LazyLock<Mutex<HashMap<(String, &'static str), Gate>>> =
+static GATES: LazyLock<Mutex<HashMap<(String, &'static str), BackendGate>>> =
     LazyLock::new(Mutex::default);
 static OPENED: Condvar = Condvar::new();
 
@@ -86,12 +86,12 @@ impl Gates {
         });
         let mut gates = GATES.lock();
         for place in PLACES {
-            gates.insert((name.clone(), place), Gate::default());
+            gates.insert((name.clone(), place), BackendGate::default());
         }
         Self { name }
     }
 
-    fn with<R>(&self, place: &'static str, then: impl FnOnce(&mut Gate) -> R) -> R {
+    fn with<R>(&self, place: &'static str, then: impl FnOnce(&mut BackendGate) -> R) -> R {
         then(GATES.lock().get_mut(&(self.name.clone(), place)).unwrap())
     }
 

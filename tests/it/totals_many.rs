@@ -10,7 +10,7 @@ use std::{
 
 use balance_cache::{
     cache::redis::{
-        Link, Redis as Tier,
+        Redis as Tier, RedisLink,
         totals::{ScanEnd, ScanLease},
     },
     config::{self, Millis, ReadFrom},
@@ -107,7 +107,7 @@ async fn tier(redis: &Redis, tasks: &TaskTracker, stop: &CancellationToken) -> A
     settings.redis.url = redis.url();
     let identity = Arc::new(|| Some(Arc::from("counted")));
     let meters = Meters::new();
-    let link = Link::new(
+    let link = RedisLink::new(
         &settings.redis,
         identity,
         Arc::new(Freshness::always_fresh()),

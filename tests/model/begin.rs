@@ -87,7 +87,7 @@ impl World {
                 loaded: BEGIN - 1,
                 from_ledger: false,
                 generation,
-                doubted: false,
+                invalidated: false,
             };
             for inst in &mut state.insts {
                 inst.memory = Some(kept);

@@ -36,7 +36,7 @@ pub struct Kept {
     pub loaded: Tick,
     pub from_ledger: bool,
     pub generation: u8,
-    pub doubted: bool,
+    pub invalidated: bool,
 }
 
 /// Where the follower is.
@@ -207,7 +207,7 @@ impl Inst {
             expired: kept.until <= now,
             freshness_proven: self.proven(now) || !rules.holds(Rule::ProofForMemory),
             from_ledger_lately: kept.from_ledger && kept.loaded == now,
-            invalidated: kept.doubted,
+            invalidated: kept.invalidated,
             min_seq_met: true,
         };
         may_memory_serve(&facts).ok().map(|()| kept.snapshot)
@@ -221,7 +221,7 @@ impl Inst {
             ledger_requested: false,
             too_old: now >= kept.loaded + FLOOR_TTL,
             current_generation: kept.generation == self.generation,
-            invalidated: kept.doubted && reread,
+            invalidated: kept.invalidated && reread,
             ledger_required: mark.reread > mark.read_since && reread,
             changes_given_up: false,
             floors_met: meets(kept.snapshot, mark.floors),
@@ -262,7 +262,7 @@ impl Inst {
                 loaded: start.at,
                 from_ledger,
                 generation,
-                doubted: false,
+                invalidated: false,
             });
             merged
         } else {
@@ -290,7 +290,7 @@ impl Inst {
                     loaded: now,
                     from_ledger: false,
                     generation,
-                    doubted: false,
+                    invalidated: false,
                 });
             }
             return;
@@ -301,7 +301,7 @@ impl Inst {
                 kept.snapshot[news.asset] = news.seq;
             }
         } else if news.form == Form::Asset || below {
-            kept.doubted = true;
+            kept.invalidated = true;
             if !self.stale {
                 // Nothing asks for it any more.
                 self.memory = None;
@@ -337,7 +337,7 @@ impl Inst {
     }
 }
 
-/// Rule 15 broken: floors and marks end with the tick.
+/// Rule 15 broken: floors and known changes end with the tick.
 pub fn floor_ttl(rules: Rules) -> Tick {
     if rules.holds(Rule::FloorsOutlive) {
         FLOOR_TTL

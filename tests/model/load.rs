@@ -14,7 +14,7 @@ mod parts;
 pub use self::parts::{Duty, Forward, Known, Load, Stage, Start, Waiting};
 use crate::{
     protocol::{KeepFacts, ViewFacts, may_load_be_kept, may_view_be_trusted},
-    redis::{Ask, Entry, Grant, Leased},
+    redis::{Ask, Entry, LeaseGrant, Leased},
     rules::Rule,
     state::{Broken, FLOOR_TTL, SNAPSHOT_TTL, Seqs, State, meets, merge},
     world::World,
@@ -207,7 +207,7 @@ fn ask_source(
     state: &mut State,
     at: usize,
     load: &Load,
-    grant: Option<&Grant>,
+    grant: Option<&LeaseGrant>,
     caught_up: bool,
 ) -> (Seqs, bool) {
     if trusts_view(world, state, at, load, grant) {
@@ -225,7 +225,7 @@ pub fn trusts_view(
     state: &State,
     at: usize,
     load: &Load,
-    grant: Option<&Grant>,
+    grant: Option<&LeaseGrant>,
 ) -> bool {
     let (rules, inst) = (world.rules, &state.insts[at]);
     let facts = ViewFacts {
@@ -252,11 +252,11 @@ fn reach(
     state: &State,
     at: usize,
     snapshot: Seqs,
-    grant: Option<&Grant>,
+    grant: Option<&LeaseGrant>,
     learnt: Known,
 ) -> (Seqs, bool) {
     let mark = state.insts[at].mark(world.rules, state.now);
-    let granted = |grant: &Grant| (grant.known, grant.floors);
+    let granted = |grant: &LeaseGrant| (grant.known, grant.floors);
     let (known, floors) = grant.map_or((learnt.snapshot, learnt.floors), granted);
     let snapshot = merge(merge(snapshot, known), mark.told);
     let floors = merge(floors, mark.floors);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Entry`], [`Entry::servable`] | `entry.rs` |
 //! | [`Data::lease`], [`Data::fill`], [`Data::apply`] | `scripts/lease.lua`, `fill.lua`, `apply.lua` |
-//! | [`Redis::open`] | `scripts/epoch.lua` and the first entry of the feed, `Link::check_in` |
+//! | [`Redis::open`] | `scripts/epoch.lua` and the first entry of the feed, `RedisLink::check_in` |
 
 use crate::{
     rules::{Rule, Rules},
@@ -118,16 +118,16 @@ pub struct Redis {
     pub ids: u8,
 }
 
-/// What a lease says. See `Lease` and `Grant`.
+/// What a lease says. See `Lease` and `LeaseGrant`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leased {
     Hit { snapshot: Seqs, until: Tick },
     Busy,
-    Granted(Grant),
+    Granted(LeaseGrant),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Grant {
+pub struct LeaseGrant {
     pub token: u8,
     pub epoch: u8,
     pub known: Seqs,
@@ -233,7 +233,7 @@ impl Data {
         entry.expires = entry.expires.max(now + LEASE);
         self.entry = Some(entry);
         let unknown = evicts && there.is_none() && rules.holds(Rule::AbsentIsUnknown);
-        Leased::Granted(Grant {
+        Leased::Granted(LeaseGrant {
             token,
             epoch,
             known: entry.balances,
@@ -247,7 +247,7 @@ impl Data {
         &mut self,
         rules: Rules,
         now: Tick,
-        grant: &Grant,
+        grant: &LeaseGrant,
         snapshot: Seqs,
         ledger: bool,
     ) -> bool {

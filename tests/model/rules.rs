@@ -13,7 +13,7 @@ pub enum Rule {
     LocalMarks,
     /// 4: what Redis refused is not kept (`Reader::load_from_source`).
     RefusedIsNotKept,
-    /// 4: what was shown raises the marks (`ChangeLog::note_shown`).
+    /// 4: what was shown raises the floors of the change log (`ChangeLog::note_shown`).
     ShownRaises,
     /// 5: a follower compares what landed with what it was told (`Reader::fly`).
     FollowersCompare,
@@ -54,7 +54,7 @@ pub enum Rule {
 
     /// P10: one script takes all changes of a user that one request carries (`apply.lua`).
     OneScript,
-    /// P10: marks, then memory, take them in one step each (`Applier::take_changes`).
+    /// P10: the change log, then memory, take them in one step each (`Applier::take_changes`).
     OneStep,
 
     /// What was shown and not kept moves what memory holds.
@@ -75,7 +75,7 @@ pub enum Rule {
     SightForRedis,
     /// Freshness is proven only by a server that is a master after the feed was read (`BlockingConnection::vouches_for`).
     MasterVouches,
-    /// A step of Redis' clock ends the epoch (`Link::look_at_server`, `epoch.lua`).
+    /// A step of Redis' clock ends the epoch (`RedisLink::look_at_server`, `epoch.lua`).
     ClockStepEndsEpoch,
     /// Redis' hits are not for those who were told of a change without its seq and did not read the ledger since (`UserMark::ledger_required`).
     RereadForRedis,

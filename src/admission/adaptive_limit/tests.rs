@@ -6,7 +6,7 @@ use super::*;
 
 const FLOOR: usize = 4;
 const CEILING: usize = 256;
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: LimitRange = LimitRange {
     floor: FLOOR,
     ceiling: CEILING,
     slack: Duration::from_millis(2),
@@ -213,7 +213,7 @@ fn it_does_not_fall_because_this_machine_is_busy_unless_questions_come_near_thei
 #[test]
 fn floor_and_ceiling_hold_for_any_settings() {
     for (floor, ceiling) in [(4, 1), (4, 4), (1, 1), (4, 1_000_000), (0, 0)] {
-        let bounds = Bounds {
+        let bounds = LimitRange {
             floor,
             ceiling,
             ..BOUNDS

@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn test_queue(floor: usize, ceiling: usize) -> Arc<PermitQueue> {
     let limits = QueueLimits {
-        bounds: Bounds {
+        bounds: LimitRange {
             floor,
             ceiling,
             slack: Duration::from_millis(2),

@@ -21,7 +21,7 @@ pub struct CacheEntry {
     /// See [`crate::protocol::ChangeLog::generation`].
     pub generation: u64,
     /// Invalidated: the snapshot is below a notification, and may only be merged with newer balances.
-    pub doubted: bool,
+    pub invalidated: bool,
 }
 
 /// A packed entry: times count from the map's beginning, flags are the lowest bits of the generation.
@@ -34,7 +34,7 @@ pub(super) struct PackedEntry {
 }
 
 const FROM_LEDGER: u64 = 1;
-const DOUBTED: u64 = 2;
+const INVALIDATED: u64 = 2;
 const FLAG_BITS: u32 = 2;
 
 impl PackedEntry {
@@ -47,7 +47,7 @@ impl PackedEntry {
             loaded: nanos_since(base, kept.loaded),
             generation_and_flags: kept.generation.wrapping_shl(FLAG_BITS)
                 | flag(kept.from_ledger, FROM_LEDGER)
-                | flag(kept.doubted, DOUBTED),
+                | flag(kept.invalidated, INVALIDATED),
         }
     }
 
@@ -57,7 +57,7 @@ impl PackedEntry {
             loaded: instant_at(base, self.loaded),
             from_ledger: self.generation_and_flags & FROM_LEDGER != 0,
             generation: self.generation_and_flags.wrapping_shr(FLAG_BITS),
-            doubted: self.generation_and_flags & DOUBTED != 0,
+            invalidated: self.generation_and_flags & INVALIDATED != 0,
             held: self.held,
         }
     }
@@ -113,13 +113,13 @@ mod tests {
                 loaded: base.checked_sub(second).unwrap(),
                 from_ledger: flags & 1 != 0,
                 generation: 7,
-                doubted: flags & 2 != 0,
+                invalidated: flags & 2 != 0,
             };
             let back = PackedEntry::pack_entry(kept.clone(), base).unpack_entry(base);
             assert_eq!((back.until, back.loaded), (kept.until, kept.loaded));
             assert_eq!(
-                (back.from_ledger, back.doubted, back.generation),
-                (kept.from_ledger, kept.doubted, 7)
+                (back.from_ledger, back.invalidated, back.generation),
+                (kept.from_ledger, kept.invalidated, 7)
             );
             assert_eq!(back.held.heard_at(), UnixMillis(5));
         }

@@ -1,7 +1,7 @@
 //! The locks under which entries change, and how often what stands under each was changed.
 //!
-//! **Invariants.** A version is odd while somebody changes something under its lock, and another one afterwards. Who reads an even
-//! version, then an entry, then the same version again has the entry as it was at that version.
+//! **Invariants.** A version is odd while a change under its lock is under way, and another even one afterwards. A reader that
+//! finds the same even version before and after it copied an entry has the entry as it was at that version.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -40,7 +40,7 @@ fn kept_entry(generation: u64, balances: Vec<Balance>) -> CacheEntry {
         loaded: Instant::now(),
         from_ledger: false,
         generation,
-        doubted: false,
+        invalidated: false,
     }
 }
 
@@ -117,24 +117,28 @@ fn a_notification_does_not_make_a_snapshot_of_one_asset() {
 
 #[test]
 fn what_is_below_a_floor_is_doubted_until_it_is_loaded_again() {
-    let doubted = |memory: &Memory| memory.get_entry(test_user(), 1).map(|kept| kept.doubted);
+    let invalidated = |memory: &Memory| {
+        memory
+            .get_entry(test_user(), 1)
+            .map(|kept| kept.invalidated)
+    };
     let memory = test_memory();
     keep_seqs(&memory, 1, &[(1, 5)]);
     memory.advance_user(test_user(), &[changed_to(1, 5)]);
-    assert_eq!(doubted(&memory), Some(false));
+    assert_eq!(invalidated(&memory), Some(false));
     memory.advance_user(test_user(), &[changed_to(2, 1)]);
     assert_eq!(
-        doubted(&memory),
+        invalidated(&memory),
         Some(true),
         "an asset with a floor is missing"
     );
     keep_seqs(&memory, 1, &[(2, 1)]);
     assert_eq!(
-        (doubted(&memory), kept_seqs(&memory, 1)),
+        (invalidated(&memory), kept_seqs(&memory, 1)),
         (Some(false), Some(vec![5, 1]))
     );
     memory.advance_user(test_user(), &[BalanceChange::Unknown { asset: None }]);
-    assert_eq!(doubted(&memory), Some(true));
+    assert_eq!(invalidated(&memory), Some(true));
 }
 
 #[test]
@@ -152,11 +156,11 @@ fn changes_of_one_request_are_one_step_and_the_values_among_them_meet_the_seqs()
         "one step"
     );
     assert_eq!(kept_seqs(&memory, 1), Some(vec![6, 6]));
-    assert!(!memory.get_entry(test_user(), 1).unwrap().doubted);
+    assert!(!memory.get_entry(test_user(), 1).unwrap().invalidated);
     memory.advance_user(test_user(), &[moved_to(1, 7), changed_to(2, 7)]);
     assert_eq!(kept_seqs(&memory, 1), Some(vec![7, 6]));
     assert!(
-        memory.get_entry(test_user(), 1).unwrap().doubted,
+        memory.get_entry(test_user(), 1).unwrap().invalidated,
         "the second is read again before either is shown"
     );
 }
@@ -213,7 +217,7 @@ fn an_older_generation_is_not_there_and_the_guard_is_asked() {
 /// The copies that this thread shows without the map, which it asks now and then all the same.
 fn shown_copy(memory: &Memory, generation: u64, now: Instant) -> Option<Vec<u8>> {
     let show = || {
-        memory.show_near(test_user(), generation, now, |held, _| {
+        memory.show_hot_copy(test_user(), generation, now, |held, _| {
             held.whole_piece().to_vec()
         })
     };
@@ -247,7 +251,7 @@ fn what_is_near_is_what_the_map_holds() {
 
     memory.advance_user(test_user(), &[BalanceChange::Unknown { asset: None }]);
     assert!(of_map().is_some());
-    assert_eq!(near_now(1), None, "what is doubted is not shown");
+    assert_eq!(near_now(1), None, "what is invalidated is not shown");
     keep_seqs(&memory, 1, &[(1, 9)]);
     assert!(of_map().is_some() && near_now(1).is_some());
     memory.forget_user(test_user());
@@ -261,7 +265,7 @@ fn one_use_in_256_is_told_to_the_map() {
     memory.get_entry(test_user(), 1).unwrap();
     let shown = (0..2_560).filter(|_| {
         memory
-            .show_near(test_user(), 1, Instant::now(), |_, _| ())
+            .show_hot_copy(test_user(), 1, Instant::now(), |_, _| ())
             .is_some()
     });
     assert_eq!(shown.count(), 2_550);

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::{
     backfill_progress::{BackfillProgress, ENDED_TTL, KnownBackfills, RUNNING_TTL},
-    client::{Link, WRITER_TIMEOUT},
-    connection::{Conn, timed_out},
-    dialer::{Dialer, Tempers},
+    client::{RedisLink, WRITER_TIMEOUT},
+    connection::{SharedConnection, timed_out},
+    dialer::{ConnectionTimeouts, Dialer},
     faults,
     keys::Keys,
     session::RedisSession,
@@ -24,7 +24,7 @@ use crate::{config, telemetry::BackfillTarget};
 
 // === the instances' side ===
 
-impl Link {
+impl RedisLink {
     /// Backfills that are under way or ended lately, as they were read last. Empty without a session.
     #[must_use]
     pub fn known_backfills(&self) -> Arc<KnownBackfills> {
@@ -56,7 +56,7 @@ impl Link {
 
 /// A connection that writes the progress of one backfill.
 pub struct BackfillWriter {
-    conn: Conn,
+    conn: SharedConnection,
     key: String,
     address: String,
 }
@@ -78,7 +78,7 @@ impl BackfillWriter {
         settings: &config::RedisSettings,
         table: BackfillTarget,
     ) -> Result<Self, String> {
-        let tempers = Tempers {
+        let tempers = ConnectionTimeouts {
             connect: settings.connect_timeout_ms.0,
             reply: Some(WRITER_TIMEOUT),
         };

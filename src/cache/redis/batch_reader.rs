@@ -202,7 +202,7 @@ fn hand_out(
         };
         let _ = back.send(progress.take_answer(read));
     }
-    // Nobody asked for what is left.
+    // Bytes behind the last answer that was asked for.
     if read.is_empty() {
         Ok(())
     } else {

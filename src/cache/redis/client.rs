@@ -23,10 +23,10 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     backfill_progress::KnownBackfills,
     batch_reader::{BatchReader, RespReplies},
-    clock::Anchor,
-    connection::Conn,
+    clock::ClockReference,
+    connection::SharedConnection,
     connection_slot::{ConnectionHealth, ConnectionSlot},
-    dialer::{Dialer, Tempers},
+    dialer::{ConnectionTimeouts, Dialer},
     faults,
     keys::Keys,
     session::RedisSession,
@@ -49,12 +49,12 @@ const REFUSAL_SHOWN: Duration = Duration::from_secs(5);
 /// Where the source's identity comes from: none until it was reached.
 pub type Identity = Arc<dyn Fn() -> Option<Arc<str>> + Send + Sync>;
 
-/// Authorities that were read and are not in force yet: see [`Link::read_authorities`].
+/// Authorities that were read and are not in force yet: see [`RedisLink::read_authorities`].
 #[derive(Debug)]
 pub struct NewAuthorities(Dialer);
 
 /// The way to Redis.
-pub struct Link {
+pub struct RedisLink {
     pub(super) dialer: ArcSwap<Dialer>,
     pub(super) options: config::RedisSettings,
     pub(super) identity: Identity,
@@ -73,7 +73,7 @@ pub struct Link {
     pub(super) unsettled: Mutex<Option<Finding>>,
     refusal: Mutex<Option<(Instant, Finding)>>,
     pub(super) refused: AtomicBool,
-    pub(super) anchor: Mutex<Option<Anchor>>,
+    pub(super) anchor: Mutex<Option<ClockReference>>,
     /// The advice that was given last.
     pub(super) advised: Mutex<Vec<Finding>>,
     /// Backfills as they were read last.
@@ -87,7 +87,7 @@ struct FailedCommand {
     gone: bool,
 }
 
-impl Link {
+impl RedisLink {
     /// A way to the Redis of the settings; not opened yet.
     /// Errors: a URL or certificate file that cannot be read, in words for the operator.
     pub fn new(
@@ -191,8 +191,8 @@ impl Link {
     }
 
     /// A connection of its own, for commands that block.
-    pub(super) async fn open_dedicated(&self) -> RedisResult<Conn> {
-        let tempers = Tempers {
+    pub(super) async fn open_dedicated(&self) -> RedisResult<SharedConnection> {
+        let tempers = ConnectionTimeouts {
             connect: self.options.connect_timeout_ms.0,
             reply: None,
         };
@@ -215,7 +215,7 @@ impl Link {
     async fn ask_on(
         &self,
         session: &Arc<RedisSession>,
-        slot: &ConnectionSlot<Conn>,
+        slot: &ConnectionSlot<SharedConnection>,
         op: Op,
         commands: Vec<redis::Cmd>,
     ) -> Result<Vec<RedisResult<Value>>, FailedCommand> {
@@ -314,7 +314,7 @@ impl Link {
     }
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for RedisLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link")
             .field("open", &self.session.load().is_some())

@@ -19,26 +19,26 @@ const ANCHOR_AGE: Duration = Duration::from_mins(1);
 
 /// The clocks of all masters as they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// When they were asked, by our clock.
     pub asked: Instant,
     /// When the answer was here.
     pub answered: Instant,
     /// The earliest of what they said, in ms.
     pub earliest_ms: i64,
-    /// The latest of it.
+    /// The latest of what they said, in ms.
     pub latest_ms: i64,
 }
 
 /// The clock of the Redis that was seen last, to compare later readings with.
 #[derive(Debug, Clone)]
-pub(super) struct Anchor {
-    pub(super) reading: Reading,
+pub(super) struct ClockReference {
+    pub(super) reading: ClockReading,
     pub(super) fingerprint: String,
     pub(super) epoch: String,
 }
 
-impl Reading {
+impl ClockReading {
     /// Redis was asked at a moment, and said this just now.
     pub fn just_now(asked: Instant, redis_ms: i64) -> Self {
         Self::of_all(asked, [redis_ms].into_iter()).unwrap_or(Self {
@@ -60,11 +60,11 @@ impl Reading {
     }
 
     /// When the answer was here.
-    pub fn time_then(&self) -> Now {
+    pub fn time_then(&self) -> RedisTime {
         // Fractions lost from times in whole ms: of the reading, of this one, and of the two in `Clock`.
         let took =
             whole_millis(self.answered.saturating_duration_since(self.asked)).saturating_add(3);
-        Now {
+        RedisTime {
             earliest: self.earliest_ms,
             latest: self.latest_ms.saturating_add(took),
         }
@@ -115,7 +115,7 @@ pub struct Clock {
 
 impl Clock {
     /// From the first reading on.
-    pub fn new(first: Reading) -> Self {
+    pub fn new(first: ClockReading) -> Self {
         let clock = Self {
             base: first.asked,
             earliest: AtomicI64::new(0),
@@ -130,19 +130,19 @@ impl Clock {
         whole_millis(self.base.elapsed())
     }
 
-    pub fn set_reading(&self, reading: Reading) {
+    pub fn set_reading(&self, reading: ClockReading) {
         let elapsed = whole_millis(reading.answered.saturating_duration_since(self.base));
-        let Now { earliest, latest } = reading.time_then();
+        let RedisTime { earliest, latest } = reading.time_then();
         self.earliest
             .store(earliest.saturating_sub(elapsed), Ordering::Relaxed);
         self.latest
             .store(latest.saturating_sub(elapsed), Ordering::Relaxed);
     }
 
-    pub fn now(&self) -> Now {
+    pub fn now(&self) -> RedisTime {
         let elapsed = self.elapsed_ms();
         let by = |offset: &AtomicI64| offset.load(Ordering::Relaxed).saturating_add(elapsed);
-        Now {
+        RedisTime {
             earliest: by(&self.earliest),
             latest: by(&self.latest),
         }
@@ -151,7 +151,7 @@ impl Clock {
 
 /// Redis' clock in ms, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
+pub struct RedisTime {
     /// It is not earlier there: what must not end too soon (floors) goes by this.
     pub earliest: i64,
     /// It is not later there: what must not be held for too long (snapshots) goes by this.
@@ -166,8 +166,8 @@ mod tests {
     async fn an_answer_that_takes_long_leaves_the_clock_between_bounds() {
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(40)).await;
-        let clock = Clock::new(Reading::just_now(asked, 1_000));
-        let within = |now: Now, time: i64, known_to: i64| {
+        let clock = Clock::new(ClockReading::just_now(asked, 1_000));
+        let within = |now: RedisTime, time: i64, known_to: i64| {
             assert_eq!(now.earliest, time);
             assert!(
                 (time + known_to..=time + known_to + 3).contains(&now.latest),
@@ -182,15 +182,15 @@ mod tests {
         // Nearer, and another time: Redis' clock was set.
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
-        clock.set_reading(Reading::just_now(asked, 500));
+        clock.set_reading(ClockReading::just_now(asked, 500));
         within(clock.now(), 500, 1);
         tokio::time::advance(Duration::from_millis(7)).await;
         within(clock.now(), 507, 1);
     }
 
-    fn test_reading(base: Instant, asked_ms: u64, took_ms: u64, redis_ms: i64) -> Reading {
+    fn test_reading(base: Instant, asked_ms: u64, took_ms: u64, redis_ms: i64) -> ClockReading {
         let at = |ms| base + Duration::from_millis(ms);
-        Reading {
+        ClockReading {
             asked: at(asked_ms),
             answered: at(asked_ms + took_ms),
             earliest_ms: redis_ms,
@@ -233,9 +233,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_master_whose_clock_is_set_is_noticed_among_others() {
         let asked = Instant::now();
-        let before = Reading::of_all(asked, [1_000, 1_002, 1_004].into_iter()).unwrap();
-        let after = Reading::of_all(asked, [1_000, 9_002, 1_004].into_iter()).unwrap();
+        let before = ClockReading::of_all(asked, [1_000, 1_002, 1_004].into_iter()).unwrap();
+        let after = ClockReading::of_all(asked, [1_000, 9_002, 1_004].into_iter()).unwrap();
         assert!(after.step_since(&before) > 5_000);
-        assert_eq!(Reading::of_all(asked, [].into_iter()), None);
+        assert_eq!(ClockReading::of_all(asked, [].into_iter()), None);
     }
 }

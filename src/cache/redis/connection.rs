@@ -14,13 +14,13 @@ use super::server::Server;
 
 /// A connection that many may use at once; a clone is the same connection.
 #[derive(Clone)]
-pub(super) enum Conn {
+pub(super) enum SharedConnection {
     Single(MultiplexedConnection),
     /// Connections to all masters of a cluster.
     Cluster(ClusterConnection),
 }
 
-impl Conn {
+impl SharedConnection {
     /// Each command with its own reply, in one round trip. An error that one command got is in its place; the outer
     /// error is the connection's.
     pub(super) async fn send_commands(

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 /// Failures in a row.
 #[derive(Debug, Default)]
-pub(super) struct Streak {
+pub(super) struct FailureStreak {
     failures: AtomicU32,
     /// When the first of them happened, in ms of the session's clock.
     since_ms: AtomicI64,
@@ -27,13 +27,13 @@ pub(super) struct ConnectionSlot<T> {
 
 #[derive(Debug, Default)]
 pub(super) struct ConnectionHealth {
-    streak: Streak,
+    streak: FailureStreak,
     broken: AtomicBool,
 }
 
 // === impl Streak ===
 
-impl Streak {
+impl FailureStreak {
     /// Ends the row.
     pub(super) fn end_streak(&self) {
         self.failures.store(0, Ordering::Relaxed);

@@ -7,15 +7,15 @@ use tokio::time::timeout;
 use super::{
     backoff::jittered_wait,
     batch_reader::BatchReader,
-    client::{Link, WRITER_TIMEOUT},
-    connection::Conn,
+    client::{RedisLink, WRITER_TIMEOUT},
+    connection::SharedConnection,
     connection_slot::{ConnectionHealth, ConnectionSlot},
     server::{Server, same_servers},
     session::RedisSession,
     session_keeper::REPLACE_AFTER,
 };
 
-impl Link {
+impl RedisLink {
     /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced, one after the other.
     pub(super) async fn keep_alive(&self, session: &RedisSession) {
         let lanes = session.lanes.iter().map(|slot| async move {
@@ -94,7 +94,11 @@ impl Link {
         }
     }
 
-    async fn replace_reader(&self, session: &RedisSession, slot: &ConnectionSlot<Conn>) {
+    async fn replace_reader(
+        &self,
+        session: &RedisSession,
+        slot: &ConnectionSlot<SharedConnection>,
+    ) {
         let Ok(conn) = self.dialer.load_full().open_one(self.of_readers()).await else {
             return;
         };

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{
     batch_reader::BatchReader,
-    connection::{Conn, no_pool, timed_out},
+    connection::{SharedConnection, no_pool, timed_out},
 };
 use crate::config::{self, RedisMode};
 
@@ -34,7 +34,7 @@ const SENTINEL_PORT: u16 = 26379;
 
 /// How long things may take on a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tempers {
+pub(super) struct ConnectionTimeouts {
     /// Opening it.
     pub(super) connect: Duration,
     /// One reply; none for a connection that blocks.
@@ -145,7 +145,10 @@ impl Dialer {
         }
     }
 
-    pub(super) async fn open_one(&self, tempers: Tempers) -> RedisResult<Conn> {
+    pub(super) async fn open_one(
+        &self,
+        tempers: ConnectionTimeouts,
+    ) -> RedisResult<SharedConnection> {
         self.open_connections(1, tempers)
             .await?
             .pop()
@@ -161,8 +164,8 @@ impl Dialer {
     pub(super) async fn open_connections(
         &self,
         count: usize,
-        tempers: Tempers,
-    ) -> RedisResult<Vec<Conn>> {
+        tempers: ConnectionTimeouts,
+    ) -> RedisResult<Vec<SharedConnection>> {
         let opened = tokio::time::timeout(tempers.connect, self.open_all(count, tempers)).await;
         opened.unwrap_or_else(|_| Err(timed_out()))
     }
@@ -188,7 +191,11 @@ impl Dialer {
         opened.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    async fn open_all(&self, count: usize, tempers: Tempers) -> RedisResult<Vec<Conn>> {
+    async fn open_all(
+        &self,
+        count: usize,
+        tempers: ConnectionTimeouts,
+    ) -> RedisResult<Vec<SharedConnection>> {
         let mut conns = Vec::with_capacity(count);
         if self.mode == RedisMode::Cluster {
             let mut builder = ClusterClient::builder(self.nodes.clone())
@@ -204,7 +211,9 @@ impl Dialer {
             }
             let client = builder.build()?;
             for _ in 0..count {
-                conns.push(Conn::Cluster(client.get_async_connection().await?));
+                conns.push(SharedConnection::Cluster(
+                    client.get_async_connection().await?,
+                ));
             }
             return Ok(conns);
         }
@@ -222,7 +231,9 @@ impl Dialer {
                 deadpool_redis::PoolError::Backend(error) => error,
                 _ => no_pool(),
             })?;
-            conns.push(Conn::Single(deadpool_redis::Connection::take(object)));
+            conns.push(SharedConnection::Single(deadpool_redis::Connection::take(
+                object,
+            )));
         }
         Ok(conns)
     }
@@ -343,7 +354,7 @@ fn read_pem(file: &Path, key: &str, kind: &str) -> Result<Option<Vec<u8>>, Strin
         return Ok(None);
     }
     let pem = std::fs::read(file).map_err(|error| format!("{key}: {error}"))?;
-    // The client takes a file without any certificate, and then trusts nobody.
+    // The client takes a file without any certificate, and then trusts no server.
     let text = String::from_utf8_lossy(&pem);
     let has = text
         .lines()

@@ -42,14 +42,14 @@ pub struct StoredEntry<'a> {
 ///
 /// An end beyond that was written before the clock was set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
+pub struct EntryLifetime {
     /// Redis' clock in ms, at the latest.
     pub now: i64,
     /// How long a snapshot lives at most, in ms.
     pub longest: i64,
 }
 
-impl Life {
+impl EntryLifetime {
     const fn holds_until(self, until: i64) -> bool {
         until > self.now && until.saturating_sub(self.now) <= self.longest
     }
@@ -104,17 +104,17 @@ impl<'a> StoredEntry<'a> {
     }
 
     /// Holds a snapshot whose time is not over, and which may not be shown any more.
-    pub fn is_outdated(&self, epoch: &str, life: Life) -> bool {
+    pub fn is_outdated(&self, epoch: &str, life: EntryLifetime) -> bool {
         let current = self.is_current(epoch, life) && !self.snapshot.balances().is_empty();
         current && !self.may_serve(epoch, life)
     }
 
     /// May be shown: whole, of this epoch, not ended, not below its own floors.
-    pub fn may_serve(&self, epoch: &str, life: Life) -> bool {
+    pub fn may_serve(&self, epoch: &str, life: EntryLifetime) -> bool {
         self.whole && self.is_current(epoch, life) && self.floors.met_by(&self.snapshot)
     }
 
-    fn is_current(&self, epoch: &str, life: Life) -> bool {
+    fn is_current(&self, epoch: &str, life: EntryLifetime) -> bool {
         self.epoch == epoch.as_bytes() && life.holds_until(self.until)
     }
 }
@@ -260,7 +260,7 @@ mod tests {
             pairs.extend_from_slice(more);
             decode_pairs(&pairs, 50).unwrap().unwrap()
         }
-        let at = |now| Life { now, longest: 60 };
+        let at = |now| EntryLifetime { now, longest: 60 };
         assert!(entry_with(&[]).may_serve("e", at(50)));
         assert!(!entry_with(&[]).may_serve("other", at(50)));
         assert!(!entry_with(&[]).may_serve("e", at(100)));

@@ -8,7 +8,7 @@
 //! **Limits.** Each question has [`PATIENCE`], which is longer than a reader of the service would wait: what is slow is to
 //! be measured, not hidden. [`RedisInspector::recent_users`] looks at [`SCANNED_MAX`] keys at most.
 //!
-//! **Deliberately absent**: the breaker and the session. Whoever looks wants to see what is there, not what may be used.
+//! **Deliberately absent**: the breaker and the session. A tool shows what Redis holds, not what the service may use of it.
 
 mod entry;
 mod recent;
@@ -26,8 +26,8 @@ pub use self::{
 pub use super::server::Server;
 use super::{
     advice,
-    connection::Conn,
-    dialer::{Dialer, Tempers},
+    connection::SharedConnection,
+    dialer::{ConnectionTimeouts, Dialer},
     faults,
     keys::Keys,
     session::Epoch,
@@ -112,7 +112,7 @@ pub struct StreamState {
 
 /// A connection to look through.
 pub struct RedisInspector {
-    conn: Conn,
+    conn: SharedConnection,
     keys: Keys,
     mode: RedisMode,
     address: String,
@@ -126,7 +126,7 @@ impl std::fmt::Debug for RedisInspector {
 
 impl RedisInspector {
     pub async fn open_connection(settings: &config::RedisSettings) -> Result<Self, RedisTrouble> {
-        let tempers = Tempers {
+        let tempers = ConnectionTimeouts {
             connect: settings.connect_timeout_ms.0.max(PATIENCE),
             reply: Some(PATIENCE),
         };

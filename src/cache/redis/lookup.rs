@@ -40,7 +40,7 @@ pub struct KnownBalances {
 #[derive(Debug, Clone)]
 pub enum Lease {
     /// The lease, with what Redis knows of the user.
-    Granted(Grant, KnownBalances),
+    Granted(LeaseGrant, KnownBalances),
     /// Another load filled meanwhile.
     Hit {
         /// All balances.
@@ -53,7 +53,7 @@ pub enum Lease {
 }
 
 #[derive(Debug, Clone)]
-pub struct Grant {
+pub struct LeaseGrant {
     pub(super) token: String,
     pub(super) session: SessionRef,
     /// The ledger has to be read: a notification without a seq came, or Redis may have forgotten the floors.

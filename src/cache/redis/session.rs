@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     batch_reader::BatchReader,
-    clock::{Clock, Now, Reading},
-    connection::Conn,
-    connection_slot::{ConnectionSlot, Streak},
+    clock::{Clock, ClockReading, RedisTime},
+    connection::SharedConnection,
+    connection_slot::{ConnectionSlot, FailureStreak},
 };
 use crate::telemetry::Op;
 
@@ -27,30 +27,28 @@ pub struct Epoch {
 pub(super) struct RedisState {
     /// The life of its data.
     pub(super) epoch: Epoch,
-    /// Its clock.
-    pub(super) now: Reading,
+    pub(super) now: ClockReading,
     /// Run and replication ids of all its masters.
     pub(super) fingerprint: String,
     /// It may drop keys that have not ended.
     pub(super) evicts: bool,
 }
 
-/// The connections of a session.
-pub(super) struct Conns {
+pub(super) struct SessionConnections {
     /// For hashes, where there can be such.
     pub(super) lanes: Vec<BatchReader>,
     /// For whatever else readers ask.
-    pub(super) readers: Vec<Conn>,
+    pub(super) readers: Vec<SharedConnection>,
     /// For what is applied.
-    pub(super) writer: Conn,
+    pub(super) writer: SharedConnection,
 }
 
 /// Checked connections.
 pub struct RedisSession {
     pub(super) lanes: Vec<ConnectionSlot<BatchReader>>,
-    pub(super) readers: Vec<ConnectionSlot<Conn>>,
+    pub(super) readers: Vec<ConnectionSlot<SharedConnection>>,
     next: AtomicUsize,
-    pub(super) writer: ConnectionSlot<Conn>,
+    pub(super) writer: ConnectionSlot<SharedConnection>,
     /// The life of Redis that they belong to.
     pub epoch: Epoch,
     /// Redis may drop keys that have not ended: an absent key does not mean that there is no floor.
@@ -58,12 +56,12 @@ pub struct RedisSession {
     pub(super) fingerprint: String,
     clock: Clock,
     /// Failures on whatever connection, without an answer on any between.
-    streak: Streak,
+    streak: FailureStreak,
     over: AtomicBool,
 }
 
 impl RedisSession {
-    pub(super) fn new(conns: Conns, found: RedisState) -> Self {
+    pub(super) fn new(conns: SessionConnections, found: RedisState) -> Self {
         Self {
             lanes: conns.lanes.into_iter().map(ConnectionSlot::new).collect(),
             readers: conns.readers.into_iter().map(ConnectionSlot::new).collect(),
@@ -73,12 +71,12 @@ impl RedisSession {
             evicts: found.evicts,
             fingerprint: found.fingerprint,
             clock: Clock::new(found.now),
-            streak: Streak::default(),
+            streak: FailureStreak::default(),
             over: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn set_clock(&self, reading: Reading) {
+    pub(super) fn set_clock(&self, reading: ClockReading) {
         self.clock.set_reading(reading);
     }
 
@@ -108,7 +106,7 @@ impl RedisSession {
     }
 
     /// Now, by Redis' clock (it is looked at four times a second).
-    pub fn now(&self) -> Now {
+    pub fn now(&self) -> RedisTime {
         self.clock.now()
     }
 
@@ -119,7 +117,7 @@ impl RedisSession {
     }
 
     /// Readers fail fast; what applies does not give up early.
-    pub(super) fn slot_for(&self, op: Op) -> &ConnectionSlot<Conn> {
+    pub(super) fn slot_for(&self, op: Op) -> &ConnectionSlot<SharedConnection> {
         match op {
             Op::Apply => &self.writer,
             Op::Get | Op::Fill | Op::Load => self.sound_one(&self.readers).unwrap_or(&self.writer),

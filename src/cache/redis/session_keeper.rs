@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     advice,
     backoff::{Backoff, jittered_wait},
-    client::{Link, WRITER_TIMEOUT},
-    clock::{Anchor, Reading},
-    connection::Conn,
-    dialer::Tempers,
+    client::{RedisLink, WRITER_TIMEOUT},
+    clock::{ClockReading, ClockReference},
+    connection::SharedConnection,
+    dialer::ConnectionTimeouts,
     script::{self, Call},
     server::{Server, fingerprint_of, same_servers},
-    session::{Conns, Epoch, RedisSession, RedisState},
+    session::{Epoch, RedisSession, RedisState, SessionConnections},
 };
 use crate::diagnosis::{Code, Finding};
 
@@ -40,13 +40,13 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const IDENTITY_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a check of an open session did not pass.
-enum Unfit {
+enum SessionFault {
     /// The connection gave no answer: another one may.
     Unanswered(Finding),
     Over(Finding),
 }
 
-impl Link {
+impl RedisLink {
     /// Opens, checks, watches and opens again, until shutdown.
     pub async fn run_keeper(&self, shutdown: CancellationToken) {
         let keep = async {
@@ -116,7 +116,7 @@ impl Link {
                 let info = lane.read_info().await?;
                 Ok(vec![Server::parse_info(&info)])
             }));
-            let of_readers = try_join_all(readers.iter().map(Conn::read_servers));
+            let of_readers = try_join_all(readers.iter().map(SharedConnection::read_servers));
             let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
             // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
             let mut all = of_readers.iter().chain(&of_lanes);
@@ -127,7 +127,7 @@ impl Link {
         };
         let checked = timeout(connect, checks).await;
         checked.map_err(|_| self.silent_finding(connect))??;
-        let conns = Conns {
+        let conns = SessionConnections {
             lanes,
             readers,
             writer,
@@ -135,15 +135,15 @@ impl Link {
         Ok(RedisSession::new(conns, found))
     }
 
-    pub(super) fn of_readers(&self) -> Tempers {
-        Tempers {
+    pub(super) fn of_readers(&self) -> ConnectionTimeouts {
+        ConnectionTimeouts {
             connect: self.options.connect_timeout_ms.0,
             reply: Some(self.options.timeout_ms.0),
         }
     }
 
-    fn of_writer(&self) -> Tempers {
-        Tempers {
+    fn of_writer(&self) -> ConnectionTimeouts {
+        ConnectionTimeouts {
             connect: self.options.connect_timeout_ms.0,
             reply: Some(WRITER_TIMEOUT),
         }
@@ -155,7 +155,11 @@ impl Link {
     }
 
     /// Identifies the server: run id, epoch with its birth, and the source of its balances.
-    async fn check_in(&self, conn: &Conn, identity: &str) -> Result<RedisState, Finding> {
+    async fn check_in(
+        &self,
+        conn: &SharedConnection,
+        identity: &str,
+    ) -> Result<RedisState, Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let asked = Instant::now();
         let servers = conn.read_servers().await.map_err(told)?;
@@ -191,7 +195,7 @@ impl Link {
             conn.send_one::<Value>(mark.by_code()).await.map_err(told)?;
         }
         self.log_advice(&servers, Some(conn)).await;
-        *self.anchor.lock() = Some(Anchor {
+        *self.anchor.lock() = Some(ClockReference {
             reading: now,
             fingerprint: fingerprint.clone(),
             epoch: id.clone(),
@@ -205,7 +209,11 @@ impl Link {
     }
 
     /// Claims this Redis and namespace for this source, unless they are claimed already.
-    async fn claim_namespace(&self, conn: &Conn, identity: &str) -> Result<(), Finding> {
+    async fn claim_namespace(
+        &self,
+        conn: &SharedConnection,
+        identity: &str,
+    ) -> Result<(), Finding> {
         let told = |error: RedisError| self.finding_of(&error);
         let owner = async || {
             let mut who = redis::cmd("GET");
@@ -230,7 +238,7 @@ impl Link {
     }
 
     /// The epoch that this Redis' clock ended since it was seen last, by a step.
-    fn ended_epoch(&self, servers: &[Server], now: &Reading) -> Option<String> {
+    fn ended_epoch(&self, servers: &[Server], now: &ClockReading) -> Option<String> {
         let anchor = self.anchor.lock().clone()?;
         let stepped =
             same_servers(&anchor.fingerprint, servers) && now.step_since(&anchor.reading) != 0;
@@ -239,7 +247,7 @@ impl Link {
 
     /// Logs what this Redis does that could hurt, when that is another than the last time. Settings that INFO does not show are
     /// asked for on `conn`.
-    async fn log_advice(&self, servers: &[Server], conn: Option<&Conn>) {
+    async fn log_advice(&self, servers: &[Server], conn: Option<&SharedConnection>) {
         let mut fsync = None;
         if let Some(conn) = conn {
             let mut ask = redis::cmd("CONFIG");
@@ -296,8 +304,8 @@ impl Link {
         let finding = match looked {
             Ok(Ok(())) if !session.writer.health().is_broken() => return Ok(()),
             Ok(Ok(())) => self.finding_here(Code::RedisClosed),
-            Ok(Err(Unfit::Over(finding))) => return Err(finding),
-            Ok(Err(Unfit::Unanswered(finding))) => finding,
+            Ok(Err(SessionFault::Over(finding))) => return Err(finding),
+            Ok(Err(SessionFault::Unanswered(finding))) => finding,
             Err(_) => self.silent_finding(WRITER_TIMEOUT),
         };
         tokio::time::sleep(jittered_wait(REPLACE_AFTER)).await;
@@ -311,15 +319,19 @@ impl Link {
                 self.mended.notify_waiters();
                 Ok(())
             }
-            Ok(Err(Unfit::Over(finding))) => Err(finding),
-            Ok(Err(Unfit::Unanswered(_))) | Err(_) => Err(finding),
+            Ok(Err(SessionFault::Over(finding))) => Err(finding),
+            Ok(Err(SessionFault::Unanswered(_))) | Err(_) => Err(finding),
         }
     }
 
     /// Whether it is still the same master with the same data, clock and policy of dropping them.
-    async fn look_at_server(&self, session: &RedisSession, conn: &Conn) -> Result<(), Unfit> {
-        let told = |error: RedisError| Unfit::Unanswered(self.finding_of(&error));
-        let over = |code| Unfit::Over(self.finding_here(code));
+    async fn look_at_server(
+        &self,
+        session: &RedisSession,
+        conn: &SharedConnection,
+    ) -> Result<(), SessionFault> {
+        let told = |error: RedisError| SessionFault::Unanswered(self.finding_of(&error));
+        let over = |code| SessionFault::Over(self.finding_here(code));
         let (mut epoch, mut source) = (redis::cmd("HGET"), redis::cmd("GET"));
         epoch.arg(self.keys.epoch_key()).arg("id");
         source.arg(self.keys.source_key());
@@ -332,7 +344,7 @@ impl Link {
             let replica = self
                 .finding_here(Code::RedisReplica)
                 .with_detail(replica.link.as_str());
-            return Err(Unfit::Over(replica));
+            return Err(SessionFault::Over(replica));
         }
         let ours = owner.is_some() && owner.as_deref() == (self.identity)().as_deref();
         let same_data = id.as_deref() == Some(session.epoch.id.as_str());
@@ -348,7 +360,7 @@ impl Link {
                 let stepped = self
                     .finding_here(Code::RedisClock)
                     .with_detail(format!("{step_ms} ms"));
-                return Err(Unfit::Over(stepped));
+                return Err(SessionFault::Over(stepped));
             }
             anchor.reading = now.anchor_after(anchor.reading);
         }
@@ -362,10 +374,14 @@ impl Link {
 }
 
 /// Redis' clock, of INFO or, where that does not say it, of TIME.
-async fn read_clock(conn: &Conn, asked: Instant, servers: &[Server]) -> RedisResult<Reading> {
+async fn read_clock(
+    conn: &SharedConnection,
+    asked: Instant,
+    servers: &[Server],
+) -> RedisResult<ClockReading> {
     if servers.iter().all(|server| server.clock_ms.is_some())
         && let Some(reading) =
-            Reading::of_all(asked, servers.iter().filter_map(|server| server.clock_ms))
+            ClockReading::of_all(asked, servers.iter().filter_map(|server| server.clock_ms))
     {
         return Ok(reading);
     }
@@ -373,5 +389,5 @@ async fn read_clock(conn: &Conn, asked: Instant, servers: &[Server]) -> RedisRes
     let (seconds, micros): (i64, i64) = conn.send_one(redis::cmd("TIME")).await?;
     let micros = micros.checked_div(1000).unwrap_or(0);
     let redis_ms = seconds.saturating_mul(1000).saturating_add(micros);
-    Ok(Reading::just_now(asked, redis_ms))
+    Ok(ClockReading::just_now(asked, redis_ms))
 }

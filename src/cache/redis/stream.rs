@@ -14,11 +14,11 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
-pub use self::events::{END, Event, GroupStanding, Inlet, StreamFailure};
+pub use self::events::{END, Event, GroupStanding, StreamFailure, StreamGroup};
 use self::wire::{last_id, parse_post, reply_entries};
 use super::{
     Redis, RedisSession,
-    connection::Conn,
+    connection::SharedConnection,
     script::{self, Call},
     server::{Server, same_servers},
 };
@@ -40,9 +40,8 @@ pub struct StreamId {
     pub seq: u64,
 }
 
-/// One entry of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
+pub struct FeedEntry {
     /// Its place.
     pub id: StreamId,
     /// The entry before it; none where it does not say, or says something that cannot be read.
@@ -73,7 +72,7 @@ pub struct FeedPage {
     /// When it was asked for.
     pub sent: Instant,
     /// The entries, in order.
-    pub posts: Vec<Post>,
+    pub posts: Vec<FeedEntry>,
     /// There may be more.
     pub full: bool,
     /// The last entry that there ever was, before this read; none where there is no stream.
@@ -82,7 +81,7 @@ pub struct FeedPage {
 
 /// A connection of its own.
 pub struct BlockingConnection {
-    conn: Conn,
+    conn: SharedConnection,
 }
 
 impl std::fmt::Display for StreamId {
@@ -204,7 +203,7 @@ impl BlockingConnection {
         let mut epoch = redis::cmd("HGET");
         epoch.arg(epoch_key).arg("id");
         let mut commands = vec![epoch];
-        if matches!(self.conn, Conn::Single(_)) {
+        if matches!(self.conn, SharedConnection::Single(_)) {
             let mut role = redis::cmd("INFO");
             role.arg("replication");
             commands.push(role);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::{
     Redis,
     client::WRITER_TIMEOUT,
-    connection::Conn,
+    connection::SharedConnection,
     script::{self, Call},
 };
 use crate::{
@@ -241,7 +241,7 @@ impl Redis {
     }
 
     /// The writer's connection, without counting as a read or a settlement.
-    fn totals_connection(&self) -> Result<Arc<Conn>, Fault> {
+    fn totals_connection(&self) -> Result<Arc<SharedConnection>, Fault> {
         let session = self.link.open_session().ok_or(Fault::Open)?;
         Ok(session.writer.get())
     }
@@ -267,7 +267,10 @@ fn total_of(fields: &BTreeMap<String, String>, fence: i64) -> Option<(AssetId, A
 }
 
 /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
-async fn run_scripts(conn: &Conn, calls: &[Call]) -> Result<Vec<RedisResult<Value>>, Fault> {
+async fn run_scripts(
+    conn: &SharedConnection,
+    calls: &[Call],
+) -> Result<Vec<RedisResult<Value>>, Fault> {
     let unknown = |reply: &RedisResult<Value>| matches!(reply, Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript));
     let replies = send_commands(conn, calls.iter().map(Call::by_digest).collect()).await?;
     if !replies.iter().any(unknown) {
@@ -276,13 +279,13 @@ async fn run_scripts(conn: &Conn, calls: &[Call]) -> Result<Vec<RedisResult<Valu
     send_commands(conn, calls.iter().map(Call::by_code).collect()).await
 }
 
-async fn send_one(conn: &Conn, command: redis::Cmd) -> Result<Value, Fault> {
+async fn send_one(conn: &SharedConnection, command: redis::Cmd) -> Result<Value, Fault> {
     let reply = send_commands(conn, vec![command]).await?.pop();
     reply.ok_or(Fault::Error)?.map_err(|_| Fault::Error)
 }
 
 async fn send_commands(
-    conn: &Conn,
+    conn: &SharedConnection,
     commands: Vec<redis::Cmd>,
 ) -> Result<Vec<RedisResult<Value>>, Fault> {
     if commands.is_empty() {

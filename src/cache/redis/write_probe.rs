@@ -4,8 +4,8 @@ use redis::RedisError;
 use tokio::time::timeout;
 
 use super::{
-    client::{Link, WRITER_TIMEOUT},
-    connection::Conn,
+    client::{RedisLink, WRITER_TIMEOUT},
+    connection::SharedConnection,
     faults,
     keys::Keys,
     script::{self, Call},
@@ -16,7 +16,7 @@ use crate::{
     diagnosis::{Finding, FindingPart},
 };
 
-impl Link {
+impl RedisLink {
     /// Tries every command of a settlement without changing anything, and shows what does not work.
     pub(super) async fn try_settling(&self, session: &RedisSession) {
         let conn = session.writer.get();
@@ -43,7 +43,7 @@ impl Link {
 /// Tries every command of a settlement, in a script as there, without changing anything. (An id that no entry can have, a key that
 /// no user has, and a type that is not right are refused after everything else was checked.)
 pub(super) async fn try_settling(
-    conn: &Conn,
+    conn: &SharedConnection,
     keys: &Keys,
     mode: RedisMode,
     at: &str,

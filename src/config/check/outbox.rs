@@ -4,11 +4,11 @@ use super::SettingsCheck;
 use crate::config::SourceKind;
 
 /// A part that a statement has to have, and what is said where it is missing.
-type Needed = (&'static str, &'static str);
+type RequiredClause = (&'static str, &'static str);
 
-const USER: Needed = ("$1", "must have the parameter $1, the user");
-const ASSET: Needed = ("$2", "must have the parameter $2, the asset");
-const SEQ: Needed = (
+const USER: RequiredClause = ("$1", "must have the parameter $1, the user");
+const ASSET: RequiredClause = ("$2", "must have the parameter $2, the asset");
+const SEQ: RequiredClause = (
     "seq",
     "has no column seq, a number that rises with every change of the balance: without one an old balance cannot be told from a new one. docs/EXISTING_LEDGER.md adds it with a column and a trigger",
 );
@@ -16,7 +16,7 @@ const SEQ: Needed = (
 impl SettingsCheck<'_> {
     pub(super) fn mapped_ledger(&mut self) {
         let postgres = &self.settings.postgres;
-        let needs: [(&str, &str, &[Needed]); 4] = [
+        let needs: [(&str, &str, &[RequiredClause]); 4] = [
             (
                 "postgres.balances_sql",
                 &postgres.balances_sql,

@@ -36,7 +36,7 @@ impl FieldSettings {
 }
 
 choice! {
-    /// How this client proves to Kafka who it is.
+    /// The authentication of this client to Kafka.
     KafkaSasl { None, Plain, ScramSha256, ScramSha512, }
 }
 

@@ -32,14 +32,14 @@ pub(super) const REASON_MAX_CHARS: usize = 200;
 
 /// A record that cannot be read.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct UnreadableRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: OwnedHeaders,
     pub reason: String,
 }
 
-impl Letter {
+impl UnreadableRecord {
     fn byte_size(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         length(&self.key).saturating_add(length(&self.value))
@@ -52,7 +52,7 @@ type WrittenLetter = (RecordPlace, Result<(), RDKafkaErrorCode>);
 /// The records that wait for their place in the dead topic.
 #[derive(Default)]
 pub(super) struct DeadLetters {
-    waiting: BTreeMap<RecordPlace, (Letter, Option<Instant>)>,
+    waiting: BTreeMap<RecordPlace, (UnreadableRecord, Option<Instant>)>,
     bytes: usize,
     under_way: FuturesUnordered<BoxFuture<'static, WrittenLetter>>,
     producer: Option<FutureProducer<Context>>,
@@ -60,7 +60,7 @@ pub(super) struct DeadLetters {
 
 impl DeadLetters {
     /// Takes a record; [`Self::write_due`] writes it.
-    pub(super) fn put_letter(&mut self, place: RecordPlace, letter: Letter) {
+    pub(super) fn put_letter(&mut self, place: RecordPlace, letter: UnreadableRecord) {
         self.bytes = self.bytes.saturating_add(letter.byte_size());
         let due = Some(Instant::now());
         if let Some((before, _)) = self.waiting.insert(place, (letter, due)) {
@@ -161,7 +161,7 @@ fn letter_record<'a>(
     topic: &'a str,
     from: &str,
     place: RecordPlace,
-    letter: &'a Letter,
+    letter: &'a UnreadableRecord,
 ) -> FutureRecord<'a, [u8], [u8]> {
     let (partition, offset) = (place.partition.to_string(), place.offset.to_string());
     let mut headers = letter.headers.clone();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     KafkaConsumer, KafkaDuty,
     progress::PartitionProgress,
-    work::{PendingRecord, Work},
+    work::{PendingRecord, UnfinishedRecords},
 };
 use crate::{
     apply,
@@ -25,7 +25,7 @@ const TRIES: usize = 5;
 impl KafkaConsumer {
     /// Applies the received records. After `TRIES` failed tries they are applied one by one, and those that Redis refuses are
     /// tried again later.
-    pub(super) async fn apply_fresh(&self, work: &mut Work) {
+    pub(super) async fn apply_fresh(&self, work: &mut UnfinishedRecords) {
         if work.fresh.is_empty() {
             return;
         }
@@ -46,7 +46,7 @@ impl KafkaConsumer {
         }
     }
 
-    pub(super) async fn apply_refused(&self, work: &mut Work) {
+    pub(super) async fn apply_refused(&self, work: &mut UnfinishedRecords) {
         let due = work.refused_due.is_none_or(|due| due <= Instant::now());
         if work.refused.is_empty() || !due {
             return;
@@ -122,7 +122,7 @@ impl KafkaConsumer {
     }
 
     /// Writes records that cannot be read to the dead topic.
-    pub(super) fn put_aside(&self, work: &mut Work) {
+    pub(super) fn put_aside(&self, work: &mut UnfinishedRecords) {
         if work.letters.is_empty() {
             return;
         }

@@ -13,10 +13,10 @@ use rdkafka::{
 use super::{
     BrokenClient, KafkaConsumer, KafkaDuty,
     client::{Context, PartitionChange, Subscriber},
-    dead_letters::{Letter, REASON_MAX_CHARS},
+    dead_letters::{REASON_MAX_CHARS, UnreadableRecord},
     progress::RecordPlace,
     record,
-    work::{AT_ONCE, PendingRecord, Work},
+    work::{AT_ONCE, PendingRecord, UnfinishedRecords},
 };
 
 /// Records that are read without leaving the thread to others.
@@ -34,7 +34,7 @@ impl KafkaConsumer {
             return BrokenClient;
         }
         let mut records = client.stream();
-        let mut work = Work::default();
+        let mut work = UnfinishedRecords::default();
         loop {
             if let Err(broken) = self.receive_records(client, &mut records, &mut work).await {
                 return broken;
@@ -42,7 +42,6 @@ impl KafkaConsumer {
             self.apply_fresh(&mut work).await;
             self.apply_refused(&mut work).await;
             self.put_aside(&mut work);
-            fail::fail_point!("kafka-not-stored");
             self.store_offsets(client, &mut work);
         }
     }
@@ -52,7 +51,7 @@ impl KafkaConsumer {
         &self,
         client: &Subscriber,
         records: &mut MessageStream<'_, Context>,
-        work: &mut Work,
+        work: &mut UnfinishedRecords,
     ) -> Result<(), BrokenClient> {
         Self::pause_or_resume(client, work);
         let wait = if work.is_pending() { RETRY_EVERY } else { IDLE };
@@ -83,7 +82,7 @@ impl KafkaConsumer {
 
     /// Parses a record into the work; returns how many notifications it has. A record that cannot be read becomes a dead
     /// letter.
-    fn begin_record(&self, work: &mut Work, record: &BorrowedMessage<'_>) -> usize {
+    fn begin_record(&self, work: &mut UnfinishedRecords, record: &BorrowedMessage<'_>) -> usize {
         let place = RecordPlace {
             partition: record.partition(),
             offset: record.offset(),
@@ -110,7 +109,7 @@ impl KafkaConsumer {
                         "a kafka record cannot be read"
                     );
                 }
-                let letter = Letter {
+                let letter = UnreadableRecord {
                     key: record.key().map(<[u8]>::to_vec),
                     value: record.payload().map(<[u8]>::to_vec),
                     headers: record
@@ -126,7 +125,7 @@ impl KafkaConsumer {
     }
 
     /// Follows the changes of partitions that came before the next record.
-    fn take_changes(&self, client: &Subscriber, work: &mut Work) {
+    fn take_changes(&self, client: &Subscriber, work: &mut UnfinishedRecords) {
         for change in client.context().take_changes() {
             match change {
                 // Partitions come unpaused.
@@ -173,7 +172,7 @@ impl KafkaConsumer {
 
     // === pausing ===
 
-    fn pause_or_resume(client: &Subscriber, work: &mut Work) {
+    fn pause_or_resume(client: &Subscriber, work: &mut UnfinishedRecords) {
         let full = work.is_full();
         if full == work.paused {
             return;
@@ -198,7 +197,7 @@ impl KafkaConsumer {
     }
 
     /// Stores the offsets to go on at; librdkafka commits them soon.
-    fn store_offsets(&self, client: &Subscriber, work: &mut Work) {
+    fn store_offsets(&self, client: &Subscriber, work: &mut UnfinishedRecords) {
         let moved = work.progress.moved_offsets();
         if moved.is_empty() {
             return;

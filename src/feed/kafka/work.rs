@@ -20,7 +20,7 @@ pub(super) struct PendingRecord {
 
 /// The records of one consumer that are not finished.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct UnfinishedRecords {
     pub progress: PartitionProgress,
     /// Received, and not in effect yet.
     pub fresh: Vec<PendingRecord>,
@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub paused: bool,
 }
 
-impl Work {
+impl UnfinishedRecords {
     /// The number of notifications that have not taken effect.
     pub(super) fn notification_count(&self) -> usize {
         let records = self.fresh.iter();

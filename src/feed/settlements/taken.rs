@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    APPLY_MAX, LostConnection, RETRY_EVERY, StreamConsumer, TRIES, Taken, refusals::StreamDuty,
+    APPLY_MAX, LostConnection, RETRY_EVERY, StreamConsumer, TRIES, TakenEntry, refusals::StreamDuty,
 };
 use crate::{
     apply,
@@ -18,7 +18,7 @@ impl StreamConsumer {
     pub(super) async fn settle_taken(
         &self,
         tap: &BlockingConnection,
-        taken: Vec<Taken>,
+        taken: Vec<TakenEntry>,
     ) -> Result<(), LostConnection> {
         if taken.is_empty() {
             return Ok(());
@@ -44,7 +44,7 @@ impl StreamConsumer {
     }
 
     /// Applies entries one by one; returns those that took effect.
-    async fn apply_each(&self, taken: &[Taken]) -> Vec<String> {
+    async fn apply_each(&self, taken: &[TakenEntry]) -> Vec<String> {
         let mut ids = Vec::with_capacity(taken.len());
         let mut refused = None;
         for (id, notifications) in taken {

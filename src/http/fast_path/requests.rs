@@ -43,7 +43,7 @@ impl From<hosts::HostError> for BadRequestReason {
     }
 }
 
-/// A request for the service: its head is the first `head_len` bytes of [`super::Front::held`].
+/// A request for the service: its head is the first `head_len` bytes of [`super::BufferedConnection::held`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandOff {
     /// Bytes.
@@ -52,7 +52,6 @@ pub struct HandOff {
     pub framing: Framing,
     /// The connection ends behind the answer.
     pub close: bool,
-    /// HTTP/1.0.
     pub is_http_1_0: bool,
     /// The client waits for `100 Continue`.
     pub expects_continue: bool,
@@ -74,7 +73,7 @@ pub enum NextStep {
 }
 
 /// The next step for the bytes at the beginning of an input.
-pub(super) enum Then {
+pub(super) enum RequestStep {
     /// More bytes.
     More,
     /// The rest is looked at when the answers so far have been sent.
@@ -92,11 +91,11 @@ pub(super) fn answer_all(
     now: Instant,
     ends: bool,
     out: &mut Vec<u8>,
-) -> (usize, Then) {
+) -> (usize, RequestStep) {
     let mut used: usize = 0;
     while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
         if out.len() >= OUT_MAX {
-            return (used, Then::SendFirst);
+            return (used, RequestStep::SendFirst);
         }
         // Empty lines may stand before a request.
         if rest.starts_with(b"\r\n") {
@@ -121,20 +120,25 @@ pub(super) fn answer_all(
         };
         let behind = used.saturating_add(head.len);
         match said {
-            FastPathOutcome::All if last => return (input.len(), Then::Next(NextStep::Close)),
+            FastPathOutcome::All if last => {
+                return (input.len(), RequestStep::Next(NextStep::Close));
+            }
             FastPathOutcome::All => used = behind,
             FastPathOutcome::Later(later) if last => {
-                return (input.len(), Then::Later(later, Some(NextStep::Close)));
+                return (
+                    input.len(),
+                    RequestStep::Later(later, Some(NextStep::Close)),
+                );
             }
-            FastPathOutcome::Later(later) => return (behind, Then::Later(later, None)),
-            FastPathOutcome::Nothing => return (used, Then::Next(hand_off(who, &head))),
+            FastPathOutcome::Later(later) => return (behind, RequestStep::Later(later, None)),
+            FastPathOutcome::Nothing => return (used, RequestStep::Next(hand_off(who, &head))),
         }
     }
-    (used, Then::More)
+    (used, RequestStep::More)
 }
 
 /// A head with more fields than the fast path has room for.
-fn many_fields(who: &impl FastPath, host: &mut Vec<u8>, window: &[u8]) -> Then {
+fn many_fields(who: &impl FastPath, host: &mut Vec<u8>, window: &[u8]) -> RequestStep {
     let mut room = request_head::large_room();
     match check_head(
         who,
@@ -142,7 +146,7 @@ fn many_fields(who: &impl FastPath, host: &mut Vec<u8>, window: &[u8]) -> Then {
         request_head::parse_head(window, &mut room),
         window.len(),
     ) {
-        Ok(head) => Then::Next(hand_off(who, &head)),
+        Ok(head) => RequestStep::Next(hand_off(who, &head)),
         Err(then) => then,
     }
 }
@@ -153,10 +157,10 @@ fn check_head<'h, 'b>(
     host: &mut Vec<u8>,
     parsed: Parsed<'h, 'b>,
     window_len: usize,
-) -> Result<RequestHead<'h, 'b>, Then> {
+) -> Result<RequestHead<'h, 'b>, RequestStep> {
     let head = match parsed {
         Parsed::Head(head) => head,
-        Parsed::Partial if window_len < HEAD_MAX => return Err(Then::More),
+        Parsed::Partial if window_len < HEAD_MAX => return Err(RequestStep::More),
         Parsed::Partial | Parsed::TooMany => {
             return Err(refuse_request(BadRequestReason::HeadTooLarge, None));
         }
@@ -185,8 +189,8 @@ fn check_head<'h, 'b>(
     Ok(head)
 }
 
-fn refuse_request(reason: BadRequestReason, request_id: Option<HeaderValue>) -> Then {
-    Then::Next(NextStep::Refuse(BadRequest { reason, request_id }))
+fn refuse_request(reason: BadRequestReason, request_id: Option<HeaderValue>) -> RequestStep {
+    RequestStep::Next(NextStep::Refuse(BadRequest { reason, request_id }))
 }
 
 /// A request for the service, unless its target is none.

@@ -142,7 +142,7 @@ impl<'a> Samples<'a> {
         let held = RenderedSnapshot::new(self.catalogue, &Snapshot::new(balances), MADE_AT);
         ReadAnswer {
             held,
-            trail: CacheStatus {
+            cache_status: CacheStatus {
                 detail,
                 ..CacheStatus::memory_hit(9)
             },

@@ -113,7 +113,7 @@ impl FakeBackend {
         };
         ReadAnswer {
             held: RenderedSnapshot::new(&self.catalogue, &snapshot, UnixMillis(NOW - 7_000)),
-            trail: CacheStatus {
+            cache_status: CacheStatus {
                 detail: *self.detail.lock(),
                 ..CacheStatus::memory_hit(9)
             },

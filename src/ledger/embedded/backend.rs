@@ -12,11 +12,11 @@ use super::file::{BLOCK, BLOCK_BYTES, LedgerFile};
 
 /// Whether a backend may still use the file.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct BackendGate {
     retired: RwLock<bool>,
 }
 
-impl Gate {
+impl BackendGate {
     /// Waits for what is under way, and lets nothing through any more.
     pub(super) fn retire_gate(&self) {
         *self.retired.write() = true;
@@ -37,12 +37,12 @@ impl Gate {
 
 /// The file itself. Its lock is that of [`LedgerFile`].
 #[derive(Debug)]
-pub(super) struct Direct {
+pub(super) struct FileBackend {
     pub(super) file: Arc<LedgerFile>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: Arc<BackendGate>,
 }
 
-impl StorageBackend for Direct {
+impl StorageBackend for FileBackend {
     fn len(&self) -> io::Result<u64> {
         self.gate.pass_gate(|| self.file.len())
     }
@@ -68,7 +68,7 @@ impl StorageBackend for Direct {
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: Arc<LedgerFile>,
-    gate: Arc<Gate>,
+    gate: Arc<BackendGate>,
     changes: Mutex<Changes>,
 }
 
@@ -81,7 +81,7 @@ struct Changes {
 }
 
 impl Overlay {
-    pub(super) fn new(file: Arc<LedgerFile>, gate: Arc<Gate>) -> io::Result<Self> {
+    pub(super) fn new(file: Arc<LedgerFile>, gate: Arc<BackendGate>) -> io::Result<Self> {
         let len = file.len()?;
         let changes = Changes {
             base: len,
@@ -223,7 +223,7 @@ mod tests {
         file.set_len(3 * BLOCK_BYTES).unwrap();
         file.write_at(0, &vec![1; 3 * BLOCK]).unwrap();
         let file = Arc::new(file);
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(BackendGate::default());
         let overlay = Overlay::new(Arc::clone(&file), Arc::clone(&gate)).unwrap();
         overlay.write(BLOCK_BYTES - 2, &[7; 4]).unwrap();
         overlay.set_len(5 * BLOCK_BYTES).unwrap();

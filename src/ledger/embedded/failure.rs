@@ -126,7 +126,6 @@ pub enum OpenErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{}: {said}; {remedy}", path.display())]
 pub struct OpenError {
-    /// The kind of error.
     pub kind: OpenErrorKind,
     /// `embedded.path`, or the file that was named.
     pub path: PathBuf,

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{
-    backend::{Direct, Gate, Overlay},
+    backend::{BackendGate, FileBackend, Overlay},
     failure::DiskFailure,
     file::LedgerFile,
     outbox::Outbox,
@@ -50,7 +50,7 @@ pub struct WriteHealth {
 #[derive(Debug)]
 pub(super) struct OpenDatabase {
     pub(super) tables: Tables,
-    gate: Arc<Gate>,
+    gate: Arc<BackendGate>,
     writable: bool,
 }
 
@@ -78,8 +78,8 @@ pub(super) fn open_direct(
     file: &Arc<LedgerFile>,
     times: &Arc<RowTimes>,
 ) -> Result<OpenDatabase, redb::Error> {
-    let gate = Arc::new(Gate::default());
-    let backend = Direct {
+    let gate = Arc::new(BackendGate::default());
+    let backend = FileBackend {
         file: Arc::clone(file),
         gate: Arc::clone(&gate),
     };
@@ -95,7 +95,7 @@ pub(super) fn open_overlay(
     file: &Arc<LedgerFile>,
     times: &Arc<RowTimes>,
 ) -> Result<OpenDatabase, redb::Error> {
-    let gate = Arc::new(Gate::default());
+    let gate = Arc::new(BackendGate::default());
     let backend = Overlay::new(Arc::clone(file), Arc::clone(&gate))?;
     Ok(OpenDatabase {
         tables: Tables::new(open_database(backend)?, Arc::clone(times)),

@@ -19,7 +19,7 @@ use super::rows::{BALANCES, BalanceKey, BalanceRow, LedgerKey};
 /// (user, asset) with the highest seq that Redis may not know.
 pub(super) const OUTBOX: TableDefinition<BalanceKey, i64> = TableDefinition::new("redis_outbox");
 
-pub(super) type Current = (BalanceKey, BalanceRow);
+pub(super) type CurrentBalance = (BalanceKey, BalanceRow);
 
 /// The announcements that the file owes to Redis.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ pub(super) fn read_pending(
     transaction: &ReadTransaction,
     after_user: Option<i64>,
     most: usize,
-) -> Result<Vec<Current>, redb::Error> {
+) -> Result<Vec<CurrentBalance>, redb::Error> {
     let table = match transaction.open_table(OUTBOX) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         table => table?,
@@ -93,7 +93,7 @@ pub(super) fn read_pending(
     let Some(first) = after_user.map_or(Some(i64::MIN), |user| user.checked_add(1)) else {
         return Ok(Vec::new());
     };
-    let mut found: Vec<Current> = Vec::new();
+    let mut found: Vec<CurrentBalance> = Vec::new();
     for entry in table.range((first, i32::MIN)..)? {
         let key = entry?.0.value();
         let full = found.len() >= most;

@@ -15,7 +15,6 @@ use crate::ledger::records::{HistoryRow, RowKey, SettledRecord, TRADE};
 /// A ledger row, and whether the record of the trade that it names has it; none where it names no trade that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedRow {
-    /// The row.
     pub row: HistoryRow,
     /// Whether it is one of its trade's rows.
     pub is_recorded: Option<bool>,

@@ -15,8 +15,8 @@ use crate::{
         StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        CommitHook, Cost, LedgerError, ScannedTotals, Source, SourceReadiness, Stood, TotalsScan,
-        WriteError, WrittenCounts, isolation::Isolation,
+        CommitHook, Cost, LedgerError, RowAbove, ScannedTotals, Source, SourceReadiness,
+        TotalsScan, WriteError, WrittenCounts, isolation::Isolation,
     },
 };
 
@@ -61,7 +61,7 @@ impl Source for Embedded {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+    ) -> BoxFuture<'_, Result<Option<RowAbove>, LedgerError>> {
         self.read_tables(move |tables| tables.find_above(user, asset, seq))
             .boxed()
     }

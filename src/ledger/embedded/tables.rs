@@ -26,7 +26,7 @@ use crate::{
         Amount, AssetId, Entry, Notification, NotifiedChange, Receipt, Reference, Seq, Snapshot,
         StoredTransaction, UnixMillis, UserId,
     },
-    ledger::{LedgerError, Stood, WriteError, WrittenCounts},
+    ledger::{LedgerError, RowAbove, WriteError, WrittenCounts},
 };
 
 /// The layout of this file; another is refused.
@@ -190,7 +190,7 @@ impl Tables {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> Result<Option<Stood>, LedgerError> {
+    ) -> Result<Option<RowAbove>, LedgerError> {
         let first = seq.map_or(0, Seq::get).saturating_add(1);
         let read = || -> Result<_, redb::Error> {
             let table = self.database.begin_read()?.open_table(LEDGER)?;
@@ -206,7 +206,7 @@ impl Tables {
         let number =
             Seq::new(number).map_err(|error| LedgerError::Corrupt(error.to_string().into()))?;
         // Above the highest seq there is none, and the range is that one.
-        Ok((Some(number) != seq).then_some(Stood {
+        Ok((Some(number) != seq).then_some(RowAbove {
             seq: number,
             created_at: created_at.map(UnixMillis),
             written_at: Some(self.times.time_of((user.get(), asset.get(), number.get()))),

@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::ReadFrom,
     domain::{AssetId, Seq, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, LedgerError, Stood},
+    ledger::{Cost, LedgerError, RowAbove},
 };
 
 impl Postgres {
@@ -84,7 +84,7 @@ impl Postgres {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> Result<Option<Stood>, LedgerError> {
+    ) -> Result<Option<RowAbove>, LedgerError> {
         self.refuse_everything()?;
         if let Some(mapped) = &self.mapped {
             return mapped.read_row_above(&self.primary, user, asset, seq).await;
@@ -102,7 +102,7 @@ impl Postgres {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        Ok(Some(Stood {
+        Ok(Some(RowAbove {
             seq: Seq::new(read_column(row, 0)?).map_err(unreadable_row)?,
             created_at: read_column::<Option<i64>>(row, 1)?.map(UnixMillis),
             written_at: read_column::<Option<i64>>(row, 2)?.map(UnixMillis),

@@ -88,7 +88,6 @@ impl PgConnector {
         self.open_pool(&self.primary, ServerRole::Primary)
     }
 
-    /// One pool for each replica.
     pub(super) fn open_replicas(&self) -> Result<Vec<PgPool>, BadSetting> {
         let replicas = self.replicas.iter();
         replicas

@@ -151,7 +151,7 @@ where
 {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let (AsyncMessage::Notification(_), Some(wakeups)) = (message, &wakeups) {
-            // A token that nobody has taken yet stands for this one, too.
+            // A token that is not taken yet stands for this one, too.
             let _ = wakeups.try_send(());
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use self::plan::Unserved;
+pub use self::plan::UnservedPart;
 pub(super) use self::{query::BalancesQuery, statement::bind_parameter};
 use super::{
     connect::PgConnector,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock, config,
     domain::{AssetId, Catalogue, Seq, Snapshot, UserId},
-    ledger::{Cost, LedgerError, Stood},
+    ledger::{Cost, LedgerError, RowAbove},
 };
 
 const OF_USER: &str = "postgres.balances_sql";
@@ -57,7 +57,7 @@ impl MappedLedger {
         settings: &config::PostgresSettings,
         source: &config::SourceSettings,
         catalogue: &Arc<Catalogue>,
-    ) -> Result<(String, Vec<(&'static str, Unserved)>), PgTrouble> {
+    ) -> Result<(String, Vec<(&'static str, UnservedPart)>), PgTrouble> {
         let pool = PgConnector::new(settings, source.timeout_ms.0.max(PATIENCE))?.open_primary()?;
         pool.take_connection().await?.give_back();
         check_sessions(&pool, &settings.schema).await?;
@@ -115,7 +115,7 @@ impl MappedLedger {
     pub(super) async fn find_unserved(
         &self,
         pool: &PgPool,
-    ) -> Result<Vec<(&'static str, Unserved)>, LedgerError> {
+    ) -> Result<Vec<(&'static str, UnservedPart)>, LedgerError> {
         let queries = self.queries()?;
         let mut found = Vec::new();
         let texts = [
@@ -205,13 +205,13 @@ impl MappedLedger {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> Result<Option<Stood>, LedgerError> {
+    ) -> Result<Option<RowAbove>, LedgerError> {
         let cost = Cost::default();
         let snapshot = self.read_latest(primary, user, &[asset], &cost).await?;
         let above = snapshot
             .get(asset)
             .filter(|balance| Some(balance.seq) > seq);
-        Ok(above.map(|balance| Stood {
+        Ok(above.map(|balance| RowAbove {
             seq: balance.seq,
             created_at: balance.updated_at,
             written_at: None,

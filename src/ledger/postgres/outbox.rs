@@ -6,7 +6,7 @@
 //!
 //! **Cancellation.** A session that is dropped ends; the rows that it had read are read again.
 
-mod look;
+mod inspect;
 mod session;
 
 use std::{
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Statement};
 
 pub use self::{
-    look::{OutboxFacts, OutboxLook},
+    inspect::{OutboxFacts, OutboxLook},
     session::OutboxSession,
 };
 use super::{
@@ -43,7 +43,6 @@ const COUNT_MAX: i64 = 100_000;
 /// The columns of a statement of this service, with the names that an operator's statement has.
 const OWN_COLUMNS: &str = "asset_id, seq, avail, frozen, updated_at";
 
-/// A row of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {
     /// Rising; with gaps.
@@ -75,7 +74,6 @@ pub struct OutboxBacklog {
 /// A user of the outbox as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxUser {
-    /// The user.
     pub user: UserId,
     /// All balances, or why they cannot be had.
     pub balances: Result<Snapshot, UnreadBalances>,

@@ -233,7 +233,7 @@ impl PgPool {
         reading.await.map_err(|_| LedgerError::Timeout)?
     }
 
-    /// Closes the connections that nobody uses: the server behind them did not answer.
+    /// Closes the idle connections: the server behind them did not answer.
     pub(super) fn close_idle(&self) {
         self.pool.retain(|_, _| false);
     }

@@ -110,7 +110,6 @@ const EXPECTED: [ExpectedTable; 6] = [
     },
 ];
 
-/// The state of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableState {
     /// There is none.

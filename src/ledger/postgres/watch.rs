@@ -211,7 +211,7 @@ async fn check_replicas(source: &Postgres) {
     for replica in replicas.servers() {
         let usable = check_replica(source, &replica.pool, identity).await;
         if let Err(reason) = &usable
-            && let Some(left_out) = source.sparing.permit_line()
+            && let Some(left_out) = source.limited_log.permit_line()
         {
             tracing::warn!(
                 source.replica = replica.pool.address(),

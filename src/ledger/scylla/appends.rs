@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    journal::Tail,
+    journal::JournalTail,
     judge::{JudgedAnswer, LedgerRequest, StandingKey},
     record::JournalRecord,
 };
@@ -103,7 +103,7 @@ impl Appends {
     }
 
     /// The tail of the journal was read.
-    pub(super) fn note_tail(&self, tail: Tail) {
+    pub(super) fn note_tail(&self, tail: JournalTail) {
         if tail.position > 0 {
             self.journal_used.store(true, Ordering::Relaxed);
         }
@@ -120,7 +120,7 @@ impl Appends {
     }
 
     /// The highest position up to which all are removed, behind this tail.
-    pub(super) fn removed_up_to(&self, tail: Tail) -> i64 {
+    pub(super) fn removed_up_to(&self, tail: JournalTail) -> i64 {
         let known = self.removed.load(Ordering::Relaxed);
         let newest = known.max(tail.removed);
         if newest > tail.position {
@@ -308,7 +308,7 @@ mod tests {
     fn positions_of_an_emptied_journal_are_not_taken_for_removed() {
         let appends = Appends::default();
         appends.set_removed(50);
-        let tail = |position| Tail {
+        let tail = |position| JournalTail {
             position,
             removed: 0,
         };

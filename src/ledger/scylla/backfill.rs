@@ -19,7 +19,7 @@ use std::{fmt, time::Duration};
 
 use scylla::value::CqlValue;
 
-use self::paging::{At, Pages};
+use self::paging::{PagePosition, Pages};
 pub use self::{
     paging::NextPage,
     row::{BackfillKey, BackfillRow, BucketSums, RowContent},
@@ -110,9 +110,9 @@ impl Target {
 
 /// A row of the source that no row can be made of, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unusable(pub String);
+pub struct UnusableRow(pub String);
 
-impl fmt::Display for Unusable {
+impl fmt::Display for UnusableRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -160,13 +160,12 @@ impl ComparedRow {
     };
 }
 
-/// A page of the source.
 #[derive(Debug)]
 pub struct SourcePage {
     /// The rows that can be written.
     pub planned: Vec<Planned>,
     /// The rows that cannot.
-    pub unusable: Vec<Unusable>,
+    pub unusable: Vec<UnusableRow>,
     /// Where the next page begins.
     pub next: NextPage,
 }
@@ -180,7 +179,7 @@ impl SourcePage {
         }
     }
 
-    fn add_plan(&mut self, plan: Result<Planned, Unusable>) {
+    fn add_plan(&mut self, plan: Result<Planned, UnusableRow>) {
         match plan {
             Ok(planned) => self.planned.push(planned),
             Err(unusable) => self.unusable.push(unusable),
@@ -269,7 +268,7 @@ impl Backfill {
         stretch: TokenRange,
         state: NextPage,
     ) -> Result<SourcePage, LedgerError> {
-        let at = At { stretch, state };
+        let at = PagePosition { stretch, state };
         match &self.statements {
             BackfillStatements::Trades(trades) => trades.read_source_page(self, at).await,
             BackfillStatements::Balances(balances) => balances.read_source_page(self, at).await,
@@ -285,7 +284,7 @@ impl Backfill {
         stretch: TokenRange,
         state: NextPage,
     ) -> Result<(Vec<BackfillRow>, NextPage), LedgerError> {
-        let at = At { stretch, state };
+        let at = PagePosition { stretch, state };
         match &self.statements {
             BackfillStatements::Trades(trades) => trades.read_target_page(self, at).await,
             BackfillStatements::Balances(balances) => balances.read_target_page(self, at).await,

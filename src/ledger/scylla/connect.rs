@@ -109,7 +109,7 @@ impl Connector {
             builder = builder.user(user, password);
         }
         // The driver asks one node after the other until one tells about the cluster, then waits once for connections to
-        // all. Who accepts a connection and says nothing is given up by the keepalive.
+        // all. The keepalive gives up a node that accepts a connection and says nothing.
         let each = self.connect_timeout.max(KEEPALIVE.saturating_mul(2));
         let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let all = each.saturating_mul(nodes.saturating_add(2));

@@ -6,7 +6,7 @@
 //! **Invariants.** A record is appended only behind the tail by which it was judged. An answer is given when all rows stand. A
 //! refusal is given only while the tail is the one that was judged by.
 //!
-//! **Cancellation.** A caller who is gone before its group begins writes nothing. A record is finished by the next group that
+//! **Cancellation.** A request that is dropped before its group begins writes nothing. A record is finished by the next group that
 //! needs it, or by [`super::recovery`].
 //! **Limits.** [`REQUESTS_MAX`] requests and about [`ROWS_MAX`] rows in a group; a group gives up when its callers have.
 
@@ -24,11 +24,11 @@ use tokio::{
 use super::{
     Scylla,
     appends::WaitingAppend,
-    journal::{Appended, PAGE, Tail},
+    journal::{Appended, JournalTail, PAGE},
     judge::{JudgedAnswer, LedgerRequest, judge_requests, judged_pairs},
     prepared::Postings,
     record::JournalRecord,
-    statements::Live,
+    statements::LiveSession,
 };
 use crate::{
     clock,
@@ -49,7 +49,7 @@ const CONTENDED_FOR: Duration = Duration::from_secs(1);
 /// The writer's knowledge of the journal.
 #[derive(Debug)]
 struct JournalState {
-    tail: Tail,
+    tail: JournalTail,
     /// Records up to the tail that it has neither written nor seen removed.
     unwritten: BTreeMap<i64, JournalRecord>,
 }
@@ -169,7 +169,7 @@ async fn pause_randomly(longest: Duration) {
 /// One group on its way.
 struct GroupWriter<'g> {
     scylla: &'g Scylla,
-    live: &'g Live,
+    live: &'g LiveSession,
     postings: &'g Postings,
     group: &'g [WaitingAppend],
     /// Appends whose answers were lost.
@@ -276,7 +276,7 @@ impl GroupWriter<'_> {
         known: &mut JournalState,
         attempt: Attempt,
     ) -> Result<Option<Vec<JudgedAnswer>>, LedgerError> {
-        let tail = Tail {
+        let tail = JournalTail {
             removed: self.scylla.appends.removed_up_to(known.tail),
             ..known.tail
         };
@@ -288,7 +288,7 @@ impl GroupWriter<'_> {
             .await
         {
             Ok(Appended::Stands) => {
-                known.tail = Tail { position, ..tail };
+                known.tail = JournalTail { position, ..tail };
                 self.finish_group(position, attempt).await.map(Some)
             }
             Ok(Appended::Behind) => {

@@ -13,7 +13,7 @@ use scylla::{
 use super::{
     names::Names,
     prepared::PageStatements,
-    statements::{Live, prepare_failed, unreadable_row},
+    statements::{LiveSession, prepare_failed, unreadable_row},
 };
 use crate::{
     domain::{
@@ -35,7 +35,7 @@ const LIMIT: &str = " LIMIT ?";
 
 impl PageStatements {
     async fn prepare_pages(
-        live: &Live,
+        live: &LiveSession,
         names: &Names,
         select: &str,
         oldest: &str,
@@ -64,7 +64,7 @@ impl PageStatements {
     }
 }
 
-impl Live {
+impl LiveSession {
     /// The consistency to read with where the configured one would miss rows that a quorum took; none where it suffices.
     fn quorum_at_least(&self) -> Option<Consistency> {
         let profile = self.session.get_default_execution_profile_handle();
@@ -146,7 +146,7 @@ fn cql_limit(rows_max: usize) -> i32 {
 
 /// The sides of trades in the slice.
 pub(super) async fn user_trades(
-    (live, cost): (&Live, &Cost),
+    (live, cost): (&LiveSession, &Cost),
     names: &Names,
     slice: &TradeSlice,
 ) -> Result<Vec<UserTrade>, LedgerError> {
@@ -170,7 +170,7 @@ pub(super) async fn user_trades(
 }
 
 pub(super) async fn read_statement(
-    (live, cost): (&Live, &Cost),
+    (live, cost): (&LiveSession, &Cost),
     names: &Names,
     slice: &LedgerSlice,
 ) -> Result<Vec<StatementRow>, LedgerError> {

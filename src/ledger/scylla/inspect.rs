@@ -33,7 +33,7 @@ use crate::{
 };
 
 pub use history::{HistoryScan, PagedRows, RecordTable};
-pub use scan::{Relation, ScannedPartition, Stretches, TokenRange};
+pub use scan::{RangeWalk, Relation, ScannedPartition, TokenRange};
 
 /// How long one statement may take, where `source.timeout_ms` is shorter: what is slow is to be measured, not hidden.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ impl Product {
 
 /// One row of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Past {
+pub struct DatedSeq {
     pub seq: Seq,
     /// When its writer says it was made.
     pub created_at: Option<UnixMillis>,
@@ -280,7 +280,7 @@ impl CqlInspector {
         &self,
         user: UserId,
         asset: AssetId,
-    ) -> Result<Vec<Past>, LedgerError> {
+    ) -> Result<Vec<DatedSeq>, LedgerError> {
         let statement = self
             .history
             .as_ref()
@@ -292,7 +292,7 @@ impl CqlInspector {
         for row in rows.rows::<(i64, Option<i64>)>().map_err(unreadable_row)? {
             let (seq, created_at) = row.map_err(unreadable_row)?;
             if let Ok(seq) = Seq::new(seq) {
-                past.push(Past {
+                past.push(DatedSeq {
                     seq,
                     created_at: created_at.map(UnixMillis),
                 });

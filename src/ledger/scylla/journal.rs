@@ -23,7 +23,7 @@ use super::{
     names::Names,
     prepared::Journal,
     record::JournalRecord,
-    statements::{Live, prepare_failed, rows_of, statement_error, unreadable_row},
+    statements::{LiveSession, prepare_failed, rows_of, statement_error, unreadable_row},
 };
 use crate::ledger::LedgerError;
 
@@ -72,7 +72,7 @@ impl QuorumReach {
     /// Prepares a statement that may be sent twice.
     pub(super) async fn prepare_statement(
         self,
-        live: &Live,
+        live: &LiveSession,
         names: &Names,
         text: &str,
     ) -> Result<PreparedStatement, LedgerError> {
@@ -86,7 +86,7 @@ impl QuorumReach {
 
 /// The end of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Tail {
+pub(super) struct JournalTail {
     /// The highest position that was given away; 0: none.
     pub(super) position: i64,
     /// All positions up to it are removed.
@@ -117,7 +117,7 @@ struct RecordRow {
 
 impl Journal {
     pub(super) async fn prepare_journal(
-        live: &Live,
+        live: &LiveSession,
         names: &Names,
         reach: QuorumReach,
     ) -> Result<Self, LedgerError> {
@@ -155,10 +155,10 @@ impl Journal {
     }
 
     /// The tail, and with it everything that was appended before: an append that was under way stands by now, or never will.
-    pub(super) async fn read_tail(&self, live: &Live) -> Result<Tail, LedgerError> {
+    pub(super) async fn read_tail(&self, live: &LiveSession) -> Result<JournalTail, LedgerError> {
         let rows = live.query_rows(&self.tail, (JOURNAL, TAIL)).await?;
         let row = rows.maybe_first_row::<TailRow>().map_err(unreadable_row)?;
-        Ok(row.map_or_else(Tail::default, |row| Tail {
+        Ok(row.map_or_else(JournalTail::default, |row| JournalTail {
             position: row.tail.unwrap_or_default(),
             removed: row.removed.unwrap_or_default(),
         }))
@@ -167,7 +167,7 @@ impl Journal {
     /// The records above a position and up to another that are not removed, the lowest [`PAGE`] of them.
     pub(super) async fn read_page(
         &self,
-        live: &Live,
+        live: &LiveSession,
         above: i64,
         to: i64,
     ) -> Result<Vec<(i64, JournalRecord)>, LedgerError> {
@@ -184,7 +184,7 @@ impl Journal {
     /// All of them.
     pub(super) async fn read_records(
         &self,
-        live: &Live,
+        live: &LiveSession,
         mut above: i64,
         to: i64,
     ) -> Result<Vec<(i64, JournalRecord)>, LedgerError> {
@@ -204,8 +204,8 @@ impl Journal {
     /// Appends a record behind this tail.
     pub(super) async fn append_record(
         &self,
-        live: &Live,
-        tail: Tail,
+        live: &LiveSession,
+        tail: JournalTail,
         position: i64,
         record: &str,
     ) -> Result<Appended, LedgerError> {
@@ -229,7 +229,7 @@ impl Journal {
     /// Removes a record that is in effect everywhere.
     pub(super) async fn remove_record(
         &self,
-        live: &Live,
+        live: &LiveSession,
         position: i64,
     ) -> Result<(), LedgerError> {
         live.run_statement(&self.remove, (JOURNAL, position))

@@ -7,14 +7,14 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::DeserializeRow;
 
-use super::statements::{Live, read_balances, unreadable_row};
+use super::statements::{LiveSession, read_balances, unreadable_row};
 use crate::{
     clock,
     domain::{AssetId, Balance, Seq, Snapshot, UnixMillis, UserId},
-    ledger::{Cost, LedgerError, Stood},
+    ledger::{Cost, LedgerError, RowAbove},
 };
 
-type CountedLive<'a> = (&'a Live, &'a Cost);
+type CountedLive<'a> = (&'a LiveSession, &'a Cost);
 
 const IN_MAX: usize = 100;
 const AT_ONCE: usize = 8;
@@ -28,7 +28,7 @@ pub(super) async fn load_latest(
     let said_at = clock::wall_now();
     match assets {
         [] => Ok(Snapshot::default()),
-        // With the whole partition key the driver knows who has the row, and asks that node.
+        // With the whole partition key the driver knows which node has the row, and asks it.
         [one] => {
             let key = (user.get(), one.get());
             let rows = live.query_counted(cost, &live.ledger_one, key).await?;
@@ -73,11 +73,11 @@ struct RowWriteTimes {
 
 /// The lowest row above `seq`. A row that was written again stands since the last time, as far as this says.
 pub(super) async fn find_above(
-    live: &Live,
+    live: &LiveSession,
     user: UserId,
     asset: AssetId,
     seq: Option<Seq>,
-) -> Result<Option<Stood>, LedgerError> {
+) -> Result<Option<RowAbove>, LedgerError> {
     let key = (user.get(), asset.get(), seq.map_or(0, Seq::get));
     let rows = live.query_rows(&live.ledger_above, key).await?;
     let Some(row) = rows
@@ -88,7 +88,7 @@ pub(super) async fn find_above(
     };
     let seq = Seq::new(row.seq).map_err(unreadable_row)?;
     let written = row.avail_written.max(row.created_at_written);
-    Ok(Some(Stood {
+    Ok(Some(RowAbove {
         seq,
         created_at: row.created_at.map(UnixMillis),
         written_at: written.and_then(|micros| {

@@ -25,7 +25,7 @@ use super::{
     names::Names,
     prepared::{Journal, Postings},
     record::{Claim, Item, JournalRecord},
-    statements::Live,
+    statements::LiveSession,
     write::ledger_values,
 };
 use crate::{
@@ -59,7 +59,7 @@ type Statement<'a> = BoxFuture<'a, Result<(), LedgerError>>;
 impl Postings {
     /// Prepared by the first request: an older keyspace has no tables for them.
     pub(super) async fn prepare_all(
-        live: &Live,
+        live: &LiveSession,
         names: &Names,
         reach: QuorumReach,
     ) -> Result<Self, LedgerError> {
@@ -86,7 +86,7 @@ impl Postings {
 
     pub(super) async fn write_record(
         &self,
-        live: &Live,
+        live: &LiveSession,
         record: &JournalRecord,
     ) -> Result<(), LedgerError> {
         run_all(self.table_statements(live, record)).await?;
@@ -115,7 +115,7 @@ impl Postings {
     /// The rows of the ledger, those of one (user, asset) together.
     fn ledger_statements<'a>(
         &'a self,
-        live: &'a Live,
+        live: &'a LiveSession,
         record: &'a JournalRecord,
     ) -> Vec<Statement<'a>> {
         let mut of_pair: BTreeMap<UserAsset, Vec<&Entry>> = BTreeMap::new();
@@ -143,7 +143,7 @@ impl Postings {
     /// The newest row of each asset in `user_balances`, those of one user together.
     fn table_statements<'a>(
         &'a self,
-        live: &'a Live,
+        live: &'a LiveSession,
         record: &'a JournalRecord,
     ) -> Vec<Statement<'a>> {
         let mut of_user: BTreeMap<UserId, BTreeMap<AssetId, &Entry>> = BTreeMap::new();
@@ -177,7 +177,7 @@ impl Postings {
 
     fn id_statements<'a>(
         &'a self,
-        live: &'a Live,
+        live: &'a LiveSession,
         record: &'a JournalRecord,
     ) -> Vec<Statement<'a>> {
         let of_transaction = |(item, claim): (&'a Item, &'a Claim)| -> Option<Statement<'a>> {
@@ -202,7 +202,7 @@ impl Postings {
 
     fn insert_trade<'a>(
         &'a self,
-        live: &'a Live,
+        live: &'a LiveSession,
         item: &'a Item,
         claim: &'a Claim,
         trade: &'a Trade,
@@ -228,7 +228,12 @@ impl Postings {
         })
     }
 
-    fn insert_side<'a>(&'a self, live: &'a Live, trade: &'a Trade, role: i8) -> Statement<'a> {
+    fn insert_side<'a>(
+        &'a self,
+        live: &'a LiveSession,
+        trade: &'a Trade,
+        role: i8,
+    ) -> Statement<'a> {
         let (user, order) = if role == BUYER {
             (trade.buyer, trade.buyer_order)
         } else {
@@ -265,7 +270,7 @@ async fn run_all(statements: Vec<Statement<'_>>) -> Result<(), LedgerError> {
         .await
 }
 
-impl Live {
+impl LiveSession {
     /// Runs a statement for each of these values, all of one partition: they become visible together.
     async fn run_batch<V>(
         &self,

@@ -24,7 +24,7 @@ use super::{
 use crate::config::{self, ReadFrom, ViewCheck};
 
 pub use super::super::schema_steps::{SchemaError, SchemaStep, StepsDone};
-pub use super::schema_state::{Build, FoundSchema, Problem, RelationState};
+pub use super::schema_state::{FoundSchema, Problem, RelationState, ViewBuild};
 pub use sample::ViewSample;
 
 const DDL_TIMEOUT: Duration = Duration::from_mins(1);

@@ -43,7 +43,7 @@ pub enum RelationState {
 
 /// How far one node is with the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
+pub struct ViewBuild {
     /// Host id of the node.
     pub host: String,
     /// As the database calls it: STARTED, SUCCESS, UNKNOWN where it says nothing.
@@ -52,7 +52,7 @@ pub struct Build {
     pub connected: bool,
 }
 
-impl Build {
+impl ViewBuild {
     /// A node that said nothing and cannot be reached is not waited for.
     pub(super) fn is_done(&self) -> bool {
         self.status == "SUCCESS" || (self.status == UNKNOWN && !self.connected)
@@ -78,9 +78,7 @@ pub struct FoundSchema {
     pub table: RelationState,
     /// `user_balances_by_user`
     pub view: RelationState,
-    /// `settled_trades`
     pub settled_trades: RelationState,
-    /// `user_trades`
     pub user_trades: RelationState,
     /// `ledger_transactions`
     pub transactions: RelationState,
@@ -89,7 +87,7 @@ pub struct FoundSchema {
     /// Whether a materialized view of that name is there, as it should be or not.
     pub view_is_view: bool,
     /// The view's build on every node; empty where there is no view.
-    pub builds: Vec<Build>,
+    pub builds: Vec<ViewBuild>,
     /// Cassandra's `materialized_views_enabled`; none where the database does not say, or the view is there.
     pub views_enabled: Option<bool>,
     /// `user_balances` is empty and the ledger is not. Looked at with `read_from = "table"` only.

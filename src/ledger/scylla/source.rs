@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use super::{
     Scylla, history, ledger, recovery,
-    statements::{Live, Load},
+    statements::{LiveSession, Load},
     table::{self, TableWriter},
     view,
 };
@@ -17,7 +17,7 @@ use crate::{
         StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
     },
     ledger::{
-        CommitHook, Cost, LedgerError, Recovered, ScannedTotals, Source, SourceReadiness, Stood,
+        CommitHook, Cost, LedgerError, Recovered, RowAbove, ScannedTotals, Source, SourceReadiness,
         TotalsScan, WriteError, WrittenCounts,
     },
 };
@@ -49,7 +49,7 @@ impl Scylla {
     /// Completes a read of view or ledger where transactions are written through the journal.
     async fn make_whole(
         &self,
-        from: (&Live, &Cost),
+        from: (&LiveSession, &Cost),
         user: UserId,
         read: Snapshot,
         is_asked: impl Fn(AssetId) -> bool,
@@ -67,7 +67,7 @@ impl Scylla {
     /// The newest ledger row of each of these assets, sorted.
     async fn read_ledger(
         &self,
-        (live, cost): (&Live, &Cost),
+        (live, cost): (&LiveSession, &Cost),
         user: UserId,
         assets: &[AssetId],
     ) -> Result<Snapshot, LedgerError> {
@@ -118,7 +118,7 @@ impl Source for Scylla {
         user: UserId,
         asset: AssetId,
         seq: Option<Seq>,
-    ) -> BoxFuture<'_, Result<Option<Stood>, LedgerError>> {
+    ) -> BoxFuture<'_, Result<Option<RowAbove>, LedgerError>> {
         Box::pin(async move {
             let live = self.live_connection()?;
             self.notice_failure(ledger::find_above(&live, user, asset, seq).await)

@@ -65,7 +65,7 @@ pub(super) enum Load {
 
 /// A session that can be used.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveSession {
     pub(super) session: Session,
     pub(super) load: Load,
     pub(super) ledger_many: PreparedStatement,
@@ -84,11 +84,11 @@ pub(super) struct Live {
     /// The statements of account statement pages, prepared on first use.
     pub(super) statement_pages: OnceCell<PageStatements>,
     /// Before lines about what stands in the tables.
-    pub(super) sparing: RateLimitedLog,
+    pub(super) limited_log: RateLimitedLog,
     sent: Arc<AtomicU64>,
 }
 
-impl Live {
+impl LiveSession {
     pub(super) async fn prepare_reads(
         session: Session,
         names: &Names,
@@ -159,7 +159,7 @@ impl Live {
             postings: OnceCell::new(),
             trade_pages: OnceCell::new(),
             statement_pages: OnceCell::new(),
-            sparing: RateLimitedLog::default(),
+            limited_log: RateLimitedLog::default(),
             sent,
         })
     }

@@ -9,7 +9,7 @@ use scylla::{DeserializeRow, statement::prepared::PreparedStatement};
 
 use super::{
     ledger,
-    statements::{BalanceColumnsRow, Live, unreadable_row},
+    statements::{BalanceColumnsRow, LiveSession, unreadable_row},
 };
 use crate::{
     clock,
@@ -74,7 +74,7 @@ pub(super) enum TableWriter {
 /// Completes balances that were read row by row: one transaction's rows of one user become visible together here, and before
 /// they do in the ledger (P10).
 pub(super) async fn make_whole(
-    from: (&Live, &Cost),
+    from: (&LiveSession, &Cost),
     user: UserId,
     read: Snapshot,
     writer: TableWriter,
@@ -98,7 +98,7 @@ pub(super) async fn make_whole(
 
 /// The rows of the user: those that are of one write, and the others.
 async fn read_rows(
-    (live, cost): (&Live, &Cost),
+    (live, cost): (&LiveSession, &Cost),
     statement: &PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
@@ -118,7 +118,7 @@ async fn read_rows(
 }
 
 pub(super) async fn load_snapshot(
-    (live, cost): (&Live, &Cost),
+    (live, cost): (&LiveSession, &Cost),
     statement: &PreparedStatement,
     user: UserId,
     said_at: UnixMillis,
@@ -128,7 +128,7 @@ pub(super) async fn load_snapshot(
         return Ok(trusted);
     }
     cost.add_untrusted(untrusted.len());
-    if let Some(left_out) = live.sparing.permit_line() {
+    if let Some(left_out) = live.limited_log.permit_line() {
         tracing::warn!(
             user.id = user.get(),
             rows = untrusted.len(),

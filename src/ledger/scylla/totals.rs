@@ -24,7 +24,7 @@ use super::{
     ledger,
     names::Names,
     statements::{
-        BalanceColumnsRow, Live, prepare_failed, rows_of, statement_error, unreadable_row,
+        BalanceColumnsRow, LiveSession, prepare_failed, rows_of, statement_error, unreadable_row,
     },
     table::is_of_one_write,
 };
@@ -86,8 +86,8 @@ impl ScannedRow {
 }
 
 /// A scan under way.
-struct Summing<'a> {
-    live: &'a Live,
+struct TotalsPass<'a> {
+    live: &'a LiveSession,
     scan: &'a TotalsScan,
     sums: BTreeMap<AssetId, AssetSum>,
     untrusted_rows: u64,
@@ -105,7 +105,7 @@ impl Scylla {
         let mut statement = prepare_scan(&live, names, SELECT).await?;
         let page = scan.step_rows(PAGE_MAX);
         statement.set_page_size(i32::try_from(page).unwrap_or(i32::MAX));
-        let mut summing = Summing {
+        let mut summing = TotalsPass {
             live: &live,
             scan,
             sums: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl Scylla {
 }
 
 async fn prepare_scan(
-    live: &Live,
+    live: &LiveSession,
     names: &Names,
     text: &str,
 ) -> Result<PreparedStatement, LedgerError> {
@@ -143,14 +143,14 @@ async fn prepare_scan(
     Ok(prepared)
 }
 
-async fn is_ledger_empty(live: &Live, names: &Names) -> Result<bool, LedgerError> {
+async fn is_ledger_empty(live: &LiveSession, names: &Names) -> Result<bool, LedgerError> {
     let statement = prepare_scan(live, names, SELECT_LEDGER).await?;
     let found = live.session.execute_unpaged(&statement, ()).await;
     let rows = rows_of(found.map_err(|error| statement_error(&error))?)?;
     Ok(rows.rows_num() == 0)
 }
 
-impl Summing<'_> {
+impl TotalsPass<'_> {
     async fn add_part(
         &mut self,
         statement: &PreparedStatement,

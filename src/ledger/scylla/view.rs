@@ -22,7 +22,7 @@ use scylla::statement::prepared::PreparedStatement;
 
 use super::{
     ledger,
-    statements::{BalanceColumnsRow, Live, PAGE, read_balances, unreadable_row},
+    statements::{BalanceColumnsRow, LiveSession, PAGE, read_balances, unreadable_row},
 };
 use crate::{
     domain::{AssetId, Balance, Catalogue, Snapshot, UnixMillis, UserId},
@@ -78,7 +78,7 @@ impl AssetGenerations {
 }
 
 pub(super) async fn load_snapshot(
-    (live, cost): (&Live, &Cost),
+    (live, cost): (&LiveSession, &Cost),
     (page, jump): (&PreparedStatement, &PreparedStatement),
     user: UserId,
     (remembered, catalogue): (&RememberedAssets, &Catalogue),
@@ -99,7 +99,7 @@ pub(super) async fn load_snapshot(
         return Ok(snapshot);
     }
     let Some(rows) = live.query_readable(cost, page, (user.get(),)).await? else {
-        if let Some(left_out) = live.sparing.permit_line() {
+        if let Some(left_out) = live.limited_log.permit_line() {
             tracing::warn!(
                 user.id = user.get(),
                 lines.left_out = left_out,
@@ -185,7 +185,7 @@ fn gaps_between(first: i32, known: &[AssetId]) -> Vec<IdRange> {
 }
 
 struct ViewWalk<'a> {
-    live: &'a Live,
+    live: &'a LiveSession,
     cost: &'a Cost,
     jump: &'a PreparedStatement,
     user: UserId,

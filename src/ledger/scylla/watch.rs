@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ConnectionState, Scylla,
     schema_state::{FoundSchema, Problem, read_schema_state},
-    statements::Live,
+    statements::LiveSession,
 };
 use crate::{
     config::ViewCheck,
@@ -57,7 +57,7 @@ pub(super) async fn run_watch(scylla: &Scylla, shutdown: &CancellationToken) {
 }
 
 /// Tries until there is a session with which balances can be read.
-async fn start_session(scylla: &Scylla) -> Arc<Live> {
+async fn start_session(scylla: &Scylla) -> Arc<LiveSession> {
     let mut held = None;
     let mut wait = RETRY_MIN;
     loop {
@@ -74,7 +74,7 @@ async fn start_session(scylla: &Scylla) -> Arc<Live> {
     }
 }
 
-async fn try_session(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live, Arc<str>> {
+async fn try_session(scylla: &Scylla, held: &mut Option<Session>) -> Result<LiveSession, Arc<str>> {
     let told = |error| reason_text(scylla, error);
     let session = match held.take() {
         Some(session) => session,
@@ -89,7 +89,7 @@ async fn try_session(scylla: &Scylla, held: &mut Option<Session>) -> Result<Live
         return Err("no session".into());
     };
     let sent = Arc::clone(&scylla.sent);
-    Live::prepare_reads(session, &scylla.connector.names, scylla.read_from, sent)
+    LiveSession::prepare_reads(session, &scylla.connector.names, scylla.read_from, sent)
         .await
         .map_err(told)
 }
@@ -133,7 +133,7 @@ fn judge_schema(scylla: &Scylla, found: &FoundSchema) -> Result<(), UnusableData
 }
 
 /// Checks for ever.
-async fn keep_checking(scylla: &Scylla, live: &Arc<Live>) {
+async fn keep_checking(scylla: &Scylla, live: &Arc<LiveSession>) {
     let mut inspected = Instant::now();
     try_writing(scylla, live).await;
     loop {
@@ -170,7 +170,7 @@ async fn keep_checking(scylla: &Scylla, live: &Arc<Live>) {
 }
 
 /// Tries whether ledger entries may be written. An instance that never could and was never asked to has a user that reads only.
-async fn try_writing(scylla: &Scylla, live: &Live) {
+async fn try_writing(scylla: &Scylla, live: &LiveSession) {
     let finding = live.missing_right().await;
     let reason = finding.map(|finding| {
         let nodes = scylla.connector.node_addresses();
@@ -193,7 +193,7 @@ async fn try_writing(scylla: &Scylla, live: &Live) {
 /// Reads a row with the consistency of every read, and looks at the schema where that is due.
 async fn check_session(
     scylla: &Scylla,
-    live: &Live,
+    live: &LiveSession,
     inspection: bool,
 ) -> Result<Result<(), UnusableDatabase>, LedgerError> {
     live.probe_read().await?;
@@ -205,7 +205,7 @@ async fn check_session(
 }
 
 /// Publishes a state, and says so once when it changes.
-fn show_state(scylla: &Scylla, live: Option<&Arc<Live>>, readiness: SourceReadiness) {
+fn show_state(scylla: &Scylla, live: Option<&Arc<LiveSession>>, readiness: SourceReadiness) {
     let before = scylla.state.load();
     let unchanged = before.readiness == readiness && before.live.is_some() == live.is_some();
     if unchanged {

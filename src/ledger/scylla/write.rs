@@ -15,7 +15,7 @@ use std::collections::{HashMap, hash_map};
 use futures::{StreamExt, TryStreamExt, stream};
 use scylla::{DeserializeRow, serialize::row::SerializeRow, value::MaybeUnset};
 
-use super::statements::{Live, unreadable_row};
+use super::statements::{LiveSession, unreadable_row};
 use crate::{
     domain::{Amount, AssetId, Entry, Seq, UnixMillis, UserId},
     ledger::{LedgerError, WriteError, WrittenCounts},
@@ -49,7 +49,7 @@ struct CheckedEntry<'a> {
 }
 
 pub(super) async fn write_entries(
-    live: &Live,
+    live: &LiveSession,
     entries: &[Entry],
 ) -> Result<WrittenCounts, WriteError> {
     let (distinct, doubled) = distinct_entries(entries)?;
@@ -100,7 +100,7 @@ fn distinct_entries(entries: &[Entry]) -> Result<(Vec<Indexed<'_>>, usize), Writ
 }
 
 async fn check_entries<'a>(
-    live: &Live,
+    live: &LiveSession,
     entries: Vec<Indexed<'a>>,
 ) -> Result<Vec<CheckedEntry<'a>>, WriteError> {
     let checks: Vec<_> = entries
@@ -112,7 +112,7 @@ async fn check_entries<'a>(
 }
 
 async fn check_one<'a>(
-    live: &Live,
+    live: &LiveSession,
     index: usize,
     entry: &'a Entry,
 ) -> Result<CheckedEntry<'a>, WriteError> {
@@ -136,7 +136,7 @@ async fn run_each(
         .await
 }
 
-async fn insert_ledger(live: &Live, entry: &Entry) -> Result<(), LedgerError> {
+async fn insert_ledger(live: &LiveSession, entry: &Entry) -> Result<(), LedgerError> {
     let values = ledger_values(entry);
     live.run_statement(&live.insert_ledger, values)
         .await
@@ -168,7 +168,7 @@ pub(super) fn ledger_values(entry: &Entry) -> impl SerializeRow + use<'_> {
 /// The current state, with the timestamp of the event as the ledger has it: a repetition that leaves it out would
 /// write a null under the same timestamp, and the null would win.
 async fn insert_table(
-    live: &Live,
+    live: &LiveSession,
     CheckedEntry { entry, stored }: &CheckedEntry<'_>,
 ) -> Result<(), LedgerError> {
     let said = entry.created_at.map(|UnixMillis(at)| at);

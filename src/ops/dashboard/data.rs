@@ -11,7 +11,7 @@ use crate::{
     ops::{OperatorFacts, ReadinessReasons},
     telemetry::{
         AppliedLabel, Meters,
-        recent::{Quantiles, RecentWindow, Second},
+        recent::{Quantiles, RecentWindow, SecondCounts},
         slowest,
         snapshot_counters::{Audited, CounterTotals},
     },
@@ -256,7 +256,7 @@ fn slowest_reads(meters: &Meters) -> Vec<SlowReads> {
     meters.slowest_reads().into_iter().map(told).collect()
 }
 
-fn history_columns(seconds: &[Second]) -> History {
+fn history_columns(seconds: &[SecondCounts]) -> History {
     let mut history = History::default();
     for second in seconds {
         history.numbers.push(second.number);

@@ -116,7 +116,7 @@ impl Source for TestSource {
 pub(in crate::read) struct House {
     pub(in crate::read) reader: Arc<Reader>,
     pub(in crate::read) source: Arc<TestSource>,
-    pub(in crate::read) marks: Arc<ChangeLog>,
+    pub(in crate::read) change_log: Arc<ChangeLog>,
     pub(in crate::read) memory: Arc<Memory>,
     pub(in crate::read) freshness: Arc<Freshness>,
 }
@@ -142,7 +142,7 @@ pub(in crate::read) fn test_house(more: &[(&str, &str)]) -> House {
         Arc::clone(&catalogue),
         Arc::clone(&meters),
     ));
-    let marks = Arc::new(ChangeLog::new(HOUR, 16 << 20));
+    let change_log = Arc::new(ChangeLog::new(HOUR, 16 << 20));
     let freshness = Arc::new(Freshness::by_proof(settings.settlement.max_staleness_ms.0));
     let source = Arc::new(TestSource {
         view: Mutex::new(test_balances(&[(1, 1), (2, 1)])),
@@ -158,7 +158,7 @@ pub(in crate::read) fn test_house(more: &[(&str, &str)]) -> House {
         memory: Arc::clone(&memory),
         redis: None,
         source: Arc::clone(&source) as Arc<dyn Source>,
-        marks: Arc::clone(&marks),
+        change_log: Arc::clone(&change_log),
         freshness: Arc::clone(&freshness),
         meters,
         tasks: TaskTracker::new(),
@@ -167,7 +167,7 @@ pub(in crate::read) fn test_house(more: &[(&str, &str)]) -> House {
     let house = House {
         reader: Reader::new(parts, &settings),
         source,
-        marks,
+        change_log,
         memory,
         freshness,
     };
@@ -196,8 +196,8 @@ impl House {
     pub(in crate::read) fn in_memory(&self) -> Option<Snapshot> {
         let kept = self
             .memory
-            .get_entry(test_user(1), self.marks.generation())?;
-        (!kept.doubted).then(|| kept.held.read_snapshot())
+            .get_entry(test_user(1), self.change_log.generation())?;
+        (!kept.invalidated).then(|| kept.held.read_snapshot())
     }
 }
 

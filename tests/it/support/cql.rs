@@ -9,7 +9,7 @@ use std::{
 };
 
 use balance_cache::{
-    config::{self, Consistency, Millis, ReadFrom, SourceKind, ViewCheck},
+    config::{self, Millis, ReadFrom, SourceKind},
     domain::{Amount, Asset, AssetId, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId},
     ledger::{
         Source, SourceReadiness,
@@ -88,18 +88,8 @@ impl Place {
             settings: config::ScyllaSettings {
                 nodes: vec![node.node()],
                 keyspace,
-                view_check: ViewCheck::Required,
-                username: String::new(),
-                password: String::new(),
-                datacenter: String::new(),
-                rack: String::new(),
-                consistency: Consistency::LocalQuorum,
-                replication_factor: 1,
                 connect_timeout_ms: Millis(Duration::from_secs(30)),
-                tls_ca_file: "".into(),
-                tls_cert_file: "".into(),
-                tls_key_file: "".into(),
-                names: config::default_settings().unwrap().scylla.names,
+                ..config::default_settings().unwrap().scylla
             },
             timeout: Duration::from_secs(20),
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     protocol::{JoinFacts, may_load_be_joined},
-    redis::Grant,
+    redis::LeaseGrant,
     rules::Rule,
     state::{Seqs, Tick},
     world::World,
@@ -59,16 +59,16 @@ pub enum Stage {
         until: Tick,
     },
     Leasing,
-    Asking(Option<Grant>),
+    Asking(Option<LeaseGrant>),
     Loaded {
         snapshot: Seqs,
         from_ledger: bool,
-        grant: Option<Grant>,
+        grant: Option<LeaseGrant>,
     },
     Filling {
         snapshot: Seqs,
         from_ledger: bool,
-        grant: Grant,
+        grant: LeaseGrant,
     },
     Filled {
         snapshot: Seqs,

@@ -16,7 +16,7 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
         let mut from_near = 0_u64;
         while !over.load(Ordering::SeqCst) {
             let (before, now) = (least.load(Ordering::SeqCst), Instant::now());
-            let near = memory.show_near(test_user(), 1, now, |held, _| seq_of(held));
+            let near = memory.show_hot_copy(test_user(), 1, now, |held, _| seq_of(held));
             from_near += u64::from(near.is_some());
             let shown = near.unwrap_or_else(|| {
                 seq_of(
@@ -67,7 +67,8 @@ fn no_thread_is_shown_half_of_a_settlement() {
     let read = || {
         let (mut reads, mut torn) = (0_u64, 0_u64);
         while !over.load(Ordering::SeqCst) {
-            let near = memory.show_near(test_user(), 1, Instant::now(), |held, _| torn_in(held));
+            let near =
+                memory.show_hot_copy(test_user(), 1, Instant::now(), |held, _| torn_in(held));
             let half = near.unwrap_or_else(|| {
                 torn_in(
                     memory

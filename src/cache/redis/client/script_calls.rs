@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use redis::{RedisResult, Value};
 
-use super::{Link, WRITER_TIMEOUT};
+use super::{RedisLink, WRITER_TIMEOUT};
 use crate::{
     cache::redis::{script::Call, server::Server, session::RedisSession},
     config::RedisMode,
@@ -12,7 +12,7 @@ use crate::{
     telemetry::{Fault, Op},
 };
 
-impl Link {
+impl RedisLink {
     /// Scripts in one round trip; those that Redis does not know are sent once more, whole.
     ///
     /// An application counts only if the server was still a master afterwards: a replica that takes writes loses them.

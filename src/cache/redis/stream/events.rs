@@ -30,7 +30,7 @@ pub struct Event {
 
 /// A stream, and the consumer group that reads it.
 #[derive(Debug, Clone)]
-pub struct Inlet {
+pub struct StreamGroup {
     pub stream: String,
     pub group: String,
     /// The name that tells this consumer from the others of the group.
@@ -139,7 +139,7 @@ fn whole_number(text: &str) -> Result<Option<i64>, &'static str> {
 
 impl BlockingConnection {
     /// Makes the consumer group, from the stream's beginning, where there is none. False where there was one.
-    pub async fn make_group(&self, inlet: &Inlet) -> RedisResult<bool> {
+    pub async fn make_group(&self, inlet: &StreamGroup) -> RedisResult<bool> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE")
             .arg(&inlet.stream)
@@ -158,7 +158,7 @@ impl BlockingConnection {
     /// Errors: whatever the connection or Redis says (`NOGROUP` where the stream was deleted).
     pub async fn read_events(
         &self,
-        inlet: &Inlet,
+        inlet: &StreamGroup,
         after: &str,
         block: Duration,
     ) -> RedisResult<Vec<Event>> {
@@ -181,7 +181,7 @@ impl BlockingConnection {
     /// that was all).
     pub async fn claim_events(
         &self,
-        inlet: &Inlet,
+        inlet: &StreamGroup,
         idle: Duration,
         from: &str,
     ) -> RedisResult<(String, Vec<Event>)> {
@@ -205,7 +205,7 @@ impl BlockingConnection {
     }
 
     /// These events took effect.
-    pub async fn acknowledge_events(&self, inlet: &Inlet, ids: &[String]) -> RedisResult<()> {
+    pub async fn acknowledge_events(&self, inlet: &StreamGroup, ids: &[String]) -> RedisResult<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl BlockingConnection {
 
     /// Returns how many entries wait, and the other groups of the stream. Where Redis does not know what was not handed out
     /// (entries were deleted, or it is older than 7), that is counted up to [`PAGE`].
-    pub async fn read_standing(&self, inlet: &Inlet) -> RedisResult<GroupStanding> {
+    pub async fn read_standing(&self, inlet: &StreamGroup) -> RedisResult<GroupStanding> {
         let mut info = redis::cmd("XINFO");
         info.arg("GROUPS").arg(&inlet.stream);
         let groups: Vec<HashMap<String, Value>> = self.send_one(info, GRACE).await?;
@@ -262,7 +262,7 @@ impl BlockingConnection {
     /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it.
     pub async fn remove_consumers(
         &self,
-        inlet: &Inlet,
+        inlet: &StreamGroup,
         leaves: bool,
         idle: Duration,
     ) -> RedisResult<()> {

@@ -2,7 +2,7 @@
 
 use redis::{FromRedisValue, RedisResult, Value};
 
-use super::{FeedNews, Post, StreamId};
+use super::{FeedEntry, FeedNews, StreamId};
 use crate::{
     cache::redis::entry,
     domain::{BalanceChange, UserId},
@@ -68,7 +68,7 @@ pub(super) fn last_id(info: &Value) -> StreamId {
 
 /// Reads an entry of the feed: `p`, the entry before it, then what it tells, piece by piece. One that says nothing that we know
 /// is a link of the chain still, if it names the entry before it; one that says what we cannot read is not.
-pub(super) fn parse_post((id, fields): RawEntry) -> Option<Post> {
+pub(super) fn parse_post((id, fields): RawEntry) -> Option<FeedEntry> {
     let id = StreamId::parse_id(&id)?;
     let (mut before, mut readable) = (None, true);
     let mut news = Vec::with_capacity(fields.len().saturating_sub(1));
@@ -86,7 +86,7 @@ pub(super) fn parse_post((id, fields): RawEntry) -> Option<Post> {
     if !readable {
         (before, news) = (None, Vec::new());
     }
-    Some(Post { id, before, news })
+    Some(FeedEntry { id, before, news })
 }
 
 /// A user, then changes with a comma between, as `apply.lua` tells them. All changes of one user become one piece of news.
@@ -141,7 +141,7 @@ fn parse_dropped(user: &str, floors: bool, news: &mut Vec<FeedNews>) -> Option<(
 mod tests {
     use super::*;
 
-    fn post_of(fields: &[(&str, &str)]) -> Post {
+    fn post_of(fields: &[(&str, &str)]) -> FeedEntry {
         let fields = fields
             .iter()
             .map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::Seq,
-    ledger::{Cost, Stood},
+    ledger::{Cost, RowAbove},
 };
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn the_lowest_row_above_a_seq_is_told_with_when_it_was_written() {
             .await
             .unwrap()
     };
-    let number = async |seq| above(seq).await.map(|row: Stood| row.seq.get());
+    let number = async |seq| above(seq).await.map(|row: RowAbove| row.seq.get());
     assert_eq!(number(None).await, Some(3));
     assert_eq!(number(Some(3)).await, Some(7));
     assert_eq!(number(Some(8)).await, Some(i64::MAX));

@@ -57,7 +57,6 @@ pub type PairKey = (i64, i32);
 /// The newest rows of one pair in both tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PgPair {
-    /// The user.
     pub user: UserId,
     /// Of which asset.
     pub asset: AssetId,

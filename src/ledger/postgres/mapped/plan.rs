@@ -10,7 +10,7 @@ use crate::ledger::{
 
 /// A part of a statement that no index serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unserved {
+pub struct UnservedPart {
     /// The table, with its schema.
     pub table: String,
     /// The statement that makes the index; none where the condition has no key that can be read.
@@ -18,7 +18,10 @@ pub struct Unserved {
 }
 
 /// The tables that a statement of one or two parameters reads whole.
-pub(super) async fn explain_query(pool: &PgPool, text: &str) -> Result<Vec<Unserved>, LedgerError> {
+pub(super) async fn explain_query(
+    pool: &PgPool,
+    text: &str,
+) -> Result<Vec<UnservedPart>, LedgerError> {
     let mut connection = pool.take_connection().await?;
     let client = connection.cached_client()?;
     let values = if text.contains("$2") {
@@ -45,7 +48,7 @@ pub(super) async fn explain_query(pool: &PgPool, text: &str) -> Result<Vec<Unser
 
 /// The tables that the plan reads whole. `plan` is of `EXPLAIN (VERBOSE, FORMAT JSON)`, made with `enable_seqscan = off`: then a
 /// table is read whole only where no index serves.
-fn find_unserved(plan: &Value) -> Vec<Unserved> {
+fn find_unserved(plan: &Value) -> Vec<UnservedPart> {
     let mut found = Vec::new();
     let mut nodes: Vec<&Value> = plan
         .as_array()
@@ -69,7 +72,7 @@ fn find_unserved(plan: &Value) -> Vec<Unserved> {
     found
 }
 
-fn read_node(node: &Value) -> Unserved {
+fn read_node(node: &Value) -> UnservedPart {
     let text = |key: &str| node[key].as_str().unwrap_or_default();
     let table = format!(
         "{}.{}",
@@ -79,7 +82,7 @@ fn read_node(node: &Value) -> Unserved {
     let keys = equal_keys(text("Filter"), text("Alias"));
     let create_index = (!keys.is_empty())
         .then(|| format!("CREATE INDEX CONCURRENTLY ON {table} ({})", keys.join(", ")));
-    Unserved {
+    UnservedPart {
         table,
         create_index,
     }

@@ -6,8 +6,8 @@ use scylla::{DeserializeRow, statement::prepared::PreparedStatement, value::Mayb
 
 use super::{
     super::statements::unreadable_row,
-    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, Unusable, Wrote,
-    paging::{At, Pages},
+    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, UnusableRow, Wrote,
+    paging::{PagePosition, Pages},
 };
 use crate::{
     domain::{AssetId, Seq, UserId},
@@ -54,7 +54,7 @@ impl StoredBalanceRow {
         }
     }
 
-    fn plan_row(&self) -> Result<Planned, Unusable> {
+    fn plan_row(&self) -> Result<Planned, UnusableRow> {
         let seq = self.seq.unwrap_or_default();
         let row = self.target_row();
         let usable = UserId::new(self.user).is_ok()
@@ -67,7 +67,7 @@ impl StoredBalanceRow {
                 claimed: None,
             })
         } else {
-            Err(Unusable(format!(
+            Err(UnusableRow(format!(
                 "balance_ledger, {}: seq {seq} or an id is out of range",
                 row.key
             )))
@@ -99,7 +99,7 @@ impl BalanceStatements {
     pub(super) async fn read_source_page(
         &self,
         of: &Backfill,
-        at: At,
+        at: PagePosition,
     ) -> Result<SourcePage, LedgerError> {
         let (rows, next) = of.pages.read_page(&self.scan, at).await?;
         let mut page = SourcePage::new(next);
@@ -112,7 +112,7 @@ impl BalanceStatements {
     pub(super) async fn read_target_page(
         &self,
         of: &Backfill,
-        at: At,
+        at: PagePosition,
     ) -> Result<(Vec<BackfillRow>, super::NextPage), LedgerError> {
         let (rows, next) = of.pages.read_page(&self.target, at).await?;
         let rows = rows.rows::<StoredBalanceRow>().map_err(unreadable_row)?;

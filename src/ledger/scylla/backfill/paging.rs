@@ -29,7 +29,7 @@ pub type NextPage = Option<PagingState>;
 
 /// A page of a part of the token ring.
 #[derive(Debug)]
-pub(super) struct At {
+pub(super) struct PagePosition {
     pub(super) stretch: TokenRange,
     pub(super) state: NextPage,
 }
@@ -69,7 +69,7 @@ impl Pages {
     pub(super) async fn read_page(
         &self,
         statement: &PreparedStatement,
-        at: At,
+        at: PagePosition,
     ) -> Result<(QueryRowsResult, NextPage), LedgerError> {
         let ends = (at.stretch.from, at.stretch.to);
         let state = at.state.unwrap_or_else(PagingState::start);

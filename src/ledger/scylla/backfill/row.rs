@@ -16,11 +16,9 @@ pub enum BackfillKey {
     Trade {
         /// The owner of this side.
         user: i64,
-        /// The symbol.
         symbol: i32,
         /// Milliseconds since 1970.
         settled_at: i64,
-        /// The trade.
         trade: i64,
         /// 0 buyer, 1 seller.
         role: i8,
@@ -62,7 +60,6 @@ pub type RowContent = [Option<i64>; 4];
 /// A row of the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BackfillRow {
-    /// Its key.
     pub key: BackfillKey,
     /// Everything else.
     pub content: RowContent,
@@ -88,18 +85,18 @@ impl BackfillRow {
 
 /// Number and sum of digests of the rows of a bucket, in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum {
+struct DigestSum {
     rows: u64,
     digests: [u64; 2],
 }
 
 /// Sums over all rows of a table, by bucket.
 #[derive(Debug, Clone)]
-pub struct BucketSums(Vec<Sum>);
+pub struct BucketSums(Vec<DigestSum>);
 
 impl Default for BucketSums {
     fn default() -> Self {
-        Self(vec![Sum::default(); BUCKETS])
+        Self(vec![DigestSum::default(); BUCKETS])
     }
 }
 

@@ -10,9 +10,9 @@ use scylla::{DeserializeRow, statement::prepared::PreparedStatement, value::Mayb
 
 use super::{
     super::statements::unreadable_row,
-    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, Unusable, Wrote,
+    Backfill, BackfillKey, BackfillRow, ComparedRow, Planned, SourcePage, UnusableRow, Wrote,
     balances,
-    paging::{At, Pages},
+    paging::{PagePosition, Pages},
 };
 use crate::{
     domain::{UserId, balances_from_text},
@@ -72,8 +72,8 @@ impl StoredTradeRow {
         }
     }
 
-    fn plan_sides(&self) -> Result<Planned, Unusable> {
-        let unusable = |why: &str| Unusable(format!("settled_trades, trade {}: {why}", self.id));
+    fn plan_sides(&self) -> Result<Planned, UnusableRow> {
+        let unusable = |why: &str| UnusableRow(format!("settled_trades, trade {}: {why}", self.id));
         let (Some(symbol), Some(settled_at)) = (self.symbol, self.settled_at) else {
             return Err(unusable("it has no symbol_id or no settled_at"));
         };
@@ -180,7 +180,7 @@ impl TradeStatements {
         })
     }
 
-    fn plan_trade(&self, mut stored: StoredTradeRow) -> Result<Planned, Unusable> {
+    fn plan_trade(&self, mut stored: StoredTradeRow) -> Result<Planned, UnusableRow> {
         if self.claims.is_none() {
             stored.claimed_at = None;
         }
@@ -190,7 +190,7 @@ impl TradeStatements {
     pub(super) async fn read_source_page(
         &self,
         of: &Backfill,
-        at: At,
+        at: PagePosition,
     ) -> Result<SourcePage, LedgerError> {
         let (rows, next) = of.pages.read_page(&self.scan, at).await?;
         let mut page = SourcePage::new(next);
@@ -203,7 +203,7 @@ impl TradeStatements {
     pub(super) async fn read_target_page(
         &self,
         of: &Backfill,
-        at: At,
+        at: PagePosition,
     ) -> Result<(Vec<BackfillRow>, super::NextPage), LedgerError> {
         let (rows, next) = of.pages.read_page(&self.target, at).await?;
         let rows = rows.rows::<StoredSide>().map_err(unreadable_row)?;

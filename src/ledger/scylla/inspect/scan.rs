@@ -69,7 +69,7 @@ impl TokenRange {
 
 /// A walk through stretches of one relation.
 #[derive(Debug)]
-pub struct Stretches<'a> {
+pub struct RangeWalk<'a> {
     look: &'a CqlInspector,
     statement: PreparedStatement,
     relation: Relation,
@@ -82,7 +82,7 @@ impl CqlInspector {
         &self,
         relation: Relation,
         page: i32,
-    ) -> Result<Stretches<'_>, LedgerError> {
+    ) -> Result<RangeWalk<'_>, LedgerError> {
         let (keys, name) = match relation {
             Relation::Ledger => ("user_id, asset_id", LEDGER),
             Relation::View => ("user_id", VIEW),
@@ -94,7 +94,7 @@ impl CqlInspector {
             ))
             .await?;
         statement.set_page_size(page);
-        Ok(Stretches {
+        Ok(RangeWalk {
             look: self,
             statement,
             relation,
@@ -102,7 +102,7 @@ impl CqlInspector {
     }
 }
 
-impl Stretches<'_> {
+impl RangeWalk<'_> {
     /// A page of a stretch, and where the next one begins; `None` begins. Partitions that no user of ours can have are
     /// left out.
     pub async fn read_page(

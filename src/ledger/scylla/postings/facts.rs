@@ -12,7 +12,7 @@ use super::{
             judged_pairs,
         },
         prepared::Postings,
-        statements::{BalanceColumnsRow, Live, unreadable_row},
+        statements::{BalanceColumnsRow, LiveSession, unreadable_row},
         write::StandingAmounts,
     },
     AT_ONCE, BUYER,
@@ -48,7 +48,7 @@ impl Postings {
     /// Reads everything that these requests are judged by.
     pub(in crate::ledger::scylla) async fn read_facts(
         &self,
-        live: &Live,
+        live: &LiveSession,
         requests: impl Iterator<Item = &LedgerRequest> + Clone,
     ) -> Result<LedgerFacts, LedgerError> {
         let references: HashSet<Reference> =
@@ -68,7 +68,7 @@ impl Postings {
 
     async fn read_head(
         &self,
-        live: &Live,
+        live: &LiveSession,
         (user, asset): UserAsset,
     ) -> Result<Option<BalanceHead>, LedgerError> {
         let rows = live
@@ -90,7 +90,7 @@ impl Postings {
 
     async fn read_row(
         &self,
-        live: &Live,
+        live: &LiveSession,
         key: StandingKey,
     ) -> Result<Option<StandingRow>, LedgerError> {
         let (user, asset, seq) = key;
@@ -111,7 +111,7 @@ impl Postings {
     /// The record under an id, as far as it is written.
     pub(in crate::ledger::scylla) async fn find_stored(
         &self,
-        live: &Live,
+        live: &LiveSession,
         reference: Reference,
     ) -> Result<Option<StoredTransaction>, LedgerError> {
         match reference {
@@ -122,7 +122,7 @@ impl Postings {
 
     async fn find_transaction(
         &self,
-        live: &Live,
+        live: &LiveSession,
         id: TransactionId,
     ) -> Result<Option<StoredTransaction>, LedgerError> {
         let rows = live.query_rows(&self.transaction, (id.get(),)).await?;
@@ -145,7 +145,7 @@ impl Postings {
 
     async fn find_trade(
         &self,
-        live: &Live,
+        live: &LiveSession,
         id: TradeId,
     ) -> Result<Option<StoredTransaction>, LedgerError> {
         let rows = live.query_rows(&self.trade, (id.get(),)).await?;

@@ -10,7 +10,7 @@ use scylla::{
     value::CqlValue,
 };
 
-use super::{Build, UNKNOWN};
+use super::{UNKNOWN, ViewBuild};
 use crate::ledger::{
     LedgerError,
     scylla::{
@@ -35,7 +35,7 @@ pub(super) async fn views_enabled(session: &Session) -> Option<bool> {
 pub(super) async fn read_builds(
     session: &Session,
     names: &Names,
-) -> Result<Vec<Build>, LedgerError> {
+) -> Result<Vec<ViewBuild>, LedgerError> {
     let rows: Vec<(CqlValue, Option<String>)> = query_rows(
         session,
         "SELECT host_id, status FROM system_distributed.view_build_status \
@@ -54,7 +54,7 @@ pub(super) async fn read_builds(
         .iter()
         .map(|node| {
             let host = node.host_id.to_string();
-            Build {
+            ViewBuild {
                 status: said.remove(&host).unwrap_or_else(|| UNKNOWN.to_owned()),
                 host,
                 connected: node.is_connected(),
