@@ -37,6 +37,9 @@ use crate::{
 /// word costs timeouts for no longer than both.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
+/// The same for changes of the schema: a node that is busy with one may be silent for seconds.
+const DDL_KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// The part of a statement's time after which a second node is asked: far above what a node in order takes, so that it
 /// costs nothing there, and early enough for two statements in a row to be saved like this within one deadline.
 const SECOND_AFTER: u32 = 4;
@@ -50,6 +53,7 @@ pub(super) struct Connector {
     tls: Option<(Arc<CqlCertificates>, Arc<rustls::ClientConfig>)>,
     profile: ExecutionProfileHandle,
     connect_timeout: Duration,
+    keepalive: Duration,
 }
 
 impl Connector {
@@ -80,7 +84,14 @@ impl Connector {
             tls: tls.transpose()?,
             profile: execution_profile(settings, source.timeout_ms.0),
             connect_timeout: settings.connect_timeout_ms.0,
+            keepalive: KEEPALIVE,
         })
+    }
+
+    /// Makes sessions of it bear a node that is silent while it changes its schema.
+    pub(super) fn for_schema_changes(mut self) -> Self {
+        self.keepalive = DDL_KEEPALIVE;
+        self
     }
 
     /// The nodes, as the settings name them.
@@ -102,8 +113,8 @@ impl Connector {
             .default_execution_profile_handle(self.profile.clone())
             .keyspaces_to_fetch([self.names.keyspace()])
             .fetch_full_schema_metadata(false)
-            .keepalive_interval(KEEPALIVE)
-            .keepalive_timeout(KEEPALIVE)
+            .keepalive_interval(self.keepalive)
+            .keepalive_timeout(self.keepalive)
             .tls_context(self.tls.as_ref().map(|(_, config)| Arc::clone(config)));
         if let Some((user, password)) = &self.password {
             builder = builder.user(user, password);

@@ -76,7 +76,7 @@ pub async fn apply_schema(
     settings: &config::ScyllaSettings,
     source: &config::SourceSettings,
 ) -> Result<StepsDone, SchemaError> {
-    let connector = Connector::new(settings, source)?;
+    let connector = Connector::new(settings, source)?.for_schema_changes();
     let session = connector.open_session().await?;
     let names = &connector.names;
     let before = read_schema_state(&session, names, ReadFrom::View).await?;
@@ -287,7 +287,7 @@ pub async fn drop_view(
     settings: &config::ScyllaSettings,
     source: &config::SourceSettings,
 ) -> Result<Dropped, SchemaError> {
-    let connector = Connector::new(settings, source)?;
+    let connector = Connector::new(settings, source)?.for_schema_changes();
     let session = connector.open_session().await?;
     let found = read_schema_state(&session, &connector.names, ReadFrom::View).await?;
     if found.view_is_view {
