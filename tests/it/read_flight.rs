@@ -30,6 +30,15 @@ async fn slow_stage(database: Database) -> (Stage, Proxy) {
     (stage, Proxy::start(node))
 }
 
+/// Waits for slow statements on a slow machine.
+fn patient(stage: &Stage, proxy: &Proxy) -> Setup {
+    stage
+        .setup_at(proxy.address())
+        .with("source.timeout_ms", 15_000)
+        .with("redis.timeout_ms", 5_000)
+        .with("limits.deadline_ms", 20_000)
+}
+
 fn collapsed(answers: &[Answer]) -> usize {
     let joined = |answer: &&Answer| answer.cache_status().ends_with("; collapsed");
     answers.iter().filter(joined).count()
@@ -72,9 +81,7 @@ async fn one_load(setup: Setup, proxy: &Proxy, cold: &str) {
 
 async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) {
     let (stage, proxy) = slow_stage(database).await;
-    let alone = stage
-        .setup_at(proxy.address())
-        .with("limits.deadline_ms", 12_000);
+    let alone = patient(&stage, &proxy);
     one_load(alone.clone(), &proxy, "source; hit, memory; fwd=miss").await;
     let redis = Redis::start();
     one_load(
@@ -88,13 +95,7 @@ async fn two_hundred_readers_of_one_cold_user_make_one_load(database: Database) 
 async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(database: Database) {
     let (stage, proxy) = slow_stage(database).await;
     let redis = Redis::start();
-    let service = Service::start_ready(
-        stage
-            .setup_at(proxy.address())
-            .with("limits.deadline_ms", 12_000)
-            .and(&redis),
-    )
-    .await;
+    let service = Service::start_ready(patient(&stage, &proxy).and(&redis)).await;
     in_order(&service).await;
     proxy.set(Mode::Delay(SLOW));
     let before = loads(&service).await;
@@ -132,11 +133,9 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     let (stage, proxy) = slow_stage(database).await;
     let redis = Redis::start();
     // Longer than the load: whoever has no lease waits for the filler.
-    let setup = stage
-        .setup_at(proxy.address())
-        .with("limits.deadline_ms", 12_000)
+    let setup = patient(&stage, &proxy)
         .and(&redis)
-        .with("redis.lease_wait_ms", 5_000);
+        .with("redis.lease_wait_ms", 10_000);
     let (one, other) = (
         Service::start_ready(setup.clone()).await,
         Service::start_ready(setup.clone()).await,
