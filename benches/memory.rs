@@ -72,7 +72,8 @@ impl Tier {
     fn keep(&self, number: i64, with_marks: bool) {
         let (user, snapshot) = (user(number), snapshot(number));
         if with_marks {
-            self.change_log.note_shown(user, &snapshot);
+            let knowledge = self.change_log.knowledge_of(user);
+            self.change_log.note_shown(user, knowledge, &snapshot);
         }
         let now = Instant::now();
         let kept = CacheEntry {

@@ -1,12 +1,13 @@
 //! The rules of the protocol as pure functions: facts in, a named reason out. No I/O, no clock, no lock.
 //!
-//! The service and the model in `tests/model` call the same functions. The model includes [`rules`] by its path, so the file
-//! names nothing but the standard library.
+//! The service and the model in `tests/model` call the same functions. The model includes [`rules`] and [`forgetting`] by their
+//! paths, so these files name nothing but the standard library.
 //!
 //! **Invariants.** Each rule is one statement of the form `if fact { return Err(Reason) }`: `tests/rules_removed.rs` takes each
 //! of them out and expects the tests of the file to fail.
 
 mod changes;
+pub mod forgetting;
 mod freshness;
 
 #[expect(

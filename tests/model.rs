@@ -62,6 +62,14 @@ const NEEDED: &[(Rule, &str)] = &[
         "two assets in one request, two readers elsewhere",
     ),
     (Rule::OneStep, "two assets in one request, two readers here"),
+    (
+        Rule::ForgottenRaisesNothing,
+        "row removed and forgotten, two readers here",
+    ),
+    (
+        Rule::FillKnownElsewhere,
+        "row removed and forgotten, two readers elsewhere",
+    ),
 ];
 
 /// Rules that [`Rule::RereadForRedis`] stands behind: what each lets through is seen without both.

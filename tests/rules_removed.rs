@@ -1,4 +1,4 @@
-//! Each rule of `src/protocol/rules.rs` is taken out, one at a time, and a test of that file has to fail: what no test holds
+//! Each rule of `src/protocol/rules.rs` and `forgetting.rs` is taken out, one at a time, and a test of its file has to fail: what no test holds
 //! is no rule. All variants are modules of one crate, so that they are compiled once and no server is needed.
 
 #![expect(clippy::unwrap_used, reason = "all of it is a test")]
@@ -14,7 +14,7 @@ struct Variant {
 }
 
 /// Its tests in place of the line that includes them.
-fn with_tests(rules: &str, tests: &str) -> String {
+fn with_tests(name: &str, rules: &str, tests: &str) -> String {
     let tests: Vec<&str> = tests
         .lines()
         .filter(|line| !line.starts_with("//!"))
@@ -24,9 +24,12 @@ fn with_tests(rules: &str, tests: &str) -> String {
         .filter(|line| !line.starts_with("//!"))
         .collect();
     let (rules, tests) = (rules.join("\n"), tests.join("\n"));
-    let included = "#[path = \"rules/tests.rs\"]\nmod tests;";
-    assert!(rules.contains(included), "the tests are included elsewhere");
-    rules.replace(included, &format!("mod tests {{\n{tests}\n}}"))
+    let included = format!("#[path = \"{name}/tests.rs\"]\nmod tests;");
+    assert!(
+        rules.contains(&included),
+        "the tests are included elsewhere"
+    );
+    rules.replace(&included, &format!("mod tests {{\n{tests}\n}}"))
 }
 
 /// Each statement `if … { return Err(…); }` taken out, and each part of its condition.
@@ -86,14 +89,19 @@ fn run(variants: &[Variant]) -> String {
 #[test]
 fn a_rule_that_is_taken_out_fails_a_test_that_needs_no_server() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol");
-    let read = |name| fs::read_to_string(folder.join(name)).unwrap();
-    let whole = with_tests(&read("rules.rs"), &read("rules/tests.rs"));
-    let mut all = variants(&whole);
-    assert!(all.len() > 30, "{} rules were found", all.len());
-    all.push(Variant {
-        what: "nothing".to_owned(),
-        code: whole,
-    });
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let mut all = Vec::new();
+    for (name, least) in [("rules", 31), ("forgetting", 3)] {
+        let (rules, tests) = (format!("{name}.rs"), format!("{name}/tests.rs"));
+        let whole = with_tests(name, &read(&rules), &read(&tests));
+        let found = variants(&whole);
+        assert!(found.len() >= least, "{} rules were found", found.len());
+        all.extend(found);
+        all.push(Variant {
+            what: "nothing".to_owned(),
+            code: whole,
+        });
+    }
     let said = run(&all);
     let failed = |number: usize| {
         let begins = format!("test v{number}::");
@@ -109,5 +117,5 @@ fn a_rule_that_is_taken_out_fails_a_test_that_needs_no_server() {
             survived.push(variant.what.as_str());
         }
     }
-    assert_eq!(survived, ["nothing"], "rules that no test holds");
+    assert_eq!(survived, ["nothing", "nothing"], "rules that no test holds");
 }

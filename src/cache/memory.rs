@@ -232,10 +232,11 @@ impl Memory {
         });
     }
 
-    /// Balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown.
-    pub fn raise_shown(&self, user: UserId, shown: &Snapshot) {
+    /// Balances that were shown and not kept: what is held moves forward in place, for nothing older may be shown. The guard runs
+    /// under the user's lock.
+    pub fn raise_shown(&self, user: UserId, shown: &Snapshot, guard: impl FnOnce() -> bool) {
         self.change_entry(user, |there| {
-            let there = there?;
+            let there = there.filter(|_| guard())?;
             let held = there.held.read_snapshot();
             let merged = shown.merge_with(&held);
             (merged != held).then(|| self.with_snapshot(&there, &merged))

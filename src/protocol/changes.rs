@@ -208,8 +208,7 @@ impl ChangeLog {
     pub fn advance_user(&self, user: UserId, changes: &[BalanceChange]) -> Vec<bool> {
         let unknown = |change: &BalanceChange| matches!(change, BalanceChange::Unknown { .. });
         let rereads = if changes.iter().any(unknown) {
-            let before = self.rereads.fetch_add(1, Ordering::SeqCst);
-            before.saturating_add(1)
+            self.next_reread()
         } else {
             0
         };
@@ -273,21 +272,32 @@ impl ChangeLog {
         }
     }
 
-    /// The snapshot was shown, or is about to be: nothing older may be.
-    pub fn note_shown(&self, user: UserId, snapshot: &Snapshot) {
+    /// The snapshot was shown, or is about to be, by a read that began with this knowledge: nothing older may be.
+    pub fn note_shown(&self, user: UserId, began: Knowledge, snapshot: &Snapshot) {
         if !snapshot.balances().is_empty() {
             let now = Instant::now();
-            self.with_shard(user, |shard| self.raise_shown(shard, user, snapshot, now));
+            self.with_shard(user, |shard| {
+                if shard.known_user(user).may_be_raised(began.reread) {
+                    self.raise_shown(shard, user, snapshot, now);
+                }
+            });
         }
     }
 
-    /// Forgets the user's floors, and discards loads that are under way.
+    /// Whether what a read shows that began with this knowledge still binds later ones.
+    pub fn may_raise(&self, user: UserId, began: Knowledge) -> bool {
+        self.look_at_user(user, |known| known.may_be_raised(began.reread))
+    }
+
+    /// Forgets the user's floors, and discards loads that are under way: what they show is raised to floors no more.
     pub fn forget_user(&self, user: UserId) {
+        // In one step: a load either raises what is removed then, or finds that it was forgotten.
         self.with_shard(user, |shard| {
             shard.changes.remove_user(user);
             shard.shown.remove_user(user);
+            let count = self.next_reread();
+            self.change_user(shard, user, |of_user, _| of_user.note_forgotten(count));
         });
-        self.require_reread(user, None);
     }
 
     /// Returns the users with changes of the last `floor_ttl`, their floors, and the balances that notifications carried.
@@ -347,6 +357,12 @@ impl ChangeLog {
             let users = u64::try_from(users).unwrap_or(u64::MAX);
             self.shown_given_up.fetch_add(users, Ordering::Relaxed);
         }
+    }
+
+    /// The number of another notification without a seq.
+    fn next_reread(&self) -> u64 {
+        let before = self.rereads.fetch_add(1, Ordering::SeqCst);
+        before.saturating_add(1)
     }
 
     fn gave_up_nothing_since(&self, began: Knowledge) -> bool {

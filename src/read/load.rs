@@ -28,6 +28,7 @@ use crate::{
     ledger::{self, Cost, Source},
     protocol::{
         UserMark,
+        forgetting::{FillFacts, may_redis_be_filled},
         rules::{ViewFacts, may_view_be_trusted},
     },
     telemetry::{Fault, Meters, Op},
@@ -48,6 +49,34 @@ pub(super) struct SourceSnapshot {
     pub(super) snapshot: Snapshot,
     /// Its amounts are the ledger's own.
     pub(super) from_ledger: bool,
+}
+
+/// A load that was brought up to the floors that are known.
+pub(super) struct ReachedSnapshot {
+    pub(super) snapshot: Snapshot,
+    /// The floors that are not reached.
+    pub(super) unmet: Floors,
+    /// All of it stands in the source or in Redis.
+    known_elsewhere: bool,
+}
+
+impl ReachedSnapshot {
+    fn new(snapshot: Snapshot, unmet: Floors, elsewhere: &Snapshot) -> Self {
+        Self {
+            known_elsewhere: elsewhere.covers_all(&snapshot),
+            snapshot,
+            unmet,
+        }
+    }
+
+    /// Whether a load that has the right to fill Redis does so.
+    pub(super) fn fills_redis(&self) -> bool {
+        let facts = FillFacts {
+            floors_met: self.unmet.is_empty(),
+            known_elsewhere: self.known_elsewhere,
+        };
+        may_redis_be_filled(&facts).is_ok()
+    }
 }
 
 impl SourceTier {
@@ -198,7 +227,7 @@ impl SourceTier {
         assets.into_iter().collect()
     }
 
-    /// Reads assets below their floors again from the ledger, within `lag_budget`. Returns also the floors that are not reached.
+    /// Reads assets below their floors again from the ledger, within `lag_budget`.
     pub(super) async fn reach_floors(
         &self,
         user: UserId,
@@ -206,8 +235,9 @@ impl SourceTier {
         snapshot: &Snapshot,
         known: &KnownBalances,
         timings: &mut Timings,
-    ) -> Result<(Snapshot, Floors), ReadError> {
-        let mut snapshot = snapshot.merge_with(&known.snapshot);
+    ) -> Result<ReachedSnapshot, ReadError> {
+        let mut elsewhere = snapshot.merge_with(&known.snapshot);
+        let mut snapshot = elsewhere.clone();
         let end = Instant::now().checked_add(self.lag_budget);
         let mut floors = Floors::NONE;
         for pause in lease_pauses() {
@@ -219,13 +249,13 @@ impl SourceTier {
                 snapshot = self.merge_cached(user, snapshot, &floors);
             }
             if floors.met_by(&snapshot) {
-                return Ok((snapshot, Floors::NONE));
+                return Ok(ReachedSnapshot::new(snapshot, Floors::NONE, &elsewhere));
             }
             let load = start.as_admitted(user);
             let permits = self.admission.acquire_source_permit(load, None).await?;
             let unmet: Vec<_> = floors.unmet_by(&snapshot).collect();
             let rows = self.read_ledger(user, &unmet, timings).await?;
-            snapshot = rows.merge_with(&snapshot);
+            (elsewhere, snapshot) = (rows.merge_with(&elsewhere), rows.merge_with(&snapshot));
             drop(permits);
             if floors.met_by(&snapshot) {
                 continue;
@@ -236,7 +266,7 @@ impl SourceTier {
             }
             tokio::time::sleep(pause).await;
         }
-        Ok((snapshot, floors))
+        Ok(ReachedSnapshot::new(snapshot, floors, &elsewhere))
     }
 
     /// Merges in the balances that memory holds of the assets below their floors.

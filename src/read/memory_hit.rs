@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     domain::{Catalogue, Snapshot, UnixMillis, UserId},
     protocol::{
-        ChangeLog, Freshness,
+        ChangeLog, Freshness, Knowledge,
         rules::{
             MemoryFacts, MemoryRefusal, StaleFacts, StaleRefusal, may_memory_serve,
             may_stale_answer_be_shown,
@@ -151,9 +151,15 @@ impl MemoryTier {
         let guard = |snapshot: &Snapshot| self.changes.may_keep(user, start.knowledge, snapshot);
         let kept = self.memory.keep_merged(user, &kept, snapshot, guard);
         kept.unwrap_or_else(|| {
-            self.memory.raise_shown(user, snapshot);
+            self.raise_held(user, start.knowledge, snapshot);
             held
         })
+    }
+
+    /// Moves what is held forward to balances that are shown and not kept, by a read that began with this knowledge.
+    pub(super) fn raise_held(&self, user: UserId, began: Knowledge, shown: &Snapshot) {
+        let guard = || self.changes.may_raise(user, began);
+        self.memory.raise_shown(user, shown, guard);
     }
 
     pub(super) fn render_snapshot(

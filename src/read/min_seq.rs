@@ -13,12 +13,14 @@ use crate::{
     cache_status::{CacheStatus, ForwardReason, Tier},
     clock,
     domain::{Floors, Snapshot},
+    protocol::Knowledge,
 };
 
-/// Reads the ledger where an answer is below the client's `min_seq`, and moves the tiers forward to what it gave.
+/// Reads the ledger where an answer is below the client's `min_seq`, and moves the tiers forward to what it gave. `began` is what
+/// was known before the answer was asked for.
 pub(super) async fn reach_min_seq(
     reader: &Reader,
-    miss: Miss,
+    (miss, began): (Miss, Knowledge),
     min_seq: &Floors,
     answer: ReadAnswer,
     timings: &mut Timings,
@@ -28,9 +30,11 @@ pub(super) async fn reach_min_seq(
         return Ok(answer);
     }
     let snapshot = read_until_reached(reader, miss, min_seq, &before, timings).await?;
-    reader.memory.changes.note_shown(user, &snapshot);
-    reader.memory.memory.raise_shown(user, &snapshot);
-    if let Some(tier) = &reader.redis {
+    reader.memory.changes.note_shown(user, began, &snapshot);
+    reader.memory.raise_held(user, began, &snapshot);
+    if let Some(tier) = &reader.redis
+        && reader.memory.changes.may_raise(user, began)
+    {
         let newer = snapshot.balances().iter().copied();
         let newer = newer.filter(|balance| before.get(balance.asset) != Some(balance));
         tier.redis

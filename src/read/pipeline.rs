@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::{
     Miss, PassedOn, ReadAnswer, ReadError, ReadOptions, Reader, ReaderParts,
-    load::{SourceSnapshot, SourceTier},
+    load::{ReachedSnapshot, SourceSnapshot, SourceTier},
     memory_hit::{MemoryTier, SnapshotOrigin},
     min_seq,
     most_read::MostRead,
@@ -160,12 +160,13 @@ impl Reader {
         if ask.no_cache {
             return Box::pin(self.load_alone(miss, true, timings)).await;
         }
+        let knowledge = self.memory.changes.knowledge_of(user);
         match self.share_load(miss, timings).await {
             Ok(answer) if ask.min_seq.is_empty() => Ok(answer),
             Ok(answer) => {
                 let reached = Box::pin(min_seq::reach_min_seq(
                     self,
-                    miss,
+                    (miss, knowledge),
                     &ask.min_seq,
                     answer,
                     timings,
@@ -304,18 +305,20 @@ impl Reader {
             snapshot,
             from_ledger,
         } = loaded;
-        let (mut snapshot, mut unmet) = source
+        let mut reached = source
             .reach_floors(user, start, &snapshot, &miss.known, timings)
             .await?;
         fail::fail_point!("reached");
         let mut redis_ttl = None;
         match &miss.lease {
-            Some(lease) if unmet.is_empty() => {
-                redis_ttl = lease.fill_entry(&snapshot, from_ledger, timings).await;
+            Some(lease) if reached.fills_redis() => {
+                redis_ttl = lease
+                    .fill_entry(&reached.snapshot, from_ledger, timings)
+                    .await;
                 if redis_ttl.is_none() {
                     // A notification may have overtaken this load: its floor is known here by now, or the reader does not know it.
-                    (snapshot, unmet) = source
-                        .reach_floors(user, start, &snapshot, &miss.known, timings)
+                    reached = source
+                        .reach_floors(user, start, &reached.snapshot, &miss.known, timings)
                         .await?;
                 }
             }
@@ -326,6 +329,9 @@ impl Reader {
         if from_ledger {
             self.memory.changes.note_read(user, start.knowledge.reread);
         }
+        let ReachedSnapshot {
+            snapshot, unmet, ..
+        } = reached;
         let facts = KeepFacts {
             floors_met: unmet.is_empty(),
             from_ledger,
@@ -333,7 +339,8 @@ impl Reader {
             lease_granted: miss.lease.is_some(),
             fill_accepted: redis_ttl.is_some(),
         };
-        self.memory.changes.note_shown(user, &snapshot);
+        let knowledge = start.knowledge;
+        self.memory.changes.note_shown(user, knowledge, &snapshot);
         let held = if may_load_be_kept(&facts).is_ok() {
             let origin = SnapshotOrigin {
                 redis_ttl,
@@ -343,7 +350,7 @@ impl Reader {
             };
             self.memory.keep_snapshot(user, start, &snapshot, origin)
         } else {
-            self.memory.memory.raise_shown(user, &snapshot);
+            self.memory.raise_held(user, knowledge, &snapshot);
             self.memory.render_snapshot(&snapshot, heard_at)
         };
         Ok(LoadResult::from_source(held, unmet, miss.forward))

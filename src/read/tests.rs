@@ -36,9 +36,9 @@ async fn while_the_source_fails_a_stale_answer_consults_all_that_is_known_of_the
                 .change_asset(test_user(1), test_asset(3), test_seq(1), None);
         }),
         ("what was shown", |house| {
-            house
-                .change_log
-                .note_shown(test_user(1), &test_balances(&[(1, 2)]));
+            let (user, shown) = (test_user(1), test_balances(&[(1, 2)]));
+            let now = house.change_log.knowledge_of(user);
+            house.change_log.note_shown(user, now, &shown);
         }),
         ("an asset to be read again", |house| {
             house
@@ -180,7 +180,7 @@ async fn a_balance_that_memory_holds_reaches_a_floor_that_the_ledger_does_not() 
     assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
     house
         .memory
-        .raise_shown(test_user(1), &test_balances(&[(1, 5)]));
+        .raise_shown(test_user(1), &test_balances(&[(1, 5)]), || true);
     house
         .change_log
         .change_asset(test_user(1), test_asset(1), test_seq(5), None);
@@ -232,6 +232,32 @@ async fn a_load_that_a_change_overtook_is_not_kept() {
     .await;
     assert_eq!(shown_seqs(answer)[0], (1, 4), "it is read again");
     assert!(house.in_memory().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_from_before_a_forgetting_leaves_nothing_behind() {
+    let user = test_user(1);
+    let (house, answer) = overtaken_by(|house| {
+        house.change_log.forget_user(user);
+        house.memory.forget_user(user);
+    })
+    .await;
+    assert_eq!(shown_seqs(answer), [(1, 1), (2, 1)], "it began before");
+    assert!(house.change_log.floors_of(user).is_empty());
+    assert_eq!(house.in_memory(), None);
+    // A load that began after it kept what is left; one from before shows what it had.
+    let left = test_balances(&[(2, 1)]);
+    let before = house.change_log.knowledge_of(user);
+    house.change_log.forget_user(user);
+    *house.source.view.lock() = left.clone();
+    *house.source.ledger.lock() = left;
+    assert_eq!(shown_seqs(house.read_user().await), [(2, 1)]);
+    let gone = test_balances(&[(1, 1), (2, 1)]);
+    house.reader.memory.raise_held(user, before, &gone);
+    house.change_log.note_shown(user, before, &gone);
+    let answer = house.read_user().await.unwrap();
+    assert_eq!(answer.cache_status.detail, None);
+    assert_eq!(shown_seqs(Ok(answer)), [(2, 1)]);
 }
 
 #[tokio::test(start_paused = true)]

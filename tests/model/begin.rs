@@ -54,6 +54,7 @@ impl World {
             faults: self.scope.faults.iter().map(|fault| fault.1).collect(),
             redis,
             source_down: false,
+            removed: false,
             insts: [
                 inst.clone(),
                 if self.scope.newborn {

@@ -37,6 +37,8 @@ pub enum Fault {
     GiveUp,
     /// The database fails and stays away.
     LoseSource,
+    /// A row goes away, as nothing that the service does makes it.
+    RemoveRow,
     /// An instance is from the beginning one that was just started.
     Heal(usize),
 }
@@ -70,6 +72,7 @@ fn possible(state: &State, fault: Fault) -> bool {
         Fault::Cut(at) => !state.insts[at].cut,
         Fault::GiveUp => state.applying.is_some(),
         Fault::LoseSource => !state.source_down,
+        Fault::RemoveRow => state.ledger[0] == 2,
         Fault::Demote => state.redis.demoted.is_none(),
         Fault::Restart | Fault::Kill(_) | Fault::ClockForward => true,
         Fault::Heal(_) => false,
@@ -126,6 +129,7 @@ pub fn strike(state: &mut State, rules: Rules, fault: Fault, index: usize) {
         }
         Fault::GiveUp => state.applying = None,
         Fault::LoseSource => state.source_down = true,
+        Fault::RemoveRow => state.remove_row(),
         Fault::Heal(_) => {}
     }
 }

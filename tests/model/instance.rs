@@ -26,6 +26,8 @@ pub struct Mark {
     pub reread: u8,
     /// Up to which of those the ledger was read here since.
     pub read_since: u8,
+    /// Of those, the last one that made the floors be forgotten.
+    pub forgotten: u8,
     pub touched: Tick,
 }
 
@@ -95,7 +97,7 @@ pub struct Inst {
 }
 
 impl Inst {
-    // === protocol::Marks
+    // === protocol::ChangeLog
 
     pub fn mark(&self, rules: Rules, now: Tick) -> Mark {
         let lives = now < self.mark.touched + floor_ttl(rules);
@@ -122,6 +124,9 @@ impl Inst {
     }
 
     fn changed_part(&mut self, rules: Rules, now: Tick, news: News) {
+        if news.form == Form::Forget {
+            return self.forget(now);
+        }
         if news.form == Form::Asset {
             self.rereads += 1;
             let count = self.rereads;
@@ -138,8 +143,9 @@ impl Inst {
     }
 
     /// `ChangeLog::note_shown`
-    pub fn shown(&mut self, rules: Rules, now: Tick, snapshot: Seqs) {
-        if rules.holds(Rule::ShownRaises) && snapshot != [0, 0] {
+    fn shown(&mut self, rules: Rules, now: Tick, rereads: u8, snapshot: Seqs) {
+        let raises = rules.holds(Rule::ShownRaises) && self.may_raise(rules, now, rereads);
+        if raises && snapshot != [0, 0] {
             let mark = self.touch(rules, now);
             mark.floors = merge(mark.floors, snapshot);
         }
@@ -151,9 +157,10 @@ impl Inst {
     }
 
     /// What is shown and not kept raises the mark; what is held moves with it.
-    pub fn show_only(&mut self, rules: Rules, now: Tick, snapshot: Seqs) {
-        self.shown(rules, now, snapshot);
+    pub fn show_only(&mut self, rules: Rules, now: Tick, rereads: u8, snapshot: Seqs) {
+        self.shown(rules, now, rereads, snapshot);
         if rules.holds(Rule::ShownMovesMemory)
+            && self.may_raise(rules, now, rereads)
             && let Some(kept) = &mut self.memory
         {
             kept.snapshot = merge(kept.snapshot, snapshot);
@@ -242,7 +249,7 @@ impl Inst {
         redis_until: Option<Tick>,
         from_ledger: bool,
     ) -> Seqs {
-        self.shown(rules, now, snapshot);
+        self.shown(rules, now, start.reread, snapshot);
         let until = redis_until.map_or(now + MEMORY_TTL, |until| until.min(now + MEMORY_TTL));
         let there = self
             .memory
@@ -266,7 +273,7 @@ impl Inst {
             });
             merged
         } else {
-            self.show_only(rules, now, snapshot);
+            self.show_only(rules, now, start.reread, snapshot);
             snapshot
         }
     }
@@ -279,6 +286,10 @@ impl Inst {
     }
 
     fn tell_part(&mut self, rules: Rules, now: Tick, news: News) {
+        if news.form == Form::Forget {
+            self.memory = None;
+            return;
+        }
         let Some(kept) = &mut self.memory else {
             if !rules.holds(Rule::ValuesAreNoSnapshot) && news.form == Form::Values {
                 let mut snapshot = [0, 0];

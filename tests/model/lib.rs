@@ -2,7 +2,7 @@
 //!
 //! Two instances, one user with two assets, a view that lags, evictions and deletions in each tier, duplicates, reordering,
 //! notifications with values, with a seq and with an asset only, a trimmed and a lost feed, Redis flushed and restarted with
-//! older data, a master demoted, Redis' clock set forward, an instance cut off alone, an instance restarted, time. See `docs/MODEL.md` for what was found.
+//! older data, floors that are forgotten, a master demoted, Redis' clock set forward, an instance cut off alone, an instance restarted, time. See `docs/MODEL.md` for what was found.
 //!
 //! Each module says which function of the code its parts stand for. Simplified, and why that hides nothing:
 //! * a balance is its seq (one assigner: the amounts follow from it);
@@ -11,14 +11,18 @@
 //! * the answer of the source and the comparison with floors known by then are one step: a later comparison only knows more;
 //! * where no reader is, the steps of an application are one.
 //!
-//! What each tier may answer and keep is decided by the rules of the code itself ([`protocol`]): a weakened variant lies about a fact.
+//! What each tier may answer and keep is decided by the rules of the code itself ([`protocol`], [`forgetting_rules`]): a weakened
+//! variant lies about a fact.
 //!
-//! **Limits.** `min_seq`, `no-cache`, `invalidate` and clusters are not in it. A source that fails stays away, and a load that had
+//! **Limits.** `min_seq`, `no-cache`, `invalidate` that keeps the floors, and clusters are not in it. A source that fails stays away, and a load that had
 //! its first answer before ends as behind.
 
 mod begin;
 mod faults;
 mod follower;
+mod forgetting;
+#[path = "../../src/protocol/forgetting.rs"]
+pub mod forgetting_rules;
 mod instance;
 pub mod journal;
 mod load;

@@ -13,6 +13,7 @@ mod parts;
 
 pub use self::parts::{Duty, Forward, Known, Load, Stage, Start, Waiting};
 use crate::{
+    forgetting_rules::{FillFacts, may_redis_be_filled},
     protocol::{KeepFacts, ViewFacts, may_load_be_kept, may_view_be_trusted},
     redis::{Ask, Entry, LeaseGrant, Leased},
     rules::Rule,
@@ -77,10 +78,15 @@ pub fn step(
         Stage::Asking(grant) => {
             let (snapshot, from_ledger) =
                 ask_source(world, state, at, &load, grant.as_ref(), caught_up);
-            let (reached, met) = reach(world, state, at, snapshot, grant.as_ref(), load.known);
+            let reached = reach(world, state, at, snapshot, grant.as_ref(), load.known);
+            let facts = FillFacts {
+                floors_met: reached.met,
+                known_elsewhere: reached.known_elsewhere
+                    || !rules.holds(Rule::FillKnownElsewhere),
+            };
             load.stage = match grant {
-                Some(grant) if met => Stage::Filling {
-                    snapshot: reached,
+                Some(grant) if may_redis_be_filled(&facts).is_ok() => Stage::Filling {
+                    snapshot: reached.snapshot,
                     from_ledger,
                     grant,
                 },
@@ -96,7 +102,7 @@ pub fn step(
             from_ledger,
             grant,
         } => {
-            let (snapshot, met) =
+            let Reached { snapshot, met, .. } =
                 reach(world, state, at, snapshot, grant.as_ref(), load.known);
             let granted = grant.is_some();
             if let Some(grant) = grant
@@ -118,7 +124,7 @@ pub fn step(
             let shown = if may_load_be_kept(&facts).is_ok() {
                 inst.keep(rules, now, &load.start, snapshot, None, true)
             } else {
-                inst.show_only(rules, now, snapshot);
+                inst.show_only(rules, now, load.start.reread, snapshot);
                 snapshot
             };
             return land(world, state, at, index, shown, !met);
@@ -150,7 +156,8 @@ pub fn step(
             let (snapshot, met) = if kept {
                 (snapshot, true)
             } else {
-                reach(world, state, at, snapshot, None, load.known)
+                let reached = reach(world, state, at, snapshot, None, load.known);
+                (reached.snapshot, reached.met)
             };
             let inst = &mut state.insts[at];
             if from_ledger && rules.holds(Rule::RereadForRedis) {
@@ -167,7 +174,7 @@ pub fn step(
                 let until = kept.then_some(now + SNAPSHOT_TTL);
                 inst.keep(rules, now, &load.start, snapshot, until, from_ledger)
             } else {
-                inst.show_only(rules, now, snapshot);
+                inst.show_only(rules, now, load.start.reread, snapshot);
                 snapshot
             };
             return land(world, state, at, index, shown, !met);
@@ -246,7 +253,15 @@ fn bypass(load: &mut Load) {
     load.stage = Stage::Asking(None);
 }
 
-/// Below its floors, a snapshot is read again from the ledger. False: not even there, and the lag budget is over.
+/// `ReachedSnapshot`
+struct Reached {
+    snapshot: Seqs,
+    /// If not, the ledger has it neither, and the lag budget is over.
+    met: bool,
+    known_elsewhere: bool,
+}
+
+/// Below its floors, a snapshot is read again from the ledger.
 fn reach(
     world: &World,
     state: &State,
@@ -254,25 +269,27 @@ fn reach(
     snapshot: Seqs,
     grant: Option<&LeaseGrant>,
     learnt: Known,
-) -> (Seqs, bool) {
+) -> Reached {
     let mark = state.insts[at].mark(world.rules, state.now);
     let granted = |grant: &LeaseGrant| (grant.known, grant.floors);
     let (known, floors) = grant.map_or((learnt.snapshot, learnt.floors), granted);
-    let snapshot = merge(merge(snapshot, known), mark.told);
+    let mut elsewhere = merge(snapshot, known);
+    let mut snapshot = merge(elsewhere, mark.told);
     let floors = merge(floors, mark.floors);
-    if meets(snapshot, floors) {
-        return (snapshot, true);
-    }
-    if state.source_down {
-        return (snapshot, false);
-    }
-    let mut again = snapshot;
-    for asset in 0..again.len() {
-        if again[asset] < floors[asset] {
-            again[asset] = again[asset].max(state.ledger[asset]);
+    if !state.source_down {
+        for asset in 0..snapshot.len() {
+            if snapshot[asset] < floors[asset] {
+                let row = state.ledger[asset];
+                snapshot[asset] = snapshot[asset].max(row);
+                elsewhere[asset] = elsewhere[asset].max(row);
+            }
         }
     }
-    (again, meets(again, floors))
+    Reached {
+        snapshot,
+        met: meets(snapshot, floors),
+        known_elsewhere: meets(elsewhere, snapshot),
+    }
 }
 
 /// The source failed: each reader gets the last known snapshot, or an error (`Reader::stale_or`).
@@ -298,11 +315,17 @@ fn fail(world: &World, state: &mut State, at: usize, index: usize) {
 /// The load is over: those who may be shown it are, the others begin again (which is a new read: left out).
 fn land(world: &World, state: &mut State, at: usize, index: usize, snapshot: Seqs, behind: bool) {
     let load = state.insts[at].loads.remove(index);
+    // An answer from before a forgetting binds no later one.
+    let showed = state.insts[at].showed;
+    let forgotten = state.insts[at].mark.forgotten > load.start.reread;
     for reader in load.readers {
         let compared = world.rules.holds(Rule::FollowersCompare);
         if behind || !compared || meets(snapshot, reader.floors) {
             show(world, state, at, snapshot, reader.duty, behind);
         }
+    }
+    if forgotten {
+        state.insts[at].showed = showed;
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Form {
     Values,
     Seq,
     Asset,
+    /// The user's floors are forgotten.
+    Forget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -81,6 +81,11 @@ pub enum Rule {
     RereadForRedis,
     /// A stale answer consults what is to be read again (`Reader::stale_or`).
     RereadForStale,
+
+    /// A read that began before the user's floors were forgotten raises none (`ChangeLog::may_raise`).
+    ForgottenRaisesNothing,
+    /// Redis is filled with nothing that this instance alone knows (`ReachedSnapshot::fills_redis`).
+    FillKnownElsewhere,
 }
 
 /// The rules that hold.

@@ -24,6 +24,11 @@ const ASSET: Note = Note {
     form: Form::Asset,
     ..VALUES
 };
+/// Comes after the row of seq 2 has gone.
+const FORGET: Note = Note {
+    form: Form::Forget,
+    ..VALUES
+};
 
 /// One write that is in the ledger and not yet in the view, one notification with values, one reader at each instance, and
 /// all within one tick.
@@ -329,6 +334,36 @@ pub const SCOPES: &[Scope] = &[
         reads: [0, 1],
         ticks: 1,
         faults: &[(Fault::LoseEntry, 1), (Fault::Trim, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "row removed and forgotten, two readers here",
+        notes: &[VALUES, FORGET],
+        reads: [2, 0],
+        faults: &[(Fault::RemoveRow, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "row removed and forgotten, two readers elsewhere",
+        notes: &[VALUES, FORGET],
+        reads: [0, 2],
+        faults: &[(Fault::RemoveRow, 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "row removed and forgotten, Redis warm, memory evicts",
+        notes: &[VALUES, FORGET],
+        reads: [1, 1],
+        warm_redis: true,
+        faults: &[(Fault::RemoveRow, 1), (Fault::EvictMemory(1), 1)],
+        ..PLAIN
+    },
+    Scope {
+        name: "row removed and forgotten, a new one after it",
+        writes: &[(0, 2), (0, 3)],
+        notes: &[Note { seq: 3, ..VALUES }, FORGET],
+        reads: [0, 2],
+        faults: &[(Fault::RemoveRow, 1)],
         ..PLAIN
     },
 ];

@@ -118,6 +118,8 @@ pub struct State {
     pub redis: Redis,
     /// The database fails, and stays away.
     pub source_down: bool,
+    /// A row of the ledger is no more.
+    pub removed: bool,
     pub insts: [Inst; 2],
     pub applying: Option<Applying>,
     /// All that was acknowledged, and what was before this tick.
@@ -169,7 +171,7 @@ impl State {
     }
 
     /// Nothing is under way, and everybody who answers is up to date.
-    fn at_rest(&self, world: &World) -> bool {
+    pub fn at_rest(&self, world: &World) -> bool {
         self.applying.is_none()
             && (0..2).filter(|at| world.scope.reads[*at] > 0).all(|at| {
                 let inst = &self.insts[at];

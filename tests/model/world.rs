@@ -84,19 +84,10 @@ impl World {
                     state.applying = None;
                     return;
                 };
-                let id = state.redis.next_id(now);
-                let ttl = crate::instance::floor_ttl(self.rules);
-                state
-                    .redis
-                    .data
-                    .apply(self.rules, now, session.epoch.id, ttl, news, id);
-                for News {
-                    asset, seq, form, ..
-                } in news.parts()
-                {
-                    if form != Form::Asset && state.view[asset] < seq {
-                        state.due[asset] = state.due[asset].min(now + FLOOR_TTL);
-                    }
+                if news.form == Form::Forget {
+                    state.drop_user(news);
+                } else {
+                    self.apply_in_redis(state, session.epoch.id, news);
                 }
             }
             Step::Mark => state.insts[at].changed(self.rules, now, news),
@@ -113,6 +104,19 @@ impl World {
         }
     }
 
+    fn apply_in_redis(&self, state: &mut State, epoch: u8, news: News) {
+        let now = state.now;
+        let id = state.redis.next_id(now);
+        let ttl = crate::instance::floor_ttl(self.rules);
+        let data = &mut state.redis.data;
+        data.apply(self.rules, now, epoch, ttl, news, id);
+        for part in news.parts().filter(|part| part.form != Form::Asset) {
+            if state.view[part.asset] < part.seq {
+                state.due[part.asset] = state.due[part.asset].min(now + FLOOR_TTL);
+            }
+        }
+    }
+
     fn apply(&self, state: &mut State, at: usize, note: usize) {
         let Note {
             asset,
@@ -122,10 +126,10 @@ impl World {
             ..
         } = self.scope.notes[note];
         state.notes[note] -= 1;
-        let (seq, says) = if form == Form::Asset {
-            (0, state.ledger[asset])
-        } else {
-            (seq, seq)
+        let (seq, says) = match form {
+            Form::Asset => (0, state.ledger[asset]),
+            Form::Forget => (0, 0),
+            Form::Values | Form::Seq => (seq, seq),
         };
         let news = News {
             asset,
@@ -285,8 +289,12 @@ impl Model for World {
         if state.applying.is_some() {
             actions.push(Action::ApplyOn);
         } else {
-            for (note, Note { asset, seq, .. }) in self.scope.notes.iter().enumerate() {
-                let due = self.scope.ahead || state.ledger[*asset] >= *seq;
+            for (note, of) in self.scope.notes.iter().enumerate() {
+                let due = if of.form == Form::Forget {
+                    state.removed
+                } else {
+                    self.scope.ahead || state.ledger[of.asset] >= of.seq
+                };
                 if due && state.notes[note] > 0 {
                     let able = |at: &usize| state.reach_redis(*at).is_some();
                     let appliers = self.scope.appliers.iter().copied().filter(able);
@@ -364,6 +372,9 @@ impl Model for World {
             }),
             Property::always("P4 no stale value stays", |world: &Self, state: &State| {
                 state.holds_nothing_old(world)
+            }),
+            Property::always("what was forgotten stays so", |world: &Self, state: &State| {
+                !state.at_rest(world) || state.holds_nothing_forgotten(world.rules, &world.scope)
             }),
             Property::always("P6 whole snapshots", |_, state| kept(state, Broken::Part)),
             Property::always("P10 a settlement shows whole", |_, state| {

@@ -98,13 +98,18 @@ fn what_is_held_only_moves_forward() {
 #[test]
 fn what_was_shown_and_not_kept_raises_what_is_held_and_makes_no_snapshot() {
     let memory = test_memory();
-    memory.raise_shown(test_user(), &Snapshot::new(vec![test_balance(1, 9)]));
+    let shown = Snapshot::new(vec![test_balance(1, 9)]);
+    memory.raise_shown(test_user(), &shown, || true);
     assert_eq!(kept_seqs(&memory, 1), None);
     keep_seqs(&memory, 1, &[(1, 5), (2, 5)]);
-    memory.raise_shown(
-        test_user(),
-        &Snapshot::new(vec![test_balance(1, 9), test_balance(2, 3)]),
+    let shown = Snapshot::new(vec![test_balance(1, 9), test_balance(2, 3)]);
+    memory.raise_shown(test_user(), &shown, || false);
+    assert_eq!(
+        kept_seqs(&memory, 1),
+        Some(vec![5, 5]),
+        "it binds nobody any more"
     );
+    memory.raise_shown(test_user(), &shown, || true);
     assert_eq!(kept_seqs(&memory, 1), Some(vec![9, 5]));
 }
 

@@ -50,7 +50,7 @@ async fn what_was_notified_ends_though_the_user_is_read_all_the_time() {
         if second > 0 {
             assert_eq!(mark.floors.floor_of(test_asset()), Some(floor), "{second}");
         }
-        marks.note_shown(test_user(1), &held_snapshot(5));
+        marks.note_shown(test_user(1), began_after(0), &held_snapshot(5));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
 }
@@ -142,7 +142,7 @@ async fn who_is_only_taken_is_remembered_too() {
         );
     }
     tokio::time::advance(Duration::from_secs(21)).await;
-    marks.note_shown(users_of_shard(2)[1], &held_snapshot(5));
+    marks.note_shown(users_of_shard(2)[1], began_after(0), &held_snapshot(5));
     assert_eq!(
         marks.changes_of(test_user(1)),
         UserMark::default(),
@@ -190,7 +190,7 @@ async fn readers_do_not_take_the_room_of_changes() {
     let marks = ChangeLog::new(TTL, LITTLE);
     marks.change_asset(test_user(1), test_asset(), test_seq(1), None);
     for id in 1..20_000 {
-        marks.note_shown(test_user(id), &held_snapshot(5));
+        marks.note_shown(test_user(id), began_after(0), &held_snapshot(5));
     }
     let uses = marks.use_of_memory();
     assert!(uses.shown.given_up > 10_000, "{uses:?}");
@@ -296,4 +296,28 @@ fn every_notification_without_a_seq_is_another() {
     marks.require_reread(test_user(1), None);
     assert!(marks.changes_of(test_user(1)).reread > first);
     assert_eq!(marks.changes_of(test_user(1)).reread_assets, [test_asset()]);
+}
+
+#[test]
+fn what_is_shown_from_before_a_forgetting_is_no_floor_and_from_after_it_is() {
+    let marks = ChangeLog::new(TTL, ROOM);
+    let (user, other) = (test_user(1), test_user(2));
+    let seen = |user| marks.floors_of(user).floor_of(test_asset());
+    let before = marks.knowledge_of(user);
+    marks.change_asset(user, test_asset(), test_seq(4), Some(test_balance(4)));
+    marks.note_shown(user, before, &held_snapshot(5));
+    marks.forget_user(user);
+    assert!(!marks.may_raise(user, before));
+    marks.note_shown(user, before, &held_snapshot(5));
+    marks.note_shown(other, before, &held_snapshot(5));
+    assert_eq!((seen(user), seen(other)), (None, Some(test_seq(5))));
+    let mark = marks.changes_of(user);
+    assert!(mark.changed && mark.ledger_required && mark.told.balances().is_empty());
+    let after = marks.knowledge_of(user);
+    marks.note_shown(user, after, &held_snapshot(3));
+    assert_eq!(seen(user), Some(test_seq(3)));
+    marks.require_reread(user, None);
+    assert!(marks.may_raise(user, after), "only a forgetting counts");
+    marks.note_shown(user, after, &held_snapshot(6));
+    assert_eq!(seen(user), Some(test_seq(6)));
 }

@@ -7,7 +7,10 @@ use tokio::time::Instant;
 use super::{UserMark, generations::HeapBytes};
 use crate::{
     domain::{AssetId, Balance, Floors, Seq, Snapshot},
-    protocol::rules::{RedisFacts, may_redis_snapshot_be_accepted},
+    protocol::{
+        forgetting::{RaiseFacts, may_shown_raise_floors},
+        rules::{RedisFacts, may_redis_snapshot_be_accepted},
+    },
 };
 
 /// The most assets of one user that are read again from the ledger by name; beyond that the whole catalogue is read.
@@ -32,6 +35,8 @@ pub(super) struct Reread {
     pub(super) last: u64,
     /// The last one that a load from the ledger knew of.
     pub(super) read: u64,
+    /// The last one that made the user's floors be forgotten.
+    pub(super) forgotten: u64,
     pub(super) assets: Vec<AssetId>,
 }
 
@@ -88,6 +93,12 @@ impl AnnouncedChanges {
         {
             reread.assets.push(asset);
         }
+    }
+
+    /// The user's floors were forgotten: that counts as a notification without a seq, the `count`th of all users.
+    pub(super) fn note_forgotten(&mut self, count: u64) {
+        self.require_ledger(None, count);
+        self.reread.get_or_insert_default().forgotten = count;
     }
 
     /// Raises the floor of a notification; true if it rose.
@@ -168,6 +179,15 @@ impl KnownUser<'_> {
         };
         may_redis_snapshot_be_accepted(&facts).ok()?;
         Some(newest)
+    }
+
+    /// The balances that a read shows may become floors; it began after so many notifications without a seq.
+    pub(super) fn may_be_raised(&self, rereads: u64) -> bool {
+        let forgotten = self.last_reread().map_or(0, |reread| reread.forgotten);
+        let facts = RaiseFacts {
+            forgotten_since: forgotten > rereads,
+        };
+        may_shown_raise_floors(&facts).is_ok()
     }
 
     /// The number of the last notification without a seq.
