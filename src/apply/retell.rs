@@ -1,18 +1,18 @@
 //! Telling a Redis that lost its data what this instance still knows.
 //!
 //! **Invariants.** All of it is told, however often Redis fails meanwhile. What is known of one user is told together. A user whose floors
-//! are forgotten while this goes on, or whose removal is read behind it, is dropped once more: what was told is from before.
+//! are forgotten while this goes on, or whose removal is read behind it, is dropped once more: what was told is from before. What came
+//! after it stays.
 //!
 //! **Cancellation.** Dropped in the middle, a part of the users was told; it may be told again.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Applier;
 use crate::{
-    cache::redis::stream::FeedNews,
     clock,
     domain::{Floors, Notification, NotifiedChange, Snapshot, UserId},
     telemetry::RateLimitedLog,
@@ -33,18 +33,18 @@ pub(super) struct RetoldUsers {
 
 #[derive(Debug, Default)]
 struct RetoldSets {
-    /// Told since Redis lost its data, and not forgotten since.
-    told: HashSet<UserId>,
+    /// The floors that were told since Redis lost its data, of users who were not forgotten since.
+    told: HashMap<UserId, Floors>,
     /// To be dropped once more.
-    to_drop: Vec<UserId>,
+    to_drop: Vec<(UserId, Floors)>,
 }
 
 impl Applier {
     /// The user's floors were forgotten: if Redis was told of them again, it may have them from there.
     pub fn note_forgotten(&self, user: UserId) {
         let mut users = self.retold.users.lock();
-        if users.told.remove(&user) {
-            users.to_drop.push(user);
+        if let Some(floors) = users.told.remove(&user) {
+            users.to_drop.push((user, floors));
             self.retold.forgotten.notify_one();
         }
     }
@@ -54,7 +54,8 @@ impl Applier {
         self.retold.forgotten.notified().await;
     }
 
-    /// Drops the users that were forgotten since they were told again, everywhere. Returns when that was done.
+    /// Drops the users that were forgotten since they were told again; the feed brings it to every instance, to this one too.
+    /// Returns when Redis has done so.
     pub async fn drop_forgotten(&self) {
         let Some(redis) = &self.redis else {
             return;
@@ -67,11 +68,8 @@ impl Applier {
             users = users.len(),
             "dropping users that were forgotten while redis was told again"
         );
-        while redis.drop_users(&users, true).await.is_err() {
+        while redis.forget_told(&users).await.is_err() {
             tokio::time::sleep(RETRY_EVERY).await;
-        }
-        for user in users {
-            self.take_news(&FeedNews::Dropped { user, floors: true });
         }
     }
 
@@ -79,7 +77,10 @@ impl Applier {
     fn begin_to_tell(&self) -> Vec<(UserId, Floors, Snapshot)> {
         let mut users = self.retold.users.lock();
         let known = self.marks.recent_changes();
-        users.told = known.iter().map(|(user, ..)| *user).collect();
+        let told = known
+            .iter()
+            .map(|of_user| (of_user.0, told_floors(of_user)));
+        users.told = told.collect();
         known
     }
 
@@ -114,6 +115,15 @@ impl Applier {
         }
         tracing::info!(users = known.len(), "redis was told again");
     }
+}
+
+/// The floors that the notifications of this user raise.
+fn told_floors(known: &(UserId, Floors, Snapshot)) -> Floors {
+    let mut told = Floors::NONE;
+    for (asset, seq) in notifications_of(known).filter_map(|one| one.raised_floor()) {
+        told.raise_floor(asset, seq);
+    }
+    told
 }
 
 fn notifications_of(

@@ -240,6 +240,50 @@ fn a_drop_keeps_floors_and_what_they_were_raised_with_unless_told_to_forget() {
 }
 
 #[test]
+fn what_was_told_again_is_forgotten_and_what_came_after_it_stays() {
+    let mut desk = Desk::new();
+    let forget = |desk: &mut Desk, keys: &[&str], told: &[&str]| -> String {
+        let args = [&[VERSION, "7"], told].concat();
+        desk.run(script!("forget"), keys, &args)
+    };
+    desk.filled(&[(1, 5, 50), (2, 9, 90), (4, 1, 10)]);
+    for (asset, number, amount) in [("1", 6, Some(60)), ("2", 10, None), ("3", 8, Some(80))] {
+        desk.apply(asset, number, amount);
+    }
+    desk.apply_in(&[FEED, KEY], "e1", "5", "", "", "0");
+    desk.lease_of("e1", "t", MINUTE, "1");
+    let (told, newest) = (seq(6), seq(7));
+    desk.apply("3", 9, Some(90));
+    let stays = forget(&mut desk, &[KEY, FEED], &["1", &told, "3", &seq(8)]);
+    let mut stays: Vec<&str> = stays.split(',').collect();
+    stays.sort_unstable();
+    let newer = format!("3 {} 90 0 - 5", seq(9));
+    assert_eq!(stays, [format!("2 {} ", seq(10)), newer.clone()]);
+    let fields = desk.fields();
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["b:3", "d:5", "f:2", "f:3", "v"]);
+    assert_eq!(header(&fields), Some(("e1".to_owned(), 0, false)));
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XREVRANGE", FEED, "+", "-", "COUNT", "1"]);
+    assert_eq!(news[0].1["x"], "7");
+    assert!(news[0].1["c"].starts_with("7 ") && news[0].1["c"].contains(&newer));
+    // In a cluster the caller announces; where nothing is newer, nothing stays.
+    let count = desk.news();
+    let all = ["2", &seq(10), "3", &seq(9)];
+    assert_eq!(forget(&mut desk, &[KEY], &all), "");
+    assert_eq!((desk.fields().len(), desk.news()), (0, count));
+    desk.apply("1", 7, Some(70));
+    assert_eq!(forget(&mut desk, &[KEY, FEED], &["1", &newest]), "");
+    let news: Vec<(String, Fields)> = desk.redis.ask(&["XREVRANGE", FEED, "+", "-", "COUNT", "1"]);
+    assert!(news[0].1["x"] == "7" && !news[0].1.contains_key("c"));
+    for kind in 0..FOREIGN {
+        desk.foreign(kind);
+        assert_eq!(forget(&mut desk, &[KEY], &[]), "");
+        assert!(!desk.redis.ask::<bool>(&["EXISTS", KEY]), "{kind}");
+    }
+}
+
+#[test]
 fn a_lease_is_given_back_by_its_owner_only() {
     let mut desk = Desk::new();
     desk.lease("t1");

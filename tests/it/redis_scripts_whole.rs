@@ -144,6 +144,12 @@ fn a_full_redis_refuses_every_script_that_grows_it_and_loses_nothing() {
                 &[VERSION, "8", forget],
             );
         }
+        is_full(
+            &mut desk,
+            script!("forget"),
+            &[KEY, FEED],
+            &[VERSION, "7", "1", "5"],
+        );
         is_full(&mut desk, script!("announce"), &[FEED], &["d", "7"]);
         is_full(
             &mut desk,

@@ -16,7 +16,7 @@ use super::{
     script::{self, Call},
 };
 use crate::{
-    domain::{Balance, Notification, NotifiedChange, UnixMillis, UserId},
+    domain::{Balance, Floors, Notification, NotifiedChange, UnixMillis, UserId},
     telemetry::{Fault, Op},
 };
 
@@ -251,6 +251,46 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// Forgets the floors that were told of these users, in Redis and by the feed everywhere. A newer floor stays.
+    /// Errors: the fault: some may be forgotten.
+    pub async fn forget_told(&self, users: &[(UserId, Floors)]) -> Result<(), Fault> {
+        let session = self.session_for(Op::Apply)?;
+        for batch in users.chunks(BATCH) {
+            let calls: Vec<_> = batch
+                .iter()
+                .map(|(user, told)| self.forget_call(*user, told))
+                .collect();
+            let replies = self.link.run_scripts(&session, Op::Apply, &calls).await?;
+            for ((user, _), reply) in batch.iter().zip(replies) {
+                let stays: String = self.read_reply(reply, Op::Apply)?;
+                if self.cluster {
+                    let mut tell = Call::new(&script::ANNOUNCE)
+                        .with_key(self.link.keys.feed_key())
+                        .with_arg("x")
+                        .with_arg(user.to_string());
+                    if !stays.is_empty() {
+                        tell = tell.with_arg("c").with_arg(format!("{user} {stays}"));
+                    }
+                    let told = self.call_one(&session, Op::Apply, tell).await?;
+                    let _: String = self.read_reply(told, Op::Apply)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_call(&self, user: UserId, told: &Floors) -> Call {
+        let mut call = Call::new(&script::FORGET).with_key(self.link.keys.user_key(user));
+        if !self.cluster {
+            call = call.with_key(self.link.keys.feed_key());
+        }
+        call = call.with_arg(entry::VERSION).with_arg(user.to_string());
+        for (asset, seq) in told.iter() {
+            call = call.with_arg(asset.to_string()).with_arg(seq.to_string());
+        }
+        call
     }
 }
 

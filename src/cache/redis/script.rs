@@ -27,6 +27,7 @@ scripts! {
     FILL = "entry.lua", "fill.lua";
     APPLY = "entry.lua", "append.lua", "apply.lua";
     DROP = "entry.lua", "append.lua", "drop.lua";
+    FORGET = "entry.lua", "append.lua", "forget.lua";
     RELEASE = "release.lua";
     ANNOUNCE = "append.lua", "announce.lua";
     ANNOUNCED = "entry.lua", "announced.lua";
