@@ -103,6 +103,35 @@ async fn the_tools_find_what_differs_and_say_what_stands() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_pair_that_can_be_is_compared_too() {
+    let place = PgPlace::create(shared()).await.applied().await;
+    let setup = over(&place);
+    let last = format!("{}, {}, {}", i64::MAX, i32::MAX, i64::MAX);
+    let rows = format!(
+        "INSERT INTO trading.balance_ledger (user_id, asset_id, seq, avail, frozen) VALUES ({last}, 5, 0); \
+         INSERT INTO trading.user_balances (user_id, asset_id, version, avail, frozen) VALUES ({last}, 5, 0)"
+    );
+    place.execute(&rows).await;
+    let same = said(&setup, &["verify", "--all"], 0);
+    assert!(
+        same.contains("1 users, 1 assets, 2 rows compared"),
+        "{same}"
+    );
+    let sums = said(&setup, &["verify", "--conservation"], 0);
+    assert!(sums.contains("2147483647: 5 in the ledger"), "{sums}");
+    place
+        .execute("UPDATE trading.user_balances SET avail = 6")
+        .await;
+    for words in [
+        &["verify", "--all", "--grace-ms", "0"][..],
+        &["verify", "--grace-ms", "0"],
+    ] {
+        let text = said(&setup, words, 1);
+        assert!(text.contains("table amounts differ"), "{text}");
+    }
+}
+
 /// All rows of a query, page by page.
 async fn page_through(service: &Service, query: &str) -> Vec<String> {
     let (mut seen, mut cursor) = (Vec::new(), String::new());

@@ -2,6 +2,8 @@
 //!
 //! **Limits.** One call reads one step.
 
+use std::ops::Bound;
+
 use redb::TableError;
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +47,10 @@ impl Queries {
         most: usize,
     ) -> Result<Vec<JudgedRow>, redb::Error> {
         let table = self.transaction.open_table(LEDGER)?;
-        let below = below.unwrap_or((i64::MAX, i32::MAX, i64::MAX));
+        let end = below.map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
-        for row in table.range(..below)?.rev().take(most) {
+        let rows = table.range::<RowKey>((Bound::Unbounded, end))?;
+        for row in rows.rev().take(most) {
             let (key, row) = row?;
             let row = history_row(key.value(), row.value());
             found.push(JudgedRow {

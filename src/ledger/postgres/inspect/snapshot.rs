@@ -26,7 +26,7 @@ const BEGIN: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_
 
 const NEWEST_BELOW: &str = "WITH RECURSIVE newest AS ( \
      (SELECT user_id, asset_id, seq, avail, frozen, created_at FROM {s}.balance_ledger \
-      WHERE (user_id, asset_id) < ($1, $2) ORDER BY user_id DESC, asset_id DESC, seq DESC LIMIT 1) \
+      WHERE (user_id, asset_id) < ($1, $2::int8) ORDER BY user_id DESC, asset_id DESC, seq DESC LIMIT 1) \
      UNION ALL \
      SELECT below.user_id, below.asset_id, below.seq, below.avail, below.frozen, below.created_at FROM newest CROSS JOIN LATERAL \
       (SELECT user_id, asset_id, seq, avail, frozen, created_at FROM {s}.balance_ledger \
@@ -35,10 +35,10 @@ const NEWEST_BELOW: &str = "WITH RECURSIVE newest AS ( \
      ) SELECT user_id, asset_id, seq, avail, frozen, created_at FROM newest LIMIT $3";
 
 const CURRENT_BELOW: &str = "SELECT user_id, asset_id, version, avail, frozen, updated_at FROM {s}.user_balances \
-     WHERE (user_id, asset_id) < ($1, $2) ORDER BY user_id DESC, asset_id DESC LIMIT $3";
+     WHERE (user_id, asset_id) < ($1, $2::int8) ORDER BY user_id DESC, asset_id DESC LIMIT $3";
 
 const ROWS_BELOW: &str = "SELECT user_id, asset_id, seq, avail, frozen, delta_avail, delta_frozen, event_type, ref_id \
-     FROM {s}.balance_ledger WHERE (user_id, asset_id, seq) < ($1, $2, $3) \
+     FROM {s}.balance_ledger WHERE (user_id, asset_id, seq) < ($1, $2::int8, $3) \
      ORDER BY user_id DESC, asset_id DESC, seq DESC LIMIT $4";
 
 const ROWS: &str = "SELECT row.user_id, row.asset_id, row.seq, row.avail, row.frozen, row.delta_avail, row.delta_frozen, row.event_type, \
@@ -50,6 +50,9 @@ const TRADES: &str =
 const TRADES_ABOVE: &str = "SELECT trade_id, content, balances FROM {s}.settled_trades WHERE trade_id > $1 ORDER BY trade_id LIMIT $2";
 const TRANSACTIONS_ABOVE: &str = "SELECT transaction_id, content, balances FROM {s}.ledger_transactions \
      WHERE transaction_id > $1 ORDER BY transaction_id LIMIT $2";
+
+/// Above every pair: an asset has 32 bits.
+const ABOVE_ALL: (i64, i64) = (i64::MAX, i64::MAX);
 
 /// A pair of user and asset.
 pub type PairKey = (i64, i32);
@@ -104,7 +107,7 @@ impl PgSnapshot {
         below: Option<PairKey>,
         most: usize,
     ) -> Result<(Vec<PgPair>, Option<PairKey>), LedgerError> {
-        let (user, asset) = below.unwrap_or((i64::MAX, i32::MAX));
+        let (user, asset) = below.map_or(ABOVE_ALL, |(user, asset)| (user, asset.into()));
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let values: Values<'_> = &[&user, &asset, &limit];
         let ledger = read_keyed(&self.query_rows(NEWEST_BELOW, values).await?)?;
@@ -127,7 +130,9 @@ impl PgSnapshot {
         below: Option<RowKey>,
         most: usize,
     ) -> Result<Vec<HistoryRow>, LedgerError> {
-        let (user, asset, seq) = below.unwrap_or((i64::MAX, i32::MAX, i64::MAX));
+        let ((user, asset), seq) = below.map_or((ABOVE_ALL, i64::MAX), |(user, asset, seq)| {
+            ((user, asset.into()), seq)
+        });
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self
             .query_rows(ROWS_BELOW, &[&user, &asset, &seq, &limit])
