@@ -21,9 +21,13 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use crate::domain::{
-    AssetId, Entry, LedgerSlice, Notification, Receipt, Reference, Seq, SettleOutcome, Snapshot,
-    StatementRow, StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId, UserTrade,
+use crate::{
+    diagnosis::Finding,
+    domain::{
+        AssetId, Entry, LedgerSlice, Notification, Receipt, Reference, Seq, SettleOutcome,
+        Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UnixMillis, UserId,
+        UserTrade,
+    },
 };
 
 pub mod embedded;
@@ -180,6 +184,11 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// Whether it can be asked now.
     fn readiness(&self) -> SourceReadiness;
+
+    /// Why no ledger entry can be written, though balances can be read.
+    fn write_trouble(&self) -> Option<Finding> {
+        None
+    }
 
     /// All balances of a user, by the configured way (`source.read_from`). It may lag behind the ledger.
     /// `said_at` of each is the moment *before* the source was asked.

@@ -249,6 +249,11 @@ codes! {
         "the TLS handshake with {at} fails", "compare postgres.tls_ca_file and the host of postgres.url with the server's certificate; a server without TLS needs postgres.sslmode = \"disable\"";
     PostgresForbidden = "postgres_forbidden",
         "{at} refuses this user {}", "GRANT USAGE on the schema and SELECT (and, to write, INSERT and UPDATE) on its tables to the user of postgres.url";
+    /// Balances can be read; the detail is what is missing to write.
+    PostgresUnwritable = "postgres_unwritable",
+        "{at} lets this user read, and not write ledger entries: it lacks {}", "GRANT that to the user of postgres.url; it is seen by itself";
+    PostgresIncomplete = "postgres_incomplete",
+        "{at} cannot take all ledger entries, transactions and trades: {}", "balance-cache schema status shows all tables";
     PostgresReadOnly = "postgres_read_only",
         "no server of {at} takes writes: each is a standby or read-only", "promote one of them, or name the primary in postgres.url";
     PostgresReplaced = "postgres_replaced",

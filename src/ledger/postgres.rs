@@ -35,6 +35,7 @@ mod timeline;
 mod tls;
 mod totals;
 mod watch;
+mod writing;
 
 use std::{
     fmt,
@@ -59,11 +60,12 @@ use self::{
     pool::{PgPool, Values},
     redis_outbox::RedisOutbox,
     replicas::Replicas,
-    schema_state::PgSchemaState,
     statements::StatementTexts,
+    writing::PgWriting,
 };
 use crate::{
     config::{self, BadSetting, LedgerSide, ReadFrom},
+    diagnosis::Finding,
     domain::{
         AssetId, Catalogue, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome,
         Snapshot, StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
@@ -94,6 +96,7 @@ pub struct Postgres {
     nudge: Notify,
     limited_log: RateLimitedLog,
     redis_outbox: RedisOutbox,
+    writing: PgWriting,
 }
 
 /// Certificates that were read and are not in force yet: see [`Postgres::read_certificates`].
@@ -153,6 +156,7 @@ impl Postgres {
             nudge: Notify::new(),
             limited_log: RateLimitedLog::default(),
             redis_outbox: RedisOutbox::default(),
+            writing: PgWriting::default(),
         })
     }
 
@@ -245,20 +249,6 @@ impl Postgres {
         }
     }
 
-    /// A statement that shows whether the database answers.
-    fn probe_text(&self) -> &str {
-        match &self.mapped {
-            Some(_) => "SELECT 1",
-            None => &self.texts.probe,
-        }
-    }
-
-    /// Takes over what a look at the schema found.
-    fn note_schema(&self, found: &PgSchemaState) {
-        self.has_commit_times
-            .store(found.commit_times, Ordering::Relaxed);
-    }
-
     /// Whether the server says when a row was committed.
     fn commit_times(&self) -> bool {
         self.has_commit_times.load(Ordering::Relaxed)
@@ -295,6 +285,10 @@ impl Source for Postgres {
 
     fn readiness(&self) -> SourceReadiness {
         self.state.load().readiness.clone()
+    }
+
+    fn write_trouble(&self) -> Option<Finding> {
+        self.writing.trouble()
     }
 
     fn load_counting<'a>(

@@ -1,16 +1,9 @@
-//! Whether the embedded ledger can be written, for probes, metrics and the page.
+//! Whether the embedded ledger can be written, for metrics.
 
 use super::assembled::Assembled;
-use crate::{diagnosis::Finding, ledger::embedded::WriteHealth, telemetry::LedgerFault};
+use crate::{ledger::embedded::WriteHealth, telemetry::LedgerFault};
 
 impl Assembled {
-    /// Why the embedded ledger cannot be written, if it cannot.
-    pub(super) fn ledger_finding(&self) -> Option<Finding> {
-        let embedded = self.embedded.as_ref()?;
-        let failure = embedded.write_health().failing?;
-        Some(failure.finding(embedded.path()))
-    }
-
     /// Lets the embedded ledger look whether its disk works again, and shows whether it does.
     pub(super) fn look_after_ledger(&self) {
         if let Some(embedded) = &self.embedded {

@@ -111,7 +111,7 @@ pub(super) fn of_rest(parts: &Assembled) -> GatheredFindings {
             found.words.not_ready.push(format!("source: {reason}"));
         }
     }
-    if let Some(finding) = parts.ledger_finding() {
+    if let Some(finding) = parts.source.write_trouble() {
         found.add_degraded(Degraded::LedgerWrites, &finding);
     }
     if let Some(redis) = &parts.redis {

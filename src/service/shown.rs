@@ -170,7 +170,7 @@ impl Assembled {
                 ReadFrom::Table => "PostgreSQL, read from user_balances",
             },
         };
-        let writes = self.ledger_finding();
+        let writes = self.source.write_trouble();
         match self.source.readiness() {
             SourceReadiness::Ready if writes.is_some() => {
                 let why = writes

@@ -186,6 +186,8 @@ mod source_postgres_outages;
 #[cfg(test)]
 mod source_postgres_tools;
 #[cfg(test)]
+mod source_postgres_writes;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod totals;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock,
+    diagnosis::Finding,
     domain::{
         AssetId, Entry, LedgerSlice, Notification, Reference, Seq, SettleOutcome, Snapshot,
         StatementRow, StoredTransaction, TradeSlice, Transaction, UserId, UserTrade,
@@ -30,6 +31,11 @@ impl Source for Embedded {
             None => SourceReadiness::Ready,
             Some(error) => SourceReadiness::Failing(error.to_string().into()),
         }
+    }
+
+    fn write_trouble(&self) -> Option<Finding> {
+        let failure = self.write_health().failing?;
+        Some(failure.finding(self.path()))
     }
 
     fn load_counting<'a>(

@@ -135,7 +135,7 @@ pub struct PgSchemaState {
     pub table_is_empty: bool,
     /// The server says when a row was committed (`track_commit_timestamp`).
     pub commit_times: bool,
-    /// The right that this user lacks to write, if one is missing.
+    /// The rights that this user lacks to write, if some are missing.
     pub missing_right: Option<String>,
     /// The server's version as it says it.
     pub server_version: String,
@@ -209,13 +209,13 @@ const IDENTITY: &str = "SELECT id::text FROM {s}.ledger_identity ORDER BY id LIM
 const MIGRATIONS: &str = "SELECT version FROM {s}.schema_migrations ORDER BY version";
 const IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT 1 FROM {s}.user_balances) AND EXISTS (SELECT 1 FROM {s}.balance_ledger)";
 
-/// Rights that writes need: a table and a right.
-const RIGHTS: &str = "SELECT r.kind || ' on ' || r.name FROM (VALUES ('balance_ledger', 'INSERT'), ('user_balances', 'INSERT'), \
+/// Rights that writes need and this user lacks; none where nothing is missing.
+const RIGHTS: &str = "SELECT string_agg(r.kind || ' on ' || r.name, ', ' ORDER BY r.name, r.kind) FROM (VALUES ('balance_ledger', 'INSERT'), ('user_balances', 'INSERT'), \
      ('user_balances', 'UPDATE'), ('settled_trades', 'INSERT'), ('user_trades', 'INSERT'), ('ledger_transactions', 'INSERT'), \
      ('user_balances', 'DELETE'), ('redis_outbox', 'INSERT'), ('redis_outbox', 'UPDATE'), ('redis_outbox', 'DELETE'), \
      ('settled_trades', 'SELECT'), ('user_trades', 'SELECT'), ('ledger_transactions', 'SELECT'), ('redis_outbox', 'SELECT')) \
      AS r (name, kind) JOIN pg_class c ON c.relname = r.name JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.kind) LIMIT 1";
+     WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.kind)";
 
 /// Looks at everything.
 pub(super) async fn read_schema_state(
@@ -251,7 +251,7 @@ pub(super) async fn read_schema_state(
         tables: tables.collect(),
         table_is_empty: false,
         commit_times: read_column(server, 1)?,
-        missing_right: rights.first().map(|row| read_column(row, 0)).transpose()?,
+        missing_right: rights.first().map_or(Ok(None), |row| read_column(row, 0))?,
         server_version: read_column(server, 0)?,
         migrations: Vec::new(),
     };

@@ -8,7 +8,10 @@
 //!
 //! **Limits.** One probe a second of one row that need not be there; the schema is looked at every [`INSPECT_EVERY`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -115,8 +118,17 @@ async fn look_at_schema(source: &Postgres) -> Result<PgJudged, LedgerError> {
     }
     let schema = source.connector.schema();
     let found = read_schema_state(&source.primary, schema, source.read_from).await?;
-    source.note_schema(&found);
+    note_schema(source, &found);
     Ok(judge_schema(source, &found))
+}
+
+/// Takes over what a look at the schema found.
+fn note_schema(source: &Postgres, found: &PgSchemaState) {
+    let commit_times = &source.has_commit_times;
+    commit_times.store(found.commit_times, Ordering::Relaxed);
+    let address = source.primary.address();
+    let writing = &source.writing;
+    writing.note_schema(found, address, source.assigns_seqs);
 }
 
 fn judge_schema(source: &Postgres, found: &PgSchemaState) -> PgJudged {
@@ -178,7 +190,11 @@ async fn look_for_promotions(source: &Postgres) {
 
 /// Reads a row as every read does, and looks at the schema where that is due: it tells why a row cannot be read, too.
 async fn check_once(source: &Postgres, due: bool) -> Result<PgJudged, LedgerError> {
-    let probe = source.primary.read_rows(source.probe_text(), &[]).await;
+    let text = match &source.mapped {
+        Some(_) => "SELECT 1",
+        None => &source.texts.probe,
+    };
+    let probe = source.primary.read_rows(text, &[]).await;
     match probe {
         Err(error @ LedgerError::Timeout) => Err(error),
         Ok(_) if !due => Ok(Ok(())),
