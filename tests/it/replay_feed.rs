@@ -4,7 +4,9 @@
 use crate::settlement_support::SOON;
 use crate::{
     replay_stage::{FEED, KEY, Stage, shown, with_seq, with_values},
-    support::{eventually::eventually_async, proxy::Mode},
+    support::{
+        databases::on_each_database, eventually::eventually_async, proxy::Mode, stage::Database,
+    },
 };
 
 /// An entry of the feed is gone before the other instance, which holds an older balance, came to read it.
@@ -84,9 +86,8 @@ async fn a_proof_is_as_old_as_the_question() {
 }
 
 /// Without `ProofForView`.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_view_is_not_read_alone_without_a_proof() {
-    let stage = Stage::new().await;
+async fn the_view_is_not_read_alone_without_a_proof(database: Database) {
+    let stage = Stage::over(database).await;
     let (one, other) = stage.both().await;
     stage.row().await;
     other.stop_following().await;
@@ -96,9 +97,8 @@ async fn the_view_is_not_read_alone_without_a_proof() {
 }
 
 /// Without `ProofForRedis`.
-#[tokio::test(flavor = "multi_thread")]
-async fn redis_is_not_believed_without_a_proof() {
-    let stage = Stage::new().await;
+async fn redis_is_not_believed_without_a_proof(database: Database) {
+    let stage = Stage::over(database).await;
     let (one, other) = stage.both().await;
     stage.row().await;
     other.stop_following().await;
@@ -165,9 +165,8 @@ async fn a_load_from_before_a_gap_is_not_kept() {
 }
 
 /// Without `NotBlind`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_instance_that_cannot_read_the_feed_back_does_not_trust_the_view() {
-    let stage = Stage::new().await;
+async fn a_new_instance_that_cannot_read_the_feed_back_does_not_trust_the_view(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     stage.row().await;
     let told = one.tell(&with_values()).await;
@@ -193,4 +192,10 @@ async fn who_cannot_prove_freshness_still_learns_of_a_floor_from_redis() {
         shown(&read) == 2 || status.contains("detail=behind"),
         "{status}"
     );
+}
+
+on_each_database! {
+    the_view_is_not_read_alone_without_a_proof,
+    redis_is_not_believed_without_a_proof,
+    a_new_instance_that_cannot_read_the_feed_back_does_not_trust_the_view,
 }

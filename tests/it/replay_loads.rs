@@ -5,16 +5,17 @@ use crate::{
     replay_stage::{KEY, Stage, shown, with_asset, with_values},
     settlement_support::SOON,
     support::{
+        databases::on_each_database,
         eventually::eventually_async,
         proxy::Mode,
         redis::{Options, Redis},
+        stage::Database,
     },
 };
 
 /// Without `LocalMarks` or `FollowersCompare`.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_load_from_before_a_notification_sees_the_notification() {
-    let stage = Stage::new().await;
+async fn who_follows_a_load_from_before_a_notification_sees_the_notification(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     one.gates.shut("filled");
     let first = one.begin_read();
@@ -28,9 +29,8 @@ async fn who_follows_a_load_from_before_a_notification_sees_the_notification() {
 }
 
 /// Without `GuardedKeep`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_a_notification_overtook_is_not_kept() {
-    let stage = Stage::new().await;
+async fn a_load_that_a_notification_overtook_is_not_kept(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     stage.row().await;
     one.gates.shut("filled");
@@ -43,9 +43,8 @@ async fn a_load_that_a_notification_overtook_is_not_kept() {
 }
 
 /// Without `MarkBeforeMemory`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_lands_between_the_mark_and_memory_is_not_kept() {
-    let stage = Stage::new().await;
+async fn a_load_that_lands_between_the_mark_and_memory_is_not_kept(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     stage.row().await;
     one.gates.shut("filled");
@@ -63,9 +62,8 @@ async fn a_load_that_lands_between_the_mark_and_memory_is_not_kept() {
 }
 
 /// Without `RereadCompared`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_from_before_a_notification_without_a_seq_is_not_kept() {
-    let stage = Stage::new().await;
+async fn a_load_from_before_a_notification_without_a_seq_is_not_kept(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     one.gates.shut("filled");
     let first = one.begin_read();
@@ -79,8 +77,8 @@ async fn a_load_from_before_a_notification_without_a_seq_is_not_kept() {
 }
 
 /// A load that began in the middle of an application fills a deleted key, which has forgotten what is to be read again.
-async fn filled_in_the_middle_of_an_application(redis: Redis) {
-    let stage = Stage::on(redis).await;
+async fn filled_in_the_middle_of_an_application(database: Database, redis: Redis) {
+    let stage = Stage::on(database, redis).await;
     let one = stage.instance(0).await;
     stage.row().await;
     one.stop_following().await;
@@ -99,15 +97,15 @@ async fn filled_in_the_middle_of_an_application(redis: Redis) {
 }
 
 /// Without `RereadForRedis`.
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_notification_without_a_seq_the_ledger_is_read_before_redis_is_believed() {
-    filled_in_the_middle_of_an_application(Redis::start()).await;
+async fn after_a_notification_without_a_seq_the_ledger_is_read_before_redis_is_believed(
+    database: Database,
+) {
+    filled_in_the_middle_of_an_application(database, Redis::start()).await;
 }
 
 /// And after that it is believed again.
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_notification_without_a_seq_the_ledger_is_read_once() {
-    let stage = Stage::new().await;
+async fn after_a_notification_without_a_seq_the_ledger_is_read_once(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.forgetful(0).await;
     stage.row().await;
     one.tell(&with_asset()).await;
@@ -124,20 +122,18 @@ async fn after_a_notification_without_a_seq_the_ledger_is_read_once() {
 }
 
 /// Without `AbsentIsUnknown` and `RereadForRedis`.
-#[tokio::test(flavor = "multi_thread")]
-async fn where_redis_evicts_an_absent_key_is_no_word() {
+async fn where_redis_evicts_an_absent_key_is_no_word(database: Database) {
     let settings = vec![("maxmemory-policy", "allkeys-lru".to_owned())];
     let evicts = Redis::start_with(Options {
         settings,
         ..Options::default()
     });
-    filled_in_the_middle_of_an_application(evicts).await;
+    filled_in_the_middle_of_an_application(database, evicts).await;
 }
 
 /// Without `Lease` and `RereadForRedis`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_of_the_ledger_from_before_its_row_does_not_fill_redis() {
-    let stage = Stage::new().await;
+async fn a_load_of_the_ledger_from_before_its_row_does_not_fill_redis(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     one.stop_following().await;
     one.gates.shut("reached");
@@ -151,9 +147,10 @@ async fn a_load_of_the_ledger_from_before_its_row_does_not_fill_redis() {
 }
 
 /// Without `RedisFirst` and `RereadForRedis`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_began_in_the_middle_of_an_application_is_not_followed_after_it() {
-    let stage = Stage::new().await;
+async fn a_load_that_began_in_the_middle_of_an_application_is_not_followed_after_it(
+    database: Database,
+) {
+    let stage = Stage::over(database).await;
     let (one, other) = stage.both().await;
     assert_eq!(other.read().await, 1, "redis holds it");
     stage.row().await;
@@ -179,9 +176,8 @@ async fn a_load_that_began_in_the_middle_of_an_application_is_not_followed_after
 }
 
 /// Without `NotChangedLately`.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_was_told_of_a_change_lately_is_not_read_from_the_view_alone() {
-    let stage = Stage::new().await;
+async fn who_was_told_of_a_change_lately_is_not_read_from_the_view_alone(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     stage.row().await;
     one.tell(&with_asset()).await;
@@ -190,9 +186,8 @@ async fn who_was_told_of_a_change_lately_is_not_read_from_the_view_alone() {
 }
 
 /// Without `ShownRaises`.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_shown_is_a_floor_though_nobody_was_told_and_nothing_keeps_it() {
-    let stage = Stage::new().await;
+async fn what_was_shown_is_a_floor_though_nobody_was_told_and_nothing_keeps_it(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     stage.row().await;
     one.gates.shut("reached");
@@ -205,9 +200,8 @@ async fn what_was_shown_is_a_floor_though_nobody_was_told_and_nothing_keeps_it()
 }
 
 /// Without `ShownMovesMemory`.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_shown_and_not_kept_moves_memory_before_a_proof_comes_back() {
-    let stage = Stage::new().await;
+async fn what_was_shown_and_not_kept_moves_memory_before_a_proof_comes_back(database: Database) {
+    let stage = Stage::over(database).await;
     let one = stage.instance(0).await;
     assert_eq!(one.read().await, 1, "memory holds it");
     stage.row().await;
@@ -221,4 +215,19 @@ async fn what_was_shown_and_not_kept_moves_memory_before_a_proof_comes_back() {
     one.whole().await;
     let next = one.ask().await;
     assert_eq!(shown(&next), 2, "{}", next.cache_status());
+}
+
+on_each_database! {
+    who_follows_a_load_from_before_a_notification_sees_the_notification,
+    a_load_that_a_notification_overtook_is_not_kept,
+    a_load_that_lands_between_the_mark_and_memory_is_not_kept,
+    a_load_from_before_a_notification_without_a_seq_is_not_kept,
+    after_a_notification_without_a_seq_the_ledger_is_read_before_redis_is_believed,
+    after_a_notification_without_a_seq_the_ledger_is_read_once,
+    where_redis_evicts_an_absent_key_is_no_word,
+    a_load_of_the_ledger_from_before_its_row_does_not_fill_redis,
+    a_load_that_began_in_the_middle_of_an_application_is_not_followed_after_it,
+    who_was_told_of_a_change_lately_is_not_read_from_the_view_alone,
+    what_was_shown_is_a_floor_though_nobody_was_told_and_nothing_keeps_it,
+    what_was_shown_and_not_kept_moves_memory_before_a_proof_comes_back,
 }

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use crate::{
     replay_stage::{KEY, MAX_STALENESS, Stage, shown, with_values},
     settlement_support::SOON,
-    support::{eventually::eventually_async, proxy::Mode},
+    support::{
+        databases::on_each_database, eventually::eventually_async, proxy::Mode, stage::Database,
+    },
 };
 
 /// Without `ValuesAreNoSnapshot` or `Whole`: what an instance shows has the other asset too.
@@ -79,9 +81,10 @@ async fn the_feed_of_a_redis_that_came_back_older_proves_nothing_for_the_old_ses
 }
 
 /// Without `YoungSession`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_comes_into_a_new_epoch_before_the_follower_reads_the_ledger() {
-    let stage = Stage::new().await;
+async fn a_load_that_comes_into_a_new_epoch_before_the_follower_reads_the_ledger(
+    database: Database,
+) {
+    let stage = Stage::over(database).await;
     let (one, other) = stage.both().await;
     stage.row().await;
     other.stop_following().await;
@@ -149,4 +152,8 @@ fn floors_that_end_before_what_is_held_are_refused() {
     let refused = with("3100").unwrap_err().to_string();
     assert!(refused.contains("settlement.floor_ttl_ms"), "{refused}");
     with("3101").unwrap();
+}
+
+on_each_database! {
+    a_load_that_comes_into_a_new_epoch_before_the_follower_reads_the_ledger,
 }

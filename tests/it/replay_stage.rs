@@ -1,5 +1,5 @@
 //! What the model's counterexamples are replayed on: instances in this process that can be stopped between two steps, a
-//! real Redis, and a real Cassandra whose view nobody fills.
+//! real Redis, and a real database: Cassandra whose view nobody fills, or PostgreSQL whose `user_balances` nobody fills.
 //!
 //! As in the model, Redis' epoch is old, so that the view is trusted, and a proof is good for a while (a tick).
 
@@ -45,18 +45,23 @@ const THREADS: usize = 2;
 /// Longer than any deadline.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Redis, Cassandra and the wires between.
+/// Redis, the database and the wires between.
 pub struct Stage {
     pub pair: Pair,
 }
 
 impl Stage {
+    /// On Cassandra, for what does not depend on the database.
     pub async fn new() -> Self {
-        Self::on(Redis::start()).await
+        Self::over(Database::Cassandra).await
     }
 
-    pub async fn on(redis: Redis) -> Self {
-        let pair = Pair::without_services(Database::Cassandra.shared_server(), redis, 1).await;
+    pub async fn over(database: Database) -> Self {
+        Self::on(database, Redis::start()).await
+    }
+
+    pub async fn on(database: Database, redis: Redis) -> Self {
+        let pair = Pair::without_services(database.shared_server(), redis, 1).await;
         let stage = Self { pair };
         stage.old_epoch();
         stage
