@@ -74,8 +74,9 @@ where
         env.into_iter()
             .map(|(name, value)| (name.into(), value.into())),
     );
-    let (settings, told) = layers.merge_layers()?;
+    let (mut settings, told) = layers.merge_layers()?;
     check::check_settings(&settings, told)?;
+    settings.separate_kafka_group();
     Ok(settings)
 }
 

@@ -96,6 +96,21 @@ fn the_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
 }
 
 #[test]
+fn a_namespace_has_a_kafka_group_of_its_own_unless_the_group_is_named() {
+    for (text, group) in [
+        ("", "balance-cache"),
+        ("[redis]\nnamespace = \"eu\"\n", "eu:balance-cache"),
+        (
+            "[redis]\nnamespace = \"eu\"\n[settlement.kafka]\ngroup = \"mine\"\n",
+            "mine",
+        ),
+    ] {
+        let settings = load_text(text, &[]).unwrap();
+        assert_eq!(settings.settlement.kafka.group, group, "{text}");
+    }
+}
+
+#[test]
 fn an_empty_variable_empties_a_text_and_a_list() {
     let settings = load_text(
         "[redis]\nurl = \"redis://file:1\"\n",

@@ -11,7 +11,20 @@ pub enum LedgerSide {
     External,
 }
 
+/// `settlement.kafka.group` as the defaults have it.
+const KAFKA_GROUP: &str = "balance-cache";
+
 impl Settings {
+    /// Gives a deployment with a `redis.namespace` a Kafka group of its own, unless the group is named: deployments of one group
+    /// would each get a part of the notifications.
+    pub(in crate::config) fn separate_kafka_group(&mut self) {
+        let namespace = &self.redis.namespace;
+        let kafka = &mut self.settlement.kafka;
+        if !namespace.is_empty() && kafka.group == KAFKA_GROUP {
+            kafka.group = format!("{namespace}:{KAFKA_GROUP}");
+        }
+    }
+
     /// The writer, which assigns seqs: `ledger.writer`, or the one that suits the kind of source.
     pub const fn seq_writer(&self) -> LedgerSide {
         match (self.ledger.writer, self.source.kind) {
