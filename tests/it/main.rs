@@ -139,6 +139,9 @@ mod redis_storm;
 mod replay_feed;
 #[cfg(test)]
 #[cfg(feature = "failpoints")]
+mod replay_forgetting;
+#[cfg(test)]
+#[cfg(feature = "failpoints")]
 mod replay_gates;
 #[cfg(test)]
 #[cfg(feature = "failpoints")]

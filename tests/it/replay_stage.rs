@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     replay_gates::Gates,
     settlement_pair::Pair,
-    settlement_support::{SETTLEMENTS, SOON, seq_of, settled, values},
+    settlement_support::{INVALIDATE, SETTLEMENTS, SOON, seq_of, settled, values},
     support::{
         eventually::eventually_async,
         port::Port,
@@ -318,6 +318,24 @@ impl Instance {
     pub fn begin_tell(&self, notification: &Value) -> Begun {
         let url = format!("{}{SETTLEMENTS}", self.http);
         self.begin(self.client.post(url).json(notification))
+    }
+
+    /// The user's floors are forgotten; acknowledged.
+    pub async fn forget(&self) {
+        let url = format!("{}{INVALIDATE}", self.http);
+        let body = json!({"user_ids": [USER], "floors": true});
+        let answer = self.begin(self.client.post(url).json(&body)).answer().await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    /// Waits until what is in the feed by now has taken effect here.
+    pub async fn follows(&self) {
+        let before = self.gates.arrived("feed-read");
+        eventually_async(SOON, "it reads on in the feed", async || {
+            // The first page may have been asked for before; the third is asked for after the second took effect.
+            (self.gates.arrived("feed-read") > before + 2).then_some(())
+        })
+        .await;
     }
 
     pub async fn ask(&self) -> Answer {
