@@ -15,6 +15,8 @@ use crate::http::listener::{ListenerLimits, Listening};
 
 /// Nothing here takes longer, or it is broken.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take; the machine may be busy.
+const ANSWER_MAX: Duration = Duration::from_mins(2);
 pub(super) const GET: &str = "GET /api/user/balance?user_id=1001 HTTP/1.1\r\nhost: x\r\n\r\n";
 
 pub(super) struct Running {
@@ -95,7 +97,7 @@ pub(super) async fn send_text(stream: &mut TcpStream, text: &str) {
 pub(super) async fn receive_response(stream: &mut TcpStream, has_body: bool) -> (String, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let byte = timeout(PATIENCE, stream.read_u8()).await.unwrap();
+        let byte = timeout(ANSWER_MAX, stream.read_u8()).await.unwrap();
         head.push(byte.expect("the head was cut off"));
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
@@ -104,7 +106,7 @@ pub(super) async fn receive_response(stream: &mut TcpStream, has_body: bool) -> 
         .nth(1)
         .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
     let mut body = vec![0; if has_body { length } else { 0 }];
-    timeout(PATIENCE, stream.read_exact(&mut body))
+    timeout(ANSWER_MAX, stream.read_exact(&mut body))
         .await
         .unwrap()
         .unwrap();
