@@ -25,7 +25,6 @@ pub enum FindingPart {
     /// Applying notifications.
     Settlements,
     Source,
-    Process,
 }
 
 /// One thing that is wrong.
@@ -51,7 +50,6 @@ impl FindingPart {
             Self::Outbox => "outbox",
             Self::Settlements => "settlements",
             Self::Source => "source",
-            Self::Process => "process",
         }
     }
 }

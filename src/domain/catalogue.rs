@@ -204,11 +204,6 @@ impl CatalogueTable {
         self.known.len()
     }
 
-    /// No assets at all: everything is shown raw.
-    pub const fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// Name and decimals of an asset; none for one that is not in the catalogue.
     pub fn get_asset(&self, id: AssetId) -> Option<(&str, u8)> {
         let at = self

@@ -39,11 +39,6 @@ impl Catalogue {
         self.0.load().asset_count()
     }
 
-    /// No assets at all: everything is shown raw.
-    pub fn is_empty(&self) -> bool {
-        self.0.load().is_empty()
-    }
-
     /// Name and decimals of an asset; none for one that is not in the catalogue.
     pub fn get_asset(&self, id: AssetId) -> Option<(String, u8)> {
         let table = self.0.load();

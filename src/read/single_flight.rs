@@ -221,11 +221,6 @@ impl SingleFlight {
         let _ = flight.result.set((result, timings));
         flight.done.notify_waiters();
     }
-
-    /// Loads under way.
-    pub fn load_count(&self) -> usize {
-        self.under_way.lock().len()
-    }
 }
 
 impl Flight {

@@ -15,9 +15,4 @@ impl Reader {
         let waiting = waiting.saturating_add(waiting_for_redis);
         self.recorder.meters.set_load_limits(loads, waiting);
     }
-
-    /// Loads under way.
-    pub fn load_count(&self) -> usize {
-        self.single_flight.load_count()
-    }
 }
