@@ -35,7 +35,7 @@ use crate::{
 pub struct Memory {
     cache: Cache<UserId, PackedEntry>,
     stripes: Stripes,
-    near: HotCopies,
+    hot_copies: HotCopies,
     /// Nothing is held: it would be over before it is worth its place.
     off: bool,
     /// Above that the map is nearly full, and hears of each use.
@@ -67,8 +67,8 @@ impl Memory {
         meters: Arc<Meters>,
     ) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let near = HotCopies::new(max_bytes, threads);
-        let max_bytes = max_bytes.saturating_sub(near.bytes_taken());
+        let hot_copies = HotCopies::new(max_bytes, threads);
+        let max_bytes = max_bytes.saturating_sub(hot_copies.bytes_taken());
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, slot| weigh_entry(slot))
@@ -85,7 +85,7 @@ impl Memory {
         Self {
             cache,
             stripes: Stripes::default(),
-            near,
+            hot_copies,
             off: kept_for <= WORTHLESS,
             roomy_bytes: max_bytes.saturating_sub(max_bytes.wrapping_shr(3)),
             catalogue,
@@ -115,7 +115,7 @@ impl Memory {
                 version,
                 generation,
             };
-            self.near.put_copy(user, state, &kept.held, until);
+            self.hot_copies.put_copy(user, state, &kept.held, until);
         }
         Some(kept)
     }
@@ -135,7 +135,7 @@ impl Memory {
             version,
             generation,
         };
-        self.near.show_copy(user, state, |held, until| {
+        self.hot_copies.show_copy(user, state, |held, until| {
             let left = u64::try_from(until.saturating_sub(now)).ok()?;
             (left > 0).then(|| show(held, Duration::from_nanos(left)))
         })
@@ -148,7 +148,7 @@ impl Memory {
                 version,
                 generation,
             };
-            self.near.reads_behind(user, state)
+            self.hot_copies.reads_behind(user, state)
         })
     }
 

@@ -116,7 +116,7 @@ impl Redis {
     pub async fn get_many(&self, users: &[UserId]) -> Vec<Lookup> {
         let look_up = async {
             let session = self.session_for(Op::Get)?;
-            if let Some(slot) = session.sound_lane() {
+            if let Some(slot) = session.sound_batch_reader() {
                 let answer = self.link.read_hashes(&session, slot, users).await?;
                 let now = session.now();
                 let looked = answer.replies().map(|reply| {

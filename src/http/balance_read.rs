@@ -101,11 +101,11 @@ impl<B: Backend> FastPath for Arc<Service<B>> {
         out: &mut Vec<u8>,
     ) -> FastPathOutcome {
         if !self.short {
-            return FastPathOutcome::Nothing;
+            return FastPathOutcome::Unhandled;
         }
         let api = &self.api;
         let Some(usual) = api.parse_plain_read(head) else {
-            return FastPathOutcome::Nothing;
+            return FastPathOutcome::Unhandled;
         };
         let shown = api
             .backend
@@ -123,12 +123,12 @@ impl<B: Backend> FastPath for Arc<Service<B>> {
                 };
             });
         match shown {
-            Ok(()) => FastPathOutcome::All,
+            Ok(()) => FastPathOutcome::Written,
             // Following the caller's trace is the router's business.
-            Err(_) if traces::FOLLOWED => FastPathOutcome::Nothing,
+            Err(_) if traces::FOLLOWED => FastPathOutcome::Unhandled,
             Err(said) => {
                 let passed_on = PassedOn { said, came: now };
-                FastPathOutcome::Later(Arc::clone(api).read_slower_tiers(usual, passed_on, last))
+                FastPathOutcome::Pending(Arc::clone(api).read_slower_tiers(usual, passed_on, last))
             }
         }
     }

@@ -66,11 +66,11 @@ pub const CLOSE: &[u8] = b"\r\nconnection: close";
 /// The answer to a request.
 pub enum FastPathOutcome {
     /// The whole response was appended to the output.
-    All,
+    Written,
     /// Another tier makes the response; this future yields it.
-    Later(PendingResponse),
+    Pending(PendingResponse),
     /// The fast path does not answer this request; the service does.
-    Nothing,
+    Unhandled,
 }
 
 /// The fast path's side of a service.
@@ -85,7 +85,7 @@ pub trait FastPath {
         out: &mut Vec<u8>,
     ) -> FastPathOutcome {
         let _ = (head, now, last, out);
-        FastPathOutcome::Nothing
+        FastPathOutcome::Unhandled
     }
 
     /// Checks the value of `Host`.
@@ -321,7 +321,7 @@ impl BufferedConnection {
             RequestStep::More => {}
             RequestStep::SendFirst => self.unseen = true,
             RequestStep::Next(next) => self.then = Some(next),
-            RequestStep::Later(later, next) => {
+            RequestStep::Pending(later, next) => {
                 (self.later, self.then) = (Some(later), next);
                 self.unseen = !self.held.is_empty();
             }

@@ -178,12 +178,12 @@ impl TestApi {
             return None;
         }
         match service.try_answer(&head, Instant::now(), false, &mut out) {
-            FastPathOutcome::All => {}
-            FastPathOutcome::Later(later) => {
+            FastPathOutcome::Written => {}
+            FastPathOutcome::Pending(later) => {
                 assert_eq!(out, b"before", "something was said");
                 out.extend_from_slice(&later.await.bytes);
             }
-            FastPathOutcome::Nothing => {
+            FastPathOutcome::Unhandled => {
                 assert_eq!(out, b"before", "something was said");
                 return None;
             }

@@ -205,27 +205,27 @@ mod tests {
 
     #[test]
     fn all_threads_together_have_a_sixteenth() {
-        let near = |max_bytes, threads| {
-            let near = HotCopies::new(max_bytes, threads);
+        let copies = |max_bytes, threads| {
+            let copies = HotCopies::new(max_bytes, threads);
             assert!(
-                near.bytes_taken() <= max_bytes / SHARE,
+                copies.bytes_taken() <= max_bytes / SHARE,
                 "{max_bytes} {threads}"
             );
-            near.places
+            copies.places
         };
-        assert_eq!(near(256 << 20, 2), 16_384);
-        assert_eq!(near(256 << 20, 64), 512);
-        assert_eq!(near(1 << 40, 2), 16_384, "no more");
-        assert_eq!(near(3 << 20, 2), 128, "a power of two");
-        assert_eq!(near(1 << 10, 2), 0);
-        assert_eq!(near(1 << 20, 0), 128);
+        assert_eq!(copies(256 << 20, 2), 16_384);
+        assert_eq!(copies(256 << 20, 64), 512);
+        assert_eq!(copies(1 << 40, 2), 16_384, "no more");
+        assert_eq!(copies(3 << 20, 2), 128, "a power of two");
+        assert_eq!(copies(1 << 10, 2), 0);
+        assert_eq!(copies(1 << 20, 0), 128);
     }
 
     #[test]
     fn every_user_has_a_place() {
-        let near = HotCopies::new(256 << 20, 2);
+        let copies = HotCopies::new(256 << 20, 2);
         let mut at: Vec<_> = (1..=16_384)
-            .map(|id| near.place_of(UserId::new(id).unwrap()))
+            .map(|id| copies.place_of(UserId::new(id).unwrap()))
             .collect();
         assert!(at.iter().all(|at| at % PLACE == 0 && at / PLACE < 16_384));
         at.sort_unstable();

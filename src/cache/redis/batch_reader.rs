@@ -51,7 +51,7 @@ impl BatchReader {
         clippy::disallowed_methods,
         reason = "nothing of it is to be drained: it ends with the session that asks, as the driver's own connections do"
     )]
-    pub(super) async fn open_lane(info: &ConnectionInfo) -> RedisResult<Option<Self>> {
+    pub(super) async fn open_batch_reader(info: &ConnectionInfo) -> RedisResult<Option<Self>> {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         match info.addr() {
             ConnectionAddr::Tcp(host, port) => {
@@ -64,9 +64,9 @@ impl BatchReader {
             }
             _ => return Ok(None),
         }
-        let lane = Self(asks);
-        lane.greet_server(info).await?;
-        Ok(Some(lane))
+        let batch_reader = Self(asks);
+        batch_reader.greet_server(info).await?;
+        Ok(Some(batch_reader))
     }
 
     async fn greet_server(&self, info: &ConnectionInfo) -> RedisResult<()> {

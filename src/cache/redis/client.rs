@@ -238,8 +238,8 @@ impl RedisLink {
         slot: &ConnectionSlot<BatchReader>,
         users: &[UserId],
     ) -> Result<RespReplies, Fault> {
-        let lane = slot.get();
-        let asking = lane.read_hashes(self.keys.user_prefix(), users);
+        let batch_reader = slot.get();
+        let asking = batch_reader.read_hashes(self.keys.user_prefix(), users);
         let asked = self
             .limit_time(session, slot.health(), Op::Get, asking)
             .await;

@@ -18,9 +18,9 @@ use super::{
 impl RedisLink {
     /// Every connection is asked something, so that none is idle at Redis; those that broke are replaced, one after the other.
     pub(super) async fn keep_alive(&self, session: &RedisSession) {
-        let lanes = session.lanes.iter().map(|slot| async move {
-            let lane = slot.get();
-            self.ping_connection(session, slot.health(), lane.ping_server())
+        let batch_readers = session.batch_readers.iter().map(|slot| async move {
+            let batch_reader = slot.get();
+            self.ping_connection(session, slot.health(), batch_reader.ping_server())
                 .await;
         });
         let readers = session.readers.iter().map(|slot| async move {
@@ -28,26 +28,29 @@ impl RedisLink {
             self.ping_connection(session, slot.health(), conn.ping_server())
                 .await;
         });
-        join(join_all(lanes), join_all(readers)).await;
+        join(join_all(batch_readers), join_all(readers)).await;
         self.replace_broken(session).await;
     }
 
     /// Stops at the first that cannot be replaced now: the next round tries again.
     async fn replace_broken(&self, session: &RedisSession) {
-        let lanes_are_sound = session.lanes.iter().all(|slot| !slot.health().is_broken());
+        let batch_readers_are_sound = session
+            .batch_readers
+            .iter()
+            .all(|slot| !slot.health().is_broken());
         let readers_are_sound = session
             .readers
             .iter()
             .all(|slot| !slot.health().is_broken());
-        if lanes_are_sound && readers_are_sound {
+        if batch_readers_are_sound && readers_are_sound {
             return;
         }
         tokio::time::sleep(jittered_wait(REPLACE_AFTER)).await;
-        for slot in &session.lanes {
+        for slot in &session.batch_readers {
             if !slot.health().is_broken() {
                 continue;
             }
-            self.replace_lane(session, slot).await;
+            self.replace_batch_reader(session, slot).await;
             if slot.health().is_broken() {
                 return;
             }
@@ -77,20 +80,27 @@ impl RedisLink {
         }
     }
 
-    async fn replace_lane(&self, session: &RedisSession, slot: &ConnectionSlot<BatchReader>) {
+    async fn replace_batch_reader(
+        &self,
+        session: &RedisSession,
+        slot: &ConnectionSlot<BatchReader>,
+    ) {
         let opened = self
             .dialer
             .load_full()
-            .open_lanes(1, self.options.connect_timeout_ms.0)
+            .open_batch_readers(1, self.options.connect_timeout_ms.0)
             .await;
-        let Some(lane) = opened.ok().and_then(|mut lanes| lanes.pop()) else {
+        let Some(batch_reader) = opened
+            .ok()
+            .and_then(|mut batch_readers| batch_readers.pop())
+        else {
             return;
         };
-        let info = timeout(WRITER_TIMEOUT, lane.read_info()).await;
+        let info = timeout(WRITER_TIMEOUT, batch_reader.read_info()).await;
         let Ok(Ok(info)) = info else { return };
         if same_servers(&session.fingerprint, &[Server::parse_info(&info)]) {
             tracing::info!("redis connection for hashes replaced");
-            slot.replace_connection(lane);
+            slot.replace_connection(batch_reader);
         }
     }
 

@@ -170,8 +170,8 @@ impl Dialer {
         opened.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Opens `count` lanes; none where there is no way for them.
-    pub(super) async fn open_lanes(
+    /// Opens `count` batch readers; none where there is no way for them.
+    pub(super) async fn open_batch_readers(
         &self,
         count: usize,
         connect: Duration,
@@ -181,11 +181,11 @@ impl Dialer {
         }
         let opening = async {
             let server = self.find_server(connect).await?;
-            let mut lanes = Vec::with_capacity(count);
+            let mut batch_readers = Vec::with_capacity(count);
             for _ in 0..count {
-                lanes.extend(BatchReader::open_lane(&server).await?);
+                batch_readers.extend(BatchReader::open_batch_reader(&server).await?);
             }
-            Ok(lanes)
+            Ok(batch_readers)
         };
         let opened = tokio::time::timeout(connect, opening).await;
         opened.unwrap_or_else(|_| Err(timed_out()))

@@ -36,7 +36,7 @@ pub(super) struct RedisState {
 
 pub(super) struct SessionConnections {
     /// For hashes, where there can be such.
-    pub(super) lanes: Vec<BatchReader>,
+    pub(super) batch_readers: Vec<BatchReader>,
     /// For whatever else readers ask.
     pub(super) readers: Vec<SharedConnection>,
     /// For what is applied.
@@ -45,7 +45,7 @@ pub(super) struct SessionConnections {
 
 /// Checked connections.
 pub struct RedisSession {
-    pub(super) lanes: Vec<ConnectionSlot<BatchReader>>,
+    pub(super) batch_readers: Vec<ConnectionSlot<BatchReader>>,
     pub(super) readers: Vec<ConnectionSlot<SharedConnection>>,
     next: AtomicUsize,
     pub(super) writer: ConnectionSlot<SharedConnection>,
@@ -63,7 +63,11 @@ pub struct RedisSession {
 impl RedisSession {
     pub(super) fn new(conns: SessionConnections, found: RedisState) -> Self {
         Self {
-            lanes: conns.lanes.into_iter().map(ConnectionSlot::new).collect(),
+            batch_readers: conns
+                .batch_readers
+                .into_iter()
+                .map(ConnectionSlot::new)
+                .collect(),
             readers: conns.readers.into_iter().map(ConnectionSlot::new).collect(),
             next: AtomicUsize::new(0),
             writer: ConnectionSlot::new(conns.writer),
@@ -125,8 +129,8 @@ impl RedisSession {
     }
 
     /// The way that is made for hashes, if one is sound.
-    pub(super) fn sound_lane(&self) -> Option<&ConnectionSlot<BatchReader>> {
-        self.sound_one(&self.lanes)
+    pub(super) fn sound_batch_reader(&self) -> Option<&ConnectionSlot<BatchReader>> {
+        self.sound_one(&self.batch_readers)
     }
 
     /// The next connection in turn that is not broken.

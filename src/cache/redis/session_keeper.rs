@@ -110,16 +110,20 @@ impl RedisLink {
             .open_connections(count, self.of_readers())
             .await
             .map_err(told)?;
-        let lanes = dialer.open_lanes(count, connect).await.map_err(told)?;
+        let batch_readers = dialer
+            .open_batch_readers(count, connect)
+            .await
+            .map_err(told)?;
         let checks = async {
-            let of_lanes = try_join_all(lanes.iter().map(|lane| async {
-                let info = lane.read_info().await?;
+            let of_batch_readers = try_join_all(batch_readers.iter().map(|batch_reader| async {
+                let info = batch_reader.read_info().await?;
                 Ok(vec![Server::parse_info(&info)])
             }));
             let of_readers = try_join_all(readers.iter().map(SharedConnection::read_servers));
-            let (of_readers, of_lanes) = try_join!(of_readers, of_lanes).map_err(told)?;
+            let (of_readers, of_batch_readers) =
+                try_join!(of_readers, of_batch_readers).map_err(told)?;
             // While a cluster fails over, its nodes disagree on who has which slots, and so may connections to it.
-            let mut all = of_readers.iter().chain(&of_lanes);
+            let mut all = of_readers.iter().chain(&of_batch_readers);
             if all.any(|servers| !same_servers(&found.fingerprint, servers)) {
                 return Err(self.finding_here(Code::RedisDisagree));
             }
@@ -128,7 +132,7 @@ impl RedisLink {
         let checked = timeout(connect, checks).await;
         checked.map_err(|_| self.silent_finding(connect))??;
         let conns = SessionConnections {
-            lanes,
+            batch_readers,
             readers,
             writer,
         };

@@ -78,7 +78,7 @@ pub(super) enum RequestStep {
     More,
     /// The rest is looked at when the answers so far have been sent.
     SendFirst,
-    Later(PendingResponse, Option<NextStep>),
+    Pending(PendingResponse, Option<NextStep>),
     Next(NextStep),
 }
 
@@ -116,22 +116,22 @@ pub(super) fn answer_all(
         let said = if head.framing == Framing::None && !head.is_http_1_0 {
             who.try_answer(&head, now, last, out)
         } else {
-            FastPathOutcome::Nothing
+            FastPathOutcome::Unhandled
         };
         let behind = used.saturating_add(head.len);
         match said {
-            FastPathOutcome::All if last => {
+            FastPathOutcome::Written if last => {
                 return (input.len(), RequestStep::Next(NextStep::Close));
             }
-            FastPathOutcome::All => used = behind,
-            FastPathOutcome::Later(later) if last => {
+            FastPathOutcome::Written => used = behind,
+            FastPathOutcome::Pending(later) if last => {
                 return (
                     input.len(),
-                    RequestStep::Later(later, Some(NextStep::Close)),
+                    RequestStep::Pending(later, Some(NextStep::Close)),
                 );
             }
-            FastPathOutcome::Later(later) => return (behind, RequestStep::Later(later, None)),
-            FastPathOutcome::Nothing => return (used, RequestStep::Next(hand_off(who, &head))),
+            FastPathOutcome::Pending(later) => return (behind, RequestStep::Pending(later, None)),
+            FastPathOutcome::Unhandled => return (used, RequestStep::Next(hand_off(who, &head))),
         }
     }
     (used, RequestStep::More)

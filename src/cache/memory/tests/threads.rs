@@ -13,12 +13,12 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
         snapshot.get(AssetId::new(1).unwrap()).unwrap().seq.get()
     };
     let read = || {
-        let mut from_near = 0_u64;
+        let mut from_copies = 0_u64;
         while !over.load(Ordering::SeqCst) {
             let (before, now) = (least.load(Ordering::SeqCst), Instant::now());
-            let near = memory.show_hot_copy(test_user(), 1, now, |held, _| seq_of(held));
-            from_near += u64::from(near.is_some());
-            let shown = near.unwrap_or_else(|| {
+            let copy = memory.show_hot_copy(test_user(), 1, now, |held, _| seq_of(held));
+            from_copies += u64::from(copy.is_some());
+            let shown = copy.unwrap_or_else(|| {
                 seq_of(
                     memory
                         .get_entry(test_user(), 1)
@@ -30,7 +30,7 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
             assert!(shown >= before, "{shown} after {before}");
             least.fetch_max(shown, Ordering::SeqCst);
         }
-        from_near
+        from_copies
     };
     std::thread::scope(|threads| {
         let readers: Vec<_> = (0..3).map(|_| threads.spawn(read)).collect();
@@ -43,11 +43,11 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
             }
         }
         over.store(true, Ordering::SeqCst);
-        let from_near: u64 = readers
+        let from_copies: u64 = readers
             .into_iter()
             .map(|reader| reader.join().unwrap())
             .sum();
-        assert!(from_near > 0, "{from_near}");
+        assert!(from_copies > 0, "{from_near}");
     });
 }
 
@@ -67,9 +67,9 @@ fn no_thread_is_shown_half_of_a_settlement() {
     let read = || {
         let (mut reads, mut torn) = (0_u64, 0_u64);
         while !over.load(Ordering::SeqCst) {
-            let near =
+            let copy =
                 memory.show_hot_copy(test_user(), 1, Instant::now(), |held, _| torn_in(held));
-            let half = near.unwrap_or_else(|| {
+            let half = copy.unwrap_or_else(|| {
                 torn_in(
                     memory
                         .get_entry(test_user(), 1)

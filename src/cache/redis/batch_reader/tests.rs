@@ -120,7 +120,7 @@ fn test_user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn test_lane() -> (BatchReader, DuplexStream) {
+fn test_batch_reader() -> (BatchReader, DuplexStream) {
     let (near, far) = duplex(1 << 10);
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let tasks = tokio_util::task::TaskTracker::new();
@@ -130,7 +130,7 @@ fn test_lane() -> (BatchReader, DuplexStream) {
 
 #[tokio::test]
 async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_ends() {
-    let (lane, mut far) = test_lane();
+    let (batch_reader, mut far) = test_batch_reader();
     let server = async {
         let asked = b"*2\r\n$7\r\nHGETALL\r\n$3\r\nu:1\r\n*2\r\n$7\r\nHGETALL\r\n$4\r\nu:22\r\n";
         let mut seen = vec![0; asked.len()];
@@ -141,14 +141,14 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
         drop(far);
     };
     let reader = async {
-        let answer = lane
+        let answer = batch_reader
             .read_hashes("u:", &[test_user(1), test_user(22)])
             .await
             .unwrap();
         assert_eq!(answer.replies().count(), 2);
-        let broken = lane.read_hashes("u:", &[test_user(3)]).await;
+        let broken = batch_reader.read_hashes("u:", &[test_user(3)]).await;
         assert!(broken.unwrap_err().is_io_error());
-        let broken = lane.read_hashes("u:", &[test_user(4)]).await;
+        let broken = batch_reader.read_hashes("u:", &[test_user(4)]).await;
         assert!(broken.unwrap_err().is_io_error());
     };
     tokio::join!(server, reader);
@@ -156,9 +156,9 @@ async fn many_keys_are_one_question_and_who_waits_is_let_go_when_the_connection_
 
 #[tokio::test]
 async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
-    let (lane, mut far) = test_lane();
+    let (batch_reader, mut far) = test_batch_reader();
     let one = [test_user(1)];
-    assert!(futures::FutureExt::now_or_never(lane.read_hashes("", &one)).is_none());
+    assert!(futures::FutureExt::now_or_never(batch_reader.read_hashes("", &one)).is_none());
     let server = async {
         let mut seen = [0; 48];
         far.read_exact(&mut seen).await.unwrap();
@@ -166,6 +166,6 @@ async fn an_answer_that_nobody_waits_for_is_nobody_elses() {
             .await
             .unwrap();
     };
-    let (answer, ()) = tokio::join!(lane.read_hashes("", &one), server);
+    let (answer, ()) = tokio::join!(batch_reader.read_hashes("", &one), server);
     assert_eq!(&answer.unwrap().bytes[..2], b"*2");
 }
