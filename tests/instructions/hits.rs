@@ -158,7 +158,7 @@ fn hit(api: &Api, request: &[u8], out: &mut Vec<u8>) {
     out.clear();
     assert!(matches!(
         api.try_answer(&head, Instant::now(), false, out),
-        FastPathOutcome::All
+        FastPathOutcome::Written
     ));
 }
 
