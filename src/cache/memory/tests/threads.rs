@@ -47,7 +47,7 @@ fn nobody_is_shown_less_than_was_acknowledged_or_shown_before() {
             .into_iter()
             .map(|reader| reader.join().unwrap())
             .sum();
-        assert!(from_copies > 0, "{from_near}");
+        assert!(from_copies > 0, "{from_copies}");
     });
 }
 
