@@ -44,6 +44,8 @@ mod existing_guide;
 #[cfg(test)]
 mod existing_ledger;
 #[cfg(test)]
+mod existing_statements;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod histories;

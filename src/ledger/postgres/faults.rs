@@ -67,6 +67,11 @@ pub(super) fn data_fault(error: &PgError) -> Option<&str> {
     (of_data || unsupported).then(|| code.code())
 }
 
+/// Whether a statement failed for the rows that it met, and not for its parameters.
+pub(super) fn is_of_row(error: &PgError) -> bool {
+    data_fault(error).is_some_and(|state| !state.starts_with("22"))
+}
+
 /// The finding of an error of the driver.
 pub(super) fn find_fault(error: &PgError) -> Finding {
     if let Some(reply) = error.as_db_error() {

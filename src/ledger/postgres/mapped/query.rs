@@ -1,6 +1,6 @@
 //! A statement of the operator's for the balances of a user, checked against the database.
 
-use tokio_postgres::{Client, Error as PgError, Row, types::Type};
+use tokio_postgres::{Client, Error as PgError, Row, error::SqlState, types::Type};
 
 use super::{
     row::{self, StoredRow},
@@ -10,6 +10,10 @@ use crate::{
     domain::{AssetId, CatalogueTable, Snapshot, UnixMillis, UserId},
     ledger::{LedgerError, postgres::faults},
 };
+
+/// No user has this number, and no asset has this id.
+const NOBODY: i64 = 0;
+const NO_ASSET: &str = "0";
 
 /// A statement that was prepared once, so its columns are known.
 #[derive(Debug, Clone)]
@@ -36,6 +40,9 @@ impl BalancesQuery {
             bound = bind_asset(&bound, kind);
         }
         let refusal = |error: PgError| match error.as_db_error() {
+            Some(reply) if *reply.code() == SqlState::READ_ONLY_SQL_TRANSACTION => refuse(
+                &format!("must read and change nothing: {}", reply.message()),
+            ),
             Some(reply) if !faults::is_connection_lost(&error) => refuse(&format!(
                 "is refused by the database: {} (SQLSTATE {})",
                 reply.message(),
@@ -59,10 +66,33 @@ impl BalancesQuery {
                 "needs one parameter: $1 is the user"
             }));
         }
-        // As it is sent: a statement that writes cannot stand inside of another one.
-        let text = shape.wrap(&bound);
-        client.prepare(&text).await.map_err(refusal)?;
-        Ok(Self { text, shape })
+        if asset.is_some_and(|kind| kind != shape.asset) {
+            return Err(refuse(
+                "has another asset_id than postgres.balances_sql: one is a number, the other a name",
+            ));
+        }
+        let query = Self {
+            text: shape.wrap(&bound),
+            shape,
+        };
+        query.try_reading(client, wanted).await.map_err(refusal)?;
+        Ok(query)
+    }
+
+    /// Runs the statement as it is sent, for a user that nobody can be, where nothing can be written: rights are looked at only when a
+    /// statement runs, and so is what its functions do. An error that a function raises for an unknown user is none of the statement.
+    async fn try_reading(&self, client: &Client, parameters: usize) -> Result<(), PgError> {
+        let statement = client.prepare(&self.text).await?;
+        client.batch_execute("BEGIN READ ONLY").await?;
+        let tried = match parameters {
+            1 => client.query(&statement, &[&NOBODY]).await,
+            _ => client.query(&statement, &[&NOBODY, &NO_ASSET]).await,
+        };
+        client.batch_execute("ROLLBACK").await?;
+        match tried {
+            Err(error) if faults::is_of_row(&error) => Ok(()),
+            tried => tried.map(drop),
+        }
     }
 
     /// The type of the assets.

@@ -3,7 +3,7 @@
 //! **Invariants.** A value that is not exactly a balance is an error that names user, column and cause: nothing is rounded, cut off or
 //! left out, and an asset that stands twice is refused, as either row would be half of the truth.
 
-use super::statement::{AmountUnit, RowShape};
+use super::statement::{AmountUnit, ROWS_MAX, RowShape};
 use crate::{
     domain::{Amount, AssetId, Balance, CatalogueTable, Seq, Snapshot, UnixMillis, UserId},
     ledger::LedgerError,
@@ -31,6 +31,11 @@ pub(super) fn read_rows(
     said_at: UnixMillis,
 ) -> Result<Snapshot, LedgerError> {
     let corrupt = |reason: String| LedgerError::Corrupt(format!("user {user}: {reason}").into());
+    if rows.len() > ROWS_MAX {
+        return Err(corrupt(format!(
+            "more than {ROWS_MAX} rows: postgres.balances_sql has to give one row for each asset of the user"
+        )));
+    }
     let mut balances = Vec::with_capacity(rows.len());
     for row in rows {
         balances.push(read_row(row, shape, catalogue, said_at).map_err(corrupt)?);
@@ -75,8 +80,7 @@ fn read_row(
 
 /// An id in digits, or a name of the catalogue.
 fn read_asset(text: &str, catalogue: &CatalogueTable) -> Result<AssetId, String> {
-    let number = text.parse::<i32>().ok();
-    let id = number.and_then(|id| AssetId::new(id).ok());
+    let id = text.parse::<AssetId>().ok();
     id.or_else(|| catalogue.resolve_asset(text)).ok_or_else(|| {
         format!("the asset {text} is no id and no name of the catalogue: add it to [[assets]]")
     })
@@ -98,12 +102,14 @@ fn read_amount(text: &str, unit: AmountUnit, decimals: Option<u8>) -> Result<Amo
     })
 }
 
-/// Without zeros that say nothing: `1.5000` is `1.5`.
+/// Without zeros that say nothing: `1.5000` is `1.5`. A text that is no decimal stays as it is.
 fn shorten(text: &str) -> &str {
     let text = text.trim();
     match text.split_once('.') {
-        Some(_) => text.trim_end_matches('0').trim_end_matches('.'),
-        None => text,
+        Some((_, rest)) if rest.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.trim_end_matches('0').trim_end_matches('.')
+        }
+        Some(_) | None => text,
     }
 }
 
@@ -173,6 +179,32 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_no_decimal_is_refused() {
+        for text in [
+            "1.000.000",
+            "1.5.0",
+            "1,5",
+            "1e3",
+            "+1",
+            "1.+5",
+            "--1",
+            "-",
+            ".",
+            "",
+            "0x10",
+            "1_000",
+            "Infinity",
+            "NaN",
+            "\u{661}",
+            "1 0",
+            ".5",
+        ] {
+            let said = read(&[row("BTC", Some(text), Some(1))], Type::TEXT);
+            assert!(said.is_err(), "{text}: {said:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_exactly_a_balance_is_refused_with_its_cause() {
         for (rows, part) in [
             (
@@ -188,6 +220,22 @@ mod tests {
                 "does not fit exactly",
             ),
             (vec![row("JPY", Some("1.5"), Some(1))], "with 0 decimals"),
+            (
+                vec![row("01", Some("1"), Some(1))],
+                "no name of the catalogue",
+            ),
+            (
+                vec![row("+1", Some("1"), Some(1))],
+                "no name of the catalogue",
+            ),
+            (
+                vec![row("-1", Some("1"), Some(1))],
+                "no name of the catalogue",
+            ),
+            (
+                vec![row("", Some("1"), Some(1))],
+                "no name of the catalogue",
+            ),
             (
                 vec![row("XRP", Some("1"), Some(1))],
                 "no name of the catalogue",
