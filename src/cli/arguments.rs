@@ -3,6 +3,7 @@
 mod history;
 mod migration;
 mod simulation;
+mod verification;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 pub(crate) use history::{HistoryCommand, PageArguments};
 pub(crate) use migration::{BackfillArguments, BackfillSource, BackfillTable, Shadow};
 pub(crate) use simulation::Simulate;
+pub(crate) use verification::Verify;
 
 const EXAMPLES: &str = "\
 Without a configuration it serves a sample ledger on this machine:
@@ -100,23 +102,6 @@ and never takes the place of a newer row. At the end it compares both tables, al
 Exit codes: 0 all stand, or done; 1 some do not stand, balances differ, it could not be done, or the file is damaged; 2 the command line, the settings \
 or the file of trades are wrong.";
 
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  balance-cache verify --sample 10000 --config balance-cache.toml
-  balance-cache verify --users suspects.txt --config balance-cache.toml
-  balance-cache verify --all --config balance-cache.toml --json > verified.json
-  balance-cache verify --conservation --config balance-cache.toml
-
-The ledger is right; view and table are compared with it. A difference is looked at again after --grace-ms: one that is gone \
-then was lag, which is counted and no difference. The embedded ledger is compared with its own current state, also \
-while the service runs.
-
---conservation reads every row of the ledger: each is the row before it and its deltas, the rows of each trade and transaction are those of \
-its record, and what is held of an asset is what its histories began with and all deltas: of trades, of transactions, of everything \
-else. It cannot see what no row says: an entry of a wrong amount, or a history that is missing altogether.
-
-Exit codes: 0 the same, 1 differences or it could not be compared, 2 the command line or the settings are wrong.";
-
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   balance-cache doctor --config balance-cache.toml
@@ -168,7 +153,7 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerCommand),
     /// Compares view and current state with the ledger.
-    #[command(after_help = VERIFY_EXAMPLES)]
+    #[command(after_help = verification::VERIFY_EXAMPLES)]
     Verify(Verify),
     /// Compares the answers of another gateway with those of a running service.
     #[command(after_help = migration::SHADOW_EXAMPLES)]
@@ -346,32 +331,6 @@ pub(crate) struct WarmArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) reach: ServiceReach,
-}
-
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").multiple(false)))]
-pub(crate) struct Verify {
-    /// Users from a file, one in a line; - is standard input.
-    #[arg(long, value_name = "FILE", group = "which")]
-    pub(crate) users: Option<PathBuf>,
-    /// N users from random places (the default, with 1000). The embedded ledger is compared whole instead.
-    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) sample: Option<u32>,
-    /// Everything.
-    #[arg(long, group = "which")]
-    pub(crate) all: bool,
-    /// Everything, and every row of the ledger with the row before it and with the record of its transaction or trade.
-    #[arg(long, conflicts_with_all = ["users", "sample"])]
-    pub(crate) conservation: bool,
-    /// How long a difference may take to settle before it counts.
-    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
-    pub(crate) grace_ms: u64,
-    /// Comparisons at the same time.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub(crate) at_once: u32,
-    /// For programs: one object, when it is done.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -99,6 +99,10 @@ struct TraceFacts {
     view: PartHolding,
     table: PartHolding,
     redis: PartHolding,
+    /// The ledger is somebody else's.
+    is_mapped: bool,
+    /// Balances of the ledger for which `postgres.balance_sql` answers something else.
+    unlike: Vec<(AssetId, Option<TraceLine>)>,
     /// The key in Redis, and whose Redis it is.
     entry: Option<(UserKey, Owner)>,
     service: PartHolding,

@@ -1,4 +1,5 @@
-//! `verify`: compares view and current state with the ledger, row by row, and the ledger with itself (`--conservation`).
+//! `verify`: compares view and current state with the ledger, row by row, and the ledger with itself (`--conservation`). Of
+//! somebody else's ledger it compares what Redis and the service answer.
 //!
 //! **Invariants.** The ledger is right; nothing is written. A difference counts only if it is still there after the grace time,
 //! measured against what the ledger had at first: a busy user is not for ever behind.
@@ -11,7 +12,9 @@ mod compare;
 mod conservation;
 mod cql;
 mod cql_conservation;
+mod difference;
 mod file;
+mod mapped;
 mod postgres;
 
 use std::process::ExitCode;
@@ -24,12 +27,13 @@ use balance_cache::{
 use serde::Serialize;
 
 use self::{
-    compare::{Difference, DifferenceKind, Trio, VerifyTally},
+    compare::{Trio, VerifyTally},
     conservation::Conservation,
+    difference::{Difference, DifferenceKind},
 };
 use super::{
     arguments::Verify,
-    output::{BAD, GOOD, ODD, paint_text, print_error, print_line, say_json},
+    output::{BAD, GOOD, ODD, Unable, paint_text, print_error, print_line, say_json},
     progress::Progress,
     start_runtime,
 };
@@ -88,20 +92,20 @@ impl VerifyFindings {
     /// Judges what differed at first by what was read later.
     fn judge_again(
         &mut self,
-        (first, kind): (Trio, DifferenceKind),
+        (first, kind): &(Trio, DifferenceKind),
         later: &Trio,
         catalogue: &Catalogue,
     ) -> Result<()> {
-        if first.is_settled(kind, later) {
+        if first.is_settled(*kind, later) {
             self.tally.lag = self.tally.lag.saturating_add(1);
             return Ok(());
         }
         // The difference as it is by now: a row that was behind may have come, with other amounts.
         let kinds = later.difference_kinds();
-        let now = if kinds.contains(&kind) {
-            kind
+        let now = if kinds.contains(kind) {
+            *kind
         } else {
-            kinds.first().copied().unwrap_or(kind)
+            kinds.first().copied().unwrap_or(*kind)
         };
         self.add_difference(later.describe_difference(now, catalogue))
     }
@@ -140,7 +144,15 @@ fn comparison_failed<E: std::fmt::Display>(error: E) -> anyhow::Error {
 
 /// Compares.
 pub(crate) fn run_verify(what: &Verify, settings: &Settings) -> Result<ExitCode> {
+    let is_mapped = settings.shows_balances_only();
+    if !is_mapped && (what.reach.url.is_some() || what.no_service) {
+        let reason = "--url and --no-service are for postgres.balances_sql: any other ledger is compared with its own tables";
+        anyhow::bail!(Unable(reason.to_owned()));
+    }
     let findings = match settings.source.kind {
+        SourceKind::Postgres if is_mapped => {
+            start_runtime()?.block_on(mapped::compare(what, settings))?
+        }
         SourceKind::Embedded => file::compare_file(what, settings)?,
         SourceKind::Scylla => start_runtime()?.block_on(cql::compare_cql(what, settings))?,
         SourceKind::Postgres => start_runtime()?.block_on(postgres::compare(what, settings))?,

@@ -101,7 +101,7 @@ async fn statements_of_the_wrong_form_are_refused_with_their_cause() {
         "postgres.balance_sql has another asset_id than postgres.balances_sql",
     )
     .await;
-    // What ends in a comment is no mistake.
+    // A comment at the end is no mistake.
     let commented = shop.setup().with(
         "postgres.user_id_sql",
         "SELECT id FROM customers WHERE customer_no = $1 -- by its index",

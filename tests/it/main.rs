@@ -46,6 +46,8 @@ mod existing_ledger;
 #[cfg(test)]
 mod existing_statements;
 #[cfg(test)]
+mod existing_tools;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod histories;

@@ -1,6 +1,6 @@
 //! Asks every part what it holds of a user.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use balance_cache::{
     cache::redis::inspect::{KeyState, RedisInspector as Redis},
@@ -10,7 +10,7 @@ use balance_cache::{
     ledger::{
         LedgerError,
         embedded::{OpenError, OpenErrorKind},
-        postgres::inspect::PgLook,
+        postgres::{inspect::PgLook, mapped::MappedLook},
         scylla::{
             inspect::{CqlInspector as Database, HISTORY_MAX},
             schema::RelationState,
@@ -39,6 +39,8 @@ pub(super) async fn collect_holdings(
         ledger: unasked("not asked"),
         view: unasked("not asked"),
         table: unasked("not asked"),
+        is_mapped: settings.shows_balances_only(),
+        unlike: Vec::new(),
         redis: unasked("redis.url is empty: there is no Redis tier"),
         entry: None,
         service: unasked("not asked (--no-service)"),
@@ -53,6 +55,7 @@ pub(super) async fn collect_holdings(
     }
     match settings.source.kind {
         SourceKind::Scylla => collect_database(&mut seen, settings).await,
+        SourceKind::Postgres if seen.is_mapped => look_into_mapped(&mut seen, settings).await,
         SourceKind::Postgres => look_into_postgres(&mut seen, settings).await,
         SourceKind::Embedded => collect_file(&mut seen, settings).await,
     }
@@ -159,6 +162,38 @@ async fn look_into_postgres(seen: &mut TraceFacts, settings: &Settings) {
     for asset in differing_assets(seen) {
         if let Ok(past) = look.read_history(seen.user, asset, HISTORY_MAX).await {
             seen.history.insert(asset, past);
+        }
+    }
+}
+
+/// Asks the statements for tables of another shape.
+async fn look_into_mapped(seen: &mut TraceFacts, settings: &Settings) {
+    seen.read_from = ReadFrom::Ledger;
+    let none = "postgres.balances_sql reads the ledger itself: there is nothing between";
+    seen.view = PartHolding::Unasked(none.to_owned());
+    seen.table = seen.view.clone();
+    let asked = async {
+        let catalogue = Catalogue::new(&settings.assets, &settings.symbols);
+        let catalogue = Arc::new(catalogue.map_err(|_| "the catalogue cannot be read".to_owned())?);
+        let opened = MappedLook::open(&settings.postgres, &settings.source, &catalogue).await;
+        let look = opened.map_err(|trouble| trouble.to_string())?;
+        let identity = look.identity.clone();
+        let answer = look.read_balances(seen.user).await;
+        let balances = answer.map_err(|error| error.to_string())?;
+        let unlike = look.find_unlike(seen.user, &balances).await;
+        let unlike = unlike.map_err(|error| error.to_string())?;
+        Ok::<_, String>((identity, balances, unlike))
+    };
+    match asked.await {
+        Err(reason) => seen.ledger = PartHolding::Failed(reason),
+        Ok((identity, balances, unlike)) => {
+            seen.identity = Some(identity);
+            seen.ledger = snapshot_lines(&balances, &seen.catalogue);
+            let line = |balance| TraceLine::from_balance(balance, &seen.catalogue);
+            let unlike = unlike.iter();
+            seen.unlike = unlike
+                .map(|(balance, one)| (balance.asset, one.as_ref().map(line)))
+                .collect();
         }
     }
 }

@@ -64,8 +64,13 @@ pub(super) fn find_oddities(seen: &TraceFacts) -> Vec<TraceFinding> {
         check_redis_entry(seen, key, owner, &mut found);
     }
     check_service(seen, &mut found);
+    check_statements(seen, &mut found);
     if seen.ledger.asset_lines().is_some_and(BTreeMap::is_empty) {
-        found.add_note("the ledger has nothing of this user in the assets of the catalogue and in what is held");
+        found.add_note(if seen.is_mapped {
+            "postgres.balances_sql has no row of this user"
+        } else {
+            "the ledger has nothing of this user in the assets of the catalogue and in what is held"
+        });
     }
     let TraceFindings(mut all) = found;
     all.sort_by_key(|finding| !finding.grave);
@@ -160,6 +165,24 @@ fn check_derived(
             (Some(_), Some(_)) | (None, None) => continue,
         };
         found.add_finding(is_read, said);
+    }
+}
+
+/// Compares the statement for one asset with that for all of them.
+fn check_statements(seen: &TraceFacts, found: &mut TraceFindings) {
+    for (asset, one) in &seen.unlike {
+        let held = |line: Option<&TraceLine>| {
+            line.map_or_else(
+                || "nothing".to_owned(),
+                |line| format!("seq {} ({}, {})", line.seq, line.avail, line.frozen),
+            )
+        };
+        found.add_grave(format!(
+            "postgres.balance_sql has {} of {}, postgres.balances_sql has {}: they have to answer the same",
+            held(one.as_ref()),
+            seen.asset_name(*asset),
+            held(seen.ledger.get(*asset))
+        ));
     }
 }
 

@@ -176,6 +176,7 @@ fn part_sentences(seen: &TraceFacts) -> Vec<String> {
         }
     }
     let from = match seen.read_from {
+        ReadFrom::Ledger if seen.is_mapped => "somebody else's ledger, by postgres.balances_sql",
         ReadFrom::View => "the view, user_balances_by_user",
         ReadFrom::Table => "the table, user_balances",
         ReadFrom::Ledger => "the ledger, balance_ledger",

@@ -5,49 +5,18 @@ use std::fmt;
 use balance_cache::domain::{AssetId, Balance, Catalogue, UserId};
 use serde::Serialize;
 
+use super::difference::{Difference, DifferenceKind, describe_rows};
+
 /// Parts that the token ring is cut into; progress is counted in them.
 pub(super) const STRETCHES: u32 = 256;
 
 /// Random places in a row without a new user, after which the rest of a sample is read in order.
 pub(super) const REPEATED_PLACES_MAX: u32 = 16;
 
-/// How two places differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum DifferenceKind {
-    ViewBehind,
-    ViewAhead,
-    ViewAmounts,
-    TableBehind,
-    TableAhead,
-    TableAmounts,
-    RowBroken,
-    RowStray,
-    RecordIncomplete,
-    RecordDiffers,
-}
-
-impl DifferenceKind {
-    pub(super) const fn kind_text(self) -> &'static str {
-        match self {
-            Self::ViewBehind => "view behind",
-            Self::ViewAhead => "view ahead",
-            Self::ViewAmounts => "view amounts differ",
-            Self::TableBehind => "table behind",
-            Self::TableAhead => "table ahead",
-            Self::TableAmounts => "table amounts differ",
-            Self::RowBroken => "row does not add up",
-            Self::RowStray => "row of no trade",
-            Self::RecordIncomplete => "row missing",
-            Self::RecordDiffers => "row differs from its record",
-        }
-    }
-}
-
 /// The newest row of one (user, asset) in a place that is compared; none at the outside: it is not compared.
 type ComparedPlace = Option<Option<Balance>>;
 
-/// One (user, asset) in all places.
+/// One (user, asset) in the ledger and in the places that are compared with it: view and table, or Redis and the service.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trio {
     pub(super) user: UserId,
@@ -55,15 +24,8 @@ pub(super) struct Trio {
     pub(super) ledger: Option<Balance>,
     pub(super) view: ComparedPlace,
     pub(super) table: ComparedPlace,
-}
-
-/// A difference, for a line and for programs.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Difference {
-    pub(super) kind: DifferenceKind,
-    pub(super) user: i64,
-    pub(super) asset: String,
-    pub(super) said: String,
+    pub(super) redis: ComparedPlace,
+    pub(super) service: ComparedPlace,
 }
 
 const fn row_seq(row: Option<&Balance>) -> i64 {
@@ -73,9 +35,26 @@ const fn row_seq(row: Option<&Balance>) -> i64 {
     }
 }
 
+/// A place by its name, its row, and how it can differ: behind, ahead, in its amounts.
+type NamedPlace = (&'static str, ComparedPlace, [DifferenceKind; 3]);
+
 impl Trio {
-    fn compared_places(&self) -> [(&'static str, ComparedPlace, [DifferenceKind; 3]); 2] {
+    /// The ledger's row alone.
+    pub(super) const fn of_ledger(user: UserId, asset: AssetId, ledger: Option<Balance>) -> Self {
+        Self {
+            user,
+            asset,
+            ledger,
+            view: None,
+            table: None,
+            redis: None,
+            service: None,
+        }
+    }
+
+    fn compared_places(&self) -> [NamedPlace; 4] {
         use DifferenceKind::{
+            RedisAhead, RedisAmounts, RedisBehind, ServiceAhead, ServiceAmounts, ServiceBehind,
             TableAhead, TableAmounts, TableBehind, ViewAhead, ViewAmounts, ViewBehind,
         };
         [
@@ -84,6 +63,12 @@ impl Trio {
                 "user_balances",
                 self.table,
                 [TableBehind, TableAhead, TableAmounts],
+            ),
+            ("Redis", self.redis, [RedisBehind, RedisAhead, RedisAmounts]),
+            (
+                "the service",
+                self.service,
+                [ServiceBehind, ServiceAhead, ServiceAmounts],
             ),
         ]
     }
@@ -111,34 +96,36 @@ impl Trio {
         found
     }
 
+    /// The place that can differ like this.
+    fn place_of(&self, kind: DifferenceKind) -> Option<NamedPlace> {
+        let mut places = self.compared_places().into_iter();
+        places.find(|(_, _, kinds)| kinds.contains(&kind))
+    }
+
     /// Whether a difference that was seen at first is gone in what was read later.
     pub(super) fn is_settled(&self, kind: DifferenceKind, later: &Self) -> bool {
-        let reached =
-            |row: ComparedPlace, least: i64| row.is_none_or(|row| row_seq(row.as_ref()) >= least);
-        let had = |row: ComparedPlace| row.map_or(0, |row| row_seq(row.as_ref()));
-        match kind {
-            DifferenceKind::ViewBehind => {
-                reached(later.view, row_seq(self.ledger.as_ref()))
-                    && !later
-                        .difference_kinds()
-                        .contains(&DifferenceKind::ViewAmounts)
-            }
-            DifferenceKind::TableBehind => {
-                reached(later.table, row_seq(self.ledger.as_ref()))
-                    && !later
-                        .difference_kinds()
-                        .contains(&DifferenceKind::TableAmounts)
-            }
-            DifferenceKind::ViewAhead => row_seq(later.ledger.as_ref()) >= had(self.view),
-            DifferenceKind::TableAhead => row_seq(later.ledger.as_ref()) >= had(self.table),
-            DifferenceKind::ViewAmounts | DifferenceKind::TableAmounts => {
-                !later.difference_kinds().contains(&kind)
-            }
-            // Those are judged by `conservation`.
-            DifferenceKind::RowBroken
-            | DifferenceKind::RowStray
-            | DifferenceKind::RecordIncomplete
-            | DifferenceKind::RecordDiffers => false,
+        let (Some((_, held, _)), Some((_, held_later, [behind, ahead, amounts]))) =
+            (self.place_of(kind), later.place_of(kind))
+        else {
+            // Those are judged where they are found.
+            return false;
+        };
+        let kinds = later.difference_kinds();
+        if ![behind, ahead, amounts]
+            .iter()
+            .any(|kind| kinds.contains(kind))
+        {
+            return true;
+        }
+        if kind == behind {
+            let first = row_seq(self.ledger.as_ref());
+            let has_come = held_later.is_none_or(|row| row_seq(row.as_ref()) >= first);
+            has_come && !kinds.contains(&amounts)
+        } else if kind == ahead {
+            let was_held = held.map_or(0, |row| row_seq(row.as_ref()));
+            row_seq(later.ledger.as_ref()) >= was_held
+        } else {
+            !kinds.contains(&kind)
         }
     }
 
@@ -148,38 +135,9 @@ impl Trio {
         kind: DifferenceKind,
         catalogue: &Catalogue,
     ) -> Difference {
-        let known = catalogue.get_asset(self.asset);
-        let (asset, decimals) = known.unwrap_or_else(|| (self.asset.to_string(), 0));
-        let row = |row: Option<Balance>| {
-            row.map_or_else(
-                || "nothing".to_owned(),
-                |row| {
-                    let (avail, frozen) = (
-                        row.avail.to_decimal(decimals),
-                        row.frozen.to_decimal(decimals),
-                    );
-                    format!("seq {} (avail {avail}, frozen {frozen})", row.seq)
-                },
-            )
-        };
-        let [view, table] = self.compared_places();
-        let (name, place, _) = match kind {
-            DifferenceKind::ViewBehind
-            | DifferenceKind::ViewAhead
-            | DifferenceKind::ViewAmounts => view,
-            _ => table,
-        };
-        let said = format!(
-            "{name} has {} of {asset}, the ledger has {}",
-            row(place.flatten()),
-            row(self.ledger)
-        );
-        Difference {
-            kind,
-            user: self.user.get(),
-            asset,
-            said,
-        }
+        let (name, place, _) = self.place_of(kind).unwrap_or(("", None, [kind; 3]));
+        let rows = (self.asset, place.flatten(), self.ledger);
+        describe_rows((name, "the ledger"), kind, self.user, rows, catalogue)
     }
 }
 
@@ -195,6 +153,14 @@ pub(super) struct VerifyTally {
     pub(super) table_behind: u64,
     pub(super) table_ahead: u64,
     pub(super) table_amounts: u64,
+    pub(super) redis_behind: u64,
+    pub(super) redis_ahead: u64,
+    pub(super) redis_amounts: u64,
+    pub(super) service_behind: u64,
+    pub(super) service_ahead: u64,
+    pub(super) service_amounts: u64,
+    pub(super) ledger_unreadable: u64,
+    pub(super) statements_differ: u64,
     pub(super) rows_broken: u64,
     pub(super) rows_stray: u64,
     pub(super) rows_missing: u64,
@@ -207,8 +173,9 @@ impl VerifyTally {
     /// A comparison was made: of one asset of some user.
     pub(super) fn count_compared(&mut self, trio: &Trio) {
         self.assets = self.assets.saturating_add(1);
-        let rows = [Some(trio.ledger), trio.view, trio.table];
-        let rows = rows.into_iter().flatten().flatten().count();
+        let places = trio.compared_places().map(|(_, place, _)| place);
+        let rows = [Some(trio.ledger)].into_iter().chain(places);
+        let rows = rows.flatten().flatten().count();
         self.rows = self.rows.saturating_add(u64::try_from(rows).unwrap_or(0));
     }
 
@@ -220,6 +187,14 @@ impl VerifyTally {
             DifferenceKind::TableBehind => &mut self.table_behind,
             DifferenceKind::TableAhead => &mut self.table_ahead,
             DifferenceKind::TableAmounts => &mut self.table_amounts,
+            DifferenceKind::RedisBehind => &mut self.redis_behind,
+            DifferenceKind::RedisAhead => &mut self.redis_ahead,
+            DifferenceKind::RedisAmounts => &mut self.redis_amounts,
+            DifferenceKind::ServiceBehind => &mut self.service_behind,
+            DifferenceKind::ServiceAhead => &mut self.service_ahead,
+            DifferenceKind::ServiceAmounts => &mut self.service_amounts,
+            DifferenceKind::LedgerUnreadable => &mut self.ledger_unreadable,
+            DifferenceKind::StatementsDiffer => &mut self.statements_differ,
             DifferenceKind::RowBroken => &mut self.rows_broken,
             DifferenceKind::RowStray => &mut self.rows_stray,
             DifferenceKind::RecordIncomplete => &mut self.rows_missing,
@@ -228,7 +203,7 @@ impl VerifyTally {
         *counter = counter.saturating_add(1);
     }
 
-    fn counts_by_kind(&self) -> [(DifferenceKind, u64); 10] {
+    fn counts_by_kind(&self) -> [(DifferenceKind, u64); 18] {
         [
             (DifferenceKind::ViewBehind, self.view_behind),
             (DifferenceKind::ViewAhead, self.view_ahead),
@@ -236,6 +211,14 @@ impl VerifyTally {
             (DifferenceKind::TableBehind, self.table_behind),
             (DifferenceKind::TableAhead, self.table_ahead),
             (DifferenceKind::TableAmounts, self.table_amounts),
+            (DifferenceKind::RedisBehind, self.redis_behind),
+            (DifferenceKind::RedisAhead, self.redis_ahead),
+            (DifferenceKind::RedisAmounts, self.redis_amounts),
+            (DifferenceKind::ServiceBehind, self.service_behind),
+            (DifferenceKind::ServiceAhead, self.service_ahead),
+            (DifferenceKind::ServiceAmounts, self.service_amounts),
+            (DifferenceKind::LedgerUnreadable, self.ledger_unreadable),
+            (DifferenceKind::StatementsDiffer, self.statements_differ),
             (DifferenceKind::RowBroken, self.rows_broken),
             (DifferenceKind::RowStray, self.rows_stray),
             (DifferenceKind::RecordIncomplete, self.rows_missing),
@@ -293,11 +276,9 @@ mod tests {
 
     fn sample_trio(ledger: Option<Balance>, view: ComparedPlace, table: ComparedPlace) -> Trio {
         Trio {
-            user: UserId::new(7).unwrap(),
-            asset: AssetId::new(1).unwrap(),
-            ledger,
             view,
             table,
+            ..Trio::of_ledger(UserId::new(7).unwrap(), AssetId::new(1).unwrap(), ledger)
         }
     }
 

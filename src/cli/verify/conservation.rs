@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 
 use self::records::new_difference;
 pub(super) use self::records::{compare_recorded, describe_stray};
-use super::compare::{Difference, DifferenceKind};
+use super::difference::{Difference, DifferenceKind};
 
 /// Raw units, both amounts together. Sums of 64-bit amounts do not reach the ends of 128 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

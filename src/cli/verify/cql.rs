@@ -155,11 +155,9 @@ impl CqlVerification<'_> {
         let mut trios = Vec::new();
         for asset in assets {
             let trio = Trio {
-                user,
-                asset,
-                ledger: ledger.get(asset).copied(),
                 view: view.as_ref().map(|view| view.get(asset).copied()),
                 table: table.as_ref().map(|table| table.get(asset).copied()),
+                ..Trio::of_ledger(user, asset, ledger.get(asset).copied())
             };
             let anywhere = [Some(trio.ledger), trio.view, trio.table];
             if anywhere.into_iter().flatten().any(|row| row.is_some()) {
@@ -191,11 +189,9 @@ impl CqlVerification<'_> {
             newest(self.table, Relation::Table)
         )?;
         Ok(Trio {
-            user,
-            asset,
-            ledger,
             view,
             table,
+            ..Trio::of_ledger(user, asset, ledger)
         })
     }
 
@@ -215,7 +211,7 @@ impl CqlVerification<'_> {
             .try_collect()
             .await
             .map_err(comparison_failed)?;
-        for (suspect, later) in suspects.into_iter().zip(&again) {
+        for (suspect, later) in suspects.iter().zip(&again) {
             findings.judge_again(suspect, later, &self.catalogue)?;
         }
         Ok(())

@@ -25,9 +25,10 @@ use tokio::time::sleep;
 
 use super::{
     VerifyFindings,
-    compare::{Difference, STRETCHES},
+    compare::STRETCHES,
     comparison_failed,
     conservation::{BrokenRow, Conservation, check_step, compare_recorded, describe_stray},
+    difference::Difference,
 };
 
 /// Everything that the scan needs.

@@ -58,11 +58,8 @@ pub(super) fn compare_file(what: &Verify, settings: &Settings) -> Result<VerifyF
                 findings.tally.users = findings.tally.users.saturating_add(1);
             }
             let trio = Trio {
-                user: *user,
-                asset: *asset,
-                ledger: *ledger,
-                view: None,
                 table: Some(*table),
+                ..Trio::of_ledger(*user, *asset, *ledger)
             };
             findings.tally.count_compared(&trio);
             for kind in trio.difference_kinds() {

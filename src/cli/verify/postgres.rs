@@ -51,10 +51,7 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Verify
         .map(users::read_users_file)
         .transpose()?;
     let opened = PgLook::open_schema(&settings.postgres, &settings.source).await;
-    let look = opened.map_err(|trouble| match trouble {
-        PgTrouble::Setting(bad) => Unable(bad.to_string()).into(),
-        PgTrouble::Source(error) => comparison_failed(error),
-    })?;
+    let look = opened.map_err(open_failure)?;
     if let Some(reason) = look.found.reading_problem(ReadFrom::View) {
         anyhow::bail!("{reason}");
     }
@@ -95,6 +92,14 @@ pub(super) async fn compare(what: &Verify, settings: &Settings) -> Result<Verify
         job.compare_users(&chosen, &mut findings).await?;
     }
     Ok(findings)
+}
+
+/// Nothing could be seen: a setting is wrong, or the database does not answer.
+pub(super) fn open_failure(trouble: PgTrouble) -> anyhow::Error {
+    match trouble {
+        PgTrouble::Setting(bad) => Unable(bad.to_string()).into(),
+        PgTrouble::Source(error) => comparison_failed(error),
+    }
 }
 
 impl PgJob<'_> {
@@ -146,11 +151,8 @@ impl PgJob<'_> {
         assets.sort_unstable();
         assets.dedup();
         let trio = |asset| Trio {
-            user,
-            asset,
-            ledger: ledger.get(asset).copied(),
-            view: None,
             table: Some(table.get(asset).copied()),
+            ..Trio::of_ledger(user, asset, ledger.get(asset).copied())
         };
         Ok(assets.into_iter().map(trio).collect())
     }
@@ -175,11 +177,8 @@ impl PgJob<'_> {
                     sums.add_held(pair.asset.get(), held.avail.raw(), held.frozen.raw());
                 }
                 trios.push(Trio {
-                    user: pair.user,
-                    asset: pair.asset,
-                    ledger: pair.ledger,
-                    view: None,
                     table: Some(pair.table),
+                    ..Trio::of_ledger(pair.user, pair.asset, pair.ledger)
                 });
             }
             findings
@@ -211,7 +210,7 @@ impl PgJob<'_> {
                 table: Some(None),
                 ..first
             });
-            findings.judge_again((first, kind), &later, &self.catalogue)?;
+            findings.judge_again(&(first, kind), &later, &self.catalogue)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //!
 //! **Limits.** One statement a read, `source.timeout_ms` each. Whether an index serves it, `doctor` says ([`plan`]).
 
+mod look;
 mod plan;
 mod query;
 mod row;
@@ -14,14 +15,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use self::plan::UnservedPart;
+pub use self::{look::MappedLook, plan::UnservedPart};
 pub(super) use self::{query::BalancesQuery, statement::bind_parameter};
 use super::{
-    connect::PgConnector,
-    inspect::{PATIENCE, PgTrouble},
     pool::{PgPool, Values},
     replicas::Replicas,
-    session::check_sessions,
 };
 use crate::{
     clock, config,
@@ -49,38 +47,20 @@ pub struct MappedLedger {
 }
 
 impl MappedLedger {
-    /// The checks of `doctor`: the identity, and the tables that the statements read whole, each behind the key of its statement.
-    ///
-    /// # Errors
-    /// A setting that cannot be used, a statement that is refused, or a database that does not answer.
-    pub async fn inspect(
-        settings: &config::PostgresSettings,
-        source: &config::SourceSettings,
-        catalogue: &Arc<Catalogue>,
-    ) -> Result<(String, Vec<(&'static str, UnservedPart)>), PgTrouble> {
-        let pool = PgConnector::new(settings, source.timeout_ms.0.max(PATIENCE))?.open_primary()?;
-        pool.take_connection().await?.give_back();
-        check_sessions(&pool, &settings.schema).await?;
-        let mapped = Self {
-            settings: settings.clone(),
-            catalogue: Arc::clone(catalogue),
-            checked: ArcSwapOption::empty(),
-        };
-        let identity = mapped.check_statements(&pool).await?;
-        let unserved = mapped.find_unserved(&pool).await?;
-        Ok((identity, unserved))
-    }
-
     /// None where the tables are this service's own.
     pub(super) fn of_settings(
         settings: &config::PostgresSettings,
         catalogue: &Arc<Catalogue>,
     ) -> Option<Self> {
-        settings.is_mapped().then(|| Self {
+        settings.is_mapped().then(|| Self::new(settings, catalogue))
+    }
+
+    fn new(settings: &config::PostgresSettings, catalogue: &Arc<Catalogue>) -> Self {
+        Self {
             settings: settings.clone(),
             catalogue: Arc::clone(catalogue),
             checked: ArcSwapOption::empty(),
-        })
+        }
     }
 
     /// Checks the statements. Returns the identity of the database.

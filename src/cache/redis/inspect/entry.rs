@@ -84,6 +84,19 @@ impl KeyState {
 }
 
 impl ShownEntry {
+    /// Whether a reader would be shown this entry at `now`, in this life of Redis.
+    pub fn is_servable(&self, epoch: Option<&str>, now: i64) -> bool {
+        let reaches = |floor: &Floor| {
+            let mut held = self.balances.iter();
+            held.any(|balance| balance.asset == floor.asset && balance.seq >= floor.seq)
+        };
+        self.whole
+            && epoch.is_none_or(|epoch| epoch == self.epoch)
+            && self.until.is_some_and(|until| until > now)
+            && self.rereads.is_empty()
+            && self.floors.iter().all(reaches)
+    }
+
     /// Takes the times out of one field; the rest was decoded.
     fn note_times(&mut self, field: &str, value: &str, now: i64) {
         let last = value.rsplit(' ').next().and_then(|end| end.parse().ok());

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use balance_cache::{config::Settings, domain::Catalogue, ledger::postgres::mapped::MappedLedger};
+use balance_cache::{
+    config::Settings,
+    domain::Catalogue,
+    ledger::postgres::{inspect::PgTrouble, mapped::MappedLook},
+};
 
 use super::{DoctorReport, tell_trouble};
 
@@ -10,7 +14,12 @@ use super::{DoctorReport, tell_trouble};
 pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Option<String> {
     // The catalogue was checked with the settings.
     let catalogue = Arc::new(Catalogue::new(&settings.assets, &settings.symbols).ok()?);
-    let looked = MappedLedger::inspect(&settings.postgres, &settings.source, &catalogue).await;
+    let looking = async {
+        let look = MappedLook::open(&settings.postgres, &settings.source, &catalogue).await?;
+        let unserved = look.find_unserved().await?;
+        Ok::<_, PgTrouble>((look.identity, unserved))
+    };
+    let looked = looking.await;
     let (identity, unserved) = match looked {
         Ok(looked) => looked,
         Err(trouble) => {

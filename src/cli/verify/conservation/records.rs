@@ -6,7 +6,7 @@ use balance_cache::{
 };
 
 use super::{ShownAmounts, name_and_decimals, row_amounts, row_deltas};
-use crate::cli::verify::compare::{Difference, DifferenceKind};
+use crate::cli::verify::difference::{Difference, DifferenceKind};
 
 /// A row whose trade stands without it.
 pub(in crate::cli::verify) fn describe_stray(
