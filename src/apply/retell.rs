@@ -111,7 +111,6 @@ impl Applier {
                 }
                 tokio::time::sleep(RETRY_EVERY).await;
             }
-            fail::fail_point!("told-some");
         }
         tracing::info!(users = known.len(), "redis was told again");
     }
