@@ -48,10 +48,7 @@ impl Amount {
         let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
         let missing = usize::from(decimals).checked_sub(rest.len())?;
         let scale = |digits: u8| 10_u64.checked_pow(u32::from(digits));
-        let number = |text: &str| {
-            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse::<u64>().ok().filter(|_| is_number)
-        };
+        let number = |digits: &str| digits.parse::<u64>().ok();
         let rest = match rest {
             "" => 0,
             rest => number(rest)?.checked_mul(scale(u8::try_from(missing).ok()?)?)?,

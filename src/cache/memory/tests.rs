@@ -309,10 +309,14 @@ fn a_map_that_is_nearly_full_hears_of_each_use() {
             |_| true,
         );
     }
-    let (entries, _) = memory.measure_size();
-    assert!(entries < 4_000, "{entries}");
-    keep_seqs(&memory, 1, &[(1, 5)]);
-    assert!(memory.get_entry(test_user(), 1).is_some());
+    // The map's housekeeping does a bounded part each time, and may refuse a user whom few ask for.
+    let is_full = (0..1_000).any(|_| memory.measure_size().0 < 4_000);
+    assert!(is_full, "{:?}", memory.measure_size());
+    let is_kept = (0..1_000).any(|_| {
+        keep_seqs(&memory, 1, &[(1, 5)]);
+        memory.get_entry(test_user(), 1).is_some()
+    });
+    assert!(is_kept);
     assert_eq!(shown_copy(&memory, 1, Instant::now()), None);
 }
 

@@ -89,6 +89,8 @@ fn read_asset(text: &str, catalogue: &CatalogueTable) -> Result<AssetId, String>
 fn read_amount(text: &str, unit: AmountUnit, decimals: Option<u8>) -> Result<Amount, String> {
     let exact = match (unit, decimals) {
         (AmountUnit::Raw, _) => text.parse().ok().map(Amount::from_raw),
+        // No sign but the one that is written back.
+        (AmountUnit::Whole, Some(_)) if text.contains('+') => None,
         (AmountUnit::Whole, Some(decimals)) => Amount::from_decimal(shorten(text), decimals),
         (AmountUnit::Whole, None) => {
             return Err(
