@@ -4,9 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    settlement_support::{
-        ENTRIES, SETTLEMENTS, STREAM, add_event, embedded, settled, short, values, whole,
-    },
+    settlement_support::{ENTRIES, SETTLEMENTS, STREAM, add_event, settled, short, values, whole},
     support::{
         eventually::eventually_async,
         prometheus::{Prometheus, SOON, Sample},
@@ -47,7 +45,10 @@ async fn fires(prometheus: &Prometheus, alerts: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn real_trouble_makes_alerts_fire() {
     let mut redis = Redis::start();
-    let mut service = embedded(&redis).await;
+    // After its start an instance is blind for as long as floors are kept.
+    let setup = short(&redis.url()).with("settlement.floor_ttl_ms", 15_000);
+    let mut service = Service::start_ready(setup).await;
+    whole(&service).await;
     let prometheus = Prometheus::start_with(&[service.ops()], impatient).await;
     assert_eq!(service.balances(1001).await.status, 200);
     prometheus.scraped().await;

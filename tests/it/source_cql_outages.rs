@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr};
 
 use balance_cache::{
-    config::{Millis, ReadFrom},
+    config::ReadFrom,
     ledger::{
         LedgerError, Source, SourceReadiness, WriteError,
         scylla::{Scylla, schema},
@@ -121,7 +121,6 @@ async fn a_cassandra_without_views_is_told_by_name_over_tls_and_with_a_password(
         s.tls_ca_file = authority;
         s.username = "cassandra".to_owned();
         s.password = "cassandra".to_owned();
-        s.connect_timeout_ms = Millis(Duration::from_secs(5));
     });
 
     let refused = schema::apply_schema(&place.settings, &place.source(ReadFrom::View))
