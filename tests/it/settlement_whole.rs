@@ -195,8 +195,7 @@ async fn no_read_shows_half_of_a_settlement(database: Database) {
 async fn changes_that_are_taken_one_by_one_are_seen_torn() {
     let server = Database::Cassandra.shared_server();
     let pair = Pair::without_services(server, Redis::start(), 5).await;
-    let without =
-        |setup: Setup| setup.raw("FAILPOINTS", "one-by-one=return;marked=sleep(5)".into());
+    let without = |setup: Setup| setup.raw("FAILPOINTS", "one-by-one=return;marked=yield".into());
     let services = three(&pair, without).await;
     let (seen, over) = ([0; 2].map(|_| Seen::default()), AtomicBool::new(false));
     settle(&services[0], 2).await;

@@ -349,7 +349,7 @@ impl GroupWriter<'_> {
         position: i64,
         attempt: Attempt,
     ) -> Result<Vec<JudgedAnswer>, LedgerError> {
-        fail::fail_point!("record-appended");
+        fail::fail_point!("record-appended", |_| Err(LedgerError::Timeout));
         let Attempt { record, answers } = attempt;
         self.scylla.appends.take_record(position, &record);
         self.tell_commits(&record);
