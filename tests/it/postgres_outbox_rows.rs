@@ -115,13 +115,13 @@ async fn a_balance_that_cannot_be_read_is_not_shown_until_it_can() {
     btc_becomes(&service, 8, "3").await;
 }
 
-/// The statement of one customer takes for ever, that of another one raises an error.
+/// The statement of one customer waits for a lock that somebody keeps, that of another one raises an error.
 const TROUBLED: &str = "CREATE TABLE troubled (customer uuid PRIMARY KEY, slow boolean NOT NULL); \
      GRANT SELECT ON troubled TO PUBLIC; \
      CREATE FUNCTION sound(of_customer uuid) RETURNS boolean LANGUAGE plpgsql AS $$ \
      DECLARE is_slow boolean; BEGIN \
      SELECT slow INTO is_slow FROM troubled WHERE customer = of_customer; \
-     IF is_slow THEN PERFORM pg_sleep(600); END IF; \
+     IF is_slow THEN PERFORM pg_advisory_xact_lock(1); END IF; \
      IF NOT is_slow THEN RAISE EXCEPTION 'not this one'; END IF; \
      RETURN true; END $$";
 
@@ -129,6 +129,9 @@ const TROUBLED: &str = "CREATE TABLE troubled (customer uuid PRIMARY KEY, slow b
 async fn a_user_whose_statement_fails_or_is_slow_holds_up_nobody() {
     let redis = Redis::start();
     let (shop, setup) = follow(&redis, TROUBLED).await;
+    let holder = shared().client(&shop.place.database).await;
+    let lock = "SELECT pg_advisory_lock(1)";
+    holder.batch_execute(lock).await.unwrap();
     let sql = "SELECT currency AS asset_id, available AS avail, on_hold AS frozen, version AS seq FROM wallets \
                WHERE customer = $1 AND sound(customer)";
     let setup = setup
