@@ -27,6 +27,7 @@ use crate::{
     cache_status::Tier,
     clock,
     domain::{BalanceChange, Entry, Notification, Receipt, UnixMillis, UserId},
+    fail_points,
     ledger::{self, Commit, Source, WrittenCounts},
     protocol::ChangeLog,
     telemetry::{self, Fault, Meters, Op, Via},
@@ -146,7 +147,7 @@ impl Applier {
             self.meters
                 .count_notifications(via, telemetry::AppliedLabel::Failed, count);
         })?;
-        fail::fail_point!("redis-took");
+        fail_points::reach("redis-took");
         let mut applied = ApplyResult::default();
         let mut effects = effects.map(Vec::into_iter);
         for (user, one_users) in users_of(&grouped) {
@@ -160,7 +161,7 @@ impl Applier {
                 self.count_effect(&mut applied, old, notification.created_at);
             }
         }
-        fail::fail_point!("took-effect");
+        fail_points::reach("took-effect");
         self.meters
             .count_notifications(via, telemetry::AppliedLabel::News, applied.applied);
         self.meters
@@ -207,7 +208,7 @@ impl Applier {
                 .collect();
         }
         let news = self.marks.advance_user(user, changes);
-        fail::fail_point!("marked");
+        fail_points::reach("marked");
         self.memory.advance_user(user, changes);
         for (change, is_news) in changes.iter().zip(&news) {
             if let (BalanceChange::Moved { asset, seq, .. }, true) = (change, *is_news) {
@@ -257,7 +258,7 @@ impl Applier {
         let written =
             match tokio::time::timeout_at(deadline, self.source.write_entries(entries)).await {
                 Ok(Ok(written)) => {
-                    fail::fail_point!("ledger-written");
+                    fail_points::reach("ledger-written");
                     self.meters
                         .record_tier(Tier::Source, Op::Apply, begun.elapsed());
                     written
@@ -371,6 +372,5 @@ const fn fault_word(fault: Fault) -> &'static str {
 
 /// The changes of one user are taken together; not so where a test looks what happens otherwise.
 fn takes_together() -> bool {
-    fail::fail_point!("one-by-one", |_| false);
-    true
+    !fail_points::reach("one-by-one")
 }

@@ -15,6 +15,7 @@ pub mod cache_status;
 pub mod clock;
 pub mod config;
 pub mod diagnosis;
+pub mod fail_points;
 pub mod telemetry;
 
 pub mod cache;

@@ -21,6 +21,7 @@ use crate::{
     apply::{self, Applier},
     cache_status::Tier,
     domain::{AssetId, Notification, Reference, SettleOutcome, StoredTransaction, Transaction},
+    fail_points,
     ledger::{self, Source},
     telemetry::{Meters, Op, SettledLabel},
 };
@@ -104,7 +105,7 @@ impl Settler {
             .inspect_err(|error| self.applier.count_write_failure(error))?;
         self.meters
             .record_tier(Tier::Source, Op::Apply, begun.elapsed());
-        fail::fail_point!("ledger-written");
+        fail_points::reach("ledger-written");
         for (transaction, outcome) in transactions.iter().zip(&outcomes) {
             self.count_outcome(transaction, outcome);
         }

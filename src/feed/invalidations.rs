@@ -20,6 +20,7 @@ use crate::{
     },
     clock,
     diagnosis::{Finding, FindingPart},
+    fail_points,
     protocol::{ChangeLog, Freshness},
     telemetry::{Meters, RateLimitedLog},
 };
@@ -260,7 +261,7 @@ impl Follower {
             .read_feed(&keys.feed_key(), position.cursor, block)
             .await;
         let page = page.map_err(|error| self.note_lost(self.redis.link.finding_of(&error)))?;
-        fail::fail_point!("feed-read");
+        fail_points::reach("feed-read");
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
             Some(last) if self.take_page(&page, last, position) => {}

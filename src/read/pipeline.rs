@@ -33,6 +33,7 @@ use crate::{
     clock,
     config::Settings,
     domain::{Floors, UserId},
+    fail_points,
     protocol::rules::{KeepFacts, may_load_be_kept},
     telemetry::{Op, traces},
 };
@@ -189,7 +190,7 @@ impl Reader {
             if leads {
                 redis_batcher::start_load(self, miss.user, Arc::clone(&flight));
             }
-            fail::fail_point!("boarded");
+            fail_points::reach("boarded");
             let result = flight.wait_for_result(miss.deadline, timings).await?;
             if result.suits_floors(&floors) {
                 return Ok(result.into_answer(miss.memory, !leads));
@@ -308,7 +309,7 @@ impl Reader {
         let mut reached = source
             .reach_floors(user, start, &snapshot, &miss.known, timings)
             .await?;
-        fail::fail_point!("reached");
+        fail_points::reach("reached");
         let mut redis_ttl = None;
         match &miss.lease {
             Some(lease) if reached.fills_redis() => {
@@ -325,7 +326,7 @@ impl Reader {
             Some(lease) => lease.release_lease().await,
             None => {}
         }
-        fail::fail_point!("filled");
+        fail_points::reach("filled");
         if from_ledger {
             self.memory.changes.note_read(user, start.knowledge.reread);
         }

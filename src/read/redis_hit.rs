@@ -21,6 +21,7 @@ use crate::{
     clock,
     config::Settings,
     domain::{Snapshot, UnixMillis, UserId},
+    fail_points,
 };
 
 /// Pauses between two looks at a lease that another instance holds, and at a ledger that lags behind a floor.
@@ -143,7 +144,7 @@ impl RedisTier {
             Some(looked) => looked,
             None => self.redis.get_user(user).await,
         };
-        fail::fail_point!("looked");
+        fail_points::reach("looked");
         let mut outdone = false;
         let forward = match looked {
             Lookup::Fault(_) => {
@@ -237,7 +238,7 @@ impl RedisTier {
         let Lookup::Hit { snapshot, ttl } = looked else {
             return None;
         };
-        fail::fail_point!("looked");
+        fail_points::reach("looked");
         self.accept_snapshot(user, start, snapshot, *ttl, now)
     }
 

@@ -28,6 +28,7 @@ use super::{
     session::{Epoch, RedisSession, RedisState, SessionConnections},
 };
 use crate::diagnosis::{Code, Finding};
+use crate::fail_points;
 
 /// How often an open session is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
@@ -149,7 +150,7 @@ impl RedisLink {
     fn of_writer(&self) -> ConnectionTimeouts {
         ConnectionTimeouts {
             connect: self.options.connect_timeout_ms.0,
-            reply: Some(WRITER_TIMEOUT),
+            reply: Some(WRITER_TIMEOUT.max(self.options.timeout_ms.0)),
         }
     }
 
@@ -287,7 +288,7 @@ impl RedisLink {
             if session.is_over() {
                 return;
             }
-            fail::fail_point!("keeper-looks");
+            fail_points::reach("keeper-looks");
             if let Err(finding) = self.check_session(session).await {
                 self.end_session(session, finding);
                 return;

@@ -10,6 +10,7 @@ use crate::{
     cache::redis::stream::{BlockingConnection, StreamFailure},
     diagnosis::{Code, Finding, FindingPart},
     domain::Notification,
+    fail_points,
     telemetry::Via,
 };
 
@@ -39,7 +40,7 @@ impl StreamConsumer {
             }
             tokio::time::sleep(RETRY_EVERY).await;
         };
-        fail::fail_point!("not-acknowledged");
+        fail_points::reach("not-acknowledged");
         self.acknowledge_entries(tap, &ids).await
     }
 

@@ -26,6 +26,7 @@ use crate::{
         Amount, AssetId, Entry, Notification, NotifiedChange, Receipt, Reference, Seq, Snapshot,
         StoredTransaction, UnixMillis, UserId,
     },
+    fail_points,
     ledger::{LedgerError, RowAbove, WriteError, WrittenCounts},
 };
 
@@ -271,9 +272,9 @@ impl Tables {
             if changed {
                 totals.write_changes(&transaction)?;
                 outbox.update_entries(&transaction, &rows)?;
-                fail::fail_point!("ledger-before-commit");
+                fail_points::reach("ledger-before-commit");
                 transaction.commit()?;
-                fail::fail_point!("ledger-committed");
+                fail_points::reach("ledger-committed");
             } else {
                 transaction.abort()?;
             }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     clock,
     domain::{Notification, Reference},
+    fail_points,
     ledger::{
         LedgerError,
         item::Item,
@@ -94,14 +95,16 @@ impl Poster<'_> {
                 owed: Vec::new(),
             });
         }
-        fail::fail_point!("ledger-before-commit");
+        fail_points::reach("ledger-before-commit");
         let written = self.write_items(client, statements, &items).await;
         written.map_err(PostFailure::of_trip)?;
-        fail::fail_point!("ledger-committed");
-        fail::fail_point!("commit-answer-lost", |_| Err(PostFailure {
-            error: LedgerError::unavailable("the answer to the commit was lost"),
-            kind: super::post_failure::PostFailureKind::Connection,
-        }));
+        fail_points::reach("ledger-committed");
+        if fail_points::reach("commit-answer-lost") {
+            return Err(PostFailure {
+                error: LedgerError::unavailable("the answer to the commit was lost"),
+                kind: super::post_failure::PostFailureKind::Connection,
+            });
+        }
         Ok(Posted { answers, owed })
     }
 

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     clock,
     domain::{Reference, UserId},
+    fail_points,
     ledger::{Commit, LedgerError},
 };
 
@@ -215,7 +216,7 @@ impl GroupWriter<'_> {
             },
             answers: judged.answers,
         };
-        fail::fail_point!("record-judged");
+        fail_points::reach("record-judged");
         self.append_record(known, attempt).await
     }
 
@@ -349,12 +350,14 @@ impl GroupWriter<'_> {
         position: i64,
         attempt: Attempt,
     ) -> Result<Vec<JudgedAnswer>, LedgerError> {
-        fail::fail_point!("record-appended", |_| Err(LedgerError::Timeout));
+        if fail_points::reach("record-appended") {
+            return Err(LedgerError::Timeout);
+        }
         let Attempt { record, answers } = attempt;
         self.scylla.appends.take_record(position, &record);
         self.tell_commits(&record);
         self.postings.write_record(self.live, &record).await?;
-        fail::fail_point!("record-written");
+        fail_points::reach("record-written");
         Ok(answers)
     }
 

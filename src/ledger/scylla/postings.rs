@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     domain::{AssetId, Entry, Reference, Trade, UnixMillis, UserId, balances_to_text},
+    fail_points,
     ledger::LedgerError,
 };
 
@@ -90,11 +91,11 @@ impl Postings {
         record: &JournalRecord,
     ) -> Result<(), LedgerError> {
         run_all(self.table_statements(live, record)).await?;
-        fail::fail_point!("record-balances-written");
+        fail_points::reach("record-balances-written");
         let mut statements = self.ledger_statements(live, record);
         statements.extend(self.id_statements(live, record));
         run_all(statements).await?;
-        fail::fail_point!("record-rows-written");
+        fail_points::reach("record-rows-written");
         let trades = || {
             claimed_items(record)
                 .filter_map(|(item, claim)| Some((item, claim, claim.trade.as_ref()?)))
@@ -103,7 +104,7 @@ impl Postings {
             trades().map(|(item, claim, trade)| self.insert_trade(live, item, claim, trade));
         let sellers = trades().map(|(_, _, trade)| self.insert_side(live, trade, SELLER));
         run_all(stands.chain(sellers).collect()).await?;
-        fail::fail_point!("record-sellers-written");
+        fail_points::reach("record-sellers-written");
         run_all(
             trades()
                 .map(|(_, _, trade)| self.insert_side(live, trade, BUYER))
