@@ -3,7 +3,7 @@
 //! **Invariants.** A [`RedisSession`] leads to a Redis whose role, epoch, source and eviction policy were read on its own connections.
 //! Without a session everything fails at once: no reader waits for a connection (that is the breaker; the keeper is its probe).
 //!
-//! **Limits.** Each reply has `redis.timeout_ms` (readers) or [`WRITER_TIMEOUT`].
+//! **Limits.** Each reply has `redis.timeout_ms` (readers) or at least [`WRITER_TIMEOUT`].
 
 mod script_calls;
 
@@ -40,8 +40,8 @@ use crate::{
     telemetry::{Fault, Meters, Op},
 };
 
-/// How long the connection that applies notifications waits for a reply: longer than a reader would, shorter than a
-/// request's deadline.
+/// How long the connection that applies notifications waits for a reply, if a reader waits no longer: shorter than a request's
+/// deadline.
 pub(super) const WRITER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a refused command is shown as a finding.
 const REFUSAL_SHOWN: Duration = Duration::from_secs(5);
@@ -256,7 +256,7 @@ impl RedisLink {
     ) -> Result<T, FailedCommand> {
         let wait = match op {
             Op::Get | Op::Fill | Op::Load => self.options.timeout_ms.0,
-            Op::Apply => WRITER_TIMEOUT,
+            Op::Apply => WRITER_TIMEOUT.max(self.options.timeout_ms.0),
         };
         let begun = Instant::now();
         let asked = tokio::time::timeout(wait, asking).await;

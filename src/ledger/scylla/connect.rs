@@ -33,8 +33,8 @@ use crate::{
     ledger::LedgerError,
 };
 
-/// Silence of a connection after which it is tested, and after which it is given up: a node that vanished without a
-/// word costs timeouts for no longer than both.
+/// Silence of a connection after which it is tested, and after which it is given up, if a statement has no longer: a node that
+/// vanished without a word costs timeouts for no longer than both.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// The same for changes of the schema: a node that is busy with one may be silent for seconds.
@@ -84,7 +84,7 @@ impl Connector {
             tls: tls.transpose()?,
             profile: execution_profile(settings, source.timeout_ms.0),
             connect_timeout: settings.connect_timeout_ms.0,
-            keepalive: KEEPALIVE,
+            keepalive: KEEPALIVE.max(source.timeout_ms.0),
         })
     }
 
@@ -121,7 +121,7 @@ impl Connector {
         }
         // The driver asks one node after the other until one tells about the cluster, then waits once for connections to
         // all. The keepalive gives up a node that accepts a connection and says nothing.
-        let each = self.connect_timeout.max(KEEPALIVE.saturating_mul(2));
+        let each = self.connect_timeout.max(self.keepalive.saturating_mul(2));
         let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let all = each.saturating_mul(nodes.saturating_add(2));
         tokio::time::timeout(all, builder.build())
