@@ -253,12 +253,12 @@ async fn an_answer_is_checked_four_times_and_counted_for_its_tier() {
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_first_decides_and_not_what_is_newest() {
     let stage = Stage::new(|_| {});
-    // Seq 6 stood there for long; 7 came a moment ago, and must not hide it.
+    // Seq 6 stood there for long; 7 comes behind the reads, and must not hide it.
     stage.ledger.put_row(1, 5, Some(60_000));
     stage.ledger.put_row(1, 6, Some(30_000));
-    stage.ledger.put_row(1, 7, Some(0));
     stage.serve_answer(Tier::Memory, 5);
     stage.serve_answer(Tier::Redis, 6);
+    stage.ledger.put_row(1, 7, Some(0));
     stage.pass_time(Duration::from_secs(2)).await;
     assert_eq!(stage.found_by_window(Tier::Memory)[..2], [(1, 1), (1, 1)]);
     assert_eq!(stage.found_by_window(Tier::Redis)[..2], [(1, 0), (1, 0)]);

@@ -37,6 +37,8 @@ use crate::{
 
 /// Now, for every test.
 const NOW: i64 = 1_765_352_450_000;
+/// The deadline of a request, and of a wait for more of its body: a busy machine does not stand still for as long.
+const AMPLE_TIME: Duration = Duration::from_mins(1);
 
 /// The API, its fake, and a way to ask it.
 struct TestApi {
@@ -90,7 +92,17 @@ impl TestApi {
     pub fn with_auth(auth: &config::AuthSettings, body_bytes: usize) -> Self {
         let fake = Arc::new(FakeBackend::new());
         Self {
-            service: Self::build_service(&fake, auth, body_bytes, Hosts::Any),
+            service: Self::build_service(&fake, auth, body_bytes, AMPLE_TIME, Hosts::Any),
+            fake,
+        }
+    }
+
+    /// Waits for more of a body for this time only.
+    pub fn with_body_wait(body_wait: Duration) -> Self {
+        let fake = Arc::new(FakeBackend::new());
+        let auth = auth_settings(AuthMode::None, vec![]);
+        Self {
+            service: Self::build_service(&fake, &auth, 8_388_608, body_wait, Hosts::Any),
             fake,
         }
     }
@@ -99,15 +111,16 @@ impl TestApi {
         fake: &Arc<FakeBackend>,
         auth: &config::AuthSettings,
         body_bytes: usize,
+        body_wait: Duration,
         hosts: Hosts,
     ) -> Service<Arc<FakeBackend>> {
         let options = Options {
             auth: Authorization::new(auth).unwrap(),
             hosts,
             catalogue: sample_catalogue(),
-            deadline: Duration::from_secs(2),
+            deadline: AMPLE_TIME,
             body_bytes,
-            body_wait: Duration::from_millis(200),
+            body_wait,
             id_prefix: 0xabc,
             wall: || UnixMillis(NOW),
             openapi: super::openapi::Document::from(Bytes::from_static(b"{}")),
@@ -121,6 +134,7 @@ impl TestApi {
             &self.fake,
             &auth_settings(AuthMode::None, vec![]),
             8_388_608,
+            AMPLE_TIME,
             hosts,
         );
     }

@@ -3,6 +3,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use super::*;
 use crate::domain::{Amount, Balance, UnixMillis};
 
+/// No test takes as long.
+const LONG_LIFE: Duration = Duration::from_mins(10);
+
 fn test_balance(asset: i32, seq: i64) -> Balance {
     Balance::sample_of(asset, seq, seq)
 }
@@ -26,14 +29,13 @@ fn changed_to(asset: i32, seq: i64) -> BalanceChange {
 }
 
 fn test_memory() -> Memory {
-    let kept_for = Duration::from_secs(10);
-    Memory::new(1 << 20, kept_for, Arc::default(), Meters::new())
+    Memory::new(1 << 20, LONG_LIFE, Arc::default(), Meters::new())
 }
 
 fn kept_entry(generation: u64, balances: Vec<Balance>) -> CacheEntry {
     let snapshot = Snapshot::new(balances);
     let held = RenderedSnapshot::new(&Catalogue::default(), &snapshot, UnixMillis(0));
-    let until = Instant::now().checked_add(Duration::from_secs(10)).unwrap();
+    let until = Instant::now().checked_add(LONG_LIFE).unwrap();
     CacheEntry {
         held,
         until,

@@ -144,10 +144,8 @@ async fn work_that_does_not_end_is_504_soon_after_the_deadline() {
         };
         told.assert_failure(504, 5041, path);
         let took = before.elapsed();
-        assert!(
-            took >= Duration::from_secs(2) && took < Duration::from_millis(2_100),
-            "{took:?}"
-        );
+        let soon = AMPLE_TIME + Duration::from_millis(100);
+        assert!((AMPLE_TIME..soon).contains(&took), "{took:?}");
     }
 }
 
@@ -215,7 +213,7 @@ impl std::io::Write for Lines {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_body_does_not_say_is_in_the_log_with_the_request_id() {
     let lines = Lines::default();
     let writer = lines.clone();

@@ -48,7 +48,7 @@ async fn clients_that_never_read_make_room_for_others() {
 
 #[tokio::test]
 async fn a_body_that_trickles_is_bounded_as_a_whole() {
-    let running = Running::start_usual();
+    let running = Running::usual_of(TestApi::with_body_wait(Duration::from_millis(200)));
     for (fields, drop) in [
         ("content-length: 5000", " "),
         ("transfer-encoding: chunked", "1\r\n \r\n"),

@@ -32,7 +32,7 @@ async fn a_connection_is_kept_and_requests_may_be_pipelined() {
 #[tokio::test]
 async fn both_ways_are_the_same_on_the_wire() {
     let direct = Running::start_usual();
-    let routed = Running::start_server(direct.asked.without_fast_path(), 100, PATIENCE);
+    let routed = Running::usual_of(direct.asked.without_fast_path());
     let etag = direct.asked.get("/api/user/balance?user_id=1001").await;
     let etag = format!("if-none-match: {}\r\n", etag.header_value("etag"));
     for (method, query, headers, status) in [
@@ -109,7 +109,7 @@ const POST: &str = "POST /api/v1/settlements HTTP/1.1\r\nhost: x\r\n";
 
 #[tokio::test]
 async fn a_body_that_stops_coming_is_504_and_the_connection_ends() {
-    let running = Running::start_usual();
+    let running = Running::usual_of(TestApi::with_body_wait(Duration::from_millis(200)));
     for body in [
         "content-length: 100\r\n\r\n[",
         "transfer-encoding: chunked\r\n\r\n1\r\n[\r\n",
@@ -127,7 +127,7 @@ async fn a_body_that_stops_coming_is_504_and_the_connection_ends() {
 #[tokio::test]
 async fn a_body_that_is_too_long_is_413_with_and_without_a_length() {
     let asked = TestApi::with_auth(&auth_settings(AuthMode::None, vec![]), 1_000);
-    let running = Running::start_server(asked, 100, PATIENCE);
+    let running = Running::usual_of(asked);
     let long = " ".repeat(1_001);
     for rest in [
         format!("content-length: 1001\r\n\r\n{long}"),

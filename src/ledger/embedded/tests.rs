@@ -290,8 +290,9 @@ async fn a_writer_who_leaves_holds_nobody_up() {
     let (_folder, ledger) = new_ledger();
     let gone = [test_entry(1, 1, 1, 1)];
     for _ in 0..10 {
+        // Mostly it waits; its transaction may be quicker than this thread.
         let mut write = ledger.write_entries(&gone);
-        assert!(futures::poll!(&mut write).is_pending());
+        drop(futures::poll!(&mut write));
         drop(write);
     }
     let done = write_all(&ledger, &[test_entry(2, 1, 1, 1)]).await;

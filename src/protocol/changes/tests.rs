@@ -266,8 +266,8 @@ async fn what_is_old_anyway_is_dropped_without_a_word() {
     assert_eq!(marks.use_of_memory().changes.given_up, 0);
 }
 
-#[test]
-fn users_whose_ids_end_alike_have_their_part_of_the_room() {
+#[tokio::test(start_paused = true)]
+async fn users_whose_ids_end_alike_have_their_part_of_the_room() {
     for step in [1, 16, 1 << 10, 1 << 20, 1 << 32] {
         let marks = ChangeLog::new(TTL, ROOM);
         for number in 1..=20_000 {
@@ -288,8 +288,8 @@ fn users_whose_ids_end_alike_have_their_part_of_the_room() {
     }
 }
 
-#[test]
-fn every_notification_without_a_seq_is_another() {
+#[tokio::test(start_paused = true)]
+async fn every_notification_without_a_seq_is_another() {
     let marks = ChangeLog::new(TTL, ROOM);
     marks.require_reread(test_user(1), Some(test_asset()));
     let first = marks.changes_of(test_user(1)).reread;
@@ -298,8 +298,8 @@ fn every_notification_without_a_seq_is_another() {
     assert_eq!(marks.changes_of(test_user(1)).reread_assets, [test_asset()]);
 }
 
-#[test]
-fn what_is_shown_from_before_a_forgetting_is_no_floor_and_from_after_it_is() {
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_from_before_a_forgetting_is_no_floor_and_from_after_it_is() {
     let marks = ChangeLog::new(TTL, ROOM);
     let (user, other) = (test_user(1), test_user(2));
     let seen = |user| marks.floors_of(user).floor_of(test_asset());
