@@ -48,12 +48,21 @@ pub async fn first_rows(world: &World, load: Workload) -> BTreeMap<Key, i64> {
     for user in 1..=load.users {
         for asset in ASSETS {
             let seq = if user % 4 == 0 { (1 << 53) - 3 } else { 1 };
-            assert!(world.write((user, asset), seq).await, "the first rows");
+            write_until_taken(world, (user, asset), seq).await;
             world.written((user, asset), seq, Duration::ZERO);
             seqs.insert((user, asset), seq);
         }
     }
     seqs
+}
+
+/// Writes the row to the ledger, again until that is acknowledged.
+async fn write_until_taken(world: &World, key: Key, seq: i64) {
+    let end = world.now() + PATIENCE;
+    while !world.write(key, seq).await {
+        assert!(world.now() < end, "the ledger takes no row");
+        pace(LOOK).await;
+    }
 }
 
 /// One assigner of seqs: its users are those that leave `me` when divided by the number of writers.
@@ -79,11 +88,7 @@ pub async fn write(
         } else if load.outbox && rng.random_bool(0.3) {
             tell_by_outbox(&world, key, seq).await;
         } else {
-            let end = world.now() + PATIENCE;
-            while !world.write(key, seq).await {
-                assert!(world.now() < end, "the ledger takes no row");
-                pace(LOOK).await;
-            }
+            write_until_taken(&world, key, seq).await;
             world.written(key, seq, lag(&mut rng, load.lag_max));
             // The late and the reordered: sometimes the next row is there before this one is told.
             if rng.random_bool(0.1) {

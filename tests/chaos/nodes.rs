@@ -88,8 +88,8 @@ async fn one_database_of_three_may_be_killed() {
         "{available} of 1,000 reads were answered"
     );
     for what in world.failures.lock().keys() {
-        let clear = !what.starts_with("POST") || what.ends_with(" 503");
-        assert!(clear, "a write that is not done is 503: {what}");
+        let clear = !what.starts_with("POST") || what.ends_with(" 503") || what.ends_with(" 504");
+        assert!(clear, "a write that is not done is 503, or late: {what}");
     }
     for service in &mut services {
         assert_eq!(service.terminate(), 0);

@@ -10,10 +10,11 @@ use crate::{
     history::{Amounts, Row, Rules, Violation},
     ledger::LedgerWriter,
     nemesis::{Database, Fault, Nemesis},
+    pace::pace,
     pg_faults::DatabaseFault,
     pg_writer::PgWriter,
-    postgres::{PAUSE_MAX, REPLAY_DELAY, setup_on},
-    run::{CATCH_UP, TURN, at_rest, end, report, rules, told},
+    postgres::{PAUSE_MAX, REPLAY_DELAY, at_leisure, setup_on},
+    run::{CATCH_UP, MAX_STALENESS, TURN, at_rest, end, report, rules, told},
     senders::{self, Book},
     stands::{
         StandingRow, each_stands_once_and_whole, ledger_rows, newest, rows_follow, tables_agree,
@@ -83,6 +84,8 @@ async fn transactions_stand_once_while_postgresql_fails() {
     }
     let writer = world.ledger.postgres().unwrap();
     nothing_is_owed(writer).await;
+    // Every instance has heard of the last of it by then.
+    pace(MAX_STALENESS).await;
     let rows = ledger_rows(writer).await;
     rows_follow(&rows);
     each_stands_once_and_whole(&rows, &book.sent.lock());
@@ -92,7 +95,8 @@ async fn transactions_stand_once_while_postgresql_fails() {
     report(&world, &found, &nemesis.injected);
     assert!(found.is_empty(), "{} violations", found.len());
     api_agrees(&world, &rows).await;
-    let (code, said, wrong) = nemesis.services[0].run(&["verify", "--conservation"]);
+    let verify = at_leisure(&nemesis.services[0].setup());
+    let (code, said, wrong) = verify.run(&["verify", "--conservation"]);
     assert_eq!(code, 0, "{said}{wrong}");
     for word in ["written", "repeated", "refused"] {
         assert!(world.notifications.lock().contains_key(word), "{word}");
@@ -110,7 +114,7 @@ async fn start_services(pair: &PgPair, proxies: &[Proxy]) -> Vec<Service> {
             .with("ledger.writer", "service")
             .with("ledger.recovery_ms", 1_000);
         if services.is_empty() {
-            let (code, said, wrong) = setup.run(&["schema", "apply"]);
+            let (code, said, wrong) = at_leisure(&setup).run(&["schema", "apply"]);
             assert_eq!(code, 0, "{said}{wrong}");
         }
         services.push(Service::start_ready(setup).await);
@@ -174,8 +178,13 @@ async fn api_agrees(world: &World, rows: &[StandingRow]) {
     for host in world.instances {
         for (user, balances) in &expected {
             let url = format!("http://{host}/api/user/balance?user_id={user}");
-            let answer = world.http.get(url).send().await.unwrap();
-            let answer: Value = answer.json().await.unwrap();
+            let answer = eventually_async(CATCH_UP, "it answers", async || {
+                let answer = world.http.get(&url).send().await.ok()?;
+                let is_good = answer.status() == 200;
+                let answer = answer.json::<Value>().await.ok();
+                answer.filter(|_| is_good)
+            })
+            .await;
             let text = |balance: &Value, field: &str| balance[field].as_str().unwrap().to_owned();
             let shown = answer["data"].as_array().unwrap().iter().map(|balance| {
                 (

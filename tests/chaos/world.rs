@@ -22,6 +22,8 @@ use crate::{
 pub const INSTANCES: usize = 2;
 /// How long it may take until something is written and read again once a fault is over.
 const GOES_ON: Duration = Duration::from_mins(2);
+/// How long an answer may take: longer than any deadline of the service, and than a machine stands still.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Rows of the view that are inserted at the same time.
 const FILLERS: usize = 16;
 
@@ -58,7 +60,7 @@ impl World {
         let (late, queue) = mpsc::channel(1_000_000);
         let http = reqwest::Client::builder()
             .no_proxy()
-            .timeout(Duration::from_secs(5))
+            .timeout(ANSWER)
             .build()
             .unwrap();
         let world = std::sync::Arc::new(Self {

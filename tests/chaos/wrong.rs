@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{AsyncCommands, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, aio::MultiplexedConnection};
 use scylla::client::session::Session;
 use serde_json::{Value, json};
 use tokio::{
@@ -21,6 +21,8 @@ use tokio::{
 
 /// How long memory holds a snapshot; Redis five times that.
 const TTL: Duration = Duration::from_secs(1);
+/// How long Redis may take: it is wrong by what it does, not by what a busy machine does to it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 struct Naive {
@@ -37,9 +39,12 @@ pub async fn start(
     keyspace: &str,
     tasks: &mut JoinSet<()>,
 ) -> SocketAddr {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
     let redis = redis::Client::open(redis_url)
         .unwrap()
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&config)
         .await
         .unwrap();
     let naive = Arc::new(Naive {
