@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::{eventually::eventually, port::Port, process::Process};
 
 /// How long it may take to start.
-const TURN: Duration = Duration::from_mins(1);
+const TURN: Duration = Duration::from_mins(2);
 /// How long one question may take.
 const ANSWER: Duration = Duration::from_mins(3);
 

@@ -21,14 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use scylla::client::{session::Session, session_builder::SessionBuilder};
+use scylla::client::{
+    execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder,
+};
 
 use self::config::{java_arguments, write_files};
 use super::eventually::step;
 
-const START_MAX: Duration = Duration::from_mins(2);
-/// A start that takes longer stands still: one takes some seconds.
-const STALLED: Duration = Duration::from_mins(1);
+const START_MAX: Duration = Duration::from_mins(4);
+/// A start that takes longer stands still: one takes some seconds, and up to a minute on a busy machine.
+const STALLED: Duration = Duration::from_mins(2);
 
 /// Kills the JVM when standard input ends; removes the folder if told to. Ignores the terminal's signals, which go to
 /// the whole group, so that it is still there to do that.
@@ -298,10 +300,13 @@ impl Cassandra {
         assert!(done.success());
     }
 
-    /// A bare driver session.
+    /// A bare driver session, with more patience than the driver has by itself.
     pub async fn session(&self) -> Session {
+        let patient = ExecutionProfile::builder().request_timeout(Some(START_MAX));
         SessionBuilder::new()
             .known_node(self.node())
+            .connection_timeout(STALLED)
+            .default_execution_profile_handle(patient.build().into_handle())
             .build()
             .await
             .expect("the node takes sessions")

@@ -148,6 +148,7 @@ fn yaml(folder: &Path, seat: &Seat, options: &Options) -> String {
             pem.display()
         )
     });
+    // By default a write has 2 s, and a lightweight transaction less: a node on a busy machine, or its disk, stands still for longer.
     format!(
         "cluster_name: test
 num_tokens: 1
@@ -182,6 +183,10 @@ memtable_heap_space: 128MiB
 memtable_offheap_space: 128MiB
 concurrent_reads: 16
 concurrent_writes: 16
+read_request_timeout: 10s
+range_request_timeout: 10s
+write_request_timeout: 10s
+cas_contention_timeout: 10s
 tombstone_warn_threshold: 400
 tombstone_failure_threshold: 500
 {tls}"

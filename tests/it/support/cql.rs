@@ -12,7 +12,7 @@ use balance_cache::{
     config::{self, Millis, ReadFrom, SourceKind},
     domain::{Amount, Asset, AssetId, Catalogue, Entry, Seq, Snapshot, UnixMillis, UserId},
     ledger::{
-        Source, SourceReadiness,
+        LedgerError, Source, SourceReadiness, WriteError,
         scylla::{Scylla, schema},
     },
 };
@@ -178,13 +178,36 @@ impl Running {
         said
     }
 
-    /// Loads until the view shows as many rows as the ledger acknowledged: it is filled a moment later.
+    /// Writes these, once more where the node stood still for a moment: a repetition changes nothing.
+    pub async fn writes(&self, entries: &[Entry]) {
+        until("the entries are written", async || {
+            match self.scylla.write_entries(entries).await {
+                Ok(_) => true,
+                Err(WriteError::Source(error)) => {
+                    // Shown where the wait is in vain.
+                    println!("not written: {error}");
+                    false
+                }
+                Err(conflict) => panic!("{conflict}"),
+            }
+        })
+        .await;
+    }
+
+    /// Loads until the view shows as many rows as the ledger acknowledged: it is filled a moment later. A node that stands still for
+    /// a moment is asked again.
     pub async fn shows(&self, user_id: i64, expected: &[(i32, i64, i64)]) {
-        let mut last = Vec::new();
+        let mut last = Ok(Vec::new());
         let deadline = Instant::now() + WAIT_MAX;
-        while last != expected {
+        while last.as_deref().ok() != Some(expected) {
             assert!(Instant::now() < deadline, "{last:?} is not {expected:?}");
-            last = told(&self.scylla.load_snapshot(user(user_id)).await.unwrap());
+            let loaded = self.scylla.load_snapshot(user(user_id)).await;
+            last = loaded.map(|snapshot| told(&snapshot));
+            match &last {
+                Ok(_) => {}
+                Err(LedgerError::Unavailable(_) | LedgerError::Timeout) => pause().await,
+                Err(corrupt) => panic!("{corrupt}"),
+            }
         }
     }
 

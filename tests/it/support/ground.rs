@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use balance_cache::{
     config::ReadFrom,
-    domain::{Asset, Catalogue, Symbol},
+    domain::{Asset, Catalogue, Entry, Symbol},
     ledger::Source,
 };
 use scylla::deserialize::row::DeserializeRow;
 
 use super::{
     cassandra::shared,
-    cql::{Place, Running, catalogue},
+    cql::{Place, Running, catalogue, until},
     pg_place::{PgPlace, PgRunning},
     postgres::{self, PgServer},
     service::Setup,
@@ -30,6 +30,14 @@ pub struct OpenSource {
 }
 
 impl OpenSource {
+    /// Writes these, once more where the database stood still for a moment: a repetition changes nothing.
+    pub async fn writes(&self, entries: &[Entry]) {
+        until("the entries are written", async || {
+            self.source.write_entries(entries).await.is_ok()
+        })
+        .await;
+    }
+
     /// Statements that were sent so far, of a source that counts them.
     pub fn statements_sent(&self) -> Option<u64> {
         let cassandra = self.running.0.as_ref();

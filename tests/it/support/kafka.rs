@@ -1,5 +1,4 @@
-//! A real Kafka of one node, started from a folder of jars, and a client of it. All tests share one broker; each takes topics and
-//! groups of its own.
+//! A real Kafka of one node, started from a folder of jars, and a client of it. All tests share the broker; each has topics of its own.
 //!
 //! **Invariants.** Ports and data stay the same over `kill9` and `start_again`. Missing jars are a failure, never a skip. The broker
 //! ends with the test process.
@@ -184,7 +183,7 @@ impl Kafka {
             .arg(self.path("server.properties"));
         let mut process = Process::start(&server, self.folder.path());
         let asker: BaseConsumer = self.client().create().unwrap();
-        eventually(SOON, "kafka answers", || {
+        eventually(3 * SOON, "kafka answers", || {
             let ended = process.exited();
             assert_eq!(ended, None, "kafka ended\n{}", process.logs());
             let answer = asker.fetch_metadata(None, Duration::from_secs(1)).ok()?;
@@ -280,8 +279,7 @@ impl Kafka {
             timestamp: None,
             headers: None,
         };
-        let sent = self.producer().send(record, SOON).await;
-        sent.unwrap();
+        self.producer().send(record, SOON).await.unwrap();
     }
 
     /// Everything that a topic holds.
@@ -321,7 +319,7 @@ impl Kafka {
         records
     }
 
-    /// The topic as `doctor` sees it: partitions, committed offsets, dead records.
+    /// The topic as `doctor` sees it: partitions, committed offsets, dead records. A broker that is busy is asked again.
     pub async fn look(&self, topic: &str) -> TopicState {
         let mut settings = balance_cache::config::default_settings()
             .unwrap()
@@ -330,8 +328,12 @@ impl Kafka {
         settings.brokers = vec![self.address().to_string()];
         topic.clone_into(&mut settings.topic);
         topic.clone_into(&mut settings.group);
-        let looked = tokio::task::spawn_blocking(move || look_at_topic(&settings));
-        looked.await.unwrap().unwrap().unwrap()
+        eventually_async(SOON, "the topic is looked at", async || {
+            let settings = settings.clone();
+            let looked = tokio::task::spawn_blocking(move || look_at_topic(&settings));
+            looked.await.unwrap().unwrap().ok()
+        })
+        .await
     }
 
     /// Waits until the group has committed all of the topic.

@@ -38,7 +38,8 @@ impl PgPlace {
     pub async fn create(server: &PgServer) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let database = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let text = format!("CREATE DATABASE {database}");
+        // Nobody can be connected to this template, and so be in the way: autovacuum is, to the usual one, now and then.
+        let text = format!("CREATE DATABASE {database} TEMPLATE template0");
         server.execute("postgres", &text).await;
         let mut settings = config::default_settings().unwrap().postgres;
         settings.url = server.url(&database);

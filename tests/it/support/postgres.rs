@@ -26,7 +26,7 @@ use self::programs::{
 use super::{eventually::step, port::Port};
 
 /// How long it may take to start or end.
-const TURN: Duration = Duration::from_mins(1);
+const TURN: Duration = Duration::from_mins(2);
 
 /// Ends the server when standard input ends, and removes the folder. Ignores the terminal's signals, which go to the whole group.
 const KEEPER: &str = r#"trap '' INT TERM HUP

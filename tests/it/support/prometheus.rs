@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::{eventually::eventually_async, port::Port, process::Process};
 
-/// Between two scrapes.
-const STEP: &str = "250ms";
+/// Between two scrapes, and the longest that one may take: an instance on a busy machine is not down before.
+const STEP: &str = "1s";
 /// How long anything may take here that comes by itself.
 pub const SOON: Duration = Duration::from_mins(1);
 
@@ -41,6 +41,8 @@ pub struct Prometheus {
     process: Process,
     port: Port,
     client: Client,
+    /// How many it scrapes.
+    instances: usize,
     _folder: TempDir,
 }
 
@@ -93,16 +95,17 @@ impl Prometheus {
             process: Process::start(&command, folder.path()),
             port,
             client: Client::builder().no_proxy().timeout(SOON).build().unwrap(),
+            instances: targets.len(),
             _folder: folder,
         };
-        prometheus.sees(&targets).await;
+        prometheus.sees().await;
         prometheus
     }
 
-    async fn sees(&self, targets: &[String]) {
+    async fn sees(&self) {
         eventually_async(SOON, "prometheus sees all instances", async || {
             let up = self.try_ask("query", &[("query", "up == 1")]).await?;
-            (samples(&up).len() == targets.len()).then_some(())
+            (samples(&up).len() == self.instances).then_some(())
         })
         .await;
     }
@@ -145,10 +148,11 @@ impl Prometheus {
     /// Waits until every instance was scraped after now.
     pub async fn scraped(&self) {
         let now = balance_cache::clock::wall_now().0;
-        let instances = self.query("up == 1").await.len();
         let later = format!("timestamp(balance_cache_build_info) * 1000 > {now}");
-        self.eventually(&later, |found| (found.len() == instances).then_some(()))
-            .await;
+        self.eventually(&later, |found| {
+            (found.len() == self.instances).then_some(())
+        })
+        .await;
     }
 
     /// All rules, as they stand.

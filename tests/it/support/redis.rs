@@ -119,7 +119,8 @@ impl Redis {
         if self.options.cluster {
             settings.push(("cluster-enabled", "yes".to_owned()));
             settings.push(("cluster-port", self.bus.number().to_string()));
-            settings.push(("cluster-node-timeout", "1000".to_owned()));
+            // A node that a busy machine lets stand still for seconds is not dead.
+            settings.push(("cluster-node-timeout", "3000".to_owned()));
         }
         settings.extend(self.options.settings.iter().cloned());
         let mut command = Command::new(program());
@@ -169,7 +170,7 @@ impl Redis {
             .unwrap()
     }
 
-    /// A connection to ask on, with a bound of 5 seconds for each answer.
+    /// A connection to ask on, with a bound of [`ANSWER`] for each answer.
     #[track_caller]
     pub fn connection(&self) -> Connection {
         self.try_connection().unwrap()

@@ -11,7 +11,7 @@ const MASTERS: usize = 3;
 const NODES: usize = 2 * MASTERS;
 
 /// How long forming it may take.
-const FORMED: Duration = Duration::from_mins(1);
+const FORMED: Duration = Duration::from_mins(2);
 
 /// Six nodes, killed when this is dropped.
 #[derive(Debug)]

@@ -4,7 +4,15 @@
 //! over `restart`. Deadlines and `max_staleness` are longer than the defaults, so that no test depends on the machine's speed. All else is the
 //! default, unless `Setup` says otherwise.
 
-use std::{fmt::Display, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    fmt::Display,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
@@ -20,6 +28,9 @@ const COMMAND_MAX: Duration = Duration::from_mins(10);
 
 /// How long an answer may take: longer than any deadline of the service.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a connection may be idle and be used again: shorter than the service keeps it.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// In an instance's folder.
 const CONFIG_FILE: &str = "balance-cache.toml";
@@ -72,18 +83,37 @@ impl Setup {
         command
     }
 
+    fn sets(&self, name: &str) -> bool {
+        self.environment.iter().any(|(set, _)| set == name)
+    }
+
+    /// Longer times for servers on a busy machine. A statement of a database may take as long as a request, and a request longer than
+    /// by default, unless the test says how long.
+    fn patience(&self) -> Vec<(&'static str, &'static str)> {
+        let deadline = "LIMITS__DEADLINE_MS";
+        let is_database = |(key, value): &(String, String)| {
+            key == "BALANCE_CACHE__SOURCE__KIND" && value != "embedded"
+        };
+        let mut times = vec![("REDIS__TIMEOUT_MS", "1000")];
+        if self.environment.iter().any(is_database)
+            && !self.sets(&format!("BALANCE_CACHE__{deadline}"))
+        {
+            times.extend([(deadline, "10000"), ("SOURCE__TIMEOUT_MS", "10000")]);
+        } else {
+            times.push(("SOURCE__TIMEOUT_MS", "2000"));
+        }
+        times
+    }
+
     /// Runs a subcommand to its end: exit code, standard output, standard error. One that asks servers has more time than by
     /// default.
     pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let folder = TempDir::with_prefix("command-").unwrap();
         let mut command = self.command(folder.path(), arguments);
         if !arguments.contains(&"config") {
-            for (key, value) in [
-                ("REDIS__TIMEOUT_MS", "1000"),
-                ("SOURCE__TIMEOUT_MS", "2000"),
-            ] {
+            for (key, value) in self.patience() {
                 let name = format!("BALANCE_CACHE__{key}");
-                if !self.environment.iter().any(|(set, _)| *set == name) {
+                if !self.sets(&name) {
                     command.env(name, value);
                 }
             }
@@ -131,6 +161,7 @@ impl Service {
         let client = Client::builder()
             .no_proxy()
             .timeout(ANSWER)
+            .pool_idle_timeout(IDLE_MAX)
             .build()
             .unwrap();
         let mut service = Self {
@@ -211,6 +242,16 @@ impl Service {
     /// `POST` of JSON, as a client.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `POST` of JSON, as [`in_time`] sends it. Beside the answer: whether it was sent again, so that it may have taken effect before.
+    pub async fn post_in_time(&self, path: &str, body: &Value) -> (Answer, bool) {
+        in_time(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The same, for what may have taken effect before.
+    pub async fn post_until_taken(&self, path: &str, body: &Value) -> Answer {
+        self.post_in_time(path, body).await.0
     }
 
     /// The balances of a user.
@@ -318,4 +359,21 @@ pub async fn answer(request: RequestBuilder) -> reqwest::Result<Answer> {
         headers: response.headers().clone(),
         body: response.text().await?,
     })
+}
+
+/// Sends it again as long as a busy machine may be why it fails: there was no answer, or the ledger or Redis did its part too late. A
+/// `min_seq` that was not reached is no such thing. Beside the answer: whether it was sent again.
+pub async fn in_time(request: RequestBuilder) -> (Answer, bool) {
+    let sent = AtomicUsize::new(0);
+    let said = eventually_async(TURN, "it is taken or refused", || {
+        sent.fetch_add(1, Ordering::Relaxed);
+        let same = answer(request.try_clone().unwrap());
+        async {
+            let said = same.await.ok()?;
+            let is_late = matches!(said.status, 429 | 503 | 504) && said.json()["status"] != 5032;
+            (!is_late).then_some(said)
+        }
+    })
+    .await;
+    (said, sent.into_inner() > 1)
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use balance_cache::{config::ReadFrom, ledger::Source};
+use balance_cache::config::ReadFrom;
 use serde_json::{Value, json};
 
 use super::{
@@ -109,7 +109,7 @@ impl Stage {
                 (1..=3).map(move |seq| entry(user, *asset, seq, avail * seq / 3))
             })
             .collect();
-        writer.scylla.write_entries(&rows).await.unwrap();
+        writer.writes(&rows).await;
         let newest: Vec<_> = balances
             .iter()
             .map(|(asset, avail)| (*asset, 3, *avail))
@@ -124,11 +124,7 @@ impl Stage {
             StageLedger::Postgres(place) => return place.put_row(user, asset, seq, avail).await,
         };
         let writer = place.open(ReadFrom::View, &catalogue([1, 2, 3])).await;
-        writer
-            .scylla
-            .write_entries(&[entry(user, asset, seq, avail)])
-            .await
-            .unwrap();
+        writer.writes(&[entry(user, asset, seq, avail)]).await;
     }
 
     /// Settings that read this ledger.
