@@ -92,8 +92,13 @@ async fn a_running_backfill_is_shown_until_it_is_killed_and_its_end_after_it_wen
     shows_box(&service, "Backfill", "not running").await;
     // Of no tool of ours.
     let () = redis.ask(&["SET", OTHER_KEY, "soon"]);
+    let browser = Browser::start();
+    browser.size(1440, 1000, false);
+    browser.prefers("light");
+    browser.open(&format!("http://{}/dashboard", service.ops()));
 
-    let slow = ["--parts", "64", "--rate", "60", "--at-once", "1"];
+    // It goes on for longer than all that is looked at before it is killed.
+    let slow = ["--parts", "64", "--rate", "12", "--at-once", "1"];
     let mut tool = ground.begin(&slow);
     shows_box(&service, NAME, "% copied").await;
     let shown = eventually_async(PATIENCE, "some parts are copied", async || {
@@ -109,10 +114,6 @@ async fn a_running_backfill_is_shown_until_it_is_killed_and_its_end_after_it_wen
         (under_way == "1" && rows != "0" && is_between && compared == "0").then_some(())
     })
     .await;
-    let browser = Browser::start();
-    browser.size(1440, 1000, false);
-    browser.prefers("light");
-    browser.open(&format!("http://{}/dashboard", service.ops()));
     browser.until(
         "the box is there",
         &format!("{BOX}?.dataset.is === 'good' && {BOX}.textContent.includes('% copied')"),
@@ -189,17 +190,19 @@ async fn a_redis_that_is_away_or_silent_keeps_a_backfill_from_nothing() {
     let proxy = Proxy::start(redis.address());
     proxy.set(Mode::Swallow(Way::Both));
     let silent = format!("redis://{}", proxy.address());
-    for (url, told) in [
+    // A silent Redis is waited for: its backfill goes on for longer than that.
+    for (url, rate, told) in [
         (
             String::new(),
+            "0",
             "redis.url is empty: progress is shown here only",
         ),
-        (away, "running instances do not show the progress: "),
-        (silent, "running instances do not show the progress: "),
+        (away, "0", "running instances do not show the progress: "),
+        (silent, "5", "running instances do not show the progress: "),
     ] {
         let ground = Ground::with(|setup| setup.with("redis.url", &url)).await;
         ground.fill_trades(1..=20).await;
-        let said = ground.run("user_trades", "settled_trades", &[]);
+        let said = ground.run("user_trades", "settled_trades", &["--rate", rate]);
         said.has(0, &["the same: 40 rows expected, 40 stand"]);
         assert_eq!(said.err.matches(told).count(), 1, "{url}: {said}");
     }

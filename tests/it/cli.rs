@@ -1,6 +1,11 @@
 //! The binary from outside: its settings, its tokens, its end, and what it has after a crash.
 
-use std::{io::Write as _, net::TcpStream, process::Command};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use reqwest::Method;
 use serde_json::json;
@@ -153,50 +158,84 @@ on_each_database! {
 }
 
 async fn sigterm_lets_requests_in_flight_finish_and_takes_no_new_ones(database: Database) {
+    const USERS: [u64; 3] = [1, 2, 3];
+
     let stage = Stage::on(database).await;
-    stage.has(1, &[(1, 300_000_000)]).await;
+    for user in USERS {
+        let user = i64::try_from(user).unwrap();
+        stage.has(user, &[(1, 300_000_000)]).await;
+    }
     let proxy = Proxy::start(stage.address());
     let mut service = Service::start_ready(
         // A connection to PostgreSQL asks several times before its first answer.
         stage
             .setup_at(proxy.address())
-            .with("source.timeout_ms", 5_000)
-            .with("limits.deadline_ms", 10_000),
+            .with("source.timeout_ms", 10_000)
+            .with("limits.deadline_ms", 20_000)
+            .with("limits.drain_ms", 20_000),
     )
     .await;
     let pid = service.process().pid().to_string();
     proxy.set(Mode::Delay(std::time::Duration::from_millis(300)));
-    let in_flight = service.balances(1);
+    // After a pause here a load may be over before it is seen: then another user is read.
+    for user in USERS {
+        if is_stopped_while_it_loads(&service, &pid, user).await {
+            assert_eq!(service.process().exit(SOON), 0);
+            return;
+        }
+    }
+    panic!("no load was seen under way");
+}
+
+/// Reads a user and sends SIGTERM meanwhile. False where the load was over before that.
+async fn is_stopped_while_it_loads(service: &Service, pid: &str, user: u64) -> bool {
+    let is_over = AtomicBool::new(false);
+    let in_flight = async {
+        let answer = service.balances(user).await;
+        is_over.store(true, SeqCst);
+        answer
+    };
     let stop = async {
-        eventually_async(SOON, "the load is under way", async || {
-            (counted(&service, "loads_in_flight", &[]).await > 0).then_some(())
-        })
-        .await;
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let is_seen = eventually_async(SOON, "the load is under way", async || {
+            if is_over.load(SeqCst) {
+                return Some(false);
+            }
+            (counted(service, "loads_in_flight", &[]).await > 0).then_some(true)
+        });
+        if !is_seen.await {
+            return false;
+        }
+        let sent = Command::new("kill").args(["-TERM", pid]).status();
+        assert!(sent.unwrap().success());
         eventually_async(SOON, "nobody is let in", async || {
             TcpStream::connect(service.http()).is_err().then_some(())
         })
         .await;
+        true
     };
-    let (answer, ()) = tokio::join!(in_flight, stop);
+    let (answer, is_stopped) = tokio::join!(in_flight, stop);
     assert_eq!(shown(&answer), are(&[("BTC", "3", 3)]));
-    assert_eq!(service.process().exit(SOON), 0);
+    is_stopped
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
-    let mut service = Service::start_ready(Setup::default()).await;
+    // Longer than all that follows.
+    let setup = Setup::default()
+        .with("limits.header_timeout_ms", 60_000)
+        .with("limits.drain_ms", 60_000);
+    let mut service = Service::start_ready(setup).await;
     let mut half = TcpStream::connect(service.http()).unwrap();
     half.write_all(
-        b"POST /api/v1/settlements HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n[",
+        b"POST /api/v1/settlements HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n",
     )
     .unwrap();
+    // The request is under way when its body is asked for.
+    let mut told = [0; 12];
+    half.set_read_timeout(Some(SOON)).unwrap();
+    half.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100");
+    half.write_all(b"[").unwrap();
     shown(&service.balances(1001).await);
     service.process().signal("TERM");
     let gone = "nobody is let in";

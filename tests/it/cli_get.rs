@@ -6,19 +6,24 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    cli_support::{Apart, Said, run_behind},
+    cli_support::{Apart, Said, fill_redis, run_behind},
     support::{
         databases::on_each_database,
         proxy::{Mode, Proxy},
         redis::Redis,
         service::{Service, Setup},
-        stage::{Database, Stage, shown},
+        stage::{Database, Stage, in_order},
     },
 };
 
+/// Memory holds what was read for longer than any of these tests.
+fn lasting() -> Setup {
+    Setup::default().with("memory.ttl_ms", 60_000)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn get_shows_the_balances_and_tells_who_answered() {
-    let mut service = Service::start_ready(Setup::default()).await;
+    let mut service = Service::start_ready(lasting()).await;
     let cold = Said::of(service.run(&["get", "1001"]));
     cold.has(
         0,
@@ -129,7 +134,7 @@ async fn tools_show_their_token_to_the_service_and_to_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_loads_users_from_a_list_and_names_every_bad_line() {
-    let service = Service::start_ready(Setup::default()).await;
+    let service = Service::start_ready(lasting()).await;
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("users");
     fs::write(&list, "1001\n# a remark\n\n1002 # another\n1001\n").unwrap();
@@ -170,16 +175,21 @@ async fn warm_loads_users_from_a_list_and_names_every_bad_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_top_takes_the_users_that_redis_was_asked_for_last() {
     let redis = Redis::start();
-    let setup = Setup::default().and(&redis).with("redis.namespace", "a-b");
+    // A pause costs neither an entry nor the proof that memory is fresh.
+    let setup = lasting()
+        .and(&redis)
+        .with("redis.namespace", "a-b")
+        .with("redis.snapshot_ttl_ms", 300_000)
+        .with("settlement.max_staleness_ms", 30_000);
     let mut service = Service::start_ready(setup).await;
     for user in [1001, 1002, 1003] {
-        shown(&service.balances(user).await);
+        fill_redis(&service, &redis, "a-b:", user).await;
     }
     // Somebody else's keys, and one that is no user's.
     redis.ask::<String>(&["SET", "balance:user:9", "x"]);
     redis.ask::<String>(&["SET", "a-b:balance:user:me", "x"]);
     service.restart().await;
-    service.ready().await;
+    in_order(&service).await;
     Said::of(service.run(&["warm", "--top", "2"])).has(0, &["2 users, 2 loaded, 0 failed"]);
     Said::of(service.run(&["warm", "--top", "50"])).has(0, &["3 users, 3 loaded, 0 failed"]);
     let answer = service.balances(1003).await;

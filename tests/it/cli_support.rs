@@ -5,9 +5,17 @@ use std::{
     process::{Command, Stdio},
 };
 
+use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{port::Port, service::Setup};
+use crate::support::{
+    desk::{Fields, header},
+    eventually::eventually_async,
+    port::Port,
+    redis::Redis,
+    service::{Service, Setup},
+    stage::SOON,
+};
 
 /// What a command said.
 #[derive(Debug)]
@@ -89,6 +97,21 @@ impl Apart {
     }
 }
 
+/// Reads the user past all that is cached until Redis holds the whole: one fill may come too late. `prefix` stands before the keys.
+pub async fn fill_redis(service: &Service, redis: &Redis, prefix: &str, user: u64) {
+    let key = format!("{prefix}balance:user:{user}");
+    let path = format!("/api/user/balance?user_id={user}");
+    eventually_async(SOON, "redis holds the user", async || {
+        let request = service.request(Method::GET, &path);
+        let request = request.header("cache-control", "no-cache");
+        service.try_send(request).await?;
+        let fields: Fields = redis.ask(&["HGETALL", &key]);
+        let is_whole = header(&fields).is_some_and(|(_, _, whole)| whole);
+        is_whole.then_some(())
+    })
+    .await;
+}
+
 /// Runs it with this on its standard input, behind `before` (words of a shell; the last one is `exec`).
 pub fn run_behind(setup: &Setup, before: &str, input: &str, arguments: &[&str]) -> Said {
     let folder = TempDir::with_prefix("behind-").unwrap();
@@ -106,12 +129,11 @@ pub fn run_behind(setup: &Setup, before: &str, input: &str, arguments: &[&str]) 
         command.env(key, value);
     }
     let mut child = command.spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
+    let given = child.stdin.take().unwrap().write_all(input.as_bytes());
+    // A command may end before it reads.
+    if let Err(error) = given {
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    }
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Said {

@@ -5,17 +5,21 @@ use scylla::client::session::Session;
 use serde_json::{Value, json};
 
 use crate::{
-    cli_support::{Apart, Said},
+    cli_support::{Apart, Said, fill_redis},
     support::{
         cassandra::shared,
         cql::{Place, until},
         databases::on_each_database,
+        eventually::{eventually, eventually_async},
         redis::Redis,
         service::Service,
-        stage::{Database, Stage, in_order, shown},
+        stage::{Database, SOON, Stage, in_order},
         tables::make_tables,
     },
 };
+
+/// A time that is the same in words for hours.
+const THREE_DAYS_MS: i64 = 3 * 86_400_000;
 
 /// A stage whose view is a plain table, so that it lags exactly as far as a test says.
 struct Rows {
@@ -57,7 +61,8 @@ async fn where_view_and_ledger_differ_each_asset_gets_its_sentence() {
     let (rows, stage) = Rows::new().await;
     let now = clock::wall_now().0;
     for seq in 15..=18 {
-        rows.ledger(1, seq, 100_000_000 * seq, now - 3_000).await;
+        rows.ledger(1, seq, 100_000_000 * seq, now - THREE_DAYS_MS)
+            .await;
     }
     rows.view(1, 17, 1_700_000_000).await;
     rows.ledger(2, 4, 5, 1).await;
@@ -75,7 +80,7 @@ async fn where_view_and_ledger_differ_each_asset_gets_its_sentence() {
     said.has(
         0,
         &[
-            "! the view is behind the ledger by 1 row of BTC: seq 17 vs 18, created 3 s ago",
+            "! the view is behind the ledger by 1 row of BTC: seq 17 vs 18, created 3 d ago",
             "! the view and the ledger differ in the amounts of USDT at seq 4",
             "! the view has ETH at seq 9, and the ledger has no row of it",
             "user_balances has nothing of this user; it is not what is read",
@@ -120,9 +125,15 @@ async fn what_was_not_notified_is_seen_in_redis_and_in_the_service(database: Dat
     let redis = Redis::start();
     let stage = Stage::on(database).await;
     stage.has(7, &[(1, 300_000_000), (2, 600_000_000)]).await;
-    let service = Service::start_ready(stage.setup().and(&redis)).await;
+    // All is held, and proven fresh, until the last look.
+    let setup = stage.setup().and(&redis);
+    let setup = setup
+        .with("memory.ttl_ms", 60_000)
+        .with("redis.snapshot_ttl_ms", 300_000)
+        .with("settlement.max_staleness_ms", 30_000);
+    let service = Service::start_ready(setup).await;
     in_order(&service).await;
-    shown(&service.balances(7).await);
+    fill_redis(&service, &redis, "", 7).await;
     let good = traced(&service, &[]);
     good.has(
         0,
@@ -175,17 +186,19 @@ async fn an_entry_below_its_floor_is_told_and_asking_for_it_writes_nothing(datab
     stage.has(7, &[(1, 300_000_000)]).await;
     let service = Service::start_ready(stage.setup().and(&redis)).await;
     in_order(&service).await;
-    shown(&service.balances(7).await);
+    fill_redis(&service, &redis, "", 7).await;
     let notification = json!({"user_id": 7, "asset_id": 1, "seq": 9});
-    assert_eq!(
-        service
-            .post("/api/v1/settlements", &notification)
-            .await
-            .status,
-        200
-    );
+    eventually_async(SOON, "the floor is announced", async || {
+        let answer = service.post("/api/v1/settlements", &notification).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
     let setup = service.setup();
     drop(service);
+    eventually(SOON, "all that the service asked is answered", || {
+        let clients: String = redis.ask(&["CLIENT", "LIST"]);
+        (clients.lines().count() == 1).then_some(())
+    });
     redis.ask::<String>(&["CONFIG", "RESETSTAT"]);
     let said = Said::of(setup.run(&["get", "7", "--trace", "--no-service"]));
     said.has(
@@ -330,9 +343,9 @@ async fn each_way_in_which_an_entry_can_be_odd_has_its_sentence(database: Databa
     let stage = Stage::on(database).await;
     stage.has(7, &[(1, 300_000_000), (2, 600_000_000)]).await;
     let apart = Apart::new(stage.setup().and(&redis));
-    let now = clock::wall_now().0;
     redis.ask::<i64>(&["HSET", "balance:epoch", "id", "e", "birth", "1"]);
     let entry = |odd: Option<(&str, &str)>| {
+        let now = clock::wall_now().0;
         redis.ask::<i64>(&["DEL", "balance:user:7"]);
         for (field, value) in GOOD.into_iter().chain(odd) {
             let value = value

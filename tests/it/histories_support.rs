@@ -1,9 +1,13 @@
 //! Services over tables of their own, and another program that writes these tables.
 
+use std::time::Instant;
+
 use scylla::client::session::Session;
 use serde_json::{Value, json};
 
-use crate::support::{cassandra::shared, ground::Ground, service::Setup};
+use crate::support::{
+    cassandra::shared, eventually::pause, ground::Ground, service::Setup, stage::SOON,
+};
 
 pub const TRADES: &str = "/api/v1/order/trades?user_id=1001&symbol=BTC_USDT";
 pub const STATEMENT: &str = "/api/v1/user/ledger?user_id=1001&asset=BTC";
@@ -57,18 +61,28 @@ impl Tables {
         self.put("balance_ledger", columns, &values).await;
     }
 
-    /// A row that may stand already.
+    /// A row that may stand already. A database that stands still for too long is asked again.
     async fn put(&self, table: &str, columns: &str, values: &str) {
+        let end = Instant::now() + SOON;
+        while let Err(error) = self.try_put(table, columns, values).await {
+            assert!(Instant::now() < end, "{table}: {error}");
+            pause().await;
+        }
+    }
+
+    async fn try_put(&self, table: &str, columns: &str, values: &str) -> Result<(), String> {
         match self {
             Self::Cassandra { session, keyspace } => {
                 let text = format!("INSERT INTO {keyspace}.{table} ({columns}) VALUES ({values})");
-                session.query_unpaged(text, ()).await.unwrap();
+                let done = session.query_unpaged(text, ()).await;
+                done.map(drop).map_err(|error| error.to_string())
             }
             Self::Postgres { client, schema } => {
                 let text = format!(
                     "INSERT INTO {schema}.{table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"
                 );
-                client.batch_execute(&text).await.unwrap();
+                let done = client.batch_execute(&text).await;
+                done.map_err(|error| error.to_string())
             }
         }
     }

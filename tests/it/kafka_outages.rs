@@ -52,8 +52,12 @@ async fn records_wait_for_redis_and_for_the_broker_and_reads_go_on() {
     kafka.kill9();
     readiness(&service, "degraded", "kafka: no broker of").await;
     assert_eq!(service.balances(USER).await.status, 200);
-    let (code, said, _) = service.run(&["doctor"]);
-    assert!(code != 0 && said.contains("no broker of"), "{said}");
+    // On a busy machine it may give up before it knows more than that nobody answers.
+    eventually_async(SOON, "doctor says that no broker is there", async || {
+        let (code, said, _) = service.run(&["doctor"]);
+        (code != 0 && said.contains("no broker of")).then_some(())
+    })
+    .await;
     kafka.start_again();
     seq += 1;
     let value = values(USER, 1, seq, seq).to_string();

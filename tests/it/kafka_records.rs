@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    settlement_support::{SETTLEMENTS, add_event, btc, seq_of, settled, short, values, whole},
+    settlement_support::{SETTLEMENTS, add_event, btc, seq_of, short, values, whole},
     support::{
         eventually::eventually_async,
         kafka::{SOON, shared},
@@ -85,26 +85,39 @@ async fn a_topic_that_appears_and_grows_is_followed_and_a_poison_record_is_put_a
 
     // A partition that is added, and what is counted.
     kafka.grow(TOPIC, 3).await;
+    doctor_says(&service, &["forms: 3 partitions"]).await;
     kafka.send(TOPIC, 2, None, Some(&one(seq + 6))).await;
     shows(&service, USER, seq + 6).await;
     kafka.all_committed(TOPIC).await;
     let via = |result: &'static str| [r#"via="kafka""#, result];
     let invalid = counted(&service, "notifications_total", &via(r#"result="invalid""#)).await;
     let applied = counted(&service, "notifications_total", &via(r#"result="applied""#)).await;
-    assert_eq!((invalid, applied >= 7), (2, true), "{applied}");
+    // One whose effect was not answered in time was sent to Redis again.
+    let old = counted(&service, "notifications_total", &via(r#"result="old""#)).await;
+    assert_eq!((invalid, applied + old >= 7), (2, true), "{applied}, {old}");
     eventually_async(SOON, "no record is behind", async || {
         (counted(&service, "kafka_lag_entries", &[]).await == 0).then_some(())
     })
     .await;
-    let (_, said, _) = service.run(&["doctor"]);
-    for expected in [
+    let expected = [
         "forms: 3 partitions",
         "group forms is 0 records behind",
         "forms.dead holds 2 records",
-    ] {
-        assert!(said.contains(expected), "{expected}: {said}");
-    }
+    ];
+    doctor_says(&service, &expected).await;
     whole(&service).await;
+}
+
+/// Kafka may be too slow for `doctor` on a busy machine: it is asked again.
+async fn doctor_says(service: &Service, expected: &[&str]) {
+    eventually_async(SOON, &format!("doctor says {expected:?}"), async || {
+        let (_, said, _) = service.run(&["doctor"]);
+        expected
+            .iter()
+            .all(|part| said.contains(part))
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +205,11 @@ async fn one_settlement_has_the_same_effect_by_http_stream_and_kafka_byte_for_by
         })
         .collect();
     let envelope = Value::Array(enveloped).to_string();
-    settled(&by_http.post(SETTLEMENTS, &notifications).await);
+    eventually_async(SOON, "it takes effect", async || {
+        let answer = by_http.post(SETTLEMENTS, &notifications).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
     add_event(&redises[1], &envelope);
     kafka.send(TOPIC, 0, Some("1003"), Some(&envelope)).await;
     for service in services {
@@ -205,22 +222,29 @@ async fn one_settlement_has_the_same_effect_by_http_stream_and_kafka_byte_for_by
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0], answers[2]);
-    // Floors and balances, without the times at which they were told.
-    let held = redises.each_ref().map(|redis| {
-        let fields: BTreeMap<String, String> =
-            redis.ask(&["HGETALL", &format!("balance:user:{USER}")]);
-        let told = fields.into_iter().filter_map(|(field, value)| {
-            let words = match field.get(..2)? {
-                "f:" => 2,
-                "b:" => 4,
-                _ => return None,
-            };
-            let value: Vec<String> = value.split(' ').take(words).map(str::to_owned).collect();
-            Some((field, value))
-        });
-        told.collect::<Vec<_>>()
+    // On a busy machine Redis may not take each load: the balances that nobody told of come with a later one.
+    eventually_async(SOON, "each Redis holds the same", async || {
+        for service in services {
+            service.balances(USER).await;
+        }
+        let held = redises.each_ref().map(told_in);
+        let all_same = held[0] == held[1] && held[0] == held[2];
+        (held[0].len() >= 4 && all_same).then_some(())
+    })
+    .await;
+}
+
+/// Floors and balances that a Redis holds, without the times at which they were told.
+fn told_in(redis: &Redis) -> Vec<(String, Vec<String>)> {
+    let fields: BTreeMap<String, String> = redis.ask(&["HGETALL", &format!("balance:user:{USER}")]);
+    let told = fields.into_iter().filter_map(|(field, value)| {
+        let words = match field.get(..2)? {
+            "f:" => 2,
+            "b:" => 4,
+            _ => return None,
+        };
+        let value: Vec<String> = value.split(' ').take(words).map(str::to_owned).collect();
+        Some((field, value))
     });
-    assert!(held[0].len() >= 4, "{held:?}");
-    assert_eq!(held[0], held[1]);
-    assert_eq!(held[0], held[2]);
+    told.collect()
 }

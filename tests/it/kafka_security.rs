@@ -60,8 +60,11 @@ async fn tls_with_each_mechanism_is_followed_and_a_wrong_password_or_authority_i
         })
         .await;
         whole(&service).await;
-        let (_, said, _) = service.run(&["doctor"]);
-        assert!(said.contains("secured: 1 partitions"), "{said}");
+        eventually_async(SOON, "doctor sees the topic", async || {
+            let (_, said, _) = service.run(&["doctor"]);
+            said.contains("secured: 1 partitions").then_some(())
+        })
+        .await;
     }
     // The authority of another server, and no TLS where TLS is wanted.
     let other = Redis::start_with(crate::support::redis::Options {
@@ -70,8 +73,11 @@ async fn tls_with_each_mechanism_is_followed_and_a_wrong_password_or_authority_i
     });
     let strange =
         setup("plain", PASSWORD).with("settlement.kafka.tls_ca_file", other.ca_file().display());
-    let (code, said, _) = strange.run(&["doctor"]);
-    assert!(code != 0 && said.contains("TLS handshake"), "{said}");
+    eventually_async(SOON, "doctor tells of the authority", async || {
+        let (code, said, _) = strange.run(&["doctor"]);
+        (code != 0 && said.contains("TLS handshake")).then_some(())
+    })
+    .await;
 }
 
 #[test]

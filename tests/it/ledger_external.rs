@@ -10,7 +10,7 @@ use balance_cache::{
 use serde_json::{Value, json};
 
 use crate::{
-    ledger_settle::TRADES,
+    ledger_settle::{TRADES, written},
     settlement_support::short,
     support::{
         cassandra::shared,
@@ -79,11 +79,7 @@ async fn a_trade_writes_its_rows_both_sides_and_itself_and_is_repeated_harmlessl
 
 async fn other_content_under_an_id_and_a_seq_with_other_amounts_are_conflicts(ground: Ground) {
     let source = ground.open(ReadFrom::Ledger).await;
-    source
-        .source
-        .write_entries(&[entry(2, 2, 9, 1)])
-        .await
-        .unwrap();
+    source.writes(&[entry(2, 2, 9, 1)]).await;
     let mut other = trade(7, 6, 100);
     other["quantity"] = json!(11);
     let all = [
@@ -252,13 +248,7 @@ async fn transactions_and_trades_without_balances_need_another_writer(ground: Gr
             answer.body
         );
     }
-    let answer = service.post(TRADES, &trade(7, 5, 100)).await;
-    assert_eq!(
-        (answer.status, &answer.data()["result"]),
-        (200, &json!("written")),
-        "{}",
-        answer.body
-    );
+    written(&service, TRADES, &trade(7, 5, 100)).await;
     let read = service
         .get("/api/user/balance?user_id=1&min_seq=BTC:5,USDT:5")
         .await;

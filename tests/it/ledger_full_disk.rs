@@ -26,6 +26,9 @@ use crate::{
 
 const SOON: Duration = Duration::from_mins(1);
 
+/// Each commit waits for the disk twice.
+const FULL_MAX: Duration = Duration::from_mins(5);
+
 /// Writes one entry; the HTTP code.
 async fn write(service: &Service, user: i64, seq: i64) -> u16 {
     let entry = json!({"user_id": user, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0,
@@ -49,7 +52,7 @@ async fn write_until_it_fails(service: &Service, from: i64) -> [i64; 8] {
     };
     let writers: Vec<_> = (1..=8).map(writer).collect();
     let all = futures::future::join_all(writers);
-    let acknowledged = tokio::time::timeout(SOON, all)
+    let acknowledged = tokio::time::timeout(FULL_MAX, all)
         .await
         .expect("the disk gets full");
     acknowledged.try_into().unwrap()
@@ -106,6 +109,14 @@ async fn story(mut service: Service, cause: &str, sentence: &str, heal: impl FnO
     shows(&service, acknowledged).await;
 }
 
+/// With time for a disk that is slow: writes are to fail when it is full.
+fn patient() -> Setup {
+    Setup::default()
+        .with("limits.connections", 100)
+        .with("limits.deadline_ms", 20_000)
+        .with("source.timeout_ms", 20_000)
+}
+
 /// A file system of 3 MiB; none where it cannot be mounted.
 struct Small(TempDir);
 
@@ -139,10 +150,7 @@ async fn a_full_disk_is_said_everywhere_and_writes_go_on_when_there_is_space() {
         return;
     };
     let ledger = small.path().join("ledger.redb");
-    let setup = Setup::default()
-        .with("embedded.path", ledger.display())
-        .with("limits.connections", 100);
-    let service = Service::start_ready(setup).await;
+    let service = Service::start_ready(patient().with("embedded.path", ledger.display())).await;
     let filler = small.path().join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[7; 4096]).is_ok() {}
@@ -155,7 +163,7 @@ async fn a_full_disk_is_said_everywhere_and_writes_go_on_when_there_is_space() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_the_files_size_does_not_end_the_process() {
-    let mut service = Service::start_ready(Setup::default().with("limits.connections", 100)).await;
+    let mut service = Service::start_ready(patient()).await;
     let path = service.setup().environment.into_iter();
     let path = path
         .rev()

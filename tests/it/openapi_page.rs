@@ -73,8 +73,9 @@ fn no_complaint(browser: &Browser) {
     assert!(lines.is_empty(), "{lines:?}");
 }
 
+/// Balances are held for longer than a slow browser takes.
 async fn started() -> (Service, Browser) {
-    let service = Service::start_ready(Setup::default()).await;
+    let service = Service::start_ready(Setup::default().with("memory.ttl_ms", 300_000)).await;
     let browser = Browser::start();
     browser.size(1440, 1000, false);
     browser.prefers("light");

@@ -247,7 +247,11 @@ async fn the_services_own_writes_leave_one_row_for_each_balance() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_looks_at_the_outbox() {
     let shop = Shop::new().await;
-    let setup = shop.setup().with("postgres.outbox.enabled", true);
+    let setup = shop
+        .setup()
+        .with("postgres.outbox.enabled", true)
+        .with("limits.deadline_ms", 20_000)
+        .with("source.timeout_ms", 10_000);
     let doctor = |setup: &Setup| Apart::new(setup.clone()).run(&["doctor", "--before-start"]);
     doctor(&setup).has(
         1,

@@ -6,11 +6,12 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
+    redis_compat::acknowledged,
     settlement_pair::Pair,
-    settlement_support::{INVALIDATE, SETTLEMENTS, add, add_event, settled, values},
+    settlement_support::{INVALIDATE, SETTLEMENTS, add, add_event, values},
     support::{
         eventually::eventually_async,
-        prometheus::{Prometheus, SOON, questions},
+        prometheus::{Prometheus, SOON, Sample, questions},
         service::Service,
         stage::{Database, counted},
     },
@@ -46,13 +47,12 @@ async fn traffic(pair: &Pair) {
     for user in 1..=5_u32 {
         let mut said = values(user.into(), 1, 5, 500);
         said["created_at"] = json!(balance_cache::clock::wall_now().0);
-        settled(&one.post(SETTLEMENTS, &said).await);
+        acknowledged(one, SETTLEMENTS, &said).await;
         pair.ledger(user.into(), 1, 5).await;
     }
     let refused = one.post(SETTLEMENTS, &json!({"user_id": 0})).await;
     assert_eq!(refused.status, 400, "{}", refused.body);
-    let dropped = two.post(INVALIDATE, &json!({"user_ids": [6, 7]})).await;
-    assert_eq!(dropped.status, 200, "{}", dropped.body);
+    acknowledged(two, INVALIDATE, &json!({"user_ids": [6, 7]})).await;
     add(&pair.redis, &values(8, 1, 6, 600));
     add_event(&pair.redis, "no JSON");
     eventually_async(SOON, "both entries of the stream are taken", async || {
@@ -60,7 +60,8 @@ async fn traffic(pair: &Pair) {
         for service in [one, two] {
             taken += counted(service, "notifications_total", &[r#"via="stream""#]).await;
         }
-        (taken == 2).then_some(())
+        // The other instance claims one that waits for long, and takes it again.
+        (taken >= 2).then_some(())
     })
     .await;
     pair.ledger(8, 1, 6).await;
@@ -81,18 +82,18 @@ async fn every_panel_and_every_recording_rule_has_data_of_real_instances() {
     prometheus.scraped().await;
 
     for question in questions() {
-        let of = &question.of;
-        let found = prometheus.query(&question.expression).await;
-        assert!(!found.is_empty(), "{of}: no data: {}", question.expression);
-        for sample in found {
+        let expression = &question.expression;
+        let shown = |sample: &Sample| {
             let number = sample.number();
-            let shown = number.is_finite() || (number.is_nan() && quiet(&question.expression));
-            assert!(
-                shown,
-                "{of}: {number}: {} {:?}",
-                question.expression, sample.labels
-            );
-        }
+            number.is_finite() || (number.is_nan() && quiet(expression))
+        };
+        // A scrape that was late leaves nothing to be seen until the next one.
+        let what = format!("{}: data of {expression}", question.of);
+        eventually_async(SOON, &what, async || {
+            let found = prometheus.query(expression).await;
+            (!found.is_empty() && found.iter().all(shown)).then_some(())
+        })
+        .await;
     }
 
     let rules = prometheus.rules().await;
@@ -100,11 +101,7 @@ async fn every_panel_and_every_recording_rule_has_data_of_real_instances() {
     for rule in rules {
         assert_eq!(rule.health, "ok", "{}", rule.name);
         if rule.state.is_empty() && !quiet(&rule.name) {
-            let number = |samples: Vec<_>| {
-                samples
-                    .first()
-                    .map(crate::support::prometheus::Sample::number)
-            };
+            let number = |samples: Vec<_>| samples.first().map(Sample::number);
             let value = prometheus.eventually(&rule.name, number).await;
             assert!(value.is_finite(), "{}: {value}", rule.name);
         }
@@ -115,10 +112,9 @@ async fn every_panel_and_every_recording_rule_has_data_of_real_instances() {
 /// `docs/OPERATIONS.md` and `/metrics` name the same metrics.
 async fn the_document_has_every_metric(prometheus: &Prometheus) {
     let mut exported = BTreeSet::new();
-    for sample in prometheus
-        .query(r#"{job="balance-cache", __name__=~"balance_cache_.+"}"#)
-        .await
-    {
+    let all = r#"{job="balance-cache", __name__=~"balance_cache_.+"}"#;
+    let some = |found: Vec<Sample>| (!found.is_empty()).then_some(found);
+    for sample in prometheus.eventually(all, some).await {
         let name = sample
             .label("__name__")
             .trim_start_matches("balance_cache_")

@@ -13,7 +13,7 @@ use crate::support::{
     databases::on_each_database,
     desk::holds_whole,
     eventually::eventually_async,
-    proxy::{Mode, Proxy},
+    proxy::{Mode, Proxy, Way},
     redis::Redis,
     service::{Answer, Service, Setup},
     stage::{Database, SOON, Stage, are, counted, in_order, is_failure, loads, shown},
@@ -36,6 +36,8 @@ fn patient(stage: &Stage, proxy: &Proxy) -> Setup {
         .setup_at(proxy.address())
         .with("source.timeout_ms", 15_000)
         .with("redis.timeout_ms", 5_000)
+        .with("redis.connect_timeout_ms", 5_000)
+        .with("settlement.max_staleness_ms", 15_000)
         .with("limits.deadline_ms", 20_000)
 }
 
@@ -97,7 +99,8 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(databa
     let redis = Redis::start();
     let service = Service::start_ready(patient(&stage, &proxy).and(&redis)).await;
     in_order(&service).await;
-    proxy.set(Mode::Delay(SLOW));
+    // Until the load was seen, it does not end.
+    proxy.set(Mode::Stall(Way::ToServer));
     let before = loads(&service).await;
     let mut first = TcpStream::connect(service.http()).unwrap();
     first
@@ -105,6 +108,7 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(databa
         .unwrap();
     in_flight(&service).await;
     drop(first);
+    proxy.set(Mode::Delay(2 * SLOW));
     let answers = join_all((1..CLIENTS).map(|_| service.balances(1))).await;
     let expected = are(&[("BTC", "3", 3), ("USDT", "6", 3)]);
     assert!(answers.iter().all(|answer| shown(answer) == expected));
@@ -115,12 +119,14 @@ async fn a_leader_that_hangs_up_stops_nobody_and_its_load_is_the_only_one(databa
     );
 
     // Nobody is left to wait: the load goes on, and fills.
+    proxy.set(Mode::Stall(Way::ToServer));
     let mut lonely = TcpStream::connect(service.http()).unwrap();
     lonely
         .write_all(b"GET /api/user/balance?user_id=2 HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     in_flight(&service).await;
     drop(lonely);
+    proxy.set(Mode::Pass);
     eventually_async(SOON, "the load of nobody lands", async || {
         holds_whole(&redis, 2).then_some(())
     })
@@ -156,7 +162,8 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
     // Who dies with the lease holds nobody up for longer than that.
     let mut dying = Service::start_ready(setup.with("redis.lease_wait_ms", 50)).await;
     in_order(&dying).await;
-    proxy.set(Mode::Delay(Duration::from_millis(200)));
+    // Its load does not end before it is dead.
+    proxy.set(Mode::Stall(Way::Both));
     let mut client = TcpStream::connect(dying.http()).unwrap();
     client
         .write_all(b"GET /api/user/balance?user_id=3 HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -185,12 +192,18 @@ async fn two_instances_that_miss_together_make_one_load_as_long_as_the_filler_is
 async fn readers_who_wait_for_a_seq_keep_no_place_among_the_loads(database: Database) {
     let stage = Stage::on(database).await;
     stage.has(1, &[(1, 300_000_000)]).await;
-    let setup = stage.setup().with("limits.source_loads", 1);
-    let service = Service::start_ready(setup.with("settlement.lag_budget_ms", 900)).await;
+    // A database that stands still for some seconds sheds nobody. Forged reads that kept the one place would be shed: one behind the
+    // other they would take longer than half of the deadline.
+    let setup = stage
+        .setup()
+        .with("limits.source_loads", 1)
+        .with("limits.deadline_ms", 28_000)
+        .with("settlement.lag_budget_ms", 2_000);
+    let service = Service::start_ready(setup).await;
     shown(&service.balances(1).await);
     let waiting = AtomicBool::new(true);
     let forged = async {
-        let forged = (0..6).map(|_| service.get("/api/user/balance?user_id=1&min_seq=BTC:99"));
+        let forged = (0..8).map(|_| service.get("/api/user/balance?user_id=1&min_seq=BTC:99"));
         join_all(forged)
             .await
             .iter()

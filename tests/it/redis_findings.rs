@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     cli_support::Said,
-    settlement_support::{SETTLEMENTS, SOON, embedded, settled, short, values},
+    redis_compat::acknowledged,
+    settlement_support::{SETTLEMENTS, SOON, embedded, short, values},
     support::{
         eventually::{eventually, eventually_async},
         redis::{Options, Redis},
@@ -69,7 +70,7 @@ async fn what_keeps_settlements_from_succeeding_is_named_and_goes_away_by_itself
         let _: redis::Value = redis.ask(breaks);
         if said.is_empty() {
             // These keys are all that is needed.
-            settled(&service.post(SETTLEMENTS, &values(1, 1, seq, 5)).await);
+            acknowledged(&service, SETTLEMENTS, &values(1, 1, seq, 5)).await;
             let _: redis::Value = redis.ask(mends);
             continue;
         }
@@ -101,7 +102,7 @@ async fn what_keeps_settlements_from_succeeding_is_named_and_goes_away_by_itself
             (!ready.contains("settlements: ")).then_some(())
         })
         .await;
-        settled(&service.post(SETTLEMENTS, &values(1, 1, seq, 5)).await);
+        acknowledged(&service, SETTLEMENTS, &values(1, 1, seq, 5)).await;
     }
 }
 
@@ -109,7 +110,7 @@ async fn what_keeps_settlements_from_succeeding_is_named_and_goes_away_by_itself
 async fn trying_a_settlement_changes_nothing() {
     let redis = Redis::start();
     let service = embedded(&redis).await;
-    settled(&service.post(SETTLEMENTS, &values(1, 1, 1, 5)).await);
+    acknowledged(&service, SETTLEMENTS, &values(1, 1, 1, 5)).await;
     let feed: i64 = redis.ask(&["XLEN", "balance:invalidations"]);
     let tried = || {
         let stats: String = redis.ask(&["INFO", "commandstats"]);

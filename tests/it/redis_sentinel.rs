@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use crate::{
     cli_support::Said,
-    settlement_support::{SETTLEMENTS, SOON, settled, short, values, whole},
+    redis_compat::acknowledged,
+    settlement_support::{SETTLEMENTS, SOON, short, values, whole},
     support::{
         eventually::{eventually, eventually_async},
         port::Port,
@@ -34,7 +35,7 @@ impl Sentinel {
         let text = format!(
             "port {}\nbind 127.0.0.1\ndir {}\nrequirepass {password}\nsentinel sentinel-pass {password}\n\
              sentinel monitor {MASTER} 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds {MASTER} 500\nsentinel failover-timeout {MASTER} 5000\n",
+             sentinel down-after-milliseconds {MASTER} 5000\nsentinel failover-timeout {MASTER} 10000\n",
             port.number(),
             folder.path().display(),
             master.address().port(),
@@ -97,14 +98,16 @@ async fn the_master_that_sentinels_name_is_used_and_followed_over_a_failover() {
             .iter()
             .map(|sentinel| format!("redis://{}", sentinel.port.address())),
     );
+    // Each sentinel has a fifth of the time for a connection.
     let setup = short(&nodes.join(","))
+        .with("redis.connect_timeout_ms", 15_000)
         .with("redis.mode", "sentinel")
         .with("redis.sentinel_password", "word");
     let unknown = setup.clone().with("redis.sentinel_master", "nobody");
     let setup = setup.with("redis.sentinel_master", MASTER);
     let service = Service::start_ready(setup).await;
     whole(&service).await;
-    settled(&service.post(SETTLEMENTS, &values(1, 1, 2, 5)).await);
+    acknowledged(&service, SETTLEMENTS, &values(1, 1, 2, 5)).await;
     let doctor = Said::of(service.run(&["doctor"]));
     doctor.line(&["ok", "redis.settle"]);
 

@@ -109,16 +109,21 @@ async fn after_a_notification_without_a_seq_the_ledger_is_read_once(database: Da
     let one = stage.forgetful(0).await;
     stage.row().await;
     one.tell(&with_asset()).await;
-    let way = async |begins: &str| {
+    // The feed brings it here once more, to be read once more.
+    one.follows().await;
+    let way = async || {
         let read = one.ask().await;
         let status = read.cache_status();
         assert_eq!(shown(&read), 2, "{status}");
-        // Within the millisecond that memory keeps it.
-        (!status.starts_with("memory; hit"))
-            .then(|| assert!(status.starts_with(begins), "{status}"))
+        status
     };
-    assert!(way("source; hit").await.is_some());
-    eventually_async(SOON, "memory's end", || way("redis; hit")).await;
+    let first = way().await;
+    assert!(first.starts_with("source; hit"), "{first}");
+    // A fill that comes too late on a busy machine is made up for by the next.
+    eventually_async(SOON, "redis is believed", async || {
+        way().await.starts_with("redis; hit").then_some(())
+    })
+    .await;
 }
 
 /// Without `AbsentIsUnknown` and `RereadForRedis`.

@@ -18,6 +18,7 @@ async fn a_balance_that_came_alone_is_no_snapshot() {
     let stage = Stage::new().await;
     let (one, other) = stage.both().await;
     one.tell(&with_values()).await.everywhere().await;
+    other.whole().await;
     assert_eq!((one.read().await, other.read().await), (2, 2));
 }
 

@@ -27,7 +27,7 @@ use crate::{
         eventually::eventually_async,
         port::Port,
         redis::Redis,
-        service::{Answer, Setup, answer},
+        service::{Answer, Setup, answer, in_time},
         stage::Database,
     },
 };
@@ -43,7 +43,9 @@ pub const FEED: &str = "balance:invalidations";
 const THREADS: usize = 2;
 
 /// Longer than any deadline.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(30);
+/// Shorter than the service keeps an idle connection: a request may cross its end.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Redis, the database and the wires between.
 pub struct Stage {
@@ -101,8 +103,9 @@ impl Stage {
             .setup(wire)
             .with("memory.ttl_ms", 30_000)
             .with("redis.snapshot_ttl_ms", 30_000)
-            .with("limits.deadline_ms", 8_000)
+            .with("limits.deadline_ms", 20_000)
             .with("source.timeout_ms", 5_000)
+            .with("redis.timeout_ms", 1_000)
             .with("redis.lease_wait_ms", 50)
             .with("settlement.floor_ttl_ms", 600_000)
             .with("settlement.max_staleness_ms", MAX_STALENESS.as_millis())
@@ -233,6 +236,7 @@ impl Instance {
             client: Client::builder()
                 .no_proxy()
                 .timeout(ANSWER)
+                .pool_idle_timeout(IDLE)
                 .build()
                 .unwrap(),
             tasks,
@@ -284,10 +288,7 @@ impl Instance {
     }
 
     fn begin(&self, request: RequestBuilder) -> Begun {
-        Begun(
-            self.tasks
-                .spawn(async move { answer(request).await.unwrap() }),
-        )
+        Begun(self.tasks.spawn(async { in_time(request).await.0 }))
     }
 
     fn get(&self) -> RequestBuilder {

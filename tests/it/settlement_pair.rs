@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use scylla::client::session::Session;
 
 use crate::{
-    settlement_support::{short, whole},
+    settlement_support::{SOON, short, whole},
     support::{
         databases::DatabaseServer,
+        eventually::eventually_async,
         pg_place::PgPlace,
         proxy::Proxy,
         redis::Redis,
@@ -83,7 +84,12 @@ impl PairTables {
                 session, keyspace, ..
             } => {
                 let text = text.replace("{ks}", keyspace);
-                session.query_unpaged(text, ()).await.unwrap();
+                // A node on a busy machine may refuse what came too late for it.
+                eventually_async(SOON, &text, async || {
+                    let done = session.query_unpaged(text.as_str(), ()).await;
+                    done.inspect_err(|error| println!("{error}")).ok().map(drop)
+                })
+                .await;
             }
             Self::Postgres(place) => {
                 place

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
     eventually::eventually_async,
     redis::Redis,
-    service::{Answer, Service, Setup},
+    service::{Answer, Service, Setup, in_time},
 };
 
 /// `settlement.max_staleness_ms` of [`short`].
@@ -51,7 +52,66 @@ pub fn values(user: u64, asset: u32, seq: i64, avail: i64) -> Value {
     json!({"user_id": user, "asset_id": asset, "seq": seq, "avail": avail, "frozen": 0, "created_at": 1_765_352_441_955_i64})
 }
 
-/// Sends it and expects 200: applied and old.
+/// The balances of a user, as [`in_time`] reads them.
+pub async fn ask(service: &Service, user: u64) -> Answer {
+    let path = format!("/api/user/balance?user_id={user}");
+    in_time(service.request(Method::GET, &path)).await.0
+}
+
+/// The same, of the ledger.
+pub async fn fresh(service: &Service, user: u64) -> Answer {
+    let path = format!("/api/user/balance?user_id={user}");
+    let request = service.request(Method::GET, &path);
+    in_time(request.header("cache-control", "no-cache")).await.0
+}
+
+/// Reads the user until memory answers: one read may come when freshness is not proven, or when the fill of Redis was late.
+pub async fn from_memory(service: &Service, user: u64) {
+    eventually_async(SOON, "memory answers", async || {
+        let status = service.balances(user).await.cache_status();
+        status.starts_with("memory; hit").then_some(())
+    })
+    .await;
+}
+
+/// Settles it.
+pub async fn settle(service: &Service, body: &Value) {
+    settled(&service.post_until_taken(SETTLEMENTS, body).await);
+}
+
+/// Settles it, with so many applied and so many old; together as many, if it had to be sent again. Returns whether it had not.
+pub async fn settles(service: &Service, body: &Value, (applied, old): (u64, u64)) -> bool {
+    let (answer, again) = service.post_in_time(SETTLEMENTS, body).await;
+    let found = settled(&answer);
+    if again {
+        assert_eq!(found.0 + found.1, applied + old, "{}", answer.body);
+    } else {
+        assert_eq!(found, (applied, old), "{}", answer.body);
+    }
+    !again
+}
+
+/// Writes entries of the ledger, with so many written and so many repeated; together as many, if they had to be sent again.
+pub async fn writes(service: &Service, body: &Value, (written, repeated): (u64, u64)) {
+    let (answer, again) = service.post_in_time(ENTRIES, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let data = answer.data();
+    if again {
+        let count = |name: &str| data[name].as_u64().unwrap();
+        assert_eq!(count("written") + count("repeated"), written + repeated);
+    } else {
+        assert_eq!(data, json!({"written": written, "repeated": repeated}));
+    }
+}
+
+/// Drops the users' snapshots.
+pub async fn invalidate(service: &Service, users: &Value) {
+    let answer = service.post_until_taken(INVALIDATE, users).await;
+    let count = users["user_ids"].as_array().unwrap().len();
+    assert_eq!(answer.data()["users"], count, "{}", answer.body);
+}
+
+/// Expects 200: applied and old.
 #[track_caller]
 pub fn settled(answer: &Answer) -> (u64, u64) {
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -77,7 +137,7 @@ pub fn seq_of(answer: &Answer, asset: &str) -> i64 {
 
 /// The seq that the instance shows for a user's BTC.
 pub async fn btc(service: &Service, user: u64) -> i64 {
-    seq_of(&service.balances(user).await, "BTC")
+    seq_of(&ask(service, user).await, "BTC")
 }
 
 /// One entry of the stream, as fields.

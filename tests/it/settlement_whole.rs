@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     settlement_pair::Pair,
-    settlement_support::{SETTLEMENTS, SOON, seq_of, values, whole},
+    settlement_support::{SETTLEMENTS, SOON, ask, seq_of, values, whole},
     support::{
         databases::on_each_database,
         eventually::eventually_async,
@@ -61,7 +61,7 @@ impl Seen {
 /// Reads until it is over.
 async fn read(service: &Service, seen: &Seen, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
-        let answer = service.balances(USER).await;
+        let answer = ask(service, USER).await;
         let status = answer.cache_status();
         if status.contains("detail=") {
             continue;
@@ -87,8 +87,10 @@ async fn read_pipelined(service: &Service, seen: &Seen, over: &AtomicBool) {
         stream.write_all(requests.as_bytes()).await.unwrap();
         for _ in 0..PIPELINED {
             let (head, body) = Box::pin(next_answer(&mut stream, &mut bytes)).await;
-            assert!(head.starts_with("HTTP/1.1 200"), "{head} {body}");
-            if head.contains("detail=") {
+            // A busy machine may keep the ledger from answering in time: nothing is shown then.
+            let is_late = head.starts_with("HTTP/1.1 503") || head.starts_with("HTTP/1.1 504");
+            assert!(is_late || head.starts_with("HTTP/1.1 200"), "{head} {body}");
+            if is_late || head.contains("detail=") {
                 continue;
             }
             let seqs: Vec<&str> = body.split("\"seq\":").skip(1).collect();
@@ -205,7 +207,7 @@ async fn changes_that_are_taken_one_by_one_are_seen_torn() {
         .map(|(service, seen)| read(service, seen, &over));
     let settling = async {
         let next = AtomicI64::new(3);
-        eventually_async(SOON, "both show half of one", async || {
+        eventually_async(3 * SOON, "both show half of one", async || {
             settle(&services[0], next.fetch_add(1, Ordering::SeqCst)).await;
             seen.iter()
                 .all(|seen| Seen::of(&seen.torn) > 0)

@@ -75,10 +75,7 @@ async fn a_ledger_of_other_names_is_completed_read_in_all_ways_and_written() {
     assert_eq!(applied.steps[1].1, present, "{applied}");
     let view = place.open(ReadFrom::View, &catalogue()).await;
     view.shows(1, &[(1, 3, 30)]).await;
-    view.scylla
-        .write_entries(&[entry(1, 1, 4, 40), entry(1, 2, 1, 10)])
-        .await
-        .unwrap();
+    view.writes(&[entry(1, 1, 4, 40), entry(1, 2, 1, 10)]).await;
     view.shows(1, &[(1, 4, 40), (2, 1, 10)]).await;
     for from in [ReadFrom::Table, ReadFrom::Ledger] {
         let source = place.open(from, &catalogue()).await;

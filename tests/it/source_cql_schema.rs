@@ -36,13 +36,13 @@ async fn state_of_the_view(place: &Place, state: &str) {
 /// `schema status` once the view is built.
 async fn built(place: &Place) -> schema::Status {
     let source = place.source(ReadFrom::View);
-    let mut last = schema::read_status(&place.settings, &source).await.unwrap();
+    let mut last = None;
     until("the view is built", async || {
-        last = schema::read_status(&place.settings, &source).await.unwrap();
-        last.is_ready()
+        last = schema::read_status(&place.settings, &source).await.ok();
+        last.as_ref().is_some_and(schema::Status::is_ready)
     })
     .await;
-    last
+    last.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,10 +108,7 @@ async fn without_a_schema_the_reason_says_what_to_do_and_the_source_comes_by_its
 async fn a_dropped_view_refuses_loads_and_comes_back_by_schema_apply() {
     let place = Place::new(shared()).applied().await;
     let view = place.open(ReadFrom::View, &catalogue([1])).await;
-    view.scylla
-        .write_entries(&[entry(1, 1, 5, 50)])
-        .await
-        .unwrap();
+    view.writes(&[entry(1, 1, 5, 50)]).await;
     view.shows(1, &[(1, 5, 50)]).await;
     let source = place.source(ReadFrom::View);
     let drop_view = async || schema::drop_view(&place.settings, &source).await.unwrap();
@@ -137,8 +134,10 @@ async fn seed_fault_11_a_view_that_exists_and_is_not_built_is_not_ready() {
     let place = Place::new(shared()).applied().await;
     let writer = place.open(ReadFrom::View, &catalogue([1])).await;
     let entries: Vec<_> = (1..=20).map(|user_id| entry(user_id, 1, 3, 1)).collect();
-    writer.scylla.write_entries(&entries).await.unwrap();
-    writer.shows(20, &[(1, 3, 1)]).await;
+    writer.writes(&entries).await;
+    for user_id in 1..=20 {
+        writer.shows(user_id, &[(1, 3, 1)]).await;
+    }
     let status = built(&place).await;
     assert_eq!(status.sample.unwrap().present_percent(), Some(100));
 
@@ -175,10 +174,8 @@ async fn a_plain_table_of_the_views_shape_is_taken_only_with_the_check_off() {
     let source = place.source(ReadFrom::View);
     let strict = place.open(ReadFrom::View, &catalogue([1])).await;
     strict
-        .scylla
-        .write_entries(&[entry(1, 1, 1, 10), entry(2, 1, 1, 10)])
-        .await
-        .unwrap();
+        .writes(&[entry(1, 1, 1, 10), entry(2, 1, 1, 10)])
+        .await;
     schema::drop_view(&place.settings, &source).await.unwrap();
     place.cql(&session, PLAIN_VIEW).await;
     place
@@ -253,11 +250,7 @@ async fn an_empty_current_state_beside_a_ledger_that_is_not_is_not_ready() {
         .await;
     table.not_ready("user_balances is empty").await;
     assert!(table.scylla.load_snapshot(user(1)).await.is_err());
-    table
-        .scylla
-        .write_entries(&[entry(1, 1, 1, 1)])
-        .await
-        .unwrap();
+    table.writes(&[entry(1, 1, 1, 1)]).await;
     table.ready().await;
 }
 

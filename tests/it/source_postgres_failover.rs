@@ -5,9 +5,9 @@ use std::time::Duration;
 use balance_cache::{config::ReadFrom, ledger::Source};
 
 use crate::{
-    source_postgres_outages::{NEXT_ROW, shows, with_a_row},
+    source_postgres_outages::{NEXT_ROW, has_rows, shows, with_a_row},
     support::{
-        cql::{until, user},
+        cql::user,
         eventually::eventually_async,
         postgres::{PgOptions, PgServer},
     },
@@ -39,14 +39,7 @@ async fn a_replica_that_stands_still_for_long_is_left_out_until_it_has_caught_up
     standby
         .execute(&place.database, "SELECT pg_wal_replay_resume()")
         .await;
-    until("the standby has caught up", async || {
-        let client = standby.client(&place.database).await;
-        let rows = client
-            .query("SELECT max(seq) = 2 FROM trading.balance_ledger", &[])
-            .await;
-        rows.unwrap()[0].get(0)
-    })
-    .await;
+    has_rows(&standby, &place, 2).await;
     standby
         .execute(&place.database, "SELECT pg_wal_replay_pause()")
         .await;

@@ -40,6 +40,17 @@ pub async fn shows(running: &PgRunning, seq: i64) {
     .await;
 }
 
+/// Waits until a standby shows so many rows.
+pub async fn has_rows(standby: &PgServer, place: &PgPlace, count: i64) {
+    let client = standby.client(&place.database).await;
+    until(&format!("the standby has {count} rows"), async || {
+        let counted = "SELECT count(*) FROM trading.balance_ledger";
+        let row = client.query_one(counted, &[]).await;
+        row.unwrap().get::<_, i64>(0) == count
+    })
+    .await;
+}
+
 async fn failing(running: &PgRunning) {
     until("the source is failing", async || {
         matches!(running.source.readiness(), SourceReadiness::Failing(_))
@@ -234,14 +245,7 @@ async fn a_failover_to_a_standby_is_survived_and_a_standby_alone_is_refused() {
     let alone = alone.begin(ReadFrom::View);
     alone.not_ready("takes writes").await;
     // What was acknowledged is on the standby before the primary dies.
-    let behind = standby.client(&place.database).await;
-    until("the standby has the row", async || {
-        let row = behind
-            .query_one("SELECT count(*) FROM trading.balance_ledger", &[])
-            .await;
-        row.unwrap().get::<_, i64>(0) == 1
-    })
-    .await;
+    has_rows(&standby, &place, 1).await;
     primary.kill9();
     assert!(running.source.load_snapshot(user(1)).await.is_err());
     standby.promote();
@@ -274,14 +278,7 @@ async fn pair_with_a_row() -> (PgServer, PgServer, PgPlace) {
     let standby = PgServer::start_standby(&primary, &PgOptions::default());
     let hosts = format!("{},{}", primary.address(), standby.address());
     place.settings.url = format!("postgresql://{SUPERUSER}@{hosts}/{}", place.database);
-    let behind = standby.client(&place.database).await;
-    until("the standby has the row", async || {
-        let row = behind
-            .query_one("SELECT count(*) FROM trading.balance_ledger", &[])
-            .await;
-        row.unwrap().get::<_, i64>(0) == 1
-    })
-    .await;
+    has_rows(&standby, &place, 1).await;
     (primary, standby, place)
 }
 
@@ -314,9 +311,24 @@ async fn an_old_primary_that_comes_back_as_it_was_is_not_used() {
     primary.launch();
     shows_only_the_second_row(&running, &standby).await;
     running.ready().await;
-    // At the start of an instance, too.
-    let later = place.open(ReadFrom::View).await;
+    // At the start of an instance, too, unless the new primary takes longer than a second to answer: not twice in a row.
+    let mut later = place.open(ReadFrom::View).await;
+    if first_seq(&later).await == 1 {
+        later = place.open(ReadFrom::View).await;
+    }
     shows_only_the_second_row(&later, &standby).await;
+}
+
+/// The seq that the first load shows.
+async fn first_seq(running: &PgRunning) -> i64 {
+    let mut seq = 0;
+    until("a load succeeds", async || {
+        let loaded = running.source.load_snapshot(user(1)).await;
+        seq = loaded.map_or(0, |snapshot| snapshot.balances()[0].seq.get());
+        seq > 0
+    })
+    .await;
+    seq
 }
 
 #[tokio::test]
@@ -346,14 +358,8 @@ async fn loads_are_read_from_a_replica_that_may_lag_and_everything_else_from_the
         .await;
     primary.execute(&place.database, NEXT_ROW).await;
     let seq = async || {
-        running
-            .source
-            .load_snapshot(user(1))
-            .await
-            .unwrap()
-            .balances()[0]
-            .seq
-            .get()
+        let loaded = running.source.load_snapshot(user(1)).await;
+        loaded.unwrap().balances()[0].seq.get()
     };
     for _ in 0..5 {
         assert_eq!(seq().await, 1, "the replica's");
@@ -379,6 +385,8 @@ async fn loads_are_read_from_a_replica_that_may_lag_and_everything_else_from_the
     assert_eq!(seq().await, 2);
     assert_eq!(running.source.readiness(), SourceReadiness::Ready);
     standby.launch();
+    // A standby that starts answers before it has replayed all that it has.
+    has_rows(&standby, &place, 2).await;
     standby
         .execute(&place.database, "SELECT pg_wal_replay_pause()")
         .await;

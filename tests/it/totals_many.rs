@@ -17,7 +17,7 @@ use balance_cache::{
     domain::{AssetId, AssetSum, Snapshot, Totals, UnixMillis, UserId},
     ledger::{Cost, LedgerError, ScannedTotals, Source, SourceReadiness, TotalsScan},
     protocol::Freshness,
-    telemetry::Meters,
+    telemetry::{Fault, Meters},
     totals::TotalsKeeper,
 };
 use futures::future::BoxFuture;
@@ -28,7 +28,7 @@ use crate::{
     support::{
         cql::{asset, catalogue, entry},
         eventually::{eventually_async, pause},
-        ground::{Ground, on_each_ground},
+        ground::{Ground, OpenSource, on_each_ground},
         redis::Redis,
     },
 };
@@ -105,6 +105,8 @@ fn found(avail: i128) -> Totals {
 async fn tier(redis: &Redis, tasks: &TaskTracker, stop: &CancellationToken) -> Arc<Tier> {
     let mut settings = config::default_settings().unwrap();
     settings.redis.url = redis.url();
+    settings.redis.timeout_ms = Millis(Duration::from_secs(20));
+    settings.redis.connect_timeout_ms = Millis(Duration::from_secs(20));
     let identity = Arc::new(|| Some(Arc::from("counted")));
     let meters = Meters::new();
     let link = RedisLink::new(
@@ -130,8 +132,20 @@ async fn tier(redis: &Redis, tasks: &TaskTracker, stop: &CancellationToken) -> A
     tier
 }
 
+/// How often instances may begin anew in a test: what cannot be published, because Redis stands still for a second, is scanned again.
+const ATTEMPTS: usize = 3;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
+    let mut made: Vec<(u32, u32)> = Vec::new();
+    while made.last() != Some(&(1, 2)) {
+        assert!(made.len() < ATTEMPTS, "more scans each time: {made:?}");
+        made.push(scans_of_ten_instances().await);
+    }
+}
+
+/// Scans that were made when all ten instances showed the first total, and those when they showed the second.
+async fn scans_of_ten_instances() -> (u32, u32) {
     let redis = Redis::start();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let source = Arc::new(Counted::default());
@@ -154,29 +168,21 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
     for keeper in &keepers {
         tasks.spawn(Arc::clone(keeper).run_scans(stop.clone()));
     }
-    eventually_async(SOON, "all ten show it", async || {
+    // The number of the scan that all ten show, if it is the last one and a later one than this.
+    let shown_after = |before: u32| {
+        let last = source.scans.load(Ordering::SeqCst);
         let shown = |keeper: &Arc<TotalsKeeper>| {
-            keeper
-                .newest_totals()
-                .is_some_and(|totals| *totals == found(1))
+            let totals = keeper.newest_totals();
+            totals.is_some_and(|totals| *totals == found(i128::from(last)))
         };
-        keepers.iter().all(shown).then_some(())
-    })
-    .await;
-    assert_eq!(source.scans.load(Ordering::SeqCst), 1);
+        (last > before && keepers.iter().all(shown)).then_some(last)
+    };
+    let first = eventually_async(SOON, "all ten show it", async || shown_after(0)).await;
     // What was lost in part is made again, by one of them.
     let _: i64 = redis.ask(&["DEL", "balance:total:A1"]);
     let _: i64 = redis.ask(&["HSET", "balance:totals", "published", "9000000000000000"]);
-    eventually_async(SOON, "all ten show the second scan", async || {
-        let shown = |keeper: &Arc<TotalsKeeper>| {
-            keeper
-                .newest_totals()
-                .is_some_and(|totals| *totals == found(2))
-        };
-        keepers.iter().all(shown).then_some(())
-    })
-    .await;
-    assert_eq!(source.scans.load(Ordering::SeqCst), 2);
+    let second =
+        eventually_async(SOON, "all ten show the second", async || shown_after(first)).await;
     assert_eq!(source.most.load(Ordering::SeqCst), 1, "one at a time");
     stop.cancel();
     tasks.close();
@@ -189,12 +195,14 @@ async fn ten_instances_make_one_scan_and_all_of_them_show_it() {
         "users",
         "asset_id",
     ]);
-    assert_eq!(held, ["2", "-2", "3", "1"]);
+    let (avail, frozen) = (second.to_string(), format!("-{second}"));
+    assert_eq!(held, [avail.as_str(), frozen.as_str(), "3", "1"]);
     assert_eq!(
         redis.ask::<i64>(&["PTTL", "balance:total:77"]),
         -1,
         "they last"
     );
+    (first, second)
 }
 
 on_each_ground! {
@@ -204,7 +212,16 @@ on_each_ground! {
 async fn ten_instances_make_one_scan_of_a_database(ground: Ground) {
     let opened = ground.open(ReadFrom::Table).await;
     let rows: Vec<_> = (1..=50).map(|user| entry(user, 1, 1, user)).collect();
-    opened.source.write_entries(&rows).await.unwrap();
+    opened.writes(&rows).await;
+    let mut made: Vec<(u64, u64)> = Vec::new();
+    while made.last() != Some(&(1, 50)) {
+        assert!(made.len() < ATTEMPTS, "more scans each time: {made:?}");
+        made.push(scans_of_a_database(&opened).await);
+    }
+}
+
+/// Scans that ten instances made, and the rows that they read.
+async fn scans_of_a_database(opened: &OpenSource) -> (u64, u64) {
     let redis = Redis::start();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let settings = config::TotalsSettings {
@@ -232,22 +249,20 @@ async fn ten_instances_make_one_scan_of_a_database(ground: Ground) {
         instances.iter().all(shown).then_some(())
     })
     .await;
-    let done = "balance_cache_totals_scans_total{result=\"done\"} 1";
-    let scanned = instances
-        .iter()
-        .filter(|(_, meters)| meters.prometheus_page().lines().any(|line| line == done));
-    assert_eq!(scanned.count(), 1);
-    let rows = instances.iter().map(|(_, meters)| {
-        let page = meters.prometheus_page();
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix("balance_cache_totals_rows_total "));
-        line.unwrap().parse::<u64>().unwrap()
-    });
-    assert_eq!(rows.sum::<u64>(), 50, "each row was read once");
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    let all_count = |series: &str| -> u64 {
+        let counted = instances.iter().map(|(_, meters)| {
+            let page = meters.prometheus_page();
+            let mut lines = page.lines();
+            let line = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            line.unwrap().parse::<u64>().unwrap()
+        });
+        counted.sum()
+    };
+    let scans = all_count(r#"balance_cache_totals_scans_total{result="done"}"#);
+    (scans, all_count("balance_cache_totals_rows_total"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,27 +270,54 @@ async fn a_lease_holder_that_was_paused_overwrites_no_newer_total() {
     let redis = Redis::start();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let tier = tier(&redis, &tasks, &stop).await;
+    let other = eventually_async(SOON, "redis answers each time", async || {
+        paused_holder_is_refused(&redis, &tier).await.ok()
+    })
+    .await;
+    // After Redis has forgotten everything fences go on rising.
+    let _: String = redis.ask(&["FLUSHALL"]);
+    eventually_async(SOON, "a new session", async || {
+        let again = tier.lease_scan("third", false).await.ok()?.lease?;
+        (again.fence() > other.fence()).then_some(())
+    })
+    .await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Gives the lease that was published last. Fails where Redis stands still.
+async fn paused_holder_is_refused(redis: &Redis, tier: &Tier) -> Result<ScanLease, Fault> {
     let table = catalogue([1]).current_table();
     let soon = Duration::ZERO;
-    let lease = async |token: &str| -> Option<ScanLease> {
-        tier.lease_scan(token, false).await.unwrap().lease
+    let _: i64 = redis.ask(&[
+        "DEL",
+        "balance:totals",
+        "balance:total:A1",
+        "balance:total:77",
+    ]);
+    let lease = async |token: &str| -> Result<Option<ScanLease>, Fault> {
+        Ok(tier.lease_scan(token, false).await?.lease)
     };
-    let paused = lease("paused").await.unwrap();
-    assert_eq!(lease("other").await, None, "one at a time");
+    let paused = lease("paused").await?.unwrap();
+    let () = redis.ask(&["HSET", "balance:totals", "until", "9000000000000000"]);
+    assert_eq!(lease("other").await?, None, "one at a time");
     // Its time is over, as after a pause longer than it.
     let () = redis.ask(&["HSET", "balance:totals", "until", "1"]);
-    let other = lease("other").await.unwrap();
+    let other = lease("other").await?.unwrap();
     assert!(other.fence() > paused.fence());
     // Before the other has written anything, and after.
     for published in [false, true] {
         if published {
-            let done = tier.publish_totals(&other, &found(5), &table, soon).await;
-            assert_eq!(done, Ok(ScanEnd::InTime));
+            let done = tier.publish_totals(&other, &found(5), &table, soon).await?;
+            assert_eq!(done, ScanEnd::InTime);
         }
-        let late = tier.publish_totals(&paused, &found(4), &table, soon).await;
-        assert_eq!(late, Ok(ScanEnd::Lost));
-        assert_eq!(tier.renew_scan(&paused).await, Ok(ScanEnd::Lost));
-        let shown = tier.read_totals().await.unwrap();
+        let late = tier
+            .publish_totals(&paused, &found(4), &table, soon)
+            .await?;
+        assert_eq!(late, ScanEnd::Lost);
+        assert_eq!(tier.renew_scan(&paused).await?, ScanEnd::Lost);
+        let shown = tier.read_totals().await?;
         assert_eq!(shown, published.then(|| (other.fence(), found(5))));
     }
     // A hash by itself refuses it, too: the moment between the look at the lease and the write.
@@ -291,18 +333,7 @@ async fn a_lease_holder_that_was_paused_overwrites_no_newer_total() {
         "4",
     ]);
     assert_eq!(written, 0);
-    assert_eq!(
-        tier.read_totals().await.unwrap(),
-        Some((other.fence(), found(5)))
-    );
-    // After Redis has forgotten everything fences go on rising.
-    let _: String = redis.ask(&["FLUSHALL"]);
-    eventually_async(SOON, "a new session", async || {
-        let again = tier.lease_scan("third", false).await.ok()?.lease?;
-        (again.fence() > other.fence()).then_some(())
-    })
-    .await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    let shown = tier.read_totals().await?;
+    assert_eq!(shown, Some((other.fence(), found(5))));
+    Ok(other)
 }

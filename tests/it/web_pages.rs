@@ -21,13 +21,16 @@ fn foreign_site() -> u16 {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
-            let _ = stream.read(&mut [0; 4_096]);
-            let page = "<!doctype html><title>elsewhere</title>";
-            let _ = write!(
-                stream,
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
-                page.len()
-            );
+            // A browser may open connections on which it asks nothing.
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4_096]);
+                let page = "<!doctype html><title>elsewhere</title>";
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
+                    page.len()
+                );
+            });
         }
     });
     port

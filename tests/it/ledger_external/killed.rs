@@ -3,6 +3,9 @@
 use super::*;
 use crate::{settlement_support::SOON, support::eventually::eventually_async};
 
+/// Longer than a test: nothing is finished in the background.
+const NEVER: u32 = 600_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_that_broke_off_is_finished_without_being_sent_again() {
     let ground = Ground::cassandra().await;
@@ -68,9 +71,9 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
     for ((point, rows, stand), id) in points.into_iter().zip(1_i64..) {
         let rows = format!("SELECT * FROM {{ks}}.{rows}").replace("{id}", &id.to_string());
         let pause = ("FAILPOINTS", format!("{point}=pause"));
-        let mut victim = service(&ground, Some(pause), 30_000).await;
-        let sent = trade(id, id, 100 + id);
-        let request = victim.request(reqwest::Method::POST, TRADES).json(&sent);
+        let mut victim = service(&ground, Some(pause), NEVER).await;
+        let one = trade(id, id, 100 + id);
+        let request = victim.request(reqwest::Method::POST, TRADES).json(&one);
         let unanswered = async {
             let answer = victim.try_send(request).await;
             assert!(answer.is_none_or(|answer| answer.status >= 500), "{point}");
@@ -84,15 +87,20 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
             () = reached => {}
         }
         victim.kill9();
-        let next = service(&ground, None, 30_000).await;
+        let next = service(&ground, None, NEVER).await;
         let state = next.get(&format!("{TRADES}/{id}")).await.data();
         assert_eq!(state["state"], "pending", "{point}");
-        let answer = next.post(TRADES, &sent).await;
+        let answer = next.post_until_taken(TRADES, &one).await;
         assert_eq!(answer.status, 200, "{point}: {}", answer.body);
         assert_eq!(answer.data()["result"], "repeated", "{point}");
         let state = next.get(&format!("{TRADES}/{id}")).await.data();
         assert_eq!(state["state"], "done", "{point}");
         assert_eq!(next.balances(1).await.data()[0]["seq"], id);
+        // The next victim would stop where it finishes this one.
+        eventually_async(SOON, "its record is removed", async || {
+            (ground.unfinished().await == 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -100,7 +108,7 @@ async fn a_trade_killed_after_any_statement_is_completed_by_sending_it_again() {
 async fn a_trade_of_a_killed_instance_is_finished_by_the_next_one_without_being_sent_again() {
     let ground = Ground::cassandra().await;
     let pause = ("FAILPOINTS", "record-appended=pause".to_owned());
-    let mut victim = service(&ground, Some(pause), 30_000).await;
+    let mut victim = service(&ground, Some(pause), NEVER).await;
     let next = service(&ground, None, 1_000).await;
     let request = victim
         .request(reqwest::Method::POST, TRADES)

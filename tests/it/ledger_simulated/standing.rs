@@ -26,7 +26,12 @@ pub fn seqs_of(answer: &Answer) -> Seqs {
 
 /// The rows of a transaction or trade that stands.
 async fn rows(service: &Service, kind: &str, id: i64) -> Option<Seqs> {
-    let answer = service.get(&format!("/api/v1/ledger/{kind}/{id}")).await;
+    let path = format!("/api/v1/ledger/{kind}/{id}");
+    let answer = eventually_async(Duration::from_mins(1), "the record is read", async || {
+        let answer = service.get(&path).await;
+        (answer.status < 500).then_some(answer)
+    })
+    .await;
     if answer.status == 404 {
         return None;
     }
