@@ -45,10 +45,15 @@ pub(super) async fn reach_min_seq(
         Tier::Redis => Some(ForwardReason::Stale),
         Tier::Memory | Tier::Source => answer.cache_status.redis,
     };
+    let floors = reader.memory.changes.floors_of(user);
     let cache_status = CacheStatus {
         answered: Tier::Source,
         ttl: None,
         redis,
+        detail: answer
+            .cache_status
+            .detail
+            .filter(|_| !floors.met_by(&snapshot)),
         ..answer.cache_status
     };
     let held = reader.memory.render_snapshot(&snapshot, clock::wall_now());

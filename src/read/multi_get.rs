@@ -8,13 +8,13 @@ use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{
-    Miss, ReadAnswer, ReadError, ReadOptions, Reader,
+    Miss, PassedOn, ReadAnswer, ReadError, ReadOptions, Reader,
     redis_batcher::{BATCH_LOADS, shed_loads, start_loads},
     timings::Timings,
 };
 use crate::{admission::LoadClass, domain::UserId};
 
-/// The time before the deadline in which no more users are warmed.
+/// The time before the deadline in which no load of warming begins; at most a quarter of the time that is left.
 const WARM_MARGIN: Duration = Duration::from_millis(200);
 
 /// Reads many users, in the order asked, each by itself.
@@ -47,10 +47,8 @@ pub(super) async fn read_each(
             deadline,
         };
         let joined = reader.join_load(miss);
-        let (leads, flight, floors) = joined.inspect_err(|error| {
-            shed_loads(reader, std::mem::take(&mut leading));
-            record_result(reader, *user, Err(error), begun);
-        })?;
+        let (leads, flight, floors) =
+            joined.inspect_err(|_| shed_loads(reader, std::mem::take(&mut leading)))?;
         if leads {
             leading.push((*user, Arc::clone(&flight)));
         }
@@ -59,20 +57,16 @@ pub(super) async fn read_each(
     start_loads(reader, leading);
     let mut timings = Timings::default();
     for (at, miss, flight, follows, floors) in missing {
-        let result = match flight.wait_for_result(deadline, &mut timings).await {
-            Ok(result) if result.suits_floors(&floors) => {
-                Ok(result.into_answer(miss.memory, follows))
-            }
-            Ok(_) => read_again(reader, miss.user, &ask, deadline).await,
-            Err(error) => reader.serve_stale_or(miss.user, &ask, error),
+        let answer = match flight.wait_for_result(deadline, &mut timings).await {
+            Ok(result) if result.suits_floors(&floors) => result.into_answer(miss.memory, follows),
+            Ok(_) => read_again(reader, miss.user, &ask, deadline).await?,
+            Err(error) => reader.serve_stale_or(miss.user, &ask, error)?,
         };
-        let answer =
-            result.inspect_err(|error| record_result(reader, miss.user, Err(error), begun))?;
         if let Some(place) = answers.get_mut(at) {
             *place = Some(answer);
         }
     }
-    Ok(order_answers(reader, users, &distinct, answers, begun))
+    Ok(order_answers(users, &distinct, answers))
 }
 
 fn serve_from_memory(
@@ -99,49 +93,22 @@ pub(super) async fn read_again(
         .await
 }
 
-/// The answers in the order asked, each recorded; a user asked twice is answered twice.
+/// The answers in the order asked; a user asked twice is answered twice.
 fn order_answers(
-    reader: &Reader,
     users: &[UserId],
     distinct: &[UserId],
     mut answers: Vec<Option<ReadAnswer>>,
-    begun: Instant,
 ) -> Vec<ReadAnswer> {
-    let took = begun.elapsed();
-    let mut ordered = Vec::with_capacity(users.len());
     let repeated = distinct.len() < users.len();
-    for user in users {
-        let at = distinct.binary_search(user).ok();
-        let place = at.and_then(|at| answers.get_mut(at));
-        let of_user = place.and_then(|place| {
-            if repeated {
-                place.clone()
-            } else {
-                place.take()
-            }
-        });
-        if let Some(answer) = of_user {
-            let (shown, timings) = (Ok(answer.borrowed_view()), Timings::default());
-            reader
-                .recorder
-                .record_read(*user, shown, begun, took, &timings);
-            ordered.push(answer);
+    let of_user = |user: &UserId| {
+        let place = answers.get_mut(distinct.binary_search(user).ok()?)?;
+        if repeated {
+            place.clone()
+        } else {
+            place.take()
         }
-    }
-    reader.recorder.slow_log.log_batch(&ordered, took);
-    ordered
-}
-
-fn record_result(
-    reader: &Reader,
-    user: UserId,
-    result: Result<ReadAnswer<&[u8]>, &ReadError>,
-    begun: Instant,
-) {
-    let timings = Timings::default();
-    reader
-        .recorder
-        .record_read(user, result, begun, begun.elapsed(), &timings);
+    };
+    users.iter().filter_map(of_user).collect()
 }
 
 /// Loads users that are not cached; returns how many are cached then, and how many could not be loaded.
@@ -151,10 +118,16 @@ pub(super) async fn warm_users(
     deadline: Instant,
 ) -> (u64, u64) {
     // No load begins after that, so that the answer with its counts comes in time.
-    let end = deadline.checked_sub(WARM_MARGIN).unwrap_or(deadline);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let margin = WARM_MARGIN.min(left.checked_div(4).unwrap_or_default());
+    let end = deadline.checked_sub(margin).unwrap_or(deadline);
     let loads = stream::iter(users.to_vec()).map(|user| async move {
-        let (now, ask) = (Instant::now(), ReadOptions::default());
-        now >= end || read_again(reader, user, &ask, deadline).await.is_err()
+        let (came, mut ask) = (Instant::now(), ReadOptions::default());
+        let Err(said) = reader.memory.serve_snapshot(user, &ask, came) else {
+            return false;
+        };
+        ask.passed_on = Some(PassedOn { said, came });
+        came >= end || read_again(reader, user, &ask, deadline).await.is_err()
     });
     let results: Vec<_> = loads.buffer_unordered(BATCH_LOADS).collect().await;
     let failed = results.iter().filter(|failed| **failed).count();

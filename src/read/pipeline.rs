@@ -158,11 +158,13 @@ impl Reader {
             deadline,
         };
         // Boxed, as all that few readers need: it takes no room in the future of a waiting reader.
-        if ask.no_cache {
-            return Box::pin(self.load_alone(miss, true, timings)).await;
-        }
         let knowledge = self.memory.changes.knowledge_of(user);
-        match self.share_load(miss, timings).await {
+        let loaded = if ask.no_cache {
+            Box::pin(self.load_alone(miss, true, timings)).await
+        } else {
+            self.share_load(miss, timings).await
+        };
+        match loaded {
             Ok(answer) if ask.min_seq.is_empty() => Ok(answer),
             Ok(answer) => {
                 let reached = Box::pin(min_seq::reach_min_seq(

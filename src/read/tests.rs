@@ -1,5 +1,6 @@
 //! Reads over real tiers and a source that lags, fails and waits as it is told. No Redis: what needs one is in `tests/it`.
 
+mod batch;
 mod house;
 
 use std::{sync::atomic::Ordering, time::Duration};
@@ -11,7 +12,7 @@ pub(super) use self::house::{House, test_house, test_user};
 use super::*;
 use crate::{
     cache_status::Detail,
-    domain::{BalanceChange, Snapshot},
+    domain::{BalanceChange, Floors, Snapshot},
 };
 
 fn no_cache() -> ReadOptions {
@@ -281,4 +282,45 @@ async fn a_single_reader_of_a_user_whom_a_batch_waits_for_has_a_place_of_its_own
     let begun = Instant::now();
     assert_eq!(shown_seqs(house.read_user().await), [(1, 1), (2, 1)]);
     assert!(begun.elapsed() < Duration::from_millis(100));
+}
+
+fn at_least(asset: i32, seq: i64) -> Floors {
+    let mut floors = Floors::NONE;
+    floors.raise_floor(test_asset(asset), test_seq(seq));
+    floors
+}
+
+#[tokio::test(start_paused = true)]
+async fn min_seq_holds_with_no_cache_too() {
+    let house = test_house(&[]);
+    let ask = |seq| ReadOptions {
+        min_seq: at_least(1, seq),
+        ..no_cache()
+    };
+    assert_eq!(shown_seqs(house.ask_reader(ask(1)).await)[0], (1, 1));
+    let ahead = house.ask_reader(ask(2)).await;
+    assert!(matches!(ahead, Err(ReadError::NotReached)), "{ahead:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_min_seq_brought_up_to_the_floor_is_not_behind() {
+    let house = test_house(&[]);
+    house
+        .change_log
+        .change_asset(test_user(1), test_asset(1), test_seq(2), None);
+    let ask = ReadOptions {
+        min_seq: at_least(1, 2),
+        ..ReadOptions::default()
+    };
+    let lag_budget = house.reader.source.lag_budget;
+    let late = async {
+        // The load has given the floor up by then, and the reader has not.
+        let pause = tokio::time::timeout(lag_budget * 3 / 2, std::future::pending::<()>());
+        assert!(pause.await.is_err());
+        *house.source.ledger.lock() = test_balances(&[(1, 2), (2, 1)]);
+    };
+    let (answer, ()) = tokio::join!(house.ask_reader(ask), late);
+    let answer = answer.unwrap();
+    assert_eq!(answer.cache_status.detail, None);
+    assert_eq!(shown_seqs(Ok(answer))[0], (1, 2));
 }

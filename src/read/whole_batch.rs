@@ -1,6 +1,7 @@
 //! Batch reads that show each transaction whole, where the source promises that (`source::isolation`).
 //!
-//! **Invariants.** A transaction that one answer shows is in all answers of its users. Answers only move forward.
+//! **Invariants.** A transaction that one answer shows is in all answers of its users. Answers only move forward. Each user asked
+//! is recorded once as a read, when the result of the whole batch is known.
 //!
 //! **Limits.** Users that lack a transaction are read again until none does, or the deadline has passed. Answers marked
 //! `detail=` are exempt.
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     ReadAnswer, ReadError, ReadOptions, Reader,
     multi_get::{read_again, read_each},
+    timings::Timings,
 };
 use crate::{
     domain::{AssetId, Seq, Snapshot, UserId},
@@ -21,6 +23,32 @@ use crate::{
 
 /// Reads the balances of many users, in the order asked.
 pub(super) async fn read_users(
+    reader: &Arc<Reader>,
+    users: &[UserId],
+    deadline: Instant,
+) -> Result<Vec<ReadAnswer>, ReadError> {
+    let begun = Instant::now();
+    let result = read_whole(reader, users, deadline).await;
+    let (recorder, took, timings) = (&reader.recorder, begun.elapsed(), Timings::default());
+    match &result {
+        Ok(answers) => {
+            for (user, answer) in users.iter().zip(answers) {
+                let shown = Ok(answer.borrowed_view());
+                recorder.record_read(*user, shown, begun, took, &timings);
+            }
+            recorder.slow_log.log_batch(answers, took);
+        }
+        Err(error) => {
+            for user in users {
+                recorder.record_read(*user, Err(error), begun, took, &timings);
+            }
+        }
+    }
+    result
+}
+
+/// Reads users until no answer lacks a transaction that another one shows.
+async fn read_whole(
     reader: &Arc<Reader>,
     users: &[UserId],
     deadline: Instant,

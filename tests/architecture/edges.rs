@@ -5,13 +5,14 @@ use proc_macro2::TokenStream;
 use crate::scan::{ending, files, local_names, paths, split, tokens};
 
 /// Each module of `src/`, and what it may name of the others.
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("domain", &[]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
     ("render", &["domain"]),
     ("cache_status", &[]),
     ("diagnosis", &[]),
+    ("fail_points", &[]),
     (
         "telemetry",
         &["domain", "config", "diagnosis", "cache_status"],
