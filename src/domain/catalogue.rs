@@ -237,6 +237,13 @@ impl CatalogueTable {
             .map(|market| (market.id, market.base, market.quote))
     }
 
+    /// The name of a symbol's id.
+    pub fn symbol_name(&self, id: i32) -> Option<&str> {
+        let mut markets = self.markets.iter();
+        let of_id = markets.find(|(_, market)| market.id == id);
+        of_id.map(|(name, _)| name.as_str())
+    }
+
     /// Differences that a running process must not take over from `next`, because amounts or names would change their meaning:
     /// another scale of an asset, a name that moves to another asset, another base or quote of a symbol.
     pub fn unsafe_changes(&self, next: &Self) -> Vec<String> {

@@ -191,9 +191,17 @@ async fn find_settled<B: Backend>(api: &Api<B>, reference: Reference) -> Handler
     let stored = found
         .map_err(Failure::Source)?
         .ok_or(Failure::NothingThere)?;
-    answer::done_response(
-        &describe_stored(reference, &stored).ok_or(Failure::Bug("a transaction is no object"))?,
-    )
+    let mut shown =
+        describe_stored(reference, &stored).ok_or(Failure::Bug("a transaction is no object"))?;
+    // A trade that another program wrote has the id of its symbol alone.
+    if let Some(id) = shown.remove("symbol_id") {
+        let known = id.as_i64().and_then(|id| i32::try_from(id).ok());
+        let catalogue = api.catalogue.current_table();
+        let name = known.and_then(|id| catalogue.symbol_name(id));
+        let symbol = name.map_or_else(|| id.to_string(), str::to_owned);
+        shown.insert("symbol".to_owned(), symbol.into());
+    }
+    answer::done_response(&shown)
 }
 
 /// Every field that was sent, with defaults, and what it came to. None: the content is no JSON object.

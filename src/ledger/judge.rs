@@ -39,6 +39,11 @@ impl JudgedAnswer {
     pub(super) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Outcome(SettleOutcome::Refused(_)))
     }
+
+    /// Whether it says that something stands of which rows may not be written yet.
+    pub(super) const fn is_repetition(&self) -> bool {
+        matches!(self, Self::Outcome(SettleOutcome::Repeated(_)))
+    }
 }
 
 pub(super) type UserAsset = (UserId, AssetId);

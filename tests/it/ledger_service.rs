@@ -11,7 +11,7 @@ use crate::{
         trades_of_a_file_are_settled_once, what_is_refused_leaves_nothing,
         what_was_sent_is_found_again, written,
     },
-    settlement_support::{SOON, short, whole},
+    settlement_support::{SOON, ask, seq_of, short, whole},
     support::{
         eventually::eventually_async,
         ground::{Ground, on_each_ground},
@@ -25,6 +25,8 @@ on_each_ground! {
     of_concurrent_withdrawals_at_two_instances_exactly_those_stand_that_the_balance_allows,
     trades_that_all_pay_one_account_are_conserved_and_each_stands_once,
     reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole,
+    a_repetition_at_another_instance_shows_what_stood_before_it_whole,
+    a_trade_that_another_program_wrote_is_shown_with_its_columns,
 }
 
 /// An instance over it that assigns seqs.
@@ -294,6 +296,61 @@ async fn reads_of_the_ledger_at_another_instance_show_a_users_transactions_whole
             }
         }
     }
+}
+
+/// Of two transactions that no Redis heard of, the later is sent again first.
+async fn a_repetition_at_another_instance_shows_what_stood_before_it_whole(ground: Ground) {
+    let mut redis = Redis::start();
+    let setup = setup(&ground, &redis.url())
+        .with("ledger.recovery_ms", 600_000)
+        .with("memory.ttl_ms", 60_000)
+        .with("redis.snapshot_ttl_ms", 120_000);
+    let mut victim = Service::start_ready(setup.clone()).await;
+    let other = Service::start_ready(setup).await;
+    whole(&victim).await;
+    whole(&other).await;
+    let exchange = |id: i64, assets: &[u32]| {
+        let entry = |asset: &u32| json!({"user_id": 7, "asset_id": asset, "delta_avail": 1});
+        json!({"transaction_id": id, "entries": assets.iter().map(entry).collect::<Vec<_>>()})
+    };
+    written(&other, TRANSACTIONS, &exchange(1, &[1, 2])).await;
+    let shown = async || {
+        let answer = ask(&other, 7).await;
+        (seq_of(&answer, "BTC"), seq_of(&answer, "USDT"))
+    };
+    assert_eq!(shown().await, (1, 1));
+    redis.pause();
+    for transaction in [exchange(2, &[1, 2]), exchange(3, &[1])] {
+        let told = victim.post(TRANSACTIONS, &transaction).await;
+        assert!([503, 504].contains(&told.status), "{}", told.body);
+    }
+    assert_eq!(ground.newest_row(7, 1).await, (3, 3), "both stand");
+    victim.kill9();
+    redis.resume();
+    whole(&other).await;
+    let again = settled(&other, TRANSACTIONS, &exchange(3, &[1])).await;
+    assert_eq!(again, (200, "repeated".to_owned()));
+    assert_eq!(shown().await, (3, 2), "the first one is shown too");
+}
+
+async fn a_trade_that_another_program_wrote_is_shown_with_its_columns(ground: Ground) {
+    let service = Service::start_ready(setup(&ground, "")).await;
+    // The tables of trades are there once one was written.
+    written(&service, TRANSACTIONS, &deposit(1, 7, 2, 20)).await;
+    let row = "INSERT INTO {ks}.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, buyer_user_id, \
+               seller_user_id) VALUES (70, 1, 200000000, 10, 20, 1765352441070, 7, 8)";
+    ground.run(row).await;
+    let found = service.get(&format!("{TRADES}/70")).await;
+    assert_eq!(found.status, 200, "{}", found.body);
+    let found = found.data();
+    assert_eq!(found["symbol"], "BTC_USDT");
+    assert_eq!(
+        (&found["price"], &found["seller_user_id"]),
+        (&json!(200_000_000), &json!(8))
+    );
+    assert_eq!(found["balances"], json!([]));
+    let same_id = service.post_until_taken(TRADES, &trade(70, 7, 8)).await;
+    assert_eq!(code(&same_id), (409, 4091));
 }
 
 #[cfg(feature = "failpoints")]

@@ -14,8 +14,11 @@ const LOCK_PAIRS: &str = "INSERT INTO user_balances (user_id, asset_id, avail, f
 /// The record under an id of a transaction, as [`READ_FACTS`] has it.
 pub(super) const READ_TRANSACTION: &str = "SELECT transaction_id, NULL, NULL, NULL, NULL, created_at, content, balances \
      FROM ledger_transactions WHERE transaction_id = $1";
-/// The record under an id of a trade, as [`READ_FACTS`] has it.
-pub(super) const READ_TRADE: &str = "SELECT trade_id, NULL, NULL, NULL, NULL, settled_at, content, balances \
+/// The record under an id of a trade, as [`READ_FACTS`] has it, with a content of the other columns where another program left it out.
+pub(super) const READ_TRADE: &str = "SELECT trade_id, NULL, NULL, NULL, NULL, settled_at, COALESCE(content, \
+     json_strip_nulls(json_build_object('trade_id', trade_id, 'symbol_id', symbol_id, 'price', price, 'quantity', quantity, \
+     'cost', cost, 'settled_at', settled_at, 'buyer_user_id', buyer_user_id, 'seller_user_id', seller_user_id, \
+     'buyer_order_id', buyer_order_id, 'seller_order_id', seller_order_id))::text), balances \
      FROM settled_trades WHERE trade_id = $1";
 /// Newest rows, what the outbox has of the users, and records, in one snapshot. The last column says what a row is.
 const READ_FACTS: &str = "SELECT pair.user_id, pair.asset_id, newest.seq, newest.avail, newest.frozen, NULL::bigint, NULL::text, \

@@ -90,10 +90,7 @@ impl Poster<'_> {
         if items.is_empty() {
             let rolled_back = self.in_time(client.batch_execute("ROLLBACK")).await;
             rolled_back.map_err(PostFailure::of_trip)?;
-            return Ok(Posted {
-                answers,
-                owed: Vec::new(),
-            });
+            return Ok(Posted { answers, owed });
         }
         fail_points::reach("ledger-before-commit");
         let written = self.write_items(client, statements, &items).await;

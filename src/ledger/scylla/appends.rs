@@ -5,20 +5,18 @@
 //! [`super::recovery`] here or elsewhere.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     journal::JournalTail,
     judge::{JudgedAnswer, LedgerRequest, StandingKey},
     record::JournalRecord,
+    recovery::RecordAges,
 };
 use crate::{
     domain::{AssetId, Notification, NotifiedChange, Seq, UserId},
@@ -42,8 +40,8 @@ pub(super) struct Appends {
     removals: mpsc::Sender<i64>,
     pub(super) queues: tokio::sync::Mutex<Queues>,
     unannounced: Mutex<Unannounced>,
-    /// When records of others were first seen.
-    pub(super) seen: Mutex<BTreeMap<i64, Instant>>,
+    /// How long records stand, as far as recovery saw them.
+    pub(super) ages: Mutex<RecordAges>,
     removed: AtomicI64,
     lost_races: AtomicU64,
     /// A record was appended once, here or elsewhere.
@@ -79,7 +77,7 @@ impl Default for Appends {
                 removals: removals_end,
             }),
             unannounced: Mutex::default(),
-            seen: Mutex::default(),
+            ages: Mutex::default(),
             removed: AtomicI64::new(0),
             lost_races: AtomicU64::new(0),
             journal_used: AtomicBool::new(false),

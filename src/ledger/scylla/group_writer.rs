@@ -205,8 +205,7 @@ impl GroupWriter<'_> {
             .await?;
         let judged = judge_requests(self.group_requests(), facts, clock::wall_now());
         if judged.items.is_empty() {
-            let refuses = judged.answers.iter().any(JudgedAnswer::is_refusal);
-            let holds = !refuses || !self.catch_up(known).await?;
+            let holds = self.hold_at_the_tail(&judged.answers, known).await?;
             return Ok(holds.then_some(judged.answers));
         }
         let attempt = Attempt {
@@ -234,8 +233,8 @@ impl GroupWriter<'_> {
         Some((position, self.lost.swap_remove(at)))
     }
 
-    /// Writes the records of others without which this group would be judged by what no longer stands.
-    async fn write_for_others(&mut self, known: &mut JournalState) -> Result<(), LedgerError> {
+    /// Unwritten records of others without which this group would be judged by what no longer stands.
+    fn needed_records(&self, known: &JournalState) -> Vec<i64> {
         let mut users: HashSet<UserId> = self
             .group_requests()
             .flat_map(judged_pairs)
@@ -261,7 +260,23 @@ impl GroupWriter<'_> {
             }
         }
         positions.reverse();
-        for position in positions {
+        positions
+    }
+
+    /// Whether answers by which nothing is appended hold beside what others appended meanwhile.
+    async fn hold_at_the_tail(
+        &self,
+        answers: &[JudgedAnswer],
+        known: &mut JournalState,
+    ) -> Result<bool, LedgerError> {
+        let refuses = answers.iter().any(JudgedAnswer::is_refusal);
+        let repeats = answers.iter().any(JudgedAnswer::is_repetition);
+        let has_more = (refuses || repeats) && self.catch_up(known).await?;
+        Ok(!has_more || (!refuses && self.needed_records(known).is_empty()))
+    }
+
+    async fn write_for_others(&mut self, known: &mut JournalState) -> Result<(), LedgerError> {
+        for position in self.needed_records(known) {
             if let Some(record) = known.unwritten.get(&position) {
                 self.postings.write_record(self.live, record).await?;
                 self.scylla.appends.take_record(position, record);

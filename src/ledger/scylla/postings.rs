@@ -48,8 +48,8 @@ const TRANSACTION: &str =
 const INSERT_TRADE: &str = "INSERT INTO {ks}.settled_trades (trade_id, symbol_id, price, quantity, cost, settled_at, \
      buyer_user_id, seller_user_id, buyer_order_id, seller_order_id, content, balances) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const TRADE: &str = "SELECT symbol_id, buyer_user_id, settled_at, content, balances \
-     FROM {ks}.settled_trades WHERE trade_id = ?";
+const TRADE: &str = "SELECT symbol_id, price, quantity, cost, settled_at, buyer_user_id, seller_user_id, buyer_order_id, \
+     seller_order_id, content, balances FROM {ks}.settled_trades WHERE trade_id = ?";
 const INSERT_SIDE: &str = "INSERT INTO {ks}.user_trades (user_id, symbol_id, settled_at, trade_id, role, price, \
      quantity, cost, order_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const SIDE: &str = "SELECT trade_id FROM {ks}.user_trades \

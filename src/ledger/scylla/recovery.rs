@@ -4,11 +4,14 @@
 //!
 //! **Limits.** One page of records at a time, those that stood for as long as the caller says, by this instance's own clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::{Scylla, record::JournalRecord};
+use super::{Scylla, journal::PAGE};
 use crate::{
     domain::{Reference, StoredTransaction},
     ledger::{LedgerError, Recovered},
@@ -26,7 +29,7 @@ pub(super) async fn run_removals(scylla: &Scylla, queue: &mut tokio::sync::mpsc:
     }
 }
 
-/// Writes records that were seen in the journal at least this long ago.
+/// Writes the lowest records that were seen in the journal at least this long ago: those of one page.
 pub(super) async fn recover_unfinished(
     scylla: &Scylla,
     age: Duration,
@@ -35,16 +38,28 @@ pub(super) async fn recover_unfinished(
     let postings = scylla.prepared_postings(&live).await?;
     let tail = postings.journal.read_tail(&live).await?;
     scylla.appends.note_tail(tail);
-    let above = scylla.appends.removed_up_to(tail);
-    let page = postings
-        .journal
-        .read_page(&live, above, tail.position)
-        .await?;
-    let lowest = page.first().map(|(position, _)| position.saturating_sub(1));
-    let removed = lowest.unwrap_or(tail.position);
+    let mut removed = None;
+    let mut above = scylla.appends.removed_up_to(tail);
+    let mut due = Vec::new();
+    while due.is_empty() && above < tail.position {
+        let page = postings
+            .journal
+            .read_page(&live, above, tail.position)
+            .await?;
+        let lowest = page.first().map(|(position, _)| position.saturating_sub(1));
+        let removed = *removed.get_or_insert(lowest.unwrap_or(tail.position));
+        let is_last = page.len() < PAGE;
+        above = page.last().map_or(above, |(position, _)| *position);
+        let mut ages = scylla.appends.ages.lock();
+        ages.note_tail(Instant::now(), tail.position, removed, age);
+        due = ages.take_due(Instant::now(), page, age);
+        if is_last {
+            break;
+        }
+    }
+    let removed = removed.unwrap_or(tail.position);
     scylla.appends.set_removed(removed);
     scylla.appends.forget_up_to(removed);
-    let due = due_records(scylla, page, age);
     let mut recovered = Recovered::default();
     for (position, record) in due {
         postings.write_record(&live, &record).await?;
@@ -56,26 +71,46 @@ pub(super) async fn recover_unfinished(
     Ok(recovered)
 }
 
-fn due_records(
-    scylla: &Scylla,
-    page: Vec<(i64, JournalRecord)>,
-    age: Duration,
-) -> Vec<(i64, JournalRecord)> {
-    let now = Instant::now();
-    let mut seen = scylla.appends.seen.lock();
-    let mut still = BTreeMap::new();
-    let mut due = Vec::new();
-    for (position, record) in page {
-        let since = seen.get(&position).copied().unwrap_or(now);
-        let is_due = now.duration_since(since) >= age;
-        // The removal of one that is finished now may be seen late.
-        still.insert(position, if is_due { now } else { since });
-        if is_due {
-            due.push((position, record));
+/// How long records stand in the journal, by this instance's clock.
+#[derive(Debug, Default)]
+pub(super) struct RecordAges {
+    /// Looks at the tail, ascending: each record up to the position stood at that time.
+    tails: VecDeque<(Instant, i64)>,
+    /// Records that were finished here, with the time: their removal may be seen late.
+    finished: BTreeMap<i64, Instant>,
+}
+
+impl RecordAges {
+    /// The tail was looked at. A look less than an eighth of `age` after the one before is taken together with it, so that few are kept.
+    fn note_tail(&mut self, now: Instant, tail: i64, removed: i64, age: Duration) {
+        self.finished.retain(|position, _| *position > removed);
+        self.tails
+            .retain(|(_, position)| *position > removed && *position <= tail);
+        let apart = age.checked_div(8).unwrap_or_default();
+        match self.tails.back_mut() {
+            Some((at, position)) if now.duration_since(*at) < apart || *position == tail => {
+                *position = tail;
+            }
+            _ => self.tails.push_back((now, tail)),
         }
     }
-    *seen = still;
-    due
+
+    /// Those of a page that stand at least for `age` since they were seen or finished; they count as finished now.
+    fn take_due<R>(&mut self, now: Instant, page: Vec<(i64, R)>, age: Duration) -> Vec<(i64, R)> {
+        let mut due = Vec::new();
+        for (position, record) in page {
+            let seen = || {
+                let mut tails = self.tails.iter();
+                tails.find(|(_, tail)| *tail >= position).map(|(at, _)| *at)
+            };
+            let since = self.finished.get(&position).copied().or_else(seen);
+            if since.is_some_and(|since| now.duration_since(since) >= age) {
+                self.finished.insert(position, now);
+                due.push((position, record));
+            }
+        }
+        due
+    }
 }
 
 /// The record under an id, in the tables or in the journal.
@@ -105,4 +140,56 @@ pub(super) async fn find_transaction(
     }
     // It may have been written and removed between the two looks.
     postings.find_stored(&live, reference).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_secs(8);
+
+    fn page(positions: std::ops::RangeInclusive<i64>) -> Vec<(i64, ())> {
+        positions.map(|position| (position, ())).collect()
+    }
+
+    fn positions(due: &[(i64, ())]) -> Vec<i64> {
+        due.iter().map(|(position, ())| *position).collect()
+    }
+
+    #[test]
+    fn records_of_all_pages_are_due_an_age_after_the_tail_was_seen_behind_them() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut ages = RecordAges::default();
+        ages.note_tail(begun, 100, 0, AGE);
+        ages.note_tail(after(4), 110, 0, AGE);
+        assert!(ages.take_due(after(7), page(1..=64), AGE).is_empty());
+        let first = ages.take_due(after(8), page(1..=64), AGE);
+        assert_eq!(positions(&first), (1..=64).collect::<Vec<i64>>());
+        // Finished, and not removed yet.
+        assert!(ages.take_due(after(8), page(1..=64), AGE).is_empty());
+        let second = ages.take_due(after(8), page(65..=110), AGE);
+        assert_eq!(positions(&second), (65..=100).collect::<Vec<i64>>());
+        let last = ages.take_due(after(12), page(101..=110), AGE);
+        assert_eq!(positions(&last), (101..=110).collect::<Vec<i64>>());
+        // Finished records that stay are finished again.
+        assert_eq!(ages.take_due(after(16), page(1..=64), AGE).len(), 64);
+    }
+
+    #[test]
+    fn looks_are_few_and_none_is_kept_of_what_was_removed() {
+        let begun = Instant::now();
+        let mut ages = RecordAges::default();
+        for moment in 0..1_000 {
+            let now = begun + Duration::from_millis(moment);
+            ages.note_tail(now, i64::try_from(moment).unwrap() + 1, 0, AGE);
+        }
+        assert_eq!(ages.tails.len(), 1);
+        assert_eq!(
+            ages.take_due(begun + AGE, page(1_000..=1_000), AGE).len(),
+            1
+        );
+        ages.note_tail(begun + AGE, 1_001, 1_001, AGE);
+        assert_eq!((ages.finished.len(), ages.tails.len()), (0, 1));
+    }
 }

@@ -38,10 +38,39 @@ struct LedgerTransactionRow {
 #[scylla(flavor = "enforce_order", skip_name_checks)]
 struct SettledTradeRow {
     symbol_id: Option<i32>,
-    buyer_user_id: Option<i64>,
+    price: Option<i64>,
+    quantity: Option<i64>,
+    cost: Option<i64>,
     settled_at: Option<i64>,
+    buyer_user_id: Option<i64>,
+    seller_user_id: Option<i64>,
+    buyer_order_id: Option<i64>,
+    seller_order_id: Option<i64>,
     content: Option<String>,
     balances: Option<String>,
+}
+
+impl SettledTradeRow {
+    /// The content, made of the other columns where another program left it out: then it equals that of no request.
+    fn content_or_columns(&self, id: TradeId) -> String {
+        self.content.clone().unwrap_or_else(|| {
+            let columns = [
+                ("trade_id", Some(id.get())),
+                ("symbol_id", self.symbol_id.map(i64::from)),
+                ("price", self.price),
+                ("quantity", self.quantity),
+                ("cost", self.cost),
+                ("settled_at", self.settled_at),
+                ("buyer_user_id", self.buyer_user_id),
+                ("seller_user_id", self.seller_user_id),
+                ("buyer_order_id", self.buyer_order_id),
+                ("seller_order_id", self.seller_order_id),
+            ];
+            let given = columns.into_iter();
+            let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+            serde_json::Value::Object(given.collect()).to_string()
+        })
+    }
 }
 
 impl Postings {
@@ -171,7 +200,7 @@ impl Postings {
             } else {
                 SettleState::Pending
             },
-            content: row.content.unwrap_or_default(),
+            content: row.content_or_columns(id),
             receipt: Receipt {
                 balances: balances.map_err(unreadable_row)?,
                 created_at: UnixMillis(settled_at),
