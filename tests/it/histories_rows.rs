@@ -14,7 +14,7 @@ use crate::{
     ledger_settle::TRANSACTIONS,
     support::{
         cassandra::shared,
-        cql::{Place, asset, catalogue, entry, user},
+        cql::{Place, asset, catalogue, entry, until, user},
         ground::{Ground, on_each_ground},
         service::{Service, Setup},
     },
@@ -195,10 +195,10 @@ async fn pages_of_rows(ground: &Ground) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_read_by_a_quorum_even_where_balances_are_read_from_one_node() {
-    // Three replicas of which one is there: one answers, a quorum does not.
+    // Five replicas of which one is there: one answers, a quorum does not.
     let place = Place::new(shared())
         .with(|settings| {
-            settings.replication_factor = 3;
+            settings.replication_factor = 5;
             settings.consistency = Consistency::One;
         })
         .applied()
@@ -246,4 +246,15 @@ async fn pages_are_read_by_a_quorum_even_where_balances_are_read_from_one_node()
         matches!(refused, Err(LedgerError::Unavailable(_))),
         "{refused:?}"
     );
+    // Two are less than a quorum, too.
+    let place = place.with(|settings| settings.consistency = Consistency::Two);
+    let source = place.begin(ReadFrom::Ledger, &catalogue([1]));
+    until("three replicas are asked for", async || {
+        match source.scylla.read_statement(statement, &cost).await {
+            Err(LedgerError::Unavailable(reason)) => reason.contains("1 of 3 replicas"),
+            Err(_) => false,
+            Ok(rows) => panic!("{rows:?}"),
+        }
+    })
+    .await;
 }

@@ -11,6 +11,19 @@ use crate::{
 #[derive(Debug)]
 struct FakeRows(Vec<(i64, Option<i64>)>);
 
+impl FakeRows {
+    fn first_not_later(&self, at: i64) -> Option<i64> {
+        let not_later = |(_, created): &&(i64, Option<i64>)| created.is_some_and(|time| time <= at);
+        self.0.iter().rev().find(not_later).map(|(seq, _)| *seq)
+    }
+
+    /// The most rows without a time that stand one after the other.
+    fn most_undated(&self) -> usize {
+        let runs = self.0.split(|(_, created)| created.is_some());
+        runs.map(<[_]>::len).max().unwrap_or(0)
+    }
+}
+
 impl Source for FakeRows {
     fn identity(&self) -> Option<std::sync::Arc<str>> {
         None
@@ -84,15 +97,32 @@ proptest! {
             now += step;
             (seq, (!undated).then_some(now))
         }).collect();
-        let expected = rows.iter().rev().find(|(_, created)| created.is_some_and(|c| c <= at));
-        let expected = expected.map(|(seq, _)| *seq);
         let rows = FakeRows(rows);
         let (found, reads) = search_seq(&rows, at);
         prop_assert!(reads <= 64, "{reads}");
-        if let Ok(found) = found {
-            prop_assert_eq!(found, expected);
-        } else {
-            prop_assert!(rows.0.iter().any(|(_, created)| created.is_none()));
+        prop_assert_eq!(found.unwrap(), rows.first_not_later(at));
+    }
+
+    #[test]
+    fn only_a_thousand_rows_without_a_time_one_after_the_other_can_make_a_search_fail(
+        runs in proptest::collection::vec((any::<bool>(), 1_usize..700, any::<bool>()), 1..16),
+        at in -1_i64..20,
+    ) {
+        let lengths = runs.iter().map(|(_, length, _)| *length).sum::<usize>();
+        let apart = i64::MAX / i64::try_from(lengths).unwrap();
+        let (mut seq, mut rows) = (0, Vec::new());
+        for ((undated, length, far), now) in runs.into_iter().zip(0..) {
+            for _ in 0..length {
+                seq += if far { apart } else { 1 };
+                rows.push((seq, (!undated).then_some(now)));
+            }
+        }
+        let rows = FakeRows(rows);
+        let (found, reads) = search_seq(&rows, at);
+        prop_assert!(reads <= 64, "{reads}");
+        match found {
+            Ok(found) => prop_assert_eq!(found, rows.first_not_later(at)),
+            Err(error) => prop_assert!(rows.most_undated() >= 1_000, "{error}"),
         }
     }
 }
@@ -144,4 +174,42 @@ fn rows_without_a_time_are_passed_over_and_too_many_of_them_are_an_error() {
     let (found, reads) = search_seq(&many, 5);
     assert!(matches!(found, Err(LedgerError::Unavailable(_))));
     assert_eq!(reads, 64);
+}
+
+#[test]
+fn a_short_history_with_far_seqs_is_found_whatever_rows_have_no_time() {
+    let far = |number: i64| i64::MAX / 40 * number;
+    for (undated, reads_max) in [(2, 2), (3, 64), (5, 2)] {
+        let rows = (1..=40).map(|number| (far(number), (number % undated != 0).then_some(number)));
+        let rows = FakeRows(rows.collect());
+        for at in 0..=40 {
+            let (found, reads) = search_seq(&rows, at);
+            assert_eq!(found.unwrap(), rows.first_not_later(at));
+            assert!(reads <= reads_max, "{reads}");
+        }
+    }
+    // The last halving meets a row without a time.
+    let (near, last) = (1 << 40, i64::MAX);
+    let rows = FakeRows(vec![
+        (40, Some(10)),
+        (near, Some(20)),
+        (last - 1, None),
+        (last, Some(30)),
+    ]);
+    for at in [9, 10, 29, 30] {
+        let (found, reads) = search_seq(&rows, at);
+        assert_eq!(found.unwrap(), rows.first_not_later(at));
+        assert!(reads <= 64, "{reads}");
+    }
+    // All of it within a moment of nanoseconds, and one row without a time in the midst.
+    let rows = (0..=2_000).map(|number| {
+        let seq = 1_765_352_441_955_000_000 + number;
+        (seq, (number != 1_000).then_some(number))
+    });
+    let rows = FakeRows(rows.collect());
+    for at in [0, 1, 999, 1_000, 1_001, 1_998] {
+        let (found, reads) = search_seq(&rows, at);
+        assert_eq!(found.unwrap(), rows.first_not_later(at));
+        assert!(reads <= 64, "{reads}");
+    }
 }

@@ -1,19 +1,17 @@
 //! Slices of trades and of the ledger: each is one statement that seeks to a key and reads so many rows from there.
 //!
-//! **Invariants.** A page is read with a consistency of a local quorum at least, whatever `scylla.consistency` says: a row that was
-//! acknowledged by a quorum is in it, whichever node is asked. No filtering, no offset.
+//! **Invariants.** A page is read with the level of the writer ([`QuorumReach`]), whatever `scylla.consistency` says: a row that
+//! was acknowledged by a quorum is in it, whichever node is asked. No filtering, no offset.
 //!
 //! **Limits.** The slice's `rows_max`.
 
-use scylla::{
-    DeserializeRow,
-    statement::{Consistency, prepared::PreparedStatement},
-};
+use scylla::{DeserializeRow, statement::prepared::PreparedStatement};
 
 use super::{
+    journal::QuorumReach,
     names::Names,
     prepared::PageStatements,
-    statements::{LiveSession, prepare_failed, unreadable_row},
+    statements::{LiveSession, unreadable_row},
 };
 use crate::{
     domain::{
@@ -36,19 +34,13 @@ const LIMIT: &str = " LIMIT ?";
 impl PageStatements {
     async fn prepare_pages(
         live: &LiveSession,
-        names: &Names,
+        (names, reach): (&Names, QuorumReach),
         select: &str,
         oldest: &str,
     ) -> Result<Self, LedgerError> {
         let prepare = async |order: &str| {
-            let text = names.fill_in(&format!("{select}{order}{LIMIT}"));
-            let prepared = live.session.prepare(text).await;
-            let mut statement = prepared.map_err(|error| prepare_failed(&error))?;
-            statement.set_is_idempotent(true);
-            if let Some(stronger) = live.quorum_at_least() {
-                statement.set_consistency(stronger);
-            }
-            Ok::<_, LedgerError>(statement)
+            let text = format!("{select}{order}{LIMIT}");
+            reach.prepare_statement(live, names, &text).await
         };
         Ok(Self {
             newest_first: prepare("").await?,
@@ -60,19 +52,6 @@ impl PageStatements {
         match order {
             Order::NewestFirst => &self.newest_first,
             Order::OldestFirst => &self.oldest_first,
-        }
-    }
-}
-
-impl LiveSession {
-    /// The consistency to read with where the configured one would miss rows that a quorum took; none where it suffices.
-    fn quorum_at_least(&self) -> Option<Consistency> {
-        let profile = self.session.get_default_execution_profile_handle();
-        match profile.to_profile().get_consistency() {
-            Consistency::Any | Consistency::One | Consistency::LocalOne => {
-                Some(Consistency::LocalQuorum)
-            }
-            _ => None,
         }
     }
 }
@@ -147,10 +126,10 @@ fn cql_limit(rows_max: usize) -> i32 {
 /// The sides of trades in the slice.
 pub(super) async fn user_trades(
     (live, cost): (&LiveSession, &Cost),
-    names: &Names,
+    of: (&Names, QuorumReach),
     slice: &TradeSlice,
 ) -> Result<Vec<UserTrade>, LedgerError> {
-    let prepare = || PageStatements::prepare_pages(live, names, TRADES, OLDEST_TRADES);
+    let prepare = || PageStatements::prepare_pages(live, of, TRADES, OLDEST_TRADES);
     let statements = live.trade_pages.get_or_try_init(prepare).await?;
     let values = (
         slice.user.get(),
@@ -171,10 +150,10 @@ pub(super) async fn user_trades(
 
 pub(super) async fn read_statement(
     (live, cost): (&LiveSession, &Cost),
-    names: &Names,
+    of: (&Names, QuorumReach),
     slice: &LedgerSlice,
 ) -> Result<Vec<StatementRow>, LedgerError> {
-    let prepare = || PageStatements::prepare_pages(live, names, STATEMENT, OLDEST_STATEMENT);
+    let prepare = || PageStatements::prepare_pages(live, of, STATEMENT, OLDEST_STATEMENT);
     let statements = live.statement_pages.get_or_try_init(prepare).await?;
     let values = (
         slice.user.get(),

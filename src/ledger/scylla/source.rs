@@ -188,8 +188,8 @@ impl Source for Scylla {
     ) -> BoxFuture<'a, Result<Vec<UserTrade>, LedgerError>> {
         Box::pin(async move {
             let live = self.live_connection()?;
-            let names = &self.connector.names;
-            self.notice_failure(history::user_trades((&live, cost), names, &slice).await)
+            let of = (&self.connector.names, self.reach);
+            self.notice_failure(history::user_trades((&live, cost), of, &slice).await)
         })
     }
 
@@ -200,9 +200,8 @@ impl Source for Scylla {
     ) -> BoxFuture<'a, Result<Vec<StatementRow>, LedgerError>> {
         Box::pin(async move {
             let live = self.live_connection()?;
-            self.notice_failure(
-                history::read_statement((&live, cost), &self.connector.names, &slice).await,
-            )
+            let of = (&self.connector.names, self.reach);
+            self.notice_failure(history::read_statement((&live, cost), of, &slice).await)
         })
     }
 
