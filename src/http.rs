@@ -309,6 +309,11 @@ impl<B: Backend> Api<B> {
                     tracing::warn!(http.request_id = id, error = %reason, lines.left_out = left_out, "promise could not be given");
                 }
             }
+            Failure::RatesUnread(reason) => {
+                if let Some(left_out) = line() {
+                    tracing::warn!(http.request_id = id, error = %reason, lines.left_out = left_out, "rates could not be read");
+                }
+            }
             Failure::Bug(reason) => {
                 if let Some(left_out) = line() {
                     tracing::error!(http.request_id = id, error = %reason, lines.left_out = left_out, "request met a bug");

@@ -4,10 +4,10 @@
 //! Without a Redis this is the only instance, and it keeps them.
 //!
 //! **Invariants.** A request shows what is held here, with its age, and nothing else. What is held is replaced by a later scan
-//! only, and a scan that fails leaves it. An instance that loses the scan lease stops, and publishes nothing. Where the source
-//! says what the writer maintained, of the moment of the scan, each difference is shown and logged.
+//! only, and a scan that fails leaves it. An instance that loses the scan lease, or cannot renew it in its time, stops, and
+//! publishes nothing. Where the source says what the writer maintained, of the moment of the scan, each difference is shown and logged.
 //!
-//! **Cancellation.** A scan that is stopped gives the lease back; one that dies lets it end ([`LEASE`]).
+//! **Cancellation.** A scan that is stopped gives the lease back; one that dies lets it end ([`LEASE`](crate::cache::redis::totals::LEASE)).
 //!
 //! **Limits.** One scan at a time over all instances, `totals.rows_per_second`. One question to Redis per [`POLL_MAX`] or less.
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::redis::{
         Redis,
-        totals::{LEASE, ScanEnd, ScanLease},
+        totals::{ScanEnd, ScanLease},
     },
     config,
     domain::{AssetId, AssetSum, Catalogue, Totals, UnixMillis},
@@ -38,8 +38,6 @@ const NOT_READY_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a scan that failed: a sixth of the interval, within these.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// Renewals of the scan lease within its time.
-const RENEWALS: u32 = 5;
 
 pub struct TotalsKeeper {
     source: Arc<dyn Source>,
@@ -260,7 +258,7 @@ impl TotalsKeeper {
         let lost = async {
             match right {
                 None => std::future::pending().await,
-                Some((redis, lease)) => lose_right(redis, lease).await,
+                Some((redis, lease)) => redis.renew_until_lost(lease).await,
             }
         };
         let ended = tokio::select! {
@@ -317,17 +315,6 @@ impl TotalsKeeper {
     fn retry_pause(&self) -> Duration {
         let sixth = self.interval.checked_div(6).unwrap_or_default();
         sixth.clamp(RETRY_MIN, RETRY_MAX).min(self.interval)
-    }
-}
-
-/// Renews the scan lease until it is lost. A Redis that does not answer does not end it.
-async fn lose_right(redis: &Redis, lease: &ScanLease) {
-    let pause = LEASE.checked_div(RENEWALS).unwrap_or_default();
-    loop {
-        sleep(pause).await;
-        if redis.renew_scan(lease).await == Ok(ScanEnd::Lost) {
-            return;
-        }
     }
 }
 

@@ -90,6 +90,8 @@ pub enum Failure {
     NotReached,
     /// A notification cannot be given its promise now; the words are for the log.
     Promise(Arc<str>),
+    /// Redis cannot be asked for rates; the words are for the log.
+    RatesUnread(Arc<str>),
     /// The request's deadline, elsewhere than in the source.
     Deadline,
     /// A bug, in words for the log.
@@ -137,7 +139,7 @@ impl Failure {
             Self::Bug(_) => 5000,
             Self::Source(_) => 5031,
             Self::NotReached => 5032,
-            Self::Promise(_) => 5033,
+            Self::Promise(_) | Self::RatesUnread(_) => 5033,
             Self::NoTotal => 5034,
             Self::Deadline => 5041,
         }
@@ -188,6 +190,7 @@ impl Failure {
             Self::Source(_) => "the source of balances cannot answer now",
             Self::NotReached => "min_seq was not reached in time",
             Self::Promise(_) => "the change cannot be given its promise now; send it again",
+            Self::RatesUnread(_) => "rates cannot be read now",
             Self::Deadline => "the request's deadline passed",
         };
         fixed.into()

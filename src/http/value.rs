@@ -25,6 +25,7 @@ use super::{
     rates::named_quote,
 };
 use crate::{
+    apply::ApplyError,
     config::Scope,
     domain::{
         AssetId, Catalogue, CatalogueTable, Floors, PricedBalance, UnixMillis, UserId, Valuation,
@@ -116,7 +117,11 @@ pub(super) async fn user_total<B: Backend>(
     let work = |deadline| {
         let (api, question) = (Arc::clone(&api), &question);
         async move {
-            let rates = api.backend.load_rates(question.quote, deadline).await?;
+            let rates = api.backend.load_rates(question.quote, deadline).await;
+            let rates = rates.map_err(|error| match error {
+                ApplyError::Unavailable(reason) => Failure::RatesUnread(reason),
+                ApplyError::Deadline => Failure::Deadline,
+            })?;
             if rates.0.is_empty() {
                 return Err(Failure::NoRate);
             }

@@ -185,7 +185,15 @@ async fn rates_are_kept_in_redis_and_the_newest_wins() {
     assert_eq!(post_rates(&service, &rate("6", 1)).await, (1, 0));
     let _: i64 = redis.ask(&["DEL", "balance:rates:USDT"]);
     let () = redis.ask(&["SET", "balance:rates:USDT", "text"]);
+    eventually_async(SOON, "there are no rates in a text", async || {
+        (code(&value_answer(&service).await) == (404, 4042)).then_some(())
+    })
+    .await;
+    let corrupt = r#"tier_failures_total{tier="redis",op="get",kind="corrupt"}"#;
+    assert_ne!(metric(&service, corrupt).await, "0");
     assert_eq!(post_rates(&service, &rate("7", 1)).await, (1, 0));
+    let write = r"return redis.call('HSET', KEYS[1], '\255', '1 1')";
+    let _: i64 = redis.ask(&["EVAL", write, "1", "balance:rates:USDT"]);
     assert_eq!(valued(&service).await["priced"][0]["rate"], "7");
 
     redis.stop();
@@ -197,4 +205,5 @@ async fn rates_are_kept_in_redis_and_the_newest_wins() {
         .get("/api/v1/user/total?user_id=1001&quote=USDT")
         .await;
     assert_eq!(code(&value), (503, 5033));
+    assert_eq!(value.json()["msg"], "rates cannot be read now");
 }

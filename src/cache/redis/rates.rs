@@ -1,15 +1,16 @@
 //! Rates in Redis: a hash for each quote (`balance:rates:<quote>`), with the rate and its time for each asset.
 //!
-//! **Limits.** A rate that cannot be read is no rate; the next one replaces it.
+//! **Limits.** A rate that cannot be read is no rate, and counted as corrupt; the next one replaces it.
 
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{RedisResult, Value};
 
 use super::{
-    Redis,
+    Redis, as_bytes,
     script::{self, Call},
 };
 use crate::{
     cache_status::Tier,
+    diagnosis::Code,
     domain::{AssetId, CatalogueTable, DatedRate, Rates, RatesTaken, UnixMillis},
     telemetry::{Fault, Op},
 };
@@ -50,21 +51,44 @@ impl Redis {
             .send_commands(&session, Op::Get, vec![command])
             .await?;
         let reply: RedisResult<Value> = replies.pop().ok_or(Fault::Error)?;
-        let fields: Vec<(String, String)> = match reply {
-            Ok(value) => Vec::from_redis_value(value).unwrap_or_default(),
-            Err(error) => return Err(self.note_refused(self.link.finding_of(&error), Op::Get)),
-        };
-        let mut rates = Rates::default();
-        for (field, text) in fields {
-            if let Some((asset, dated)) = dated_rate(&field, &text, catalogue) {
-                rates.offer_rate(asset, dated);
-            } else {
-                let meters = &self.meters;
-                meters.tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
+        let (rates, unreadable) = match reply {
+            Ok(value) => decode_rates(&value, catalogue),
+            Err(error) => {
+                let finding = self.link.finding_of(&error);
+                if finding.code != Code::RedisWrongType {
+                    return Err(self.note_refused(finding, Op::Get));
+                }
+                (Rates::default(), 1)
             }
+        };
+        for _ in 0..unreadable {
+            self.meters
+                .tier_failure(Tier::Redis, Op::Get, Fault::Corrupt);
         }
         Ok(rates)
     }
+}
+
+/// The rates of a hash, and the number of its fields that cannot be read; a reply that is no hash counts as one.
+fn decode_rates(reply: &Value, catalogue: &CatalogueTable) -> (Rates, usize) {
+    let (mut rates, mut unreadable) = (Rates::default(), 0_usize);
+    let Some(fields) = reply.as_map_iter() else {
+        return (rates, 1);
+    };
+    for (field, value) in fields {
+        let texts = utf8_text(field).zip(utf8_text(value));
+        let read = texts.and_then(|(field, text)| dated_rate(field, text, catalogue));
+        if let Some((asset, dated)) = read {
+            rates.offer_rate(asset, dated);
+        } else {
+            unreadable = unreadable.saturating_add(1);
+        }
+    }
+    (rates, unreadable)
+}
+
+fn utf8_text(value: &Value) -> Option<&str> {
+    std::str::from_utf8(as_bytes(value).ok()?).ok()
 }
 
 /// Returns the asset's name in the catalogue, or its number.
@@ -111,6 +135,33 @@ mod tests {
             ("BTC", "-1 7"),
         ] {
             assert_eq!(read(field, text), None, "{field} {text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_no_rate_beside_it_and_is_counted() {
+        let assets = [Asset::new(1, "BTC", 8), Asset::new(2, "ETH", 8)];
+        let catalogue = CatalogueTable::new(&assets, &[]).unwrap();
+        let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let pairs = [
+            (bulk(b"BTC"), bulk(b"5 7")),
+            (bulk(b"\xff"), bulk(b"1 7")),
+            (bulk(b"ETH"), bulk(b"\xff 7")),
+            (bulk(b"77"), Value::Int(7)),
+            (bulk(b"78"), bulk(b"much")),
+        ];
+        let array = pairs
+            .iter()
+            .cloned()
+            .flat_map(|(field, text)| [field, text]);
+        for reply in [Value::Array(array.collect()), Value::Map(pairs.to_vec())] {
+            let (rates, unreadable) = decode_rates(&reply, &catalogue);
+            let assets: Vec<i32> = rates.0.keys().map(|asset| asset.get()).collect();
+            assert_eq!((assets, unreadable), (vec![1], 4), "{reply:?}");
+        }
+        for reply in [Value::Int(1), Value::Array(vec![bulk(b"BTC")])] {
+            let (rates, unreadable) = decode_rates(&reply, &catalogue);
+            assert_eq!((rates.0.len(), unreadable), (0, 1), "{reply:?}");
         }
     }
 }

@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use redis::{RedisError, RedisResult, Value, from_redis_value};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     Redis,
@@ -27,11 +27,15 @@ use crate::{
 
 /// How long the right to scan lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(5);
+/// Renewals of the right within its time.
+const RENEWALS: u32 = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanLease {
     token: String,
     fence: i64,
+    /// When it was asked for: it lasts for [`LEASE`] from then, or longer.
+    asked: Instant,
 }
 
 /// The reply to a request for the scan lease.
@@ -71,11 +75,13 @@ impl Redis {
             .totals_call("lease", token)
             .with_arg(LEASE.as_millis().to_string())
             .with_arg(if now { "1" } else { "0" });
+        let asked = Instant::now();
         let (what, wait_ms, fence, published) = self.ask_totals(call).await?;
         Ok(ScanTurn {
             lease: (what == "taken").then(|| ScanLease {
                 token: token.to_owned(),
                 fence,
+                asked,
             }),
             wait: Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)),
             published: (published > 0).then_some(published),
@@ -89,6 +95,11 @@ impl Redis {
             .lease_call("renew", lease)
             .with_arg(LEASE.as_millis().to_string());
         self.end_scan(call).await
+    }
+
+    /// Renews the right until another instance has it, or may have it because no renewal succeeded in its time.
+    pub async fn renew_until_lost(&self, lease: &ScanLease) {
+        lose_right(|| self.renew_scan(lease), lease.asked).await;
     }
 
     /// Gives the right back without totals; the next scan is due `after` that.
@@ -247,6 +258,32 @@ impl Redis {
     }
 }
 
+/// Renews a right that was asked for at this time, until it is lost.
+async fn lose_right<R>(renew: impl Fn() -> R, mut asked: Instant)
+where
+    R: Future<Output = Result<ScanEnd, Fault>>,
+{
+    let pause = LEASE.checked_div(RENEWALS).unwrap_or_default();
+    loop {
+        let renewed = async {
+            loop {
+                sleep(pause).await;
+                let asked = Instant::now();
+                match renew().await {
+                    Ok(ScanEnd::InTime) => return Some(asked),
+                    Ok(ScanEnd::Lost) => return None,
+                    Err(_) => {}
+                }
+            }
+        };
+        let end = asked.checked_add(LEASE).unwrap_or(asked);
+        match timeout_at(end, renewed).await {
+            Ok(Some(again)) => asked = again,
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
 /// Returns the asset's name in the catalogue, or its number.
 fn asset_name(asset: AssetId, catalogue: &CatalogueTable) -> String {
     let known = catalogue.get_asset(asset);
@@ -302,4 +339,41 @@ async fn send_commands(
                 Fault::Error
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// The time until a right is lost whose renewals are answered like this, the last answer again and again.
+    async fn held_for(answers: &[Result<ScanEnd, Fault>]) -> Duration {
+        let (began, next) = (Instant::now(), Cell::new(0));
+        let renew = || {
+            let at = next.replace(next.get() + 1);
+            let answer = answers.get(at).or(answers.last()).copied().unwrap();
+            async move { answer }
+        };
+        lose_right(renew, began).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_is_lost_when_redis_says_so_or_did_not_renew_it_in_its_time() {
+        let (renewed, silent) = (Ok(ScanEnd::InTime), Err(Fault::Timeout));
+        let pause = LEASE / RENEWALS;
+        let cases = [
+            (vec![Ok(ScanEnd::Lost)], pause),
+            (vec![silent], LEASE),
+            (vec![renewed, renewed, silent], pause * 2 + LEASE),
+            (vec![silent, renewed, silent], pause * 2 + LEASE),
+            (vec![silent, renewed, Ok(ScanEnd::Lost)], pause * 3),
+        ];
+        for (answers, expected) in cases {
+            let held = held_for(&answers).await;
+            let more = held.checked_sub(expected).unwrap();
+            assert!(more < Duration::from_millis(100), "{answers:?}: {held:?}");
+        }
+    }
 }

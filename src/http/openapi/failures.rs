@@ -55,6 +55,7 @@ const fn describe_cause(failure: &Failure) -> &'static str {
         Failure::Promise(_) => {
             "the change cannot be given its promise now (Redis is down): send it again"
         }
+        Failure::RatesUnread(_) => "rates cannot be read now (Redis is down)",
         Failure::Deadline => "the request's deadline, elsewhere than in the source",
         Failure::Bug(_) => "a bug; the body tells nothing but the request's id",
     }

@@ -180,7 +180,7 @@ pub fn user_total(samples: &Samples<'_>) -> Operation {
         Failure::Shed,
         Failure::Source(LedgerError::Timeout),
         Failure::NotReached,
-        Failure::Promise("".into()),
+        Failure::RatesUnread("".into()),
     ]);
     Operation {
         id: "user_total",

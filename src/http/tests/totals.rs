@@ -149,6 +149,7 @@ async fn a_rate_that_redis_does_not_take_is_not_acknowledged() {
         .get("/api/v1/user/total?user_id=1001&quote=USDT")
         .await;
     told.assert_failure(503, 5033, ());
+    assert_eq!(json_of(&told)["msg"], "rates cannot be read now");
 }
 
 #[tokio::test]
