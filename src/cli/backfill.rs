@@ -8,10 +8,12 @@
 mod checkpoint;
 mod compare;
 mod copy;
+mod looks;
 mod share;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anstyle::Style;
 use anyhow::Result;
 use balance_cache::{
     cache::redis::BackfillPhase,
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     checkpoint::{Checkpoint, Header},
-    compare::TableComparison,
+    looks::TableComparison,
     share::{ProgressSharer, SharedProgress},
 };
 use super::{
@@ -44,7 +46,7 @@ struct OutcomeCounts {
     present: u64,
     /// Trades that are not finished: nothing was written of them.
     pending: u64,
-    /// Rows of the source that no row can be made of.
+    /// Rows of the source that no row can be made of. The report has those of the comparison.
     unusable: u64,
 }
 
@@ -87,9 +89,20 @@ struct BackfillReport {
 }
 
 impl BackfillReport {
-    /// Whether both tables hold the same, and nothing was left out.
+    /// Whether nothing is left out, and both tables hold the same; after a dry run, rows may be still to be written.
     const fn is_done(&self) -> bool {
-        self.same && self.counts.unusable == 0
+        self.counts.unusable == 0 && (self.same || self.dry_run)
+    }
+
+    /// The result in words.
+    const fn result_words(&self) -> (Style, &'static str) {
+        match (self.same, self.counts.unusable, self.dry_run) {
+            (true, 0, _) => (GOOD, "the same"),
+            (true, _, _) => (ODD, "the same, but for rows that were left out"),
+            (false, 0, true) => (ODD, "to be written"),
+            (false, _, true) => (ODD, "to be written, but for rows that are left out"),
+            (false, _, false) => (BAD, "DIFFERENT"),
+        }
     }
 }
 
@@ -105,7 +118,7 @@ pub(crate) fn run_backfill(
     } else {
         print_report(&report)?;
     }
-    Ok(if report.is_done() || what.dry_run {
+    Ok(if report.is_done() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -196,7 +209,7 @@ async fn copy_and_compare(
         copy::copy_parts(what, backfill, &mut opened, &mut report, progress).await?;
         checkpoint = Some(opened);
     }
-    report.comparison = compare::compare_tables(what, backfill, progress).await?;
+    compare::compare_tables(what, backfill, &mut report, progress).await?;
     report.same = report.comparison.is_same();
     if let Some(checkpoint) = checkpoint {
         // A later run begins anew, and finds what was lost or mended meanwhile.
@@ -228,32 +241,65 @@ fn print_report(report: &BackfillReport) -> Result<()> {
     }
     if !report.dry_run {
         print_line(&format!(
-            "{table}: {} rows of the source, {} rows written, {} of finished trades stood already, {} trades pending, {} left out; \
+            "{table}: {} rows of the source, {} rows written, {} of finished trades stood already, {} trades pending; \
              this run read {} rows, {} rows/s",
             counts.source_rows,
             counts.written,
             counts.present,
             counts.pending,
-            counts.unusable,
             report.read_now,
             per_second(report.read_now, report.millis)
         ))?;
     }
-    let word = match (report.same, report.dry_run) {
-        (true, _) if counts.unusable == 0 => paint_text(GOOD, "the same"),
-        (true, _) => paint_text(ODD, "the same, but for rows that were left out"),
-        (false, true) => paint_text(ODD, "to be written"),
-        (false, false) => paint_text(BAD, "DIFFERENT"),
-    };
+    let (style, word) = report.result_words();
+    let word = paint_text(style, word);
     let least = if found.incomplete { "at least " } else { "" };
     print_line(&format!(
-        "{word}: {} rows expected, {} stand, {least}{} missing, {} different, {} unexpected, {} of pending trades, {} written meanwhile",
+        "{word}: {} rows expected, {} stand, {least}{} missing, {} different, {} unexpected, {} of pending trades, {} written meanwhile, \
+         {} left out",
         found.expected,
         found.standing,
         found.missing,
         found.different,
         found.unexpected,
         found.pending,
-        found.settled
+        found.settled,
+        counts.unusable
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_left_out_are_never_plainly_the_same_also_in_a_dry_run() {
+        let left_out = "the same, but for rows that were left out";
+        let partly = "to be written, but for rows that are left out";
+        for (same, unusable, dry_run, is_done, words) in [
+            (true, 0, false, true, "the same"),
+            (true, 0, true, true, "the same"),
+            (true, 1, false, false, left_out),
+            (true, 1, true, false, left_out),
+            (false, 0, true, true, "to be written"),
+            (false, 1, true, false, partly),
+            (false, 0, false, false, "DIFFERENT"),
+            (false, 1, false, false, "DIFFERENT"),
+        ] {
+            let report = BackfillReport {
+                dry_run,
+                counts: OutcomeCounts {
+                    unusable,
+                    ..OutcomeCounts::default()
+                },
+                same,
+                ..BackfillReport::default()
+            };
+            assert_eq!(
+                (report.is_done(), report.result_words().1),
+                (is_done, words),
+                "{report:?}"
+            );
+        }
+    }
 }

@@ -25,15 +25,44 @@ impl Pace {
 
     /// Waits until the rate allows the next request.
     pub(crate) async fn wait_turn(&self) {
+        self.wait_turns(1).await;
+    }
+
+    /// Waits until the rate allows the last of so many.
+    pub(crate) async fn wait_turns(&self, count: usize) {
         if self.each.is_zero() {
             return;
         }
-        let at = {
-            let mut next = self.next.lock();
-            let at = (*next).max(Instant::now());
-            *next = at.checked_add(self.each).unwrap_or(at);
-            at
-        };
-        sleep_until(at).await;
+        if let Some(last) = self.take_turns(count, Instant::now()) {
+            sleep_until(last).await;
+        }
+    }
+
+    /// Takes the next turns. Returns when the last of them is.
+    fn take_turns(&self, count: usize, now: Instant) -> Option<Instant> {
+        let after_first = u32::try_from(count).unwrap_or(u32::MAX).checked_sub(1)?;
+        let mut next = self.next.lock();
+        let first = (*next).max(now);
+        let last = first.checked_add(self.each.saturating_mul(after_first))?;
+        *next = last.checked_add(self.each).unwrap_or(last);
+        Some(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_turns_at_once_take_as_long_as_one_after_the_other() {
+        let pace = Pace::new(10);
+        let begun = *pace.next.lock();
+        let at = |millis| Some(begun + Duration::from_millis(millis));
+        assert_eq!(pace.take_turns(0, begun), None);
+        assert_eq!(pace.take_turns(5, begun), at(400));
+        assert_eq!(pace.take_turns(1, begun), at(500));
+        // An idle time is not made up for.
+        let later = begun + Duration::from_mins(1);
+        assert_eq!(pace.take_turns(2, later), at(60_100));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -243,6 +244,26 @@ async fn a_newer_row_stays_and_every_kind_of_difference_is_named() {
         1,
         &["the same, but for rows that were left out: 40 rows expected, 40 stand"],
     );
+    // A dry run says so too, and reads 21 rows of the source, and the rows that they became, no faster than it may.
+    let begun = Instant::now();
+    let dry = ground.run(
+        "user_trades",
+        "settled_trades",
+        &["--dry-run", "--parts", "8", "--rate", "20"],
+    );
+    dry.has(
+        1,
+        &[
+            "the same, but for rows that were left out: 40 rows expected, 40 stand",
+            "1 left out",
+        ],
+    );
+    assert!(
+        dry.err.contains("left out: settled_trades, trade 500: "),
+        "{dry}"
+    );
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(1_900), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

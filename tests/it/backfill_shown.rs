@@ -198,7 +198,7 @@ async fn a_redis_that_is_away_or_silent_keeps_a_backfill_from_nothing() {
             "redis.url is empty: progress is shown here only",
         ),
         (away, "0", "running instances do not show the progress: "),
-        (silent, "5", "running instances do not show the progress: "),
+        (silent, "15", "running instances do not show the progress: "),
     ] {
         let ground = Ground::with(|setup| setup.with("redis.url", &url)).await;
         ground.fill_trades(1..=20).await;

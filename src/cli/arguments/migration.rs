@@ -43,7 +43,8 @@ pub(crate) struct BackfillArguments {
     /// The table to fill it from.
     #[arg(long, value_name = "TABLE")]
     pub(crate) from: BackfillSource,
-    /// Rows of the source in a second, at most; 0: as fast as it goes, to the cost of everything else that uses the database.
+    /// Rows of the source in a second, at most, while they are copied and while both tables are compared; 0: as fast as it goes, to the
+    /// cost of everything else that uses the database.
     #[arg(long, value_name = "ROWS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub(crate) rate: u32,
     /// The parts that are done, so that a second run goes on; else backfill-TABLE-KEYSPACE.checkpoint in this folder.
@@ -55,7 +56,7 @@ pub(crate) struct BackfillArguments {
     /// Parts at the same time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) at_once: u32,
-    /// Writes nothing; says how many rows are missing or differ.
+    /// Writes nothing; says how many rows are missing, differ or cannot be used; only the last make the exit code 1.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// How long a difference may take to settle before it counts.

@@ -1,10 +1,11 @@
 //! Compares both tables, all rows both ways.
 //!
 //! Each table is read once, and its rows are summed in buckets by their key. Only buckets that differ are read again, row by row, and
-//! each row that differs is looked at a third time after the grace time: what was written meanwhile is no difference.
+//! each row that differs is looked at a third time after the grace time: what was written meanwhile is no difference. All of it is read
+//! no faster than `--rate`.
 //!
 //! **Limits.** [`SUSPECTS_MAX`] rows of each table are looked at one by one; where there are more, the comparison is incomplete, which is
-//! no agreement. [`SHOWN_MAX`] differences are shown.
+//! no agreement. [`NAMED_MAX`] rows of the source that no row can be made of are named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,59 +18,32 @@ use balance_cache::{
     ledger::{
         LedgerError,
         scylla::{
-            backfill::{Backfill, BackfillKey, BackfillRow, BucketSums, NextPage, RowContent},
+            backfill::{
+                Backfill, BackfillKey, BackfillRow, BucketSums, NextPage, RowContent, Target,
+                UnusableRow,
+            },
             inspect::TokenRange,
         },
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{copy::retry_unavailable, share::SharedProgress};
-use crate::cli::{arguments, progress::Progress};
+use super::{
+    BackfillReport,
+    copy::retry_unavailable,
+    looks::{ContentInBoth, RowInBoth},
+    share::SharedProgress,
+};
+use crate::cli::{arguments, output::print_error, pace::Pace, progress::Progress};
 
 /// Rows of one table that are looked at one by one.
 const SUSPECTS_MAX: usize = 20_000;
-/// Differences that are shown.
-const SHOWN_MAX: usize = 100;
+/// Rows that cannot be used and are named.
+const NAMED_MAX: usize = 20;
 /// How often a row that differs is looked at: a live writer writes source and target one after the other.
 const LOOKS: u32 = 3;
-
-/// The result.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct TableComparison {
-    /// Rows that the source says should stand.
-    pub(super) expected: u64,
-    /// Rows that stand.
-    pub(super) standing: u64,
-    pub(super) missing: u64,
-    pub(super) different: u64,
-    /// Rows of the target that no row of the source stands behind.
-    pub(super) unexpected: u64,
-    /// Rows of trades that are not finished.
-    pub(super) pending: u64,
-    /// Rows that were written meanwhile.
-    pub(super) settled: u64,
-    /// More rows differ than were looked at: the counts of differences are the least that there are.
-    pub(super) incomplete: bool,
-    /// Some of the differences.
-    pub(super) shown: Vec<String>,
-}
-
-impl TableComparison {
-    /// Whether both tables hold the same.
-    pub(super) const fn is_same(&self) -> bool {
-        self.missing == 0 && self.different == 0 && self.unexpected == 0 && !self.incomplete
-    }
-
-    fn show_line(&mut self, text: String) {
-        if self.shown.len() < SHOWN_MAX {
-            self.shown.push(text);
-        }
-    }
-}
 
 /// One of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +52,41 @@ enum TableSide {
     Target,
 }
 
+/// A page of either table.
+#[derive(Debug, Default)]
+struct ComparedPage {
+    rows: Vec<BackfillRow>,
+    /// Of the source only.
+    unusable: Vec<UnusableRow>,
+    next: NextPage,
+    /// Rows of the source that were read, or that become what was read.
+    source_rows: usize,
+}
+
+/// All rows of a table.
+#[derive(Debug, Default)]
+struct TableSum {
+    rows: BucketSums,
+    unusable: u64,
+    /// Some of the rows that cannot be used.
+    named: Vec<String>,
+}
+
+impl TableSum {
+    fn add_page(&mut self, page: &ComparedPage) {
+        page.rows.iter().for_each(|row| self.rows.add_row(row));
+        for row in &page.unusable {
+            self.unusable = self.unusable.saturating_add(1);
+            if self.named.len() < NAMED_MAX {
+                self.named.push(row.to_string());
+            }
+        }
+    }
+}
+
 struct Compare<'a> {
     backfill: &'a Backfill,
+    pace: Pace,
     shared: &'a SharedProgress,
     parts: u32,
     at_once: usize,
@@ -87,17 +94,20 @@ struct Compare<'a> {
     looks: u32,
 }
 
+/// Compares both tables, and adds to the report.
 pub(super) async fn compare_tables(
     what: &arguments::BackfillArguments,
     backfill: &Backfill,
+    report: &mut BackfillReport,
     shared: &SharedProgress,
-) -> Result<TableComparison> {
+) -> Result<()> {
     shared.update_progress(|progress| {
         progress.phase = BackfillPhase::Comparing;
         progress.seconds_left = None;
     });
     let compare = Compare {
         backfill,
+        pace: Pace::new(what.rate),
         shared,
         parts: what.parts,
         at_once: usize::try_from(what.at_once).unwrap_or(1).max(1),
@@ -106,56 +116,69 @@ pub(super) async fn compare_tables(
     };
     let failed = |error: LedgerError| anyhow::anyhow!("the tables could not be compared: {error}");
     let progress = Progress::new("comparing", u64::from(what.parts).saturating_mul(2));
-    let found = compare.compare_all(what, &progress).await.map_err(failed);
+    let compared = compare.compare_all(what, report, &progress).await;
     progress.clear_bar();
-    found
+    compared.map_err(failed)
 }
 
 impl Compare<'_> {
     async fn compare_all(
         &self,
         what: &arguments::BackfillArguments,
+        report: &mut BackfillReport,
         progress: &Progress,
-    ) -> Result<TableComparison, LedgerError> {
+    ) -> Result<(), LedgerError> {
         let source = self.sum_table(TableSide::Source, progress).await?;
-        let target = self.sum_table(TableSide::Target, progress).await?;
-        let mut found = TableComparison {
-            expected: source.row_count(),
-            standing: target.row_count(),
-            ..TableComparison::default()
-        };
-        let buckets = source.differing_buckets(&target);
+        if !what.json {
+            for row in &source.named {
+                progress.suspend_for(|| print_error(&format!("left out: {row}")));
+            }
+        }
+        // Of the whole source as it is now, also in a dry run.
+        report.counts.unusable = source.unusable;
+        report.named = source.named;
+        let target = self.sum_table(TableSide::Target, progress).await?.rows;
+        let found = &mut report.comparison;
+        found.expected = source.rows.row_count();
+        found.standing = target.row_count();
+        let buckets = source.rows.differing_buckets(&target);
         if buckets.is_empty() {
-            return Ok(found);
+            return Ok(());
         }
         progress.set_message(format!("{} buckets differ", buckets.len()));
         let expected = self.collect_suspects(TableSide::Source, &buckets).await?;
         let standing = self.collect_suspects(TableSide::Target, &buckets).await?;
         found.incomplete = expected.len() >= SUSPECTS_MAX || standing.len() >= SUSPECTS_MAX;
         let keys: BTreeSet<BackfillKey> = expected.keys().chain(standing.keys()).copied().collect();
-        let suspects: Vec<BackfillKey> = keys
-            .into_iter()
-            .filter(|key| expected.get(key) != standing.get(key))
+        let suspects = keys.into_iter().map(|key| {
+            let first = ContentInBoth {
+                expected: expected.get(&key).copied(),
+                standing: standing.get(&key).copied(),
+            };
+            (key, first)
+        });
+        let suspects: Vec<(BackfillKey, ContentInBoth)> = suspects
+            .filter(|(_, first)| first.expected != first.standing)
             .collect();
         if !suspects.is_empty() {
             sleep(Duration::from_millis(what.grace_ms)).await;
         }
         let looks: Vec<_> = suspects
             .into_iter()
-            .map(|key| self.look_at_row(key))
+            .map(|(key, first)| self.look_at_row(key, first))
             .collect();
         let mut looks = stream::iter(looks).buffer_unordered(self.at_once.saturating_mul(8));
         while let Some(look) = looks.try_next().await? {
             found.count_look(&look);
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Reads all of a table, some parts at a time.
     async fn read_table(
         &self,
         side: TableSide,
-        each: impl Fn(&BackfillRow) + Copy,
+        each: impl Fn(&ComparedPage) + Copy,
         part_done: impl Fn() + Copy,
     ) -> Result<(), LedgerError> {
         let parts = TokenRange::split_ring(self.parts)
@@ -164,11 +187,12 @@ impl Compare<'_> {
                 let mut state = None;
                 loop {
                     let at = state.clone();
-                    let (rows, next) =
+                    let page =
                         retry_unavailable(async || self.read_page(side, stretch, at.clone()).await)
                             .await?;
-                    rows.iter().for_each(each);
-                    state = next;
+                    self.pace.wait_turns(page.source_rows).await;
+                    each(&page);
+                    state = page.next;
                     if state.is_none() {
                         part_done();
                         return Ok(());
@@ -186,14 +210,32 @@ impl Compare<'_> {
         side: TableSide,
         stretch: TokenRange,
         state: NextPage,
-    ) -> Result<(Vec<BackfillRow>, NextPage), LedgerError> {
+    ) -> Result<ComparedPage, LedgerError> {
         match side {
             TableSide::Source => {
                 let page = self.backfill.read_source_page(stretch, state).await?;
+                let source_rows = page.planned.len().saturating_add(page.unusable.len());
                 let rows = page.planned.into_iter().flat_map(|planned| planned.rows);
-                Ok((rows.collect(), page.next))
+                Ok(ComparedPage {
+                    rows: rows.collect(),
+                    unusable: page.unusable,
+                    next: page.next,
+                    source_rows,
+                })
             }
-            TableSide::Target => self.backfill.read_target_page(stretch, state).await,
+            TableSide::Target => {
+                let (rows, next) = self.backfill.read_target_page(stretch, state).await?;
+                let source_rows = match self.backfill.target() {
+                    Target::UserTrades => rows.len().div_ceil(2),
+                    Target::UserBalances => rows.len(),
+                };
+                Ok(ComparedPage {
+                    rows,
+                    next,
+                    source_rows,
+                    ..ComparedPage::default()
+                })
+            }
         }
     }
 
@@ -201,11 +243,11 @@ impl Compare<'_> {
         &self,
         side: TableSide,
         progress: &Progress,
-    ) -> Result<BucketSums, LedgerError> {
-        let sums = Mutex::new(BucketSums::default());
+    ) -> Result<TableSum, LedgerError> {
+        let sum = Mutex::new(TableSum::default());
         self.read_table(
             side,
-            |row| sums.lock().add_row(row),
+            |page| sum.lock().add_page(page),
             || {
                 progress.add_done(1);
                 let done = |shared: &mut BackfillProgress| {
@@ -215,7 +257,7 @@ impl Compare<'_> {
             },
         )
         .await?;
-        Ok(sums.into_inner())
+        Ok(sum.into_inner())
     }
 
     async fn collect_suspects(
@@ -224,75 +266,69 @@ impl Compare<'_> {
         buckets: &BTreeSet<usize>,
     ) -> Result<BTreeMap<BackfillKey, RowContent>, LedgerError> {
         let found = Mutex::new(BTreeMap::new());
-        let keep = |row: &BackfillRow| {
+        let keep = |page: &ComparedPage| {
             let mut found = found.lock();
-            if found.len() < SUSPECTS_MAX && buckets.contains(&row.bucket_index()) {
-                found.insert(row.key, row.content);
+            for row in &page.rows {
+                if found.len() < SUSPECTS_MAX && buckets.contains(&row.bucket_index()) {
+                    found.insert(row.key, row.content);
+                }
             }
         };
         self.read_table(side, keep, || {}).await?;
         Ok(found.into_inner())
     }
 
-    /// Looks at one row in both tables.
-    async fn look_at_row(&self, key: BackfillKey) -> Result<RowInBoth, LedgerError> {
-        let mut looked = retry_unavailable(async || self.backfill.compare_row(key).await).await?;
-        for _ in 1..self.looks {
-            if looked.expected == looked.standing {
-                break;
+    /// Looks at one row in both tables until it is settled, or some times.
+    async fn look_at_row(
+        &self,
+        key: BackfillKey,
+        first: ContentInBoth,
+    ) -> Result<RowInBoth, LedgerError> {
+        let mut looks = 1;
+        loop {
+            self.pace.wait_turn().await;
+            let row = retry_unavailable(async || self.backfill.compare_row(key).await).await?;
+            let content = ContentInBoth::of_row(&row);
+            let settled = first.is_settled(key, &content);
+            if !settled && looks < self.looks {
+                looks = looks.saturating_add(1);
+                continue;
             }
-            looked = retry_unavailable(async || self.backfill.compare_row(key).await).await?;
+            let absent = row.claimed && row.expected.is_some() && row.standing.is_none();
+            let pending =
+                absent && retry_unavailable(async || self.backfill.is_pending(key).await).await?;
+            return Ok(RowInBoth {
+                key,
+                content,
+                settled,
+                pending,
+            });
         }
-        let absent = looked.claimed && looked.expected.is_some() && looked.standing.is_none();
-        let pending =
-            absent && retry_unavailable(async || self.backfill.is_pending(key).await).await?;
-        Ok(RowInBoth {
-            key,
-            expected: looked.expected.map(|row| row.content),
-            standing: looked.standing.map(|row| row.content),
-            pending,
-        })
     }
 }
 
-/// A row in both tables.
-struct RowInBoth {
-    key: BackfillKey,
-    expected: Option<RowContent>,
-    standing: Option<RowContent>,
-    pending: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl TableComparison {
-    fn count_look(&mut self, look: &RowInBoth) {
-        let RowInBoth {
-            key,
-            expected,
-            standing,
-            pending,
-        } = look;
-        let (counter, text) = match (*expected, *standing) {
-            _ if *pending => (&mut self.pending, None),
-            (Some(_), None) => (&mut self.missing, Some(format!("missing: {key}"))),
-            (None, Some(_)) => (&mut self.unexpected, Some(format!("unexpected: {key}"))),
-            (Some(should), Some(is)) if should != is => {
-                let words = format!(
-                    "different: {key}: {} instead of {}",
-                    content_text(is),
-                    content_text(should)
-                );
-                (&mut self.different, Some(words))
-            }
-            (Some(_), Some(_)) | (None, None) => (&mut self.settled, None),
+    #[test]
+    fn rows_that_cannot_be_used_are_counted_and_some_of_them_are_named() {
+        let row = |user| BackfillRow {
+            key: BackfillKey::Balance { user, asset: 1 },
+            content: [Some(1), Some(5), Some(0), None],
         };
-        *counter = counter.saturating_add(1);
-        if let Some(text) = text {
-            self.show_line(text);
-        }
+        let page = |first: i64| ComparedPage {
+            rows: (first..first + 3).map(row).collect(),
+            unusable: (first..first + 15)
+                .map(|id| UnusableRow(format!("row {id}")))
+                .collect(),
+            ..ComparedPage::default()
+        };
+        let mut sum = TableSum::default();
+        sum.add_page(&page(1));
+        sum.add_page(&page(16));
+        assert_eq!((sum.rows.row_count(), sum.unusable), (6, 30));
+        let named: Vec<String> = (1..=20).map(|id| format!("row {id}")).collect();
+        assert_eq!(sum.named, named);
     }
-}
-
-fn content_text(content: RowContent) -> String {
-    let words = content.map(|column| column.map_or_else(|| "null".to_owned(), |it| it.to_string()));
-    format!("({})", words.join(", "))
 }

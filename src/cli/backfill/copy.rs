@@ -28,8 +28,6 @@ const WRITES: usize = 16;
 const TRIES: u32 = 8;
 /// Before a statement is sent again; twice as long each time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Rows that cannot be used and are named.
-const NAMED_MAX: usize = 20;
 /// How often a line tells how far it is, where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,7 +40,6 @@ struct Copy<'a> {
     begun: Instant,
     told: Mutex<Instant>,
     quiet: bool,
-    named: Mutex<Vec<String>>,
     done: AtomicU64,
     resumed: u64,
     parts: u64,
@@ -69,7 +66,6 @@ pub(super) async fn copy_parts(
         begun: Instant::now(),
         told: Mutex::new(Instant::now()),
         quiet: what.json,
-        named: Mutex::default(),
         done: AtomicU64::new(resumed),
         resumed,
         parts,
@@ -100,7 +96,6 @@ pub(super) async fn copy_parts(
     report.read_now = copy.rows.load(Ordering::Relaxed);
     let (_, counts) = checkpoint.done_parts();
     report.counts = counts;
-    report.named = std::mem::take(&mut *copy.named.lock());
     outcome
 }
 
@@ -116,9 +111,6 @@ impl Copy<'_> {
             let page = page.await?;
             let unusable = u64::try_from(page.unusable.len()).unwrap_or(u64::MAX);
             let planned = u64::try_from(page.planned.len()).unwrap_or(u64::MAX);
-            for row in page.unusable {
-                self.name_left_out(row.to_string());
-            }
             let writes: Vec<_> = page
                 .planned
                 .iter()
@@ -151,17 +143,6 @@ impl Copy<'_> {
         self.pace.wait_turn().await;
         let wrote = retry_unavailable(async || self.backfill.write_planned(planned).await).await?;
         Ok((wrote, u64::try_from(planned.rows.len()).unwrap_or(u64::MAX)))
-    }
-
-    fn name_left_out(&self, row: String) {
-        let mut named = self.named.lock();
-        if named.len() < NAMED_MAX {
-            if !self.quiet {
-                self.progress
-                    .suspend_for(|| print_error(&format!("left out: {row}")));
-            }
-            named.push(row);
-        }
     }
 
     /// The time that the other parts will take, by those of this run: earlier ones say nothing about its speed.
