@@ -35,7 +35,7 @@ pub mod token;
 pub use advice::{Advice, advice, advice_block};
 pub use bad_setting::BadSetting;
 pub use changes::changes;
-pub use check::{CQL_NAME_RULE, is_cql_name};
+pub use check::{CQL_NAME_RULE, TOKEN_NAME_RULE, is_cql_name, is_token_name};
 pub use errors::{Errors, Mistake, ValueOrigin};
 pub use postgres_url::PostgresAddress;
 pub use settings::*;

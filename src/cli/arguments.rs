@@ -7,7 +7,10 @@ mod verification;
 
 use std::path::PathBuf;
 
-use balance_cache::{config::Scope, domain::UserId};
+use balance_cache::{
+    config::{Scope, TOKEN_NAME_RULE, is_token_name},
+    domain::UserId,
+};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -87,7 +90,8 @@ Examples:
   balance-cache ledger backfill user_balances --from ledger --dry-run --config balance-cache.toml
 
 settle: each line is one trade as POST /api/v1/ledger/trades takes it. A trade that stands already is a repetition: after a break, \
-send the same file again. What is refused, in conflict or malformed is told by its line.
+send the same file again. What is refused, in conflict or malformed is told by its line. The first request that the service does not \
+answer (five times, where it may later) is the last: no trade is settled before one that stands above it.
 
 simulate: everything that its users spend is deposited first, so nothing is refused, and seqs and amounts at the end are known before. \
 They are compared with the API, the ledger, user_balances and the view. The users of a seed are nobody else's; use it on a ledger where \
@@ -266,8 +270,8 @@ pub(crate) struct Restore {
 pub(crate) enum AuthCommand {
     /// Makes a token and prints it with its block for the configuration file. It is shown once.
     Token {
-        /// The user of it.
-        #[arg(long, default_value = "client")]
+        /// The user of it: 1 to 64 ASCII letters, digits, '-', '_' and '.'.
+        #[arg(long, default_value = "client", value_parser = parse_token_name)]
         name: String,
         /// The scopes: read, settle, admin; comma separated.
         #[arg(long, value_delimiter = ',', default_value = "read", value_parser = parse_scope)]
@@ -345,11 +349,37 @@ pub(crate) struct Doctor {
     pub(crate) reach: ServiceReach,
 }
 
+fn parse_token_name(text: &str) -> Result<String, &'static str> {
+    is_token_name(text)
+        .then(|| text.to_owned())
+        .ok_or(TOKEN_NAME_RULE)
+}
+
 fn parse_scope(text: &str) -> Result<Scope, String> {
     match text {
         "read" => Ok(Scope::Read),
         "settle" => Ok(Scope::Settle),
         "admin" => Ok(Scope::Admin),
         other => Err(format!("{other} is none of read, settle, admin")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_has_a_name_that_the_service_takes() {
+        let parse = |name: &str| {
+            let words = ["balance-cache", "auth", "token", "--name", name];
+            Arguments::try_parse_from(words)
+        };
+        let long = "x".repeat(64);
+        assert!(parse("web-shop_2.eu").is_ok() && parse(&long).is_ok());
+        for bad in ["web shop", "", "käse", &format!("{long}x")] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(TOKEN_NAME_RULE), "{error}");
+        }
     }
 }

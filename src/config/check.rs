@@ -20,6 +20,7 @@ mod redis;
 mod scylla;
 mod times;
 
+pub use auth::{TOKEN_NAME_RULE, is_token_name};
 pub use scylla::{CQL_NAME_RULE, is_cql_name};
 
 /// Bytes of memory below which a cache is pointless.

@@ -23,18 +23,20 @@ pub struct NewToken {
     pub block: String,
 }
 
-/// A new token for `name` out of `random`.
+/// A new token for `name` out of `random`. A scope that is named twice counts once.
 pub fn make_token(name: &str, scopes: &[Scope], random: [u8; 32]) -> NewToken {
     let token = format!("{PREFIX}{}", base64url_text(&random));
-    let scopes: Vec<_> = scopes
-        .iter()
-        .map(|scope| format!("\"{}\"", scope.as_str()))
-        .collect();
+    let mut words = Vec::new();
+    for word in scopes.iter().map(|scope| format!("\"{}\"", scope.as_str())) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
     let block = format!(
         "[[auth.tokens]]\nname = {}\nsha256 = \"{}\"\nscopes = [{}]\n",
         toml::Value::String(name.to_owned()),
         hex_text(&token_digest(&token)),
-        scopes.join(", ")
+        words.join(", ")
     );
     NewToken { token, block }
 }
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_token_is_made_with_its_block() {
-        let made = make_token("wal\"let", &[Scope::Read, Scope::Settle], [0xfb; 32]);
+        let scopes = [Scope::Read, Scope::Settle, Scope::Read];
+        let made = make_token("wal\"let", &scopes, [0xfb; 32]);
         assert_eq!(made.token.len(), 3 + 43);
         assert!(made.token.starts_with("bc_-_v7"), "{}", made.token);
         let block = format!("mode = \"token\"\n{}", made.block.replace("auth.", ""));

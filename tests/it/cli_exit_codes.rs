@@ -23,7 +23,7 @@ fn every_subcommand_keeps_the_exit_codes_of_the_readme() {
             .with("scylla.tls_ca_file", "/nowhere.pem"),
     );
     let wrong = Apart::new(Setup::default().with("redis.mode", "both"));
-    let table: [(&Apart, &[&str], i32); 27] = [
+    let table: [(&Apart, &[&str], i32); 29] = [
         (&embedded, &["config", "check"], 0),
         (&embedded, &["config", "show"], 0),
         (&embedded, &["auth", "token"], 0),
@@ -38,6 +38,8 @@ fn every_subcommand_keeps_the_exit_codes_of_the_readme() {
         (&embedded, &["warm"], 2),
         (&embedded, &["doctor", "--before-start"], 0),
         (&embedded, &["auth", "token", "--scopes", "root"], 2),
+        (&embedded, &["auth", "token", "--scopes", "read,read"], 0),
+        (&embedded, &["auth", "token", "--name", "web shop"], 2),
         (&embedded, &["serv"], 2),
         (&away, &["schema", "status"], 1),
         (&away, &["schema", "apply"], 1),

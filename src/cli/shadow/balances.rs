@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::cli::{arguments::Shadow, service_view::ShownBalance};
 
@@ -11,6 +12,9 @@ const EXPONENT_MAX: i32 = 40;
 
 /// Available and frozen.
 type ShadowAmounts = (String, String);
+
+/// The fields of an object, not yet parsed.
+type RawFields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The balances of one user by the name of the asset, each amount in its shortest form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,21 +33,18 @@ impl ShadowBalances {
         Ok(Self(all))
     }
 
-    /// The balances in the other gateway's answer.
+    /// The balances in the other gateway's answer. Numbers are taken digit by digit: as floats they would lose some.
     pub(super) fn of_other(body: &[u8], what: &Shadow) -> Result<Self, String> {
-        let answer: Value =
+        let answer: &RawValue =
             serde_json::from_slice(body).map_err(|_| "its answer is no JSON".to_owned())?;
-        let list = match &answer {
-            Value::Array(list) => list,
-            other => match other.pointer(&what.old_list) {
-                Some(Value::Array(list)) => list,
-                _ => return Err(format!("its answer has no list at {}", what.old_list)),
-            },
-        };
+        let list: Vec<&RawValue> = parse_value(answer)
+            .or_else(|| parse_value(find_value(answer, &what.old_list)?))
+            .ok_or_else(|| format!("its answer has no list at {}", what.old_list))?;
         let mut all = BTreeMap::new();
         for element in list {
+            let fields: RawFields<'_> = parse_value(element).unwrap_or_default();
             let of = |name: &str| {
-                let field = element.get(name).and_then(text_of);
+                let field = fields.get(name).and_then(|value| text_of(value));
                 field.ok_or_else(|| format!("an element has no {name}"))
             };
             let amounts = (
@@ -79,12 +80,32 @@ impl ShadowBalances {
     }
 }
 
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+/// The value at a JSON pointer.
+fn find_value<'a>(answer: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+    if pointer.is_empty() {
+        return Some(answer);
     }
+    let mut names = pointer.strip_prefix('/')?.split('/');
+    names.try_fold(answer, |value, name| {
+        if let Some(list) = parse_value::<Vec<&RawValue>>(value) {
+            return list.get(name.parse::<usize>().ok()?).copied();
+        }
+        let name = name.replace("~1", "/").replace("~0", "~");
+        parse_value::<RawFields<'_>>(value)?.remove(&name)
+    })
+}
+
+fn parse_value<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// A string, or a number as it is written.
+fn text_of(value: &RawValue) -> Option<String> {
+    let text = value.get();
+    if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Some(text.to_owned());
+    }
+    parse_value(value)
 }
 
 /// A decimal number in its shortest form: no exponent, no zeros that say nothing.
@@ -125,7 +146,10 @@ fn digits_of(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::arguments::{Arguments, Command};
 
     #[test]
     fn amounts_are_compared_as_numbers() {
@@ -145,6 +169,52 @@ mod tests {
         }
         for bad in ["", "-", "1,5", "abc", "1e99", "1.2.3", "NaN"] {
             assert!(shortest_decimal(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_digit_of_a_number_is_lost() {
+        let what = shadow_at("/wallet/items~1all/0");
+        let old = |avail: &str| {
+            let body = format!(
+                r#"{{"wallet": {{"items/all": [[{{"asset": "BTC", "avail": {avail}, "frozen": "0.0"}}]]}}}}"#
+            );
+            ShadowBalances::of_other(body.as_bytes(), &what)
+        };
+        let new = ShownBalance {
+            asset: "BTC".to_owned(),
+            avail: "12345678901.12345678".to_owned(),
+            frozen: "0".to_owned(),
+            seq: 1,
+            updated_at: None,
+            unit: None,
+        };
+        let new = ShadowBalances::of_service(&[new]).unwrap();
+        for same in [
+            "12345678901.12345678",
+            "1234567890112345678e-8",
+            "\"12345678901.123456780\"",
+        ] {
+            assert_eq!(old(same).as_ref(), Ok(&new), "{same}");
+        }
+        assert_ne!(old("12345678901.12345679").as_ref(), Ok(&new));
+        for bad in ["null", "true", "[1]"] {
+            let told = old(bad).unwrap_err();
+            assert_eq!(told, "an element has no avail", "{bad}");
+        }
+        let nowhere = ShadowBalances::of_other(b"{}", &what).unwrap_err();
+        assert_eq!(nowhere, "its answer has no list at /wallet/items~1all/0");
+        let list = ShadowBalances::of_other(b"[]", &what);
+        assert_eq!(list, Ok(ShadowBalances::default()));
+    }
+
+    fn shadow_at(list: &str) -> Shadow {
+        let old = ["--users", "-", "--old", "http://old/{user}"];
+        let words = ["balance-cache", "shadow", "--old-list", list];
+        let words = words.into_iter().chain(old);
+        match Arguments::try_parse_from(words).unwrap().command {
+            Some(Command::Shadow(what)) => what,
+            other => panic!("{other:?}"),
         }
     }
 

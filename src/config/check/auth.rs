@@ -5,6 +5,14 @@ use std::collections::HashSet;
 use super::{SettingsCheck, is_plain_name};
 use crate::config::{AuthMode, TokenSettings};
 
+/// The rule of [`is_token_name`], as it is told.
+pub const TOKEN_NAME_RULE: &str = "must have 1 to 64 ASCII letters, digits, '-', '_' and '.'";
+
+/// Whether a token may have this name.
+pub fn is_token_name(name: &str) -> bool {
+    is_plain_name(name, 1, 64)
+}
+
 impl SettingsCheck<'_> {
     pub(super) fn check_auth(&mut self) {
         let settings = self.settings;
@@ -42,11 +50,7 @@ impl SettingsCheck<'_> {
     /// One token by itself.
     fn check_token(&mut self, at: usize, token: &TokenSettings) {
         let key = |name: &str| format!("auth.tokens[{at}].{name}");
-        self.require_that(
-            &[&key("name")],
-            is_plain_name(&token.name, 1, 64),
-            "must have 1 to 64 ASCII letters, digits, '-', '_' and '.'",
-        );
+        self.require_that(&[&key("name")], is_token_name(&token.name), TOKEN_NAME_RULE);
         self.require_that(
             &[&key("sha256")],
             token.digest_bytes().is_some(),
