@@ -13,8 +13,7 @@ use tokio::sync::Notify;
 
 use super::Applier;
 use crate::{
-    clock,
-    domain::{Floors, Notification, NotifiedChange, Snapshot, UserId},
+    domain::{BalanceChange, Floors, Snapshot, UserId},
     telemetry::RateLimitedLog,
 };
 
@@ -97,11 +96,8 @@ impl Applier {
         );
         let log = RateLimitedLog::default();
         for some in known.chunks(TOGETHER) {
-            let notifications: Vec<_> = some.iter().flat_map(notifications_of).collect();
-            while let Err(fault) = redis
-                .apply_notifications(&notifications, clock::wall_now())
-                .await
-            {
+            let changes: Vec<_> = some.iter().flat_map(known_changes).collect();
+            while let Err(fault) = redis.apply_changes(&changes).await {
                 if let Some(left_out) = log.permit_line() {
                     tracing::warn!(
                         reason = fault.label_value(),
@@ -116,33 +112,66 @@ impl Applier {
     }
 }
 
-/// The floors that the notifications of this user raise.
+/// The floors that the changes of this user raise.
 fn told_floors(known: &(UserId, Floors, Snapshot)) -> Floors {
     let mut told = Floors::NONE;
-    for (asset, seq) in notifications_of(known).filter_map(|one| one.raised_floor()) {
-        told.raise_floor(asset, seq);
+    for (_, change) in known_changes(known) {
+        if let BalanceChange::Moved { asset, seq, .. } = change {
+            told.raise_floor(asset, seq);
+        }
     }
     told
 }
 
-fn notifications_of(
+/// All that is known of this user. A balance keeps the time at which it was said.
+fn known_changes(
     (user, floors, told): &(UserId, Floors, Snapshot),
-) -> impl Iterator<Item = Notification> {
-    floors.iter().map(|(asset, seq)| {
-        let balance = told.get(asset).filter(|balance| balance.seq >= seq);
-        let said = match balance {
-            Some(balance) => NotifiedChange::Values {
-                asset,
-                seq: balance.seq,
-                avail: balance.avail,
-                frozen: balance.frozen,
-            },
-            None => NotifiedChange::Seq { asset, seq },
+) -> impl Iterator<Item = (UserId, BalanceChange)> {
+    floors.iter().map(|(asset, floor)| {
+        let balance = told.get(asset).filter(|balance| balance.seq >= floor);
+        let change = BalanceChange::Moved {
+            asset,
+            seq: balance.map_or(floor, |balance| balance.seq),
+            balance: balance.copied(),
         };
-        Notification {
-            user: *user,
-            said,
-            created_at: balance.and_then(|balance| balance.updated_at),
-        }
+        (*user, change)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AssetId, Balance, Seq, UnixMillis};
+
+    #[test]
+    fn a_balance_is_told_again_with_the_time_at_which_it_was_said() {
+        let user = UserId::new(1).unwrap();
+        let said = |asset, seq, at| Balance {
+            said_at: UnixMillis(at),
+            ..Balance::sample_of(asset, seq, 1)
+        };
+        let balances = [said(1, 5, 70), said(2, 6, 80), said(3, 4, 90)];
+        let mut floors = Floors::NONE;
+        for asset in 1..=4 {
+            floors.raise_floor(AssetId::new(asset).unwrap(), Seq::new(5).unwrap());
+        }
+        let known = (user, floors, Snapshot::new(balances.to_vec()));
+        let moved = |asset, seq, balance| {
+            let (asset, seq) = (AssetId::new(asset).unwrap(), Seq::new(seq).unwrap());
+            let change = BalanceChange::Moved {
+                asset,
+                seq,
+                balance,
+            };
+            (user, change)
+        };
+        let told: Vec<_> = known_changes(&known).collect();
+        let expected = [
+            moved(1, 5, Some(balances[0])),
+            moved(2, 6, Some(balances[1])),
+            moved(3, 5, None),
+            moved(4, 5, None),
+        ];
+        assert_eq!(told, expected, "nothing below its floor");
+    }
 }

@@ -103,6 +103,22 @@ pub(super) fn has_user(node: &str) -> bool {
     })
 }
 
+/// Whether addresses differ in user, password, database or protocol. One that is no URL has none of them.
+pub(super) fn are_unlike(nodes: &[&str]) -> bool {
+    let mut urls = nodes.iter().filter_map(|node| Url::parse(node).ok());
+    let first = urls.next();
+    first.is_some_and(|first| urls.any(|url| session_of(&url) != session_of(&first)))
+}
+
+/// User and password as they stand, the database, and whether the protocol is RESP3.
+fn session_of(url: &Url) -> (&str, Option<&str>, u32, bool) {
+    let database = url.path().trim_matches('/').parse().unwrap_or(0);
+    let resp3 = url
+        .query_pairs()
+        .any(|(key, value)| key == "protocol" && value.ends_with('3'));
+    (url.username(), url.password(), database, resp3)
+}
+
 /// All addresses, each with user and password as `***`. What [`find_fault`] refuses is hidden whole, because a secret may stand
 /// anywhere in it.
 pub(super) fn hide_secrets(redis: &RedisSettings) -> String {

@@ -213,24 +213,19 @@ impl ChangeLog {
             0
         };
         self.with_shard(user, |shard| {
-            let shown = shard.shown.value_of(user).cloned().unwrap_or_default();
-            self.change_user(shard, user, |of_user, now| {
-                let news = changes.iter().map(|change| match *change {
-                    BalanceChange::Moved {
-                        asset,
-                        seq,
-                        balance,
-                    } => {
-                        let rises = of_user.move_to((asset, seq, balance), self.ttl, now);
-                        rises && shown.floor_of(asset).is_none_or(|shown| shown < seq)
-                    }
-                    BalanceChange::Unknown { asset } => {
-                        of_user.require_ledger(asset, rereads);
-                        true
-                    }
-                });
-                news.collect()
-            })
+            let news = self.change_user(shard, user, |of_user, now| {
+                of_user.take_changes(changes, rereads, self.ttl, now)
+            });
+            let shown = shard.shown.value_of(user);
+            let is_shown = |change: &BalanceChange| match *change {
+                BalanceChange::Moved { asset, seq, .. } => shown
+                    .and_then(|shown| shown.floor_of(asset))
+                    .is_some_and(|shown| shown >= seq),
+                BalanceChange::Unknown { .. } => false,
+            };
+            let news = news.into_iter().zip(changes);
+            news.map(|(is_news, change)| is_news && !is_shown(change))
+                .collect()
         })
     }
 

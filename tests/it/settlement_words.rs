@@ -97,6 +97,9 @@ async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
         .map(|user| json!({"user_id": user, "asset_id": 1, "seq": 5, "avail": 1, "frozen": 0}))
         .collect();
     settle(&service, &json!(all)).await;
+    let balance =
+        |user: u64| redis.ask::<String>(&["HGET", &format!("balance:user:{user}"), "b:1"]);
+    let said: Vec<_> = users.clone().map(balance).collect();
     // Everything but users' entries may be written.
     let () = redis.ask(&[
         "ACL",
@@ -122,6 +125,8 @@ async fn a_redis_that_lost_its_data_is_told_again_however_often_it_refuses() {
         (told.count() == users.clone().count()).then_some(())
     })
     .await;
+    let told: Vec<_> = users.map(balance).collect();
+    assert!(told == said, "with the time at which it was said");
 }
 
 #[tokio::test(flavor = "multi_thread")]

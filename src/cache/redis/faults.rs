@@ -27,6 +27,9 @@ pub(super) fn finding_of(error: &RedisError, at: &str) -> Finding {
             Some(_) | None => of(Code::RedisAuthWrong),
         };
     }
+    if error.kind() == ErrorKind::InvalidClientConfig {
+        return of(Code::RedisUnexpected).with_detail(error.to_string());
+    }
     let kind = error
         .source()
         .and_then(|source| source.downcast_ref::<io::Error>())
@@ -165,5 +168,8 @@ SOMETHING | new | - | redis_unexpected | SOMETHING
         assert_eq!(of(io::ErrorKind::HostUnreachable), Code::RedisUnreachable);
         let refused = RedisError::from((ErrorKind::AuthenticationFailed, "no"));
         assert_eq!(finding_of(&refused, "h:1").code, Code::RedisAuthWrong);
+        let misled = RedisError::from((ErrorKind::InvalidClientConfig, "two passwords"));
+        let said = finding_of(&misled, "h:1").to_string();
+        assert!(said.contains("two passwords"), "{said}");
     }
 }

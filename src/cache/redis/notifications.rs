@@ -16,7 +16,7 @@ use super::{
     script::{self, Call},
 };
 use crate::{
-    domain::{Balance, Floors, Notification, NotifiedChange, UnixMillis, UserId},
+    domain::{Balance, BalanceChange, Floors, Notification, UnixMillis, UserId},
     telemetry::{Fault, Op},
 };
 
@@ -32,6 +32,9 @@ pub struct Effect {
     /// It was known already.
     pub old: bool,
 }
+
+/// A change, and whose balance changed.
+type UserChange = (UserId, BalanceChange);
 
 /// Asset, seq and the rest of a change, as the scripts and the feed have them.
 type ScriptChange = (String, String, String);
@@ -55,17 +58,26 @@ impl Mode {
 }
 
 impl Redis {
-    /// Notifications take effect: floors rise, what is held moves or may not be shown any more, leases are revoked, the feed tells
-    /// the others. Those of one user must stand together, and take effect together. Returns what each did.
-    /// Errors: the fault: some users' may have taken effect, and all of them may be repeated.
+    /// Notifications take effect that were heard at that moment: see [`Self::apply_changes`].
     pub async fn apply_notifications(
         &self,
         notifications: &[Notification],
         heard_at: UnixMillis,
     ) -> Result<Vec<Effect>, Fault> {
+        let changes = notifications.iter();
+        let changes: Vec<_> = changes
+            .map(|one| (one.user, BalanceChange::of_notification(one, heard_at)))
+            .collect();
+        self.apply_changes(&changes).await
+    }
+
+    /// Changes take effect: floors rise, what is held moves or may not be shown any more, leases are revoked, the feed tells
+    /// the others. Those of one user must stand together, and take effect together. Returns what each did.
+    /// Errors: the fault: some users' may have taken effect, and all of them may be repeated.
+    pub async fn apply_changes(&self, changes: &[UserChange]) -> Result<Vec<Effect>, Fault> {
         let session = self.session_for(Op::Apply)?;
-        let mut effects = Vec::with_capacity(notifications.len());
-        let mut calls = pack_slices(notifications, self.cluster).peekable();
+        let mut effects = Vec::with_capacity(changes.len());
+        let mut calls = pack_slices(changes, self.cluster).peekable();
         while calls.peek().is_some() {
             let mut size = 0_usize;
             let batch: Vec<_> = std::iter::from_fn(|| {
@@ -75,8 +87,7 @@ impl Redis {
                 Some(next)
             })
             .collect();
-            self.apply_batch(&session, &batch, heard_at, &mut effects)
-                .await?;
+            self.apply_batch(&session, &batch, &mut effects).await?;
         }
         Ok(effects)
     }
@@ -85,13 +96,12 @@ impl Redis {
     async fn apply_batch(
         &self,
         session: &Arc<RedisSession>,
-        batch: &[&[Notification]],
-        heard_at: UnixMillis,
+        batch: &[&[UserChange]],
         effects: &mut Vec<Effect>,
     ) -> Result<(), Fault> {
         let calls: Vec<_> = batch
             .iter()
-            .map(|some| self.apply_call(session, some, heard_at))
+            .map(|some| self.apply_call(session, some))
             .collect();
         let replies = self.link.run_scripts(session, Op::Apply, &calls).await?;
         let mut untold = Vec::new();
@@ -102,33 +112,24 @@ impl Redis {
                 .iter()
                 .zip(*some)
                 .filter(|(done, _)| *done & 2 == 2)
-                .map(|(_, notification)| *notification)
+                .map(|(_, change)| *change)
                 .collect();
             if !to_announce.is_empty() {
-                untold.push(self.announce_notifications(session, to_announce, heard_at));
+                untold.push(self.announce_changes(session, to_announce));
             }
         }
         try_join_all(untold).await.map(drop)
     }
 
-    fn apply_call(
-        &self,
-        session: &RedisSession,
-        notifications: &[Notification],
-        heard_at: UnixMillis,
-    ) -> Call {
+    fn apply_call(&self, session: &RedisSession, changes: &[UserChange]) -> Call {
         let mode = if self.cluster {
             Mode::Apart
         } else {
             Mode::Feed
         };
-        let users: Vec<(UserId, Vec<ScriptChange>)> = notifications
-            .chunk_by(|one, other| one.user == other.user)
-            .filter_map(|some| {
-                let user = some.first()?.user;
-                let told = some.iter().map(|one| script_change(one, heard_at));
-                Some((user, told.collect()))
-            })
+        let users: Vec<(UserId, Vec<ScriptChange>)> = changes
+            .chunk_by(|one, other| one.0 == other.0)
+            .filter_map(|some| Some((some.first()?.0, script_changes(some))))
             .collect();
         self.change_call(session, mode, self.floor_ttl.as_millis(), users)
     }
@@ -165,19 +166,15 @@ impl Redis {
     }
 
     /// The feed and the user's entry are apart: entry first, feed second, and last that it was told. These are of one user.
-    async fn announce_notifications(
+    async fn announce_changes(
         &self,
         session: &Arc<RedisSession>,
-        notifications: Vec<Notification>,
-        heard_at: UnixMillis,
+        changes: Vec<UserChange>,
     ) -> Result<(), Fault> {
-        let Some(user) = notifications.first().map(|first| first.user) else {
+        let Some(user) = changes.first().map(|first| first.0) else {
             return Ok(());
         };
-        let changes: Vec<_> = notifications
-            .iter()
-            .map(|one| script_change(one, heard_at))
-            .collect();
+        let changes = script_changes(&changes);
         let mut tell = Call::new(&script::ANNOUNCE).with_key(self.link.keys.feed_key());
         for value in feed_values(user, &changes) {
             tell = tell.with_arg("c").with_arg(value);
@@ -294,16 +291,13 @@ impl Redis {
     }
 }
 
-/// Notifications in slices, each for one script: up to [`TOGETHER`] of them, and never a part of one user's. In a cluster, where
+/// Changes in slices, each for one script: up to [`TOGETHER`] of them, and never a part of one user's. In a cluster, where
 /// entries live apart, one user's each.
-fn pack_slices(
-    notifications: &[Notification],
-    cluster: bool,
-) -> impl Iterator<Item = &[Notification]> {
-    let mut rest = notifications;
+fn pack_slices(changes: &[UserChange], cluster: bool) -> impl Iterator<Item = &[UserChange]> {
+    let mut rest = changes;
     std::iter::from_fn(move || {
         let mut len = 0_usize;
-        for user in rest.chunk_by(|one, other| one.user == other.user) {
+        for user in rest.chunk_by(|one, other| one.0 == other.0) {
             let with = len.saturating_add(user.len());
             if len > 0 && (cluster || with > TOGETHER) {
                 break;
@@ -328,37 +322,37 @@ fn feed_values(user: UserId, changes: &[ScriptChange]) -> impl Iterator<Item = S
     })
 }
 
-fn script_change(notification: &Notification, heard_at: UnixMillis) -> ScriptChange {
-    match notification.said {
-        NotifiedChange::Values { asset, seq, .. } => {
-            let rest = notification
-                .carried_balance(heard_at)
-                .map(|balance| entry::rest_text(&balance))
-                .unwrap_or_default();
-            (asset.to_string(), seq.to_string(), rest)
+fn script_changes(changes: &[UserChange]) -> Vec<ScriptChange> {
+    let changes = changes.iter().map(|(_, change)| match change {
+        BalanceChange::Moved {
+            asset,
+            seq,
+            balance,
+        } => {
+            let rest = balance.as_ref().map(entry::rest_text);
+            (asset.to_string(), seq.to_string(), rest.unwrap_or_default())
         }
-        NotifiedChange::Seq { asset, seq } => (asset.to_string(), seq.to_string(), String::new()),
-        NotifiedChange::Asset { asset } => (asset.to_string(), String::new(), String::new()),
-        NotifiedChange::User => ("*".to_owned(), String::new(), String::new()),
-    }
+        BalanceChange::Unknown { asset } => {
+            let asset = asset.map_or_else(|| "*".to_owned(), |asset| asset.to_string());
+            (asset, String::new(), String::new())
+        }
+    });
+    changes.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn test_notification(user: i64) -> Notification {
-        Notification {
-            user: UserId::new(user).unwrap(),
-            said: NotifiedChange::User,
-            created_at: None,
-        }
+    fn test_change(user: i64) -> UserChange {
+        let unknown = BalanceChange::Unknown { asset: None };
+        (UserId::new(user).unwrap(), unknown)
     }
 
     fn slice_sizes(users: &[(i64, usize)], cluster: bool) -> Vec<usize> {
         let all: Vec<_> = users
             .iter()
-            .flat_map(|(user, count)| std::iter::repeat_n(test_notification(*user), *count))
+            .flat_map(|(user, count)| std::iter::repeat_n(test_change(*user), *count))
             .collect();
         let packed: Vec<_> = pack_slices(&all, cluster).collect();
         assert_eq!(packed.concat(), all, "all of them, in their order");

@@ -78,7 +78,7 @@ impl SettingsCheck<'_> {
         );
     }
 
-    /// The faults of the addresses one by one. Of a mode that is not known: the faults in every one.
+    /// The faults of the addresses one by one, and of the list. Of a mode that is not known: the faults in every one.
     fn check_addresses(&mut self, nodes: &[&str]) {
         let mode = self.settings.redis.mode;
         let fault = |node: &&str| redis_url::find_fault(node, mode);
@@ -96,6 +96,13 @@ impl SettingsCheck<'_> {
         };
         if mode_is_known && mode == RedisMode::Single && nodes.len() > 1 {
             faults.push("a list of nodes needs redis.mode = \"cluster\" or \"sentinel\"");
+        }
+        // A master that sentinels name is dialled with those of the sentinel that answered.
+        if redis_url::are_unlike(nodes) {
+            faults.push(
+                "user, password, database and protocol must be the same in every address; user and password may stand in \
+                 redis.username and redis.password instead",
+            );
         }
         faults.sort_unstable();
         faults.dedup();

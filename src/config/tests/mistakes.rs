@@ -65,6 +65,11 @@ redis.url = "redis://a,redis://b" => redis.url
 redis.mode = "cluster" | redis.url = "redis://a/1,redis://b" => redis.url
 redis.mode = "cluster" | redis.url = "unix:///tmp/s" => redis.url
 redis.mode = "cluster" | redis.url = "redis://a,rediss://b" | redis.ca_file = "x" => redis.url
+redis.mode = "sentinel" | redis.url = "redis://u:a@h,redis://u:b@i" => redis.url
+redis.mode = "sentinel" | redis.url = "redis://u:a@h,redis://v:a@i" => redis.url
+redis.mode = "sentinel" | redis.url = "redis://h,redis://i,redis://:a@j" => redis.url
+redis.mode = "sentinel" | redis.url = "redis://h/1,redis://i" => redis.url
+redis.mode = "cluster" | redis.url = "redis://h?protocol=3,redis://i" => redis.url
 redis.url = "rediss://h" => redis.ca_file
 redis.url = "REDISS://h" => redis.ca_file
 redis.url = "rediss://h#insecure" | redis.ca_file = "x" => redis.url
@@ -205,6 +210,23 @@ fn a_refusal_of_two_keys_names_both() {
     let late = message("[settlement]\nlag_budget_ms = 1001");
     assert!(late.starts_with("settlement.lag_budget_ms: "), "{late}");
     assert!(late.contains("limits.deadline_ms"), "{late}");
+}
+
+#[test]
+fn a_list_of_one_user_database_and_protocol_is_taken_however_they_are_written() {
+    let of = |url| format!("[redis]\nmode = \"sentinel\"\nurl = \"{url}\"");
+    for url in [
+        "redis://h,redis://i:1",
+        "redis://u:a@h/2?protocol=3, valkey://u:a@i/02/?protocol=resp3",
+        "redis://h/0?protocol=2,redis://i/,redis://j?protocol=resp2",
+    ] {
+        assert_eq!(mistaken_keys(&of(url), &[]), [""; 0], "{url}");
+    }
+    let errors = load_text(&of("redis://:a@h,redis://:b@i/x"), &[]).unwrap_err();
+    let said = errors.to_string();
+    for part in ["the same in every address", "the number of a database"] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]

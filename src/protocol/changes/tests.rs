@@ -1,5 +1,7 @@
 //! Changes that are remembered, for how long, and what may be shown by them.
 
+use proptest::{collection::vec, option, prelude::*};
+
 use super::*;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -320,4 +322,45 @@ async fn what_is_shown_from_before_a_forgetting_is_no_floor_and_from_after_it_is
     assert!(marks.may_raise(user, after), "only a forgetting counts");
     marks.note_shown(user, after, &held_snapshot(6));
     assert_eq!(seen(user), Some(test_seq(6)));
+}
+
+fn any_change() -> impl Strategy<Value = BalanceChange> {
+    let moved = (1..5_i32, 1..5_i64, option::of(0..3_i64));
+    let moved = moved.prop_map(|(asset, seq, avail)| BalanceChange::Moved {
+        asset: AssetId::new(asset).unwrap(),
+        seq: test_seq(seq),
+        balance: avail.map(|avail| Balance::sample_of(asset, seq, avail)),
+    });
+    let unknown = option::of(1..5_i32).prop_map(|asset| BalanceChange::Unknown {
+        asset: asset.map(|id| AssetId::new(id).unwrap()),
+    });
+    prop_oneof![4 => moved, 1 => unknown]
+}
+
+proptest! {
+    #[test]
+    fn the_changes_of_one_call_are_known_as_if_each_had_come_by_itself(
+        calls in vec((0..8_u64, vec(any_change(), 0..9)), 1..6),
+    ) {
+        let mut together = AnnouncedChanges::default();
+        let mut apart = AnnouncedChanges::default();
+        let mut now = Instant::now();
+        for (count, (seconds, changes)) in (1..).zip(calls) {
+            now += Duration::from_secs(seconds);
+            let at_once = together.take_changes(&changes, count, TTL, now);
+            let one_by_one: Vec<bool> = changes
+                .chunks(1)
+                .flat_map(|one| apart.take_changes(one, count, TTL, now))
+                .collect();
+            prop_assert_eq!(at_once, one_by_one);
+            let known = |change: &AnnouncedChanges| {
+                let change = Some(change);
+                KnownUser { shown: None, change }.valid_changes(TTL, now)
+            };
+            prop_assert_eq!(known(&together), known(&apart));
+            for of_user in [&together, &apart] {
+                prop_assert!(of_user.notified.is_sorted_by(|one, next| one.0 < next.0));
+            }
+        }
+    }
 }

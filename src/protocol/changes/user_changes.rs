@@ -1,12 +1,12 @@
 //! The knowledge of one user's changes.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{UserMark, generations::HeapBytes};
 use crate::{
-    domain::{AssetId, Balance, Floors, Seq, Snapshot},
+    domain::{AssetId, BalanceChange, Floors, Seq, Snapshot},
     protocol::{
         forgetting::{RaiseFacts, may_shown_raise_floors},
         rules::{RedisFacts, may_redis_snapshot_be_accepted},
@@ -20,7 +20,7 @@ const REREAD_MAX: usize = 64;
 /// user is to be read from the view again.
 #[derive(Debug, Default)]
 pub(super) struct AnnouncedChanges {
-    /// Floors, and when each was notified.
+    /// Floors, and when each was notified. Sorted by asset, no asset twice.
     pub(super) notified: Vec<(AssetId, Seq, Instant)>,
     /// The newest balances that notifications carried.
     pub(super) told: Snapshot,
@@ -70,21 +70,49 @@ impl HeapBytes for Floors {
 }
 
 impl AnnouncedChanges {
-    /// A notification said where a balance is, and maybe what it is. True if its floor rose.
-    pub(super) fn move_to(
+    /// Notifications came; those without a seq are the `count`th of all users. Returns for each whether its floor rose or is not
+    /// known. Readers wait meanwhile: what takes a step for each floor is done once for all of them.
+    pub(super) fn take_changes(
         &mut self,
-        (asset, seq, balance): (AssetId, Seq, Option<Balance>),
+        changes: &[BalanceChange],
+        count: u64,
         ttl: Duration,
         now: Instant,
-    ) -> bool {
-        if let Some(balance) = balance {
-            self.told = self.told.merge_with(&Snapshot::new(vec![balance]));
+    ) -> Vec<bool> {
+        self.notified
+            .retain(|(_, _, told)| lasts_until(*told, ttl, now));
+        let (mut first, mut carried) = (BTreeMap::new(), Vec::new());
+        let news = changes.iter().map(|change| match *change {
+            BalanceChange::Moved {
+                asset,
+                seq,
+                balance,
+            } => {
+                carried.extend(balance);
+                self.raise_floor(asset, seq, now, &mut first)
+            }
+            BalanceChange::Unknown { asset } => {
+                self.require_ledger(asset, count);
+                true
+            }
+        });
+        let news = news.collect();
+        if !first.is_empty() {
+            // Most users have a change in one or two assets: no room is kept for others.
+            self.notified.reserve_exact(first.len());
+            let first = first.into_iter();
+            self.notified
+                .extend(first.map(|(asset, seq)| (asset, seq, now)));
+            self.notified.sort_by_key(|floor| floor.0);
         }
-        self.raise_floor(asset, seq, ttl, now)
+        if !carried.is_empty() {
+            self.told = self.told.merge_with(&Snapshot::new(carried));
+        }
+        news
     }
 
     /// A notification without a seq came, the `count`th of all users.
-    pub(super) fn require_ledger(&mut self, asset: Option<AssetId>, count: u64) {
+    fn require_ledger(&mut self, asset: Option<AssetId>, count: u64) {
         let reread = self.reread.get_or_insert_default();
         reread.last = count.max(reread.last);
         if let Some(asset) = asset
@@ -101,21 +129,28 @@ impl AnnouncedChanges {
         self.reread.get_or_insert_default().forgotten = count;
     }
 
-    /// Raises the floor of a notification; true if it rose.
-    fn raise_floor(&mut self, asset: AssetId, seq: Seq, ttl: Duration, now: Instant) -> bool {
-        self.notified
-            .retain(|(_, _, told)| lasts_until(*told, ttl, now));
-        if let Some((_, floor, told)) = self.notified.iter_mut().find(|floor| floor.0 == asset) {
+    /// Raises the floor of a notification, among the `first` ones where its asset had none; true if it rose.
+    fn raise_floor(
+        &mut self,
+        asset: AssetId,
+        seq: Seq,
+        now: Instant,
+        first: &mut BTreeMap<AssetId, Seq>,
+    ) -> bool {
+        let known = self.notified.binary_search_by_key(&asset, |floor| floor.0);
+        let known = known.ok().and_then(|at| self.notified.get_mut(at));
+        if let Some((_, floor, told)) = known {
             let rises = *floor < seq;
             if *floor <= seq {
                 (*floor, *told) = (seq, now);
             }
             return rises;
         }
-        // Most users have a change in one or two assets: no room is kept for others.
-        self.notified.reserve_exact(1);
-        self.notified.push((asset, seq, now));
-        true
+        let rises = first.get(&asset).is_none_or(|floor| *floor < seq);
+        if rises {
+            first.insert(asset, seq);
+        }
+        rises
     }
 }
 
