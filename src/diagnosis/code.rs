@@ -133,6 +133,9 @@ codes! {
 
     // === the settlement stream ===
 
+    /// Reads got no whole reply in time, several in a row, though Redis answers; the feed is read in the same way.
+    StreamSilent = "stream_silent",
+        "{at}: several reads in a row got no whole reply in time", "wait: the next ask for fewer entries, down to one. If it goes on, see the size of its entries (XINFO STREAM) and the network to Redis";
     StreamNotTaken = "stream_not_taken",
         "{at}: its notifications do not take effect ({})", "see the reasons of redis and of settlements; they are tried again until they do";
 

@@ -4,7 +4,7 @@
 //! dated when it was asked for, and only if Redis was the same master with the same data after it. A break in the chain of entries, another epoch, or
 //! an epoch younger than `floor_ttl` puts the view out of use for `floor_ttl`. A short loss is replayed from the cursor.
 //!
-//! **Limits.** Pages of [`PAGE`](crate::cache::redis::stream::PAGE) entries; the feed is trimmed to twice `floor_ttl`.
+//! **Limits.** Pages of [`PageSize`] entries; the feed is trimmed to twice `floor_ttl`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     apply::Applier,
     cache::redis::{
         Redis, RedisSession, jittered_wait,
-        stream::{BlockingConnection, FeedNews, FeedPage, StreamId},
+        stream::{BlockingConnection, FeedNews, FeedPage, PageSize, StreamId},
     },
     clock,
-    diagnosis::{Finding, FindingPart},
+    diagnosis::{Code, Finding, FindingPart},
     fail_points,
     protocol::{ChangeLog, Freshness},
     telemetry::{Meters, RateLimitedLog},
@@ -107,6 +107,7 @@ impl Follower {
     pub async fn run_follower(&self, shutdown: CancellationToken) {
         let follow = async {
             let mut position: Option<FeedCursor> = None;
+            let mut pages = PageSize::default();
             loop {
                 // The term first: a session that ends after this ends the term too.
                 let term = self.freshness.current_term();
@@ -114,7 +115,8 @@ impl Follower {
                     && let Ok(tap) = self.redis.open_blocking().await
                 {
                     let from = self.begin_position(position.take(), &session);
-                    position = Some(self.follow_feed(&tap, &session, term, from).await);
+                    let followed = self.follow_feed(&tap, &session, term, from, &mut pages);
+                    position = Some(followed.await);
                 }
                 tokio::time::sleep(jittered_wait(RETRY_EVERY)).await;
             }
@@ -173,6 +175,7 @@ impl Follower {
         session: &Arc<RedisSession>,
         term: u64,
         from: FeedCursor,
+        pages: &mut PageSize,
     ) -> FeedCursor {
         let mut position = from;
         let mut trimmed = Instant::now();
@@ -189,7 +192,8 @@ impl Follower {
             if self.freshness.current_term() != term {
                 return position;
             }
-            match self.read_on(tap, session, term, &mut position).await {
+            let read = self.read_on(tap, session, term, &mut position, pages).await;
+            match read {
                 Ok(()) => gaps = 0,
                 Err(FollowEnd::Lost) => return position,
                 Err(FollowEnd::Gap) => {
@@ -252,15 +256,16 @@ impl Follower {
         session: &Arc<RedisSession>,
         term: u64,
         position: &mut FeedCursor,
+        pages: &mut PageSize,
     ) -> Result<(), FollowEnd> {
         let keys = &self.redis.link.keys;
+        let feed = keys.feed_key();
         // The first proof of a term is waited for by readers: what is there is read at once.
         let proven = self.freshness.is_proven(Instant::now());
         let block = if proven { self.block } else { SHORTEST };
-        let page = tap
-            .read_feed(&keys.feed_key(), position.cursor, block)
-            .await;
-        let page = page.map_err(|error| self.note_lost(self.redis.link.finding_of(&error)))?;
+        let page = tap.read_feed(&feed, position.cursor, block, pages).await;
+        let page =
+            page.map_err(|error| self.note_lost(self.redis.page_finding(&error, &feed, pages)))?;
         fail_points::reach("feed-read");
         // A gap counts before anything else may fail: the cursor has passed it.
         match page.last {
@@ -269,7 +274,7 @@ impl Follower {
             None => {
                 // It was there when the epoch began. Whatever it told since the last read is lost. If it cannot be begun
                 // again now, the next read finds that it is gone.
-                let begun = tap.begin_feed(&keys.feed_key(), &session.epoch.id).await;
+                let begun = tap.begin_feed(&feed, &session.epoch.id).await;
                 if let Err(error) = begun {
                     let _: FollowEnd = self.note_lost(self.redis.link.finding_of(&error));
                 }
@@ -292,9 +297,11 @@ impl Follower {
         Ok(())
     }
 
-    /// The feed could not be read: logged once where Redis refuses a command, so that another connection helps nothing.
+    /// The feed could not be read: logged once where Redis refuses a command, so that another connection helps nothing, and where
+    /// it is too slow again and again.
     fn note_lost(&self, finding: Finding) -> FollowEnd {
-        if self.redis.link.open_session().is_some() && finding.code.is_refusal() {
+        let is_told = finding.code.is_refusal() || finding.code == Code::StreamSilent;
+        if self.redis.link.open_session().is_some() && is_told {
             let finding = finding.with_part(FindingPart::Feed);
             let mut trouble = self.trouble.lock();
             if trouble.as_ref() != Some(&finding) {

@@ -4,7 +4,7 @@
 //! the reason. What a consumer that died had taken is claimed after `claim_idle`. No entry, and no command that Redis refuses, keeps
 //! the entries behind it from taking effect: what was not acknowledged is claimed and tried again, and the refusal is shown.
 //!
-//! **Limits.** A page of entries, and [`AT_ONCE`] notifications beyond one entry's, at a time.
+//! **Limits.** A page of [`PageSize`] entries, and [`AT_ONCE`] notifications beyond one entry's, at a time.
 
 mod refusals;
 mod taken;
@@ -26,7 +26,7 @@ use crate::{
     apply::Applier,
     cache::redis::{
         Redis, jittered_wait,
-        stream::{BlockingConnection, END, Event, StreamGroup},
+        stream::{BlockingConnection, END, Event, PageSize, StreamGroup},
     },
     diagnosis::Finding,
     domain::{FieldMap, Notification},
@@ -120,11 +120,12 @@ impl StreamConsumer {
     /// Takes until shutdown.
     pub async fn run_consumer(&self, shutdown: CancellationToken) {
         let take = async {
+            let mut pages = PageSize::default();
             loop {
                 if self.redis.link.open_session().is_some()
                     && let Ok(tap) = self.redis.open_blocking().await
                 {
-                    let LostConnection = self.take_all(&tap).await;
+                    let LostConnection = self.take_all(&tap, &mut pages).await;
                 }
                 tokio::time::sleep(jittered_wait(RETRY_EVERY)).await;
             }
@@ -165,7 +166,7 @@ impl StreamConsumer {
         }
     }
 
-    async fn take_all(&self, tap: &BlockingConnection) -> LostConnection {
+    async fn take_all(&self, tap: &BlockingConnection, pages: &mut PageSize) -> LostConnection {
         let made = tap.make_group(&self.inlet).await;
         let made = made.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
         // A group that stands needs no right to make one: reading says whether this matters.
@@ -184,9 +185,9 @@ impl StreamConsumer {
         let mut own = Some("0".to_owned());
         loop {
             let took = if let Some(after) = &own {
-                self.take_more(tap, after, BLOCK_SHORT).await
+                self.take_more(tap, after, BLOCK_SHORT, pages).await
             } else {
-                if let Err(lost) = self.claim_page(tap, &mut claiming).await {
+                if let Err(lost) = self.claim_page(tap, &mut claiming, pages).await {
                     return lost;
                 }
                 let block = if claiming.ended.is_some() {
@@ -194,7 +195,7 @@ impl StreamConsumer {
                 } else {
                     BLOCK_SHORT
                 };
-                self.take_more(tap, ">", block).await
+                self.take_more(tap, ">", block, pages).await
             };
             match took {
                 Ok(last) => own = own.and(last),
@@ -209,9 +210,11 @@ impl StreamConsumer {
         tap: &BlockingConnection,
         after: &str,
         block: Duration,
+        pages: &mut PageSize,
     ) -> Result<Option<String>, LostConnection> {
-        let read = tap.read_events(&self.inlet, after, block).await;
-        let read = read.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        let stream = &self.inlet.stream;
+        let read = tap.read_events(&self.inlet, after, block, pages).await;
+        let read = read.map_err(|error| self.redis.page_failure(&error, stream, pages));
         match self.refusals.note_result(StreamDuty::Follow, read) {
             Ok(Some(events)) => {
                 let last = events.last().map(|event| event.id.clone());
@@ -232,6 +235,7 @@ impl StreamConsumer {
         &self,
         tap: &BlockingConnection,
         claiming: &mut ClaimPass,
+        pages: &mut PageSize,
     ) -> Result<(), LostConnection> {
         let every = self.claim_idle.min(Duration::from_secs(1));
         if claiming.ended.is_some_and(|at| at.elapsed() < every) {
@@ -239,10 +243,10 @@ impl StreamConsumer {
         }
         claiming.ended = None;
         let claimed = tap
-            .claim_events(&self.inlet, self.claim_idle, &claiming.from)
+            .claim_events(&self.inlet, self.claim_idle, &claiming.from, pages)
             .await;
-        let claimed =
-            claimed.map_err(|error| self.redis.stream_failure(&error, &self.inlet.stream));
+        let stream = &self.inlet.stream;
+        let claimed = claimed.map_err(|error| self.redis.page_failure(&error, stream, pages));
         let claimed = self.refusals.note_result(StreamDuty::Claim, claimed);
         let next = match claimed.map_err(|()| LostConnection)? {
             Some((next, events)) => {
@@ -252,7 +256,7 @@ impl StreamConsumer {
             None => END.to_owned(),
         };
         if next == END {
-            self.look_at_group(tap).await?;
+            self.look_at_group(tap, pages).await?;
             claiming.ended = Some(Instant::now());
         }
         claiming.from = next;
@@ -260,17 +264,21 @@ impl StreamConsumer {
     }
 
     /// Inspects the group: entries that wait, other groups of the stream, and consumers that ended.
-    async fn look_at_group(&self, tap: &BlockingConnection) -> Result<(), LostConnection> {
-        let failure = |error| self.redis.stream_failure(&error, &self.inlet.stream);
-        let looked = async {
-            let standing = tap.read_standing(&self.inlet).await?;
-            tap.remove_consumers(&self.inlet, false, self.idle_max())
-                .await?;
-            Ok(standing)
+    async fn look_at_group(
+        &self,
+        tap: &BlockingConnection,
+        pages: &mut PageSize,
+    ) -> Result<(), LostConnection> {
+        let stream = &self.inlet.stream;
+        let looked = match tap.read_standing(&self.inlet, pages).await {
+            Ok(standing) => tap
+                .remove_consumers(&self.inlet, false, self.idle_max())
+                .await
+                .map(|()| standing),
+            Err(error) => Err(error),
         };
-        let looked = self
-            .refusals
-            .note_result(StreamDuty::Look, looked.await.map_err(failure));
+        let looked = looked.map_err(|error| self.redis.page_failure(&error, stream, pages));
+        let looked = self.refusals.note_result(StreamDuty::Look, looked);
         if let Some(standing) = looked.map_err(|()| LostConnection)? {
             self.meters.stream_lag(standing.waiting);
             let mut sharers = self.sharers.lock();

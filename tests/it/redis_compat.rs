@@ -75,6 +75,8 @@ async fn the_documented_rights_suffice_for_service_tools_and_producer_and_none_i
     let mut service = Service::start_ready(setup).await;
     whole(&service).await;
     works(&service, &redis, 1).await;
+    let ended = ["CREATECONSUMER", STREAM, "balance-cache", "ended"];
+    let _: u64 = redis.ask(&[&["XGROUP"][..], &ended].concat());
     eventually(SOON, "the most-read users are listed", || {
         let lists: Vec<String> = redis.ask(&["KEYS", "balance:most_read:*"]);
         (!lists.is_empty()).then_some(())
@@ -120,6 +122,11 @@ async fn the_documented_rights_suffice_for_service_tools_and_producer_and_none_i
     let refused: redis::RedisResult<String> =
         redis::cmd("GET").arg("balance:source").query(&mut producer);
     assert_eq!(refused.unwrap_err().code(), Some("NOPERM"));
+    eventually(SOON, "the consumer that ended is removed", || {
+        let consumers: Vec<redis::Value> =
+            redis.ask(&["XINFO", "CONSUMERS", STREAM, "balance-cache"]);
+        (consumers.len() == 1).then_some(())
+    });
     let log = service.process().stderr();
     assert!(!log.contains("NOPERM"), "{log}");
 }

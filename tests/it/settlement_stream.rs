@@ -8,7 +8,13 @@ use crate::{
     settlement_support::{
         SOON, STREAM, add, add_event, btc, embedded, seq_of, short, values, whole,
     },
-    support::{eventually::eventually_async, redis::Redis, service::Service, stage::readiness},
+    support::{
+        desk::{Desk, script_file},
+        eventually::eventually_async,
+        redis::Redis,
+        service::Service,
+        stage::readiness,
+    },
 };
 
 const USER: u64 = 1002;
@@ -167,4 +173,31 @@ async fn deployments_that_share_a_stream_each_get_all_of_it() {
         }
         assert_eq!(consumers().len(), 0, "it has left {group}");
     }
+}
+
+#[test]
+fn a_consumer_is_removed_only_if_it_has_nothing_when_it_is_removed() {
+    let mut desk = Desk::new();
+    let group = "balance-cache";
+    let mut remove = |redis_words: &[&str]| {
+        let _: redis::Value = desk.redis.ask(redis_words);
+        let code = script_file!("remove_consumer");
+        desk.try_run::<i64>(code, &[STREAM], &[group, "gone"])
+    };
+    let make = ["XGROUP", "CREATE", STREAM, group, "0", "MKSTREAM"];
+    assert_eq!(remove(&make).unwrap(), 0, "no such consumer");
+    let id = "1-1";
+    remove(&["XADD", STREAM, id, "event", "not json"]).unwrap();
+    let read = ["XREADGROUP", "GROUP", group, "gone", "STREAMS", STREAM, ">"];
+    assert_eq!(remove(&read).unwrap(), 0, "it has an entry");
+    let right = "xgroup|delconsumer";
+    let denied = format!("-{right}");
+    remove(&["ACL", "SETUSER", "default", &denied]).unwrap();
+    let refused = remove(&["XACK", STREAM, group, id]).unwrap_err();
+    let named = refused.to_string().to_lowercase();
+    assert!(named.contains(&format!("'{right}'")), "{refused}");
+    let granted = format!("+{right}");
+    assert_eq!(remove(&["ACL", "SETUSER", "default", &granted]).unwrap(), 1);
+    let consumers: Vec<redis::Value> = desk.redis.ask(&["XINFO", "CONSUMERS", STREAM, group]);
+    assert_eq!(consumers.len(), 0);
 }

@@ -32,6 +32,7 @@ scripts! {
     ANNOUNCE = "append.lua", "announce.lua";
     ANNOUNCED = "entry.lua", "announced.lua";
     EPOCH = "epoch.lua";
+    REMOVE_CONSUMER = "remove_consumer.lua";
     TRIAL = "trial.lua";
     TOTALS = "totals.lua";
     TOTAL = "total.lua";

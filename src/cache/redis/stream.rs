@@ -7,6 +7,7 @@
 //! **Cancellation.** A blocking read that is dropped has taken nothing: the cursor moves when its entries took effect.
 
 mod events;
+mod page_size;
 mod wire;
 
 use std::time::Duration;
@@ -14,8 +15,11 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
-pub use self::events::{END, Event, GroupStanding, StreamFailure, StreamGroup};
 use self::wire::{last_id, parse_post, reply_entries};
+pub use self::{
+    events::{END, Event, GroupStanding, StreamFailure, StreamGroup},
+    page_size::PageSize,
+};
 use super::{
     Redis, RedisSession,
     connection::SharedConnection,
@@ -24,10 +28,10 @@ use super::{
 };
 use crate::domain::{BalanceChange, UserId};
 
-/// Entries per read of a stream.
-pub const PAGE: usize = 1_000;
 /// How long a read may take beyond its block before the connection counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
+/// The same of a command with one entry, which may be large and cannot be had in parts.
+const GRACE_OF_ONE: Duration = Duration::from_secs(5);
 /// Entries of the feed, at most, about. Trimming deeper than `floor_ttl` makes new instances read the ledger for a while.
 const FEED_MAX: usize = 4_000_000;
 
@@ -138,36 +142,41 @@ impl BlockingConnection {
         feed: &str,
         after: StreamId,
         block: Duration,
+        pages: &mut PageSize,
     ) -> RedisResult<FeedPage> {
         // Before the first question: what is deleted between the two is seen by neither.
         let sent = Instant::now();
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(feed);
-        let last = match self.send_one::<Value>(info, GRACE).await {
+        // It holds the first and the last entry.
+        let last = match self.send_one::<Value>(info, pages.grace_time()).await {
             Ok(info) => Some(last_id(&info)),
             // Only these say that there is no stream: a command that is forbidden or renamed says nothing of the feed.
             Err(error) if is_no_stream(&error) => None,
-            Err(error) => return Err(error),
+            Err(error) => {
+                pages.note_read(Err(&error));
+                return Err(error);
+            }
         };
+        let count = pages.entry_count();
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT")
-            .arg(PAGE)
+            .arg(count)
             .arg("BLOCK")
             .arg(whole_millis(block))
             .arg("STREAMS")
             .arg(feed)
             .arg(after.to_string());
         let reply = self
-            .send_one::<Value>(read, block.saturating_add(GRACE))
-            .await?;
-        let posts: Vec<_> = reply_entries(reply)?
-            .into_iter()
-            .filter_map(parse_post)
-            .collect();
+            .send_one::<Value>(read, block.saturating_add(pages.grace_time()))
+            .await;
+        let entries = reply.and_then(reply_entries);
+        pages.note_read(entries.as_deref());
+        let entries = entries?;
         Ok(FeedPage {
             sent,
-            full: posts.len() >= PAGE,
-            posts,
+            full: entries.len() >= count,
+            posts: entries.into_iter().filter_map(parse_post).collect(),
             last,
         })
     }

@@ -1,17 +1,20 @@
 //! The settlement stream: its consumer group, and the stream of what could not be read.
 //!
-//! **Limits.** [`PAGE`] entries at a time; the dead stream has about [`DEAD_MAX`].
+//! **Limits.** [`PageSize`] entries at a time; the dead stream has about [`DEAD_MAX`].
 
 use std::{collections::HashMap, time::Duration};
 
 use redis::{FromRedisValue, RedisError, RedisResult, Value};
 
 use super::{
-    BlockingConnection, GRACE, PAGE, whole_millis,
+    BlockingConnection, GRACE, GRACE_OF_ONE, PageSize, whole_millis,
     wire::{RawEntry, reply_entries, stream_entries},
 };
 use crate::{
-    cache::redis::Redis,
+    cache::redis::{
+        Redis,
+        script::{self, Call},
+    },
     diagnosis::{Code, Finding, FindingPart},
     domain::{FieldMap, Notification, NotificationWire},
 };
@@ -44,6 +47,8 @@ pub enum StreamFailure {
     Lost,
     /// Redis refuses the command, on another connection too.
     Refused(Finding),
+    /// Several reads in a row got no whole reply in time; the connection is of no use any more.
+    TimedOut(Finding),
 }
 
 /// How the group stands.
@@ -73,6 +78,31 @@ impl Redis {
             StreamFailure::Refused(finding.with_detail(format!("a command on {stream}")))
         } else {
             StreamFailure::Refused(finding)
+        }
+    }
+
+    /// The finding of a page that could not be read. Where several in a row did not come in time, though Redis answers, it names
+    /// the stream.
+    pub fn page_finding(&self, error: &RedisError, stream: &str, pages: &PageSize) -> Finding {
+        if error.is_timeout() && pages.is_stuck() && self.link.open_session().is_some() {
+            Finding::new(FindingPart::Stream, Code::StreamSilent, stream)
+        } else {
+            self.link.finding_of(error)
+        }
+    }
+
+    /// Judges a failed read of a page of this stream.
+    pub fn page_failure(
+        &self,
+        error: &RedisError,
+        stream: &str,
+        pages: &PageSize,
+    ) -> StreamFailure {
+        let finding = self.page_finding(error, stream, pages);
+        if finding.code == Code::StreamSilent {
+            StreamFailure::TimedOut(finding)
+        } else {
+            self.stream_failure(error, stream)
         }
     }
 }
@@ -161,20 +191,23 @@ impl BlockingConnection {
         inlet: &StreamGroup,
         after: &str,
         block: Duration,
+        pages: &mut PageSize,
     ) -> RedisResult<Vec<Event>> {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
             .arg(&inlet.group)
             .arg(&inlet.consumer)
             .arg("COUNT")
-            .arg(PAGE)
+            .arg(pages.entry_count())
             .arg("BLOCK")
             .arg(whole_millis(block));
         read.arg("STREAMS").arg(&inlet.stream).arg(after);
         let reply = self
-            .send_one::<Value>(read, block.saturating_add(GRACE))
-            .await?;
-        Ok(reply_entries(reply)?.into_iter().map(Event::from).collect())
+            .send_one::<Value>(read, block.saturating_add(pages.grace_time()))
+            .await;
+        let entries = reply.and_then(reply_entries);
+        pages.note_read(entries.as_deref());
+        Ok(entries?.into_iter().map(Event::from).collect())
     }
 
     /// A page of events that consumers took and did not acknowledge for `idle`, now ours; and where the next page begins (`0-0`:
@@ -184,6 +217,7 @@ impl BlockingConnection {
         inlet: &StreamGroup,
         idle: Duration,
         from: &str,
+        pages: &mut PageSize,
     ) -> RedisResult<(String, Vec<Event>)> {
         let mut claim = redis::cmd("XAUTOCLAIM");
         claim
@@ -193,15 +227,12 @@ impl BlockingConnection {
             .arg(whole_millis(idle))
             .arg(from)
             .arg("COUNT")
-            .arg(PAGE);
-        let Value::Array(parts) = self.send_one::<Value>(claim, GRACE).await? else {
-            return Ok((END.to_owned(), Vec::new()));
-        };
-        let mut parts = parts.into_iter();
-        let next = parts.next().map(String::from_redis_value).transpose()?;
-        let claimed = stream_entries(parts.next().unwrap_or(Value::Nil))?;
-        let claimed = claimed.into_iter().map(Event::from).collect();
-        Ok((next.unwrap_or_else(|| END.to_owned()), claimed))
+            .arg(pages.entry_count());
+        let reply = self.send_one::<Value>(claim, pages.grace_time()).await;
+        let claimed = reply.and_then(claimed_entries);
+        pages.note_read(claimed.as_ref().map(|(_, entries)| entries.as_slice()));
+        let (next, entries) = claimed?;
+        Ok((next, entries.into_iter().map(Event::from).collect()))
     }
 
     /// These events took effect.
@@ -222,12 +253,16 @@ impl BlockingConnection {
             bury.arg(field).arg(value);
         }
         bury.arg("id").arg(&event.id).arg("reason").arg(reason);
-        self.send_one::<String>(bury, GRACE).await.map(drop)
+        self.send_one::<String>(bury, GRACE_OF_ONE).await.map(drop)
     }
 
     /// Returns how many entries wait, and the other groups of the stream. Where Redis does not know what was not handed out
-    /// (entries were deleted, or it is older than 7), that is counted up to [`PAGE`].
-    pub async fn read_standing(&self, inlet: &StreamGroup) -> RedisResult<GroupStanding> {
+    /// (entries were deleted, or it is older than 7), that is counted up to a page.
+    pub async fn read_standing(
+        &self,
+        inlet: &StreamGroup,
+        pages: &mut PageSize,
+    ) -> RedisResult<GroupStanding> {
         let mut info = redis::cmd("XINFO");
         info.arg("GROUPS").arg(&inlet.stream);
         let groups: Vec<HashMap<String, Value>> = self.send_one(info, GRACE).await?;
@@ -251,15 +286,18 @@ impl BlockingConnection {
             let last = ours.get("last-delivered-id").map(text).unwrap_or_default();
             let mut rest = redis::cmd("XRANGE");
             rest.arg(&inlet.stream).arg(format!("({last}")).arg("+");
-            rest.arg("COUNT").arg(PAGE);
-            let rest = stream_entries(self.send_one(rest, GRACE).await?)?;
-            u64::try_from(rest.len()).unwrap_or(u64::MAX)
+            rest.arg("COUNT").arg(pages.entry_count());
+            let reply = self.send_one::<Value>(rest, pages.grace_time()).await;
+            let rest = reply.and_then(stream_entries);
+            pages.note_read(rest.as_deref());
+            u64::try_from(rest?.len()).unwrap_or(u64::MAX)
         };
         let waiting = taken.saturating_add(rest);
         Ok(GroupStanding { waiting, others })
     }
 
-    /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it.
+    /// Removes consumers that have had nothing for `idle`; with `leaves` this one too, if nothing is left with it. A consumer that
+    /// got an entry meanwhile stays.
     pub async fn remove_consumers(
         &self,
         inlet: &StreamGroup,
@@ -279,12 +317,24 @@ impl BlockingConnection {
             let own = name == inlet.consumer;
             let over = (leaves && own) || (!own && number("idle") >= whole_millis(idle));
             if over && number("pending") == 0 {
-                let mut remove = redis::cmd("XGROUP");
-                remove.arg("DELCONSUMER").arg(&inlet.stream);
-                remove.arg(&inlet.group).arg(&name);
-                self.send_one::<i64>(remove, GRACE).await?;
+                let remove = Call::new(&script::REMOVE_CONSUMER)
+                    .with_key(inlet.stream.as_str())
+                    .with_arg(inlet.group.as_str())
+                    .with_arg(name);
+                self.send_one::<i64>(remove.by_code(), GRACE).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Where the next page of claims begins, and the entries of this one.
+fn claimed_entries(reply: Value) -> RedisResult<(String, Vec<RawEntry>)> {
+    let Value::Array(parts) = reply else {
+        return Ok((END.to_owned(), Vec::new()));
+    };
+    let mut parts = parts.into_iter();
+    let next = parts.next().map(String::from_redis_value).transpose()?;
+    let claimed = stream_entries(parts.next().unwrap_or(Value::Nil))?;
+    Ok((next.unwrap_or_else(|| END.to_owned()), claimed))
 }
