@@ -20,7 +20,6 @@ use crate::{
     apply::{self, Applier},
     cache::redis::{Redis, jittered_wait},
     diagnosis::{Code, Finding, FindingPart},
-    domain::{FieldMap, Notification},
     ledger::{
         self,
         postgres::outbox::{OutboxSession, OutboxTable},
@@ -43,7 +42,6 @@ const AT_ONCE: usize = 2_000;
 #[derive(Debug)]
 pub struct OutboxConsumer {
     table: OutboxTable,
-    fields: FieldMap,
     applier: Arc<Applier>,
     redis: Option<Arc<Redis>>,
     meters: Arc<Meters>,
@@ -53,17 +51,15 @@ pub struct OutboxConsumer {
 }
 
 impl OutboxConsumer {
-    /// Not started yet. `fields` are those of the JSON in a row.
+    /// Not started yet.
     pub fn new(
         table: OutboxTable,
-        fields: FieldMap,
         applier: Arc<Applier>,
         redis: Option<Arc<Redis>>,
         meters: Arc<Meters>,
     ) -> Self {
         Self {
             table,
-            fields,
             applier,
             redis,
             meters,
@@ -134,7 +130,7 @@ impl OutboxConsumer {
         session: &OutboxSession,
         page: Vec<ledger::postgres::outbox::OutboxRow>,
     ) -> Result<Vec<OutboxTask>, ledger::LedgerError> {
-        let work = OutboxWork::group(page, &self.fields);
+        let work = OutboxWork::group(page);
         let keys: Vec<&str> = work.keys().collect();
         let found = session.find_balances(&keys).await?;
         let (tasks, unreadable) = work.complete(found);
@@ -242,25 +238,19 @@ impl OutboxConsumer {
         }
         let now = Instant::now();
         let deadline = now.checked_add(APPLY_MAX).unwrap_or(now);
-        let removed = tasks.iter().flat_map(|task| &task.removed);
-        let removed: Vec<_> = removed.copied().collect();
+        let (removed, notifications) = work::merge_tasks(tasks);
         if !removed.is_empty() {
             // Seqs of a row that went away count no more.
             self.applier
                 .invalidate_users(&removed, true, deadline)
                 .await?;
         }
-        let all: Vec<Notification> = tasks
-            .iter()
-            .flat_map(|task| &task.notifications)
-            .copied()
-            .collect();
-        if all.is_empty() {
+        if notifications.is_empty() {
             return Ok(());
         }
         let applied = self
             .applier
-            .apply_notifications(&all, Via::Outbox, deadline)
+            .apply_notifications(&notifications, Via::Outbox, deadline)
             .await;
         applied.map(drop)
     }

@@ -219,7 +219,6 @@ fn kafka_consumer(
 fn outbox_consumer(
     settings: &Settings,
     database: &SourceDatabase,
-    fields: &FieldMap,
     parts: &Assembled,
 ) -> Option<Arc<OutboxConsumer>> {
     let SourceDatabase::Postgres(postgres) = database else {
@@ -228,7 +227,6 @@ fn outbox_consumer(
     settings.postgres.outbox.enabled.then(|| {
         Arc::new(OutboxConsumer::new(
             postgres.open_outbox(&settings.postgres, &parts.catalogue),
-            fields.clone(),
             Arc::clone(&parts.applier),
             parts.redis.clone(),
             Arc::clone(&parts.meters),
@@ -361,7 +359,7 @@ impl Assembled {
         let consumer = build_consumer(settings, &fields, redis.as_ref(), &applier, &meters);
         let (totals, rates) = open_totals(settings, &source, redis.as_ref(), &catalogue, &meters);
         #[cfg(feature = "kafka")]
-        let kafka = kafka_consumer(settings, fields.clone(), redis.as_ref(), &applier, &meters)?;
+        let kafka = kafka_consumer(settings, fields, redis.as_ref(), &applier, &meters)?;
         let mut assembled = Self {
             totals,
             rates,
@@ -390,7 +388,7 @@ impl Assembled {
             lookup: LookupSettings::new(settings),
             warm: WarmStart::new(settings),
         };
-        assembled.outbox = outbox_consumer(settings, &database, &fields, &assembled);
+        assembled.outbox = outbox_consumer(settings, &database, &assembled);
         assembled.follower = build_follower(settings, &assembled);
         let auditor = build_auditor(settings, &assembled, sampler, inbox);
         Ok((assembled, database, auditor))

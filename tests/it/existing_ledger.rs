@@ -227,7 +227,14 @@ async fn integers_are_raw_units_and_users_may_be_texts() {
 async fn seed_index_doctor_names_the_index_that_is_missing() {
     let shop = Shop::new().await;
     let doctor = |shop: &Shop| Apart::new(shop.setup()).run(&["doctor", "--before-start"]);
-    doctor(&shop).has(0, &["source.plan", "an index serves each statement"]);
+    doctor(&shop).has(
+        0,
+        &[
+            "source.plan",
+            "an index serves each statement",
+            "is read exactly; avail: decimal, whole units; frozen: decimal, whole units",
+        ],
+    );
     shop.run("ALTER TABLE wallets DROP CONSTRAINT wallets_pkey")
         .await;
     doctor(&shop).has(

@@ -38,6 +38,14 @@ struct MappedQueries {
     of_asset: Option<BalancesQuery>,
 }
 
+impl MappedQueries {
+    /// Each statement behind the key of its setting.
+    fn each_query(&self) -> impl Iterator<Item = (&'static str, &BalancesQuery)> {
+        let of_asset = self.of_asset.as_ref().map(|query| (OF_ASSET, query));
+        std::iter::once((OF_USER, &self.of_user)).chain(of_asset)
+    }
+}
+
 /// A ledger in the operator's own tables.
 #[derive(Debug)]
 pub struct MappedLedger {
@@ -98,17 +106,20 @@ impl MappedLedger {
     ) -> Result<Vec<(&'static str, UnservedPart)>, LedgerError> {
         let queries = self.queries()?;
         let mut found = Vec::new();
-        let texts = [
-            (OF_USER, Some(&queries.of_user)),
-            (OF_ASSET, queries.of_asset.as_ref()),
-        ];
-        for (key, query) in texts {
-            if let Some(query) = query {
-                let unserved = plan::explain_query(pool, query.text()).await?;
-                found.extend(unserved.into_iter().map(|one| (key, one)));
-            }
+        for (key, query) in queries.each_query() {
+            let unserved = plan::explain_query(pool, query.text()).await?;
+            found.extend(unserved.into_iter().map(|one| (key, one)));
         }
         Ok(found)
+    }
+
+    /// The units of the amounts of each statement, in words, behind the key of the statement.
+    pub(super) fn describe_units(&self) -> Result<Vec<(&'static str, String)>, LedgerError> {
+        let queries = self.queries()?;
+        let each = queries.each_query();
+        Ok(each
+            .map(|(key, query)| (key, query.describe_units()))
+            .collect())
     }
 
     fn queries(&self) -> Result<Arc<MappedQueries>, LedgerError> {

@@ -54,7 +54,7 @@ async fn start_watch(source: &Postgres) {
         match connect_and_look(source).await {
             Ok(Ok(())) => {
                 check_replicas(source).await;
-                tell_unserved(source).await;
+                tell_statements(source).await;
                 return show_state(source, SourceReadiness::Ready, PgRefused::Nothing);
             }
             Ok(Err((reason, _))) => {
@@ -78,11 +78,18 @@ async fn start_watch(source: &Postgres) {
     }
 }
 
-/// Says which tables of the operator's statements are read whole.
-async fn tell_unserved(source: &Postgres) {
+/// Says in which units the operator's statements have amounts, and which of their tables are read whole.
+async fn tell_statements(source: &Postgres) {
     let Some(mapped) = &source.mapped else {
         return;
     };
+    for (key, units) in mapped.describe_units().unwrap_or_default() {
+        tracing::info!(
+            source.statement = key,
+            source.units = units,
+            "the amounts of the statement"
+        );
+    }
     for (key, unserved) in mapped
         .find_unserved(&source.primary)
         .await

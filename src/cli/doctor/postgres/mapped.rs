@@ -17,20 +17,21 @@ pub(super) async fn check(report: &mut DoctorReport, settings: &Settings) -> Opt
     let looking = async {
         let look = MappedLook::open(&settings.postgres, &settings.source, &catalogue).await?;
         let unserved = look.find_unserved().await?;
-        Ok::<_, PgTrouble>((look.identity, unserved))
+        let units = look.describe_units()?;
+        Ok::<_, PgTrouble>((look.identity, unserved, units))
     };
     let looked = looking.await;
-    let (identity, unserved) = match looked {
+    let (identity, unserved, units) = match looked {
         Ok(looked) => looked,
         Err(trouble) => {
             tell_trouble(report, settings, &trouble);
             return None;
         }
     };
-    report.report_ok(
-        "source.statements",
-        "postgres.balances_sql has its columns, each of a type that is read exactly",
-    );
+    for (key, units) in units {
+        let said = format!("{key} has its columns, each of a type that is read exactly; {units}");
+        report.report_ok("source.statements", said);
+    }
     if unserved.is_empty() {
         report.report_ok("source.plan", "an index serves each statement");
     }

@@ -57,6 +57,14 @@ impl MappedLook {
         self.mapped.find_unserved(&self.pool).await
     }
 
+    /// The units of the amounts of each statement, in words, behind the key of the statement.
+    ///
+    /// # Errors
+    /// None once the statements were checked.
+    pub fn describe_units(&self) -> Result<Vec<(&'static str, String)>, LedgerError> {
+        self.mapped.describe_units()
+    }
+
     /// The answer of `postgres.balances_sql`.
     ///
     /// # Errors

@@ -100,6 +100,11 @@ impl BalancesQuery {
         self.shape.asset
     }
 
+    /// The unit of each amount, in words for the operator.
+    pub(super) fn describe_units(&self) -> String {
+        self.shape.describe_units()
+    }
+
     /// The statement as it is sent.
     pub(crate) fn text(&self) -> &str {
         &self.text

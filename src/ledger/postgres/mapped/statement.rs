@@ -21,6 +21,16 @@ pub(super) enum AmountUnit {
     Whole,
 }
 
+impl AmountUnit {
+    /// In words for the operator.
+    const fn describe_unit(self) -> &'static str {
+        match self {
+            Self::Raw => "integer, raw units",
+            Self::Whole => "decimal, whole units",
+        }
+    }
+}
+
 /// The type of an asset's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ledger::postgres) enum AssetKind {
@@ -95,6 +105,12 @@ impl RowShape {
                 }
             },
         })
+    }
+
+    /// The unit of each amount, in words for the operator: `sum` of a bigint is a numeric, which is another unit.
+    pub(super) fn describe_units(self) -> String {
+        let (avail, frozen) = (self.avail.describe_unit(), self.frozen.describe_unit());
+        format!("avail: {avail}; frozen: {frozen}")
     }
 
     /// The statement around `sql` whose columns are text, text, text, bigint and bigint.
@@ -196,6 +212,10 @@ mod tests {
         assert_eq!(
             (read.avail, read.frozen),
             (AmountUnit::Whole, AmountUnit::Raw)
+        );
+        assert_eq!(
+            read.describe_units(),
+            "avail: decimal, whole units; frozen: integer, raw units"
         );
         assert_eq!(read.asset, AssetKind::Name);
         let sql = read.wrap("SELECT 1 -- all of it");
