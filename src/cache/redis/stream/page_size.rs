@@ -85,13 +85,17 @@ impl PageSize {
         if entries == 0 {
             return;
         }
-        let half = self.count / 2;
+        let (half, double) = (self.count / 2, self.count.saturating_mul(2));
+        let may_grow = may_grow && bytes < SMALL;
         self.count = if bytes >= LARGE {
             half.max(1)
-        } else if entries < self.count {
+        } else if entries == self.count && may_grow {
+            double.min(MOST)
+        } else if self.count < FIRST && may_grow {
+            double.min(FIRST)
+        } else if entries <= self.count / 4 {
+            // Half of a fuller page could be full, and a full page of the feed proves nothing.
             self.count.min(half.max(FIRST))
-        } else if bytes < SMALL && may_grow {
-            self.count.saturating_mul(2).min(MOST)
         } else {
             self.count
         };
@@ -160,6 +164,20 @@ mod tests {
                     assert!(timed_out <= most, "{timed_out}: {bytes} bytes at {rate}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_steady_flow_fills_a_page_rarely() {
+        for flow in [1, 16, 100, 400] {
+            let mut pages = PageSize::default();
+            let mut full = 0;
+            for _ in 0..100 {
+                let entries = flow.min(pages.entry_count());
+                full += usize::from(entries == pages.entry_count());
+                pages.note_page(entries, entries * 200);
+            }
+            assert!(full <= 6, "{flow} entries a read: {full} full pages");
         }
     }
 
