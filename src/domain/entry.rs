@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::domain::{Amount, AssetId, Seq, UnixMillis, UserId};
 
 /// The longest `event_type`: a page of a statement may have a thousand of them.
-const EVENT_TYPE_BYTES_MAX: usize = 256;
+const EVENT_TYPE_MAX: usize = 256;
 
 /// An entry of the append-only ledger: the running balance *after* the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +57,8 @@ pub struct EntryWire {
     /// The change of `frozen`.
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
     delta_frozen: Option<i64>,
-    /// The event: at most 256 bytes, without U+0000.
-    #[schema(max_length = 256)]
+    /// The event: at most 256 characters, without U+0000.
+    #[schema(max_length = 256, pattern = r"^[^\u0000]*$")]
     event_type: Option<String>,
     /// The reference.
     #[schema(minimum = -9_223_372_036_854_775_808_i64, maximum = 9_223_372_036_854_775_807_i64)]
@@ -82,9 +82,9 @@ impl Entry {
         };
         let (user, asset, seq) = read().map_err(|malformed| malformed.to_string())?;
         let event_type = wire.event_type.as_deref().unwrap_or_default();
-        if event_type.len() > EVENT_TYPE_BYTES_MAX || event_type.contains('\0') {
+        if event_type.chars().count() > EVENT_TYPE_MAX || event_type.contains('\0') {
             return Err(format!(
-                "event_type must have at most {EVENT_TYPE_BYTES_MAX} bytes and no U+0000"
+                "event_type must have at most {EVENT_TYPE_MAX} characters and no U+0000"
             ));
         }
         Ok(Self {
@@ -137,8 +137,8 @@ mod tests {
             let json = serde_json::json!({"user_id": 1, "asset_id": 2, "seq": 3, "avail": 4, "frozen": 5, "event_type": event_type});
             Entry::parse_entry(&json.to_string())
         };
-        assert!(with(&"é".repeat(128)).is_ok());
-        assert!(with(&"é".repeat(129)).is_err());
+        assert!(with(&"é".repeat(256)).is_ok());
+        assert!(with(&"é".repeat(257)).is_err());
         assert!(with("a\0").is_err());
     }
 }

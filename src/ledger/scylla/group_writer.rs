@@ -263,16 +263,20 @@ impl GroupWriter<'_> {
         positions
     }
 
-    /// Whether answers by which nothing is appended hold beside what others appended meanwhile.
+    /// Whether answers by which nothing is appended hold beside what others appended meanwhile. A repetition does, once the records up
+    /// to the tail that it may hang on are written.
     async fn hold_at_the_tail(
-        &self,
+        &mut self,
         answers: &[JudgedAnswer],
         known: &mut JournalState,
     ) -> Result<bool, LedgerError> {
         let refuses = answers.iter().any(JudgedAnswer::is_refusal);
         let repeats = answers.iter().any(JudgedAnswer::is_repetition);
         let has_more = (refuses || repeats) && self.catch_up(known).await?;
-        Ok(!has_more || (!refuses && self.needed_records(known).is_empty()))
+        if has_more && !refuses {
+            self.write_for_others(known).await?;
+        }
+        Ok(!has_more || !refuses)
     }
 
     async fn write_for_others(&mut self, known: &mut JournalState) -> Result<(), LedgerError> {

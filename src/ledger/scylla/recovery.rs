@@ -52,7 +52,7 @@ pub(super) async fn recover_unfinished(
         above = page.last().map_or(above, |(position, _)| *position);
         let mut ages = scylla.appends.ages.lock();
         ages.note_tail(Instant::now(), tail.position, removed, age);
-        due = ages.take_due(Instant::now(), page, age);
+        due = ages.due_of_page(Instant::now(), page, age);
         if is_last {
             break;
         }
@@ -64,6 +64,8 @@ pub(super) async fn recover_unfinished(
     for (position, record) in due {
         postings.write_record(&live, &record).await?;
         scylla.appends.take_record(position, &record);
+        // Not before: later records must not be finished ahead of one that could not be written.
+        scylla.appends.ages.lock().note_finished(position);
         let items = u64::try_from(record.items.len()).unwrap_or(u64::MAX);
         recovered.transactions = recovered.transactions.saturating_add(items);
         recovered.balances.extend(record.notifications());
@@ -95,8 +97,8 @@ impl RecordAges {
         }
     }
 
-    /// Those of a page that stand at least for `age` since they were seen or finished; they count as finished now.
-    fn take_due<R>(&mut self, now: Instant, page: Vec<(i64, R)>, age: Duration) -> Vec<(i64, R)> {
+    /// Those of a page that stand at least for `age` since they were seen or finished.
+    fn due_of_page<R>(&self, now: Instant, page: Vec<(i64, R)>, age: Duration) -> Vec<(i64, R)> {
         let mut due = Vec::new();
         for (position, record) in page {
             let seen = || {
@@ -105,11 +107,14 @@ impl RecordAges {
             };
             let since = self.finished.get(&position).copied().or_else(seen);
             if since.is_some_and(|since| now.duration_since(since) >= age) {
-                self.finished.insert(position, now);
                 due.push((position, record));
             }
         }
         due
+    }
+
+    fn note_finished(&mut self, position: i64) {
+        self.finished.insert(position, Instant::now());
     }
 }
 
@@ -156,24 +161,41 @@ mod tests {
         due.iter().map(|(position, ())| *position).collect()
     }
 
-    #[test]
-    fn records_of_all_pages_are_due_an_age_after_the_tail_was_seen_behind_them() {
-        let begun = Instant::now();
-        let after = |seconds| begun + Duration::from_secs(seconds);
+    #[tokio::test(start_paused = true)]
+    async fn records_of_all_pages_are_due_an_age_after_the_tail_was_seen_behind_them() {
+        let seconds = Duration::from_secs;
         let mut ages = RecordAges::default();
-        ages.note_tail(begun, 100, 0, AGE);
-        ages.note_tail(after(4), 110, 0, AGE);
-        assert!(ages.take_due(after(7), page(1..=64), AGE).is_empty());
-        let first = ages.take_due(after(8), page(1..=64), AGE);
-        assert_eq!(positions(&first), (1..=64).collect::<Vec<i64>>());
+        ages.note_tail(Instant::now(), 100, 0, AGE);
+        tokio::time::advance(seconds(4)).await;
+        ages.note_tail(Instant::now(), 110, 0, AGE);
+        tokio::time::advance(seconds(3)).await;
+        assert!(
+            ages.due_of_page(Instant::now(), page(1..=64), AGE)
+                .is_empty()
+        );
+        tokio::time::advance(seconds(1)).await;
+        for _ in 0..2 {
+            // One that could not be written stays due.
+            let first = ages.due_of_page(Instant::now(), page(1..=64), AGE);
+            assert_eq!(positions(&first), (1..=64).collect::<Vec<i64>>());
+        }
         // Finished, and not removed yet.
-        assert!(ages.take_due(after(8), page(1..=64), AGE).is_empty());
-        let second = ages.take_due(after(8), page(65..=110), AGE);
+        (1..=64).for_each(|position| ages.note_finished(position));
+        assert!(
+            ages.due_of_page(Instant::now(), page(1..=64), AGE)
+                .is_empty()
+        );
+        let second = ages.due_of_page(Instant::now(), page(65..=110), AGE);
         assert_eq!(positions(&second), (65..=100).collect::<Vec<i64>>());
-        let last = ages.take_due(after(12), page(101..=110), AGE);
+        tokio::time::advance(seconds(4)).await;
+        let last = ages.due_of_page(Instant::now(), page(101..=110), AGE);
         assert_eq!(positions(&last), (101..=110).collect::<Vec<i64>>());
         // Finished records that stay are finished again.
-        assert_eq!(ages.take_due(after(16), page(1..=64), AGE).len(), 64);
+        tokio::time::advance(seconds(4)).await;
+        assert_eq!(
+            ages.due_of_page(Instant::now(), page(1..=64), AGE).len(),
+            64
+        );
     }
 
     #[test]
@@ -186,7 +208,8 @@ mod tests {
         }
         assert_eq!(ages.tails.len(), 1);
         assert_eq!(
-            ages.take_due(begun + AGE, page(1_000..=1_000), AGE).len(),
+            ages.due_of_page(begun + AGE, page(1_000..=1_000), AGE)
+                .len(),
             1
         );
         ages.note_tail(begun + AGE, 1_001, 1_001, AGE);
