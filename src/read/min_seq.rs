@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// Reads the ledger where an answer is below the client's `min_seq`, and moves the tiers forward to what it gave. `began` is what
-/// was known before the answer was asked for.
+/// was known before the answer was asked for, `unmet` are the floors that the answer does not reach.
 pub(super) async fn reach_min_seq(
     reader: &Reader,
     (miss, began): (Miss, Knowledge),
     min_seq: &Floors,
-    answer: ReadAnswer,
+    (answer, unmet): (ReadAnswer, Floors),
     timings: &mut Timings,
 ) -> Result<ReadAnswer, ReadError> {
     let (user, before) = (miss.user, answer.held.read_snapshot());
@@ -45,7 +45,6 @@ pub(super) async fn reach_min_seq(
         Tier::Redis => Some(ForwardReason::Stale),
         Tier::Memory | Tier::Source => answer.cache_status.redis,
     };
-    let floors = reader.memory.changes.floors_of(user);
     let cache_status = CacheStatus {
         answered: Tier::Source,
         ttl: None,
@@ -53,7 +52,7 @@ pub(super) async fn reach_min_seq(
         detail: answer
             .cache_status
             .detail
-            .filter(|_| !floors.met_by(&snapshot)),
+            .filter(|_| !unmet.met_by(&snapshot)),
         ..answer.cache_status
     };
     let held = reader.memory.render_snapshot(&snapshot, clock::wall_now());

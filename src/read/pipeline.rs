@@ -165,13 +165,13 @@ impl Reader {
             self.share_load(miss, timings).await
         };
         match loaded {
-            Ok(answer) if ask.min_seq.is_empty() => Ok(answer),
-            Ok(answer) => {
+            Ok((answer, _)) if ask.min_seq.is_empty() => Ok(answer),
+            Ok(loaded) => {
                 let reached = Box::pin(min_seq::reach_min_seq(
                     self,
                     (miss, knowledge),
                     &ask.min_seq,
-                    answer,
+                    loaded,
                     timings,
                 ));
                 let in_time = tokio::time::timeout_at(deadline, reached).await;
@@ -181,12 +181,13 @@ impl Reader {
         }
     }
 
-    /// Joins or leads loads of the user, until the result of one suits this reader.
+    /// Joins or leads loads of the user, until the result of one suits this reader. Beside the answer: the floors that it does not
+    /// reach.
     async fn share_load(
         self: &Arc<Self>,
         mut miss: Miss,
         timings: &mut Timings,
-    ) -> Result<ReadAnswer, ReadError> {
+    ) -> Result<(ReadAnswer, Floors), ReadError> {
         for _ in 0..JOINS_MAX {
             let (leads, flight, floors) = self.join_load(miss)?;
             if leads {
@@ -195,7 +196,7 @@ impl Reader {
             fail_points::reach("boarded");
             let result = flight.wait_for_result(miss.deadline, timings).await?;
             if result.suits_floors(&floors) {
-                return Ok(result.into_answer(miss.memory, !leads));
+                return Ok(result.into_parts(miss.memory, !leads));
             }
             miss.begun = Instant::now();
         }
@@ -236,7 +237,7 @@ impl Reader {
         miss: Miss,
         fresh: bool,
         timings: &mut Timings,
-    ) -> Result<ReadAnswer, ReadError> {
+    ) -> Result<(ReadAnswer, Floors), ReadError> {
         let user = miss.user;
         let floors = self.memory.changes.floors_of(user);
         let start = self.start_of_load(miss.class, user, Instant::now());
@@ -261,7 +262,7 @@ impl Reader {
             self.recorder.meters.seq_regression();
             return Err(ReadError::Deadline);
         }
-        Ok(result.into_answer(miss.memory, false))
+        Ok(result.into_parts(miss.memory, false))
     }
 
     /// One load: Redis or its lease, then the source, and the fill. With `fresh` the ledger is read, whatever is cached.

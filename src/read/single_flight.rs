@@ -92,6 +92,12 @@ impl LoadResult {
         floors.is_empty() || floors.unmet_by(&self.held.read_snapshot()).all(in_vain)
     }
 
+    /// The answer, and the floors that it does not reach.
+    pub fn into_parts(self, memory: ForwardReason, collapsed: bool) -> (ReadAnswer, Floors) {
+        let unmet = self.unmet.clone();
+        (self.into_answer(memory, collapsed), unmet)
+    }
+
     pub fn into_answer(self, memory: ForwardReason, collapsed: bool) -> ReadAnswer {
         let cache_status = CacheStatus {
             answered: self.tier,
